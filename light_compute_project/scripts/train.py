@@ -1,0 +1,42 @@
+"""Train a model from a config: the main door. `train.py --help` lists groups, options and settings."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+
+from litgpt_core.console import run_script
+from litgpt_core.training.usage import usage
+
+
+def main() -> int:
+    """Compose, check, train, print the closing table."""
+    arguments = sys.argv[1:]
+    if {"-h", "--help"} & set(arguments):
+        sys.stdout.write(usage())
+        return 0
+    if {"-m", "--multirun"} & set(arguments):
+        from litgpt_core.training.sweep import sweep
+
+        return sweep([a for a in arguments if a not in ("-m", "--multirun")])
+    from litgpt_core.config import load
+
+    config = load(arguments)
+
+    from rich.console import Console
+
+    from litgpt_core.training.results import closing_table, next_commands
+    from litgpt_core.training.runner import run
+
+    result = run(config, command=shlex.join(["python", *sys.argv]))
+    console = Console()
+    console.print()
+    console.print(closing_table(result.summary))
+    console.print("\nnext:")
+    for what, command in next_commands(result.folder.path):
+        console.print(f"  [dim]{what:<24}[/] {command}", soft_wrap=True, highlight=False)
+    return 0
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,1 @@
+"""Light Compute Project's core: model, tokenizers, data, training, checkpoints and generation, beside an untouched LitGPT."""

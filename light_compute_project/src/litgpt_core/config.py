@@ -1,0 +1,275 @@
+"""Command line and YAML -> one checked, frozen `TrainConfig`. The only module that imports hydra and omegaconf.
+
+The way of a setting: `compose` merges the YAML files and overrides with Hydra; `check` turns the plain result into the rooms' own frozen
+settings and reports every problem at once, each with the nearest valid name and the place where it was written (`config_source.py`).
+Nothing is built here and nothing is read but YAML.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from litgpt_core.config_source import CONFIG_DIR, Source, group_names, nearest, option_names
+from litgpt_core.data.settings import DataSettings, PythonSourceSettings, TextSettings, TinyShakespeareSettings
+from litgpt_core.errors import ConfigError, LightComputeError
+from litgpt_core.model.config import GPTConfig
+from litgpt_core.optim.settings import AdamWSettings, MuonSettings, OptimSettings
+from litgpt_core.tokenizers.settings import ByteSettings, CharSettings, SubwordSettings, TokenizerSettings
+from litgpt_core.training.settings import LoggerSettings, PlainLoggerSettings, RunSettings, TrainerSettings, WandbSettings
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelSettings:
+    """The `model` group: fields of `GPTConfig`, alone or on top of a name in LitGPT's registry."""
+
+    source: str
+    """`fields`: the given fields on GPTConfig's defaults; `registry`: on the registry entry called `name`."""
+    fields: dict[str, Any]
+
+    def build(self, *, vocab_size: int) -> GPTConfig:
+        """The model's configuration for a tokenizer with `vocab_size` ids.
+
+        `vocab_size` and `padded_vocab_size` follow from the tokenizer, never from YAML or the registry.
+        """
+        fields = {k: v for k, v in self.fields.items() if k != "name"}
+        if self.source == "registry":
+            return GPTConfig.from_name(
+                self.fields["name"], **{"padded_vocab_size": None, **fields, "vocab_size": vocab_size}
+            )
+        return GPTConfig(name=self.fields.get("name", "light"), **{**fields, "vocab_size": vocab_size})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Everything one training run needs to know."""
+
+    seed: int
+    """Seeds initialisation, sample order and dropout."""
+    init_from: str | None
+    """Checkpoint directory whose weights the run starts from; null: fresh weights."""
+    run: RunSettings
+    model: ModelSettings
+    tokenizer: TokenizerSettings
+    data: DataSettings
+    optim: OptimSettings
+    trainer: TrainerSettings
+    logger: LoggerSettings
+    plain: dict[str, Any] = dataclasses.field(repr=False)
+    """The composed config as plain values, which `config.yaml` and the dashboard record."""
+
+
+_KINDS: dict[str, dict[str, type]] = {
+    "tokenizer": {
+        "char": CharSettings,
+        "byte": ByteSettings,
+        **dict.fromkeys(("bpe", "wordpiece", "unigram", "sentencepiece"), SubwordSettings),
+    },
+    "data": {
+        "python_source": PythonSourceSettings,
+        "tiny_shakespeare": TinyShakespeareSettings,
+        "text": TextSettings,
+    },
+    "optim": {"adamw": AdamWSettings, "muon": MuonSettings},
+    "logger": {"wandb": WandbSettings, **dict.fromkeys(("csv", "tensorboard", "none"), PlainLoggerSettings)},
+}
+_TOP_LEVEL = ("seed", "init_from", "run", "model", "tokenizer", "data", "optim", "trainer", "logger")
+_MODEL_FORBIDDEN = {
+    "vocab_size": "it follows from the tokenizer: tokenizer.vocab_size=N",
+    "padded_vocab_size": "it follows from the tokenizer and model.padding_multiple",
+    "hf_config": "it belongs to registry entries: model=registry model.name=...",
+}
+
+
+def load(overrides: Sequence[str]) -> TrainConfig:
+    """Compose and check a training config from command-line overrides such as `+experiment=baseline trainer.max_steps=10`.
+
+    Raises:
+        ConfigError: With every problem that was found.
+    """
+    arguments = normalise_overrides(overrides)
+    plain = compose(arguments)
+    return check(plain, source=Source(arguments))
+
+
+def normalise_overrides(overrides: Iterable[str]) -> list[str]:
+    """Make overrides that Hydra accepts from what people type, and refuse unknown groups and options with the nearest name.
+
+    `experiment=x` becomes `+experiment=x` (the group is absent from the defaults list, so that it may appear inside one); a plain key
+    becomes `++key`, so that Hydra lets an unknown one through to `check`, which knows all problems and where each was written.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    groups, problems, result = group_names(), [], []
+    parser = OverridesParser.create()
+    for text in overrides:
+        try:
+            override = parser.parse_override(text)
+        except HydraException:
+            problems.append(f"{text!r} is not KEY=VALUE; quote spaces and brackets, for example 'run.name=\"a b\"'")
+            continue
+        key, bare = override.key_or_group, text.lstrip("+~")
+        if key.startswith(("hydra.", "hydra/")) or override.is_delete():
+            result.append(text)
+        elif key in groups:
+            value = override.value()
+            for name in value if isinstance(value, list) else [value]:
+                if isinstance(name, str) and name not in option_names(key):
+                    problems.append(f"{text}: no file configs/{key}/{name}.yaml{nearest(name, option_names(key))}")
+            result.append(f"+{bare}" if key == "experiment" else bare)
+        elif "/" in key or ("." not in key and key not in _TOP_LEVEL):
+            problems.append(f"{text}: no setting or group {key!r}{nearest(key, [*groups, *_TOP_LEVEL])}")
+        else:
+            result.append(f"++{bare}")
+    if problems:
+        raise _combined(problems)
+    return result
+
+
+def compose(arguments: Sequence[str]) -> dict[str, Any]:
+    """Merge `configs/train.yaml`, the chosen files and the overrides; returns plain, resolved values."""
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    try:
+        with initialize_config_dir(version_base="1.3", config_dir=str(CONFIG_DIR)):
+            composed = hydra_compose("train", overrides=list(arguments))
+        plain = OmegaConf.to_container(composed, resolve=True)
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
+        raise ConfigError(f"the configuration cannot be composed: {_with_suggestion(str(error))}") from error
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+def check(plain: dict[str, Any], *, source: Source) -> TrainConfig:
+    """Turn plain values into settings, or raise one ConfigError that lists everything wrong.
+
+    Args:
+        plain: What `compose` returned.
+        source: Knows where each key was written.
+    """
+    problems: list[str] = []
+    for key in plain:
+        if key not in _TOP_LEVEL:
+            problems.append(f"unknown section {key!r}{nearest(key, _TOP_LEVEL)}{source.where(key)}")
+    sections: dict[str, Any] = {}
+    for key in ("seed", "init_from"):
+        wanted: Any = int if key == "seed" else (str | None)
+        sections[key] = _value(plain.get(key), wanted, path=key, source=source, problems=problems)
+    sections["run"] = _section(plain, "run", RunSettings, source, problems)
+    sections["trainer"] = _section(plain, "trainer", TrainerSettings, source, problems)
+    sections["model"] = _model(plain, source, problems)
+    for group, kinds in _KINDS.items():
+        kind = (plain.get(group) or {}).get("kind")
+        if kind not in kinds:
+            problems.append(f"{group}.kind={kind!r}{nearest(str(kind), list(kinds))}{source.where(f'{group}.kind')}")
+        else:
+            sections[group] = _section(plain, group, kinds[kind], source, problems)
+    if problems:
+        raise _combined(problems)
+    return TrainConfig(**sections, plain=plain)
+
+
+def _section(plain: dict[str, Any], path: str, cls: type, source: Source, problems: list[str]) -> Any:
+    """One section as `cls`; problems are appended, and None is returned if there were any."""
+    return _value(plain.get(path), cls, path=path, source=source, problems=problems)
+
+
+def _value(value: Any, wanted: Any, *, path: str, source: Source, problems: list[str]) -> Any:
+    if dataclasses.is_dataclass(wanted) and isinstance(wanted, type):
+        return _dataclass(value, wanted, path=path, source=source, problems=problems)
+    from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(wanted, config=ConfigDict(strict=True)).validate_python(value)
+    except ValidationError as error:
+        needs = "; or ".join(dict.fromkeys(item["msg"].removeprefix("Input should be ") for item in error.errors()))
+        given = "nothing (???)" if value in (None, "???") else f"{value!r}"
+        problems.append(f"{path}={given}: needed {needs}{source.where(path)}")
+        return None
+
+
+def _dataclass(value: Any, cls: type, *, path: str, source: Source, problems: list[str]) -> Any:
+    if not isinstance(value, dict):
+        problems.append(f"{path}={value!r}: needed a group of settings{source.where(path)}")
+        return None
+    hints = typing.get_type_hints(cls)
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    before, built = len(problems), {}
+    for key, item in value.items():
+        where = f"{path}.{key}"
+        if key not in fields:
+            problems.append(f"unknown setting {where}{nearest(str(key), list(fields))}{source.where(where)}")
+        else:
+            built[key] = _value(item, hints[key], path=where, source=source, problems=problems)
+    for name, field in fields.items():
+        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        if required and name not in value:
+            problems.append(f"{path}.{name} is missing: type {path}.{name}=...")
+    if len(problems) > before:
+        return None
+    try:
+        return cls(**built)
+    except LightComputeError as error:
+        problems.append(str(error))
+        return None
+
+
+def _model(plain: dict[str, Any], source: Source, problems: list[str]) -> ModelSettings | None:
+    section = plain.get("model")
+    if not isinstance(section, dict):
+        problems.append("model: needed a group of settings, for example model=baseline")
+        return None
+    hints, before = typing.get_type_hints(GPTConfig), len(problems)
+    names = {f.name for f in dataclasses.fields(GPTConfig) if f.init} - set(_MODEL_FORBIDDEN)
+    for key, item in section.items():
+        where = f"model.{key}"
+        if key in _MODEL_FORBIDDEN:
+            problems.append(f"{where} cannot be set: {_MODEL_FORBIDDEN[key]}{source.where(where)}")
+        elif key != "source" and key not in names:
+            problems.append(f"unknown setting {where}{nearest(str(key), ['source', *names])}{source.where(where)}")
+        elif key != "source":
+            _value(item, hints[key], path=where, source=source, problems=problems)
+    if section.get("source") not in ("fields", "registry"):
+        problems.append(f"model.source={section.get('source')!r}: needed 'fields' or 'registry'{source.where('model.source')}")
+    settings = ModelSettings(
+        source=section.get("source", "fields"), fields={k: v for k, v in section.items() if k != "source"}
+    )
+    if len(problems) == before:
+        try:
+            settings.build(vocab_size=256)
+        except ConfigError as error:
+            problems.append(str(error))
+    return settings
+
+
+def _combined(problems: list[str]) -> ConfigError:
+    if len(problems) == 1:
+        return ConfigError(problems[0])
+    return ConfigError(f"{len(problems)} problems in the configuration:\n" + "\n".join(f"  - {p}" for p in problems))
+
+
+def _with_suggestion(message: str) -> str:
+    """Add the nearest name to Hydra's own complaint about a missing file, such as a misspelt `override /model:` in a YAML."""
+    for group in group_names():
+        marker = f"'{group}/"
+        if marker in message:
+            name = message.split(marker, 1)[1].split("'", 1)[0]
+            first = message.strip().splitlines()[0]
+            return f"{first}{nearest(name, option_names(group))}"
+    return message.strip()
+
+
+def save(plain: dict[str, Any], path: Path) -> None:
+    """Write a composed config as YAML, in the order of the groups."""
+    import yaml
+
+    path.write_text(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True), encoding="utf-8")

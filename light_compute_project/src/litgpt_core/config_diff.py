@@ -1,0 +1,33 @@
+"""Compare two composed configs, key by key. Plain values in, plain lines out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_ABSENT = object()
+
+
+def flatten(plain: dict[str, Any], *, prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries as dotted keys; lists stay values."""
+    flat: dict[str, Any] = {}
+    for key, value in plain.items():
+        if isinstance(value, dict) and value:
+            flat.update(flatten(value, prefix=f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def differences(before: dict[str, Any], after: dict[str, Any]) -> list[tuple[str, str]]:
+    """Keys whose values differ, each with a readable line `key: old -> new`."""
+    old, new = flatten(before), flatten(after)
+    result = []
+    for key in [*old, *(k for k in new if k not in old)]:
+        a, b = old.get(key, _ABSENT), new.get(key, _ABSENT)
+        if a != b:
+            result.append((key, f"{key}: {_show(a)} -> {_show(b)}"))
+    return result
+
+
+def _show(value: Any) -> str:
+    return "(absent)" if value is _ABSENT else repr(value)

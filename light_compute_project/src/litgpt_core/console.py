@@ -1,0 +1,51 @@
+"""What every script does around its one call: log lines on stderr, user errors as plain messages, exit codes.
+
+Standard library only, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+
+from litgpt_core.errors import LightComputeError
+
+
+def configure_logging(*, level: int = logging.INFO) -> None:
+    """Send this project's log lines to stderr as bare messages, warnings marked; only rank 0 speaks below warnings."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Plain())
+    root = logging.getLogger("litgpt_core")
+    root.handlers[:] = [handler]
+    root.propagate = False
+    rank = os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or os.environ.get("LOCAL_RANK") or "0"
+    root.setLevel(level if rank == "0" else max(level, logging.WARNING))
+
+
+def run_script(main: Callable[[], int | None]) -> None:
+    """Call `main` and leave the process with its exit code; user errors are printed without a traceback.
+
+    Exit codes: 0 done; the error's own `exit_code` (2 for mistakes, 130 Ctrl-C, 143 SIGTERM); 1 for a bug, with its traceback.
+    """
+    configure_logging()
+    try:
+        code = main() or 0
+        sys.stdout.flush()
+    except LightComputeError as error:
+        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        code = error.exit_code
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped by Ctrl-C\n")
+        code = 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 141
+    sys.exit(code)
+
+
+class _Plain(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        return text if record.levelno < logging.WARNING else f"{record.levelname.lower()}: {text}"

@@ -1,0 +1,76 @@
+"""Parameter groups and the optimizer, from settings.
+
+| parameter                                  | decays | adamw | muon                        |
+|--------------------------------------------|--------|-------|-----------------------------|
+| blocks' matrices (qkv, proj, fc, gate ...) | yes    | `lr`  | Muon at `matrix_lr`         |
+| embeddings, positions, lm_head             | yes    | `lr`  | AdamW at `lr`               |
+| norms, biases (one dimension)              | no     | `lr`  | AdamW at `lr`               |
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from litgpt_core.optim.muon import MuonAdamW
+from litgpt_core.optim.settings import AdamWSettings, MuonSettings, OptimSettings
+
+
+def parameter_groups(model: nn.Module, settings: OptimSettings) -> list[dict[str, Any]]:
+    """Sort every trainable parameter of `model` into the groups of the table above; a tied parameter appears once.
+
+    Each group carries its peak rate as `peak_lr`, which the schedule multiplies, and a `name` for logs.
+    """
+    matrices, tables, vectors = [], [], []
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        if parameter.ndim < 2:
+            vectors.append(parameter)
+        elif ".h." in f".{name}":
+            matrices.append(parameter)
+        else:
+            tables.append(parameter)
+    decay = settings.weight_decay
+    matrix_lr = settings.matrix_lr if isinstance(settings, MuonSettings) else settings.lr
+    groups: list[dict[str, Any]] = [
+        {"name": "matrices", "params": matrices, "peak_lr": matrix_lr, "weight_decay": decay},
+        {"name": "tables", "params": tables, "peak_lr": settings.lr, "weight_decay": decay},
+        {"name": "vectors", "params": vectors, "peak_lr": settings.lr, "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    for group in groups:
+        group["lr"] = group["peak_lr"]
+    return groups
+
+
+def build_optimizer(model: nn.Module, settings: OptimSettings, *, fast_bf16: bool = False) -> torch.optim.Optimizer:
+    """The optimizer over `model`'s parameters, which must already be on their device.
+
+    Args:
+        model: Named parameters decide the groups.
+        settings: AdamW's or Muon's.
+        fast_bf16: Let Muon's matrix products run in bfloat16.
+    """
+    groups = parameter_groups(model, settings)
+    if isinstance(settings, AdamWSettings):
+        device = next(model.parameters()).device.type
+        return torch.optim.AdamW(
+            groups,
+            betas=(settings.betas[0], settings.betas[1]),
+            eps=settings.eps,
+            fused=device in ("cpu", "cuda", "mps"),
+        )
+    for group in groups:
+        group["muon"] = group["name"] == "matrices"
+        group["momentum"], group["betas"], group["eps"] = settings.momentum, settings.betas, settings.eps
+    return MuonAdamW(groups, dtype=torch.bfloat16 if fast_bf16 else torch.float32)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> float:
+    """Set every group's rate to its peak times `factor`; returns the first group's rate, the one that logs show."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak_lr"] * factor
+    return float(optimizer.param_groups[0]["lr"])

@@ -1,0 +1,109 @@
+"""One optimizer that runs Muon on matrices and AdamW on the rest, because a Trainer's automatic loop takes one optimizer.
+
+Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/) replaces a matrix's momentum by the nearest semi-orthogonal matrix,
+found approximately by five quintic Newton-Schulz steps. Matrices of one shape are stacked and orthogonalised together.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+NEWTON_SCHULZ_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+"""Jordan et al.'s quintic: steep at zero, so that small singular values rise fast; the result lies within about [0.7, 1.2]."""
+
+
+def orthogonalise(matrices: Tensor, *, steps: int = 5, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Replace each matrix by an approximation of the nearest semi-orthogonal one (U V^T of its singular value decomposition).
+
+    Args:
+        matrices: (N, rows, columns).
+        steps: Newton-Schulz steps.
+        dtype: The products' type; bfloat16 suffices where the hardware is fast at it.
+
+    Returns:
+        (N, rows, columns) in `dtype`.
+    """
+    a, b, c = NEWTON_SCHULZ_COEFFICIENTS
+    x = matrices.to(dtype)
+    tall = x.size(-2) > x.size(-1)
+    if tall:
+        x = x.mT
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    for _ in range(steps):
+        gram = x @ x.mT
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x.mT if tall else x
+
+
+class MuonAdamW(torch.optim.Optimizer):
+    """Muon for groups with `muon=True`, AdamW for the others.
+
+    Args:
+        groups: Parameter groups; each gives `lr`, `weight_decay` and `muon`, Muon groups `momentum`, the others `betas` and `eps`.
+        dtype: Type of the Newton-Schulz products.
+
+    Muon's step is `-lr * sqrt(max(1, rows / columns)) * orthogonalise(momentum * m + g)` (Nesterov form); decay is decoupled in both.
+    """
+
+    def __init__(self, groups: Iterable[dict[str, Any]], *, dtype: torch.dtype = torch.float32) -> None:
+        defaults = {"lr": 1e-3, "weight_decay": 0.0, "muon": False, "momentum": 0.95, "betas": [0.9, 0.95], "eps": 1e-8}
+        super().__init__(list(groups), defaults)
+        self.dtype = dtype
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+        """Take one step; returns the closure's loss."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            parameters = [p for p in group["params"] if p.grad is not None]
+            if not parameters:
+                continue
+            if group["weight_decay"]:
+                torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+            (self._muon if group["muon"] else self._adamw)(group, parameters)
+        return loss
+
+    def _muon(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
+        by_shape: dict[torch.Size, list[Tensor]] = defaultdict(list)
+        for p in parameters:
+            state = self.state[p]
+            if not state:
+                state["momentum_buffer"] = torch.zeros_like(p)
+            by_shape[p.shape].append(p)
+        momentum = group["momentum"]
+        for shape, same in by_shape.items():
+            gradients = [p.grad for p in same]
+            buffers = [self.state[p]["momentum_buffer"] for p in same]
+            torch._foreach_lerp_(buffers, gradients, 1 - momentum)
+            updates = torch.stack(torch._foreach_lerp(gradients, buffers, momentum))
+            updates = orthogonalise(updates, dtype=self.dtype).to(same[0].dtype)
+            rate = group["lr"] * max(1.0, shape[0] / shape[1]) ** 0.5
+            torch._foreach_add_(same, list(updates.unbind(0)), alpha=-rate)
+
+    def _adamw(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
+        beta1, beta2 = group["betas"]
+        for p in parameters:
+            state = self.state[p]
+            if not state:
+                state["step"] = 0
+                state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(p), torch.zeros_like(p)
+            state["step"] += 1
+        gradients = [p.grad for p in parameters]
+        first = [self.state[p]["exp_avg"] for p in parameters]
+        second = [self.state[p]["exp_avg_sq"] for p in parameters]
+        step = self.state[parameters[0]]["step"]
+        torch._foreach_lerp_(first, gradients, 1 - beta1)
+        torch._foreach_mul_(second, beta2)
+        torch._foreach_addcmul_(second, gradients, gradients, value=1 - beta2)
+        denominators = torch._foreach_sqrt(second)
+        torch._foreach_div_(denominators, (1 - beta2**step) ** 0.5)
+        torch._foreach_add_(denominators, group["eps"])
+        torch._foreach_addcdiv_(parameters, first, denominators, value=-group["lr"] / (1 - beta1**step))

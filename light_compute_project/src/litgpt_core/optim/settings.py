@@ -1,0 +1,90 @@
+"""What the `optim` config group may say. Standard library only, so that a config is checked without importing torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from litgpt_core.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleSettings:
+    """Learning rate over the run, as a factor on every group's own rate; see `optim/schedule.py`."""
+
+    kind: Literal["cosine", "linear", "wsd", "constant"] = "cosine"
+    """Shape after the warm-up: cosine or linear to the end, warm-up-stable-decay, or constant."""
+    lr_warmup_steps: int = 100
+    """Optimizer steps of linear warm-up from (nearly) zero."""
+    min_lr_fraction: float = 0.1
+    """Final rate as a fraction of the peak."""
+    decay_fraction: float = 0.2
+    """wsd only: the share of all steps that the final decay takes."""
+
+    def __post_init__(self) -> None:
+        problems = []
+        if self.lr_warmup_steps < 0:
+            problems.append(f"optim.schedule.lr_warmup_steps={self.lr_warmup_steps}: needed 0 or more")
+        if not 0 <= self.min_lr_fraction <= 1:
+            problems.append(f"optim.schedule.min_lr_fraction={self.min_lr_fraction}: needed a number from 0 to 1")
+        if not 0 < self.decay_fraction <= 1:
+            problems.append(f"optim.schedule.decay_fraction={self.decay_fraction}: needed a number above 0, up to 1")
+        if problems:
+            raise ConfigError("; ".join(problems))
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdamWSettings:
+    """AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101) on every parameter."""
+
+    kind: Literal["adamw"] = "adamw"
+    lr: float = 1e-3
+    """Peak learning rate."""
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.95])
+    eps: float = 1e-8
+    weight_decay: float = 0.1
+    """Applied to matrices (2 or more dimensions) only."""
+    schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
+
+    def __post_init__(self) -> None:
+        _check_adam(self.lr, self.betas, self.weight_decay)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MuonSettings:
+    """Muon (Jordan et al. 2024) on the blocks' matrices, AdamW on embeddings, head, norms and biases."""
+
+    kind: Literal["muon"] = "muon"
+    lr: float = 0.01
+    """AdamW's peak rate, for everything that is not a block's matrix."""
+    matrix_lr: float = 0.03
+    """Muon's peak rate, for the blocks' matrices; scaled per matrix by sqrt(max(1, rows / columns))."""
+    momentum: float = 0.95
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.95])
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    """Decoupled decay, applied to matrices (2 or more dimensions) only."""
+    schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
+
+    def __post_init__(self) -> None:
+        _check_adam(self.lr, self.betas, self.weight_decay)
+        if self.matrix_lr <= 0 or not 0 <= self.momentum < 1:
+            raise ConfigError(
+                f"optim.matrix_lr={self.matrix_lr}, optim.momentum={self.momentum}",
+                needed="matrix_lr above 0 and momentum from 0 up to, not including, 1",
+            )
+
+
+OptimSettings = AdamWSettings | MuonSettings
+
+
+def _check_adam(lr: float, betas: list[float], weight_decay: float) -> None:
+    problems = []
+    if lr <= 0:
+        problems.append(f"optim.lr={lr}: needed a number above 0, for example optim.lr=1e-3")
+    if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+        problems.append(f"optim.betas={betas}: needed two numbers in [0, 1), for example optim.betas=[0.9,0.95]")
+    if weight_decay < 0:
+        problems.append(f"optim.weight_decay={weight_decay}: needed 0 or more")
+    if problems:
+        raise ConfigError("; ".join(problems))

@@ -1,0 +1,62 @@
+"""Lightning's checkpoints as LitGPT directories.
+
+The Trainer hands over one dictionary: weights, optimizer state, loop progress, callback and data position. The weights become
+`lit_model.pth`, everything else `resume.pt` in the same directory, written atomically by `checkpoint.save_directory`. Reading joins
+them again. So there is one checkpoint shape, and any step of any run works with every command that reads LitGPT directories.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lightning.fabric.plugins import CheckpointIO
+
+from litgpt_core import checkpoint
+from litgpt_core.model.config import GPTConfig
+from litgpt_core.training.run_folder import RESUME_FILE
+
+WEIGHT_PREFIX = "model."
+"""The LightningModule holds the network as `self.model`."""
+
+
+class LitGPTDirectoryIO(CheckpointIO):
+    """Writes and reads LitGPT checkpoint directories for the Trainer.
+
+    Args:
+        config: The model's configuration.
+        tokenizer_dir: Folder with the tokenizer's files, copied into every checkpoint.
+        hyperparameters: Plain values of the run's config, for `hyperparameters.yaml`.
+    """
+
+    def __init__(self, *, config: GPTConfig, tokenizer_dir: Path, hyperparameters: dict[str, Any]) -> None:
+        self.config, self.tokenizer_dir, self.hyperparameters = config, tokenizer_dir, hyperparameters
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        """Write the directory `path`."""
+        rest = {key: value for key, value in checkpoint.items() if key != "state_dict"}
+        weights = {k.removeprefix(WEIGHT_PREFIX): v for k, v in checkpoint["state_dict"].items()}
+        self.write(Path(path), weights=weights, extra={RESUME_FILE: rest})
+
+    def write(self, path: Path, *, weights: dict[str, Any], extra: dict[str, object] | None = None) -> None:
+        """Write a directory from bare weights; without `extra` it is what `final/` holds."""
+        checkpoint.save_directory(
+            path,
+            weights=weights,
+            config=self.config,
+            tokenizer_dir=self.tokenizer_dir,
+            hyperparameters=self.hyperparameters,
+            extra=extra,
+        )
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        """Verify the directory and return what the Trainer expects."""
+        directory = Path(path)
+        checkpoint.verify(directory)
+        weights = checkpoint.load_weights(directory)
+        rest = checkpoint.load_extra(directory, RESUME_FILE)
+        assert isinstance(rest, dict)
+        return {**rest, "state_dict": {WEIGHT_PREFIX + key: value for key, value in weights.items()}}
+
+    def remove_checkpoint(self, path: Any) -> None:
+        """Nothing: `checkpoint.prune` decides what goes."""

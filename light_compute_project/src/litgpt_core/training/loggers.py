@@ -1,0 +1,140 @@
+"""Dashboards beside `metrics.jsonl`: Weights & Biases, CSV, TensorBoard or none.
+
+W&B is online if a key is at hand and offline otherwise; it never asks, and no trouble with it ends a run.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import netrc
+import os
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+
+from litgpt_core.errors import EnvironmentProblem
+from litgpt_core.training.run_folder import RunFolder
+from litgpt_core.training.settings import LoggerSettings, WandbSettings
+
+logger = logging.getLogger(__name__)
+
+WANDB_HOST = "api.wandb.ai"
+
+
+def build_logger(
+    settings: LoggerSettings, *, folder: RunFolder, name: str, config: dict[str, Any], wandb_run_id: str | None
+) -> Logger | None:
+    """The Trainer's logger.
+
+    Args:
+        settings: The logger section.
+        folder: Logs go below it.
+        name: Run name on the dashboard.
+        config: Plain values shown with the run.
+        wandb_run_id: Id of the run to continue; None starts a new one.
+
+    Raises:
+        EnvironmentProblem: TensorBoard was asked for and is not installed.
+    """
+    if isinstance(settings, WandbSettings):
+        return _wandb(settings, folder=folder, name=name, config=config, run_id=wandb_run_id)
+    if settings.kind == "csv":
+        return CSVLogger(save_dir=folder.path, name="csv", version="")
+    if settings.kind == "tensorboard":
+        if importlib.util.find_spec("tensorboard") is None:
+            raise EnvironmentProblem(
+                "logger=tensorboard, but the tensorboard package is not installed",
+                needed="the extra that brings it",
+                fix="uv run --extra tensorboard python light_compute_project/scripts/train.py ...",
+            )
+        return TensorBoardLogger(save_dir=folder.path, name="tensorboard", version="")
+    return None
+
+
+def wandb_mode(settings: WandbSettings) -> str:
+    """`online` or `offline` (or what WANDB_MODE forces): online only where a key is found, so that nobody is asked for one."""
+    forced = os.environ.get("WANDB_MODE")
+    if forced in ("offline", "disabled"):
+        return forced
+    if settings.mode == "offline":
+        return "offline"
+    if _has_wandb_key():
+        return "online"
+    if settings.mode == "online":
+        logger.warning("logger.mode=online, but no key was found (WANDB_API_KEY or `wandb login`): logging offline")
+    return "offline"
+
+
+def _has_wandb_key() -> bool:
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    for name in (".netrc", "_netrc"):
+        try:
+            if netrc.netrc(str(Path.home() / name)).authenticators(WANDB_HOST):
+                return True
+        except (OSError, netrc.NetrcParseError, RuntimeError):
+            continue
+    return False
+
+
+def _wandb(
+    settings: WandbSettings, *, folder: RunFolder, name: str, config: dict[str, Any], run_id: str | None
+) -> Logger | None:
+    os.environ.setdefault("WANDB_SILENT", "true")
+    import wandb
+
+    mode = wandb_mode(settings)
+    arguments: dict[str, Any] = {
+        "project": settings.project,
+        "entity": settings.entity,
+        "name": name,
+        "id": run_id,
+        "resume": "allow" if run_id else None,
+        "dir": str(folder.path),
+        "tags": settings.tags or None,
+        "group": settings.group,
+        "config": config,
+    }
+    for attempt in dict.fromkeys((mode, "offline")):
+        try:
+            run = wandb.init(
+                **arguments,
+                mode=attempt,  # type: ignore[arg-type]
+                settings=wandb.Settings(init_timeout=settings.init_timeout, console="off", silent=True),
+            )
+            return WandbLogger(experiment=run, save_dir=str(folder.path))
+        except Exception as error:  # a dashboard must never end a run, whatever its client raises
+            logger.warning("W&B could not start %s: %s", attempt, str(error).strip().splitlines()[:1])
+    logger.warning("going on without W&B; metrics.jsonl has every number")
+    return None
+
+
+def wandb_id(built: Logger | None) -> str | None:
+    """The W&B run id behind a logger, for `environment.json`."""
+    return str(built.experiment.id) if isinstance(built, WandbLogger) else None
+
+
+def log_results(built: Logger | None, *, summary: dict[str, Any], picture: Path, samples: str) -> None:
+    """Put the closing numbers, the loss picture and the samples into the W&B run, and close it."""
+    if not isinstance(built, WandbLogger):
+        return
+    try:
+        import wandb
+
+        run = built.experiment
+        flat = {f"{a}/{b}": v for a in ("final", "best") for b, v in summary[a].items()}
+        run.summary.update({**flat, **{k: v for k, v in summary.items() if isinstance(v, (int, float, str))}})
+        media: dict[str, Any] = {"loss_curve": wandb.Image(str(picture))} if picture.is_file() else {}
+        if samples:
+            media["samples"] = wandb.Html(f"<pre>{_escape(samples)}</pre>")
+        if media:
+            run.log(media)
+        run.finish()
+    except Exception as error:
+        logger.warning("W&B did not take the results: %s", error)
+
+
+def _escape(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

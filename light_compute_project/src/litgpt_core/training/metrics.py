@@ -1,0 +1,226 @@
+"""The run's own log: `metrics.jsonl`, one row per logged step, and the numbers that `summary.json` is made of.
+
+A row is complete before it is written: it waits until the step's validation is over. Rows belong to steps, so a resumed run first drops
+those that lie after its checkpoint; no step is missing and none stands twice.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from litgpt_core.errors import LightComputeError
+from litgpt_core.training.module import TrainingModule
+from litgpt_core.training.run_folder import write_text
+
+Row = dict[str, Any]
+
+ROW_KEYS = (
+    "step",
+    "tokens",
+    "train_loss",
+    "val_loss",
+    "val_bpb",
+    "lr",
+    "grad_norm",
+    "tokens_per_s",
+    "mfu",
+    "elapsed_s",
+)
+"""Keys of every row, in order. Losses are nats per token, `val_bpb` bits per byte, `mfu` a fraction; unknown values are null."""
+
+
+def bits_per_byte(loss: float, *, tokens_per_byte: float) -> float:
+    """Bits per byte of text from nats per token: `loss / ln 2 * tokens / bytes`; comparable across tokenizers."""
+    return loss / math.log(2) * tokens_per_byte
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Rows of a `metrics.jsonl`; a torn last line, which a kill can leave, is skipped."""
+    rows = []
+    if path.is_file():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                rows.append(json.loads(line))
+            except ValueError:
+                continue
+    return rows
+
+
+class MetricsRecorder(Callback):
+    """Measures, and writes `metrics.jsonl` and the dashboard's curves.
+
+    Args:
+        path: The file.
+        tokens_per_step: Tokens of one optimizer step over all devices.
+        val_tokens_per_byte: Of the validation split, for bits per byte.
+        flops_per_token: Forward and backward.
+        peak_flops: Of all devices together, or None if unknown.
+        log_interval: Steps between rows.
+        max_steps: The last step always gets a row.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        tokens_per_step: int,
+        val_tokens_per_byte: float,
+        flops_per_token: float,
+        peak_flops: float | None,
+        log_interval: int,
+        max_steps: int,
+    ) -> None:
+        self.path, self.tokens_per_step = path, tokens_per_step
+        self.val_tokens_per_byte, self.log_interval, self.max_steps = val_tokens_per_byte, log_interval, max_steps
+        self.flops_per_token, self.peak_flops = flops_per_token, peak_flops
+        self.rows: list[Row] = []
+        self.latest_loss: float | None = None
+        self._compile_before = 0.0
+        self._first_step_s: float | None = None
+        self._pending: Row | None = None
+        self._losses: list[Tensor] = []
+        self._elapsed_before = 0.0
+        self._started = time.perf_counter()
+        self._mark: float | None = None
+        self._busy, self._busy_steps = 0.0, 0
+        self._step_seconds: list[float] = []
+        self._last_step = -1
+        self._written_step = 0
+
+    # ---- state: what a checkpoint carries, so that a resumed row equals the undisturbed one ----
+
+    def state_dict(self) -> dict[str, Any]:
+        """Losses since the last row and the time spent so far."""
+        losses = torch.stack(self._losses).cpu() if self._losses else torch.zeros(0)
+        return {"losses": losses, "elapsed_s": self.elapsed_s, "compile_s": self.compile_s}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the state over; called before `on_train_start`."""
+        self._losses = list(state_dict["losses"].unbind(0))
+        self._elapsed_before, self._compile_before = state_dict["elapsed_s"], state_dict["compile_s"]
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds of training, validation and saving, over all sittings."""
+        return self._elapsed_before + time.perf_counter() - self._started
+
+    # ---- hooks ----
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Drop rows after the step we start from."""
+        self._started = time.perf_counter()
+        self.rows = [row for row in read_rows(self.path) if row["step"] <= trainer.global_step]
+        self._rewrite()
+        self._written_step = self.rows[-1]["step"] if self.rows else 0
+        self._last_step = trainer.global_step
+        self._mark = None
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """The step before is complete, its validation included: write its row."""
+        self.flush(trainer)
+        if self._mark is None:
+            self._mark = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Count a finished optimizer step; prepare a row on logged ones."""
+        step = trainer.global_step
+        if step == self._last_step:
+            return  # in the middle of gradient accumulation
+        assert isinstance(pl_module, TrainingModule)
+        self._last_step = step
+        self._losses.append(pl_module.step_loss.detach())
+        due = step % self.log_interval == 0 or step == self.max_steps
+        if due:
+            self.latest_loss = self._mean_loss()  # waits for the device, so that the clock below is honest
+        self._count_time()
+        if due:
+            self._pending = self._row(pl_module, step)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Add the validation to the step's row; also called for the closing validation after training."""
+        assert isinstance(pl_module, TrainingModule)
+        if self._pending is None and self._last_step not in {row["step"] for row in self.rows[-1:]}:
+            self._pending = self._row(pl_module, self._last_step)
+        row = self._pending or self.rows.pop()
+        row["val_loss"] = pl_module.eval_loss
+        row["val_bpb"] = bits_per_byte(pl_module.eval_loss, tokens_per_byte=self.val_tokens_per_byte)
+        row["elapsed_s"] = round(self.elapsed_s, 3)
+        self._pending = row
+        self._mark = None
+
+    def pause(self) -> None:
+        """Leave what happens until the next batch (saving) out of the throughput."""
+        self._mark = None
+
+    def flush(self, trainer: Trainer) -> None:
+        """Write the waiting row, if there is one."""
+        row, self._pending = self._pending, None
+        if row is None or not trainer.is_global_zero:
+            return
+        self.rows.append(row)
+        if row["step"] <= self._written_step:
+            self._rewrite()
+        else:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+        self._written_step = row["step"]
+        numbers = {key: value for key, value in row.items() if value is not None and key != "step"}
+        for lightning_logger in trainer.loggers:
+            lightning_logger.log_metrics(numbers, step=row["step"])
+
+    # ---- pieces ----
+
+    def _rewrite(self) -> None:
+        write_text(self.path, "".join(json.dumps(row) + "\n" for row in self.rows))
+
+    def _mean_loss(self) -> float:
+        loss = torch.stack(self._losses).double().mean().item() if self._losses else float("nan")
+        if not math.isfinite(loss):
+            raise LightComputeError(
+                f"the training loss became {loss} by step {self._last_step}",
+                needed="a finite loss; the last checkpoint still holds finite weights",
+                fix="a lower rate (optim.lr=...), a longer warm-up (optim.schedule.lr_warmup_steps=...) or trainer.precision=32-true",
+            )
+        return loss
+
+    def _count_time(self) -> None:
+        now = time.perf_counter()
+        seconds = now - (self._mark if self._mark is not None else now)
+        self._mark = now
+        if self._first_step_s is None:
+            self._first_step_s = seconds
+            return
+        self._busy += seconds
+        self._busy_steps += 1
+        self._step_seconds.append(seconds)
+
+    @property
+    def compile_s(self) -> float:
+        """Seconds that first steps took beyond a usual one, over all sittings: compilation and first allocations."""
+        usual = statistics.median(self._step_seconds) if self._step_seconds else 0.0
+        return self._compile_before + max(0.0, (self._first_step_s or 0.0) - usual)
+
+    def usual_tokens_per_s(self) -> float | None:
+        """Tokens per second of the median step of this sitting, without validation and saving."""
+        return self.tokens_per_step / statistics.median(self._step_seconds) if self._step_seconds else None
+
+    def _row(self, module: TrainingModule, step: int) -> Row:
+        rate = self._busy_steps * self.tokens_per_step / self._busy if self._busy else None
+        self._busy, self._busy_steps = 0.0, 0
+        loss = self._mean_loss() if self._losses else None
+        self._losses.clear()
+        mfu = rate * self.flops_per_token / self.peak_flops if rate and self.peak_flops else None
+        values = (step, step * self.tokens_per_step, loss, None, None, module.learning_rate, module.grad_norm.item())
+        rest = (rate and round(rate, 1), mfu and round(mfu, 4), round(self.elapsed_s, 3))
+        return dict(zip(ROW_KEYS, (*values, *rest), strict=True))

@@ -1,0 +1,116 @@
+"""The LightningModule: one step of training and of validation, and nothing about files, logs or schedules of saving.
+
+    batch (inputs, targets), each (B, T)
+      -> model.hidden (B, T, C) -> loss.cross_entropy over lm_head -> loss      training_step, compiled as one graph
+      -> backward (Trainer) -> clip and measure the gradient norm               configure_gradient_clipping
+      -> learning rate of this step -> optimizer.step                           optimizer_step
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from lightning import LightningModule
+from torch import Tensor
+
+from litgpt_core.loss import cross_entropy, token_losses
+from litgpt_core.model.gpt import GPT
+from litgpt_core.optim.build import build_optimizer, set_learning_rate
+from litgpt_core.optim.schedule import learning_rate_factor
+from litgpt_core.optim.settings import OptimSettings
+from litgpt_core.training.hardware import Hardware
+from litgpt_core.training.settings import TrainerSettings
+
+Batch = tuple[Tensor, Tensor]
+
+
+class TrainingModule(LightningModule):
+    """A GPT with its loss, optimizer and learning rate.
+
+    Args:
+        model: The network; its names have the prefix `model.` in the state dict.
+        optim: Optimizer and schedule.
+        trainer_settings: Steps, clipping, loss chunks.
+        hardware: Whether to compile.
+
+    Attributes:
+        step_loss: Mean loss of the current optimizer step in nats per token, a tensor on the device; reading it waits for the device.
+        grad_norm: Global gradient norm of the last step before clipping, likewise.
+        learning_rate: Rate of the last step.
+        eval_loss: Mean loss of the last validation in nats per token.
+    """
+
+    def __init__(
+        self, model: GPT, *, optim: OptimSettings, trainer_settings: TrainerSettings, hardware: Hardware
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.optim_settings, self.trainer_settings, self.hardware = optim, trainer_settings, hardware
+        self._loss: Callable[[GPT, Tensor, Tensor, int], Tensor] = (
+            torch.compile(_training_loss, dynamic=False) if hardware.compile else _training_loss
+        )
+        self.accumulate = 1
+        self.step_loss = torch.zeros(())
+        self.grad_norm = torch.zeros(())
+        self.learning_rate = 0.0
+        self.eval_loss = float("nan")
+        self._micro_losses: list[Tensor] = []
+        self._eval_sum, self._eval_count = torch.zeros(()), torch.zeros(())
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Loss of one micro-batch, a scalar in nats per token."""
+        inputs, targets = batch
+        loss = self._loss(self.model, inputs, targets, self.trainer_settings.loss_chunk_size)
+        self._micro_losses.append(loss.detach())
+        return loss
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip to `max_norm` and keep the norm; measured also when nothing is clipped."""
+        limit = self.trainer_settings.max_norm
+        self.grad_norm = torch.nn.utils.clip_grad_norm_(
+            self.model.parameters(), float("inf") if limit is None else limit
+        )
+
+    def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
+        """Set this step's learning rate, then step; the rate is a pure function of the step, so nothing of it needs saving."""
+        factor = learning_rate_factor(
+            self.global_step, self.optim_settings.schedule, max_steps=self.trainer_settings.max_steps
+        )
+        self.learning_rate = set_learning_rate(optimizer.optimizer, factor)
+        optimizer.step(closure=optimizer_closure)
+        self.step_loss = torch.stack(self._micro_losses).mean()
+        self._micro_losses.clear()
+
+    def on_validation_epoch_start(self) -> None:
+        """Reset the sums."""
+        self._eval_sum = torch.zeros((), dtype=torch.float64)
+        self._eval_count = torch.zeros((), dtype=torch.float64)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Add a batch's summed loss and count of targets."""
+        inputs, targets = batch
+        total, count = token_losses(self.model.hidden(inputs), self.model.head, targets)
+        self._eval_sum += total.double().cpu()
+        self._eval_count += count.double().cpu()
+
+    def on_validation_epoch_end(self) -> None:
+        """Token-weighted mean over all ranks."""
+        sums = torch.stack([self._eval_sum, self._eval_count])
+        if self.trainer.world_size > 1:
+            sums = self.trainer.strategy.reduce(sums.to(self.device), reduce_op="sum").cpu()  # type: ignore[union-attr]
+        self.eval_loss = float(sums[0] / sums[1])
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """AdamW or Muon with the groups of `optim/build.py`."""
+        return build_optimizer(self.model, self.optim_settings, fast_bf16=self.hardware.fast_bf16)
+
+
+def _training_loss(model: GPT, inputs: Tensor, targets: Tensor, chunk_size: int) -> Tensor:
+    return cross_entropy(model.hidden(inputs), model.head, targets, chunk_size=chunk_size)

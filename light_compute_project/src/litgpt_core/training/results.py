@@ -1,0 +1,98 @@
+"""What a finished run leaves besides its checkpoints: `summary.json`, `loss.png` and the closing table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from litgpt_core.training.metrics import Row, bits_per_byte
+
+METRIC_KEYS = ("step", "tokens", "train_loss", "val_loss", "val_bpb", "lr", "grad_norm", "tokens_per_s", "mfu", "elapsed_s")
+
+
+def final_and_best(rows: list[Row]) -> dict[str, Row]:
+    """The last row, and the row with the lowest validation loss."""
+    validated = [row for row in rows if row["val_loss"] is not None]
+    return {
+        "final": dict(rows[-1]) if rows else {},
+        "best": dict(min(validated, key=lambda row: row["val_loss"])) if validated else {},
+    }
+
+
+def draw_loss(
+    rows: list[Row], path: Path, *, title: str, references: dict[str, float], val_tokens_per_byte: float
+) -> None:
+    """Draw training and validation loss against tokens, with reference lines and a second axis in bits per byte.
+
+    Args:
+        rows: Rows of `metrics.jsonl`.
+        path: PNG to write.
+        title: One line above the picture.
+        references: Name of a reference model -> its loss on the same validation tokens, nats per token.
+        val_tokens_per_byte: For the right-hand axis.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import EngFormatter
+
+    figure = Figure(figsize=(9, 5.4), dpi=130, layout="constrained")
+    axes = figure.subplots()
+    train = [(row["tokens"], row["train_loss"]) for row in rows if row["train_loss"] is not None]
+    val = [(row["tokens"], row["val_loss"]) for row in rows if row["val_loss"] is not None]
+    if train:
+        axes.plot(*zip(*train, strict=True), color="#7a9cc6", linewidth=1.1, label="train")
+    if val:
+        label = f"validation, last {val[-1][1]:.3f}"
+        axes.plot(*zip(*val, strict=True), color="#c2410c", linewidth=2, marker="o", markersize=3.5, label=label)
+    for style, (name, loss) in zip(("--", ":", "-."), references.items(), strict=False):
+        axes.axhline(loss, color="#525252", linewidth=1.2, linestyle=style, label=f"{name} {loss:.3f}")
+    axes.set_xlabel("training tokens")
+    axes.set_ylabel("loss (nats per token)")
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.set_title(title, fontsize=11, loc="left")
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False)
+    factor = bits_per_byte(1.0, tokens_per_byte=val_tokens_per_byte)
+    right = axes.secondary_yaxis("right", functions=(lambda nats: nats * factor, lambda bits: bits / factor))
+    right.set_ylabel("bits per byte (of the validation text)")
+    for spine in ("top",):
+        axes.spines[spine].set_visible(False)
+    temporary = path.with_name(f".{path.name}.tmp")
+    figure.savefig(temporary, format="png")
+    temporary.replace(path)
+
+
+def closing_table(summary: dict[str, Any]) -> Table:
+    """The numbers a reader wants first, for the terminal."""
+    final, best, references = summary["final"], summary["best"], summary["references"]
+    table = Table(title=f"{summary['name']}: {summary['n_params']:,} parameters on {summary['device']}", title_justify="left")
+    for column, justify in (("", "left"), ("loss (nats/token)", "right"), ("bits per byte", "right")):
+        table.add_column(column, justify=justify)  # type: ignore[arg-type]
+    if final.get("val_loss") is not None:
+        table.add_row("[bold]validation, whole split[/]", f"[bold]{final['val_loss']:.4f}[/]", f"[bold]{final['val_bpb']:.4f}[/]")
+    if best and best["step"] != final.get("step"):
+        table.add_row(f"best validation, step {best['step']}", f"{best['val_loss']:.4f}", f"{best['val_bpb']:.4f}")
+    if final.get("train_loss") is not None:
+        table.add_row("training, last steps", f"{final['train_loss']:.4f}", "")
+    for name, loss in references.items():
+        bpb = bits_per_byte(loss, tokens_per_byte=summary["val_tokens_per_byte"])
+        table.add_row(f"{name} model of the same tokens", f"{loss:.4f}", f"{bpb:.4f}")
+    rate = summary["tokens_per_s"]
+    facts = [f"{final.get('tokens', 0):,} tokens in {summary['wall_s']:.0f} s"]
+    facts += [f"{rate:,.0f} tok/s"] if rate else []
+    facts += [f"MFU {summary['mfu']:.0%}"] if summary["mfu"] else []
+    facts += [f"compiled in {summary['compile_s']:.0f} s"] if summary["compiled"] else ["not compiled"]
+    facts += [f"peak memory {summary['peak_memory_mb']:,.0f} MB"]
+    table.caption = ", ".join(facts)
+    table.caption_justify = "left"
+    return table
+
+
+def next_commands(folder: Path) -> list[tuple[str, str]]:
+    """What to type next, with what it does."""
+    return [
+        ("continue a prompt", f'uv run python light_compute_project/scripts/generate.py {folder.as_posix()}/final --prompt "def "'),
+        ("upstream's own generate", f'uv run litgpt generate {folder.as_posix()}/final --prompt "def "'),
+        ("look at the curve", f"{folder.as_posix()}/loss.png"),
+    ]

@@ -1,0 +1,177 @@
+"""The run folder `runs/<run.name>/`: what it may hold, when it may be used again, and where a resumed run starts.
+
+Every file of a run has its one name here. Reading and writing checkpoints is `checkpoint`'s work.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from litgpt_core import checkpoint
+from litgpt_core.config import TrainConfig, save
+from litgpt_core.config_diff import differences
+from litgpt_core.errors import ConfigError, LightComputeError
+
+logger = logging.getLogger(__name__)
+
+RESUME_FILE = "resume.pt"
+"""Trainer state beside the weights in a step checkpoint."""
+
+FIXED_WHEN_RESUMING = (
+    "seed",
+    "init_from",
+    "model",
+    "tokenizer",
+    "data",
+    "optim",
+    "trainer.global_batch_size",
+    "trainer.loss_chunk_size",
+)
+"""Sections and keys that decide the trajectory: a resumed run with another value would be a different run under the same name."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths of one run, and the checkpoint it continues from."""
+
+    path: Path
+    resume_from: Path | None = None
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of step checkpoints and the links `last` and `best`."""
+        return self.path / "checkpoints"
+
+    @property
+    def final(self) -> Path:
+        """The LitGPT directory that a finished run leaves."""
+        return self.path / "final"
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def environment(self) -> Path:
+        return self.path / "environment.json"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def summary(self) -> Path:
+        return self.path / "summary.json"
+
+    @property
+    def samples(self) -> Path:
+        return self.path / "samples.txt"
+
+    @property
+    def picture(self) -> Path:
+        return self.path / "loss.png"
+
+    def read_environment(self) -> dict[str, Any]:
+        """What `environment.json` holds, or nothing if it is absent or torn."""
+        try:
+            content = json.loads(self.environment.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return content if isinstance(content, dict) else {}
+
+
+def open_run(config: TrainConfig) -> RunFolder:
+    """Create the run folder, or find where to continue.
+
+    Raises:
+        ConfigError: The folder is used and `run.resume` is false; or it is resumed with settings that make it another run; or
+            `run.resume=true` finds nothing to continue.
+        LightComputeError: The folder cannot be written.
+    """
+    path, resume = config.run.folder, config.run.resume
+    used = path.exists() and any(path.iterdir()) if path.is_dir() or not path.exists() else True
+    if used and not resume:
+        raise ConfigError(
+            f"the run folder {path} is in use",
+            needed="a new name, or the wish to continue what is there",
+            fix=f"run.resume=true to continue it, or another name: run.name={config.run.name}-2",
+        )
+    if resume is True and not (path / "config.yaml").is_file():
+        raise ConfigError(
+            f"run.resume=true, but {path} holds no run to continue",
+            needed=f"a run folder with config.yaml; {_runs_beside(path)}",
+            fix="run.resume=auto to start where nothing is there, or run.name=<an existing run>",
+        )
+    _make_writable(path)
+    folder = RunFolder(path)
+    if used:
+        _refuse_another_run(folder, config)
+        checkpoint.clean_temporary(folder.checkpoints)
+        found = checkpoint.newest_valid(folder.checkpoints)
+        if found is None:
+            logger.warning("%s has no usable checkpoint yet: starting from the first step", path)
+        folder = RunFolder(path, resume_from=found)
+    save(config.plain, folder.config)
+    return folder
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write JSON so that a reader sees the old file or the new one, never half of one."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file through a temporary name."""
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def _make_writable(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / f".write-test-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise LightComputeError(
+            f"the run folder {path} cannot be written: {error.strerror or error}",
+            needed="a folder that this user may write to, on a disk with room",
+            fix="run.dir=/a/folder/of/yours",
+        ) from error
+
+
+def _runs_beside(path: Path) -> str:
+    names = sorted(p.parent.name for p in path.parent.glob("*/config.yaml"))[:10]
+    return f"there are: {', '.join(names)}" if names else f"{path.parent} holds no runs"
+
+
+def _refuse_another_run(folder: RunFolder, config: TrainConfig) -> None:
+    try:
+        before = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError):
+        return
+    if not isinstance(before, dict):
+        return
+    changed = differences(before, config.plain)
+    fatal = [line for key, line in changed if _is_fixed(key)]
+    if fatal:
+        raise ConfigError(
+            f"{folder.path} cannot be resumed with other settings:\n    " + "\n    ".join(fatal),
+            needed="the settings it was started with (its config.yaml)",
+            fix=f"the same command as before with run.resume=true, or a new run: run.name={config.run.name}-2",
+        )
+    for key, line in changed:
+        if not key.startswith(("run.", "logger.")):
+            logger.warning("resuming with a changed setting: %s", line)
+
+
+def _is_fixed(key: str) -> bool:
+    return any(key == fixed or key.startswith(f"{fixed}.") for fixed in FIXED_WHEN_RESUMING)

@@ -1,0 +1,144 @@
+"""What the `run`, `trainer` and `logger` sections of a training config may say. Standard library only."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from litgpt_core.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """Where a run lives and whether it continues."""
+
+    name: str
+    """The run's folder below `dir`, and its name on the dashboard."""
+    dir: str = "runs"
+    """Folder that holds the runs; relative to where the command is typed."""
+    resume: bool | Literal["auto"] = False
+    """false: refuse a used folder; true: continue it; auto: continue it if there is something to continue, else start."""
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):
+            raise ConfigError(
+                f"run.name={self.name!r}",
+                needed="letters, digits, '.', '_' and '-', starting with a letter or digit",
+                fix="run.name=my-first-run",
+            )
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder."""
+        return Path(self.dir) / self.name
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainerSettings:
+    """How a run is carried out. Names are LitGPT's where it has one."""
+
+    max_steps: int = 1000
+    """Optimizer steps of the whole run."""
+    global_batch_size: int = 32
+    """Sequences per optimizer step, over all devices."""
+    micro_batch_size: int | None = None
+    """Sequences per forward pass on one device; null: the global batch at once. Must divide the global batch."""
+    max_norm: float | None = 1.0
+    """Clip the global gradient norm to this; null: measure it only."""
+    log_interval: int = 10
+    """Optimizer steps between rows of metrics."""
+    eval_interval: int = 100
+    """Optimizer steps between validations."""
+    eval_tokens: int | None = 100_000
+    """Validation tokens looked at during the run (spread evenly); null: the whole split. The last validation always takes all."""
+    eval_batch_size: int | None = None
+    """Sequences per forward pass in validation; null: as in training."""
+    save_interval: int = 100
+    """Optimizer steps between checkpoints."""
+    keep_checkpoints: int = 3
+    """Newest step checkpoints kept, besides `best` and `last`."""
+    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to compute; auto: CUDA, else MPS, else CPU."""
+    precision: Literal["auto", "32-true", "bf16-mixed", "bf16-true", "16-mixed"] = "auto"
+    """auto: bf16-mixed where the hardware multiplies bfloat16, else 32-true."""
+    compile: bool | Literal["auto"] = "auto"
+    """torch.compile; auto: where a compiler is at hand and the run is long enough to earn the compile time back."""
+    deterministic: bool = False
+    """Force deterministic algorithms. A CPU run with fixed `threads` is reproducible without it."""
+    threads: int | None = None
+    """CPU threads for torch; null: torch's own choice. Results are bit-identical only at the same number."""
+    num_workers: int = 0
+    """Data-loading processes; 0 is fastest for memory-mapped tokens."""
+    loss_chunk_size: int = 0
+    """Compute the loss in chunks of this many tokens, so that logits of the whole batch are never held; 0: all at once."""
+    sample_prompts: list[str] = field(default_factory=lambda: ["\n"])
+    """What `samples.txt` continues at the end of the run."""
+    sample_tokens: int = 120
+    """New tokens for each prompt; 0 writes no samples."""
+
+    def __post_init__(self) -> None:
+        problems = [
+            f"trainer.{name}={getattr(self, name)}: needed a whole number of at least {least}"
+            for name, least in _LEAST.items()
+            if getattr(self, name) is not None and getattr(self, name) < least
+        ]
+        micro = self.micro_batch_size
+        if micro is not None and micro > 0 and self.global_batch_size % micro:
+            divisors = [n for n in range(1, self.global_batch_size + 1) if self.global_batch_size % n == 0 and n <= micro]
+            problems.append(
+                f"trainer.micro_batch_size={micro} does not divide trainer.global_batch_size={self.global_batch_size}: "
+                f"try trainer.micro_batch_size={divisors[-1]}"
+            )
+        if self.max_norm is not None and self.max_norm <= 0:
+            problems.append(f"trainer.max_norm={self.max_norm}: needed a number above 0, or null to clip nothing")
+        if problems:
+            raise ConfigError("; ".join(problems))
+
+    @property
+    def micro_batch(self) -> int:
+        """Sequences per forward pass."""
+        return self.micro_batch_size or self.global_batch_size
+
+
+_LEAST = {
+    "max_steps": 1,
+    "global_batch_size": 1,
+    "micro_batch_size": 1,
+    "log_interval": 1,
+    "eval_interval": 1,
+    "eval_tokens": 1,
+    "eval_batch_size": 1,
+    "save_interval": 1,
+    "keep_checkpoints": 1,
+    "threads": 1,
+    "num_workers": 0,
+    "loss_chunk_size": 0,
+    "sample_tokens": 0,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class WandbSettings:
+    """Weights & Biases: online with a key, offline without, never a prompt."""
+
+    kind: Literal["wandb"] = "wandb"
+    project: str = "light-compute-project"
+    entity: str | None = None
+    mode: Literal["auto", "online", "offline"] = "auto"
+    """auto: online if a key is found (WANDB_API_KEY or a netrc entry), else offline."""
+    tags: list[str] = field(default_factory=list)
+    group: str | None = None
+    init_timeout: float = 20.0
+    """Seconds to wait for the server before the run goes on offline."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlainLoggerSettings:
+    """Loggers that need no settings; `metrics.jsonl` is written with every one of them."""
+
+    kind: Literal["csv", "tensorboard", "none"]
+
+
+LoggerSettings = WandbSettings | PlainLoggerSettings

@@ -1,0 +1,65 @@
+"""Stopping from outside: Ctrl-C and SIGTERM end a run at a step boundary, with a checkpoint, and with the right exit code.
+
+Before the first step there is nothing to save, so a signal ends the run at once. While training it only sets a flag; `saving.py` looks at
+it between optimizer steps. A second Ctrl-C does not wait for the step.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from litgpt_core.errors import Interrupted
+
+logger = logging.getLogger(__name__)
+
+EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+"""128 + the signal's number, as shells report it."""
+
+
+class StopRequest:
+    """The flag between the signal handler and the training loop."""
+
+    def __init__(self) -> None:
+        self.signal: signal.Signals | None = None
+        self.training = False
+
+    @property
+    def exit_code(self) -> int:
+        """Exit code for the signal that arrived; 130 if none did."""
+        return EXIT_CODES.get(self.signal, 130) if self.signal else 130
+
+    def install(self) -> None:
+        """Route SIGINT and SIGTERM here. Called again once the Trainer has put its own handlers in place."""
+        for number in EXIT_CODES:
+            signal.signal(number, self._handle)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        again = self.signal is not None
+        self.signal = signal.Signals(number)
+        if not self.training:
+            raise Interrupted(f"stopped by {self.signal.name} before the first step", exit_code=self.exit_code)
+        if again:
+            raise Interrupted(
+                f"stopped by a second {self.signal.name} without waiting for the step",
+                needed="the last checkpoint holds everything up to its step",
+                fix="the same command with run.resume=true",
+                exit_code=self.exit_code,
+            )
+        logger.warning("%s received: finishing this step and saving (again to stop at once)", self.signal.name)
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[StopRequest]:
+    """Install the handlers for the duration of a run and put the old ones back."""
+    before = {number: signal.getsignal(number) for number in EXIT_CODES}
+    request = StopRequest()
+    request.install()
+    try:
+        yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

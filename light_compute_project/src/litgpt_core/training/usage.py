@@ -1,0 +1,34 @@
+"""The text of `train.py --help`. Reads file names and docstrings only; neither torch nor Hydra is imported."""
+
+from __future__ import annotations
+
+from litgpt_core.config_source import group_names, option_names
+
+_HEAD = """\
+Train a language model from a config.
+
+usage: uv run python light_compute_project/scripts/train.py [GROUP=OPTION ...] [SECTION.SETTING=VALUE ...]
+
+examples:
+  train.py +experiment=baseline                          the main recipe: real text, no download, minutes on a laptop
+  train.py +experiment=baseline run.resume=auto          continue it where it stopped, exactly
+  train.py +experiment=smoke                             seconds, to see that everything works
+  train.py data=text data.path=my_texts tokenizer=bpe model=nano_cpu run.name=mine
+  train.py model=registry model.name=Llama-3.2-1B ...    any name in LitGPT's registry
+  train.py -m +experiment=smoke run.name=sweep optim.lr=1e-3,3e-3        one run after the other
+
+groups and their options (files in light_compute_project/configs/):
+"""
+
+_TAIL = """
+settings that every run has:
+  run.name=NAME  run.dir=FOLDER  run.resume=false|true|auto  seed=N  init_from=CHECKPOINT
+  trainer.max_steps=N  trainer.global_batch_size=N  trainer.precision=auto  trainer.compile=auto  trainer.accelerator=auto
+every setting with its meaning: light_compute_project/docs/configuration.md
+"""
+
+
+def usage() -> str:
+    """Examples, groups with their options, and where to read on."""
+    lines = [f"  {group:<11} {', '.join(option_names(group))}" for group in group_names()]
+    return _HEAD + "\n".join(lines) + "\n" + _TAIL
