@@ -30,7 +30,7 @@ def option_names(group: str) -> list[str]:
 def nearest(name: str, candidates: Iterable[str]) -> str:
     """A clause for an error message: the closest valid names, or all of them if they are few."""
     known = sorted(set(candidates))
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
     if close:
         return "; did you mean " + " or ".join(close) + "?"
     return f"; there are: {', '.join(known)}" if len(known) <= 30 else ""

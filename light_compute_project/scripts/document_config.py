@@ -1,0 +1,22 @@
+"""Rewrite the reference tables in docs/configuration.md from the settings classes. A test fails while they differ."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from litgpt_core.console import run_script
+
+
+def main() -> int:
+    """Render, rewrite, say whether anything changed."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
+    from litgpt_core.config_docs import PAGE, update
+
+    changed = update()
+    sys.stdout.write(f"{PAGE.name}: {'rewritten' if changed else 'already up to date'}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,1 @@
+"""Measure, never mutate: checks, costs, evaluation and reports. This file imports nothing."""

@@ -1,0 +1,50 @@
+"""The checkpoint directory: one shape (LitGPT's), written atomically, verified, loaded, kept in order.
+
+    from litgpt_core.checkpoint import load_model, newest_valid, save_directory
+
+Names are imported on first use, so that looking for a checkpoint never loads torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from litgpt_core.checkpoint.atomic import clean_temporary as clean_temporary
+    from litgpt_core.checkpoint.directory import save_directory as save_directory
+    from litgpt_core.checkpoint.load import load_extra as load_extra
+    from litgpt_core.checkpoint.load import load_into as load_into
+    from litgpt_core.checkpoint.load import load_model as load_model
+    from litgpt_core.checkpoint.load import load_weights as load_weights
+    from litgpt_core.checkpoint.retention import link as link
+    from litgpt_core.checkpoint.retention import newest_valid as newest_valid
+    from litgpt_core.checkpoint.retention import prune as prune
+    from litgpt_core.checkpoint.retention import step_name as step_name
+    from litgpt_core.checkpoint.retention import step_of as step_of
+    from litgpt_core.checkpoint.search import resolve as resolve
+    from litgpt_core.checkpoint.verification import verify as verify
+
+_HOME = {
+    "clean_temporary": "atomic",
+    "save_directory": "directory",
+    "load_extra": "load",
+    "load_into": "load",
+    "load_model": "load",
+    "load_weights": "load",
+    "link": "retention",
+    "newest_valid": "retention",
+    "prune": "retention",
+    "step_name": "retention",
+    "step_of": "retention",
+    "resolve": "search",
+    "verify": "verification",
+}
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> object:
+    """Import the module that holds `name` when it is first asked for (PEP 562)."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)

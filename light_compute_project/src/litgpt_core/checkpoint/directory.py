@@ -1,0 +1,162 @@
+"""Write a checkpoint directory: weights, config, tokenizer, hyperparameters, extras, checksums; all of it or nothing.
+
+Reading is `load.py`, checking is `verification.py`. In a run of several processes only one of them calls
+`save_directory`.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, cast
+
+import torch
+import yaml
+from torch import Tensor
+
+from litgpt_core.checkpoint.atomic import HashedFile, new_directory, write_problem
+from litgpt_core.checkpoint.layout import (
+    CHECKSUMS,
+    HYPERPARAMETERS,
+    MODEL_CONFIG,
+    TOKENIZER_CONFIG,
+    TOKENIZER_FILES,
+    TOKENIZER_VOCABULARIES,
+    WEIGHTS,
+)
+from litgpt_core.checkpoint.verification import what_runs_code
+from litgpt_core.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from litgpt_core.model.config import GPTConfig
+
+_COMPILED_PREFIX = "_orig_mod."
+
+
+def save_directory(
+    path: Path,
+    *,
+    weights: Mapping[str, Tensor],
+    config: GPTConfig,
+    tokenizer_dir: Path,
+    hyperparameters: Mapping[str, Any],
+    extra: Mapping[str, object] | None = None,
+) -> Path:
+    """Write a LitGPT directory that appears whole or not at all, replacing what was at `path`.
+
+    Args:
+        path: The directory to make, e.g. `checkpoints/step-00000020`. Parents are made.
+        weights: The model's state dict, on any device; tied weights under both names.
+        config: Its `to_yaml_dict()` becomes `model_config.yaml`.
+        tokenizer_dir: Folder that holds the tokenizer's files; they are copied.
+        hyperparameters: Plain values (dict, list, str, int, float, bool, None) for `hyperparameters.yaml`.
+        extra: `{file name: object}`, each saved with torch.save, e.g. `{"resume.pt": {...}}`: tensors and plain values
+            only.
+
+    Returns:
+        `path`.
+
+    Raises:
+        CheckpointError: The disk is full, the place is not writable, or the tokenizer is incomplete. What was at `path`
+            before is untouched then, and no partial folder is left.
+        TypeError: `hyperparameters` or `extra` hold an object that could not be read back without running code.
+    """
+    path, extra = Path(path), dict(extra or {})
+    tokenizer_files = _tokenizer_files(Path(tokenizer_dir))
+    texts = {
+        MODEL_CONFIG: yaml.safe_dump(config.to_yaml_dict(), sort_keys=False),
+        HYPERPARAMETERS: _plain_yaml(hyperparameters),
+    }
+    weights = portable_weights(weights)
+    needed = _tensor_bytes([weights, extra]) + sum(file.stat().st_size for file in tokenizer_files) + 100_000
+    try:
+        with new_directory(path) as folder:
+            listed = {WEIGHTS: _write_torch(folder / WEIGHTS, weights)}
+            for name, text in texts.items():
+                listed[name] = _write_text(folder / name, text)
+            for source in tokenizer_files:
+                listed[source.name] = _copy(source, folder / source.name)
+            for name, content in extra.items():
+                listed[name] = _write_torch(folder / name, content)
+            _write_text(folder / CHECKSUMS, json.dumps(listed, indent=1))
+    except OSError as problem:
+        raise write_problem(path, problem, needed_bytes=needed) from problem
+    return path
+
+
+def portable_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state dict as it goes to disk: on the CPU, contiguous, without slack, without torch.compile's prefix.
+
+    Names that share one tensor (tied weights) share one afterwards too, so that the file holds it once.
+    """
+    portable: dict[str, Tensor] = {}
+    seen: dict[tuple[object, ...], Tensor] = {}
+    for name, tensor in weights.items():
+        plain_name = name.replace(_COMPILED_PREFIX, "")
+        if plain_name in portable:
+            raise ValueError(f"two weights would be named {plain_name}")
+        tensor = tensor.detach()
+        identity = (tensor.device, tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
+        if identity not in seen or tensor.numel() == 0:
+            moved = tensor.cpu().contiguous()
+            seen[identity] = moved.clone() if moved.untyped_storage().nbytes() > moved.nbytes else moved
+        portable[plain_name] = seen[identity]
+    return portable
+
+
+def _tokenizer_files(folder: Path) -> list[Path]:
+    files = [folder / name for name in TOKENIZER_FILES if (folder / name).is_file()]
+    names = {file.name for file in files}
+    if TOKENIZER_CONFIG not in names or not names.intersection(TOKENIZER_VOCABULARIES):
+        raise CheckpointError(
+            f"The tokenizer in {folder} is incomplete: found {sorted(names) or 'none of its files'}.",
+            needed=f"{' or '.join(TOKENIZER_VOCABULARIES)}, and {TOKENIZER_CONFIG}",
+            fix="pass the folder that Tokenizer.save wrote to",
+        )
+    return files
+
+
+def _plain_yaml(values: Mapping[str, Any]) -> str:
+    try:
+        return yaml.safe_dump(dict(values), sort_keys=False)
+    except yaml.representer.RepresenterError as problem:
+        raise TypeError(f"hyperparameters must hold plain values only: {problem}") from problem
+
+
+def _tensor_bytes(value: object) -> int:
+    """Bytes of all tensors in nested containers; one that occurs twice counts twice."""
+    if isinstance(value, Tensor):
+        return value.nbytes
+    if isinstance(value, Mapping):
+        return sum(_tensor_bytes(item) for item in value.values())
+    return sum(_tensor_bytes(item) for item in value) if isinstance(value, list | tuple) else 0
+
+
+def _write(path: Path, write: Callable[[HashedFile], object]) -> dict[str, int | str]:
+    file = HashedFile(path)
+    try:
+        write(file)
+        return file.finish()
+    except RuntimeError as problem:  # torch's writer turns a failed write into an internal error without a cause
+        raise file.error or problem from problem
+    finally:
+        file.close()
+
+
+def _write_text(path: Path, text: str) -> dict[str, int | str]:
+    return _write(path, lambda file: file.write(text.encode()))
+
+
+def _write_torch(path: Path, content: object) -> dict[str, int | str]:
+    facts = _write(path, lambda file: torch.save(content, cast("IO[bytes]", file)))
+    if unsafe := what_runs_code(path):
+        raise TypeError(f"{path.name} must hold tensors and plain values only, not {unsafe}")
+    return facts
+
+
+def _copy(source: Path, target: Path) -> dict[str, int | str]:
+    with source.open("rb") as original:
+        return _write(target, lambda file: shutil.copyfileobj(original, cast("io.BufferedIOBase", file)))

@@ -1,0 +1,172 @@
+"""Read a checkpoint directory: weights, extras, the model. Never runs code from a file: `weights_only` always."""
+
+from __future__ import annotations
+
+import dataclasses
+import pickle
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from litgpt_core.checkpoint.layout import WEIGHTS
+from litgpt_core.checkpoint.search import resolve
+from litgpt_core.checkpoint.verification import ANOTHER, check_archive, what_runs_code
+from litgpt_core.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from litgpt_core.model.gpt import GPT
+
+OUTPUT, EMBEDDING = "lm_head.weight", "transformer.wte.weight"
+
+
+def load_weights(path: Path, *, device: str | torch.device = "cpu", mmap: bool = True) -> dict[str, Tensor]:
+    """The state dict of a checkpoint.
+
+    Args:
+        path: Whatever `resolve` understands, or any file that torch.save wrote.
+        device: Where the tensors go.
+        mmap: Read lazily from the file instead of copying it into memory first. Ignored on Windows, where an open
+            mapping would forbid replacing the checkpoint.
+
+    Raises:
+        CheckpointError: The file is missing, cut off, damaged, holds code, or holds something else than a state dict.
+    """
+    file = Path(path)
+    if not file.is_file():
+        file = resolve(file) / WEIGHTS
+    content = _load(file, mmap=mmap and sys.platform != "win32")
+    if isinstance(content, dict) and isinstance(content.get("model"), dict):
+        content = content["model"]
+    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+        held = (
+            f"dict with {', '.join(map(str, list(content)[:6]))}" if isinstance(content, dict) else str(type(content))
+        )
+        raise CheckpointError(
+            f"{file} does not hold a state dict, but a {held}.",
+            needed="{name: tensor}, or that under 'model'",
+            fix=ANOTHER,
+        )
+    return {name: tensor.to(device) for name, tensor in content.items()}
+
+
+def load_extra(path: Path, name: str) -> Any:
+    """What `save_directory(extra={name: ...})` wrote, on the CPU. CheckpointError if missing, damaged, or unsafe."""
+    file = resolve(Path(path)) / name
+    if not file.is_file():
+        raise CheckpointError(
+            f"{name} is missing in {file.parent}.",
+            needed="a checkpoint that training wrote; one made elsewhere, or a final one, may lack it",
+            fix="start from its weights instead of resuming, or take a checkpoint from checkpoints/ of the run",
+        )
+    return _load(file, mmap=False)
+
+
+def _load(file: Path, *, mmap: bool) -> Any:
+    check_archive(file)
+    try:
+        return torch.load(file, map_location="cpu", mmap=mmap, weights_only=True)
+    except pickle.UnpicklingError as problem:
+        raise CheckpointError(
+            f"{file} holds more than tensors and plain values ({what_runs_code(file)}): reading it could run code.",
+            needed="a file that torch.load(..., weights_only=True) reads",
+            fix="if you trust its source, load it yourself and save only its state dict again",
+        ) from problem
+    except MemoryError:
+        raise
+    except Exception as problem:  # a damaged pickle may raise anything
+        size = file.stat().st_size
+        raise CheckpointError(
+            f"{file} ({size:,} bytes) cannot be read: {str(problem).partition(chr(10))[0]!r}",
+            needed="an undamaged file",
+            fix=ANOTHER,
+        ) from problem
+
+
+def load_model(path: Path, *, device: str | torch.device = "cpu", dtype: torch.dtype | None = None) -> GPT:
+    """The model of a checkpoint with its weights, in evaluation mode.
+
+    Built without memory first (the meta device), then given the file's tensors, so that starting costs little more than
+    reading. A file that stores the embedding and the output layer as one tensor gives a model that ties them.
+
+    Args:
+        path: Whatever `resolve` understands.
+        device: Where the model goes.
+        dtype: Type of the weights; None keeps the file's.
+
+    Raises:
+        CheckpointError: Nothing there, damaged, or weights that do not fit the model config; missing and unexpected
+            names are listed.
+    """
+    from litgpt_core.model.config import GPTConfig
+    from litgpt_core.model.gpt import GPT
+
+    directory = resolve(Path(path))
+    config = GPTConfig.from_checkpoint(directory)
+    weights = load_weights(directory)
+    if _share_storage(weights.get(OUTPUT), weights.get(EMBEDDING)):
+        weights[OUTPUT] = weights[EMBEDDING]
+        config = dataclasses.replace(config, tie_embeddings=True)
+    with torch.device("meta"), _NoInitialisation():
+        model = GPT(config)
+    _check_fit(weights, expected=model.state_dict(), where=directory)
+    model.load_state_dict(weights, assign=True)
+    if model.transformer.rope is not None:
+        model.transformer.rope.theta = torch.empty(0)  # its frequencies are in no file: off the meta device, and anew
+        model.transformer.rope.reset_parameters()
+    return model.to(device=device, dtype=dtype).eval()
+
+
+class _NoInitialisation(TorchFunctionMode):
+    """Turns torch.nn.init off: on the meta device its random numbers would import torch's compiler, in seconds."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", "") == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
+
+
+def load_into(model: GPT, path: Path) -> None:
+    """Copy the weights of a checkpoint into a model that exists, e.g. to train it further.
+
+    Raises:
+        CheckpointError: As `load_model`; also where the model ties two weights that differ in the file.
+    """
+    directory = resolve(Path(path))
+    weights = load_weights(directory)
+    _check_fit(weights, expected=model.state_dict(), where=directory)
+    model.load_state_dict(weights)
+
+
+def _share_storage(a: Tensor | None, b: Tensor | None) -> bool:
+    return a is not None and b is not None and a.data_ptr() == b.data_ptr() and a.shape == b.shape
+
+
+def _check_fit(weights: dict[str, Tensor], *, expected: dict[str, Tensor], where: Path) -> None:
+    problems = []
+    if missing := [name for name in expected if name not in weights]:
+        problems.append(f"missing {_some(missing)}")
+    if unexpected := [name for name in weights if name not in expected]:
+        problems.append(f"unexpected {_some(unexpected)}")
+    if wrong := [
+        f"{name} {tuple(weights[name].shape)} instead of {tuple(tensor.shape)}"
+        for name, tensor in expected.items()
+        if name in weights and weights[name].shape != tensor.shape
+    ]:
+        problems.append(f"of another shape {_some(wrong)}")
+    if problems:
+        raise CheckpointError(
+            f"The weights in {where} do not fit the model: {'; '.join(problems)}.",
+            needed="weights and config of the same model",
+            fix="take both files from the same checkpoint",
+        )
+
+
+def _some(names: list[str], *, limit: int = 6) -> str:
+    return f"{len(names)} ({', '.join(names[:limit])}{', ...' if len(names) > limit else ''})"

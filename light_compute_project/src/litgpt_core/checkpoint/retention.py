@@ -1,0 +1,151 @@
+"""Which checkpoints stay, and how they are found again: `step-00000020`, `last`, `best`. Standard library only."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from litgpt_core.checkpoint.atomic import (
+    find_existing,
+    flush_directory,
+    hidden_parts,
+    hidden_sibling,
+    new_directory,
+    remove_directory,
+    write_problem,
+)
+from litgpt_core.checkpoint.verification import verify
+from litgpt_core.errors import CheckpointError
+
+logger = logging.getLogger(__name__)
+
+LAST, BEST = "last", "best"
+_STEP = re.compile(r"step-(\d{8,})")
+
+
+def step_name(step: int) -> str:
+    """Folder name of the checkpoint after `step` optimizer steps: `step-00000020`."""
+    return f"step-{step:08d}"
+
+
+def step_of(path: Path) -> int | None:
+    """The step in a folder's name, None for any other name."""
+    match = _STEP.fullmatch(path.name)
+    return int(match[1]) if match else None
+
+
+def link(directory: Path, name: str) -> Path:
+    """Make or replace `name` (`last`, `best`) beside `directory` such that it means `directory`.
+
+    A relative symbolic link where the system has them, so that a run folder can be moved; else a folder of hard links
+    (or copies).
+
+    Raises:
+        CheckpointError: `directory` is no whole checkpoint, or the place is not writable.
+    """
+    directory = Path(directory)
+    verify(directory, full=False)
+    target = directory.with_name(name)
+    try:
+        if not _symlink(directory, target):
+            with new_directory(target) as folder:
+                for file in sorted(directory.iterdir()):
+                    _hard_link(file, folder / file.name)
+    except OSError as problem:
+        size = sum(file.stat().st_size for file in directory.iterdir())
+        raise write_problem(target, problem, needed_bytes=size) from problem
+    return target
+
+
+def _symlink(directory: Path, target: Path) -> bool:
+    """Replace `target` by a symbolic link in one step; False where there are no links, or a folder is in the way."""
+    if target.is_dir() and not target.is_symlink():
+        return False
+    temporary = hidden_sibling(target, "tmp")
+    try:
+        temporary.symlink_to(directory.name, target_is_directory=True)
+    except (OSError, NotImplementedError) as problem:
+        logger.debug("No symbolic links in %s: %s", target.parent, problem)
+        return False
+    try:
+        temporary.replace(target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    flush_directory(target.parent)
+    return True
+
+
+def _hard_link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+        with target.open("rb+") as copied:
+            os.fsync(copied.fileno())
+
+
+def _steps(folder: Path) -> list[Path]:
+    """Step directories, newest first; one that was moved aside by a killed process stands in for its name."""
+    names = set()
+    for entry in folder.iterdir() if folder.is_dir() else ():
+        parts = hidden_parts(entry)
+        name = parts[0] if parts and parts[1] == "old" else entry.name
+        if _STEP.fullmatch(name):
+            names.add(name)
+    found = (find_existing(folder / name) for name in sorted(names, key=lambda name: int(name[5:]), reverse=True))
+    return [path for path in found if path is not None and path.is_dir()]
+
+
+def newest_valid(folder: Path) -> Path | None:
+    """The newest step directory in `folder` whose every file has the right hash, None if there is none.
+
+    Torn ones are passed over with a warning that names the file and the reason.
+    """
+    return next(filter(_check("Passing over", full=True), _steps(Path(folder))), None)
+
+
+def prune(folder: Path, *, keep: int) -> list[Path]:
+    """Delete old step directories: the newest `keep` whole ones stay, and those that `last` and `best` mean.
+
+    A torn one counts neither way: it is named in a warning and left for a person to look at.
+
+    Returns:
+        The directories that are gone.
+
+    Raises:
+        CheckpointError: One could not be removed.
+        ValueError: `keep` is below 1.
+    """
+    if keep < 1:
+        raise ValueError(f"keep must be at least 1, not {keep}")
+    folder = Path(folder)
+    meant = {(folder / name).resolve() for name in (LAST, BEST) if (folder / name).exists()}
+    whole = list(filter(_check("Leaving alone", full=False), _steps(folder)))
+    gone = [path for path in whole[keep:] if path.resolve() not in meant]
+    for path in gone:
+        try:
+            remove_directory(path)
+        except OSError as problem:
+            raise CheckpointError(
+                f"Could not delete the old checkpoint {path}: {problem.strerror}.",
+                needed=f"permission to write in {folder}",
+                fix=f"delete it by hand, or give yourself rights in {folder}",
+            ) from problem
+    return gone
+
+
+def _check(verb: str, *, full: bool) -> Callable[[Path], bool]:
+    def whole(path: Path) -> bool:
+        try:
+            verify(path, full=full)
+        except CheckpointError as problem:
+            logger.warning("%s the torn checkpoint %s: %s", verb, path, problem)
+            return False
+        return True
+
+    return whole

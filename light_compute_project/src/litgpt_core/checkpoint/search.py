@@ -1,0 +1,87 @@
+"""From what a person types (a directory, its weights file, a run folder) to a checkpoint directory. No torch."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from pathlib import Path
+
+from litgpt_core.checkpoint.atomic import find_existing, hidden_parts
+from litgpt_core.checkpoint.layout import WEIGHTS
+from litgpt_core.checkpoint.retention import LAST, newest_valid
+from litgpt_core.checkpoint.verification import verify
+from litgpt_core.errors import CheckpointError
+
+logger = logging.getLogger(__name__)
+
+
+def resolve(path: Path) -> Path:
+    """The checkpoint directory that `path` means.
+
+    Args:
+        path: A directory that holds `lit_model.pth`, that file itself, a folder of checkpoints, or a run folder. Of a
+            run folder it is `final/`, else `checkpoints/last`, else the newest whole `checkpoints/step-*`.
+
+    Raises:
+        CheckpointError: Nothing of the kind is there; names what is, and near names of a path that does not exist.
+    """
+    path = Path(path)
+    if path.is_file() and path.name == WEIGHTS:
+        return path.parent
+    found = find_existing(path)
+    if found is None:
+        raise _no_such_path(path)
+    if (found / WEIGHTS).exists():
+        return found
+    if found.is_dir():
+        final = find_existing(found / "final")
+        if final is not None and (final / WEIGHTS).is_file():
+            return final
+        for folder in (found / "checkpoints", found):
+            if (checkpoint := _last(folder)) is not None:
+                return checkpoint
+    raise CheckpointError(
+        f"{path} holds no checkpoint; {_contents(found)}.",
+        needed=f"a directory with {WEIGHTS}, or a run folder with final/ or checkpoints/ in it",
+        fix="give a path such as runs/<run.name>/final",
+    )
+
+
+def _last(folder: Path) -> Path | None:
+    last = find_existing(folder / LAST)
+    if last is not None:
+        try:
+            verify(last, full=False)
+            return last
+        except CheckpointError as problem:
+            logger.warning("Passing over %s: %s", last, problem.given)
+    return newest_valid(folder)
+
+
+def _no_such_path(path: Path) -> CheckpointError:
+    """Names the first part of the path that does not exist, with its neighbours."""
+    missing = path
+    while not missing.parent.exists() and missing.parent != missing:
+        missing = missing.parent
+    siblings = _names(missing.parent)
+    near = difflib.get_close_matches(missing.name, siblings, n=3, cutoff=0.5)
+    suggestion = " or ".join(str(missing.parent / name) for name in near)
+    return CheckpointError(
+        f"{path} does not exist; {_contents(missing.parent)}.",
+        needed="a checkpoint directory or a run folder",
+        fix=f"did you mean {suggestion}?" if near else "train first, or check the path",
+    )
+
+
+def _names(folder: Path) -> list[str]:
+    if not folder.is_dir():
+        return []
+    return sorted(entry.name for entry in folder.iterdir() if hidden_parts(entry) is None)
+
+
+def _contents(folder: Path, *, limit: int = 12) -> str:
+    if folder.is_file():
+        return "it is a file"
+    names = _names(folder)
+    shown = ", ".join(names[:limit]) + (f", and {len(names) - limit} more" if len(names) > limit else "")
+    return f"in {folder} there is {shown or 'nothing'}"

@@ -1,0 +1,95 @@
+"""Is this directory a whole checkpoint? Sizes and hashes where `checksums.json` is there, else structure."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import zipfile
+from pathlib import Path
+
+from litgpt_core.checkpoint.atomic import sha256_of
+from litgpt_core.checkpoint.layout import CHECKSUMS, MODEL_CONFIG, TOKENIZER_CONFIG, TOKENIZER_VOCABULARIES, WEIGHTS
+from litgpt_core.errors import CheckpointError
+
+ANOTHER = "take another checkpoint of the run, or save (copy, download) this one again"
+
+
+def verify(path: Path, *, full: bool = True) -> None:
+    """Check a checkpoint directory.
+
+    Args:
+        path: A directory of ours or of LitGPT's. One without `checksums.json` is checked for the required files and for
+            a weights file that is complete as a zip archive; changed bytes inside it cannot be noticed then.
+        full: Compare SHA-256 too. False compares sizes only: enough for a torn copy, and independent of the size of the
+            model.
+
+    Raises:
+        CheckpointError: Names the first file that is missing or differs, with the expected and the actual size or hash.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise CheckpointError(f"{path} is not a directory.", needed="a checkpoint directory", fix=ANOTHER)
+    required = [WEIGHTS, MODEL_CONFIG, TOKENIZER_CONFIG]
+    if not any((path / name).is_file() for name in TOKENIZER_VOCABULARIES):
+        required.append(" or ".join(TOKENIZER_VOCABULARIES))
+    for name in required:
+        if not (path / name).is_file():
+            raise CheckpointError(f"{name} is missing in {path}.", needed="a whole LitGPT directory", fix=ANOTHER)
+    if (path / CHECKSUMS).is_file():
+        for name, expected in _checksums(path / CHECKSUMS).items():
+            _check_file(path / name, size=expected[0], sha256=expected[1] if full else None)
+    else:
+        check_archive(path / WEIGHTS)
+
+
+def check_archive(file: Path) -> None:
+    """CheckpointError unless `file` is a complete zip archive of torch's. Reads only the end of the file."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, OSError) as problem:
+        raise CheckpointError(
+            f"{file} ({_size(file)}) cannot be opened: {problem}. It is cut off, damaged, or no zip archive.",
+            needed="a file written by torch.save",
+            fix=ANOTHER,
+        ) from problem
+    if not any(name.endswith("data.pkl") for name in names):
+        raise CheckpointError(
+            f"{file} is a zip archive, but not one of torch's.", needed="a file written by torch.save", fix=ANOTHER
+        )
+
+
+def what_runs_code(file: Path) -> str:
+    """What in a file of torch.save is no tensor or plain value, as module.name; empty if all is well. Loads nothing."""
+    import torch
+
+    try:
+        return ", ".join(sorted(torch.serialization.get_unsafe_globals_in_checkpoint(str(file))))
+    except (pickle.UnpicklingError, EOFError) as problem:
+        return str(problem) or "a damaged pickle"
+
+
+def _checksums(file: Path) -> dict[str, tuple[int, str]]:
+    try:
+        listed = json.loads(file.read_text(encoding="utf-8"))
+        return {str(name): (int(entry["bytes"]), str(entry["sha256"])) for name, entry in listed.items()}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as problem:
+        raise CheckpointError(
+            f"{file} ({_size(file)}) cannot be read: {problem!r}.",
+            needed='{file: {"bytes": n, "sha256": hex}}',
+            fix=ANOTHER,
+        ) from problem
+
+
+def _check_file(file: Path, *, size: int, sha256: str | None) -> None:
+    if not file.is_file():
+        raise CheckpointError(f"{file} is missing.", needed=f"a file of {size:,} bytes", fix=ANOTHER)
+    actual = file.stat().st_size
+    if actual != size:
+        raise CheckpointError(f"{file} has {actual:,} bytes.", needed=f"{size:,} bytes", fix=ANOTHER)
+    if sha256 is not None and (found := sha256_of(file)) != sha256:
+        raise CheckpointError(f"{file} has changed: its SHA-256 is {found}.", needed=f"SHA-256 {sha256}", fix=ANOTHER)
+
+
+def _size(file: Path) -> str:
+    return f"{file.stat().st_size:,} bytes" if file.exists() else "absent"

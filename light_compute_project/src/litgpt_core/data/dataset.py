@@ -1,0 +1,248 @@
+"""Token shards as (inputs, targets) batches: the only place where targets are shifted by one.
+
+Not here: the DataLoader and Lightning (`module`), the visiting order (`order`), how shards are written (`prepare`).
+
+Legend: B micro-batch size, T block size, N tokens in the shard. A shard is raw little-endian uint16 or uint32,
+memory-mapped, so its size is bounded by the disk and not by memory. Both classes are map-style datasets that are asked
+for whole micro-batches (`DataLoader(..., batch_size=None)`), keep no position, and give the same answer for the same
+ordinal on every machine and in every worker.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from numpy.lib.stride_tricks import sliding_window_view
+from torch.utils.data import Dataset
+
+from litgpt_core.data.order import Ints, epoch_keys, mix64, permute
+from litgpt_core.errors import ConfigError, DataError
+
+IGNORE_INDEX = -100
+"""Target of a padding position; cross-entropy must skip it."""
+
+Batch = tuple[torch.Tensor, torch.Tensor]
+
+
+class TokenFile:
+    """One shard, opened on first use, in every worker process anew (a pickled map would carry the whole file)."""
+
+    def __init__(self, path: Path, *, dtype: str) -> None:
+        self.path = Path(path)
+        self.dtype = np.dtype(dtype).newbyteorder("<")
+        try:
+            size = self.path.stat().st_size
+        except OSError as error:
+            raise DataError(
+                f"cannot open the token shard {self.path}: {error.strerror}",
+                needed="a prepared data folder with train.bin and val.bin",
+                fix="run the training or scripts/prepare_data.py again; it rebuilds the folder",
+            ) from error
+        if size % self.dtype.itemsize:
+            raise DataError(
+                f"{self.path} has {size} bytes, which is not a whole number of {self.dtype.name} tokens",
+                needed=f"a multiple of {self.dtype.itemsize} bytes; the file was cut short or the dtype is wrong",
+                fix=f"delete {self.path.parent} and prepare the data again",
+            )
+        self.tokens = size // self.dtype.itemsize
+        self._memory_map: npt.NDArray[np.unsignedinteger] | None = None
+
+    def array(self) -> npt.NDArray[np.unsignedinteger]:
+        """The tokens, shape (N,), read-only and memory-mapped."""
+        if self._memory_map is None:
+            mapped = np.memmap(self.path, dtype=self.dtype, mode="r", shape=(self.tokens,))
+            self._memory_map = mapped.view(np.ndarray)  # same pages, but quicker to slice
+        return self._memory_map
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_memory_map": None}
+
+
+class TrainBatches(Dataset[Batch]):
+    """Micro-batch k of one rank, for any k >= 0: an endless, seeded, stateless order over the shard's windows.
+
+    Sample g of the run is `k * world_size * micro_batch_size + rank * micro_batch_size + i` for row i of micro-batch k,
+    so the order of samples over the whole run is the same for every world size. Epoch `g // windows` shifts all windows
+    by a seeded offset in [0, T) and visits each of them once in a seeded order (`order.permute`).
+
+    Args:
+        path: The shard.
+        dtype: "uint16" or "uint32", from the prepared folder's meta.json.
+        block_size: T, tokens per sample.
+        seed: Decides offsets and order.
+        micro_batch_size: B, rows per micro-batch.
+        rank, world_size: Which share this process reads.
+
+    Raises:
+        DataError: The shard is missing, torn, or shorter than T + 1 tokens.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        dtype: str,
+        block_size: int,
+        seed: int,
+        micro_batch_size: int,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        _check_positive(block_size=block_size, micro_batch_size=micro_batch_size, world_size=world_size)
+        self.file = TokenFile(path, dtype=dtype)
+        self.block_size, self.seed, self.micro_batch_size = block_size, seed, micro_batch_size
+        self.rank, self.world_size = _checked_rank(rank, world_size), world_size
+        if self.file.tokens < block_size + 1:
+            raise DataError(
+                f"{self.file.path} holds {self.file.tokens:,} tokens, too few for one sample of "
+                f"model.block_size={block_size}",
+                needed=f"at least block_size + 1 = {block_size + 1:,} tokens",
+                fix=f"model.block_size={_power_of_two_below(self.file.tokens)} or smaller, or a larger corpus",
+            )
+        # Every offset in [0, T) must leave room for all windows; a shard below two windows takes what offsets it can.
+        self.windows = max(1, (self.file.tokens - block_size) // block_size)
+        self._offsets = min(block_size, self.file.tokens - self.windows * block_size)
+
+    @property
+    def tokens_per_sample(self) -> int:
+        """Target tokens in one row: T."""
+        return self.block_size
+
+    @property
+    def samples_per_epoch(self) -> int:
+        """Windows visited once each before the order is drawn anew."""
+        return self.windows
+
+    def starts(self, k: int) -> Ints:
+        """First token of each row of micro-batch k of this rank, shape (B,)."""
+        if k < 0:
+            raise IndexError(f"micro-batch ordinal {k} is negative")
+        first = (k * self.world_size + self.rank) * self.micro_batch_size
+        epochs, positions = np.divmod(np.arange(first, first + self.micro_batch_size, dtype=np.int64), self.windows)
+        keys = epoch_keys(self.seed, epochs)
+        offsets = (mix64(~keys) % np.uint64(self._offsets)).astype(np.int64)
+        return offsets + self.block_size * permute(positions, n=self.windows, keys=keys)
+
+    def __getitem__(self, k: int) -> Batch:
+        """(inputs, targets) of micro-batch k, both (B, T) int64; targets[b, t] is the token after inputs[b, t]."""
+        rows = sliding_window_view(self.file.array(), self.block_size + 1)[self.starts(k)]  # (B, T+1)
+        return _as_tensor(rows[:, :-1]), _as_tensor(rows[:, 1:])
+
+
+class ValBatches(Dataset[Batch]):
+    """The held-out split in windows that do not overlap: every target token exactly once over all ranks.
+
+    All batches have the shape (B, T) and every rank has the same number of them, so that collective operations line up
+    and a compiled model sees one shape. What is missing (the end of the last window, rows that even out the ranks) has
+    input 0 and target -100: sum the losses and divide by the number of targets that are not -100. A batch may hold no
+    target at all.
+
+    Args:
+        path, dtype, block_size: As for `TrainBatches`; the shard needs two tokens.
+        batch_size: Rows per batch; lowered to what one rank has when that is less.
+        max_tokens: At most about so many target tokens (rounded down to windows, one at least), from windows spread
+            evenly over the split and the same in every call; None reads all.
+        rank, world_size: Which share this process reads: every world_size-th window.
+
+    Raises:
+        DataError: The shard is missing, torn, or has fewer than two tokens.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        dtype: str,
+        block_size: int,
+        batch_size: int,
+        max_tokens: int | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        _check_positive(block_size=block_size, batch_size=batch_size, world_size=world_size)
+        if max_tokens is not None:
+            _check_positive(max_tokens=max_tokens)
+        self.file, self.block_size = TokenFile(path, dtype=dtype), block_size
+        if self.file.tokens < 2:
+            raise DataError(
+                f"{self.file.path} holds {self.file.tokens} tokens",
+                needed="at least 2: one input and the token after it",
+                fix="use a larger corpus or a larger data.val_fraction",
+            )
+        windows = -(-(self.file.tokens - 1) // block_size)
+        count = windows if max_tokens is None else min(windows, max(1, max_tokens // block_size))
+        chosen = np.arange(count, dtype=np.int64) * windows // count
+        per_rank = -(-count // world_size)
+        self.batch_size = min(batch_size, per_rank)
+        self._batches = -(-per_rank // self.batch_size)
+        mine = chosen[_checked_rank(rank, world_size) :: world_size]
+        self._window_ids = np.full(self._batches * self.batch_size, -1, dtype=np.int64)  # -1: a padding row
+        self._window_ids[: mine.size] = mine
+        self.target_tokens = int(np.minimum(block_size, self.file.tokens - 1 - chosen * block_size).sum())
+        """Targets over all ranks that are not -100."""
+
+    def __len__(self) -> int:
+        """Batches of this rank, the same on every rank."""
+        return self._batches
+
+    def __getitem__(self, index: int) -> Batch:
+        """(inputs, targets) of batch `index`, both (B, T) int64; positions without a target hold 0 and -100."""
+        if not 0 <= index < self._batches:
+            raise IndexError(f"batch {index} of {self._batches}")
+        tokens, block = self.file.array(), self.block_size
+        inputs = torch.zeros(self.batch_size, block, dtype=torch.int64)
+        targets = torch.full((self.batch_size, block), IGNORE_INDEX, dtype=torch.int64)
+        ids = self._window_ids[index * self.batch_size : (index + 1) * self.batch_size]
+        for row, window in enumerate(ids[ids >= 0].tolist()):
+            span = _as_tensor(tokens[window * block : (window + 1) * block + 1])
+            inputs[row, : span.numel() - 1] = span[:-1]
+            targets[row, : span.numel() - 1] = span[1:]
+        return inputs, targets
+
+
+def accumulation_steps(*, global_batch_size: int, micro_batch_size: int, world_size: int) -> int:
+    """Micro-batches each rank adds up before one optimizer step: global / (micro * world), which must be whole.
+
+    Raises:
+        ConfigError: A size is below 1, or micro * world does not divide the global batch size.
+    """
+    _check_positive(global_batch_size=global_batch_size, micro_batch_size=micro_batch_size, world_size=world_size)
+    at_once = micro_batch_size * world_size
+    if global_batch_size % at_once:
+        nearest = max(1, round(global_batch_size / at_once)) * at_once
+        raise ConfigError(
+            f"global_batch_size={global_batch_size} is not a multiple of micro_batch_size * world_size = "
+            f"{micro_batch_size} * {world_size} = {at_once}",
+            needed="a whole number of micro-batches per process and optimizer step",
+            fix=f"a global batch size of {nearest}, or a micro batch size of "
+            + _fitting_micro(global_batch_size, world_size, micro_batch_size),
+        )
+    return global_batch_size // at_once
+
+
+def _fitting_micro(global_batch_size: int, world_size: int, micro_batch_size: int) -> str:
+    fitting = [m for m in range(micro_batch_size, 0, -1) if global_batch_size % (m * world_size) == 0]
+    return str(fitting[0]) if fitting else f"(none fits {world_size} processes)"
+
+
+def _as_tensor(tokens: npt.NDArray[np.unsignedinteger]) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(tokens, dtype=np.int64))
+
+
+def _check_positive(**sizes: int) -> None:
+    wrong = [f"{name}={value}" for name, value in sizes.items() if value < 1]
+    if wrong:
+        raise ConfigError(", ".join(wrong) + " must be at least 1", needed="positive whole numbers")
+
+
+def _checked_rank(rank: int, world_size: int) -> int:
+    if not 0 <= rank < world_size:
+        raise ConfigError(f"rank={rank} with world_size={world_size}", needed="0 <= rank < world_size")
+    return rank
+
+
+def _power_of_two_below(tokens: int) -> int:
+    return 1 << max(0, (max(tokens, 2) - 1).bit_length() - 1)

@@ -1,0 +1,155 @@
+"""Lightning's view of a prepared folder: a training loader that never ends and a position that survives a restart.
+
+Not here: which token goes where (`dataset`), preparing (`prepare`), the loop (`training`). The only file outside
+`training/` that imports lightning.
+
+The position is one number, the samples whose gradient has been applied. It is computed from the trainer's step counter
+when a checkpoint is written (which happens at optimizer-step boundaries only), so what workers have prefetched does not
+matter, and a resumed run reads exactly the samples the undisturbed run would have read next.
+
+The trainer must be built with `use_distributed_sampler=False` (the shares per rank are taken here),
+`accumulate_grad_batches=accumulation_steps(...)`, `max_steps`, and `check_val_every_n_epoch=None` with an integer
+`val_check_interval`, because an endless loader has no epochs. Optimizers of one step must count as one `global_step`.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import lightning
+from torch.utils.data import DataLoader, Sampler
+
+from litgpt_core.data.dataset import Batch, TrainBatches, ValBatches, accumulation_steps
+from litgpt_core.data.prepare import PreparedData
+from litgpt_core.errors import ConfigError
+
+
+class OrdinalSampler(Sampler[int]):
+    """Counts micro-batch ordinals from `start` for ever. It has no length: the trainer's `max_steps` ends the run."""
+
+    def __init__(self, start: int = 0) -> None:
+        self.start = start
+
+    def __iter__(self) -> Iterator[int]:
+        return itertools.count(self.start)
+
+
+class TokenDataModule(lightning.LightningDataModule):
+    """Training and validation loaders over one prepared folder.
+
+    Args:
+        prepared: What `prepare` returned.
+        block_size: T, tokens per sample.
+        micro_batch_size: Rows per forward pass and process.
+        global_batch_size: Rows per optimizer step over all processes.
+        eval_batch_size: Rows per validation batch and process.
+        eval_tokens: At most about so many validation targets per evaluation; None reads the whole split.
+        seed: Decides the training order.
+        num_workers: Loader processes; 0 reads in the main process, which memory-mapped shards are fast enough for.
+    """
+
+    def __init__(
+        self,
+        prepared: PreparedData,
+        *,
+        block_size: int,
+        micro_batch_size: int,
+        global_batch_size: int,
+        eval_batch_size: int,
+        eval_tokens: int | None = None,
+        seed: int = 1337,
+        num_workers: int = 0,
+    ) -> None:
+        super().__init__()
+        self.prepared = prepared
+        self.block_size, self.seed, self.num_workers = block_size, seed, num_workers
+        self.micro_batch_size, self.global_batch_size = micro_batch_size, global_batch_size
+        self.eval_batch_size, self.eval_tokens = eval_batch_size, eval_tokens
+        self._anchor_samples = 0  # samples seen when the trainer's step counter stood at _anchor_step
+        self._anchor_step = 0
+        self._restored = False
+
+    @property
+    def samples_seen(self) -> int:
+        """Samples (rows over all processes) whose optimizer step is done, since the very first start of the run."""
+        if self.trainer is None or self._restored:
+            return self._anchor_samples
+        return self._anchor_samples + (self.trainer.global_step - self._anchor_step) * self.global_batch_size
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position, as {"samples": int}."""
+        return {"samples": self.samples_seen}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over a position; the next training loader starts there."""
+        self._anchor_samples, self._restored = int(state_dict["samples"]), True
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """An endless loader of this rank's micro-batches from `samples_seen` on.
+
+        Raises:
+            ConfigError: The batch sizes do not fit the number of processes, or the restored position lies between
+            steps. DataError: The training split is shorter than one sample.
+        """
+        self._settle_anchor()
+        rank, world_size = self._share()
+        sizes = {"micro_batch_size": self.micro_batch_size, "world_size": world_size}
+        accumulation_steps(global_batch_size=self.global_batch_size, **sizes)
+        at_once, samples = self.micro_batch_size * world_size, self.samples_seen
+        if samples % at_once:
+            raise ConfigError(
+                f"the run stands at sample {samples:,}, which is not a multiple of micro_batch_size * world_size = "
+                f"{self.micro_batch_size} * {world_size} = {at_once}",
+                needed="a position that this micro batch size and number of processes can start from",
+                fix="resume with the micro batch size and the number of processes of the first run",
+            )
+        dataset = TrainBatches(
+            self.prepared.train_path,
+            dtype=self.prepared.dtype,
+            block_size=self.block_size,
+            seed=self.seed,
+            micro_batch_size=self.micro_batch_size,
+            rank=rank,
+            world_size=world_size,
+        )
+        return self._loader(dataset, OrdinalSampler(samples // at_once))
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """This rank's share of the validation windows; padding targets are -100 (see `ValBatches`)."""
+        rank, world_size = self._share()
+        dataset = ValBatches(
+            self.prepared.val_path,
+            dtype=self.prepared.dtype,
+            block_size=self.block_size,
+            batch_size=self.eval_batch_size,
+            max_tokens=self.eval_tokens,
+            rank=rank,
+            world_size=world_size,
+        )
+        return self._loader(dataset, None)
+
+    def _settle_anchor(self) -> None:
+        """Tie a restored position to the step counter, which the trainer restores after it."""
+        if self._restored:
+            self._anchor_step = 0 if self.trainer is None else self.trainer.global_step
+            self._restored = False
+
+    def _share(self) -> tuple[int, int]:
+        """(rank, world size) among the processes that read different data; with model parallelism fewer than all."""
+        if self.trainer is None:
+            return 0, 1
+        share = self.trainer.distributed_sampler_kwargs or {"rank": 0, "num_replicas": 1}
+        return int(share["rank"]), int(share["num_replicas"])
+
+    def _loader(self, dataset: TrainBatches | ValBatches, sampler: OrdinalSampler | None) -> DataLoader[Batch]:
+        on_cuda = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+        return DataLoader(
+            dataset,
+            batch_size=None,  # the dataset answers with whole micro-batches
+            sampler=sampler,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=on_cuda,
+        )

@@ -1,0 +1,200 @@
+"""What a corpus is and how it is split: one frozen dataclass per kind of source, checked on construction.
+
+Not here: reading (`sources`), tokenizing (`prepare`), batches (`dataset`). Standard library only, so that `--help`
+stays fast. The YAML files in `configs/data/` carry the same field names.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+from litgpt_core.environment import PROJECT_DIR
+from litgpt_core.errors import ConfigError
+
+SplitKind = Literal["document", "tail"]
+DEFAULT_SPLIT_SEED = 1337
+
+TINY_SHAKESPEARE_URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
+TINY_SHAKESPEARE_SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
+TINY_SHAKESPEARE_BYTES = 1_115_394
+
+
+@dataclass(frozen=True, kw_only=True)
+class PythonSourceSettings:
+    """Python sources of installed packages: tens of MB of real text without a download."""
+
+    kind: Literal["python_source"] = "python_source"
+    """Which reader is used; fixed for this class."""
+
+    name: str = "python_source"
+    """First part of the prepared folder's name."""
+
+    packages: dict[str, str] = field(default_factory=lambda: {"sympy": "1.14.0", "networkx": "3.6.1"})
+    """Distribution name -> the exact version that must be installed."""
+
+    max_file_bytes: int = 300_000
+    """Files larger than this are left out: in the default packages two generated tables (see docs/data.md)."""
+
+    cache_dir: str = "data"
+    """Where prepared folders go: relative to the project folder (not to the current one), or absolute."""
+
+    val_fraction: float = 0.02
+    """Share of the bytes held out for validation, in (0, 0.5]."""
+
+    split_seed: int = DEFAULT_SPLIT_SEED
+    """Decides which groups of files are held out."""
+
+    def __post_init__(self) -> None:
+        problems = _common_problems(self, kind="python_source")
+        if not self.packages:
+            problems.append("packages is empty; name at least one distribution, e.g. {sympy: 1.14.0}")
+        for package, version in self.packages.items():
+            if not isinstance(version, str) or not version:
+                problems.append(f"packages.{package}={version!r} is not a version; write it in quotes, e.g. '1.14.0'")
+        if self.max_file_bytes < 1:
+            problems.append(f"max_file_bytes={self.max_file_bytes} must be at least 1")
+        _raise_all(problems, kind="python_source")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TinyShakespeareSettings:
+    """The 1.1 MB file that char-rnn and nanoGPT train on, with nanoGPT's split, so that losses can be compared."""
+
+    kind: Literal["tiny_shakespeare"] = "tiny_shakespeare"
+    """Which reader is used; fixed for this class."""
+
+    name: str = "tiny_shakespeare"
+    """First part of the prepared folder's name."""
+
+    url: str = TINY_SHAKESPEARE_URL
+    """Where the file is fetched from unless LIGHT_COMPUTE_DATA_MIRROR names a folder or address that holds it."""
+
+    sha256: str = TINY_SHAKESPEARE_SHA256
+    """Hash of the file's bytes; a file that differs is refused."""
+
+    size_bytes: int = TINY_SHAKESPEARE_BYTES
+    """Size of the file; a file that differs is refused."""
+
+    timeout_s: float = 30.0
+    """Seconds without an answer after which a download is given up."""
+
+    cache_dir: str = "data"
+    """Where the download and the prepared folders go: relative to the project folder, or absolute."""
+
+    val_fraction: float = 0.1
+    """Share held out for validation, in (0, 0.5]; with split=tail a share of the characters."""
+
+    split: SplitKind = "tail"
+    """`tail`: the last characters are held out (nanoGPT's way); `document`: seeded pieces of the text are."""
+
+    split_seed: int = DEFAULT_SPLIT_SEED
+    """Decides which pieces are held out; has no effect with split=tail."""
+
+    def __post_init__(self) -> None:
+        problems = _common_problems(self, kind="tiny_shakespeare") + _split_problems(self.split)
+        if urlsplit(self.url).scheme not in ("http", "https", "file"):
+            problems.append(f"url={self.url!r} is not an http(s):// or file:// address")
+        if not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
+            problems.append(f"sha256={self.sha256!r} is not 64 lower-case hex digits")
+        if self.size_bytes < 1:
+            problems.append(f"size_bytes={self.size_bytes} must be at least 1")
+        if not self.timeout_s > 0:
+            problems.append(f"timeout_s={self.timeout_s} must be above 0")
+        _raise_all(problems, kind="tiny_shakespeare")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextSettings:
+    """Your own text: one file, or a folder of files."""
+
+    kind: Literal["text"] = "text"
+    """Which reader is used; fixed for this class."""
+
+    name: str = "text"
+    """First part of the prepared folder's name."""
+
+    path: str
+    """A file or a folder; a relative path is taken from the current folder."""
+
+    glob: str = "**/*.txt"
+    """Which files of a folder are read; no effect when `path` is a file."""
+
+    encodings: list[str] = field(default_factory=lambda: ["utf-8", "utf-16", "cp1252", "latin-1"])
+    """Tried in this order, the first that reads a file wins; utf-16 and utf-32 only where a byte-order mark says so."""
+
+    cache_dir: str = "data"
+    """Where prepared folders go: relative to the project folder (not to the current one), or absolute."""
+
+    val_fraction: float = 0.1
+    """Share held out for validation, in (0, 0.5]: of the bytes, or with split=tail of the characters."""
+
+    split: SplitKind = "document"
+    """`document`: whole files (or pieces of a single file) are held out; `tail`: the end of a single file is."""
+
+    split_seed: int = DEFAULT_SPLIT_SEED
+    """Decides which documents are held out; has no effect with split=tail."""
+
+    def __post_init__(self) -> None:
+        problems = _common_problems(self, kind="text") + _split_problems(self.split)
+        if self.path in ("", "???"):
+            problems.append("path is missing; type data.path=FILE_OR_FOLDER")
+        if not self.glob:
+            problems.append("glob is empty; type e.g. data.glob='**/*.txt'")
+        if not self.encodings:
+            problems.append("encodings is empty; type e.g. data.encodings=[utf-8]")
+        _raise_all(problems + _encoding_problems(self.encodings), kind="text")
+
+
+DataSettings = PythonSourceSettings | TinyShakespeareSettings | TextSettings
+
+
+def cache_folder(data: DataSettings) -> Path:
+    """Absolute path of `cache_dir`: relative names lie in the project folder, `~` is the home folder. Creates nothing.
+
+    A copy installed as a wheel has no project folder; there, relative names lie in the current folder.
+    """
+    base = PROJECT_DIR if (PROJECT_DIR / "src" / "litgpt_core").is_dir() else Path.cwd()
+    return base / Path(data.cache_dir).expanduser()
+
+
+def _common_problems(data: DataSettings, *, kind: str) -> list[str]:
+    problems = []
+    if data.kind != kind:
+        problems.append(f"kind={data.kind!r} must be {kind!r} here")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", data.name):
+        problems.append(f"name={data.name!r} must be at most 64 letters, digits, '_', '-', '.': it names a folder")
+    if not 0 < data.val_fraction <= 0.5:
+        problems.append(f"val_fraction={data.val_fraction} must be above 0 and at most 0.5")
+    if not data.cache_dir:
+        problems.append("cache_dir is empty; type e.g. data.cache_dir=data")
+    if data.split_seed < 0:
+        problems.append(f"split_seed={data.split_seed} must not be negative")
+    return problems
+
+
+def _split_problems(split: str) -> list[str]:
+    return [] if split in ("document", "tail") else [f"split={split!r} must be 'document' or 'tail'"]
+
+
+def _encoding_problems(encodings: list[str]) -> list[str]:
+    problems = []
+    for encoding in encodings:
+        try:
+            b"a".decode(encoding)
+        except UnicodeError:
+            pass  # it exists; one byte is not a whole character of it
+        except (LookupError, ValueError):
+            problems.append(f"encodings: {encoding!r} is not a text encoding Python knows")
+    return problems
+
+
+def _raise_all(problems: list[str], *, kind: str) -> None:
+    if problems:
+        given = f"data={kind}: " + "; ".join(problems)
+        raise ConfigError(
+            given, needed="every setting within its range", fix=f"see configs/data/{kind}.yaml, docs/data.md"
+        )

@@ -1,0 +1,187 @@
+"""Which documents are held out for validation: a pure function of the corpus and the settings. No files, no tokens.
+
+- `document`: groups of near-identical documents (`duplicates`) go as a whole to one side. Groups are visited in the
+  order of a seeded hash of their contents until validation has its share of the bytes; a group that would take it past
+  `OVERSHOOT` times the share is passed over. A single file is first cut into about `PIECES` pieces at blank lines, and
+  neighbouring pieces on the same side are joined again.
+- `tail`: the last characters of a single file, as nanoGPT does it; nothing is grouped.
+
+Adding a document elsewhere does not re-deal the others: the hash of a group depends on its own contents and the seed
+only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import logging
+import time
+from collections import Counter
+from dataclasses import dataclass
+
+from litgpt_core.data.document import Corpus, Document, documents_sha256, utf8_bytes
+from litgpt_core.data.duplicates import near_duplicate_groups
+from litgpt_core.data.settings import DEFAULT_SPLIT_SEED, DataSettings, PythonSourceSettings, SplitKind
+from litgpt_core.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+SPLIT_RULE = 1
+"""Raise this when the same corpus would be split differently; it is part of the prepared folder's fingerprint."""
+
+OVERSHOOT = 1.5
+PIECES = 200
+_SHORTEST_PIECE = 200  # characters
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """The two sides, each sorted by (source, name), and what the grouping found."""
+
+    kind: SplitKind
+    train: tuple[Document, ...]
+    val: tuple[Document, ...]
+    append_eos: bool
+    """Whether each document is followed by the end-of-document token; not with `tail`, whose two sides are one text."""
+    groups: int
+    """Groups that were dealt out, single documents included."""
+    near_duplicate_groups: int
+    """Groups of two or more documents."""
+    near_duplicate_documents: int
+    """Documents in these groups."""
+
+    def sha256(self) -> str:
+        """SHA-256 (hex) over the documents of both sides."""
+        sides = f"train {documents_sha256(self.train)} val {documents_sha256(self.val)}"
+        return hashlib.sha256(sides.encode()).hexdigest()
+
+
+def split_corpus(corpus: Corpus, data: DataSettings) -> Split:
+    """Deal the corpus into training and validation.
+
+    Raises:
+        DataError: `tail` with several files, or a corpus from which no two non-empty sides can be made.
+    """
+    kind: SplitKind = "document" if isinstance(data, PythonSourceSettings) else data.split
+    if kind == "tail":
+        if data.split_seed != DEFAULT_SPLIT_SEED:
+            logger.warning("data: split_seed=%d has no effect with split=tail", data.split_seed)
+        return _split_tail(corpus, val_fraction=data.val_fraction)
+    start = time.perf_counter()
+    split = _split_documents(corpus, val_fraction=data.val_fraction, seed=data.split_seed)
+    logger.info(
+        "data %s: %s groups (%d of near-duplicates, with %d documents) into train %.3g MB and val %.3g MB, in %.1f s",
+        data.name,
+        f"{split.groups:,}",
+        split.near_duplicate_groups,
+        split.near_duplicate_documents,
+        utf8_bytes(split.train) / 1e6,
+        utf8_bytes(split.val) / 1e6,
+        time.perf_counter() - start,
+    )
+    return split
+
+
+def _split_tail(corpus: Corpus, *, val_fraction: float) -> Split:
+    if len(corpus.documents) != 1:
+        raise DataError(
+            f"split=tail was asked for {len(corpus.documents)} files", needed="a single file", fix="data.split=document"
+        )
+    (document,) = corpus.documents
+    cut = int(len(document.text) * (1 - val_fraction))
+    train = Document(document.source, document.name, document.text[:cut])
+    val = Document(document.source, document.name, document.text[cut:])
+    if not train.text or not val.text:
+        raise _too_small(corpus, f"{len(document.text)} characters leave one side of the split empty")
+    return Split(
+        kind="tail",
+        train=(train,),
+        val=(val,),
+        append_eos=False,
+        groups=1,
+        near_duplicate_groups=0,
+        near_duplicate_documents=0,
+    )
+
+
+def _split_documents(corpus: Corpus, *, val_fraction: float, seed: int) -> Split:
+    single = len(corpus.documents) == 1
+    documents = cut_pieces(corpus.documents[0]) if single else list(corpus.documents)
+    documents.sort(key=lambda d: (d.source, d.name))
+    group_of = near_duplicate_groups([document.text for document in documents]).tolist()
+    raws = [document.text.encode("utf-8") for document in documents]
+    sizes, digests = Counter[int](), dict[int, str]()
+    for group, raw in zip(group_of, raws, strict=True):
+        sizes[group] += len(raw)
+        digest = hashlib.sha256(raw).hexdigest()
+        digests[group] = min(digests.get(group, digest), digest)
+    if len(sizes) < 2:
+        several = f"its {len(documents)} documents are near-duplicates of each other"
+        raise _too_small(corpus, several if len(documents) > 1 else "it is one piece")
+    held_out = _deal(sizes, digests, target=val_fraction * sum(sizes.values()), seed=seed)
+    in_val = [group in held_out for group in group_of]
+    members = Counter(group_of)
+    return Split(
+        kind="document",
+        train=_side(documents, in_val, wanted=False, join=single),
+        val=_side(documents, in_val, wanted=True, join=single),
+        append_eos=True,
+        groups=len(sizes),
+        near_duplicate_groups=sum(count > 1 for count in members.values()),
+        near_duplicate_documents=sum(count for count in members.values() if count > 1),
+    )
+
+
+def _deal(sizes: Counter[int], digests: dict[int, str], *, target: float, seed: int) -> set[int]:
+    """The groups that are held out: at least one, never all."""
+
+    def lot(group: int) -> str:
+        return hashlib.sha256(f"{seed}:{digests[group]}".encode()).hexdigest()
+
+    held_out: set[int] = set()
+    total = 0
+    for group in sorted(sizes, key=lot):
+        if total >= target or len(held_out) == len(sizes) - 1:
+            break
+        if total + sizes[group] <= OVERSHOOT * target:
+            held_out.add(group)
+            total += sizes[group]
+    return held_out or {min(sizes, key=lambda group: (sizes[group], lot(group)))}
+
+
+def _side(documents: list[Document], in_val: list[bool], *, wanted: bool, join: bool) -> tuple[Document, ...]:
+    """The documents of one side; with `join`, runs of neighbouring pieces become one document each."""
+    if not join:
+        return tuple(document for document, held_out in zip(documents, in_val, strict=True) if held_out is wanted)
+    runs = itertools.groupby(zip(documents, in_val, strict=True), key=lambda pair: pair[1])
+    joined = [[document for document, _ in pairs] for held_out, pairs in runs if held_out is wanted]
+    return tuple(Document(run[0].source, run[0].name, "".join(piece.text for piece in run)) for run in joined)
+
+
+def cut_pieces(document: Document) -> list[Document]:
+    """Cut one text into at most about `PIECES` pieces that join to exactly the text, preferably at blank lines.
+
+    Each cut lies at the first blank line after an even division, else at the first newline, else at the division
+    itself. A text below two shortest pieces stays whole.
+    """
+    text = document.text
+    pieces = min(PIECES, len(text) // _SHORTEST_PIECE)
+    step = len(text) // max(pieces, 1)
+    cuts = [0]
+    for i in range(1, pieces):
+        even, limit = i * step, (i + 1) * step
+        if even <= cuts[-1]:
+            continue
+        blank, newline = text.find("\n\n", even, limit), text.find("\n", even, limit)
+        cuts.append(blank + 2 if blank >= 0 else newline + 1 if newline >= 0 else even)
+    bounds = [*cuts, len(text)]
+    named = enumerate(itertools.pairwise(bounds))
+    return [Document(document.source, f"{document.name}#{i:04d}", text[a:b]) for i, (a, b) in named if b > a]
+
+
+def _too_small(corpus: Corpus, what: str) -> DataError:
+    return DataError(
+        f"the corpus ({len(corpus.documents)} file(s), {utf8_bytes(corpus.documents):,} bytes) cannot be split: {what}",
+        needed="at least two different documents, or one file of some hundred characters",
+        fix="a larger corpus, or data.split=tail to hold out the end of a single file",
+    )

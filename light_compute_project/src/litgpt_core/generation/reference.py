@@ -1,0 +1,51 @@
+"""The slow way to generate, to check the fast one: a full forward pass over the window per token, no cache."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from litgpt_core.generation.sampling import SamplingSettings, sample
+
+if TYPE_CHECKING:
+    from litgpt_core.model.gpt import GPT
+
+
+def window_start(start: int, *, length: int, block_size: int) -> int:
+    """Where the model's window begins when `length` tokens exist and it began at `start` before.
+
+    Policy for long texts: the window grows to block_size tokens; the next token then sees only the last block_size //
+    2, as a new beginning, and the window grows again. So a cache is filled anew once per half window instead of for
+    every token.
+    """
+    return start if length - start <= block_size else length - max(1, block_size // 2)
+
+
+@torch.no_grad()
+def generate_slowly(
+    model: GPT,
+    prompt_ids: Sequence[int],
+    *,
+    max_new_tokens: int,
+    sampling: SamplingSettings,
+    seed: int = 0,
+    stop_ids: Collection[int] = (),
+    vocab_size: int | None = None,
+) -> list[int]:
+    """New ids after `prompt_ids`, without the stop id that ended them. The model is in evaluation mode already.
+
+    `vocab_size` cuts off padding ids. Same meaning, window and random numbers as `Engine.generate`.
+    """
+    device = model.lm_head.weight.device
+    generator = torch.Generator(device).manual_seed(seed)
+    ids, start = list(prompt_ids), 0
+    for _ in range(max_new_tokens):
+        start = window_start(start, length=len(ids), block_size=model.config.block_size)
+        logits = model(torch.tensor([ids[start:]], device=device))[:, -1, :vocab_size]
+        token = int(sample(logits, sampling, generator=generator))
+        if token in stop_ids:
+            break
+        ids.append(token)
+    return ids[len(prompt_ids) :]

@@ -1,0 +1,70 @@
+"""Token by token to text, never half a character: the pieces join to what decoding everything at once gives."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from litgpt_core.tokenizers.base import Tokenizer
+
+REPLACEMENT = "\ufffd"
+
+
+class StreamDecoder:
+    """Text of one continuation, as its tokens come in.
+
+    Tokens that stand for bytes go through an incremental UTF-8 decoder. Where a token's text depends on its neighbours
+    (`Tokenizer.token_bytes` gives None: some foreign tokenizers) everything is decoded anew each time and the
+    difference goes out; that costs time quadratic in the length.
+
+    Args:
+        tokenizer: Of the model.
+        prompt_ids: What stands before the continuation: it may decide whether the first word starts with a space.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, *, prompt_ids: Sequence[int] = ()) -> None:
+        self._tokenizer = tokenizer
+        self._ids: list[int] = []
+        self._sent = ""  # text of everything so far that has gone out, prompt included
+        self._utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._by_bytes = True
+        for token_id in prompt_ids:
+            self._ids.append(token_id)
+            self._take_bytes(token_id)
+        if not self._by_bytes:
+            self._sent = tokenizer.decode(self._ids)
+
+    def push(self, token_id: int) -> str:
+        """The text that is certain now; often empty in the middle of a character."""
+        self._ids.append(token_id)
+        text = self._take_bytes(token_id)
+        return text if self._by_bytes else self._difference(final=False)
+
+    def finish(self) -> str:
+        """What was held back, with U+FFFD for a character that never became whole."""
+        return self._utf8.decode(b"", final=True) if self._by_bytes else self._difference(final=True)
+
+    def _take_bytes(self, token_id: int) -> str:
+        data = self._tokenizer.token_bytes(token_id) if self._by_bytes else None
+        if data is None:
+            self._by_bytes = False
+            return ""
+        text = self._utf8.decode(data)
+        self._sent += text
+        return text
+
+    def _difference(self, *, final: bool) -> str:
+        text = self._tokenizer.decode(self._ids)
+        if not final:
+            text = text.rstrip(REPLACEMENT)  # may yet become a character
+        if text.startswith(self._sent):
+            new = text[len(self._sent) :]
+        elif final:  # the decoder took back what has gone out: nothing can, so go on from where they part
+            agreed = next((i for i, (a, b) in enumerate(zip(text, self._sent, strict=False)) if a != b), len(text))
+            new = text[agreed:]
+        else:
+            return ""
+        self._sent += new
+        return new

@@ -1,0 +1,30 @@
+"""The GPT: LitGPT's architecture, config fields and weight names, written again in small files.
+
+Where to look: `config` (every setting), `gpt` (embed -> blocks -> logits), `block`, `attention` and
+`latent_attention`, `attend` (softmax), `mask`, `mlp`, `moe`, `norm`, `rope`, `kv_cache`, `init` (all initialisation),
+`cost` (parameters and FLOPs without building anything), `registry` (LitGPT's named configs).
+
+`GPT` and `GPTConfig` are exported lazily: reading a config must not import torch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from litgpt_core.model.config import GPTConfig
+    from litgpt_core.model.gpt import GPT
+
+__all__ = ["GPT", "GPTConfig"]
+
+
+def __getattr__(name: str) -> object:
+    if name == "GPT":
+        from litgpt_core.model.gpt import GPT
+
+        return GPT
+    if name == "GPTConfig":
+        from litgpt_core.model.config import GPTConfig
+
+        return GPTConfig
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

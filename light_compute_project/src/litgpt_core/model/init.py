@@ -1,0 +1,61 @@
+"""All initial values, in one place.
+
+    what                                                       value
+    ---------------------------------------------------------  ---------------------------------------------------------
+    wte, wpe, linear weights, routers                          normal(0, 0.02)
+    projections into the residual stream: attn.proj,           "scaled": normal(0, 0.02 / sqrt(2 * n_layer)), because 2
+    * n_layer
+      mlp.proj, experts' and shared experts' proj                branches add up (GPT-2); "zero": 0, each block starts
+      as identity
+    biases, e_score_correction_bias                            0
+    norm weights                                               1, or 0 where the norm multiplies by (1 + weight)
+
+A parameter's values depend on the seed, its name and its shape, and on nothing else: not on the global random state,
+not on the device, not on which other parameters there are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+
+import torch
+from torch import Tensor, nn
+
+from litgpt_core.model.gpt import GPT
+from litgpt_core.model.moe import GroupedTopkRouter
+from litgpt_core.model.norm import RMSNorm
+
+STD = 0.02
+
+
+@torch.no_grad()
+def initialize(model: GPT, *, seed: int) -> None:
+    """Set every parameter and persistent buffer of `model` by the rules above, in place. The model must not be on the
+    meta device."""
+    config = model.config
+    residual_std = STD / math.sqrt(2 * config.n_layer) if config.init_projection == "scaled" else 0.0
+    for prefix, module in model.named_modules():
+        if isinstance(module, RMSNorm):
+            module.weight.fill_(0.0 if module.add_unit_offset else 1.0)
+        elif isinstance(module, nn.LayerNorm):
+            module.reset_parameters()  # weight 1, bias 0
+        elif isinstance(module, (nn.Linear, nn.Embedding, GroupedTopkRouter)):
+            if not (config.tie_embeddings and module is model.lm_head):  # a tied head has wte's values
+                std = residual_std if prefix.endswith(".proj") else STD
+                _normal(module.weight, std=std, seed=seed, name=f"{prefix}.weight")
+            if isinstance(module, nn.Linear) and module.bias is not None:
+                module.bias.zero_()
+            if isinstance(module, GroupedTopkRouter):
+                module.e_score_correction_bias.zero_()
+
+
+def _normal(tensor: Tensor, *, std: float, seed: int, name: str) -> None:
+    """Fill with normal(0, std) numbers that depend on `seed` and `name` only; drawn on the CPU in fp32, on any device
+    the same."""
+    if std == 0.0:
+        tensor.zero_()
+        return
+    digest = hashlib.blake2b(f"{seed}:{name}".encode(), digest_size=8).digest()
+    generator = torch.Generator(device="cpu").manual_seed(int.from_bytes(digest, "little") >> 1)
+    tensor.copy_(torch.empty(tensor.shape, dtype=torch.float32, device="cpu").normal_(0.0, std, generator=generator))

@@ -1,0 +1,44 @@
+"""Keys and values of all tokens so far, so that generating one token costs one token's work.
+
+    slot        0    1    2    3    4  ...  S - 1
+    k, v       [p0] [p1] [p2] [p3] [ ]      [ ]       forward(input_pos=[3]) writes slot 3 and returns all S slots;
+    mask        1    1    1    1    0        0        the mask (see mask.py) hides what is not yet written
+
+A static size keeps shapes constant (friendly to torch.compile). Sliding-window layers use the same full-length cache:
+the window is in the mask, so there is no ring to keep in step. For inference only: no gradient flows through a cache.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class KVCache(nn.Module):
+    """One layer's keys (B, G, S, hs) and values (B, G, S, hs_v), outside the state dict."""
+
+    k: Tensor
+    v: Tensor
+
+    def __init__(
+        self,
+        k_shape: tuple[int, int, int, int],
+        v_shape: tuple[int, int, int, int],
+        *,
+        device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.register_buffer("k", torch.zeros(k_shape, device=device, dtype=dtype), persistent=False)
+        self.register_buffer("v", torch.zeros(v_shape, device=device, dtype=dtype), persistent=False)
+
+    def forward(self, input_pos: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Write T new tokens at `input_pos` (T,) and return all slots of the first B sequences: (B, G, S, hs) twice."""
+        return self._write(self.k, input_pos, k), self._write(self.v, input_pos, v)
+
+    @staticmethod
+    @torch.no_grad()
+    def _write(slots: Tensor, input_pos: Tensor, new: Tensor) -> Tensor:
+        view = slots[: new.size(0)]
+        view.index_copy_(2, input_pos, new.to(slots.dtype))
+        return view.to(new.dtype)

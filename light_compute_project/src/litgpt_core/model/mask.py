@@ -1,0 +1,48 @@
+"""Which token may see which: built once per forward pass, shared by all layers.
+
+    True = may see; rows are queries, columns are keys; window = 2
+
+    full, no cache       windowed, no cache      full, cache of S = 6 slots, input_pos = [2, 3]
+      0 1 2 3              0 1 2 3                  0 1 2 3 4 5
+    0 1 . . .            0 1 . . .                2 1 1 1 . . .
+    1 1 1 . .            1 1 1 . .                3 1 1 1 1 . .
+    2 1 1 1 .            2 . 1 1 .
+    3 1 1 1 1            3 . . 1 1
+
+`None` stands for the plain causal triangle, which the fused attention kernels make themselves (and fastest).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from litgpt_core.model.config import GPTConfig
+
+
+class Masks(NamedTuple):
+    """Boolean masks (T, S), or None for plain causal attention."""
+
+    full: Tensor | None
+    windowed: Tensor | None
+
+
+def build_masks(config: GPTConfig, positions: Tensor, *, n_slots: int | None = None) -> Masks:
+    """Masks for queries at `positions` (T,).
+
+    Args:
+        config: Read for its window and its soft-cap (which has no fused kernel, so it always needs a mask).
+        positions: Positions of the T queries.
+        n_slots: Length S of the KV cache, or None if the keys are the T queries' own.
+    """
+    window = config.sliding_window_size
+    narrow = window is not None and (n_slots is not None or window < positions.size(0))
+    full = n_slots is not None or config.attention_logit_softcapping is not None
+    if not full and not narrow:
+        return Masks(None, None)
+    keys = positions if n_slots is None else torch.arange(n_slots, device=positions.device)
+    causal = keys <= positions[:, None]  # (T, S)
+    windowed = causal if window is None else causal & (keys > positions[:, None] - window)
+    return Masks(causal if full else None, windowed)

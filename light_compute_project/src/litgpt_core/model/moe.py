@@ -1,0 +1,100 @@
+"""A mixture of experts: each token is sent to a few of many small MLPs, and their outputs are added up by weight.
+
+                        .--> expert 0 --.
+    x --> router -------+--> expert 5 --+--> weighted sum --+--> y        n_expert_per_token = 2 of n_expert
+     '--------------------> shared_experts -----------------'             optional: seen by every token
+
+Two routers: a linear layer whose best scores pass a softmax (Mixtral, Qwen3), and `GroupedTopkRouter` (DeepSeek-V3).
+Which tokens go where depends on the data, so torch.compile breaks its graph here, and only here.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from litgpt_core.model.config import GPTConfig
+from litgpt_core.model.mlp import LLaMAMLP
+
+
+class LLaMAMoE(nn.Module):
+    """Routed LLaMAMLPs, plus an optional shared one."""
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.config = config
+        size = config.moe_intermediate_size
+        self.gate = (
+            GroupedTopkRouter(config)
+            if config.n_expert_groups
+            else nn.Linear(config.n_embd, config.n_expert, bias=False)
+        )
+        self.experts = nn.ModuleList(LLaMAMLP(config, intermediate_size=size) for _ in range(config.n_expert))
+        self.shared_experts: LLaMAMLP | None = None
+        if config.n_shared_expert and size is not None:
+            self.shared_experts = LLaMAMLP(config, intermediate_size=size * config.n_shared_expert)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, C) -> (B, T, C)"""
+        tokens = x.reshape(-1, x.size(-1))  # (N, C)
+        weights, chosen = self.route(tokens)  # (N, K) each, K = n_expert_per_token
+        y = torch.zeros_like(tokens)
+        for number, expert in enumerate(self.experts):
+            # An expert without tokens still runs, on zero rows: its gradients are then zeros and not missing.
+            token, slot = torch.where(chosen == number)
+            out = weights[token, slot, None] * expert(tokens[token])
+            y.index_add_(0, token, out.to(y.dtype))
+        y = y.view_as(x)
+        return y if self.shared_experts is None else y + self.shared_experts(x)
+
+    def route(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, C) -> weights (N, K) and expert numbers (N, K) of the K chosen experts."""
+        c = self.config
+        if isinstance(self.gate, GroupedTopkRouter):
+            weights, chosen = self.gate(tokens)
+        else:
+            scores, chosen = torch.topk(self.gate(tokens), c.n_expert_per_token)
+            wide = torch.promote_types(tokens.dtype, torch.float32)
+            weights = scores.softmax(dim=-1, dtype=wide).to(tokens.dtype)
+        return weights * c.routed_scaling_factor, chosen
+
+
+class GroupedTopkRouter(nn.Module):
+    """Experts come in groups; the best groups are kept, and the best experts of those are used (DeepSeek-V3).
+
+    `e_score_correction_bias` shifts the choice but not the weights. It is a buffer of the checkpoint that training
+    here leaves alone.
+    """
+
+    e_score_correction_bias: Tensor
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.weight = nn.Parameter(torch.empty(config.n_expert, config.n_embd))
+        nn.init.normal_(self.weight, std=0.02)
+        self.register_buffer("e_score_correction_bias", torch.zeros(config.n_expert))
+
+    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, C) -> weights (N, K) and expert numbers (N, K)"""
+        wide = torch.promote_types(tokens.dtype, torch.float32)
+        scores = functional.linear(tokens.to(wide), self.weight.to(wide)).sigmoid()  # (N, n_expert)
+        chosen = self.choose(scores)
+        weights = scores.gather(1, chosen)
+        if self.config.norm_topk_prob:
+            weights = weights / (weights.sum(dim=-1, keepdim=True) + 1e-20)
+        return weights, chosen
+
+    @torch.no_grad()
+    def choose(self, scores: Tensor) -> Tensor:
+        """(N, n_expert) scores -> (N, K) expert numbers. A group ranks by the sum of its best few scores."""
+        c = self.config
+        assert c.n_expert_groups is not None and c.n_topk_groups is not None and c.n_topk_scores_per_group is not None
+        biased = scores + self.e_score_correction_bias
+        grouped = biased.view(-1, c.n_expert_groups, c.n_expert // c.n_expert_groups)  # (N, groups, per group)
+        rank = grouped.topk(c.n_topk_scores_per_group, dim=-1).values.sum(dim=-1)  # (N, groups)
+        best = rank.topk(c.n_topk_groups, dim=-1).indices
+        kept = torch.zeros_like(rank, dtype=torch.bool).scatter(1, best, value=True)
+        candidates = grouped.masked_fill(~kept.unsqueeze(-1), 0.0).view_as(scores)
+        return candidates.topk(c.n_expert_per_token, dim=-1).indices

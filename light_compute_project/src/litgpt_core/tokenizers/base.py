@@ -1,0 +1,94 @@
+"""The one face of every tokenizer: text to ids, ids to text, ids to bytes, and a directory on disk.
+
+It holds no algorithm.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from litgpt_core.errors import TokenizerError
+
+
+class Tokenizer(ABC):
+    """Text <-> ids. Ids are `range(vocab_size)`; nothing is added by `encode`, specials are skipped by `decode`.
+
+    Attributes:
+        kind: char, byte, bpe, wordpiece, unigram, sentencepiece, or "foreign" for a directory made elsewhere.
+        vocab_size: Number of ids, special tokens included.
+        bos_id: Begin-of-sequence id, or None where the tokenizer has none.
+        eos_id: End-of-document id. For tokenizers trained here no text ever encodes to it, not even text that spells
+            its name; foreign ones read special tokens out of text, as their makers meant it and prompt styles need it.
+        use_bos: Whether a prompt should start with `bos_id` (LitGPT's rule for foreign directories; never for ours).
+    """
+
+    kind: str
+    vocab_size: int
+    bos_id: int | None
+    eos_id: int
+    use_bos: bool = False
+
+    @abstractmethod
+    def encode(self, text: str) -> list[int]:
+        """The ids of `text`, without bos or eos.
+
+        Raises TokenizerError for text that the vocabulary cannot represent.
+        """
+
+    @abstractmethod
+    def encode_batch(self, texts: Sequence[str], *, threads: int = 0) -> list[list[int]]:
+        """`[encode(text) for text in texts]`, faster; `threads` 0 lets the library choose, and is a hint elsewhere."""
+
+    @abstractmethod
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of `ids`; special ids contribute nothing, incomplete UTF-8 becomes U+FFFD.
+
+        Raises TokenizerError for an unknown id.
+        """
+
+    @abstractmethod
+    def token_bytes(self, token_id: int) -> bytes | None:
+        """The UTF-8 bytes that this id contributes wherever it stands (b"" for specials), for streaming.
+
+        For every tokenizer trained here, `b"".join(map(token_bytes, encode(text))) == text.encode()`. Returns None
+        where a token's text depends on its neighbours or the decoder is not understood (some foreign directories):
+        decode whole sequences there.
+        """
+
+    @abstractmethod
+    def save(self, directory: Path) -> None:
+        """Write the files that `load` and `litgpt.tokenizer.Tokenizer` read. Each file is replaced atomically."""
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of the bytes that define this tokenizer; equal before and after save and load."""
+
+    def special_ids(self) -> frozenset[int]:
+        """Ids that stand for no text: they contribute nothing to `decode`."""
+        return frozenset(token_id for token_id in (self.bos_id, self.eos_id) if token_id is not None)
+
+    def _checked(self, ids: Iterable[int]) -> list[int]:
+        """`ids` as plain integers inside the vocabulary; TokenizerError names the first that is not."""
+        plain = [int(token_id) for token_id in ids]
+        if plain and not (min(plain) >= 0 and max(plain) < self.vocab_size):
+            at = next(place for place, token_id in enumerate(plain) if not 0 <= token_id < self.vocab_size)
+            raise TokenizerError(
+                f"Token id {plain[at]} at position {at} is outside the vocabulary.",
+                needed=f"ids from 0 to {self.vocab_size - 1} (tokenizer kind {self.kind})",
+                fix="use the tokenizer that was saved with the checkpoint",
+            )
+        return plain
+
+
+def to_utf8(text: str) -> bytes:
+    """`text` as UTF-8; TokenizerError with the position for a lone surrogate, which no UTF-8 can hold."""
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise TokenizerError(
+            f"The text holds a lone surrogate U+{ord(text[error.start]):04X} at character {error.start}.",
+            needed="text that can be written as UTF-8",
+            fix="read files with errors='replace', or drop that character",
+        ) from None

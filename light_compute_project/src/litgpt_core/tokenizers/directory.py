@@ -1,0 +1,158 @@
+"""A tokenizer's files on disk: which there are, what their side files say about bos and eos, and how they are written.
+
+LitGPT's rules are kept: `tokenizer.json` goes before `tokenizer.model`; bos and eos come from
+`tokenizer_config.json`, then from `generation_config.json`. Nothing here encodes or decodes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from litgpt_core.errors import TokenizerError
+
+JSON_FILE, MODEL_FILE, CONFIG_FILE, GENERATION_FILE = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "generation_config.json",
+)
+FOREIGN = "foreign"
+_WHERE_FROM = (
+    "copy the tokenizer files from the checkpoint they belong to, or train again: "
+    "python light_compute_project/scripts/train_tokenizer.py --help"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Description:
+    """What a directory says about its tokenizer, before any tokenizer library reads it."""
+
+    path: Path
+    """The defining file, `tokenizer.json` or `tokenizer.model`."""
+    definition: bytes
+    """That file's bytes."""
+    kind: str = FOREIGN
+    """Our kind, or "foreign" for a directory that was made elsewhere."""
+    config: dict[str, object] = field(default_factory=dict)
+    """`tokenizer_config.json`, or empty."""
+    bos_token: str | None = None
+    eos_token: str | None = None
+    bos_id: int | None = None
+    """From `generation_config.json`; used only where there is no `bos_token`."""
+    eos_id: int | None = None
+    use_bos: bool = False
+    """Whether LitGPT puts bos before a prompt for this directory."""
+
+    def broken(self, problem: object) -> TokenizerError:
+        """The error for a defining file that its library cannot read."""
+        return TokenizerError(
+            f"{self.path} cannot be read as a tokenizer: {problem}",
+            needed=f"an intact {self.path.name}",
+            fix=_WHERE_FROM,
+        )
+
+
+def read_description(directory: Path) -> Description:
+    """Read the files of `directory`; TokenizerError names the one that is missing or damaged."""
+    path = next((directory / name for name in (JSON_FILE, MODEL_FILE) if (directory / name).is_file()), None)
+    if path is None:
+        given = f"{directory} is not a directory." if not directory.is_dir() else f"{directory} holds no tokenizer."
+        raise TokenizerError(given, needed=f"a directory with {JSON_FILE} or {MODEL_FILE}", fix=_WHERE_FROM)
+    config = _read_object(directory / CONFIG_FILE)
+    ids = _read_generation_ids(directory / GENERATION_FILE)
+    kind = config.get("kind", FOREIGN)
+    try:
+        definition = path.read_bytes()
+    except OSError as error:
+        raise TokenizerError(f"{path} cannot be read: {error.strerror}.", fix="check the file's permissions") from None
+    return Description(
+        path=path,
+        definition=definition,
+        kind=kind if isinstance(kind, str) else FOREIGN,
+        config=config,
+        bos_token=_token(config.get("bos_token")),
+        eos_token=_token(config.get("eos_token")),
+        bos_id=ids.get("bos_token_id"),
+        eos_id=ids.get("eos_token_id"),
+        use_bos=_use_bos(directory, config),
+    )
+
+
+def write_files(directory: Path, files: dict[str, bytes]) -> None:
+    """Write each file by rename, and remove a defining file of the other format, which would win or lie beside the
+    new one.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for name, data in files.items():
+            temporary = directory / f".{name}.{uuid.uuid4().hex}.tmp"
+            try:
+                temporary.write_bytes(data)
+                temporary.replace(directory / name)
+            finally:
+                temporary.unlink(missing_ok=True)
+        for name in {JSON_FILE, MODEL_FILE} - set(files):
+            (directory / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise TokenizerError(
+            f"The tokenizer cannot be written to {directory}: {error.strerror or error}.",
+            fix="choose a directory that you may write to",
+        ) from None
+
+
+def config_bytes(
+    *, kind: str, tokenizer_class: str, eos_token: str, bos_token: str | None = None, foreign: Description | None = None
+) -> bytes:
+    """`tokenizer_config.json` as LitGPT reads it; a foreign one keeps every key it came with."""
+    content: dict[str, object] = {"tokenizer_class": tokenizer_class, "add_bos_token": False}
+    if foreign is None:
+        content["kind"] = kind
+    else:
+        content |= {"add_bos_token": foreign.use_bos} | foreign.config
+    content |= {"bos_token": bos_token, "eos_token": eos_token}
+    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode("utf-8")
+
+
+def _read_object(path: Path) -> dict[str, object]:
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise TokenizerError(f"{path} cannot be read as JSON: {error}", fix=_WHERE_FROM) from None
+    if not isinstance(content, dict):
+        raise TokenizerError(f"{path} holds a {type(content).__name__}.", needed="a JSON object", fix=_WHERE_FROM)
+    return content
+
+
+def _read_generation_ids(path: Path) -> dict[str, int]:
+    """bos and eos ids, by pattern rather than by parsing: some published files are not valid JSON.
+
+    Of a list, the first counts.
+    """
+    if not path.is_file():
+        return {}
+    text = path.read_text(encoding="utf-8", errors="replace")
+    found = re.findall(r'"(bos_token_id|eos_token_id)"\s*:\s*\[?\s*(\d+)', text)
+    return {name: int(value) for name, value in reversed(found)}
+
+
+def _token(entry: object) -> str | None:
+    content = entry.get("content") if isinstance(entry, dict) else entry
+    return content if isinstance(content, str) else None
+
+
+def _use_bos(directory: Path, config: dict[str, object]) -> bool:
+    """LitGPT's own order of decision, folder names included (`litgpt.tokenizer`, 0.5.13)."""
+    if not config:
+        return False
+    stem, name = directory.stem, directory.name
+    if stem.startswith(("Meta-Llama-3", "Llama-3")) or (stem.startswith("SmolLM2") and name.endswith("Instruct")):
+        return True
+    if "add_bos_token" in config:
+        return bool(config["add_bos_token"])
+    return config.get("tokenizer_class") == "LlamaTokenizer"

@@ -1,0 +1,134 @@
+"""Train SentencePiece BPE for source code and prose.
+
+The result is a plain `tokenizer.model` that needs none of this to be used.
+
+The library's trainer lets a space stand only at the start of a piece, so "newline + indentation" can never be one.
+Here every space of an indentation (and of any run of two or more) is written as a private stand-in while training,
+and changed back in the finished file: both are three bytes long, so the file's structure stays. Measured on unseen
+Python with 4096 pieces (bytes per token): line by line with the library's defaults 2.90, whole documents 3.09, pieces
+that may span words 3.35 and scripts 3.68, this 3.81.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from sentencepiece import SentencePieceTrainer
+
+from litgpt_core.errors import TokenizerError
+from litgpt_core.tokenizers.sampling import sample_documents
+from litgpt_core.tokenizers.sentencepiece_bpe import SPACE_MARK, SentencePieceTokenizer
+from litgpt_core.tokenizers.settings import SubwordSettings
+
+_STAND_IN = "\ue000"
+_RESERVED = re.compile(
+    "[\u2581\u2585\ue000]+"
+)  # the library skips a whole text that holds U+2585; the other two would be misread
+_INDENTATION = re.compile(r"(?<=\n) +|  +")
+
+_FIXED: dict[str, Any] = {
+    "model_type": "bpe",
+    "byte_fallback": True,
+    "normalization_rule_name": "identity",
+    "add_dummy_prefix": False,
+    "remove_extra_whitespaces": False,
+    "allow_whitespace_only_pieces": True,
+    "split_by_whitespace": False,
+    "split_by_unicode_script": False,
+    "split_digits": True,
+    "max_sentencepiece_length": 24,
+    "character_coverage": 0.9995,
+    "max_sentence_length": 1 << 24,
+    "num_threads": 2,  # a constant: the number is stored in the file, whose hash names caches
+    "minloglevel": 2,
+}
+
+
+def train_sentencepiece(settings: SubwordSettings, documents: Iterable[str]) -> SentencePieceTokenizer:
+    """Train on a seeded sample of `documents`; the same documents and settings give the same file, bit for bit."""
+    sample = sample_documents(documents, max_bytes=settings.max_train_bytes, seed=settings.seed)
+    written = io.BytesIO()
+    try:
+        SentencePieceTrainer.train(
+            sentence_iterator=_sentences(sample), model_writer=written, vocab_size=settings.vocab_size, **_FIXED
+        )
+    except RuntimeError as error:
+        raise _explained(str(error), settings.vocab_size) from None
+    return SentencePieceTokenizer(_restore_spaces(written.getvalue()))
+
+
+def _sentences(sample: list[str]) -> Iterator[str]:
+    for document in sample:
+        for stretch in _RESERVED.split(document):
+            if stretch:
+                yield _INDENTATION.sub(lambda run: _STAND_IN * len(run.group()), stretch)
+
+
+def _explained(message: str, size: int) -> TokenizerError:
+    """The library's complaint about a size, as one that says what to type."""
+    if most := re.search(r"Vocabulary size too high .*?<= (\d+)", message):
+        return TokenizerError(
+            f"The training text supports only {most[1]} sentencepiece pieces, but tokenizer.vocab_size={size}.",
+            needed="more text or a smaller vocabulary",
+            fix=f"tokenizer.vocab_size={most[1]}",
+        )
+    least = re.search(r"smaller than required_chars\. \d+ vs (\d+)", message) or re.search(
+        r"meta pieces \((\d+)\)", message
+    )
+    if least:
+        return TokenizerError(
+            f"tokenizer.vocab_size={size} is too small for sentencepiece.",
+            needed=f"more than {least[1]}: special tokens, 256 byte values and the text's characters come first",
+            fix=f"tokenizer.vocab_size={max(4096, 2 * int(least[1]))}",
+        )
+    if "sentences_.empty()" in message:
+        return TokenizerError(
+            "The training documents hold no text that sentencepiece can learn from.", needed="ordinary text"
+        )
+    return TokenizerError(f"sentencepiece could not train: {message}")
+
+
+def _restore_spaces(model: bytes) -> bytes:
+    """The model file with every stand-in inside a piece changed into the library's space mark.
+
+    A piece whose new name another piece already has keeps its old one: it then stands for the private character itself.
+    """
+    stand_in, mark = _STAND_IN.encode(), SPACE_MARK.encode()
+    spans = list(_piece_spans(model))
+    names = {model[start:stop] for start, stop in spans}
+    changed = bytearray(model)
+    for start, stop in spans:
+        name = model[start:stop].replace(stand_in, mark)
+        if name not in names:
+            changed[start:stop] = name
+            names.add(name)
+    return bytes(changed)
+
+
+def _piece_spans(model: bytes) -> Iterator[tuple[int, int]]:
+    """Where the piece names lie: field 1 of each field 1 of the ModelProto (protobuf wire format;
+    every top field is a message).
+    """
+    at = 0
+    while at < len(model):
+        tag, at = _varint(model, at)
+        length, body = _varint(model, at)
+        at = body + length
+        if tag == 0x0A:
+            inner_tag, inner = _varint(model, body)
+            assert inner_tag == 0x0A, "a SentencePiece message starts with its piece"
+            name_length, start = _varint(model, inner)
+            yield start, start + name_length
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    """The number at `at` and the position after it."""
+    value = shift = 0
+    while True:
+        byte = data[at]
+        value, shift, at = value | (byte & 0x7F) << shift, shift + 7, at + 1
+        if byte < 0x80:
+            return value, at

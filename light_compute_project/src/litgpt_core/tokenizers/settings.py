@@ -1,0 +1,82 @@
+"""What can be asked of a tokenizer: plain settings, one class per family.
+
+No training or file access here, only the standard library.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from litgpt_core.errors import ConfigError
+
+SubwordKind = Literal["bpe", "wordpiece", "unigram", "sentencepiece"]
+SUBWORD_KINDS: tuple[SubwordKind, ...] = ("bpe", "wordpiece", "unigram", "sentencepiece")
+KINDS: tuple[str, ...] = ("char", "byte", *SUBWORD_KINDS)
+
+MAX_TRAIN_BYTES = 20_000_000
+UNIGRAM_MAX_TRAIN_BYTES = 4_000_000
+"""Unigram's trainer builds a suffix array and runs EM: it needs minutes and gigabytes where the others need seconds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CharSettings:
+    """One token per Unicode character seen in the training documents, plus an end-of-document token."""
+
+    kind: Literal["char"] = "char"
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError when `kind` is another tokenizer's."""
+        _check_kind(self.kind, ("char",))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ByteSettings:
+    """One token per UTF-8 byte: 256 ids, nothing to train."""
+
+    kind: Literal["byte"] = "byte"
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError when `kind` is another tokenizer's."""
+        _check_kind(self.kind, ("byte",))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubwordSettings:
+    """A vocabulary of frequent pieces, learnt from the training documents."""
+
+    kind: SubwordKind
+    """Which algorithm: bpe, wordpiece, unigram (Hugging Face tokenizers) or sentencepiece (SentencePiece BPE)."""
+    vocab_size: int
+    """Number of ids, special tokens and byte tokens included."""
+    max_train_bytes: int = MAX_TRAIN_BYTES
+    """Train on a seeded sample of at most this many UTF-8 bytes (unigram has a lower ceiling of its own)."""
+    seed: int = 1337
+    """Seed of that sample."""
+
+    def __post_init__(self) -> None:
+        """Raise one ConfigError that names every problem."""
+        _check_kind(self.kind, SUBWORD_KINDS)
+        problems = [
+            f"tokenizer.{name}={value!r} is not a whole number of at least {least}"
+            for name, value, least in (
+                ("vocab_size", self.vocab_size, 1),
+                ("max_train_bytes", self.max_train_bytes, 1),
+                ("seed", self.seed, 0),
+            )
+            if isinstance(value, bool) or not isinstance(value, int) or value < least
+        ]
+        if problems:
+            raise ConfigError("; ".join(problems) + ".", fix="tokenizer.vocab_size=4096 tokenizer.seed=1337")
+
+
+TokenizerSettings = CharSettings | ByteSettings | SubwordSettings
+
+
+def _check_kind(kind: str, allowed: tuple[str, ...]) -> None:
+    if kind not in allowed:
+        raise ConfigError(
+            f"tokenizer.kind={kind!r} does not fit these settings.",
+            needed="one of " + ", ".join(allowed),
+            fix=f"tokenizer={kind}" if kind in KINDS else f"tokenizer={allowed[0]}",
+        )

@@ -1,0 +1,110 @@
+"""A killed run continues exactly: the loss trace of 40 steps equals that of 20 + killed + 20, bit for bit, on a CPU with pinned threads."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+EXACT = [
+    "+experiment=smoke",
+    "trainer=deterministic",
+    "trainer.max_steps=40",
+    "trainer.log_interval=1",
+    "trainer.eval_interval=10",
+    "trainer.eval_tokens=2048",
+    "trainer.save_interval=10",
+    "trainer.global_batch_size=8",
+    "trainer.sample_tokens=0",
+    "model.dropout=0.1",
+    "optim.schedule.lr_warmup_steps=5",
+    "logger=none",
+]
+TRACE_KEYS = ("step", "tokens", "train_loss", "val_loss", "val_bpb", "lr", "grad_norm")
+SLOWER = "trainer.micro_batch_size=2"
+
+
+def trace(rows: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
+    return [tuple(row[key] for key in TRACE_KEYS) for row in rows]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(module_shell: Any) -> dict[str, list[tuple[Any, ...]]]:
+    module_shell.train(*EXACT, "run.name=whole")
+    module_shell.train(*EXACT, SLOWER, "run.name=whole-accumulated")
+    return {name: trace(module_shell.rows(name)) for name in ("whole", "whole-accumulated")}
+
+
+def checkpoint_at(folder: Path, step: int) -> bool:
+    return (folder / "checkpoints" / f"step-{step:08d}").exists()
+
+
+def test_a_rerun_is_bit_identical(module_shell: Any, undisturbed: dict[str, list[tuple[Any, ...]]]) -> None:
+    module_shell.train(*EXACT, "run.name=again")
+    assert trace(module_shell.rows("again")) == undisturbed["whole"]
+
+
+def test_every_step_has_one_row(undisturbed: dict[str, list[tuple[Any, ...]]]) -> None:
+    assert [row[0] for row in undisturbed["whole"]] == list(range(1, 41))
+    validated = [row[0] for row in undisturbed["whole"] if row[3] is not None]
+    assert validated == [10, 20, 30, 40]
+
+
+@pytest.mark.parametrize(
+    ("number", "exit_code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=lambda v: str(v)
+)
+def test_killed_and_resumed_equals_undisturbed(
+    module_shell: Any, undisturbed: dict[str, list[tuple[Any, ...]]], number: signal.Signals, exit_code: int
+) -> None:
+    name = f"stopped-by-{number.name}"
+    run = module_shell.folder / "runs" / name
+    done = module_shell.start_and_signal(
+        [*EXACT, f"run.name={name}"], when=lambda: checkpoint_at(run, 20), number=number
+    )
+    assert done.returncode == exit_code, done.stdout
+    assert not (run / "final").exists()
+    if number != signal.SIGKILL:
+        assert "run.resume=true" in done.stdout
+    module_shell.train(*EXACT, f"run.name={name}", "run.resume=true")
+    assert trace(module_shell.rows(name)) == undisturbed["whole"]
+
+
+def test_resume_in_the_middle_of_accumulation(module_shell: Any, undisturbed: dict[str, list[tuple[Any, ...]]]) -> None:
+    run = module_shell.folder / "runs" / "accumulated"
+    module_shell.start_and_signal(
+        [*EXACT, SLOWER, "run.name=accumulated"], when=lambda: checkpoint_at(run, 10), number=signal.SIGKILL
+    )
+    module_shell.train(*EXACT, SLOWER, "run.name=accumulated", "run.resume=auto")
+    assert trace(module_shell.rows("accumulated")) == undisturbed["whole-accumulated"]
+
+
+def test_resuming_a_finished_run_changes_nothing(
+    module_shell: Any, undisturbed: dict[str, list[tuple[Any, ...]]]
+) -> None:
+    module_shell.train(*EXACT, "run.name=whole", "run.resume=auto")
+    assert trace(module_shell.rows("whole")) == undisturbed["whole"]
+
+
+def test_resume_auto_starts_where_nothing_is(shell: Any) -> None:
+    shell.train(*EXACT, "trainer.max_steps=2", "run.name=fresh", "run.resume=auto")
+    assert shell.rows("fresh")[-1]["step"] == 2
+
+
+def test_resume_true_needs_a_run(shell: Any) -> None:
+    done = shell.train(*EXACT, "run.name=absent", "run.resume=true", expect=2)
+    assert "holds no run to continue" in done.stderr and "run.resume=auto" in done.stderr
+
+
+def test_a_used_folder_is_refused_with_both_ways_out(
+    module_shell: Any, undisturbed: dict[str, list[tuple[Any, ...]]]
+) -> None:
+    done = module_shell.train(*EXACT, "run.name=whole", expect=2)
+    assert "run.resume=true" in done.stderr and "run.name=whole-2" in done.stderr
+    assert trace(module_shell.rows("whole")) == undisturbed["whole"]
+
+
+def test_resuming_as_another_run_is_refused(module_shell: Any, undisturbed: dict[str, list[tuple[Any, ...]]]) -> None:
+    done = module_shell.train(*EXACT, "run.name=whole", "run.resume=true", "model.n_layer=3", "seed=4", expect=2)
+    assert "model.n_layer: 2 -> 3" in done.stderr and "seed: 1337 -> 4" in done.stderr

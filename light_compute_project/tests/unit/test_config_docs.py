@@ -1,0 +1,84 @@
+"""The configuration page says what the code says: every setting, with its type, default and meaning."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from litgpt_core import config, config_docs
+from litgpt_core.errors import LightComputeError
+from litgpt_core.model.config import GPTConfig
+from litgpt_core.training.settings import TrainerSettings
+
+
+def settings() -> dict[str, config_docs.Setting]:
+    """Every documented setting by its dotted path; where two options share one, the last."""
+    return {s.path: s for section in config_docs.sections() for s in section.settings}
+
+
+def test_the_committed_page_is_what_the_code_renders() -> None:
+    page = config_docs.PAGE.read_text(encoding="utf-8")
+    assert config_docs.generated_part(page) == config_docs.render(), (
+        "settings changed: run python light_compute_project/scripts/document_config.py"
+    )
+
+
+def test_every_setting_says_what_it_means() -> None:
+    silent = sorted({s.path for section in config_docs.sections() for s in section.settings if not s.meaning})
+    assert not silent, f"write a string under each of these fields: {', '.join(silent)}"
+
+
+def test_every_class_that_checks_a_config_has_a_table() -> None:
+    documented = {s.title for s in config_docs.sections()}
+    kinds = {f"{group}: {kind}" for group, options in config._KINDS.items() for kind in options}
+    named = {f"{t.split(': ')[0]}: {kind}" for t in documented if ": " in t for kind in t.split(": ")[1].split(", ")}
+    assert named == kinds
+    assert {"on their own", "run", "model", "trainer", "optim.schedule"} <= documented
+
+
+def test_every_field_of_a_class_has_a_row() -> None:
+    rows = set(settings())
+    assert {f"trainer.{f.name}" for f in dataclasses.fields(TrainerSettings)} <= rows
+    allowed = {f.name for f in dataclasses.fields(GPTConfig)} - set(config._MODEL_FORBIDDEN)
+    assert {path.removeprefix("model.") for path in rows if path.startswith("model.")} == allowed | {"source"}
+    assert set(config_docs.MODEL_DERIVED) == set(config._MODEL_FORBIDDEN)
+
+
+def test_types_and_defaults_are_written_as_in_yaml() -> None:
+    found = settings()
+    assert found["run.name"].default == "required"
+    assert found["run.resume"].type == "`true` or `false` or `auto`"
+    assert (found["trainer.micro_batch_size"].type, found["trainer.micro_batch_size"].default) == (
+        "whole number or `null`",
+        "`null`",
+    )
+    assert (found["optim.betas"].type, found["optim.betas"].default) == ("list of number", "`[0.9, 0.95]`")
+    assert found["data.packages"].type == "mapping of text to text"
+    assert found["trainer.sample_prompts"].default == '`["\\n"]`', "a newline stays on one line of the table"
+
+
+def test_a_meaning_is_the_string_under_a_field_or_else_the_comment_beside_it() -> None:
+    assert config_docs.field_meanings(TrainerSettings)["eval_interval"] == "Optimizer steps between validations."
+    meanings = config_docs.field_meanings(GPTConfig)
+    assert meanings["n_layer"] == "transformer blocks"
+    assert meanings["tie_embeddings"].startswith("`lm_head.weight`")
+
+
+def test_rewriting_touches_only_what_lies_between_the_markers(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{config_docs.BEGIN}\nstale words\n{config_docs.END}\nafter\n", encoding="utf-8")
+    assert config_docs.update(page) is True
+    text = page.read_text(encoding="utf-8")
+    assert text.startswith("before\n") and text.endswith(f"{config_docs.END}\nafter\n") and "stale words" not in text
+    assert config_docs.generated_part(text) == config_docs.render()
+    assert config_docs.update(page) is False
+
+
+def test_a_page_without_markers_is_refused_and_left_alone(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"{config_docs.END} {config_docs.BEGIN}", encoding="utf-8")
+    with pytest.raises(LightComputeError, match="generated part"):
+        config_docs.update(page)
+    assert page.read_text(encoding="utf-8") == f"{config_docs.END} {config_docs.BEGIN}"

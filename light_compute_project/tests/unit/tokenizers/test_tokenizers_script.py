@@ -1,0 +1,79 @@
+"""`scripts/train_tokenizer.py` trains, saves and reports; help is instant; mistakes are messages, not tracebacks."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from litgpt_core.errors import DataError
+from litgpt_core.tokenizers import load
+from litgpt_core.tokenizers.report import find_text_files, read_documents
+
+PROJECT = Path(__file__).resolve().parents[3]
+SCRIPT = PROJECT / "scripts" / "train_tokenizer.py"
+YAML_FOLDER = PROJECT / "configs" / "tokenizer"
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """The script in a process of its own."""
+    code = f"import sys, runpy; sys.path.insert(0, {str(PROJECT / 'src')!r}); sys.argv = sys.argv[1:]; "
+    code += "runpy.run_path(sys.argv[0], run_name='__main__')"
+    return subprocess.run(
+        [sys.executable, "-c", code, str(SCRIPT), *arguments], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_it_trains_saves_and_reports(tmp_path: Path) -> None:
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "a.txt").write_text("the cat sat on the mat, the dog too\n" * 40, encoding="utf-8")
+    (tmp_path / "texts" / "ignored.bin").write_bytes(b"\xff\xfe")
+    done = run("--kind", "bpe", "--vocab_size", "280", "--out", str(tmp_path / "out"), str(tmp_path / "texts"))
+    assert done.returncode == 0, done.stderr
+    for words in ("vocabulary size   280", "bytes per token", "sample", "seconds", "next"):
+        assert words in done.stdout
+    assert load(tmp_path / "out").vocab_size == 280
+
+
+def test_help_loads_no_tokenizer_library() -> None:
+    code = (
+        f"import sys, runpy; sys.path.insert(0, {str(PROJECT / 'src')!r}); sys.argv = ['x', '--help']\n"
+        f"try: runpy.run_path({str(SCRIPT)!r}, run_name='__main__')\n"
+        "except SystemExit: print(sorted({'torch', 'numpy', 'tokenizers', 'sentencepiece'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert "FILE_OR_FOLDER" in done.stdout and done.stdout.rstrip().endswith("[]")
+
+
+def test_a_mistake_is_a_message_and_exit_code_2(tmp_path: Path) -> None:
+    done = run("--out", str(tmp_path / "out"), str(tmp_path / "absent"))
+    assert done.returncode == 2
+    assert "does not exist" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_files_are_found_in_order_and_bad_ones_are_named(tmp_path: Path) -> None:
+    for name in ("b.md", "a.txt", "c.rst"):
+        (tmp_path / name).write_bytes(b"line\r\nnext")
+    assert [file.name for file in find_text_files([tmp_path])] == ["a.txt", "b.md"]
+    assert [file.name for file in find_text_files([tmp_path], patterns=["*.rst"])] == ["c.rst"]
+    assert list(read_documents([tmp_path / "c.rst"])) == ["line\r\nnext"]
+    with pytest.raises(DataError, match="no file that matches"):
+        find_text_files([tmp_path], patterns=["*.nothing"])
+    (tmp_path / "latin.txt").write_bytes(b"caf\xe9")
+    with pytest.raises(DataError, match=r"latin\.txt is not UTF-8: byte offset 3"):
+        list(read_documents([tmp_path / "latin.txt"]))
+
+
+def test_every_shipped_yaml_is_valid_settings() -> None:
+    import yaml
+
+    from litgpt_core.tokenizers.settings import KINDS, ByteSettings, CharSettings, SubwordSettings
+
+    kinds = {"char": CharSettings, "byte": ByteSettings}
+    files = sorted(YAML_FOLDER.glob("*.yaml"))
+    assert sorted(file.stem for file in files) == sorted(KINDS)
+    for file in files:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        assert kinds.get(file.stem, SubwordSettings)(**content).kind == file.stem

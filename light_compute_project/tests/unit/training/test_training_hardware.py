@@ -1,0 +1,60 @@
+"""The `auto` settings resolve to something that works here, with a reason; impossible wishes are refused."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from litgpt_core import environment
+from litgpt_core.errors import EnvironmentProblem
+from litgpt_core.training import hardware
+from litgpt_core.training.settings import TrainerSettings
+
+LONG, SHORT = 1e18, 1e9
+
+
+def test_auto_finds_a_device_and_a_precision() -> None:
+    chosen = hardware.choose_hardware(TrainerSettings(), total_flops=SHORT)
+    assert chosen.device == ("cuda" if torch.cuda.is_available() else chosen.device)
+    assert chosen.precision == ("bf16-mixed" if chosen.fast_bf16 else "32-true")
+
+
+def test_short_runs_are_not_compiled_and_long_ones_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environment, "compile_obstacle", lambda device: None)
+    settings = TrainerSettings(accelerator="cpu")
+    assert not hardware.choose_hardware(settings, total_flops=SHORT).compile
+    assert hardware.choose_hardware(settings, total_flops=LONG).compile
+
+
+def test_without_a_compiler_auto_runs_eagerly_and_true_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environment, "compile_obstacle", lambda device: "no C++ compiler found")
+    chosen = hardware.choose_hardware(TrainerSettings(accelerator="cpu"), total_flops=LONG)
+    assert not chosen.compile and "no C++ compiler" in chosen.compile_reason
+    with pytest.raises(EnvironmentProblem, match="trainer.compile=auto"):
+        hardware.choose_hardware(TrainerSettings(accelerator="cpu", compile=True), total_flops=LONG)
+
+
+def test_absent_devices_and_float16_on_a_cpu_are_refused() -> None:
+    if not torch.cuda.is_available():
+        with pytest.raises(EnvironmentProblem, match="accelerator=auto"):
+            hardware.choose_hardware(TrainerSettings(accelerator="cuda"), total_flops=SHORT)
+    with pytest.raises(EnvironmentProblem, match="precision=auto"):
+        hardware.choose_hardware(TrainerSettings(accelerator="cpu", precision="16-mixed"), total_flops=SHORT)
+
+
+def test_compile_obstacle_names_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environment.shutil, "which", lambda name: None)
+    assert "compiler" in str(environment.compile_obstacle("cpu"))
+    assert environment.compile_obstacle("mps") is not None
+
+
+@pytest.mark.parametrize(
+    ("precision", "kind"), [("bf16-mixed", "bf16"), ("bf16-true", "bf16"), ("16-mixed", "fp16"), ("32-true", "fp32")]
+)
+def test_number_kinds(precision: str, kind: str) -> None:
+    assert environment.number_kind(precision) == kind
+
+
+def test_the_measured_cpu_peak_is_plausible() -> None:
+    rate, source = environment.peak_flops("cpu", precision="32-true")
+    assert rate is not None and 1e9 < rate < 1e14
+    assert "measured" in source
