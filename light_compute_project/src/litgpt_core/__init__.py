@@ -1,1 +1,3 @@
-"""Light Compute Project's core: model, tokenizers, data, training, checkpoints and generation, beside an untouched LitGPT."""
+"""Light Compute Project's core: model, tokenizers, data, training, checkpoints and generation, beside an untouched
+LitGPT.
+"""

@@ -1,8 +1,8 @@
 """Command line and YAML -> one checked, frozen `TrainConfig`. The only module that imports hydra and omegaconf.
 
-The way of a setting: `compose` merges the YAML files and overrides with Hydra; `check` turns the plain result into the rooms' own frozen
-settings and reports every problem at once, each with the nearest valid name and the place where it was written (`config_source.py`).
-Nothing is built here and nothing is read but YAML.
+The way of a setting: `compose` merges the YAML files and overrides with Hydra; `check` turns the plain result into the
+rooms' own frozen settings and reports every problem at once, each with the nearest valid name and the place where it
+was written (`config_source.py`). Nothing is built here and nothing is read but YAML.
 """
 
 from __future__ import annotations
@@ -19,7 +19,13 @@ from litgpt_core.errors import ConfigError, LightComputeError
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.optim.settings import AdamWSettings, MuonSettings, OptimSettings
 from litgpt_core.tokenizers.settings import ByteSettings, CharSettings, SubwordSettings, TokenizerSettings
-from litgpt_core.training.settings import LoggerSettings, PlainLoggerSettings, RunSettings, TrainerSettings, WandbSettings
+from litgpt_core.training.settings import (
+    LoggerSettings,
+    PlainLoggerSettings,
+    RunSettings,
+    TrainerSettings,
+    WandbSettings,
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -85,7 +91,8 @@ _MODEL_FORBIDDEN = {
 
 
 def load(overrides: Sequence[str]) -> TrainConfig:
-    """Compose and check a training config from command-line overrides such as `+experiment=baseline trainer.max_steps=10`.
+    """Compose and check a training config from command-line overrides such as `+experiment=baseline
+    trainer.max_steps=10`.
 
     Raises:
         ConfigError: With every problem that was found.
@@ -96,10 +103,12 @@ def load(overrides: Sequence[str]) -> TrainConfig:
 
 
 def normalise_overrides(overrides: Iterable[str]) -> list[str]:
-    """Make overrides that Hydra accepts from what people type, and refuse unknown groups and options with the nearest name.
+    """Make overrides that Hydra accepts from what people type, and refuse unknown groups and options with the nearest
+    name.
 
-    `experiment=x` becomes `+experiment=x` (the group is absent from the defaults list, so that it may appear inside one); a plain key
-    becomes `++key`, so that Hydra lets an unknown one through to `check`, which knows all problems and where each was written.
+    `experiment=x` becomes `+experiment=x` (the group is absent from the defaults list, so that it may appear inside
+    one); a plain key becomes `++key`, so that Hydra lets an unknown one through to `check`, which knows all problems
+    and where each was written.
     """
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
@@ -239,7 +248,9 @@ def _model(plain: dict[str, Any], source: Source, problems: list[str]) -> ModelS
         elif key != "source":
             _value(item, hints[key], path=where, source=source, problems=problems)
     if section.get("source") not in ("fields", "registry"):
-        problems.append(f"model.source={section.get('source')!r}: needed 'fields' or 'registry'{source.where('model.source')}")
+        problems.append(
+            f"model.source={section.get('source')!r}: needed 'fields' or 'registry'{source.where('model.source')}"
+        )
     settings = ModelSettings(
         source=section.get("source", "fields"), fields={k: v for k, v in section.items() if k != "source"}
     )
@@ -258,7 +269,9 @@ def _combined(problems: list[str]) -> ConfigError:
 
 
 def _with_suggestion(message: str) -> str:
-    """Add the nearest name to Hydra's own complaint about a missing file, such as a misspelt `override /model:` in a YAML."""
+    """Add the nearest name to Hydra's own complaint about a missing file, such as a misspelt `override /model:` in
+    a YAML.
+    """
     for group in group_names():
         marker = f"'{group}/"
         if marker in message:

@@ -7,6 +7,7 @@ section added there appears in the page. `scripts/document_config.py` rewrites t
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
 import io
 import json
@@ -118,6 +119,7 @@ def update(page: Path = PAGE) -> bool:
     return changed
 
 
+@functools.cache
 def field_meanings(cls: type) -> dict[str, str]:
     """Field -> the string under it, or else the comment beside it, as written in the class's source file."""
     source = inspect.getsource(inspect.getmodule(cls) or cls)

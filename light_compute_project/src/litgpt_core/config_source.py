@@ -1,4 +1,5 @@
-"""Where a setting was written: which config groups and options exist, and the file and line, or the argument, behind a key.
+"""Where a setting was written: which config groups and options exist, and the file and line, or the argument, behind a
+key.
 
 Reads YAML files as text with positions; knows nothing of what a setting means (`config.py` does).
 """
@@ -47,10 +48,13 @@ class Source:
         self.arguments = list(arguments)
 
     def where(self, path: str) -> str:
-        """Say where the dotted key `path` was written, as a clause for an error message; empty if it cannot be found."""
+        """Say where the dotted key `path` was written, as a clause for an error message; empty if it cannot be
+        found.
+        """
+        groups = group_names()
         for argument in self.arguments:
             key = argument.lstrip("+~").split("=", 1)[0]
-            if key == path or path.startswith(f"{key}."):
+            if key not in groups and (key == path or path.startswith(f"{key}.")):
                 return f" (on the command line: {argument.lstrip('+')})"
         for file, line in self._lines(path):
             return f" (in {file.relative_to(CONFIG_DIR.parent).as_posix()}, line {line})"

@@ -27,7 +27,8 @@ def configure_logging(*, level: int = logging.INFO) -> None:
 def run_script(main: Callable[[], int | None]) -> None:
     """Call `main` and leave the process with its exit code; user errors are printed without a traceback.
 
-    Exit codes: 0 done; the error's own `exit_code` (2 for mistakes, 130 Ctrl-C, 143 SIGTERM); 1 for a bug, with its traceback.
+    Exit codes: 0 done; the error's own `exit_code` (2 for mistakes, 130 Ctrl-C, 143 SIGTERM); 1 for a bug, with its
+    traceback.
     """
     configure_logging()
     try:

@@ -1,7 +1,7 @@
 """Facts about the machine and the checkout: devices, peak rates, compilers, versions, git state.
 
-Facts only: nothing here decides anything (`training/hardware.py` does) and importing it does no work. torch is imported inside the
-functions that need it, so that `--help` and the config checks stay fast.
+Facts only: nothing here decides anything (`training/hardware.py` does) and importing it does no work. torch is imported
+inside the functions that need it, so that `--help` and the config checks stay fast.
 """
 
 from __future__ import annotations
@@ -51,7 +51,9 @@ PEAK_DENSE_FLOPS: dict[str, dict[str, float]] = {
 
 
 def number_kind(precision: str) -> str:
-    """Map a Lightning precision string (`bf16-mixed`, `32-true`, ...) to the kind its matrix products run in: bf16, fp16 or fp32."""
+    """Map a Lightning precision string (`bf16-mixed`, `32-true`, ...) to the kind its matrix products run in: bf16,
+    fp16 or fp32.
+    """
     return {"bf16": "bf16", "16": "fp16"}.get(precision.split("-")[0], "fp32")
 
 
@@ -63,8 +65,9 @@ def peak_flops(device: str, *, precision: str) -> tuple[float | None, str]:
         precision: Lightning's precision string.
 
     Returns:
-        `(FLOP/s, where the figure comes from)`. A CPU's rate is measured here, in about a third of a second, because no data sheet
-        knows how many cores and which clock this process gets. `None` where nothing is known (MPS, a GPU missing from the table).
+        `(FLOP/s, where the figure comes from)`. A CPU's rate is measured here, in about a third of a second, because no
+        data sheet knows how many cores and which clock this process gets. `None` where nothing is known (MPS, a GPU
+        missing from the table).
     """
     kind = number_kind(precision)
     if device == "cpu":
@@ -114,8 +117,9 @@ def cpu_has_fast_bf16() -> bool:
 def compile_obstacle(device: str) -> str | None:
     """Why `torch.compile` cannot generate code for `device` here, or None if it can.
 
-    TorchInductor builds C++ on a CPU and a launcher in C beside Triton on CUDA: both need a compiler and Python's headers, which
-    slim images and plain Windows machines lack. A missing one would otherwise end the run minutes later with a compiler trace.
+    TorchInductor builds C++ on a CPU and a launcher in C beside Triton on CUDA: both need a compiler and Python's
+    headers, which slim images and plain Windows machines lack. A missing one would otherwise end the run minutes later
+    with a compiler trace.
     """
     if device == "mps":
         return "torch.compile is experimental on MPS"
@@ -140,7 +144,7 @@ def peak_memory_mb(device: str) -> float:
     except ImportError:  # Windows
         import psutil
 
-        return float(psutil.Process().memory_info().peak_wset) / 1e6
+        return float(getattr(psutil.Process().memory_info(), "peak_wset", 0)) / 1e6
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
 

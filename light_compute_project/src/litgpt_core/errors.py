@@ -1,7 +1,7 @@
 """Errors that a user can cause, one base class and few kinds.
 
-Every message says three things: what was given, what is needed, and what to type. Scripts print the message without a traceback
-and exit with `exit_code`. Programming mistakes are not here: those stay `assert`, `TypeError`, `ValueError`.
+Every message says three things: what was given, what is needed, and what to type. Scripts print the message without a
+traceback and exit with `exit_code`. Programming mistakes are not here: those stay `assert`, `TypeError`, `ValueError`.
 """
 
 from __future__ import annotations

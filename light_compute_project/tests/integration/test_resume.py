@@ -1,4 +1,6 @@
-"""A killed run continues exactly: the loss trace of 40 steps equals that of 20 + killed + 20, bit for bit, on a CPU with pinned threads."""
+"""A killed run continues exactly: the loss trace of 40 steps equals that of 20 + killed + 20, bit for bit, on a CPU
+with pinned threads.
+"""
 
 from __future__ import annotations
 

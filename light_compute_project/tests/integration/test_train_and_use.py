@@ -10,12 +10,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from litgpt_core import checkpoint
 from litgpt_core.training.metrics import ROW_KEYS
 
 SUMMARY_KEYS = {
-    "final", "best", "n_params", "compile_s", "wall_s", "peak_memory_mb", "device", "command", "git", "versions",
-}  # fmt: skip
+    "final",
+    "best",
+    "n_params",
+    "compile_s",
+    "wall_s",
+    "peak_memory_mb",
+    "device",
+    "command",
+    "git",
+    "versions",
+}
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +43,16 @@ def test_the_run_folder_is_complete(module_shell: Any, trained: Any) -> None:
     run = folder(module_shell)
     names = {p.name for p in run.iterdir()}
     assert names == {
-        "config.yaml", "environment.json", "metrics.jsonl", "summary.json", "loss.png", "samples.txt",
-        "checkpoints", "final", "wandb",
-    }  # fmt: skip
+        "config.yaml",
+        "environment.json",
+        "metrics.jsonl",
+        "summary.json",
+        "loss.png",
+        "samples.txt",
+        "checkpoints",
+        "final",
+        "wandb",
+    }
     kept = sorted(p.name for p in (run / "checkpoints").iterdir())
     assert kept == ["best", "last", "step-00000020", "step-00000040", "step-00000060"]
 
@@ -78,7 +95,9 @@ def test_the_dashboard_is_offline_and_holds_config_metrics_samples_and_picture(m
     assert len(recordings) == 1
     environment = json.loads((run / "environment.json").read_text())
     assert environment["wandb_run_id"] in recordings[0].name
-    done = module_shell.run([str(Path(sys.executable).with_name("wandb")), "leet", "inspect", "--json", str(recordings[0])])
+    done = module_shell.run(
+        [str(Path(sys.executable).with_name("wandb")), "leet", "inspect", "--json", str(recordings[0])]
+    )
     for part in ("max_steps", "val_bpb", "loss_curve", "samples"):
         assert part in done.stdout, part
     assert list((run / "wandb").glob("offline-run-*/files/media/images/*.png"))
@@ -92,7 +111,19 @@ def test_every_checkpoint_verifies_and_loads(module_shell: Any, trained: Any) ->
 
 
 def test_generate_streams_reproducibly(module_shell: Any, trained: Any) -> None:
-    arguments = ["runs/whole/final", "--prompt", "def ", "--max_new_tokens", "60", "--temperature", "0.8", "--top_k", "50", "--seed", "1"]  # fmt: skip
+    arguments = [
+        "runs/whole/final",
+        "--prompt",
+        "def ",
+        "--max_new_tokens",
+        "60",
+        "--temperature",
+        "0.8",
+        "--top_k",
+        "50",
+        "--seed",
+        "1",
+    ]
     first = module_shell.run(module_shell.command("generate.py", *arguments))
     second = module_shell.run(module_shell.command("generate.py", *arguments))
     assert first.stdout == second.stdout
@@ -107,7 +138,9 @@ def test_upstream_generates_from_final_unchanged(module_shell: Any, trained: Any
         [litgpt, "generate", "runs/whole/final", "--prompt", "def ", "--max_new_tokens", "20", "--top_k", "1"]
     )
     ours = module_shell.run(
-        module_shell.command("generate.py", "runs/whole/final", "--prompt", "def ", "--max_new_tokens", "20", "--temperature", "0")  # fmt: skip
+        module_shell.command(
+            "generate.py", "runs/whole/final", "--prompt", "def ", "--max_new_tokens", "20", "--temperature", "0"
+        )
     )
     assert ours.stdout.strip() and ours.stdout.strip() in done.stdout
 
@@ -142,7 +175,11 @@ def test_the_dashboard_id_survives_a_resume(shell: Any) -> None:
 def test_training_continues_from_given_weights(shell: Any) -> None:
     shell.train("+experiment=smoke", "trainer.max_steps=40", "run.name=first", "trainer.sample_tokens=0", "logger=none")
     shell.train(
-        "+experiment=smoke", "trainer.max_steps=5", "run.name=second", "init_from=runs/first", "trainer.sample_tokens=0",
+        "+experiment=smoke",
+        "trainer.max_steps=5",
+        "run.name=second",
+        "init_from=runs/first",
+        "trainer.sample_tokens=0",
         "logger=none",
-    )  # fmt: skip
+    )
     assert shell.rows("second")[0]["train_loss"] < shell.rows("first")[0]["train_loss"] - 0.5

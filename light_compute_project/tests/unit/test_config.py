@@ -1,4 +1,6 @@
-"""The config layer: what people type is composed, checked, and refused with the nearest name and the place it was written."""
+"""The config layer: what people type is composed, checked, and refused with the nearest name and the place it was
+written.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from litgpt_core import config_source
 from litgpt_core.config import load, normalise_overrides
 from litgpt_core.config_diff import differences, flatten
@@ -46,7 +49,11 @@ def test_every_experiment_composes_and_checks(experiment: str) -> None:
 
 @pytest.mark.parametrize(
     ("group", "option"),
-    [(g, o) for g in ("model", "tokenizer", "data", "optim", "trainer", "logger") for o in config_source.option_names(g)],
+    [
+        (g, o)
+        for g in ("model", "tokenizer", "data", "optim", "trainer", "logger")
+        for o in config_source.option_names(g)
+    ],
 )
 def test_every_option_of_every_group_composes_and_checks(group: str, option: str) -> None:
     extra = ["data.path=README.md"] if option == "text" else []

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+import shlex
+import shutil
+import textwrap
 from pathlib import Path
 
 import pytest
 
-from litgpt_core import config, config_docs
-from litgpt_core.errors import LightComputeError
+from litgpt_core import config, config_docs, config_source
+from litgpt_core.errors import ConfigError, LightComputeError
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.training.settings import TrainerSettings
 
@@ -82,3 +86,55 @@ def test_a_page_without_markers_is_refused_and_left_alone(tmp_path: Path) -> Non
     with pytest.raises(LightComputeError, match="generated part"):
         config_docs.update(page)
     assert page.read_text(encoding="utf-8") == f"{config_docs.END} {config_docs.BEGIN}"
+
+
+# ---- the hand-written part ----
+
+PAGES = sorted([*config_docs.PROJECT_DIR.rglob("*.md"), *config_docs.PROJECT_DIR.parent.glob("README.md")])
+
+
+def training_commands() -> list[str]:
+    """What follows `train.py` on every line of a bash block of our pages."""
+    commands: set[str] = set()
+    for page in PAGES:
+        for block in re.findall(r"```bash\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
+            commands |= {m[1].split("  #")[0].strip() for m in re.finditer(r"train\.py ([^\n`]+)", block)}
+    return sorted(commands - {"--help"})
+
+
+@pytest.mark.parametrize("command", training_commands())
+def test_commands_on_our_pages_compose_and_check(command: str) -> None:
+    arguments = shlex.split(command)
+    if "-m" not in arguments:
+        config.load(arguments)
+        return
+    from litgpt_core.training.sweep import expand
+
+    jobs = expand([a for a in arguments if a != "-m"])
+    names = [config.load(job).run.name for job in jobs]
+    assert len(set(names)) == len(jobs) > 1
+    page = config_docs.PAGE.read_text(encoding="utf-8")
+    assert names[0] in page and names[-1] in page
+
+
+def test_the_example_experiment_works_and_its_misspelling_gives_the_message_on_the_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = config_docs.PAGE.read_text(encoding="utf-8")
+    example = re.search(r"```yaml\n(.*?)```", page, re.DOTALL)
+    assert example
+    configs = tmp_path / "configs"
+    shutil.copytree(config_source.CONFIG_DIR, configs)
+    for module in (config, config_source):
+        monkeypatch.setattr(module, "CONFIG_DIR", configs)
+    mine = configs / "experiment" / "mine.yaml"
+    mine.write_text(textwrap.dedent(example[1]), encoding="utf-8")
+
+    loaded = config.load(["+experiment=mine"])
+    assert (loaded.run.name, loaded.model.fields["n_layer"], loaded.trainer.max_steps) == ("mine", 8, 500)
+
+    mine.write_text(textwrap.dedent(example[1]).replace("n_layer", "n_layr"), encoding="utf-8")
+    for overrides in (["+experiment=mine", "optim.learning_rate=2e-3"], ["+experiment=mein"]):
+        with pytest.raises(ConfigError) as caught:
+            config.load(overrides)
+        assert f"$ train.py {' '.join(overrides)}\nConfigError: {caught.value}\n" in page

@@ -10,7 +10,7 @@ SOURCE = Path(__file__).resolve().parents[2] / "src" / "litgpt_core"
 
 LEVELS = (
     ("errors", "environment"),
-    ("console", "config_source", "config_diff"),
+    ("console", "config_source", "config_diff", "config_docs"),
     ("model", "tokenizers", "loss"),
     ("optim", "data", "checkpoint"),
     ("generation",),
@@ -68,10 +68,7 @@ def test_imports_point_down() -> None:
             target = name.split(".")[1]
             if room in ("config", "__init__") or target == room:
                 continue
-            if target == "config":
-                fine = RANK[room] >= RANK["training"]
-            else:
-                fine = RANK[target] < RANK[room]
+            fine = RANK[room] >= RANK["training"] if target == "config" else RANK[target] < RANK[room]
             if not fine:
                 wrong.append(f"{path.relative_to(SOURCE)}:{line} imports {name}")
     assert not wrong, "\n".join(wrong)

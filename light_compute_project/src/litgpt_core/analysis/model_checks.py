@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from litgpt_core.analysis.results import CheckResult
 from litgpt_core.environment import PROJECT_DIR
 from litgpt_core.loss import cross_entropy
 from litgpt_core.model.config import GPTConfig
@@ -53,17 +53,6 @@ KINDS: dict[str, dict[str, Any]] = {
     "mixture of experts": {**_LLAMA, "mlp_class_name": "LLaMAMoE", "n_expert": 4, "n_expert_per_token": 2},
 }  # fmt: skip
 """One small model of each kind; the values replace `_BASE`'s."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class CheckResult:
-    """What one check found."""
-
-    name: str
-    passed: bool
-    detail: str
-    """What was measured, or what went wrong."""
-    seconds: float
 
 
 class _FailedError(Exception):

@@ -20,7 +20,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +124,7 @@ def _build(
 ) -> None:
     """Write all files of a prepared folder into `work`, meta.json last."""
     start = time.perf_counter()
-    tokenizer = train_tokenizer(settings, (document.text for document in split.train))
+    tokenizer = train_tokenizer(settings, (document.text for document in _tokenizer_documents(settings, split)))
     tokenizer.save(work / "tokenizer")
     logger.info(
         "data %s: %s tokenizer with %s ids, in %.1f s",
@@ -166,6 +166,15 @@ def _build(
     meta |= {"fingerprint": fingerprint, "tokenizer_settings": dataclasses.asdict(settings)}
     meta |= {"meta_sha256": meta_sha256(meta)}
     (work / "meta.json").write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
+
+
+def _tokenizer_documents(settings: TokenizerSettings, split: Split) -> Iterator[Document]:
+    """The train split only; a character vocabulary is an alphabet, learns no statistics, and must be able to write
+    both sides.
+    """
+    yield from split.train
+    if settings.kind == "char":
+        yield from split.val
 
 
 def _write_side(path: Path, documents: Sequence[Document], *, tokenizer: Tokenizer, append_eos: bool) -> ShardFacts:

@@ -72,7 +72,7 @@ class Engine:
     def __init__(self, model: GPT, tokenizer: Tokenizer, *, add_bos: bool = False) -> None:
         self.model, self.tokenizer, self.add_bos = model, tokenizer, add_bos and tokenizer.bos_id is not None
         self.stats = GenerationStats()
-        self._trained_before: bool | None = None  # the model's mode before the text that is being made
+        self._mode_before: bool | None = None  # the model's mode before the text that is being made
         self._vocab_size = min(tokenizer.vocab_size, model.config.padded_vocab_size)
 
     @classmethod
@@ -130,13 +130,17 @@ class Engine:
             )
         stop = frozenset({self.tokenizer.eos_id} if stop_ids is None else stop_ids)
         generator = torch.Generator(self.model.lm_head.weight.device)
-        generator.seed() if seed is None else generator.manual_seed(seed)
-        return self._run(ids, max_new_tokens, sampling, generator, stop)
+        if seed is None:
+            generator.seed()
+        else:
+            generator.manual_seed(seed)
+        return self._run(ids, max_new_tokens=max_new_tokens, sampling=sampling, generator=generator, stop=stop)
 
     @torch.no_grad()  # not inference_mode: a model in training must not keep tensors that autograd refuses
     def _run(
         self,
         ids: list[int],
+        *,
         max_new_tokens: int,
         sampling: SamplingSettings,
         generator: torch.Generator,
@@ -147,15 +151,15 @@ class Engine:
         if len(ids) > block_size:
             logger.warning("The prompt has %d tokens: only the last %d are seen", len(ids), max(1, block_size // 2))
         self.stats = stats = GenerationStats()  # doubles as the sign of whose turn it is
-        if self._trained_before is None:
-            self._trained_before = model.training
-        model.eval()
-        model.set_kv_cache(1, max_seq_length=min(block_size, len(ids) + max_new_tokens))
+        if self._mode_before is None:
+            self._mode_before = model.training
         try:
+            model.eval()
+            model.set_kv_cache(1, max_seq_length=min(block_size, len(ids) + max_new_tokens))
             for _ in range(max_new_tokens):
                 if (moved := window_start(start, length=len(ids), block_size=block_size)) != start:
                     start, cached = moved, 0
-                token = self._next(ids[start + cached :], cached, sampling, generator)
+                token = self._next(ids[start + cached :], cached, sampling=sampling, generator=generator)
                 cached = len(ids) - start
                 stats.seconds = time.perf_counter() - began
                 stats.seconds_to_first_token = stats.seconds_to_first_token or stats.seconds
@@ -169,10 +173,10 @@ class Engine:
         finally:
             if self.stats is stats:
                 model.clear_kv_cache()
-                model.train(self._trained_before)
-                self._trained_before = None
+                model.train(self._mode_before)
+                self._mode_before = None
 
-    def _next(self, new_ids: list[int], cached: int, sampling: SamplingSettings, generator: torch.Generator) -> int:
+    def _next(self, new_ids: list[int], cached: int, *, sampling: SamplingSettings, generator: torch.Generator) -> int:
         """Feed `new_ids` at positions `cached`, ... and draw the token after them."""
         device = generator.device
         positions = torch.arange(cached, cached + len(new_ids), device=device)  # (T,)

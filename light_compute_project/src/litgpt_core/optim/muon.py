@@ -1,7 +1,9 @@
-"""One optimizer that runs Muon on matrices and AdamW on the rest, because a Trainer's automatic loop takes one optimizer.
+"""One optimizer that runs Muon on matrices and AdamW on the rest, because a Trainer's automatic loop takes one
+optimizer.
 
-Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/) replaces a matrix's momentum by the nearest semi-orthogonal matrix,
-found approximately by five quintic Newton-Schulz steps. Matrices of one shape are stacked and orthogonalised together.
+Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/) replaces a matrix's momentum by the nearest semi-
+orthogonal matrix, found approximately by five quintic Newton-Schulz steps. Matrices of one shape are stacked and
+orthogonalised together.
 """
 
 from __future__ import annotations
@@ -14,11 +16,14 @@ import torch
 from torch import Tensor
 
 NEWTON_SCHULZ_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-"""Jordan et al.'s quintic: steep at zero, so that small singular values rise fast; the result lies within about [0.7, 1.2]."""
+"""Jordan et al.'s quintic: steep at zero, so that small singular values rise fast; the result lies within about
+[0.7, 1.2].
+"""
 
 
 def orthogonalise(matrices: Tensor, *, steps: int = 5, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Replace each matrix by an approximation of the nearest semi-orthogonal one (U V^T of its singular value decomposition).
+    """Replace each matrix by an approximation of the nearest semi-orthogonal one (U V^T of its singular value
+    decomposition).
 
     Args:
         matrices: (N, rows, columns).
@@ -29,7 +34,7 @@ def orthogonalise(matrices: Tensor, *, steps: int = 5, dtype: torch.dtype = torc
         (N, rows, columns) in `dtype`.
     """
     a, b, c = NEWTON_SCHULZ_COEFFICIENTS
-    x = matrices.to(dtype)
+    x: Tensor = matrices.to(dtype)
     tall = x.size(-2) > x.size(-1)
     if tall:
         x = x.mT
@@ -37,17 +42,20 @@ def orthogonalise(matrices: Tensor, *, steps: int = 5, dtype: torch.dtype = torc
     for _ in range(steps):
         gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.mT if tall else x
+    result: Tensor = x.mT if tall else x
+    return result
 
 
 class MuonAdamW(torch.optim.Optimizer):
     """Muon for groups with `muon=True`, AdamW for the others.
 
     Args:
-        groups: Parameter groups; each gives `lr`, `weight_decay` and `muon`, Muon groups `momentum`, the others `betas` and `eps`.
+        groups: Parameter groups; each gives `lr`, `weight_decay` and `muon`, Muon groups `momentum`, the others `betas`
+            and `eps`.
         dtype: Type of the Newton-Schulz products.
 
-    Muon's step is `-lr * sqrt(max(1, rows / columns)) * orthogonalise(momentum * m + g)` (Nesterov form); decay is decoupled in both.
+    Muon's step is `-lr * sqrt(max(1, rows / columns)) * orthogonalise(momentum * m + g)` (Nesterov form); decay is
+    decoupled in both.
     """
 
     def __init__(self, groups: Iterable[dict[str, Any]], *, dtype: torch.dtype = torch.float32) -> None:
@@ -56,7 +64,7 @@ class MuonAdamW(torch.optim.Optimizer):
         self.dtype = dtype
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take one step; returns the closure's loss."""
         loss = None
         if closure is not None:
@@ -80,7 +88,7 @@ class MuonAdamW(torch.optim.Optimizer):
             by_shape[p.shape].append(p)
         momentum = group["momentum"]
         for shape, same in by_shape.items():
-            gradients = [p.grad for p in same]
+            gradients = _gradients(same)
             buffers = [self.state[p]["momentum_buffer"] for p in same]
             torch._foreach_lerp_(buffers, gradients, 1 - momentum)
             updates = torch.stack(torch._foreach_lerp(gradients, buffers, momentum))
@@ -96,7 +104,7 @@ class MuonAdamW(torch.optim.Optimizer):
                 state["step"] = 0
                 state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(p), torch.zeros_like(p)
             state["step"] += 1
-        gradients = [p.grad for p in parameters]
+        gradients = _gradients(parameters)
         first = [self.state[p]["exp_avg"] for p in parameters]
         second = [self.state[p]["exp_avg_sq"] for p in parameters]
         step = self.state[parameters[0]]["step"]
@@ -107,3 +115,7 @@ class MuonAdamW(torch.optim.Optimizer):
         torch._foreach_div_(denominators, (1 - beta2**step) ** 0.5)
         torch._foreach_add_(denominators, group["eps"])
         torch._foreach_addcdiv_(parameters, first, denominators, value=-group["lr"] / (1 - beta1**step))
+
+
+def _gradients(parameters: list[Tensor]) -> list[Tensor]:
+    return [p.grad for p in parameters if p.grad is not None]

@@ -1,4 +1,6 @@
-"""Learning-rate schedules as pure functions of the step: no state, so a resumed run cannot disagree with an undisturbed one."""
+"""Learning-rate schedules as pure functions of the step: no state, so a resumed run cannot disagree with an
+undisturbed one.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,8 @@ def learning_rate_factor(step: int, settings: ScheduleSettings, *, max_steps: in
         - `constant`: 1.
         - `linear`, `cosine`: from 1 down to `min_lr_fraction` at the last step. The cosine is half a period
           (Loshchilov and Hutter 2017, arXiv 1608.03983, without restarts).
-        - `wsd`: 1, then linear to `min_lr_fraction` over the last `decay_fraction` of all steps (Hu et al. 2024, arXiv 2404.06395).
+        - `wsd`: 1, then linear to `min_lr_fraction` over the last `decay_fraction` of all steps (Hu et al. 2024, arXiv
+          2404.06395).
     """
     warmup, floor = settings.lr_warmup_steps, settings.min_lr_fraction
     if step < warmup:

@@ -39,7 +39,8 @@ class HuggingFaceTokenizer(StoredTokenizer):
         bos: tuple[str, int] | None = None,
         foreign: Description | None = None,
     ) -> None:
-        """Raises whatever the library raises for a definition it cannot read;
+        """Raises whatever the library raises for a definition it cannot read.
+
         `from_description` turns that into a TokenizerError.
         """
         self._processor = Processor.from_buffer(definition)

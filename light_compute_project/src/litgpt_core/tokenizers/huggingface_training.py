@@ -44,8 +44,9 @@ LEAST_SIZE = {"bpe": 257, "wordpiece": 513, "unigram": 257}
 
 
 def train_huggingface(settings: SubwordSettings, documents: Iterable[str]) -> HuggingFaceTokenizer:
-    """Train on a seeded sample of `documents`;
-    exactly `settings.vocab_size` ids or a TokenizerError that says what fits.
+    """Train on a seeded sample of `documents`.
+
+    Gives exactly `settings.vocab_size` ids, or a TokenizerError that says what fits.
     """
     kind, size = settings.kind, settings.vocab_size
     least = LEAST_SIZE[kind]
@@ -94,7 +95,7 @@ def _untrained(kind: str, size: int) -> tuple[Tokenizer, Any]:
         model, trainer = models.Unigram(), trainers.UnigramTrainer(unk_token=None, **common)
     else:
         model = models.WordPiece(unk_token=EOS_TOKEN, continuing_subword_prefix=TIE, max_input_chars_per_word=100_000)
-        # Continuing bytes are handed over as special tokens and unmarked after training: all 256 get ids in a fixed order, and
+        # Continuing bytes go in as special tokens and are unmarked after training: all 256 get ids, in fixed order, and
         # no word turns into an unknown token. Left to itself the trainer takes those it meets, in hash order.
         common["special_tokens"] = [end, *(TIE + character for character in BYTE_TO_CHARACTER)]
         trainer = trainers.WordPieceTrainer(continuing_subword_prefix=TIE, **common)

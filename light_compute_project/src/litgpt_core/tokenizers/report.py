@@ -40,7 +40,8 @@ def settings_for(kind: str, *, vocab_size: int, max_train_bytes: int | None, see
 
 
 def find_text_files(paths: Sequence[Path], *, patterns: Sequence[str] = DEFAULT_PATTERNS) -> list[Path]:
-    """Files as given, folders searched with `patterns` in sorted order;
+    """Files as given, folders searched with `patterns` in sorted order.
+
     DataError for a missing path or an empty folder.
     """
     files: list[Path] = []
@@ -58,7 +59,8 @@ def find_text_files(paths: Sequence[Path], *, patterns: Sequence[str] = DEFAULT_
 
 
 def read_documents(files: Sequence[Path]) -> Iterator[str]:
-    """The text of each file, line ends untouched;
+    """The text of each file, line ends untouched.
+
     DataError names a file that is not UTF-8 or not readable, and where.
     """
     for file in files:

@@ -1,8 +1,9 @@
 """Lightning's checkpoints as LitGPT directories.
 
-The Trainer hands over one dictionary: weights, optimizer state, loop progress, callback and data position. The weights become
-`lit_model.pth`, everything else `resume.pt` in the same directory, written atomically by `checkpoint.save_directory`. Reading joins
-them again. So there is one checkpoint shape, and any step of any run works with every command that reads LitGPT directories.
+The Trainer hands over one dictionary: weights, optimizer state, loop progress, callback and data position. The weights
+become `lit_model.pth`, everything else `resume.pt` in the same directory, written atomically by
+`checkpoint.save_directory`. Reading joins them again. So there is one checkpoint shape, and any step of any run works
+with every command that reads LitGPT directories.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ class LitGPTDirectoryIO(CheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         """Write the directory `path`."""
         rest = {key: value for key, value in checkpoint.items() if key != "state_dict"}
+        settle_batch_counters(rest["loops"]["fit_loop"]["epoch_loop.batch_progress"])
         weights = {k.removeprefix(WEIGHT_PREFIX): v for k, v in checkpoint["state_dict"].items()}
         self.write(Path(path), weights=weights, extra={RESUME_FILE: rest})
 
@@ -60,3 +62,14 @@ class LitGPTDirectoryIO(CheckpointIO):
 
     def remove_checkpoint(self, path: Any) -> None:
         """Nothing: `checkpoint.prune` decides what goes."""
+
+
+def settle_batch_counters(progress: dict[str, Any]) -> None:
+    """Make Lightning's batch counters say "between two batches", in place.
+
+    A checkpoint is written when the next batch has been announced (`ready`) but not begun. Restored as it is, that
+    batch would count twice, and every later validation would come one micro-batch early.
+    """
+    for counters in (progress["total"], progress["current"]):
+        for key in ("ready", "started", "processed"):
+            counters[key] = counters["completed"]

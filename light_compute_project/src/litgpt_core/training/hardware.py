@@ -1,4 +1,6 @@
-"""Decide where and how to compute from what the user asked and what the machine has. Every decision comes with its reason."""
+"""Decide where and how to compute from what the user asked and what the machine has. Every decision comes with its
+reason.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +13,11 @@ from litgpt_core.errors import EnvironmentProblem
 from litgpt_core.training.settings import TrainerSettings
 
 COMPILE_BREAK_EVEN_FLOPS: dict[str, float] = {"cpu": 3e12, "cuda": 3e15}
-"""Training work (FLOP) from which `compile: auto` compiles: below it the compile time costs more than the faster steps save.
+"""Training work (FLOP) from which `compile: auto` compiles: below it the compile time costs more than the faster steps
+save.
 
-On 2 CPU cores compiling takes 20 to 40 s cold and saves about half the time of steps that run at 0.1 to 0.2 TFLOP/s eagerly.
+On 2 CPU cores compiling takes 20 to 40 s cold and saves about half the time of steps that run at 0.1 to 0.2 TFLOP/s
+eagerly.
 """
 
 
@@ -69,7 +73,7 @@ def _device(accelerator: str) -> str:
 
 def _fast_bf16(device: str) -> bool:
     if device == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return device == "cpu" and environment.cpu_has_fast_bf16()
 
 

@@ -54,7 +54,9 @@ def build_logger(
 
 
 def wandb_mode(settings: WandbSettings) -> str:
-    """`online` or `offline` (or what WANDB_MODE forces): online only where a key is found, so that nobody is asked for one."""
+    """`online` or `offline` (or what WANDB_MODE forces): online only where a key is found, so that nobody is asked
+    for one.
+    """
     forced = os.environ.get("WANDB_MODE")
     if forced in ("offline", "disabled"):
         return forced

@@ -1,7 +1,7 @@
 """The run's own log: `metrics.jsonl`, one row per logged step, and the numbers that `summary.json` is made of.
 
-A row is complete before it is written: it waits until the step's validation is over. Rows belong to steps, so a resumed run first drops
-those that lie after its checkpoint; no step is missing and none stands twice.
+A row is complete before it is written: it waits until the step's validation is over. Rows belong to steps, so a resumed
+run first drops those that lie after its checkpoint; no step is missing and none stands twice.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ ROW_KEYS = (
     "mfu",
     "elapsed_s",
 )
-"""Keys of every row, in order. Losses are nats per token, `val_bpb` bits per byte, `mfu` a fraction; unknown values are null."""
+"""Keys of every row, in order. Losses are nats per token, `val_bpb` bits per byte, `mfu` a fraction; unknown values
+are null.
+"""
 
 
 def bits_per_byte(loss: float, *, tokens_per_byte: float) -> float:
@@ -190,7 +192,8 @@ class MetricsRecorder(Callback):
             raise LightComputeError(
                 f"the training loss became {loss} by step {self._last_step}",
                 needed="a finite loss; the last checkpoint still holds finite weights",
-                fix="a lower rate (optim.lr=...), a longer warm-up (optim.schedule.lr_warmup_steps=...) or trainer.precision=32-true",
+                fix="a lower rate (optim.lr=...), a longer warm-up (optim.schedule.lr_warmup_steps=...) "
+                "or trainer.precision=32-true",
             )
         return loss
 

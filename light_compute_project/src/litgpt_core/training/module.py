@@ -1,9 +1,9 @@
 """The LightningModule: one step of training and of validation, and nothing about files, logs or schedules of saving.
 
-    batch (inputs, targets), each (B, T)
-      -> model.hidden (B, T, C) -> loss.cross_entropy over lm_head -> loss      training_step, compiled as one graph
-      -> backward (Trainer) -> clip and measure the gradient norm               configure_gradient_clipping
-      -> learning rate of this step -> optimizer.step                           optimizer_step
+batch (inputs, targets), each (B, T)
+  -> model.hidden (B, T, C) -> loss.cross_entropy over lm_head -> loss      training_step, compiled as one graph
+  -> backward (Trainer) -> clip and measure the gradient norm               configure_gradient_clipping
+  -> learning rate of this step -> optimizer.step                           optimizer_step
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ class TrainingModule(LightningModule):
         hardware: Whether to compile.
 
     Attributes:
-        step_loss: Mean loss of the current optimizer step in nats per token, a tensor on the device; reading it waits for the device.
+        step_loss: Mean loss of the current optimizer step in nats per token, a tensor on the device; reading it waits
+            for the device.
         grad_norm: Global gradient norm of the last step before clipping, likewise.
         learning_rate: Rate of the last step.
         eval_loss: Mean loss of the last validation in nats per token.
@@ -79,7 +80,9 @@ class TrainingModule(LightningModule):
         )
 
     def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
-        """Set this step's learning rate, then step; the rate is a pure function of the step, so nothing of it needs saving."""
+        """Set this step's learning rate, then step; the rate is a pure function of the step, so nothing of it needs
+        saving.
+        """
         factor = learning_rate_factor(
             self.global_step, self.optim_settings.schedule, max_steps=self.trainer_settings.max_steps
         )
@@ -97,14 +100,14 @@ class TrainingModule(LightningModule):
         """Add a batch's summed loss and count of targets."""
         inputs, targets = batch
         total, count = token_losses(self.model.hidden(inputs), self.model.head, targets)
-        self._eval_sum += total.double().cpu()
-        self._eval_count += count.double().cpu()
+        self._eval_sum += total.cpu().double()
+        self._eval_count += count.cpu().double()
 
     def on_validation_epoch_end(self) -> None:
         """Token-weighted mean over all ranks."""
         sums = torch.stack([self._eval_sum, self._eval_count])
         if self.trainer.world_size > 1:
-            sums = self.trainer.strategy.reduce(sums.to(self.device), reduce_op="sum").cpu()  # type: ignore[union-attr]
+            sums = self.trainer.strategy.reduce(sums.to(self.device), reduce_op="sum").cpu()
         self.eval_loss = float(sums[0] / sums[1])
 
     def configure_optimizers(self) -> torch.optim.Optimizer:

@@ -1,4 +1,6 @@
-"""What the terminal shows while training: a live bar on a terminal, one line per logged step elsewhere (files, CI, pipes)."""
+"""What the terminal shows while training: a live bar on a terminal, one line per logged step elsewhere (files, CI,
+pipes).
+"""
 
 from __future__ import annotations
 
@@ -70,8 +72,9 @@ class ProgressDisplay(Callback):
         new = self.recorder.rows[self._shown_rows :]
         self._shown_rows = len(self.recorder.rows)
         if self._bar is not None:
-            numbers = {"numbers": self._numbers()} if new else {}
-            self._bar.update(self._task, completed=trainer.global_step, **numbers)
+            self._bar.update(self._task, completed=trainer.global_step)
+            if new:
+                self._bar.update(self._task, numbers=self._numbers())
             return
         for row in new:
             logger.info("%s", row_text(row, max_steps=self.max_steps))

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.table import Table
 
 from litgpt_core.training.metrics import Row, bits_per_byte
 
-METRIC_KEYS = ("step", "tokens", "train_loss", "val_loss", "val_bpb", "lr", "grad_norm", "tokens_per_s", "mfu", "elapsed_s")
+METRIC_KEYS = (
+    "step",
+    "tokens",
+    "train_loss",
+    "val_loss",
+    "val_bpb",
+    "lr",
+    "grad_norm",
+    "tokens_per_s",
+    "mfu",
+    "elapsed_s",
+)
 
 
 def final_and_best(rows: list[Row]) -> dict[str, Row]:
@@ -54,7 +67,7 @@ def draw_loss(
     axes.grid(alpha=0.25)
     axes.legend(frameon=False)
     factor = bits_per_byte(1.0, tokens_per_byte=val_tokens_per_byte)
-    right = axes.secondary_yaxis("right", functions=(lambda nats: nats * factor, lambda bits: bits / factor))
+    right = axes.secondary_yaxis("right", functions=(partial(np.multiply, factor), partial(np.multiply, 1 / factor)))
     right.set_ylabel("bits per byte (of the validation text)")
     for spine in ("top",):
         axes.spines[spine].set_visible(False)
@@ -66,11 +79,15 @@ def draw_loss(
 def closing_table(summary: dict[str, Any]) -> Table:
     """The numbers a reader wants first, for the terminal."""
     final, best, references = summary["final"], summary["best"], summary["references"]
-    table = Table(title=f"{summary['name']}: {summary['n_params']:,} parameters on {summary['device']}", title_justify="left")
+    table = Table(
+        title=f"{summary['name']}: {summary['n_params']:,} parameters on {summary['device']}", title_justify="left"
+    )
     for column, justify in (("", "left"), ("loss (nats/token)", "right"), ("bits per byte", "right")):
         table.add_column(column, justify=justify)  # type: ignore[arg-type]
     if final.get("val_loss") is not None:
-        table.add_row("[bold]validation, whole split[/]", f"[bold]{final['val_loss']:.4f}[/]", f"[bold]{final['val_bpb']:.4f}[/]")
+        table.add_row(
+            "[bold]validation, whole split[/]", f"[bold]{final['val_loss']:.4f}[/]", f"[bold]{final['val_bpb']:.4f}[/]"
+        )
     if best and best["step"] != final.get("step"):
         table.add_row(f"best validation, step {best['step']}", f"{best['val_loss']:.4f}", f"{best['val_bpb']:.4f}")
     if final.get("train_loss") is not None:
@@ -92,7 +109,10 @@ def closing_table(summary: dict[str, Any]) -> Table:
 def next_commands(folder: Path) -> list[tuple[str, str]]:
     """What to type next, with what it does."""
     return [
-        ("continue a prompt", f'uv run python light_compute_project/scripts/generate.py {folder.as_posix()}/final --prompt "def "'),
+        (
+            "continue a prompt",
+            f'uv run python light_compute_project/scripts/generate.py {folder.as_posix()}/final --prompt "def "',
+        ),
         ("upstream's own generate", f'uv run litgpt generate {folder.as_posix()}/final --prompt "def "'),
         ("look at the curve", f"{folder.as_posix()}/loss.png"),
     ]

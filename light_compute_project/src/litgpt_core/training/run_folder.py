@@ -34,7 +34,9 @@ FIXED_WHEN_RESUMING = (
     "trainer.global_batch_size",
     "trainer.loss_chunk_size",
 )
-"""Sections and keys that decide the trajectory: a resumed run with another value would be a different run under the same name."""
+"""Sections and keys that decide the trajectory: a resumed run with another value would be a different run under the
+same name.
+"""
 
 
 @dataclass(frozen=True)
@@ -56,26 +58,32 @@ class RunFolder:
 
     @property
     def config(self) -> Path:
+        """The composed config, as plain YAML."""
         return self.path / "config.yaml"
 
     @property
     def environment(self) -> Path:
+        """What the machine and the packages were."""
         return self.path / "environment.json"
 
     @property
     def metrics(self) -> Path:
+        """One row per logged step."""
         return self.path / "metrics.jsonl"
 
     @property
     def summary(self) -> Path:
+        """The closing numbers."""
         return self.path / "summary.json"
 
     @property
     def samples(self) -> Path:
+        """What the finished model says."""
         return self.path / "samples.txt"
 
     @property
     def picture(self) -> Path:
+        """The loss curve."""
         return self.path / "loss.png"
 
     def read_environment(self) -> dict[str, Any]:
@@ -91,7 +99,8 @@ def open_run(config: TrainConfig) -> RunFolder:
     """Create the run folder, or find where to continue.
 
     Raises:
-        ConfigError: The folder is used and `run.resume` is false; or it is resumed with settings that make it another run; or
+        ConfigError: The folder is used and `run.resume` is false; or it is resumed with settings that make it another
+            run; or
             `run.resume=true` finds nothing to continue.
         LightComputeError: The folder cannot be written.
     """

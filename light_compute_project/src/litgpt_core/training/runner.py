@@ -1,8 +1,10 @@
 """A training run from its config to its results: the whole story, top to bottom.
 
-    run folder -> hardware -> data and tokenizer -> model -> Trainer.fit -> validation on the whole split -> final/ -> samples -> picture
+    run folder -> hardware -> data and tokenizer -> model -> Trainer.fit -> validation on the whole split -> final/ ->
+    samples -> picture
 
-Each piece has its own module; this one only calls them in order. Lightning's loop inside `Trainer.fit`, as it happens here:
+Each piece has its own module; this one only calls them in order. Lightning's loop inside `Trainer.fit`, as it happens
+here:
 
     for each micro-batch:                  CheckpointSaver: save and stop between steps
         TrainingModule.training_step       forward and loss
@@ -41,7 +43,7 @@ from litgpt_core.training.metrics import MetricsRecorder
 from litgpt_core.training.module import TrainingModule
 from litgpt_core.training.progress import ProgressDisplay
 from litgpt_core.training.results import draw_loss, final_and_best
-from litgpt_core.training.run_folder import RunFolder, open_run, write_json, write_text
+from litgpt_core.training.run_folder import RunFolder, open_run, write_json
 from litgpt_core.training.samples import write_samples
 from litgpt_core.training.saving import CheckpointSaver
 from litgpt_core.training.stop import StopRequest, stop_on_signals
@@ -83,9 +85,7 @@ def _run(config: TrainConfig, *, command: str, stop: StopRequest) -> RunResult:
     model_config = config.model.build(vocab_size=prepared.vocab_size)
     per_token = flops_per_token(model_config, seq_length=model_config.block_size)
     tokens_per_step = config.trainer.global_batch_size * model_config.block_size
-    hardware = choose_hardware(
-        config.trainer, total_flops=per_token * tokens_per_step * config.trainer.max_steps
-    )
+    hardware = choose_hardware(config.trainer, total_flops=per_token * tokens_per_step * config.trainer.max_steps)
     peak, peak_source = environment.peak_flops(hardware.device, precision=hardware.precision)
     model = _build_model(config, model_config, folder)
     _announce(config, model, hardware, prepared, folder)
@@ -107,24 +107,35 @@ def _run(config: TrainConfig, *, command: str, stop: StopRequest) -> RunResult:
         keep=config.trainer.keep_checkpoints,
     )
     io = LitGPTDirectoryIO(
-        config=model_config, tokenizer_dir=prepared.tokenizer_dir, hyperparameters=_hyperparameters(config, model_config)
+        config=model_config,
+        tokenizer_dir=prepared.tokenizer_dir,
+        hyperparameters=_hyperparameters(config, model_config),
     )
     dashboard = _dashboard(config, folder, hardware)
     module = TrainingModule(model, optim=config.optim, trainer_settings=config.trainer, hardware=hardware)
     data = _data_module(config, prepared, model_config)
-    trainer = _trainer(config, hardware, folder, dashboard, [recorder, saver, ProgressDisplay(recorder, max_steps=config.trainer.max_steps)], io)
+    trainer = _trainer(
+        config,
+        hardware,
+        folder,
+        dashboard,
+        [recorder, saver, ProgressDisplay(recorder, max_steps=config.trainer.max_steps)],
+        io,
+    )
 
     trainer.fit(module, datamodule=data, ckpt_path=str(folder.resume_from) if folder.resume_from else None)
     _validate_whole_split(trainer, module, data, recorder)
     io.write(folder.final, weights=model.state_dict())
-    samples = write_samples(folder, model=model, tokenizer_dir=prepared.tokenizer_dir, settings=config.trainer, seed=config.seed)
+    samples = write_samples(
+        folder, model=model, tokenizer_dir=prepared.tokenizer_dir, settings=config.trainer, seed=config.seed
+    )
 
     summary = _summary(config, command, recorder, saver, model, hardware, prepared, started, peak, peak_source)
     write_json(folder.summary, summary)
     draw_loss(
         recorder.rows,
         folder.picture,
-        title=f"{config.run.name}: {summary['n_params'] / 1e6:.2f}M parameters, {prepared.meta['name']}, {summary['device']}",
+        title=f"{config.run.name}: {model.num_parameters() / 1e6:.2f}M parameters, {config.data.name}, {summary['device']}",
         references=summary["references"],
         val_tokens_per_byte=prepared.val_tokens_per_byte,
     )
@@ -158,7 +169,12 @@ def _data_module(config: TrainConfig, prepared: PreparedData, model_config: GPTC
 
 
 def _trainer(
-    config: TrainConfig, hardware: Hardware, folder: RunFolder, dashboard: Logger | None, callbacks: list[Any], io: LitGPTDirectoryIO
+    config: TrainConfig,
+    hardware: Hardware,
+    folder: RunFolder,
+    dashboard: Logger | None,
+    callbacks: list[Any],
+    io: LitGPTDirectoryIO,
 ) -> Trainer:
     settings = config.trainer
     accumulate = settings.global_batch_size // settings.micro_batch
@@ -189,14 +205,20 @@ def _dashboard(config: TrainConfig, folder: RunFolder, hardware: Hardware) -> Lo
     """Build the logger and record the environment, with the id under which a resumed run finds its dashboard again."""
     run_id = folder.read_environment().get("wandb_run_id") if folder.resume_from else None
     built = build_logger(
-        config.logger, folder=folder, name=config.run.name, config=config.plain, wandb_run_id=run_id or uuid.uuid4().hex[:8]
+        config.logger,
+        folder=folder,
+        name=config.run.name,
+        config=config.plain,
+        wandb_run_id=run_id or uuid.uuid4().hex[:8],
     )
     facts = environment.describe_environment(device=hardware.device)
     write_json(folder.environment, {**facts, "precision": hardware.precision, "wandb_run_id": wandb_id(built)})
     return built
 
 
-def _validate_whole_split(trainer: Trainer, module: TrainingModule, data: TokenDataModule, recorder: MetricsRecorder) -> None:
+def _validate_whole_split(
+    trainer: Trainer, module: TrainingModule, data: TokenDataModule, recorder: MetricsRecorder
+) -> None:
     """The closing validation: every token of the split, whatever `eval_tokens` was during the run."""
     data.eval_tokens = None
     trainer.validate(module, datamodule=data, verbose=False)
@@ -250,7 +272,11 @@ def _summary(
 def _announce(config: TrainConfig, model: GPT, hardware: Hardware, prepared: PreparedData, folder: RunFolder) -> None:
     compiled = f"{'compiled' if hardware.compile else 'not compiled'} ({hardware.compile_reason})"
     logger.info(
-        "model: %s parameters; %s, %s, %s", f"{model.num_parameters():,}", environment.device_name(hardware.device), hardware.precision, compiled
+        "model: %s parameters; %s, %s, %s",
+        f"{model.num_parameters():,}",
+        environment.device_name(hardware.device),
+        hardware.precision,
+        compiled,
     )
     if folder.resume_from:
         logger.info("continuing from %s", folder.resume_from)

@@ -17,12 +17,17 @@ SAMPLING = SamplingSettings(temperature=0.8, top_k=50)
 
 
 def write_samples(folder: RunFolder, *, model: GPT, tokenizer_dir: Path, settings: TrainerSettings, seed: int) -> str:
-    """Continue every prompt of `trainer.sample_prompts`, write `samples.txt` and return its text; empty if none was asked for."""
+    """Continue every prompt of `trainer.sample_prompts`, write `samples.txt` and return its text; empty if none was
+    asked for.
+    """
     if not settings.sample_tokens or not settings.sample_prompts:
         return ""
     was_training, random_state = model.training, torch.get_rng_state()
     engine = Engine(model.eval(), tokenizers.load(tokenizer_dir))
-    pieces = [f"temperature {SAMPLING.temperature}, top_k {SAMPLING.top_k}, seed {seed}, {settings.sample_tokens} new tokens each\n"]
+    pieces = [
+        f"temperature {SAMPLING.temperature}, top_k {SAMPLING.top_k}, seed {seed}, "
+        f"{settings.sample_tokens} new tokens each\n"
+    ]
     for prompt in settings.sample_prompts:
         text = engine.generate_text(prompt, max_new_tokens=settings.sample_tokens, sampling=SAMPLING, seed=seed)
         pieces.append(f"\n===== prompt: {prompt!r}\n{prompt}{text}\n")

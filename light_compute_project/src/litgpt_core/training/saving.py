@@ -1,7 +1,8 @@
 """When checkpoints are written, which are kept, and what makes a resumed run equal to an undisturbed one.
 
-Everything is saved at one moment: when the next step is about to begin. Then the last step is complete, with its validation and its row of
-metrics, and the Trainer's counters, the data position and the random states all describe the same boundary.
+Everything is saved at one moment: when the next step is about to begin. Then the last step is complete, with its
+validation and its row of metrics, and the Trainer's counters, the data position and the random states all describe the
+same boundary.
 """
 
 from __future__ import annotations
@@ -113,11 +114,11 @@ class CheckpointSaver(Callback):
 def _random_state() -> dict[str, Any]:
     """Plain values and tensors only, so that `torch.load(weights_only=True)` reads them."""
     version, internal, gauss = random.getstate()
-    kind, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002
+    kind, keys, position, has_gauss, cached = np.random.get_state(legacy=True)  # noqa: NPY002
     state: dict[str, Any] = {
         "torch": torch.get_rng_state(),
         "python": [version, list(internal), gauss],
-        "numpy": [str(kind), keys.tolist(), int(position), int(has_gauss), float(cached)],
+        "numpy": [str(kind), np.asarray(keys).tolist(), int(position), int(has_gauss), float(cached)],
     }
     if torch.cuda.is_available():
         state["cuda"] = torch.cuda.get_rng_state_all()

@@ -19,7 +19,9 @@ class RunSettings:
     dir: str = "runs"
     """Folder that holds the runs; relative to where the command is typed."""
     resume: bool | Literal["auto"] = False
-    """false: refuse a used folder; true: continue it; auto: continue it if there is something to continue, else start."""
+    """false: refuse a used folder; true: continue it; auto: continue it if there is something to continue, else
+    start.
+    """
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):
@@ -52,7 +54,9 @@ class TrainerSettings:
     eval_interval: int = 100
     """Optimizer steps between validations."""
     eval_tokens: int | None = 100_000
-    """Validation tokens looked at during the run (spread evenly); null: the whole split. The last validation always takes all."""
+    """Validation tokens looked at during the run (spread evenly); null: the whole split. The last validation always
+    takes all.
+    """
     eval_batch_size: int | None = None
     """Sequences per forward pass in validation; null: as in training."""
     save_interval: int = 100
@@ -72,7 +76,9 @@ class TrainerSettings:
     num_workers: int = 0
     """Data-loading processes; 0 is fastest for memory-mapped tokens."""
     loss_chunk_size: int = 0
-    """Compute the loss in chunks of this many tokens, so that logits of the whole batch are never held; 0: all at once."""
+    """Compute the loss in chunks of this many tokens, so that logits of the whole batch are never held; 0: all at
+    once.
+    """
     sample_prompts: list[str] = field(default_factory=lambda: ["\n"])
     """What `samples.txt` continues at the end of the run."""
     sample_tokens: int = 120
@@ -86,7 +92,9 @@ class TrainerSettings:
         ]
         micro = self.micro_batch_size
         if micro is not None and micro > 0 and self.global_batch_size % micro:
-            divisors = [n for n in range(1, self.global_batch_size + 1) if self.global_batch_size % n == 0 and n <= micro]
+            divisors = [
+                n for n in range(1, self.global_batch_size + 1) if self.global_batch_size % n == 0 and n <= micro
+            ]
             problems.append(
                 f"trainer.micro_batch_size={micro} does not divide trainer.global_batch_size={self.global_batch_size}: "
                 f"try trainer.micro_batch_size={divisors[-1]}"

@@ -1,7 +1,8 @@
 """`train.py -m`: one run after the other over comma-separated values, each in a process of its own.
 
-Separate processes, because a Trainer, a compiler cache and a CUDA context of one trial must not colour the next. Expanding the values is
-Hydra's grammar; launching is a plain subprocess, so a killed sweep continues with `run.resume=auto`.
+Separate processes, because a Trainer, a compiler cache and a CUDA context of one trial must not colour the next.
+Expanding the values is Hydra's grammar; launching is a plain subprocess, so a killed sweep continues with
+`run.resume=auto`.
 """
 
 from __future__ import annotations

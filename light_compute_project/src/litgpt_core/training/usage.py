@@ -23,7 +23,8 @@ groups and their options (files in light_compute_project/configs/):
 _TAIL = """
 settings that every run has:
   run.name=NAME  run.dir=FOLDER  run.resume=false|true|auto  seed=N  init_from=CHECKPOINT
-  trainer.max_steps=N  trainer.global_batch_size=N  trainer.precision=auto  trainer.compile=auto  trainer.accelerator=auto
+  trainer.max_steps=N  trainer.global_batch_size=N  trainer.accelerator=auto  trainer.precision=auto
+  trainer.compile=auto  trainer.threads=N  trainer.log_interval=N  trainer.eval_interval=N  trainer.save_interval=N
 every setting with its meaning: light_compute_project/docs/configuration.md
 """
 

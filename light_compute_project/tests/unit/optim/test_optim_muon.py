@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.gpt import GPT
 from litgpt_core.optim.build import build_optimizer, parameter_groups, set_learning_rate

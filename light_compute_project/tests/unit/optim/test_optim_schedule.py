@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
+
 from litgpt_core.errors import ConfigError
 from litgpt_core.optim.schedule import learning_rate_factor
 from litgpt_core.optim.settings import ScheduleSettings

@@ -192,6 +192,7 @@ def test_a_foreign_sentencepiece_model_decodes_as_its_library(tmp_path: Path, du
         model_type="bpe",
         byte_fallback=True,
         add_dummy_prefix=dummy_prefix,
+        remove_extra_whitespaces=dummy_prefix,
         minloglevel=2,
     )
     (tmp_path / "tokenizer.model").write_bytes(written.getvalue())

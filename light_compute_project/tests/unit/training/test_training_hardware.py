@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from litgpt_core import environment
 from litgpt_core.errors import EnvironmentProblem
 from litgpt_core.training import hardware
@@ -29,7 +30,7 @@ def test_without_a_compiler_auto_runs_eagerly_and_true_is_refused(monkeypatch: p
     monkeypatch.setattr(environment, "compile_obstacle", lambda device: "no C++ compiler found")
     chosen = hardware.choose_hardware(TrainerSettings(accelerator="cpu"), total_flops=LONG)
     assert not chosen.compile and "no C++ compiler" in chosen.compile_reason
-    with pytest.raises(EnvironmentProblem, match="trainer.compile=auto"):
+    with pytest.raises(EnvironmentProblem, match=r"trainer\.compile=auto"):
         hardware.choose_hardware(TrainerSettings(accelerator="cpu", compile=True), total_flops=LONG)
 
 

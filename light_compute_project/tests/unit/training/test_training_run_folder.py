@@ -9,6 +9,7 @@ import signal
 from pathlib import Path
 
 import pytest
+
 from litgpt_core.errors import ConfigError, Interrupted
 from litgpt_core.training.loggers import wandb_mode
 from litgpt_core.training.metrics import bits_per_byte, read_rows
