@@ -10,9 +10,8 @@ does.
 Per token with logits z, target t and V columns (the padded vocabulary):
 
     nll        = logsumexp(z) - z[t]
-    smoothed   = (1 - label_smoothing) * nll + label_smoothing * (logsumexp(z) - mean(z))          as in torch
-    loss       = mean over counted tokens of smoothed + z_loss * logsumexp(z)^2                     z-loss: PaLM,
-    section 5
+    smoothed   = (1 - label_smoothing) * nll + label_smoothing * (logsumexp(z) - mean(z))       as in torch
+    loss       = mean over counted tokens of smoothed + z_loss * logsumexp(z)^2                  PaLM, section 5
 """
 
 from __future__ import annotations

@@ -237,7 +237,11 @@ sys.stderr.write(json.dumps({"code": code, "modules": sorted({name.split(".")[0]
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda p: p.name)
 def test_help_answers_without_loading_a_slow_package(script: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", ASK_FOR_HELP, str(script)], capture_output=True, text=True, encoding="utf-8", timeout=120
+        [sys.executable, "-X", "utf8", "-c", ASK_FOR_HELP, str(script)],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=120,
     )
     report = json.loads(done.stderr.splitlines()[-1])
     assert report["code"] == 0, done.stderr

@@ -10,12 +10,12 @@ SOURCE = Path(__file__).resolve().parents[2] / "src" / "litgpt_core"
 
 LEVELS = (
     ("errors", "environment"),
-    ("console", "config_source", "config_diff", "config_docs"),
+    ("console", "config_source", "config_diff"),
     ("model", "tokenizers", "loss"),
     ("optim", "data", "checkpoint"),
     ("generation",),
     ("training",),
-    ("analysis",),
+    ("analysis", "config_docs"),
 )
 RANK = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 SETTINGS_ONLY = {"model.config", "tokenizers.settings", "data.settings", "optim.settings", "training.settings"}

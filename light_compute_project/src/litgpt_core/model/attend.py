@@ -25,9 +25,8 @@ def attend(
         v: (B, G, S, hs_v).
         mask: (T, S), True where the query may see the key; None for the causal triangle (then S = T).
         scale: Multiplies the scores.
-        softcap: Scores become softcap * tanh(scores / softcap); no fused kernel does that, so the scores are held in
-        memory.
-            Needs a mask.
+        softcap: Scores become softcap * tanh(scores / softcap). No fused kernel does that, so the scores are held in
+            memory, and a mask is needed.
         dropout: Probability of dropping an attention weight.
 
     Returns:

@@ -95,17 +95,14 @@ class GPTConfig:
     final_logit_softcapping: float | None = None  # logits -> cap * tanh(logits / cap)
     norm_1: bool = True  # a norm before attention
     norm_2: bool = True  # a norm before the MLP
-    latent_attention: dict[str, Any] | None = (
-        None  # MLA: q_lora_rank kv_lora_rank qk_rope_head_dim qk_nope_head_dim v_head_dim
-    )
+    latent_attention: dict[str, Any] | None = None  # sizes of latent attention: see latent_attention.py
     rope_local_base_freq: float | None = None  # a second rope base for the layers that rope_indices marks
     rope_indices: list[int] | None = None  # per layer, 1 = rope_local_base_freq, 0 = rope_base; default: all 1
     # --- ours
     dropout: float = 0.0
     """Probability in [0, 1) of zeroing an element of the embeddings, the attention weights and each residual branch."""
     position_embedding: Literal["rope", "learned"] = "rope"
-    """"learned" adds `transformer.wpe` (block_size, n_embd) to the embeddings and rotates nothing, as GPT-2; LitGPT
-    cannot load it."""
+    """"learned" adds `transformer.wpe` (block_size, n_embd) and rotates nothing, as GPT-2; LitGPT cannot load it."""
     tie_embeddings: bool = False
     """`lm_head.weight` and `transformer.wte.weight` are one parameter."""
     init_projection: Literal["scaled", "zero"] = "scaled"
@@ -167,8 +164,7 @@ class GPTConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> GPTConfig:
-        """Build from plain values. Raises ConfigError for unknown keys (with the nearest known ones) and wrong
-        values."""
+        """Build from plain values. Raises ConfigError for wrong values and unknown keys, naming the nearest ones."""
         known = [item.name for item in fields(cls)]
         unknown = [str(key) for key in values if key not in known]
         if unknown:
@@ -185,9 +181,8 @@ class GPTConfig:
     def from_name(cls, name: str, **overrides: Any) -> GPTConfig:
         """One of LitGPT's named configs, e.g. "pythia-14m" or "EleutherAI/pythia-14m", with some fields replaced.
 
-        Unlike upstream, a given `vocab_size` also replaces the named model's `padded_vocab_size`: a model for another
-        tokenizer.
-        Raises ConfigError with the nearest names if there is none of that name.
+        Unlike upstream, a given `vocab_size` also replaces the named model's `padded_vocab_size`: it is a model for
+        another tokenizer. Raises ConfigError with the nearest names if there is none of that name.
         """
         from litgpt_core.model.registry import registry_entry
 
@@ -198,8 +193,7 @@ class GPTConfig:
 
     @classmethod
     def from_checkpoint(cls, directory: Path) -> GPTConfig:
-        """Read `model_config.yaml` of a LitGPT checkpoint directory. Raises CheckpointError if it is absent or
-        broken."""
+        """Read `model_config.yaml` of a LitGPT directory. Raises CheckpointError if it is absent or broken."""
         import yaml
 
         path = Path(directory) / "model_config.yaml"

@@ -4,9 +4,9 @@ Counting rule: one multiplication and one addition are 2 FLOPs; the backward pas
 token, with N = weights of the matrices it is multiplied with (lm_head yes, table look-ups no, of a mixture of experts
 only the chosen ones):
 
-    forward   2 * N  +  sum over layers of 2 * n_head * (hs_qk + hs_v) * S          S keys are read: min(T, sliding
-    window) training  3 * forward  =  6 * N + 12 * n_layer * n_head * hs * T                without windows and latent
-    attention
+    forward    2 * N + sum over layers of 2 * n_head * (hs_qk + hs_v) * S     S keys are read: min(T, sliding window)
+    training   3 * forward
+               = 6 * N + 12 * n_layer * n_head * hs * T                        without windows and latent attention
 
 That is the formula of the PaLM paper (Chowdhery et al. 2022, appendix B), as in nanoGPT: attention is counted as if
 every token read all T, although the causal mask lets it read half on average, so that utilisation compares with

@@ -55,7 +55,7 @@ class Transformer(nn.Module):
         positions = torch.arange(idx.size(1), device=idx.device) if input_pos is None else input_pos
         x: Tensor = self.wte(idx)  # (B, T, C)
         if c.scale_embeddings:
-            x = x * torch.tensor(c.n_embd**0.5, dtype=x.dtype)  # rounded to x's dtype, as Gemma was trained
+            x = x * torch.full((), c.n_embd**0.5, dtype=x.dtype, device=x.device)  # rounded as Gemma's was in training
         if self.wpe is not None:
             x = x + self.wpe(positions)
         x = self.dropout(x)
@@ -101,8 +101,7 @@ class GPT(nn.Module):
 
         Args:
             idx: (B, T) int64 token ids, T <= block_size.
-            input_pos: (T,) int64 positions of these tokens, when a KV cache holds the tokens before them; see
-            `set_kv_cache`.
+            input_pos: (T,) int64 positions of these tokens, when a KV cache holds those before; see `set_kv_cache`.
 
         Returns:
             (B, T, padded_vocab_size). Columns from `config.vocab_size` on belong to no token.

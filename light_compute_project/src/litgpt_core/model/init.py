@@ -3,10 +3,9 @@
     what                                                       value
     ---------------------------------------------------------  ---------------------------------------------------------
     wte, wpe, linear weights, routers                          normal(0, 0.02)
-    projections into the residual stream: attn.proj,           "scaled": normal(0, 0.02 / sqrt(2 * n_layer)), because 2
-    * n_layer
-      mlp.proj, experts' and shared experts' proj                branches add up (GPT-2); "zero": 0, each block starts
-      as identity
+    projections into the residual stream: attn.proj,           "scaled": normal(0, 0.02 / sqrt(2 * n_layer)), as GPT-2:
+      mlp.proj, experts' and shared experts' proj                2 * n_layer branches add up;
+                                                               "zero": 0, so that each block starts as the identity
     biases, e_score_correction_bias                            0
     norm weights                                               1, or 0 where the norm multiplies by (1 + weight)
 
@@ -31,8 +30,7 @@ STD = 0.02
 
 @torch.no_grad()
 def initialize(model: GPT, *, seed: int) -> None:
-    """Set every parameter and persistent buffer of `model` by the rules above, in place. The model must not be on the
-    meta device."""
+    """Set every parameter and persistent buffer of `model` by the rules above, in place; it must not be on meta."""
     config = model.config
     residual_std = STD / math.sqrt(2 * config.n_layer) if config.init_projection == "scaled" else 0.0
     for prefix, module in model.named_modules():
@@ -51,8 +49,7 @@ def initialize(model: GPT, *, seed: int) -> None:
 
 
 def _normal(tensor: Tensor, *, std: float, seed: int, name: str) -> None:
-    """Fill with normal(0, std) numbers that depend on `seed` and `name` only; drawn on the CPU in fp32, on any device
-    the same."""
+    """Fill with normal(0, std) numbers that depend on `seed` and `name`; drawn on the CPU in fp32 for every device."""
     if std == 0.0:
         tensor.zero_()
         return

@@ -33,7 +33,7 @@ class RMSNorm(nn.Module):
         return functional.rms_norm(x.to(wide), weight.shape, weight, self.eps).to(x.dtype)
 
     def extra_repr(self) -> str:
-        """What `print(model)` shows."""
+        """What the repr of a model shows for this norm."""
         return f"{self.weight.numel()}, eps={self.eps}" + (", 1 + weight" if self.add_unit_offset else "")
 
 

@@ -15,9 +15,8 @@ from typing import Any
 
 from litgpt_core.errors import ConfigError, EnvironmentProblem
 
-_MODULE = (
-    "litgpt_core_registry_of_litgpt"  # must differ from "litgpt.config", which a later `import litgpt` makes properly
-)
+_MODULE = "litgpt_core_registry_of_litgpt"
+"""Not "litgpt.config", which a later `import litgpt` makes properly."""
 
 
 @lru_cache(maxsize=1)
@@ -41,8 +40,7 @@ def load_registry() -> tuple[dict[str, Any], ...]:
 
 
 def registry_entry(name: str) -> dict[str, Any]:
-    """A fresh copy of the entry called `name`, "org/name" of the Hugging Face hub included. Raises ConfigError if
-    there is none."""
+    """A fresh copy of the entry called `name` or "org/name", as on the hub. Raises ConfigError if there is none."""
     entries = load_registry()
     by_name = {str(entry["name"]): entry for entry in entries}
     by_hub: dict[str, dict[str, Any]] = {}

@@ -2,11 +2,10 @@
 
                         one head, hs = 8, rotary_percentage = 0.75, so n = rope_n_elem = 6
     halves (default)    [ a0 a1 a2 | b0 b1 b2 | kept kept ]     pair i = (a_i, b_i), turned by theta_i = base^(-2i/n)
-    rope_interleave     [ a0 b0 a1 b1 a2 b2 | kept kept ]     same pairs, stored as neighbours; the output is in halves
+    rope_interleave     [ a0 b0 a1 b1 a2 b2 | kept kept ]       same pairs as neighbours; the output is in halves
 
 Angles are fp32 whatever the model's dtype: at position 10,000 a bf16 angle is wrong by whole turns. Only the n/2
-frequencies are kept; cos and sin are made for the positions of each forward pass, which costs less than a table of
-block_size rows is worth.
+frequencies are kept; cos and sin are made once per forward pass, for its positions: there is no table to outgrow.
 
 Frequencies can be bent for longer contexts by `rope_adjustments` (see `frequencies`). YaRN follows LitGPT 0.5.13
 literally, because a checkpoint must compute the same in both: its ramp runs the other way round than in the paper
@@ -75,8 +74,7 @@ def apply_rope(x: Tensor, table: RopeTable | None, *, interleaved: bool = False)
         x: (..., T, hs).
         table: cos and sin, (T, rope_n_elem / 2) each; None leaves x as it is.
         interleaved: The pairs are neighbours in x. The output is in halves all the same: scores do not depend on the
-        order as long
-            as queries and keys share it.
+            order as long as queries and keys share it.
 
     Returns:
         (..., T, hs) in x's dtype.
@@ -96,9 +94,8 @@ def frequencies(n_elem: int, *, base: float, adjustments: dict[str, Any] | None 
 
     plain    theta_i = base^(-2i / n_elem)
     linear   {factor}: theta / factor (Chen et al. 2023)
-    llama3   {factor, low_freq_factor, high_freq_factor, original_max_seq_len}: slow pairs are divided by factor, fast
-    ones kept yarn     {factor, beta_fast, beta_slow, original_max_seq_len [, mscale, mscale_all_dim]}: a linear ramp
-    over the dimensions
+    llama3   {factor, low_freq_factor, high_freq_factor, original_max_seq_len}: slow pairs are divided by factor
+    yarn     {factor, beta_fast, beta_slow, original_max_seq_len [, mscale, mscale_all_dim]}: a ramp over dimensions
     """
     theta = 1.0 / _powers(n_elem, base)
     if not adjustments or "factor" not in adjustments:

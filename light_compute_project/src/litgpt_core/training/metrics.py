@@ -120,10 +120,13 @@ class MetricsRecorder(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Drop rows after the step we start from."""
         self._started = time.perf_counter()
-        self.rows = [row for row in read_rows(self.path) if row["step"] <= trainer.global_step]
+        self._begin(trainer.global_step)
+
+    def _begin(self, step: int) -> None:
+        self.rows = [row for row in read_rows(self.path) if row["step"] <= step]
         self._rewrite()
         self._written_step = self.rows[-1]["step"] if self.rows else 0
-        self._last_step = trainer.global_step
+        self._last_step = step
         self._mark = None
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
@@ -152,6 +155,8 @@ class MetricsRecorder(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Add the validation to the step's row; also called for the closing validation after training."""
         assert isinstance(pl_module, TrainingModule)
+        if self._last_step < 0:  # a finished run was resumed: there was nothing left to train
+            self._begin(trainer.global_step)
         if self._pending is None and self._last_step not in {row["step"] for row in self.rows[-1:]}:
             self._pending = self._row(pl_module, self._last_step)
         row = self._pending or self.rows.pop()

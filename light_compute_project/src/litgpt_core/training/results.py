@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,20 +10,9 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from litgpt_core.training.metrics import Row, bits_per_byte
-
-METRIC_KEYS = (
-    "step",
-    "tokens",
-    "train_loss",
-    "val_loss",
-    "val_bpb",
-    "lr",
-    "grad_norm",
-    "tokens_per_s",
-    "mfu",
-    "elapsed_s",
-)
+from litgpt_core import environment
+from litgpt_core.training.metrics import MetricsRecorder, Row, bits_per_byte
+from litgpt_core.training.plan import Plan
 
 
 def final_and_best(rows: list[Row]) -> dict[str, Row]:
@@ -34,7 +24,48 @@ def final_and_best(rows: list[Row]) -> dict[str, Row]:
     }
 
 
-def draw_loss(
+def summarise(plan: Plan, *, recorder: MetricsRecorder, n_params: int) -> dict[str, Any]:
+    """The content of `summary.json`; plain values only."""
+    device = plan.hardware.device
+    rate = recorder.usual_tokens_per_s()
+    return {
+        "name": plan.config.run.name,
+        **final_and_best(recorder.rows),
+        "references": {"unigram": plan.data.unigram_loss, "bigram": plan.data.bigram_loss},
+        "val_tokens_per_byte": plan.data.val_tokens_per_byte,
+        "n_params": n_params,
+        "tokens_per_s": rate,
+        "mfu": rate * plan.flops_per_token / plan.peak_flops if rate and plan.peak_flops else None,
+        "peak_flops": plan.peak_flops,
+        "peak_flops_source": plan.peak_flops_source,
+        "compiled": plan.hardware.compile,
+        "compile_reason": plan.hardware.compile_reason,
+        "compile_s": recorder.compile_s,
+        "precision": plan.hardware.precision,
+        "train_s": recorder.elapsed_s,
+        "wall_s": time.perf_counter() - plan.started,
+        "peak_memory_mb": environment.peak_memory_mb(device),
+        "device": environment.device_name(device),
+        "command": plan.command,
+        "data": {"name": plan.config.data.name, "fingerprint": plan.data.fingerprint},
+        "git": environment.git_state(),
+        "versions": environment.package_versions(),
+    }
+
+
+def draw_loss(plan: Plan, *, rows: list[Row], summary: dict[str, Any]) -> None:
+    """Draw `loss.png` of a run."""
+    title = f"{summary['name']}: {summary['n_params'] / 1e6:.2f}M parameters, {summary['data']['name']}"
+    draw_curves(
+        rows,
+        plan.folder.picture,
+        title=f"{title}, {summary['device']}",
+        references=summary["references"],
+        val_tokens_per_byte=summary["val_tokens_per_byte"],
+    )
+
+
+def draw_curves(
     rows: list[Row], path: Path, *, title: str, references: dict[str, float], val_tokens_per_byte: float
 ) -> None:
     """Draw training and validation loss against tokens, with reference lines and a second axis in bits per byte.

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 
 from litgpt_core import tokenizers
 from litgpt_core.generation.engine import Engine
 from litgpt_core.generation.sampling import SamplingSettings
 from litgpt_core.model.gpt import GPT
-from litgpt_core.training.run_folder import RunFolder, write_text
-from litgpt_core.training.settings import TrainerSettings
+from litgpt_core.training.plan import Plan
+from litgpt_core.training.run_folder import write_text
 
 SAMPLING = SamplingSettings(temperature=0.8, top_k=50)
 
 
-def write_samples(folder: RunFolder, *, model: GPT, tokenizer_dir: Path, settings: TrainerSettings, seed: int) -> str:
-    """Continue every prompt of `trainer.sample_prompts`, write `samples.txt` and return its text; empty if none was
-    asked for.
-    """
+def write_samples(plan: Plan, *, model: GPT) -> str:
+    """Continue every prompt of `trainer.sample_prompts`; write `samples.txt` and return its text, if any was asked for."""
+    settings, seed = plan.config.trainer, plan.config.seed
     if not settings.sample_tokens or not settings.sample_prompts:
         return ""
     was_training, random_state = model.training, torch.get_rng_state()
-    engine = Engine(model.eval(), tokenizers.load(tokenizer_dir))
+    engine = Engine(model.eval(), tokenizers.load(plan.data.tokenizer_dir))
     pieces = [
         f"temperature {SAMPLING.temperature}, top_k {SAMPLING.top_k}, seed {seed}, "
         f"{settings.sample_tokens} new tokens each\n"
@@ -34,6 +31,6 @@ def write_samples(folder: RunFolder, *, model: GPT, tokenizer_dir: Path, setting
     model.clear_kv_cache()
     model.train(was_training)
     torch.set_rng_state(random_state)
-    text = "".join(pieces)
-    write_text(folder.samples, text)
-    return text
+    written = "".join(pieces)
+    write_text(plan.folder.samples, written)
+    return written

@@ -27,11 +27,17 @@ class StopRequest:
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
         self.training = False
+        self._moment = "before the first step"
 
     @property
     def exit_code(self) -> int:
         """Exit code for the signal that arrived; 130 if none did."""
         return EXIT_CODES.get(self.signal, 130) if self.signal else 130
+
+    def end_at_once(self, moment: str) -> None:
+        """Training is over: from here on a signal ends the process where it is; `moment` says when that was."""
+        self.training, self._moment = False, moment
+        self.install()
 
     def install(self) -> None:
         """Route SIGINT and SIGTERM here. Called again once the Trainer has put its own handlers in place."""
@@ -42,7 +48,7 @@ class StopRequest:
         again = self.signal is not None
         self.signal = signal.Signals(number)
         if not self.training:
-            raise Interrupted(f"stopped by {self.signal.name} before the first step", exit_code=self.exit_code)
+            raise Interrupted(f"stopped by {self.signal.name} {self._moment}", exit_code=self.exit_code)
         if again:
             raise Interrupted(
                 f"stopped by a second {self.signal.name} without waiting for the step",

@@ -117,7 +117,7 @@ def test_overrides_replace_values_and_a_new_vocabulary_replaces_the_padding() ->
 
 
 def test_an_unknown_name_says_the_nearest() -> None:
-    with pytest.raises(ConfigError, match="LitGPT has no model called 'llama-3.2-1b'") as caught:
+    with pytest.raises(ConfigError, match=r"LitGPT has no model called 'llama-3\.2-1b'") as caught:
         GPTConfig.from_name("llama-3.2-1b")
     assert caught.value.fix == "model.name=Llama-3.2-1B"
 

@@ -20,7 +20,7 @@ def test_help_answers_without_torch() -> None:
     done = run("-X", "importtime", str(SCRIPT), "--help")
     assert done.returncode == 0
     assert "--threads" in done.stdout
-    assert not re.search(r"\|\s+(torch|litgpt_core|rich)\b", done.stderr)
+    assert not re.search(r"\|\s+(torch|rich|yaml)\b", done.stderr)
 
 
 def test_all_checks_pass_and_the_exit_code_says_so() -> None:

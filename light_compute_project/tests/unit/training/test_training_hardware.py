@@ -14,7 +14,7 @@ LONG, SHORT = 1e18, 1e9
 
 
 def test_auto_finds_a_device_and_a_precision() -> None:
-    chosen = hardware.choose_hardware(TrainerSettings(), total_flops=SHORT)
+    chosen = hardware.choose_hardware(TrainerSettings(), total_flops=SHORT, width=512)
     assert chosen.device == ("cuda" if torch.cuda.is_available() else chosen.device)
     assert chosen.precision == ("bf16-mixed" if chosen.fast_bf16 else "32-true")
 
@@ -22,24 +22,24 @@ def test_auto_finds_a_device_and_a_precision() -> None:
 def test_short_runs_are_not_compiled_and_long_ones_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(environment, "compile_obstacle", lambda device: None)
     settings = TrainerSettings(accelerator="cpu")
-    assert not hardware.choose_hardware(settings, total_flops=SHORT).compile
-    assert hardware.choose_hardware(settings, total_flops=LONG).compile
+    assert not hardware.choose_hardware(settings, total_flops=SHORT, width=512).compile
+    assert hardware.choose_hardware(settings, total_flops=LONG, width=512).compile
 
 
 def test_without_a_compiler_auto_runs_eagerly_and_true_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(environment, "compile_obstacle", lambda device: "no C++ compiler found")
-    chosen = hardware.choose_hardware(TrainerSettings(accelerator="cpu"), total_flops=LONG)
+    chosen = hardware.choose_hardware(TrainerSettings(accelerator="cpu"), total_flops=LONG, width=512)
     assert not chosen.compile and "no C++ compiler" in chosen.compile_reason
     with pytest.raises(EnvironmentProblem, match=r"trainer\.compile=auto"):
-        hardware.choose_hardware(TrainerSettings(accelerator="cpu", compile=True), total_flops=LONG)
+        hardware.choose_hardware(TrainerSettings(accelerator="cpu", compile=True), total_flops=LONG, width=512)
 
 
 def test_absent_devices_and_float16_on_a_cpu_are_refused() -> None:
     if not torch.cuda.is_available():
         with pytest.raises(EnvironmentProblem, match="accelerator=auto"):
-            hardware.choose_hardware(TrainerSettings(accelerator="cuda"), total_flops=SHORT)
+            hardware.choose_hardware(TrainerSettings(accelerator="cuda"), total_flops=SHORT, width=512)
     with pytest.raises(EnvironmentProblem, match="precision=auto"):
-        hardware.choose_hardware(TrainerSettings(accelerator="cpu", precision="16-mixed"), total_flops=SHORT)
+        hardware.choose_hardware(TrainerSettings(accelerator="cpu", precision="16-mixed"), total_flops=SHORT, width=512)
 
 
 def test_compile_obstacle_names_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,3 +59,14 @@ def test_the_measured_cpu_peak_is_plausible() -> None:
     rate, source = environment.peak_flops("cpu", precision="32-true")
     assert rate is not None and 1e9 < rate < 1e14
     assert "measured" in source
+
+
+def test_narrow_uncompiled_models_stay_in_float32_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environment, "cpu_has_fast_bf16", lambda: True)
+    monkeypatch.setattr(environment, "compile_obstacle", lambda device: None)
+    settings = TrainerSettings(accelerator="cpu")
+    precisions = [
+        hardware.choose_hardware(settings, total_flops=flops, width=width).precision
+        for flops, width in ((SHORT, 64), (SHORT, 512), (LONG, 64))
+    ]
+    assert precisions == ["32-true", "bf16-mixed", "bf16-mixed"]

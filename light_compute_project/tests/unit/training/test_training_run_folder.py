@@ -13,7 +13,7 @@ import pytest
 from litgpt_core.errors import ConfigError, Interrupted
 from litgpt_core.training.loggers import wandb_mode
 from litgpt_core.training.metrics import bits_per_byte, read_rows
-from litgpt_core.training.results import draw_loss, final_and_best
+from litgpt_core.training.results import draw_curves, final_and_best
 from litgpt_core.training.run_folder import write_json
 from litgpt_core.training.settings import RunSettings, TrainerSettings, WandbSettings
 from litgpt_core.training.stop import stop_on_signals
@@ -41,7 +41,7 @@ def test_best_is_the_lowest_validation_not_the_last() -> None:
 
 
 def test_the_picture_is_drawn_even_from_one_row(tmp_path: Path) -> None:
-    draw_loss(
+    draw_curves(
         [row(1, val=2.0)], tmp_path / "loss.png", title="one", references={"unigram": 5.0}, val_tokens_per_byte=0.3
     )
     assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")

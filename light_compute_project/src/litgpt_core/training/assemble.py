@@ -1,0 +1,133 @@
+"""A plan's parts, each built once: the model with its first weights, the data module, the callbacks, the Trainer."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+from lightning import Callback, Trainer
+from lightning.pytorch.loggers import Logger
+
+from litgpt_core import checkpoint, environment
+from litgpt_core.data.module import TokenDataModule
+from litgpt_core.model.gpt import GPT
+from litgpt_core.model.init import initialize
+from litgpt_core.training.checkpoint_io import LitGPTDirectoryIO
+from litgpt_core.training.loggers import build_logger, wandb_id
+from litgpt_core.training.metrics import MetricsRecorder
+from litgpt_core.training.plan import Plan
+from litgpt_core.training.run_folder import write_json
+from litgpt_core.training.saving import CheckpointSaver
+from litgpt_core.training.stop import StopRequest
+
+logger = logging.getLogger(__name__)
+
+
+def build_model(plan: Plan) -> GPT:
+    """The network on the CPU: fresh weights, `init_from`'s, or whatever a resume is about to load."""
+    model, config = GPT(plan.model), plan.config
+    if plan.folder.resume_from is not None:
+        return model
+    if config.init_from:
+        source = checkpoint.resolve(Path(config.init_from))
+        checkpoint.load_into(model, source)
+        logger.info("weights from %s", source)
+    else:
+        initialize(model, seed=config.seed)
+    return model
+
+
+def build_data(plan: Plan) -> TokenDataModule:
+    """Batches in an order that is a function of the seed and the position alone."""
+    settings = plan.config.trainer
+    return TokenDataModule(
+        plan.data,
+        block_size=plan.model.block_size,
+        micro_batch_size=settings.micro_batch,
+        global_batch_size=settings.global_batch_size,
+        eval_batch_size=settings.eval_batch_size or settings.micro_batch,
+        eval_tokens=settings.eval_tokens,
+        seed=plan.config.seed,
+        num_workers=settings.num_workers,
+    )
+
+
+def build_recorder(plan: Plan) -> MetricsRecorder:
+    """The writer of `metrics.jsonl`."""
+    return MetricsRecorder(
+        plan.folder.metrics,
+        tokens_per_step=plan.tokens_per_step,
+        val_tokens_per_byte=plan.data.val_tokens_per_byte,
+        flops_per_token=plan.flops_per_token,
+        peak_flops=plan.peak_flops,
+        log_interval=plan.config.trainer.log_interval,
+        max_steps=plan.config.trainer.max_steps,
+    )
+
+
+def build_saver(plan: Plan, *, recorder: MetricsRecorder, stop: StopRequest) -> CheckpointSaver:
+    """The writer of checkpoints."""
+    settings = plan.config.trainer
+    return CheckpointSaver(
+        plan.folder, recorder=recorder, stop=stop, save_interval=settings.save_interval, keep=settings.keep_checkpoints
+    )
+
+
+def build_directory_io(plan: Plan) -> LitGPTDirectoryIO:
+    """The shape that checkpoints and `final/` are written in."""
+    hyperparameters = {**plan.config.plain, "model_config": plan.model.to_full_dict()}
+    return LitGPTDirectoryIO(config=plan.model, tokenizer_dir=plan.data.tokenizer_dir, hyperparameters=hyperparameters)
+
+
+def build_dashboard(plan: Plan) -> Logger | None:
+    """The logger, and `environment.json` with the id under which a resumed run finds its dashboard again."""
+    config, folder = plan.config, plan.folder
+    known = folder.read_environment().get("wandb_run_id") if folder.resume_from else None
+    run_id = known or uuid.uuid4().hex[:8]
+    built = build_logger(config.logger, folder=folder, name=config.run.name, config=config.plain, wandb_run_id=run_id)
+    facts = environment.describe_environment(device=plan.hardware.device)
+    write_json(folder.environment, {**facts, "precision": plan.hardware.precision, "wandb_run_id": wandb_id(built)})
+    return built
+
+
+def build_trainer(
+    plan: Plan, *, dashboard: Logger | None, callbacks: Sequence[Callback], directory_io: LitGPTDirectoryIO
+) -> Trainer:
+    """Lightning's Trainer with everything of its own switched off that this room does itself."""
+    settings = plan.config.trainer
+    return Trainer(
+        accelerator=plan.hardware.device,
+        devices=1,
+        precision=plan.hardware.precision,  # type: ignore[arg-type]
+        max_steps=settings.max_steps,
+        max_epochs=-1,
+        accumulate_grad_batches=plan.accumulate,
+        val_check_interval=settings.eval_interval * plan.accumulate,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        deterministic=settings.deterministic,
+        use_distributed_sampler=False,
+        logger=dashboard if dashboard is not None else False,
+        callbacks=list(callbacks),
+        plugins=[directory_io],
+        default_root_dir=plan.folder.path,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        inference_mode=False,
+    )
+
+
+def quiet_third_parties() -> None:
+    """Turn off Lightning's banners and tips, and warnings about choices that are made on purpose here."""
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning", "pytorch_lightning"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for pattern in (
+        ".*does not have many workers.*",
+        ".*Checkpoint directory .* exists and is not empty.*",
+        ".*isinstance.treespec, LeafSpec.*",
+    ):
+        warnings.filterwarnings("ignore", pattern)

@@ -1,0 +1,97 @@
+"""Everything that is decided before a model exists: folder, data, model shape, hardware, and what a step costs."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, field
+
+import torch
+
+from litgpt_core import environment
+from litgpt_core.config import TrainConfig
+from litgpt_core.data.prepare import PreparedData, prepare
+from litgpt_core.model.config import GPTConfig
+from litgpt_core.model.cost import flops_per_token
+from litgpt_core.training.hardware import Hardware, choose_hardware
+from litgpt_core.training.run_folder import RunFolder, open_run
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """One run, decided but not begun."""
+
+    config: TrainConfig
+    command: str
+    """What the user typed, for the record."""
+    folder: RunFolder
+    data: PreparedData
+    model: GPTConfig
+    hardware: Hardware
+    flops_per_token: float
+    """Forward and backward."""
+    peak_flops: float | None
+    """Of the device in this precision, FLOP/s; None if unknown."""
+    peak_flops_source: str
+    started: float = field(default_factory=time.perf_counter)
+    """When the run began, on `time.perf_counter`'s clock."""
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Tokens of one optimizer step over all devices."""
+        return self.config.trainer.global_batch_size * self.model.block_size
+
+    @property
+    def accumulate(self) -> int:
+        """Micro-batches per optimizer step."""
+        return self.config.trainer.global_batch_size // self.config.trainer.micro_batch
+
+
+def make_plan(config: TrainConfig, *, command: str) -> Plan:
+    """Open the run folder, prepare the corpus, and settle on the hardware.
+
+    Raises:
+        LightComputeError: Anything the user can mend.
+    """
+    started = time.perf_counter()
+    folder = open_run(config)
+    if config.trainer.threads:
+        torch.set_num_threads(config.trainer.threads)
+    data = prepare(config.data, config.tokenizer)
+    model = config.model.build(vocab_size=data.vocab_size)
+    per_token = flops_per_token(model, seq_length=model.block_size)
+    tokens = config.trainer.max_steps * config.trainer.global_batch_size * model.block_size
+    hardware = choose_hardware(config.trainer, total_flops=per_token * tokens, width=model.n_embd)
+    peak, source = environment.peak_flops(hardware.device, precision=hardware.precision)
+    return Plan(
+        config=config,
+        command=command,
+        folder=folder,
+        data=data,
+        model=model,
+        hardware=hardware,
+        flops_per_token=per_token,
+        peak_flops=peak,
+        peak_flops_source=source,
+        started=started,
+    )
+
+
+def announce(plan: Plan, *, n_params: int) -> None:
+    """Tell the user, in a few lines, what is about to happen."""
+    hardware, config = plan.hardware, plan.config
+    compiled = f"{'compiled' if hardware.compile else 'not compiled'} ({hardware.compile_reason})"
+    device = environment.device_name(hardware.device)
+    logger.info("model: %s parameters; %s, %s, %s", f"{n_params:,}", device, hardware.precision, compiled)
+    if plan.folder.resume_from:
+        logger.info("continuing from %s", plan.folder.resume_from)
+    tokens = config.trainer.max_steps * plan.tokens_per_step
+    logger.info(
+        "training: %s steps, %s tokens (%.2f epochs of %s); loss is in nats per token",
+        f"{config.trainer.max_steps:,}",
+        f"{tokens:,}",
+        tokens / plan.data.train_tokens,
+        f"{plan.data.train_tokens:,}",
+    )
