@@ -5,6 +5,7 @@ Standard library only, so that `--help` answers at once.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
@@ -43,7 +44,15 @@ def run_script(main: Callable[[], int | None]) -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 141
+    except OSError as error:
+        if error.errno not in _DISK_PROBLEMS:
+            raise
+        sys.stderr.write(f"the disk refused: {error}\n  try:    free room or permissions, then the same command again\n")
+        code = LightComputeError.exit_code
     sys.exit(code)
+
+
+_DISK_PROBLEMS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 class _Plain(logging.Formatter):

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from litgpt_core import config, config_docs, config_source
+from litgpt_core.environment import PROJECT_DIR
 from litgpt_core.errors import ConfigError, LightComputeError
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.training.settings import TrainerSettings
@@ -90,7 +91,7 @@ def test_a_page_without_markers_is_refused_and_left_alone(tmp_path: Path) -> Non
 
 # ---- the hand-written part ----
 
-PAGES = sorted([*config_docs.PROJECT_DIR.rglob("*.md"), *config_docs.PROJECT_DIR.parent.glob("README.md")])
+PAGES = sorted([*PROJECT_DIR.rglob("*.md"), *PROJECT_DIR.parent.glob("README.md")])
 
 
 def training_commands() -> list[str]:

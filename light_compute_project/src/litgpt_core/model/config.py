@@ -77,8 +77,8 @@ class GPTConfig:
     intermediate_size: DerivedInt = UNSET  # hidden units; default 4 * n_embd; LLaMAMLP needs it given
     moe_intermediate_size: int | None = None  # hidden units of one expert; default intermediate_size
     bias: bool = True  # biases in all linear layers of the blocks
-    # gelu; gated silu; gated gelu; experts of gated silu
     mlp_class_name: Literal["GptNeoxMLP", "LLaMAMLP", "GemmaMLP", "LLaMAMoE"] = "GptNeoxMLP"
+    """In this order: gelu; gated silu; gated gelu; experts of gated silu."""
     gelu_approximate: str = "none"  # "none" or "tanh"
     n_expert: int = 0  # experts of LLaMAMoE
     n_shared_expert: int | None = None  # experts' worth of hidden units that every token uses

@@ -38,13 +38,17 @@ class AdamWSettings:
     """AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101) on every parameter."""
 
     kind: Literal["adamw"] = "adamw"
+    """Which optimizer these settings belong to."""
     lr: float = 1e-3
     """Peak learning rate."""
     betas: list[float] = field(default_factory=lambda: [0.9, 0.95])
+    """AdamW's decay rates of the running means of the gradient and of its square."""
     eps: float = 1e-8
+    """AdamW's guard against division by zero."""
     weight_decay: float = 0.1
     """Applied to matrices (2 or more dimensions) only."""
     schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
+    """Learning rate over the run."""
 
     def __post_init__(self) -> None:
         _check_adam(self.lr, self.betas, self.weight_decay)
@@ -55,16 +59,21 @@ class MuonSettings:
     """Muon (Jordan et al. 2024) on the blocks' matrices, AdamW on embeddings, head, norms and biases."""
 
     kind: Literal["muon"] = "muon"
+    """Which optimizer these settings belong to."""
     lr: float = 0.01
     """AdamW's peak rate, for everything that is not a block's matrix."""
     matrix_lr: float = 0.03
     """Muon's peak rate, for the blocks' matrices; scaled per matrix by sqrt(max(1, rows / columns))."""
     momentum: float = 0.95
+    """Muon's decay rate of the running mean of the gradient, in Nesterov's form."""
     betas: list[float] = field(default_factory=lambda: [0.9, 0.95])
+    """AdamW's decay rates of the running means of the gradient and of its square."""
     eps: float = 1e-8
+    """AdamW's guard against division by zero."""
     weight_decay: float = 0.0
     """Decoupled decay, applied to matrices (2 or more dimensions) only."""
     schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
+    """Learning rate over the run."""
 
     def __post_init__(self) -> None:
         _check_adam(self.lr, self.betas, self.weight_decay)

@@ -24,6 +24,7 @@ class CharSettings:
     """One token per Unicode character seen in the training documents, plus an end-of-document token."""
 
     kind: Literal["char"] = "char"
+    """Which tokenizer these settings belong to."""
 
     def __post_init__(self) -> None:
         """Raise ConfigError when `kind` is another tokenizer's."""
@@ -35,6 +36,7 @@ class ByteSettings:
     """One token per UTF-8 byte: 256 ids, nothing to train."""
 
     kind: Literal["byte"] = "byte"
+    """Which tokenizer these settings belong to."""
 
     def __post_init__(self) -> None:
         """Raise ConfigError when `kind` is another tokenizer's."""

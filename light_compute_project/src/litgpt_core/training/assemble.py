@@ -125,6 +125,8 @@ def quiet_third_parties() -> None:
     """Turn off Lightning's banners and tips, and warnings about choices that are made on purpose here."""
     for name in ("lightning.pytorch", "lightning.fabric", "lightning", "pytorch_lightning"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # the compiler's note that a CUDA toolkit lies around unused
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     for pattern in (
         ".*does not have many workers.*",
         ".*Checkpoint directory .* exists and is not empty.*",

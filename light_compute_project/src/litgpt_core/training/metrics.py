@@ -192,7 +192,7 @@ class MetricsRecorder(Callback):
         write_text(self.path, "".join(json.dumps(row) + "\n" for row in self.rows))
 
     def _mean_loss(self) -> float:
-        loss = torch.stack(self._losses).double().mean().item() if self._losses else float("nan")
+        loss = torch.stack(self._losses).cpu().double().mean().item() if self._losses else float("nan")
         if not math.isfinite(loss):
             raise LightComputeError(
                 f"the training loss became {loss} by step {self._last_step}",

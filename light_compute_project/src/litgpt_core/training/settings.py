@@ -132,12 +132,17 @@ class WandbSettings:
     """Weights & Biases: online with a key, offline without, never a prompt."""
 
     kind: Literal["wandb"] = "wandb"
+    """Which logger these settings belong to."""
     project: str = "light-compute-project"
+    """Project on the dashboard."""
     entity: str | None = None
+    """Team or user on the dashboard; null: the key's own."""
     mode: Literal["auto", "online", "offline"] = "auto"
     """auto: online if a key is found (WANDB_API_KEY or a netrc entry), else offline."""
     tags: list[str] = field(default_factory=list)
+    """Labels of the run on the dashboard."""
     group: str | None = None
+    """Name under which the dashboard puts runs together."""
     init_timeout: float = 20.0
     """Seconds to wait for the server before the run goes on offline."""
 
@@ -147,6 +152,7 @@ class PlainLoggerSettings:
     """Loggers that need no settings; `metrics.jsonl` is written with every one of them."""
 
     kind: Literal["csv", "tensorboard", "none"]
+    """Where curves go besides `metrics.jsonl`."""
 
 
 LoggerSettings = WandbSettings | PlainLoggerSettings

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -41,7 +42,7 @@ def expand(overrides: Sequence[str]) -> list[list[str]]:
         if swept and not names_given:
             base = load(job).run.name
             suffix = "-".join(s.split("=", 1)[0].split(".")[-1] + "_" + s.split("=", 1)[1] for s in swept)
-            clean = "".join(c if c.isalnum() or c in "._-" else "-" for c in suffix)
+            clean = re.sub(r"[^A-Za-z0-9._]+", "-", suffix).strip("-")
             job = [o for o in job if not o.lstrip("+").startswith("run.name=")] + [f"run.name={base}-{clean}"]
         jobs.append(job)
     return jobs

@@ -1,0 +1,110 @@
+"""Every command of the two READMEs runs, in the order in which a reader types them; training is cut to a few steps."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parents[2]
+ROOT = PROJECT.parent
+PAGES = (ROOT / "README.md", PROJECT / "README.md")
+SHORT = (
+    "trainer.max_steps=4",
+    "trainer.eval_interval=2",
+    "trainer.save_interval=2",
+    "trainer.eval_tokens=2000",
+    "trainer.sample_tokens=8",
+    "trainer.compile=false",
+)
+NOT_RUN = ("git clone", "cd ", "make test", "make check")
+"""Typed once by hand, or the very run that we are in."""
+
+
+def commands(page: Path) -> list[str]:
+    """Command lines of the page's bash blocks, without comments; continued lines are joined."""
+    blocks = re.findall(r"```bash\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    return [line for line in (re.sub(r"\s+#.*$", "", raw).strip() for raw in lines) if line and line[0] != "#"]
+
+
+def mirror() -> Path | None:
+    candidates = [os.environ.get("LIGHT_COMPUTE_DATA_MIRROR"), str(ROOT.parent / "shared" / "data")]
+    return next((Path(c) for c in candidates if c and (Path(c) / "tiny_shakespeare.txt").is_file()), None)
+
+
+def executable(words: list[str], cache: Path) -> list[str]:
+    """What the test runs for `uv run ...`: the same program of the environment the tests run in."""
+    assert words[:2] == ["uv", "run"], words
+    words = words[2:]
+    while words[0].startswith("--"):  # such as --extra tensorboard
+        words = words[2:]
+    if words[0] != "python":
+        return [str(Path(sys.executable).with_name(words[0])), *words[1:]]
+    script = ROOT / words[1]
+    assert script.is_file(), f"{words[1]} does not exist"
+    extra: list[str] = []
+    if script.name == "train.py" and "--help" not in words:
+        extra = [*SHORT, f"data.cache_dir={cache}"]
+    if script.name == "prepare_data.py" and "--help" not in words:
+        extra = [f"data.cache_dir={cache}"]
+    return [sys.executable, str(script), *words[2:], *extra]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=["root", "project"])
+@pytest.mark.parity
+def test_every_command_of_the_readme_runs(page: Path, shell: Any) -> None:
+    texts = shell.folder / "my_texts"
+    texts.mkdir()
+    for number in range(8):
+        (texts / f"{number}.txt").write_text("\n".join(f"Line {i} of text {number}." for i in range(400)))
+    found = mirror()
+    if found is not None:
+        shell.environment["LIGHT_COMPUTE_DATA_MIRROR"] = str(found)
+    ran = 0
+    for command in commands(page):
+        if command.startswith(NOT_RUN) or (found is None and "shakespeare" in command):
+            continue
+        words = shlex.split(command)
+        if words[0] == "make":
+            done = subprocess.run(["make", "-n", *words[1:]], cwd=ROOT, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stderr
+        else:
+            shell.run(executable(words, shell.cache))
+        ran += 1
+    assert ran >= 5
+    shutil.rmtree(shell.folder / "runs")
+
+
+def test_the_readme_opens_with_the_two_commands_and_make_runs_what_it_says() -> None:
+    assert commands(ROOT / "README.md")[:2] == ["make baseline", "make test"]
+    for target, wanted in (
+        ("baseline", "run python light_compute_project/scripts/train.py +experiment=baseline"),
+        ("test", "run pytest light_compute_project/tests"),
+    ):
+        done = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=True)
+        assert wanted in done.stdout
+    assert "make test" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+def test_requirements_match_the_resolution(tmp_path: Path) -> None:
+    uv = shutil.which("uv") or str(ROOT / ".uv" / "bin" / "uv")
+    if not Path(uv).exists():
+        pytest.skip("uv is not on this machine")
+    for name in ("pyproject.toml", "README.md"):
+        shutil.copy(ROOT / name, tmp_path)
+    arguments = shlex.split("export --quiet --format requirements.txt --no-header --no-annotate --no-emit-project")
+    done = subprocess.run([uv, *arguments, "--all-groups"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    if done.returncode and "error sending request" in done.stderr.lower():
+        pytest.skip("no package index can be reached")
+    assert done.returncode == 0, done.stderr
+    committed = (ROOT / "requirements.txt").read_text(encoding="utf-8")
+    assert done.stdout == committed, "requirements.txt is stale: type `make requirements`"
+    assert "--hash=sha256:" in committed and "://" not in committed
