@@ -47,7 +47,7 @@ def run_script(main: Callable[[], int | None]) -> None:
     except OSError as error:
         if error.errno not in _DISK_PROBLEMS:
             raise
-        sys.stderr.write(f"the disk refused: {error}\n  try:    free room or permissions, then the same command again\n")
+        sys.stderr.write(f"the disk refused: {error}\n  try:    free room or rights, then the same command again\n")
         code = LightComputeError.exit_code
     sys.exit(code)
 

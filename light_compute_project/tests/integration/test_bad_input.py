@@ -34,16 +34,17 @@ def test_missing_corpus_lists_what_is_there(shell: Any) -> None:
 
 def test_empty_binary_and_short_files(shell: Any) -> None:
     for name, content, says in (
-        ("empty.txt", b"", ("empty",)),
-        ("binary.txt", bytes(range(256)) * 20, ("binary",)),
-        ("short.txt", b"just a few words\n\nand a few more\n", ("block_size",)),
+        ("empty.txt", b"", "empty"),
+        ("binary.txt", bytes(range(256)) * 20, "not text"),
+        ("short.txt", b"just a few words\n\nand a few more\n", "model.block_size="),
     ):
         (shell.folder / name).write_bytes(content)
-        refused(shell, *TEXT, f"data.path={name}", says=(name, *says) if name != "short.txt" else says)
+        refused(shell, *TEXT, f"data.path={name}", "data.split=tail", says=(says,))
+    assert not (shell.folder / "runs" / "bad" / "config.yaml").exists(), "a failed start must not occupy the run's name"
 
 
 def test_a_vocabulary_larger_than_the_text_supports(shell: Any) -> None:
-    (shell.folder / "small.txt").write_text("one two three four five six seven eight nine ten\n\n" * 60)
+    (shell.folder / "small.txt").write_text("\n\n".join(f"line {i * i} of a small text" for i in range(300)))
     refused(
         shell, *TEXT, "data.path=small.txt", "tokenizer=sentencepiece", "tokenizer.vocab_size=5000",
         says=("5000", "tokenizer.vocab_size="),
@@ -79,12 +80,12 @@ def test_a_checkpoint_that_is_not_there_suggests_near_names(shell: Any) -> None:
 
 @pytest.fixture
 def tiny_disk(tmp_path: Path) -> Any:
-    """A 3 MB file system, where root may mount one."""
+    """A 2.5 MB file system, where root may mount one."""
     disk = tmp_path / "disk"
     disk.mkdir()
     if sys.platform != "linux" or os.geteuid() != 0:
         pytest.skip("mounting a tmpfs needs root on Linux")
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(disk)], capture_output=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2500k", "tmpfs", str(disk)], capture_output=True)
     if mounted.returncode:
         pytest.skip("this machine does not let us mount a tmpfs")
     yield disk

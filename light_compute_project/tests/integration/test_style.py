@@ -1,4 +1,4 @@
-"""Format, lint and types, with the settings of pyproject.toml: what `make check` runs, so that no test run passes without it."""
+"""Format, lint and types, with the settings of pyproject.toml: what `make check` runs, as tests."""
 
 from __future__ import annotations
 

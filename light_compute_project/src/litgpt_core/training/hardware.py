@@ -49,7 +49,7 @@ def choose_hardware(settings: TrainerSettings, *, total_flops: float, width: int
     Raises:
         EnvironmentProblem: A device was asked for that is not here, or `compile=true` where nothing can compile.
     """
-    device = _device(settings.accelerator)
+    device = find_device(settings.accelerator)
     fast_bf16 = _fast_bf16(device)
     compiled, reason = _compile(settings, device=device, total_flops=total_flops)
     precision = settings.precision
@@ -63,7 +63,12 @@ def choose_hardware(settings: TrainerSettings, *, total_flops: float, width: int
     return Hardware(device=device, precision=precision, compile=compiled, compile_reason=reason, fast_bf16=fast_bf16)
 
 
-def _device(accelerator: str) -> str:
+def find_device(accelerator: str) -> str:
+    """`cpu`, `cuda` or `mps` for `trainer.accelerator`.
+
+    Raises:
+        EnvironmentProblem: The device that was asked for is not here.
+    """
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if accelerator == "auto":
         return next(name for name, there in available.items() if there)

@@ -10,11 +10,12 @@ import torch
 
 from litgpt_core import environment
 from litgpt_core.config import TrainConfig
+from litgpt_core.data.dataset import TrainBatches
 from litgpt_core.data.prepare import PreparedData, prepare
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.cost import flops_per_token
-from litgpt_core.training.hardware import Hardware, choose_hardware
-from litgpt_core.training.run_folder import RunFolder, open_run
+from litgpt_core.training.hardware import Hardware, choose_hardware, find_device
+from litgpt_core.training.run_folder import RunFolder, claim_run, open_run
 
 logger = logging.getLogger(__name__)
 
@@ -50,13 +51,16 @@ class Plan:
 
 
 def make_plan(config: TrainConfig, *, command: str) -> Plan:
-    """Open the run folder, prepare the corpus, and settle on the hardware.
+    """Look at the run folder, prepare the corpus, settle on the hardware, and only then claim the folder.
+
+    Whatever a user can get wrong shows here, before Lightning is imported and before anything of the run is written.
 
     Raises:
         LightComputeError: Anything the user can mend.
     """
     started = time.perf_counter()
     folder = open_run(config)
+    find_device(config.trainer.accelerator)
     if config.trainer.threads:
         torch.set_num_threads(config.trainer.threads)
     data = prepare(config.data, config.tokenizer)
@@ -64,6 +68,8 @@ def make_plan(config: TrainConfig, *, command: str) -> Plan:
     per_token = flops_per_token(model, seq_length=model.block_size)
     tokens = config.trainer.max_steps * config.trainer.global_batch_size * model.block_size
     hardware = choose_hardware(config.trainer, total_flops=per_token * tokens, width=model.n_embd)
+    _check_corpus_length(data, model, config)
+    claim_run(folder, config)
     peak, source = environment.peak_flops(hardware.device, precision=hardware.precision)
     return Plan(
         config=config,
@@ -76,6 +82,14 @@ def make_plan(config: TrainConfig, *, command: str) -> Plan:
         peak_flops=peak,
         peak_flops_source=source,
         started=started,
+    )
+
+
+def _check_corpus_length(data: PreparedData, model: GPTConfig, config: TrainConfig) -> None:
+    """Raise DataError where the training split is shorter than one context, before the run folder is claimed."""
+    micro = config.trainer.micro_batch
+    TrainBatches(
+        data.train_path, dtype=data.dtype, block_size=model.block_size, seed=config.seed, micro_batch_size=micro
     )
 
 

@@ -96,7 +96,7 @@ class RunFolder:
 
 
 def open_run(config: TrainConfig) -> RunFolder:
-    """Create the run folder, or find where to continue.
+    """Find out whether the run folder may be used, and where to continue. Nothing is written yet: see `claim_run`.
 
     Raises:
         ConfigError: The folder is used and `run.resume` is false; or it is resumed with settings that make it another
@@ -105,14 +105,14 @@ def open_run(config: TrainConfig) -> RunFolder:
         LightComputeError: The folder cannot be written.
     """
     path, resume = config.run.folder, config.run.resume
-    used = path.exists() and any(path.iterdir()) if path.is_dir() or not path.exists() else True
+    used = _is_used(path)
     if used and not resume:
         raise ConfigError(
             f"the run folder {path} is in use",
             needed="a new name, or the wish to continue what is there",
             fix=f"run.resume=true to continue it, or another name: run.name={config.run.name}-2",
         )
-    if resume is True and not (path / "config.yaml").is_file():
+    if resume is True and not used:
         raise ConfigError(
             f"run.resume=true, but {path} holds no run to continue",
             needed=f"a run folder with config.yaml; {_runs_beside(path)}",
@@ -127,8 +127,24 @@ def open_run(config: TrainConfig) -> RunFolder:
         if found is None:
             logger.warning("%s has no usable checkpoint yet: starting from the first step", path)
         folder = RunFolder(path, resume_from=found)
-    save(config.plain, folder.config)
     return folder
+
+
+def claim_run(folder: RunFolder, config: TrainConfig) -> None:
+    """Write the config into the run folder: from here on a run lives there."""
+    save(config.plain, folder.config)
+
+
+def _is_used(path: Path) -> bool:
+    """Whether anything in the folder would be missed. What a start that failed early leaves behind would not."""
+    if not path.is_dir():
+        return path.exists()
+    leftovers = {"config.yaml", "environment.json", "wandb"}
+    for entry in path.iterdir():
+        empty = entry.is_file() and entry.stat().st_size == 0
+        if entry.name not in leftovers and not empty:
+            return True
+    return False
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

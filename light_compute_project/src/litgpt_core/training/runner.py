@@ -1,6 +1,6 @@
-"""A training run from its config to its results: the whole story, top to bottom.
+"""A training run from its plan to its results: the whole story, top to bottom.
 
-    plan: run folder, corpus and tokenizer, model shape, hardware
+    plan (plan.py): run folder, corpus and tokenizer, model shape, hardware
     Trainer.fit -> validation on the whole split -> final/ -> samples.txt -> summary.json -> loss.png
 
 Lightning's loop inside `Trainer.fit`, as it happens here:
@@ -20,11 +20,10 @@ from typing import Any
 
 import torch
 
-from litgpt_core.config import TrainConfig
 from litgpt_core.training import assemble
 from litgpt_core.training.loggers import log_results
 from litgpt_core.training.module import TrainingModule
-from litgpt_core.training.plan import announce, make_plan
+from litgpt_core.training.plan import Plan, announce
 from litgpt_core.training.progress import ProgressDisplay
 from litgpt_core.training.results import draw_loss, summarise
 from litgpt_core.training.run_folder import RunFolder, write_json
@@ -41,23 +40,22 @@ class RunResult:
     samples: str
 
 
-def run(config: TrainConfig, *, command: str) -> RunResult:
+def run(plan: Plan) -> RunResult:
     """Carry out one training run, or continue it.
 
     Args:
-        config: The checked configuration.
-        command: What the user typed, for the record.
+        plan: What `make_plan` settled.
 
     Raises:
         LightComputeError: Anything the user can mend; `Interrupted` when a signal ended the run after saving.
     """
     with stop_on_signals() as stop:
-        return _run(config, command=command, stop=stop)
+        return _run(plan, stop=stop)
 
 
-def _run(config: TrainConfig, *, command: str, stop: StopRequest) -> RunResult:
+def _run(plan: Plan, *, stop: StopRequest) -> RunResult:
+    config = plan.config
     assemble.quiet_third_parties()
-    plan = make_plan(config, command=command)
     torch.manual_seed(config.seed)
     model = assemble.build_model(plan)
     announce(plan, n_params=model.num_parameters())

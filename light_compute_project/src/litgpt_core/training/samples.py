@@ -15,7 +15,7 @@ SAMPLING = SamplingSettings(temperature=0.8, top_k=50)
 
 
 def write_samples(plan: Plan, *, model: GPT) -> str:
-    """Continue every prompt of `trainer.sample_prompts`; write `samples.txt` and return its text, if any was asked for."""
+    """Continue every prompt of `trainer.sample_prompts`; write `samples.txt` and return its text, "" if none is asked."""
     settings, seed = plan.config.trainer, plan.config.seed
     if not settings.sample_tokens or not settings.sample_prompts:
         return ""
