@@ -19,19 +19,14 @@ def main() -> int:
         from litgpt_core.training.sweep import sweep
 
         return sweep([a for a in arguments if a not in ("-m", "--multirun")])
-    from litgpt_core.config import load
+    from litgpt_core.training.start import train
 
-    config = load(arguments)
-    # Each import below is slower than the one before: mistakes are found before the next is paid for.
-    from litgpt_core.training.plan import make_plan
+    result = train(arguments, command=shlex.join(["python", *sys.argv]))
 
-    plan = make_plan(config, command=shlex.join(["python", *sys.argv]))
     from rich.console import Console
 
     from litgpt_core.training.results import closing_table, next_commands
-    from litgpt_core.training.runner import run
 
-    result = run(plan)
     console = Console()
     console.print()
     console.print(closing_table(result.summary))

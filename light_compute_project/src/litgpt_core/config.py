@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import typing
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 from litgpt_core.config_source import CONFIG_DIR, Source, group_names, nearest, option_names
@@ -115,28 +114,50 @@ def normalise_overrides(overrides: Iterable[str]) -> list[str]:
 
     groups, problems, result = group_names(), [], []
     parser = OverridesParser.create()
-    for text in overrides:
-        try:
-            override = parser.parse_override(text)
-        except HydraException:
-            problems.append(f"{text!r} is not KEY=VALUE; quote spaces and brackets, for example 'run.name=\"a b\"'")
+    for given in overrides:
+        text, override = given, None
+        for attempt in (given, _quoted(given)) if "=" in given else ():
+            try:
+                text, override = attempt, parser.parse_override(attempt)
+                break
+            except HydraException:
+                continue
+        if override is None:
+            problems.append(f"{given!r} is not KEY=VALUE, such as trainer.max_steps=100 or +experiment=baseline")
             continue
         key, bare = override.key_or_group, text.lstrip("+~")
-        if key.startswith(("hydra.", "hydra/")) or override.is_delete():
+        if key.startswith(("hydra.", "hydra/")):
+            problems.append(f"{given}: Hydra's own settings have no effect here")
+        elif override.is_delete():
             result.append(text)
         elif key in groups:
-            value = override.value()
-            for name in value if isinstance(value, list) else [value]:
-                if isinstance(name, str) and name not in option_names(key):
-                    problems.append(f"{text}: no file configs/{key}/{name}.yaml{nearest(name, option_names(key))}")
+            problems += _option_problems(given, key, override)
             result.append(f"+{bare}" if key == "experiment" else bare)
         elif "/" in key or ("." not in key and key not in _TOP_LEVEL):
-            problems.append(f"{text}: no setting or group {key!r}{nearest(key, [*groups, *_TOP_LEVEL])}")
+            problems.append(f"{given}: no setting or group {key!r}{nearest(key, [*groups, *_TOP_LEVEL])}")
         else:
             result.append(f"++{bare}")
     if problems:
         raise _combined(problems)
     return result
+
+
+def _quoted(text: str) -> str:
+    """`key=value` with the value in quotes, for what Hydra's grammar does not take bare: umlauts, `~`, brackets."""
+    key, _, value = text.partition("=")
+    return f"{key}='" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def _option_problems(text: str, group: str, override: Any) -> list[str]:
+    if override.is_sweep_override():
+        return []  # the values of a sweep are checked one by one
+    value = override.value()
+    problems = []
+    for name in value if isinstance(value, list) else [value]:
+        if not isinstance(name, str) or name not in option_names(group):
+            there = nearest(str(name), option_names(group))
+            problems.append(f"{text}: no file configs/{group}/{name}.yaml{there}")
+    return problems
 
 
 def compose(arguments: Sequence[str]) -> dict[str, Any]:
@@ -173,7 +194,9 @@ def check(plain: dict[str, Any], *, source: Source) -> TrainConfig:
     for key in ("seed", "init_from"):
         wanted: Any = int if key == "seed" else (str | None)
         sections[key] = _value(plain.get(key), wanted, path=key, source=source, problems=problems)
-    sections["run"] = _section(plain, "run", RunSettings, source, problems)
+    if sections["seed"] is not None and not 0 <= sections["seed"] < 2**63:
+        problems.append(f"seed={sections['seed']}: needed a whole number from 0 to 2^63 - 1{source.where('seed')}")
+    sections["run"] = _section(_with_text_name(plain), "run", RunSettings, source, problems)
     sections["trainer"] = _section(plain, "trainer", TrainerSettings, source, problems)
     sections["model"] = _model(plain, source, problems)
     for group, kinds in _KINDS.items():
@@ -185,6 +208,14 @@ def check(plain: dict[str, Any], *, source: Source) -> TrainConfig:
     if problems:
         raise _combined(problems)
     return TrainConfig(**sections, plain=plain)
+
+
+def _with_text_name(plain: dict[str, Any]) -> dict[str, Any]:
+    """`run.name=2024` is a name, although YAML reads a number."""
+    run = plain.get("run")
+    if isinstance(run, dict) and isinstance(run.get("name"), (int, float)):
+        plain["run"] = {**run, "name": str(run["name"])}
+    return plain
 
 
 def _section(plain: dict[str, Any], path: str, cls: type, source: Source, problems: list[str]) -> Any:
@@ -281,8 +312,8 @@ def _with_suggestion(message: str) -> str:
     return message.strip()
 
 
-def save(plain: dict[str, Any], path: Path) -> None:
-    """Write a composed config as YAML, in the order of the groups."""
+def dump(plain: dict[str, Any]) -> str:
+    """A composed config as YAML, in the order of the groups."""
     import yaml
 
-    path.write_text(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)

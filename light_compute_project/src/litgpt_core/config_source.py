@@ -52,7 +52,7 @@ class Source:
         found.
         """
         groups = group_names()
-        for argument in self.arguments:
+        for argument in reversed(self.arguments):
             key = argument.lstrip("+~").split("=", 1)[0]
             if key not in groups and (key == path or path.startswith(f"{key}.")):
                 return f" (on the command line: {argument.lstrip('+')})"

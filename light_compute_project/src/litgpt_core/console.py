@@ -6,6 +6,7 @@ Standard library only, so that `--help` answers at once.
 from __future__ import annotations
 
 import errno
+import io
 import logging
 import os
 import sys
@@ -32,6 +33,9 @@ def run_script(main: Callable[[], int | None]) -> None:
     traceback.
     """
     configure_logging()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without UTF-8 must not end a finished run
     try:
         code = main() or 0
         sys.stdout.flush()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -42,6 +43,7 @@ PEAK_DENSE_FLOPS: dict[str, dict[str, float]] = {
     "A10G": {"bf16": 70e12, "fp16": 70e12, "fp32": 35e12},
     "A10": {"bf16": 125e12, "fp16": 125e12, "fp32": 31.2e12},
     "L40S": {"bf16": 362e12, "fp16": 362e12, "fp32": 91.6e12},
+    "L40": {"bf16": 181e12, "fp16": 181e12, "fp32": 90.5e12},
     "L4": {"bf16": 121e12, "fp16": 121e12, "fp32": 30.3e12},
     "T4": {"bf16": 65e12, "fp16": 65e12, "fp32": 8.1e12},
     "V100": {"bf16": 125e12, "fp16": 125e12, "fp32": 15.7e12},
@@ -76,11 +78,21 @@ def peak_flops(device: str, *, precision: str) -> tuple[float | None, str]:
         import torch
 
         name = torch.cuda.get_device_name()
-        for part, rates in PEAK_DENSE_FLOPS.items():
-            if part.replace(" ", "") in name.replace(" ", ""):
-                return rates[kind], f"data sheet, {part}, dense {kind}"
-        return None, f"no data-sheet figure known for {name}"
+        part = known_part(name)
+        if part is None:
+            return None, f"no data-sheet figure known for {name}"
+        return PEAK_DENSE_FLOPS[part][kind], f"data sheet, {part}, dense {kind}"
     return None, f"no figure known for {device}"
+
+
+def known_part(device_name: str) -> str | None:
+    """The key of `PEAK_DENSE_FLOPS` for a GPU's name, or None: whole words only, and no laptop part."""
+    if "laptop" in device_name.lower():
+        return None
+    for part in PEAK_DENSE_FLOPS:
+        if all(re.search(rf"\b{re.escape(word)}\b", device_name) for word in part.split()):
+            return part
+    return None
 
 
 def _measured_cpu_flops(kind: str) -> float:

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from litgpt_core import checkpoint
+
 EXACT = [
     "+experiment=smoke",
     "trainer=deterministic",
@@ -82,13 +84,6 @@ def test_resume_in_the_middle_of_accumulation(module_shell: Any, undisturbed: di
     assert trace(module_shell.rows("accumulated")) == undisturbed["whole-accumulated"]
 
 
-def test_resuming_a_finished_run_changes_nothing(
-    module_shell: Any, undisturbed: dict[str, list[tuple[Any, ...]]]
-) -> None:
-    module_shell.train(*EXACT, "run.name=whole", "run.resume=auto")
-    assert trace(module_shell.rows("whole")) == undisturbed["whole"]
-
-
 def test_resume_auto_starts_where_nothing_is(shell: Any) -> None:
     shell.train(*EXACT, "trainer.max_steps=2", "run.name=fresh", "run.resume=auto")
     assert shell.rows("fresh")[-1]["step"] == 2
@@ -110,3 +105,47 @@ def test_a_used_folder_is_refused_with_both_ways_out(
 def test_resuming_as_another_run_is_refused(module_shell: Any, undisturbed: dict[str, list[tuple[Any, ...]]]) -> None:
     done = module_shell.train(*EXACT, "run.name=whole", "run.resume=true", "model.n_layer=3", "seed=4", expect=2)
     assert "model.n_layer: 2 -> 3" in done.stderr and "seed: 1337 -> 4" in done.stderr
+
+
+def test_a_longer_run_from_a_finished_one_keeps_its_rows_and_drops_the_old_ending(shell: Any) -> None:
+    shell.train(*EXACT, "trainer.max_steps=10", "run.name=longer")
+    first = shell.rows("longer")
+    shell.train(*EXACT, "trainer.max_steps=14", "run.name=longer", "run.resume=true")
+    rows = shell.rows("longer")
+    assert rows[:10] == first and [row["step"] for row in rows] == list(range(1, 15))
+    times = [row["elapsed_s"] for row in rows]
+    assert times == sorted(times)
+    assert shell.summary("longer")["final"]["step"] == 14
+
+
+def test_a_finished_run_is_left_alone(module_shell: Any, undisturbed: dict[str, list[tuple[Any, ...]]]) -> None:
+    summary = module_shell.folder / "runs" / "whole" / "summary.json"
+    before = summary.read_bytes()
+    done = module_shell.train(*EXACT, "run.name=whole", "run.resume=true")
+    assert "finished already" in done.stderr and summary.read_bytes() == before
+
+
+def test_resuming_on_another_corpus_is_refused(shell: Any) -> None:
+    text = shell.folder / "text.txt"
+    text.write_text("\n\n".join(f"line {i * i} of a small text" for i in range(300)))
+    own = [*EXACT, "trainer.max_steps=2", "trainer.save_interval=1", "data=text", "data.path=text.txt", "run.name=own"]
+    shell.train(*own)
+    text.write_text(text.read_text() + "\n\nand one more line")
+    done = shell.train(*own, "trainer.max_steps=4", "run.resume=true", expect=2)
+    assert "prepared data has changed" in done.stderr
+
+
+def test_torn_checkpoints_are_not_overwritten(shell: Any) -> None:
+    shell.train(*EXACT, "trainer.max_steps=2", "run.name=torn")
+    weights = next((shell.folder / "runs" / "torn" / "checkpoints").glob("step-*/lit_model.pth"))
+    weights.write_bytes(weights.read_bytes()[:1000])
+    done = shell.train(*EXACT, "trainer.max_steps=4", "run.name=torn", "run.resume=auto", expect=2)
+    assert "none of the checkpoints" in done.stderr and "run.name=torn-2" in done.stderr
+
+
+def test_a_run_that_blows_up_keeps_finite_checkpoints(shell: Any) -> None:
+    settings = ["trainer.max_steps=40", "trainer.save_interval=1", "trainer.log_interval=100", "optim.lr=1e25"]
+    done = shell.train(*EXACT, *settings, "optim.schedule.lr_warmup_steps=0", "run.name=blown", expect=2)
+    assert "not a number" in done.stderr and "optim.lr" in done.stderr
+    for directory in (shell.folder / "runs" / "blown" / "checkpoints").glob("step-*"):
+        assert all(bool(w.isfinite().all()) for w in checkpoint.load_weights(directory).values())

@@ -155,12 +155,41 @@ def test_registry_names_resolve_and_unknown_ones_suggest() -> None:
     assert "Llama-3.2-1B" in problem("model=registry", "model.name=Llama-3.2-1")
 
 
-def test_hydra_keys_pass_through_normalisation() -> None:
-    assert normalise_overrides(["hydra.job.chdir=true", "a=b"[:0] or "seed=3", "~init_from"]) == [
-        "hydra.job.chdir=true",
+def test_normalisation_adds_what_hydra_wants() -> None:
+    assert normalise_overrides(["seed=3", "~init_from", "experiment=smoke", "model=tiny"]) == [
         "++seed=3",
         "~init_from",
+        "+experiment=smoke",
+        "model=tiny",
     ]
+
+
+def test_hydras_own_settings_are_refused_because_they_would_do_nothing() -> None:
+    assert "no effect" in problem("hydra.run.dir=x")
+
+
+@pytest.mark.parametrize("path", ["räk", "~/texts", "my texts/a(1).txt", "it's", "a,b"[:1] + "\\b"])
+def test_values_that_hydras_grammar_does_not_take_bare_are_quoted(path: str) -> None:
+    assert load(["data=text", f"data.path={path}"]).data.path == path
+
+
+def test_numbers_are_names_too() -> None:
+    assert load(["run.name=2024"]).run.name == "2024"
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "data=null", "model=null", "experiment=null", "trainer=5", "seed=99999999999999999999999", "seed=-1",
+        "optim.eps=-1", "optim.lr=nan", "optim.lr=inf", "trainer.max_norm=nan", "run.dir=''",
+    ],
+)  # fmt: skip
+def test_nonsense_is_a_config_error_that_names_the_setting(override: str) -> None:
+    assert override.split("=")[0] in problem(override)
+
+
+def test_the_last_of_two_arguments_is_named_because_it_wins() -> None:
+    assert "command line: trainer.max_steps=null" in problem("trainer.max_steps=3", "trainer.max_steps=null")
 
 
 def test_differences_names_every_changed_key() -> None:

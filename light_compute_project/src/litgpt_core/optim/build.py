@@ -46,13 +46,17 @@ def parameter_groups(model: nn.Module, settings: OptimSettings) -> list[dict[str
     return groups
 
 
-def build_optimizer(model: nn.Module, settings: OptimSettings, *, fast_bf16: bool = False) -> torch.optim.Optimizer:
+def build_optimizer(
+    model: nn.Module, settings: OptimSettings, *, fast_bf16: bool = False, fused: bool = True
+) -> torch.optim.Optimizer:
     """The optimizer over `model`'s parameters, which must already be on their device.
 
     Args:
         model: Named parameters decide the groups.
         settings: AdamW's or Muon's.
         fast_bf16: Let Muon's matrix products run in bfloat16.
+        fused: Use torch's one-kernel AdamW. It must be off under float16 loss scaling: that kernel unscales gradients
+            by itself, after they would have been clipped.
     """
     groups = parameter_groups(model, settings)
     if isinstance(settings, AdamWSettings):
@@ -61,7 +65,7 @@ def build_optimizer(model: nn.Module, settings: OptimSettings, *, fast_bf16: boo
             groups,
             betas=(settings.betas[0], settings.betas[1]),
             eps=settings.eps,
-            fused=device in ("cpu", "cuda", "mps"),
+            fused=fused and device in ("cpu", "cuda", "mps"),
         )
     for group in groups:
         group["muon"] = group["name"] == "matrices"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -51,7 +52,7 @@ class AdamWSettings:
     """Learning rate over the run."""
 
     def __post_init__(self) -> None:
-        _check_adam(self.lr, self.betas, self.weight_decay)
+        _check_adam(self.lr, self.betas, self.weight_decay, self.eps)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,8 +77,8 @@ class MuonSettings:
     """Learning rate over the run."""
 
     def __post_init__(self) -> None:
-        _check_adam(self.lr, self.betas, self.weight_decay)
-        if self.matrix_lr <= 0 or not 0 <= self.momentum < 1:
+        _check_adam(self.lr, self.betas, self.weight_decay, self.eps)
+        if not 0 < self.matrix_lr < math.inf or not 0 <= self.momentum < 1:
             raise ConfigError(
                 f"optim.matrix_lr={self.matrix_lr}, optim.momentum={self.momentum}",
                 needed="matrix_lr above 0 and momentum from 0 up to, not including, 1",
@@ -87,13 +88,14 @@ class MuonSettings:
 OptimSettings = AdamWSettings | MuonSettings
 
 
-def _check_adam(lr: float, betas: list[float], weight_decay: float) -> None:
+def _check_adam(lr: float, betas: list[float], weight_decay: float, eps: float) -> None:
     problems = []
-    if lr <= 0:
+    if not 0 < lr < math.inf:
         problems.append(f"optim.lr={lr}: needed a number above 0, for example optim.lr=1e-3")
     if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
         problems.append(f"optim.betas={betas}: needed two numbers in [0, 1), for example optim.betas=[0.9,0.95]")
-    if weight_decay < 0:
-        problems.append(f"optim.weight_decay={weight_decay}: needed 0 or more")
+    for name, value in (("weight_decay", weight_decay), ("eps", eps)):
+        if not 0 <= value < math.inf:
+            problems.append(f"optim.{name}={value}: needed 0 or more")
     if problems:
         raise ConfigError("; ".join(problems))

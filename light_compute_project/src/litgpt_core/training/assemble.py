@@ -11,8 +11,9 @@ from pathlib import Path
 from lightning import Callback, Trainer
 from lightning.pytorch.loggers import Logger
 
-from litgpt_core import checkpoint, environment
+from litgpt_core import checkpoint, environment, tokenizers
 from litgpt_core.data.module import TokenDataModule
+from litgpt_core.errors import ConfigError
 from litgpt_core.model.gpt import GPT
 from litgpt_core.model.init import initialize
 from litgpt_core.training.checkpoint_io import LitGPTDirectoryIO
@@ -32,12 +33,25 @@ def build_model(plan: Plan) -> GPT:
     if plan.folder.resume_from is not None:
         return model
     if config.init_from:
-        source = checkpoint.resolve(Path(config.init_from))
+        source = checkpoint.resolve(Path(config.init_from).expanduser())
+        _refuse_another_tokenizer(source, plan)
         checkpoint.load_into(model, source)
         logger.info("weights from %s", source)
     else:
         initialize(model, seed=config.seed)
     return model
+
+
+def _refuse_another_tokenizer(source: Path, plan: Plan) -> None:
+    """Weights know ids, not text: under another tokenizer the same id means something else."""
+    theirs, ours = tokenizers.load(source), tokenizers.load(plan.data.tokenizer_dir)
+    if theirs.fingerprint() != ours.fingerprint():
+        raise ConfigError(
+            f"init_from={source} was trained with another tokenizer than this run's ({theirs.kind} with "
+            f"{theirs.vocab_size:,} ids there, {ours.kind} with {ours.vocab_size:,} here)",
+            needed="the same tokenizer, which the same data and tokenizer settings give",
+            fix=f"the settings in {source / 'hyperparameters.yaml'}, as far as it has them",
+        )
 
 
 def build_data(plan: Plan) -> TokenDataModule:
@@ -89,7 +103,10 @@ def build_dashboard(plan: Plan) -> Logger | None:
     run_id = known or uuid.uuid4().hex[:8]
     built = build_logger(config.logger, folder=folder, name=config.run.name, config=config.plain, wandb_run_id=run_id)
     facts = environment.describe_environment(device=plan.hardware.device)
-    write_json(folder.environment, {**facts, "precision": plan.hardware.precision, "wandb_run_id": wandb_id(built)})
+    facts["data_fingerprint"] = plan.data.fingerprint
+    write_json(
+        folder.environment, {**facts, "precision": plan.hardware.precision, "wandb_run_id": wandb_id(built) or known}
+    )
     return built
 
 

@@ -52,9 +52,8 @@ class LitGPTDirectoryIO(CheckpointIO):
         )
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        """Verify the directory and return what the Trainer expects."""
+        """What the Trainer expects, from a directory that `newest_valid` has verified."""
         directory = Path(path)
-        checkpoint.verify(directory)
         weights = checkpoint.load_weights(directory)
         rest = checkpoint.load_extra(directory, RESUME_FILE)
         assert isinstance(rest, dict)

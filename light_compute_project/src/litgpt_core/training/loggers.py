@@ -41,7 +41,7 @@ def build_logger(
     if isinstance(settings, WandbSettings):
         return _wandb(settings, folder=folder, name=name, config=config, run_id=wandb_run_id)
     if settings.kind == "csv":
-        return CSVLogger(save_dir=folder.path, name="csv", version="")
+        return CSVLogger(save_dir=folder.path, name="csv")  # a folder for each sitting: nothing is overwritten
     if settings.kind == "tensorboard":
         if importlib.util.find_spec("tensorboard") is None:
             raise EnvironmentProblem(
@@ -126,7 +126,7 @@ def log_results(built: Logger | None, *, summary: dict[str, Any], picture: Path,
         import wandb
 
         run = built.experiment
-        flat = {f"{a}/{b}": v for a in ("final", "best") for b, v in summary[a].items()}
+        flat = {f"{a}/{b}": v for a in ("final", "best", "whole_split") for b, v in summary[a].items()}
         run.summary.update({**flat, **{k: v for k, v in summary.items() if isinstance(v, (int, float, str))}})
         media: dict[str, Any] = {"loss_curve": wandb.Image(str(picture))} if picture.is_file() else {}
         if samples:

@@ -57,6 +57,16 @@ def read_rows(path: Path) -> list[Row]:
     return rows
 
 
+def non_finite(what: str, *, step: int) -> LightComputeError:
+    """The error for a run that has blown up."""
+    return LightComputeError(
+        f"{what} became infinite or not a number by step {step}",
+        needed="finite numbers; the last checkpoint still holds them",
+        fix="a lower rate (optim.lr=...), a longer warm-up (optim.schedule.lr_warmup_steps=...) "
+        "or trainer.precision=32-true",
+    )
+
+
 class MetricsRecorder(Callback):
     """Measures, and writes `metrics.jsonl` and the dashboard's curves.
 
@@ -85,7 +95,8 @@ class MetricsRecorder(Callback):
         self.val_tokens_per_byte, self.log_interval, self.max_steps = val_tokens_per_byte, log_interval, max_steps
         self.flops_per_token, self.peak_flops = flops_per_token, peak_flops
         self.rows: list[Row] = []
-        self.latest_loss: float | None = None
+        self.closed = False
+        """Set for the validation of the whole split, which is not a row of the curve."""
         self._compile_before = 0.0
         self._first_step_s: float | None = None
         self._pending: Row | None = None
@@ -94,7 +105,7 @@ class MetricsRecorder(Callback):
         self._started = time.perf_counter()
         self._mark: float | None = None
         self._busy, self._busy_steps = 0.0, 0
-        self._step_seconds: list[float] = []
+        self._usual_seconds: list[float] = []
         self._last_step = -1
         self._written_step = 0
 
@@ -126,6 +137,8 @@ class MetricsRecorder(Callback):
         self.rows = [row for row in read_rows(self.path) if row["step"] <= step]
         self._rewrite()
         self._written_step = self.rows[-1]["step"] if self.rows else 0
+        if self.rows:  # what the last row took is longer than what its checkpoint knew
+            self._elapsed_before = max(self._elapsed_before, self.rows[-1]["elapsed_s"])
         self._last_step = step
         self._mark = None
 
@@ -147,13 +160,15 @@ class MetricsRecorder(Callback):
         self._losses.append(pl_module.step_loss.detach())
         due = step % self.log_interval == 0 or step == self.max_steps
         if due:
-            self.latest_loss = self._mean_loss()  # waits for the device, so that the clock below is honest
+            self._mean_loss()  # waits for the device, so that the clock below is honest
         self._count_time()
         if due:
             self._pending = self._row(pl_module, step)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Add the validation to the step's row; also called for the closing validation after training."""
+        if self.closed:
+            return
         assert isinstance(pl_module, TrainingModule)
         if self._last_step < 0:  # a finished run was resumed: there was nothing left to train
             self._begin(trainer.global_step)
@@ -165,6 +180,12 @@ class MetricsRecorder(Callback):
         row["elapsed_s"] = round(self.elapsed_s, 3)
         self._pending = row
         self._mark = None
+
+    @property
+    def last_step_is_validated(self) -> bool:
+        """Whether the last step's row has a validation."""
+        row = self._pending or (self.rows[-1] if self.rows else None)
+        return row is not None and row["step"] == self._last_step and row["val_loss"] is not None
 
     def pause(self) -> None:
         """Leave what happens until the next batch (saving) out of the throughput."""
@@ -194,12 +215,7 @@ class MetricsRecorder(Callback):
     def _mean_loss(self) -> float:
         loss = torch.stack(self._losses).cpu().double().mean().item() if self._losses else float("nan")
         if not math.isfinite(loss):
-            raise LightComputeError(
-                f"the training loss became {loss} by step {self._last_step}",
-                needed="a finite loss; the last checkpoint still holds finite weights",
-                fix="a lower rate (optim.lr=...), a longer warm-up (optim.schedule.lr_warmup_steps=...) "
-                "or trainer.precision=32-true",
-            )
+            raise non_finite(f"the training loss ({loss})", step=self._last_step)
         return loss
 
     def _count_time(self) -> None:
@@ -211,20 +227,24 @@ class MetricsRecorder(Callback):
             return
         self._busy += seconds
         self._busy_steps += 1
-        self._step_seconds.append(seconds)
 
     @property
     def compile_s(self) -> float:
         """Seconds that first steps took beyond a usual one, over all sittings: compilation and first allocations."""
-        usual = statistics.median(self._step_seconds) if self._step_seconds else 0.0
+        usual = statistics.median(self._usual_seconds) if self._usual_seconds else 0.0
         return self._compile_before + max(0.0, (self._first_step_s or 0.0) - usual)
 
     def usual_tokens_per_s(self) -> float | None:
-        """Tokens per second of the median step of this sitting, without validation and saving."""
-        return self.tokens_per_step / statistics.median(self._step_seconds) if self._step_seconds else None
+        """Tokens per second of this sitting's median interval between rows, without validation and saving.
+
+        Whole intervals, because only at a row the device is waited for; a single step's time would be its launch time.
+        """
+        return self.tokens_per_step / statistics.median(self._usual_seconds) if self._usual_seconds else None
 
     def _row(self, module: TrainingModule, step: int) -> Row:
         rate = self._busy_steps * self.tokens_per_step / self._busy if self._busy else None
+        if self._busy_steps:
+            self._usual_seconds.append(self._busy / self._busy_steps)
         self._busy, self._busy_steps = 0.0, 0
         loss = self._mean_loss() if self._losses else None
         self._losses.clear()

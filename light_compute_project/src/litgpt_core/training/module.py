@@ -112,7 +112,13 @@ class TrainingModule(LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW or Muon with the groups of `optim/build.py`."""
-        return build_optimizer(self.model, self.optim_settings, fast_bf16=self.hardware.fast_bf16)
+        precision = self.hardware.precision
+        return build_optimizer(
+            self.model,
+            self.optim_settings,
+            fast_bf16=self.hardware.fast_bf16 and precision.startswith("bf16"),
+            fused=precision != "16-mixed",
+        )
 
 
 def _training_loss(model: GPT, inputs: Tensor, targets: Tensor, chunk_size: int) -> Tensor:

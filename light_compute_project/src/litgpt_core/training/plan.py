@@ -12,10 +12,11 @@ from litgpt_core import environment
 from litgpt_core.config import TrainConfig
 from litgpt_core.data.dataset import TrainBatches
 from litgpt_core.data.prepare import PreparedData, prepare
+from litgpt_core.errors import DataError
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.cost import flops_per_token
 from litgpt_core.training.hardware import Hardware, choose_hardware, find_device
-from litgpt_core.training.run_folder import RunFolder, claim_run, open_run
+from litgpt_core.training.run_folder import RunFolder, claim_run, is_finished, open_run
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +70,9 @@ def make_plan(config: TrainConfig, *, command: str) -> Plan:
     tokens = config.trainer.max_steps * config.trainer.global_batch_size * model.block_size
     hardware = choose_hardware(config.trainer, total_flops=per_token * tokens, width=model.n_embd)
     _check_corpus_length(data, model, config)
-    claim_run(folder, config)
+    _check_same_corpus(data, folder)
+    if not is_finished(folder, max_steps=config.trainer.max_steps):
+        claim_run(folder, config)
     peak, source = environment.peak_flops(hardware.device, precision=hardware.precision)
     return Plan(
         config=config,
@@ -93,6 +96,18 @@ def _check_corpus_length(data: PreparedData, model: GPTConfig, config: TrainConf
     )
 
 
+def _check_same_corpus(data: PreparedData, folder: RunFolder) -> None:
+    """Raise DataError where a run would be resumed on other tokens than it began with."""
+    before = folder.read_environment().get("data_fingerprint") if folder.resume_from else None
+    if before not in (None, data.fingerprint):
+        raise DataError(
+            f"the prepared data has changed since {folder.path} began: fingerprint {data.fingerprint[:12]} now, "
+            f"{str(before)[:12]} then",
+            needed="the same corpus and tokenizer: the model's weights belong to their token ids",
+            fix="the text as it was, or a new run: run.name=...",
+        )
+
+
 def announce(plan: Plan, *, n_params: int) -> None:
     """Tell the user, in a few lines, what is about to happen."""
     hardware, config = plan.hardware, plan.config
@@ -102,6 +117,12 @@ def announce(plan: Plan, *, n_params: int) -> None:
     if plan.folder.resume_from:
         logger.info("continuing from %s", plan.folder.resume_from)
     tokens = config.trainer.max_steps * plan.tokens_per_step
+    if config.optim.schedule.lr_warmup_steps >= config.trainer.max_steps:
+        logger.warning(
+            "optim.schedule.lr_warmup_steps=%s, but trainer.max_steps=%s: the learning rate never reaches its peak",
+            config.optim.schedule.lr_warmup_steps,
+            config.trainer.max_steps,
+        )
     logger.info(
         "training: %s steps, %s tokens (%.2f epochs of %s); loss is in nats per token",
         f"{config.trainer.max_steps:,}",

@@ -24,13 +24,22 @@ def final_and_best(rows: list[Row]) -> dict[str, Row]:
     }
 
 
-def summarise(plan: Plan, *, recorder: MetricsRecorder, n_params: int) -> dict[str, Any]:
-    """The content of `summary.json`; plain values only."""
+def summarise(plan: Plan, *, recorder: MetricsRecorder, n_params: int, whole_split_loss: float) -> dict[str, Any]:
+    """The content of `summary.json`; plain values only.
+
+    `final` and `best` are rows of the curve; `whole_split` is the closing validation over every token of the split.
+    `wall_s` is this command, `train_s` all sittings of the run together.
+    """
     device = plan.hardware.device
     rate = recorder.usual_tokens_per_s()
     return {
         "name": plan.config.run.name,
         **final_and_best(recorder.rows),
+        "whole_split": {
+            "val_loss": whole_split_loss,
+            "val_bpb": bits_per_byte(whole_split_loss, tokens_per_byte=plan.data.val_tokens_per_byte),
+            "tokens": plan.data.val_tokens - 1,
+        },
         "references": {"unigram": plan.data.unigram_loss, "bigram": plan.data.bigram_loss},
         "val_tokens_per_byte": plan.data.val_tokens_per_byte,
         "n_params": n_params,
@@ -62,11 +71,18 @@ def draw_loss(plan: Plan, *, rows: list[Row], summary: dict[str, Any]) -> None:
         title=f"{title}, {summary['device']}",
         references=summary["references"],
         val_tokens_per_byte=summary["val_tokens_per_byte"],
+        whole_split_loss=summary["whole_split"]["val_loss"],
     )
 
 
 def draw_curves(
-    rows: list[Row], path: Path, *, title: str, references: dict[str, float], val_tokens_per_byte: float
+    rows: list[Row],
+    path: Path,
+    *,
+    title: str,
+    references: dict[str, float],
+    val_tokens_per_byte: float,
+    whole_split_loss: float | None = None,
 ) -> None:
     """Draw training and validation loss against tokens, with reference lines and a second axis in bits per byte.
 
@@ -76,6 +92,7 @@ def draw_curves(
         title: One line above the picture.
         references: Name of a reference model -> its loss on the same validation tokens, nats per token.
         val_tokens_per_byte: For the right-hand axis.
+        whole_split_loss: The closing validation, drawn as a star.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import EngFormatter
@@ -87,8 +104,13 @@ def draw_curves(
     if train:
         axes.plot(*zip(*train, strict=True), color="#7a9cc6", linewidth=1.1, label="train")
     if val:
-        label = f"validation, last {val[-1][1]:.3f}"
+        label = "validation"
         axes.plot(*zip(*val, strict=True), color="#c2410c", linewidth=2, marker="o", markersize=3.5, label=label)
+    if whole_split_loss is not None and rows:
+        label = f"validation, whole split {whole_split_loss:.3f}"
+        axes.plot(
+            [rows[-1]["tokens"]], [whole_split_loss], "*", color="#7c2d12", markersize=11, linestyle="", label=label
+        )
     for style, (name, loss) in zip(("--", ":", "-."), references.items(), strict=False):
         axes.axhline(loss, color="#525252", linewidth=1.2, linestyle=style, label=f"{name} {loss:.3f}")
     axes.set_xlabel("training tokens")
@@ -100,8 +122,7 @@ def draw_curves(
     factor = bits_per_byte(1.0, tokens_per_byte=val_tokens_per_byte)
     right = axes.secondary_yaxis("right", functions=(partial(np.multiply, factor), partial(np.multiply, 1 / factor)))
     right.set_ylabel("bits per byte (of the validation text)")
-    for spine in ("top",):
-        axes.spines[spine].set_visible(False)
+    axes.spines["top"].set_visible(False)
     temporary = path.with_name(f".{path.name}.tmp")
     figure.savefig(temporary, format="png")
     temporary.replace(path)
@@ -115,10 +136,10 @@ def closing_table(summary: dict[str, Any]) -> Table:
     )
     for column, justify in (("", "left"), ("loss (nats/token)", "right"), ("bits per byte", "right")):
         table.add_column(column, justify=justify)  # type: ignore[arg-type]
-    if final.get("val_loss") is not None:
-        table.add_row(
-            "[bold]validation, whole split[/]", f"[bold]{final['val_loss']:.4f}[/]", f"[bold]{final['val_bpb']:.4f}[/]"
-        )
+    whole = summary["whole_split"]
+    table.add_row(
+        "[bold]validation, whole split[/]", f"[bold]{whole['val_loss']:.4f}[/]", f"[bold]{whole['val_bpb']:.4f}[/]"
+    )
     if best and best["step"] != final.get("step"):
         table.add_row(f"best validation, step {best['step']}", f"{best['val_loss']:.4f}", f"{best['val_bpb']:.4f}")
     if final.get("train_loss") is not None:
@@ -127,7 +148,7 @@ def closing_table(summary: dict[str, Any]) -> Table:
         bpb = bits_per_byte(loss, tokens_per_byte=summary["val_tokens_per_byte"])
         table.add_row(f"{name} model of the same tokens", f"{loss:.4f}", f"{bpb:.4f}")
     rate = summary["tokens_per_s"]
-    facts = [f"{final.get('tokens', 0):,} tokens in {summary['wall_s']:.0f} s"]
+    facts = [f"{final.get('tokens', 0):,} tokens in {summary['train_s']:.0f} s, the command {summary['wall_s']:.0f} s"]
     facts += [f"{rate:,.0f} tok/s"] if rate else []
     facts += [f"MFU {summary['mfu']:.0%}"] if summary["mfu"] else []
     facts += [f"compiled in {summary['compile_s']:.0f} s"] if summary["compiled"] else ["not compiled"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,10 @@ from typing import Any
 import yaml
 
 from litgpt_core import checkpoint
-from litgpt_core.config import TrainConfig, save
+from litgpt_core.config import TrainConfig, dump
 from litgpt_core.config_diff import differences
-from litgpt_core.errors import ConfigError, LightComputeError
+from litgpt_core.data.prepare import LOCATIONS
+from litgpt_core.errors import CheckpointError, ConfigError, LightComputeError
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +34,7 @@ FIXED_WHEN_RESUMING = (
     "data",
     "optim",
     "trainer.global_batch_size",
+    "trainer.micro_batch_size",
     "trainer.loss_chunk_size",
 )
 """Sections and keys that decide the trajectory: a resumed run with another value would be a different run under the
@@ -88,11 +91,11 @@ class RunFolder:
 
     def read_environment(self) -> dict[str, Any]:
         """What `environment.json` holds, or nothing if it is absent or torn."""
-        try:
-            content = json.loads(self.environment.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        return content if isinstance(content, dict) else {}
+        return _read_json(self.environment)
+
+    def read_summary(self) -> dict[str, Any]:
+        """What `summary.json` holds, or nothing if it is absent or torn."""
+        return _read_json(self.summary)
 
 
 def open_run(config: TrainConfig) -> RunFolder:
@@ -125,14 +128,26 @@ def open_run(config: TrainConfig) -> RunFolder:
         checkpoint.clean_temporary(folder.checkpoints)
         found = checkpoint.newest_valid(folder.checkpoints)
         if found is None:
-            logger.warning("%s has no usable checkpoint yet: starting from the first step", path)
+            _refuse_to_overwrite_torn(folder, config)
+            logger.warning("%s has no checkpoint yet: starting from the first step", path)
         folder = RunFolder(path, resume_from=found)
     return folder
 
 
 def claim_run(folder: RunFolder, config: TrainConfig) -> None:
-    """Write the config into the run folder: from here on a run lives there."""
-    save(config.plain, folder.config)
+    """Write the config into the run folder: from here on a run lives there, and it is not finished."""
+    if folder.final.exists():
+        shutil.rmtree(folder.final)
+        folder.summary.unlink(missing_ok=True)
+    write_text(folder.config, dump(config.plain))
+
+
+def is_finished(folder: RunFolder, *, max_steps: int) -> bool:
+    """Whether nothing is left to do: the last step is saved, and so is everything that comes after it."""
+    if folder.resume_from is None or not folder.summary.is_file() or not folder.final.is_dir():
+        return False
+    step = checkpoint.step_of(folder.resume_from)
+    return step is not None and step >= max_steps
 
 
 def _is_used(path: Path) -> bool:
@@ -159,6 +174,14 @@ def write_text(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
 def _make_writable(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -178,13 +201,27 @@ def _runs_beside(path: Path) -> str:
     return f"there are: {', '.join(names)}" if names else f"{path.parent} holds no runs"
 
 
+def _refuse_to_overwrite_torn(folder: RunFolder, config: TrainConfig) -> None:
+    torn = sorted(p.name for p in folder.checkpoints.glob("step-*")) if folder.checkpoints.is_dir() else []
+    if torn:
+        raise CheckpointError(
+            f"none of the checkpoints in {folder.checkpoints} is whole: {', '.join(torn)}",
+            needed="one whole checkpoint to continue from; starting over would overwrite what is left of these",
+            fix=f"run.name={config.run.name}-2 for a new run, or remove {folder.checkpoints} to start over here",
+        )
+
+
 def _refuse_another_run(folder: RunFolder, config: TrainConfig) -> None:
     try:
         before = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError):
-        return
+        before = None
     if not isinstance(before, dict):
-        return
+        raise ConfigError(
+            f"{folder.config} cannot be read, so nobody knows what run this is",
+            needed="the settings the run was started with",
+            fix=f"run.name={config.run.name}-2 for a new run",
+        )
     changed = differences(before, config.plain)
     fatal = [line for key, line in changed if _is_fixed(key)]
     if fatal:
@@ -199,4 +236,6 @@ def _refuse_another_run(folder: RunFolder, config: TrainConfig) -> None:
 
 
 def _is_fixed(key: str) -> bool:
+    if key in {f"data.{name}" for name in LOCATIONS}:
+        return False  # where the corpus lies may change; what it is, the fingerprint tells
     return any(key == fixed or key.startswith(f"{fixed}.") for fixed in FIXED_WHEN_RESUMING)

@@ -15,20 +15,24 @@ Lightning's loop inside `Trainer.fit`, as it happens here:
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from litgpt_core.training import assemble
+from litgpt_core.training.closing import validate_whole_split
 from litgpt_core.training.loggers import log_results
 from litgpt_core.training.module import TrainingModule
 from litgpt_core.training.plan import Plan, announce
 from litgpt_core.training.progress import ProgressDisplay
 from litgpt_core.training.results import draw_loss, summarise
-from litgpt_core.training.run_folder import RunFolder, write_json
+from litgpt_core.training.run_folder import RunFolder, is_finished, write_json
 from litgpt_core.training.samples import write_samples
-from litgpt_core.training.stop import StopRequest, stop_on_signals
+from litgpt_core.training.stop import StopRequest
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,23 +41,21 @@ class RunResult:
 
     folder: RunFolder
     summary: dict[str, Any]
-    samples: str
 
 
-def run(plan: Plan) -> RunResult:
+def run(plan: Plan, *, stop: StopRequest) -> RunResult:
     """Carry out one training run, or continue it.
 
     Args:
         plan: What `make_plan` settled.
+        stop: Where signals arrive.
 
     Raises:
         LightComputeError: Anything the user can mend; `Interrupted` when a signal ended the run after saving.
     """
-    with stop_on_signals() as stop:
-        return _run(plan, stop=stop)
-
-
-def _run(plan: Plan, *, stop: StopRequest) -> RunResult:
+    if is_finished(plan.folder, max_steps=plan.config.trainer.max_steps):
+        logger.info("%s is finished already: nothing was left to do", plan.folder.path)
+        return RunResult(folder=plan.folder, summary=plan.folder.read_summary())
     config = plan.config
     assemble.quiet_third_parties()
     torch.manual_seed(config.seed)
@@ -75,13 +77,11 @@ def _run(plan: Plan, *, stop: StopRequest) -> RunResult:
     trainer.fit(module, datamodule=data, ckpt_path=str(resume_from) if resume_from else None)
 
     stop.end_at_once("after the last step, whose checkpoint is saved")
-    data.eval_tokens = None  # the closing validation takes the whole split
-    trainer.validate(module, datamodule=data, verbose=False)
-    recorder.flush(trainer)
+    whole_split = validate_whole_split(trainer, module=module, data=data, recorder=recorder)
     directory_io.write(plan.folder.final, weights=model.state_dict())
     samples = write_samples(plan, model=model)
-    summary = summarise(plan, recorder=recorder, n_params=model.num_parameters())
+    summary = summarise(plan, recorder=recorder, n_params=model.num_parameters(), whole_split_loss=whole_split)
     write_json(plan.folder.summary, summary)
     draw_loss(plan, rows=recorder.rows, summary=summary)
     log_results(dashboard, summary=summary, picture=plan.folder.picture, samples=samples)
-    return RunResult(folder=plan.folder, summary=summary, samples=samples)
+    return RunResult(folder=plan.folder, summary=summary)

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import logging
+
 import torch
 
 from litgpt_core import tokenizers
+from litgpt_core.errors import TokenizerError
 from litgpt_core.generation.engine import Engine
 from litgpt_core.generation.sampling import SamplingSettings
 from litgpt_core.model.gpt import GPT
 from litgpt_core.training.plan import Plan
 from litgpt_core.training.run_folder import write_text
 
+logger = logging.getLogger(__name__)
+
 SAMPLING = SamplingSettings(temperature=0.8, top_k=50)
 
 
 def write_samples(plan: Plan, *, model: GPT) -> str:
-    """Continue every prompt of `trainer.sample_prompts`; write `samples.txt` and return its text, "" if none is asked."""
+    """Continue every prompt of `trainer.sample_prompts`; write `samples.txt` and return its text, "" for none."""
     settings, seed = plan.config.trainer, plan.config.seed
     if not settings.sample_tokens or not settings.sample_prompts:
         return ""
@@ -26,7 +31,11 @@ def write_samples(plan: Plan, *, model: GPT) -> str:
         f"{settings.sample_tokens} new tokens each\n"
     ]
     for prompt in settings.sample_prompts:
-        text = engine.generate_text(prompt, max_new_tokens=settings.sample_tokens, sampling=SAMPLING, seed=seed)
+        try:
+            text = engine.generate_text(prompt, max_new_tokens=settings.sample_tokens, sampling=SAMPLING, seed=seed)
+        except TokenizerError as error:
+            logger.warning("no sample for the prompt %r: %s", prompt, error.given)
+            continue
         pieces.append(f"\n===== prompt: {prompt!r}\n{prompt}{text}\n")
     model.clear_kv_cache()
     model.train(was_training)

@@ -18,7 +18,7 @@ from lightning import Callback, LightningModule, Trainer
 
 from litgpt_core import checkpoint
 from litgpt_core.errors import Interrupted
-from litgpt_core.training.metrics import MetricsRecorder
+from litgpt_core.training.metrics import MetricsRecorder, non_finite
 from litgpt_core.training.module import TrainingModule
 from litgpt_core.training.run_folder import RunFolder
 from litgpt_core.training.stop import StopRequest
@@ -87,8 +87,14 @@ class CheckpointSaver(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Remember whether this step is the best so far."""
         assert isinstance(pl_module, TrainingModule)
-        if trainer.state.fn == "fit" and pl_module.eval_loss < self.best_val_loss:
-            self.best_val_loss, self.best_step, self._improved = pl_module.eval_loss, trainer.global_step, True
+        if self.recorder.closed or not pl_module.eval_loss < self.best_val_loss:
+            return
+        self.best_val_loss, self.best_step = pl_module.eval_loss, trainer.global_step
+        directory = self.folder.checkpoints / checkpoint.step_name(trainer.global_step)
+        if trainer.state.fn == "fit":
+            self._improved = True  # `best` moves with this step's checkpoint
+        elif trainer.is_global_zero and directory.is_dir():
+            checkpoint.link(directory, "best")
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The last step's checkpoint."""
@@ -97,9 +103,10 @@ class CheckpointSaver(Callback):
 
     def save(self, trainer: Trainer) -> None:
         """Write `step-…`, move `last` (and `best`), prune."""
+        _refuse_non_finite(trainer)
         self.recorder.flush(trainer)
         step = trainer.global_step
-        directory = self.folder.checkpoints / f"step-{step:08d}"
+        directory = self.folder.checkpoints / checkpoint.step_name(step)
         trainer.save_checkpoint(directory)
         if trainer.is_global_zero:
             checkpoint.link(directory, "last")
@@ -109,6 +116,13 @@ class CheckpointSaver(Callback):
         self._saved_step, self._improved = step, False
         self.recorder.pause()
         logger.debug("saved %s", directory)
+
+
+def _refuse_non_finite(trainer: Trainer) -> None:
+    """Never let a broken model replace good checkpoints."""
+    norms = torch.stack(torch._foreach_norm(list(trainer.lightning_module.parameters())))
+    if not bool(norms.isfinite().all()):
+        raise non_finite("the weights", step=trainer.global_step)
 
 
 def _random_state() -> dict[str, Any]:

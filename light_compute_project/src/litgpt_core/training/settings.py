@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,11 +31,13 @@ class RunSettings:
                 needed="letters, digits, '.', '_' and '-', starting with a letter or digit",
                 fix="run.name=my-first-run",
             )
+        if not self.dir:
+            raise ConfigError("run.dir is empty", needed="a folder that holds runs", fix="run.dir=runs")
 
     @property
     def folder(self) -> Path:
         """The run's folder."""
-        return Path(self.dir) / self.name
+        return Path(self.dir).expanduser() / self.name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +94,7 @@ class TrainerSettings:
             if getattr(self, name) is not None and getattr(self, name) < least
         ]
         micro = self.micro_batch_size
-        if micro is not None and micro > 0 and self.global_batch_size % micro:
+        if micro is not None and micro > 0 and self.global_batch_size > 0 and self.global_batch_size % micro:
             divisors = [
                 n for n in range(1, self.global_batch_size + 1) if self.global_batch_size % n == 0 and n <= micro
             ]
@@ -99,7 +102,7 @@ class TrainerSettings:
                 f"trainer.micro_batch_size={micro} does not divide trainer.global_batch_size={self.global_batch_size}: "
                 f"try trainer.micro_batch_size={divisors[-1]}"
             )
-        if self.max_norm is not None and self.max_norm <= 0:
+        if self.max_norm is not None and not 0 < self.max_norm < math.inf:
             problems.append(f"trainer.max_norm={self.max_norm}: needed a number above 0, or null to clip nothing")
         if problems:
             raise ConfigError("; ".join(problems))

@@ -26,6 +26,7 @@ def expand(overrides: Sequence[str]) -> list[list[str]]:
     """
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
+    normalise_overrides(overrides)  # so that a slip is refused with its suggestion, not by the parser below
     parser = OverridesParser.create()
     axes: list[list[str]] = []
     for text, override in zip(overrides, map(parser.parse_override, overrides), strict=True):
@@ -52,7 +53,6 @@ def sweep(overrides: Sequence[str]) -> int:
     """Run the grid. All configs are checked before the first run starts; the exit code is the first failure's."""
     jobs = expand(overrides)
     for job in jobs:
-        normalise_overrides(job)
         load(job)
     failure = 0
     for number, job in enumerate(jobs, start=1):

@@ -15,7 +15,8 @@ LONG, SHORT = 1e18, 1e9
 
 def test_auto_finds_a_device_and_a_precision() -> None:
     chosen = hardware.choose_hardware(TrainerSettings(), total_flops=SHORT, width=512)
-    assert chosen.device == ("cuda" if torch.cuda.is_available() else chosen.device)
+    best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    assert chosen.device == best
     assert chosen.precision == ("bf16-mixed" if chosen.fast_bf16 else "32-true")
 
 
@@ -53,6 +54,26 @@ def test_compile_obstacle_names_what_is_missing(monkeypatch: pytest.MonkeyPatch)
 )
 def test_number_kinds(precision: str, kind: str) -> None:
     assert environment.number_kind(precision) == kind
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        ("NVIDIA H200", "H200"),
+        ("NVIDIA H100 PCIe", "H100 PCIe"),
+        ("NVIDIA H100 80GB HBM3", "H100"),
+        ("NVIDIA A100-SXM4-80GB", "A100"),
+        ("NVIDIA RTX A1000 Laptop GPU", None),
+        ("NVIDIA GeForce RTX 4090 Laptop GPU", None),
+        ("NVIDIA GeForce RTX 4090", "RTX 4090"),
+        ("NVIDIA L40", "L40"),
+        ("NVIDIA L40S", "L40S"),
+        ("NVIDIA T400 4GB", None),
+        ("Tesla T4", "T4"),
+    ],
+)
+def test_gpu_names_match_whole_words(name: str, part: str | None) -> None:
+    assert environment.known_part(name) == part
 
 
 def test_the_measured_cpu_peak_is_plausible() -> None:

@@ -72,16 +72,14 @@ def test_batch_arithmetic_names_the_numbers_and_a_way_out() -> None:
 def test_a_signal_before_training_stops_at_once_and_while_training_waits() -> None:
     with stop_on_signals() as stop:
         with pytest.raises(Interrupted) as caught:
-            os.kill(os.getpid(), signal.SIGTERM)
-            signal.sigtimedwait([], 0) if hasattr(signal, "sigtimedwait") else None
+            signal.raise_signal(signal.SIGTERM)
         assert caught.value.exit_code == 143
     with stop_on_signals() as stop:
         stop.training = True
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
         assert stop.signal == signal.SIGINT and stop.exit_code == 130
         with pytest.raises(Interrupted, match="second"):
-            os.kill(os.getpid(), signal.SIGINT)
-            signal.sigtimedwait([], 0) if hasattr(signal, "sigtimedwait") else None
+            signal.raise_signal(signal.SIGINT)
 
 
 def test_signal_handlers_are_put_back() -> None:
