@@ -188,8 +188,8 @@ class MetricsRecorder(Callback):
         return row is not None and row["step"] == self._last_step and row["val_loss"] is not None
 
     def pause(self) -> None:
-        """Leave what happens until the next batch (saving) out of the throughput."""
-        self._mark = None
+        """Leave what has just happened (saving) out of the throughput: the step's clock starts now."""
+        self._mark = time.perf_counter()
 
     def flush(self, trainer: Trainer) -> None:
         """Write the waiting row, if there is one."""
