@@ -254,3 +254,9 @@ def test_every_module_imports_and_says_nothing(capsys: pytest.CaptureFixture[str
         parts = path.relative_to(SOURCE.parent).with_suffix("").parts
         importlib.import_module(".".join(parts[:-1] if parts[-1] == "__init__" else parts))
     assert capsys.readouterr().out == ""
+
+
+def test_pages_hold_no_placeholders() -> None:
+    """A page is written with measured numbers or not at all."""
+    for page in (ROOT / "README.md", *PROJECT.rglob("*.md")):
+        assert "@" + "@" not in page.read_text(encoding="utf-8"), page

@@ -1,0 +1,72 @@
+"""How a script ends: the right exit code, a message instead of a traceback, and bugs still loud."""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections.abc import Callable
+
+import pytest
+
+from litgpt_core.console import configure_logging, run_script
+from litgpt_core.errors import ConfigError, Interrupted, LightComputeError
+
+
+def ends_with(main: Callable[[], int | None]) -> int:
+    with pytest.raises(SystemExit) as caught:
+        run_script(main)
+    assert isinstance(caught.value.code, int)
+    return caught.value.code
+
+
+def raising(error: BaseException) -> Callable[[], int]:
+    def main() -> int:
+        raise error
+
+    return main
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (ConfigError("x=1", needed="y", fix="x=2"), 2, "ConfigError: x=1\n  needed: y\n  try:    x=2\n"),
+        (Interrupted("stopped", exit_code=143), 143, "Interrupted: stopped\n"),
+        (KeyboardInterrupt(), 130, "stopped by Ctrl-C\n"),
+        (OSError(errno.ENOSPC, "No space left on device"), 2, "No space left on device"),
+        (PermissionError(errno.EACCES, "Permission denied"), 2, "Permission denied"),
+    ],
+    ids=["mistake", "signal", "ctrl-c", "disk full", "no rights"],
+)
+def test_what_users_meet(error: BaseException, code: int, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ends_with(raising(error)) == code
+    assert said in capsys.readouterr().err
+
+
+def test_bugs_keep_their_traceback() -> None:
+    with pytest.raises(ZeroDivisionError):
+        run_script(raising(ZeroDivisionError()))
+    with pytest.raises(OSError, match="Input/output"):
+        run_script(raising(OSError(errno.EIO, "Input/output error")))
+
+
+def test_the_exit_code_of_main_is_the_process_s() -> None:
+    assert ends_with(lambda: 1) == 1 and ends_with(lambda: None) == 0
+
+
+def test_only_rank_zero_informs_and_everyone_warns(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for rank, expected in (("0", "plain\nwarning: odd\n"), ("3", "warning: odd\n")):
+        monkeypatch.setenv("RANK", rank)
+        configure_logging()
+        log = logging.getLogger("litgpt_core.test")
+        log.info("plain")
+        log.warning("odd")
+        assert capsys.readouterr().err == expected
+
+
+def test_errors_survive_pickling() -> None:
+    import pickle
+
+    error = pickle.loads(pickle.dumps(LightComputeError("a", needed="b", fix="c")))
+    assert (error.given, error.needed, error.fix) == ("a", "b", "c")
