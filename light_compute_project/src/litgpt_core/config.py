@@ -116,7 +116,7 @@ def normalise_overrides(overrides: Iterable[str]) -> list[str]:
     parser = OverridesParser.create()
     for given in overrides:
         text, override = given, None
-        for attempt in (given, _quoted(given)) if "=" in given else ():
+        for attempt in _attempts(given):
             try:
                 text, override = attempt, parser.parse_override(attempt)
                 break
@@ -140,6 +140,13 @@ def normalise_overrides(overrides: Iterable[str]) -> list[str]:
     if problems:
         raise _combined(problems)
     return result
+
+
+def _attempts(given: str) -> list[str]:
+    """What may be parsed for an argument: as typed, then with its value in quotes; a bare word is nothing but `~key`."""
+    if "=" not in given:
+        return [given] if given.startswith("~") else []
+    return [given, _quoted(given)]
 
 
 def _quoted(text: str) -> str:

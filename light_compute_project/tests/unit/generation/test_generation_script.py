@@ -68,7 +68,13 @@ def test_mistakes_are_answered_with_exit_code_2(directory, run):
 @pytest.mark.skipif(os.name == "nt", reason="SIGINT to another process is POSIX")
 def test_ctrl_c_stops_with_130(directory):
     command = [sys.executable, str(SCRIPT), str(directory), "--max_new_tokens", "1000000", "--no-stop_at_eos"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        # whatever started the tests in the background made SIGINT ignored, for them and their children
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
     assert process.stdout is not None
     process.stdout.read(20)
     process.send_signal(signal.SIGINT)
