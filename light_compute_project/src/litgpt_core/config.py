@@ -143,7 +143,7 @@ def normalise_overrides(overrides: Iterable[str]) -> list[str]:
 
 
 def _attempts(given: str) -> list[str]:
-    """What may be parsed for an argument: as typed, then with its value in quotes; a bare word is nothing but `~key`."""
+    """What may be parsed for an argument: as typed, then with its value in quotes; bare words only as `~key`."""
     if "=" not in given:
         return [given] if given.startswith("~") else []
     return [given, _quoted(given)]
