@@ -31,7 +31,7 @@ def main() -> int:
     console.print()
     console.print(closing_table(result.summary))
     console.print("\nnext:")
-    for what, command in next_commands(result.folder.path):
+    for what, command in next_commands(result.folder.path, result.summary):
         console.print(f"  [dim]{what:<24}[/] {command}", soft_wrap=True, highlight=False)
     return 0
 

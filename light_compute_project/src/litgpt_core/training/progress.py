@@ -10,7 +10,7 @@ from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from litgpt_core.training.metrics import MetricsRecorder
 
@@ -39,8 +39,6 @@ class ProgressDisplay(Callback):
                 MofNCompleteColumn(),
                 BarColumn(bar_width=None),
                 TextColumn("{task.fields[numbers]}"),
-                TimeElapsedColumn(),
-                TextColumn("left"),
                 TimeRemainingColumn(),
                 console=Console(stderr=True),
                 expand=True,
@@ -84,7 +82,7 @@ class ProgressDisplay(Callback):
         parts = [f"loss {row['train_loss']:.3f}"] if row["train_loss"] is not None else []
         validated = [r for r in self.recorder.rows if r["val_bpb"] is not None]
         if validated:
-            parts.append(f"val {validated[-1]['val_loss']:.3f} = {validated[-1]['val_bpb']:.3f} bits/byte")
+            parts.append(f"val {validated[-1]['val_bpb']:.3f} bits/byte")
         if row["tokens_per_s"]:
             parts.append(f"{row['tokens_per_s'] / 1000:.1f}k tok/s")
         return "  ".join(parts)

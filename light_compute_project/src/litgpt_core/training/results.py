@@ -56,6 +56,7 @@ def summarise(plan: Plan, *, recorder: MetricsRecorder, n_params: int, whole_spl
         "peak_memory_mb": environment.peak_memory_mb(device),
         "device": environment.device_name(device),
         "command": plan.command,
+        "sample_prompts": plan.config.trainer.sample_prompts,
         "data": {"name": plan.config.data.name, "fingerprint": plan.data.fingerprint},
         "git": environment.git_state(),
         "versions": environment.package_versions(),
@@ -158,13 +159,15 @@ def closing_table(summary: dict[str, Any]) -> Table:
     return table
 
 
-def next_commands(folder: Path) -> list[tuple[str, str]]:
-    """What to type next, with what it does."""
+def next_commands(folder: Path, summary: dict[str, Any]) -> list[tuple[str, str]]:
+    """What to type next, with what it does; the prompt is the run's own where it can be typed."""
+    typed = [p.strip() for p in summary.get("sample_prompts", []) if p.strip() and not set(p) & set('"\n$`\\!')]
+    prompt = typed[0] if typed else "The"
     return [
         (
             "continue a prompt",
-            f'uv run python light_compute_project/scripts/generate.py {folder.as_posix()}/final --prompt "def "',
+            f'uv run python light_compute_project/scripts/generate.py {folder.as_posix()}/final --prompt "{prompt}"',
         ),
-        ("upstream's own generate", f'uv run litgpt generate {folder.as_posix()}/final --prompt "def "'),
+        ("upstream's own generate", f'uv run litgpt generate {folder.as_posix()}/final --prompt "{prompt}"'),
         ("look at the curve", f"{folder.as_posix()}/loss.png"),
     ]
