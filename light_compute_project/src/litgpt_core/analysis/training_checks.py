@@ -7,6 +7,7 @@ left. Each check yields a `CheckResult` and raises nothing.
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 import time
@@ -30,9 +31,7 @@ RECIPE = (
     "trainer.sample_tokens=0",
     "logger=none",
 )
-"""Bit-exact on a CPU, because `trainer=deterministic` pins the threads; on a GPU the same recipe shows that the
-device works.
-"""
+"""Bit-exact on a CPU, because `trainer=deterministic` pins the threads; elsewhere equal to one part in a thousand."""
 
 EXACT_KEYS = ("step", "tokens", "train_loss", "val_loss", "lr", "grad_norm")
 
@@ -99,14 +98,23 @@ def _resume_matches(folder: Path, overrides: tuple[str, ...]) -> str:
     if not saved.exists():
         raise _FailedError(f"the run ended before its checkpoint at step {KILLED_AFTER}")
     _finish(_start(folder, "killed", (*overrides, "run.resume=true")))
+    environment = json.loads((folder / "runs" / "killed" / "environment.json").read_text(encoding="utf-8"))
+    exact = environment["device"] == "cpu"
     expected, found = (_rows(folder, name) for name in ("undisturbed", "killed"))
     for a, b in zip(expected, found, strict=False):
         for key in EXACT_KEYS:
-            if a[key] != b[key]:
+            if not _equal(a[key], b[key], exact=exact):
                 raise _FailedError(f"step {a['step']}: {key} is {b[key]} after the resume, {a[key]} undisturbed")
     if len(expected) != len(found):
         raise _FailedError(f"{len(found)} rows of metrics after the resume, {len(expected)} undisturbed")
-    return f"{len(expected)} steps equal bit by bit, killed after step {KILLED_AFTER}"
+    how = "bit by bit" if exact else "to one part in a thousand"
+    return f"{len(expected)} steps equal {how}, killed after step {KILLED_AFTER}"
+
+
+def _equal(a: float | None, b: float | None, *, exact: bool) -> bool:
+    if exact or a is None or b is None:
+        return a == b
+    return math.isclose(a, b, rel_tol=1e-3)
 
 
 def _generates(folder: Path, overrides: tuple[str, ...]) -> str:
