@@ -90,3 +90,10 @@ def shell(tmp_path: Path, cache: Path) -> Shell:
 @pytest.fixture(scope="module")
 def module_shell(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Shell:
     return Shell(tmp_path_factory.mktemp("work"), cache)
+
+
+@pytest.fixture(scope="session")
+def mirror() -> Path | None:
+    """A folder that holds Tiny Shakespeare, or None where there is none and no network is wanted."""
+    candidates = [os.environ.get("LIGHT_COMPUTE_DATA_MIRROR"), str(PROJECT.parent.parent / "shared" / "data")]
+    return next((Path(c) for c in candidates if c and (Path(c) / "tiny_shakespeare.txt").is_file()), None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import re
 import shlex
@@ -36,11 +35,6 @@ def commands(page: Path) -> list[str]:
     return [line for line in (re.sub(r"\s+#.*$", "", raw).strip() for raw in lines) if line and line[0] != "#"]
 
 
-def mirror() -> Path | None:
-    candidates = [os.environ.get("LIGHT_COMPUTE_DATA_MIRROR"), str(ROOT.parent / "shared" / "data")]
-    return next((Path(c) for c in candidates if c and (Path(c) / "tiny_shakespeare.txt").is_file()), None)
-
-
 def executable(words: list[str], cache: Path) -> list[str]:
     """What the test runs for `uv run ...`: the same program of the environment the tests run in."""
     assert words[:2] == ["uv", "run"], words
@@ -61,19 +55,18 @@ def executable(words: list[str], cache: Path) -> list[str]:
 
 @pytest.mark.parametrize("page", PAGES, ids=["root", "project"])
 @pytest.mark.parity
-def test_every_command_of_the_readme_runs(page: Path, shell: Any) -> None:
+def test_every_command_of_the_readme_runs(page: Path, shell: Any, mirror: Path | None) -> None:
     texts = shell.folder / "my_texts"
     texts.mkdir()
     dice = random.Random(0)
     for number in range(8):
         words = ["".join(dice.choices("etaoinshrdlu", k=dice.randint(2, 9))) for _ in range(9000)]
         (texts / f"{number}.txt").write_text(" ".join(words))
-    found = mirror()
-    if found is not None:
-        shell.environment["LIGHT_COMPUTE_DATA_MIRROR"] = str(found)
+    if mirror is not None:
+        shell.environment["LIGHT_COMPUTE_DATA_MIRROR"] = str(mirror)
     ran = 0
     for command in commands(page):
-        if command.startswith(NOT_RUN) or (found is None and "shakespeare" in command):
+        if command.startswith(NOT_RUN) or (mirror is None and "shakespeare" in command):
             continue
         words = shlex.split(command)
         if words[0] == "make" or "pytest" in words:

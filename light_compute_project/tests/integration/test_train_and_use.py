@@ -184,3 +184,14 @@ def test_training_continues_from_given_weights(shell: Any) -> None:
         "logger=none",
     )
     assert shell.rows("second")[0]["train_loss"] < shell.rows("first")[0]["train_loss"] - 0.5
+
+
+def test_the_experiment_for_a_gpu_takes_a_step_on_a_cpu(shell: Any, mirror: Path | None) -> None:
+    if mirror is None:
+        pytest.skip("Tiny Shakespeare is not here: set LIGHT_COMPUTE_DATA_MIRROR to a folder that holds it")
+    shell.environment["LIGHT_COMPUTE_DATA_MIRROR"] = str(mirror)
+    quick = ["trainer.max_steps=1", "trainer.global_batch_size=2", "trainer.eval_tokens=500", "trainer.compile=false"]
+    shell.train("+experiment=reference", *quick, "trainer.sample_tokens=4", "logger=none")
+    summary = shell.summary("reference")
+    assert summary["n_params"] == 16_770_816 and summary["precision"] == "32-true"
+    assert summary["references"]["bigram"] < summary["references"]["unigram"]
