@@ -13,11 +13,10 @@ from litgpt_core.errors import EnvironmentProblem
 from litgpt_core.training.settings import TrainerSettings
 
 COMPILE_BREAK_EVEN_FLOPS: dict[str, float] = {"cpu": 3e12, "cuda": 3e15}
-"""Training work (FLOP) from which `compile: auto` compiles: below it the compile time costs more than the faster steps
-save.
+"""Training work (FLOP) from which `compile: auto` compiles. Provisional: the break-even itself has not been measured.
 
-On 2 CPU cores compiling takes 20 to 40 s cold and saves about half the time of steps that run at 0.1 to 0.2 TFLOP/s
-eagerly.
+Known so far, on 2 CPU cores at the baseline's shape: compiling takes 18 to 39 s cold and brings 7,798 instead of 6,843
+tokens/s (docs/log.md). At that gain the baseline's 320 steps do not yet earn a cold compile back.
 """
 
 CPU_BF16_WIDTH = 256
