@@ -32,16 +32,50 @@ def attend(
     Returns:
         (B, nh, T, hs_v)
     """
+    if softcap is None and mask is None and _written_out_is_faster(q):
+        return _attend_causally(q, k, v, scale=scale, dropout=dropout)
     if softcap is None:
         grouped = q.size(1) != k.size(1)
         return functional.scaled_dot_product_attention(
             q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=mask is None, scale=scale, enable_gqa=grouped
         )
     assert mask is not None, "a soft-cap needs a mask: see build_masks"
+    k, v = _repeat_groups(q, k, v)
+    return _mix(soft_cap(q @ k.mT * scale, softcap), v, mask=mask, dropout=dropout)
+
+
+WRITTEN_OUT_LENGTH = {torch.bfloat16: 256, torch.float32: 128}
+"""Contexts up to which, in training on a CPU, products and softmax as operations of their own beat the fused kernel.
+
+Forward and backward on 2 AMD EPYC cores, 4,096 tokens, 4 heads of 64, milliseconds written out / fused: bfloat16
+6 / 26 at T=64, 21 / 30 at 256, 90 / 61 at 1,024; float32 11 / 14 at 64, 19 / 23 at 128, 33 / 33 at 256, 147 / 91 at
+1,024.
+"""
+
+
+def _written_out_is_faster(q: Tensor) -> bool:
+    return q.device.type == "cpu" and q.requires_grad and q.size(-2) <= WRITTEN_OUT_LENGTH.get(q.dtype, 0)
+
+
+def _attend_causally(q: Tensor, k: Tensor, v: Tensor, *, scale: float, dropout: float) -> Tensor:
+    """What the fused kernel computes for a causal triangle, holding the scores (B, nh, T, T)."""
+    k, v = _repeat_groups(q, k, v)
+    mask = torch.ones(q.size(-2), k.size(-2), dtype=torch.bool, device=q.device).tril()
+    return _mix(q @ k.mT * scale, v, mask=mask, dropout=dropout)
+
+
+def _repeat_groups(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, G, S, hs) -> (B, nh, S, hs), both."""
     repeats = q.size(1) // k.size(1)
-    k, v = k.repeat_interleave(repeats, dim=1), v.repeat_interleave(repeats, dim=1)
-    scores = soft_cap(q @ k.mT * scale, softcap).masked_fill(~mask, float("-inf"))  # (B, nh, T, S)
-    weights = functional.softmax(scores, dim=-1, dtype=torch.promote_types(q.dtype, torch.float32)).to(v.dtype)
+    if repeats == 1:
+        return k, v
+    return k.repeat_interleave(repeats, dim=1), v.repeat_interleave(repeats, dim=1)
+
+
+def _mix(scores: Tensor, v: Tensor, *, mask: Tensor, dropout: float) -> Tensor:
+    """(B, nh, T, S) scores, (B, nh, S, hs) -> (B, nh, T, hs)"""
+    scores = scores.masked_fill(~mask, float("-inf"))
+    weights = functional.softmax(scores, dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(v.dtype)
     return functional.dropout(weights, p=dropout) @ v
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import MISSING, Field, asdict, dataclass, field, fields
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     DerivedInt = int
 else:
     DerivedInt = int | None
+
+PRETRAINED_FIELDS = ("block_size", "dropout", "tie_embeddings")
+"""What may differ from a directory's model_config.yaml without making another model of it."""
 
 OURS = ("dropout", "position_embedding", "tie_embeddings", "init_projection")
 """Fields that litgpt.Config lacks."""
@@ -247,3 +250,49 @@ def registry_names() -> list[str]:
     from litgpt_core.model.registry import load_registry
 
     return [str(entry["name"]) for entry in load_registry()]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSettings:
+    """The `model` group: fields of `GPTConfig`, alone or on top of a name in LitGPT's registry or of a directory."""
+
+    source: str
+    """`fields`: the given fields on GPTConfig's defaults; `registry`: on the registry entry called `name`;
+    `pretrained`: on the model_config.yaml of the directory `path`, and only block_size, dropout and tie_embeddings.
+    """
+    path: str | None = None
+    """pretrained only: checkpoint directory or run folder; null: what `init_from` names."""
+    fields: dict[str, Any]
+
+    def build(self, *, vocab_size: int) -> GPTConfig:
+        """The model's configuration for a tokenizer with `vocab_size` ids.
+
+        `vocab_size` and `padded_vocab_size` follow from the tokenizer, never from YAML or the registry; a pretrained
+        model keeps the rows that its embedding has.
+        """
+        if self.source == "pretrained":
+            return self._build_pretrained(vocab_size)
+        fields = {k: v for k, v in self.fields.items() if k != "name"}
+        if self.source == "registry":
+            return GPTConfig.from_name(
+                self.fields["name"], **{"padded_vocab_size": None, **fields, "vocab_size": vocab_size}
+            )
+        return GPTConfig(name=self.fields.get("name", "light"), **{**fields, "vocab_size": vocab_size})
+
+    def _build_pretrained(self, vocab_size: int) -> GPTConfig:
+        assert self.path is not None, "check() asks for it"
+        there = GPTConfig.from_checkpoint(Path(self.path))
+        if vocab_size > there.padded_vocab_size:
+            raise ConfigError(
+                f"the tokenizer has {vocab_size:,} ids, the model in {self.path} {there.padded_vocab_size:,} rows of "
+                "embeddings",
+                needed="the tokenizer that belongs to the model",
+                fix="tokenizer=pretrained",
+            )
+        if (longer := self.fields.get("block_size") or 0) > there.block_size:
+            raise ConfigError(
+                f"model.block_size={longer}: the model in {self.path} was made for {there.block_size} tokens",
+                needed=f"at most {there.block_size}",
+                fix=f"model.block_size={there.block_size}",
+            )
+        return replace(there, **{**self.fields, "vocab_size": vocab_size})

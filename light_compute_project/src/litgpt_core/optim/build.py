@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from litgpt_core.optim.flat import FlatOptimizer, FlatParameters
 from litgpt_core.optim.muon import MuonAdamW
 from litgpt_core.optim.settings import AdamWSettings, MuonSettings, OptimSettings
 
@@ -67,10 +68,35 @@ def build_optimizer(
             eps=settings.eps,
             fused=fused and device in ("cpu", "cuda", "mps"),
         )
+    return MuonAdamW(_with_rules(groups, settings), dtype=_products(fast_bf16))
+
+
+def build_flat_optimizer(
+    model: nn.Module, settings: OptimSettings, *, dtype: torch.dtype, fast_bf16: bool = False
+) -> FlatOptimizer:
+    """The same updates over one buffer, which `model`'s parameters move into; see `optim/flat.py`.
+
+    Args:
+        model: Float32, on its device.
+        settings: AdamW's or Muon's.
+        dtype: What forward and backward compute with; the optimizer's `flat.working` is the model for them.
+        fast_bf16: Let Muon's matrix products run in bfloat16.
+    """
+    groups = _with_rules(parameter_groups(model, settings), settings)
+    return FlatOptimizer(FlatParameters(model, groups, dtype=dtype), groups, dtype=_products(fast_bf16))
+
+
+def _with_rules(groups: list[dict[str, Any]], settings: OptimSettings) -> list[dict[str, Any]]:
+    """Add to every group which rule steps it and with which numbers."""
     for group in groups:
-        group["muon"] = group["name"] == "matrices"
-        group["momentum"], group["betas"], group["eps"] = settings.momentum, settings.betas, settings.eps
-    return MuonAdamW(groups, dtype=torch.bfloat16 if fast_bf16 else torch.float32)
+        group["muon"] = isinstance(settings, MuonSettings) and group["name"] == "matrices"
+        group["momentum"] = settings.momentum if isinstance(settings, MuonSettings) else 0.0
+        group["betas"], group["eps"] = settings.betas, settings.eps
+    return groups
+
+
+def _products(fast_bf16: bool) -> torch.dtype:
+    return torch.bfloat16 if fast_bf16 else torch.float32
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> float:

@@ -41,7 +41,7 @@ def orthogonalise(matrices: Tensor, *, steps: int = 5, dtype: torch.dtype = torc
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     for _ in range(steps):
         gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)  # a x + (b gram + c gram^2) x
     result: Tensor = x.mT if tall else x
     return result
 
@@ -103,7 +103,7 @@ class MuonAdamW(torch.optim.Optimizer):
             if not state:
                 state["step"] = 0
                 state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(p), torch.zeros_like(p)
-            state["step"] += 1
+            state["step"] = int(state["step"]) + 1  # a tensor where `FlatOptimizer` saved it
         gradients = _gradients(parameters)
         first = [self.state[p]["exp_avg"] for p in parameters]
         second = [self.state[p]["exp_avg_sq"] for p in parameters]

@@ -118,7 +118,7 @@ def build_trainer(
     return Trainer(
         accelerator=plan.hardware.device,
         devices=1,
-        precision=plan.hardware.precision,  # type: ignore[arg-type]
+        precision=plan.hardware.lightning_precision,  # type: ignore[arg-type]
         max_steps=settings.max_steps,
         max_epochs=-1,
         accumulate_grad_batches=plan.accumulate,

@@ -30,20 +30,28 @@ class Hardware:
     device: str
     """`cpu`, `cuda` or `mps`."""
     precision: str
-    """Lightning's precision string."""
+    """`trainer.precision`, resolved."""
     compile: bool
     compile_reason: str
     fast_bf16: bool
     """The device multiplies bfloat16 in hardware."""
+    flat: bool
+    """Weights, gradients and optimizer state in one buffer each (`optim/flat.py`)."""
+
+    @property
+    def lightning_precision(self) -> str:
+        """What the Trainer is told; a bfloat16 working copy is none of its business."""
+        return "32-true" if self.precision == "bf16-master" else self.precision
 
 
-def choose_hardware(settings: TrainerSettings, *, total_flops: float, width: int) -> Hardware:
+def choose_hardware(settings: TrainerSettings, *, total_flops: float, width: int, experts: bool = False) -> Hardware:
     """Resolve the `auto` settings.
 
     Args:
         settings: The trainer section.
         total_flops: Floating-point operations of the whole run, for `compile: auto`.
         width: The model's n_embd, for `precision: auto`.
+        experts: The model is a mixture of experts, of which some may get no gradient in a step.
 
     Raises:
         EnvironmentProblem: A device was asked for that is not here, or `compile=true` where nothing can compile.
@@ -51,15 +59,30 @@ def choose_hardware(settings: TrainerSettings, *, total_flops: float, width: int
     device = find_device(settings.accelerator)
     fast_bf16 = _fast_bf16(device)
     compiled, reason = _compile(settings, device=device, total_flops=total_flops)
-    precision = settings.precision
+    precision: str = settings.precision
     if precision == "auto":
         casts_pay = device != "cpu" or compiled or width >= CPU_BF16_WIDTH
-        precision = "bf16-mixed" if fast_bf16 and casts_pay else "32-true"
+        wanted = "bf16-master" if device == "cpu" and not experts else "bf16-mixed"
+        precision = wanted if fast_bf16 and casts_pay else "32-true"
+    flat = device == "cpu" and not experts and precision in ("32-true", "bf16-master", "bf16-mixed")
+    if precision == "bf16-master" and not flat:
+        raise EnvironmentProblem(
+            f"trainer.precision=bf16-master on {device}" + (" for a mixture of experts" if experts else ""),
+            needed="a CPU and a model whose every weight gets a gradient in every step",
+            fix="trainer.precision=bf16-mixed",
+        )
     if precision == "16-mixed" and device == "cpu":
         raise EnvironmentProblem(
             "trainer.precision=16-mixed on a CPU", needed="a GPU for float16", fix="trainer.precision=auto"
         )
-    return Hardware(device=device, precision=precision, compile=compiled, compile_reason=reason, fast_bf16=fast_bf16)
+    return Hardware(
+        device=device,
+        precision=precision,
+        compile=compiled,
+        compile_reason=reason,
+        fast_bf16=fast_bf16,
+        flat=flat,
+    )
 
 
 def find_device(accelerator: str) -> str:

@@ -2,7 +2,8 @@
 
 batch (inputs, targets), each (B, T)
   -> model.hidden (B, T, C) -> loss.cross_entropy over lm_head -> loss      training_step, compiled as one graph
-  -> backward (Trainer) -> clip and measure the gradient norm               configure_gradient_clipping
+  -> backward (Trainer) -> one float32 buffer of gradients, if flat         on_after_backward
+  -> clip and measure the gradient norm                                     configure_gradient_clipping
   -> learning rate of this step -> optimizer.step                           optimizer_step
 """
 
@@ -17,7 +18,8 @@ from torch import Tensor
 
 from litgpt_core.loss import cross_entropy, token_losses
 from litgpt_core.model.gpt import GPT
-from litgpt_core.optim.build import build_optimizer, set_learning_rate
+from litgpt_core.optim.build import build_flat_optimizer, build_optimizer, set_learning_rate
+from litgpt_core.optim.flat import FlatParameters
 from litgpt_core.optim.schedule import learning_rate_factor
 from litgpt_core.optim.settings import OptimSettings
 from litgpt_core.training.hardware import Hardware
@@ -49,7 +51,7 @@ class TrainingModule(LightningModule):
         super().__init__()
         self.model = model
         self.optim_settings, self.trainer_settings, self.hardware = optim, trainer_settings, hardware
-        self._loss: Callable[[GPT, Tensor, Tensor, int], Tensor] = (
+        self._loss: Callable[..., Tensor] = (
             torch.compile(_training_loss, dynamic=False) if hardware.compile else _training_loss
         )
         self.accumulate = 1
@@ -59,13 +61,36 @@ class TrainingModule(LightningModule):
         self.eval_loss = float("nan")
         self._micro_losses: list[Tensor] = []
         self._eval_sum, self._eval_count = torch.zeros(()), torch.zeros(())
+        self._flat: FlatParameters | None = None
+        self._was_training = True
+
+    @property
+    def network(self) -> GPT:
+        """What losses are computed with: the model, or its working copy in bfloat16."""
+        if self._flat is None:
+            return self.model
+        assert isinstance(self._flat.working, GPT)
+        return self._flat.working
+
+    def on_fit_start(self) -> None:
+        """Weights may have been loaded since the working copy was made."""
+        if self._flat is not None:
+            self._flat.publish()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Loss of one micro-batch, a scalar in nats per token."""
+        """Loss of one micro-batch, a scalar in nats per token; with z-loss and label smoothing if they are set."""
         inputs, targets = batch
-        loss = self._loss(self.model, inputs, targets, self.trainer_settings.loss_chunk_size)
+        s = self.trainer_settings
+        loss = self._loss(
+            self.network, inputs, targets, chunk_size=s.loss_chunk_size, z_loss=s.z_loss, smoothing=s.label_smoothing
+        )
         self._micro_losses.append(loss.detach())
         return loss
+
+    def on_after_backward(self) -> None:
+        """Add this micro-batch's gradients up in float32."""
+        if self._flat is not None:
+            self._flat.collect_gradients()
 
     def configure_gradient_clipping(
         self,
@@ -75,6 +100,9 @@ class TrainingModule(LightningModule):
     ) -> None:
         """Clip to `max_norm` and keep the norm; measured also when nothing is clipped."""
         limit = self.trainer_settings.max_norm
+        if self._flat is not None:
+            self.grad_norm = self._flat.clip(limit)
+            return
         self.grad_norm = torch.nn.utils.clip_grad_norm_(
             self.model.parameters(), float("inf") if limit is None else limit
         )
@@ -92,14 +120,16 @@ class TrainingModule(LightningModule):
         self._micro_losses.clear()
 
     def on_validation_epoch_start(self) -> None:
-        """Reset the sums."""
+        """Reset the sums; Lightning does not know of the working copy, so its dropout is switched off here."""
         self._eval_sum = torch.zeros((), dtype=torch.float64)
         self._eval_count = torch.zeros((), dtype=torch.float64)
+        self._was_training = self.network.training
+        self.network.eval()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Add a batch's summed loss and count of targets."""
         inputs, targets = batch
-        total, count = token_losses(self.model.hidden(inputs), self.model.head, targets)
+        total, count = token_losses(self.network.hidden(inputs), self.network.head, targets)
         self._eval_sum += total.cpu().double()
         self._eval_count += count.cpu().double()
 
@@ -109,17 +139,22 @@ class TrainingModule(LightningModule):
         if self.trainer.world_size > 1:
             sums = self.trainer.strategy.reduce(sums.to(self.device), reduce_op="sum").cpu()
         self.eval_loss = float(sums[0] / sums[1])
+        self.network.train(self._was_training)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW or Muon with the groups of `optim/build.py`."""
         precision = self.hardware.precision
-        return build_optimizer(
-            self.model,
-            self.optim_settings,
-            fast_bf16=self.hardware.fast_bf16 and precision.startswith("bf16"),
-            fused=precision != "16-mixed",
-        )
+        fast_bf16 = self.hardware.fast_bf16 and precision.startswith("bf16")
+        if not self.hardware.flat:
+            return build_optimizer(self.model, self.optim_settings, fast_bf16=fast_bf16, fused=precision != "16-mixed")
+        dtype = torch.bfloat16 if precision == "bf16-master" else torch.float32
+        optimizer = build_flat_optimizer(self.model, self.optim_settings, dtype=dtype, fast_bf16=fast_bf16)
+        self._flat = optimizer.flat
+        return optimizer
 
 
-def _training_loss(model: GPT, inputs: Tensor, targets: Tensor, chunk_size: int) -> Tensor:
-    return cross_entropy(model.hidden(inputs), model.head, targets, chunk_size=chunk_size)
+def _training_loss(
+    model: GPT, inputs: Tensor, targets: Tensor, *, chunk_size: int, z_loss: float, smoothing: float
+) -> Tensor:
+    hidden = model.hidden(inputs)
+    return cross_entropy(hidden, model.head, targets, chunk_size=chunk_size, z_loss=z_loss, label_smoothing=smoothing)

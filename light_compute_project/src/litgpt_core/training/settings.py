@@ -68,8 +68,10 @@ class TrainerSettings:
     """Newest step checkpoints kept, besides `best` and `last`."""
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute; auto: CUDA, else MPS, else CPU."""
-    precision: Literal["auto", "32-true", "bf16-mixed", "bf16-true", "16-mixed"] = "auto"
-    """auto: bf16-mixed where the hardware multiplies bfloat16, else 32-true."""
+    precision: Literal["auto", "32-true", "bf16-master", "bf16-mixed", "bf16-true", "16-mixed"] = "auto"
+    """auto: bfloat16 where the hardware multiplies it, else 32-true. `bf16-master` computes with a bfloat16 copy of
+    float32 master weights, `bf16-mixed` casts operation by operation, `bf16-true` has no float32 weights at all.
+    """
     compile: bool | Literal["auto"] = "auto"
     """torch.compile; auto: where a compiler is at hand and the run is long enough to earn the compile time back."""
     deterministic: bool = False
@@ -81,6 +83,14 @@ class TrainerSettings:
     loss_chunk_size: int = 0
     """Compute the loss in chunks of this many tokens, so that logits of the whole batch are never held; 0: all at
     once.
+    """
+    z_loss: float = 0.0
+    """Weight of the squared log-partition in the training loss, which keeps logits from drifting (PaLM: 1e-4).
+    Validation stays plain cross-entropy.
+    """
+    label_smoothing: float = 0.0
+    """Share of the target's probability that the training loss spreads over all tokens, from 0 up to, not including, 1.
+    Validation stays plain cross-entropy.
     """
     sample_prompts: list[str] = field(default_factory=lambda: ["\n"])
     """What `samples.txt` continues at the end of the run."""
@@ -104,6 +114,12 @@ class TrainerSettings:
             )
         if self.max_norm is not None and not 0 < self.max_norm < math.inf:
             problems.append(f"trainer.max_norm={self.max_norm}: needed a number above 0, or null to clip nothing")
+        if not 0 <= self.z_loss < math.inf:
+            problems.append(f"trainer.z_loss={self.z_loss}: needed 0 or more, for example trainer.z_loss=1e-4")
+        if not 0 <= self.label_smoothing < 1:
+            problems.append(
+                f"trainer.label_smoothing={self.label_smoothing}: needed a number from 0 up to, not including, 1"
+            )
         if problems:
             raise ConfigError("; ".join(problems))
 

@@ -17,7 +17,8 @@ def test_auto_finds_a_device_and_a_precision() -> None:
     chosen = hardware.choose_hardware(TrainerSettings(), total_flops=SHORT, width=512)
     best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     assert chosen.device == best
-    assert chosen.precision == ("bf16-mixed" if chosen.fast_bf16 else "32-true")
+    fast = "bf16-master" if best == "cpu" else "bf16-mixed"
+    assert chosen.precision == (fast if chosen.fast_bf16 else "32-true")
 
 
 def test_short_runs_are_not_compiled_and_long_ones_are(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,4 +91,14 @@ def test_narrow_uncompiled_models_stay_in_float32_on_a_cpu(monkeypatch: pytest.M
         hardware.choose_hardware(settings, total_flops=flops, width=width).precision
         for flops, width in ((SHORT, 64), (SHORT, 512), (LONG, 64))
     ]
-    assert precisions == ["32-true", "bf16-mixed", "bf16-mixed"]
+    assert precisions == ["32-true", "bf16-master", "bf16-master"]
+
+
+def test_a_mixture_of_experts_keeps_its_weights_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environment, "cpu_has_fast_bf16", lambda: True)
+    auto = hardware.choose_hardware(TrainerSettings(accelerator="cpu"), total_flops=SHORT, width=512, experts=True)
+    assert (auto.precision, auto.flat) == ("bf16-mixed", False)
+    asked = TrainerSettings(accelerator="cpu", precision="bf16-master")
+    assert hardware.choose_hardware(asked, total_flops=SHORT, width=64).lightning_precision == "32-true"
+    with pytest.raises(EnvironmentProblem, match="mixture of experts"):
+        hardware.choose_hardware(asked, total_flops=SHORT, width=512, experts=True)
