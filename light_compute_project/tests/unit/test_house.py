@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import json
+import os
 import re
 import subprocess
 import sys
@@ -14,6 +15,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+
+from litgpt_core.upstream.verify import read_synced
 
 ROOT = Path(__file__).resolve().parents[3]
 PROJECT = ROOT / "light_compute_project"
@@ -42,13 +45,14 @@ SLOW_PACKAGES = ("torch", "lightning", "litgpt", "hydra", "omegaconf", "wandb", 
 
 @cache
 def files(*selection: str) -> tuple[str, ...]:
-    """Paths from the root that git tracks or would track; the test is skipped outside a git checkout."""
+    """Paths of ours that git tracks or would track, without a synced LitGPT tree; skipped outside a git checkout."""
     command = ["git", "-C", str(ROOT), "ls-files", "-z", *(selection or ("--cached", "--others", "--exclude-standard"))]
     try:
         done = subprocess.run(command, capture_output=True, timeout=60, check=True)
     except (OSError, subprocess.SubprocessError) as error:
         pytest.skip(f"not a git checkout, or no git: {error}")
-    names = {name for name in done.stdout.decode("utf-8").split("\0") if name}
+    synced = read_synced(ROOT)
+    names = {os.fsdecode(name) for name in done.stdout.split(b"\0") if name} - set(synced.entries() if synced else ())
     return tuple(sorted(name for name in names if (ROOT / name).is_file()))
 
 
@@ -144,8 +148,6 @@ def test_the_architecture_page_draws_the_arrows_that_the_test_enforces() -> None
 
 
 def test_nothing_of_ours_lies_on_a_path_that_upstream_owns() -> None:
-    if (ROOT / ".litgpt" / "SYNCED").is_file():
-        pytest.skip("upstream's tree was brought in here, so its paths hold its own files")
     names = files()
     wrong = [n for n in names if n.startswith(UPSTREAM_FOLDERS) or n in UPSTREAM_FILES]
     wrong += [

@@ -11,7 +11,7 @@ SOURCE = Path(__file__).resolve().parents[2] / "src" / "litgpt_core"
 LEVELS = (
     ("errors", "environment"),
     ("console", "config_source", "config_diff"),
-    ("model", "tokenizers", "loss"),
+    ("model", "tokenizers", "loss", "upstream"),
     ("optim", "data", "checkpoint"),
     ("generation",),
     ("training",),

@@ -1,0 +1,155 @@
+"""Where each file of upstream's goes in a repository of ours, and the committed record of what was brought in.
+
+Pure functions of manifests. A file of upstream's keeps its path, with three exceptions. Root files of which we have our
+own, and those that would govern our build, tests or git, are set aside unchanged in `.litgpt/`. `.github/` and
+`.lightning/` stay out unless asked for: upstream's workflows publish packages and pages. The record is two files:
+`.litgpt/SYNCED` (ref, commit, tree, with or without CI) and `.litgpt/manifest.txt`, so that the next sync and every
+verification know what was brought in without asking git's history, which a squash or a shallow clone loses.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from litgpt_core.upstream.manifest import FILE_MODES, Entry, Manifest, blob_id
+from litgpt_core.upstream.refusal import SyncRefused, listed
+
+ASIDE = ".litgpt"
+RECORD = f"{ASIDE}/SYNCED"
+MANIFEST = f"{ASIDE}/manifest.txt"
+OURS = "light_compute_project"
+
+SET_ASIDE = frozenset(
+    {"README.md", "pyproject.toml", ".gitignore", "LICENSE"}  # we have our own
+    # settings of git, pytest, uv, setuptools and linters for a whole repository: they would act on our files
+    | {".gitattributes", ".gitmodules", "conftest.py", "pytest.ini", "tox.ini", "setup.cfg", "setup.py", "MANIFEST.in"}
+    | {"uv.toml", "uv.lock", ".python-version", "mypy.ini", ".mypy.ini", "ruff.toml", ".ruff.toml"}
+)
+CI_FOLDERS = (".github", ".lightning")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Synced:
+    """What the record says: which tree of upstream's lies in this repository."""
+
+    manifest: Manifest
+    with_ci: bool
+    """Whether `.github/` and `.lightning/` came along."""
+
+    def entries(self) -> dict[str, Entry]:
+        """Every file that the sync placed, the record included, by its path in our repository."""
+        return placed(self.manifest, with_ci=self.with_ci) | {
+            path: Entry(mode="100644", blob=blob_id(content)) for path, content in self.record().items()
+        }
+
+    def record(self) -> dict[str, bytes]:
+        """The bytes of the two files of the record, by path."""
+        m = self.manifest
+        text = f"ref {m.ref}\ncommit {m.commit}\ntree {m.tree}\nci {'yes' if self.with_ci else 'no'}\n"
+        return {RECORD: text.encode(), MANIFEST: m.render().encode()}
+
+
+def parse_record(record: str, *, manifest: Manifest) -> Synced:
+    """Read `.litgpt/SYNCED`. Raises SyncRefused if it is damaged or is of another manifest."""
+    found = re.fullmatch(r"ref (\S+)\ncommit ([0-9a-f]{40})\ntree ([0-9a-f]{40})\nci (yes|no)\n", record)
+    if found is None or found.groups()[:3] != (manifest.ref, manifest.commit, manifest.tree):
+        raise SyncRefused(
+            f"{RECORD} and {MANIFEST} do not fit together: one of them was altered.",
+            needed="both as the last sync wrote them",
+            fix=f"git log --oneline -- {ASIDE}",
+        )
+    return Synced(manifest=manifest, with_ci=found[4] == "yes")
+
+
+def placed(manifest: Manifest, *, with_ci: bool) -> dict[str, Entry]:
+    """Upstream's files by the path they get in our repository.
+
+    Raises:
+        SyncRefused: Upstream has something that cannot be brought in: files in a folder of ours, or a submodule.
+    """
+    result = {}
+    for path, entry in manifest.entries.items():
+        top = path.split("/", 1)[0]
+        if key(top) in (OURS, ASIDE):
+            raise SyncRefused(f"LitGPT {manifest.ref} has files of its own under {top}/, which is ours: {path}")
+        if entry.mode not in FILE_MODES:
+            raise SyncRefused(f"LitGPT {manifest.ref} has a submodule at {path}, whose files cannot be verified.")
+        if top in CI_FOLDERS and not with_ci:
+            continue
+        result[f"{ASIDE}/{path}" if path in SET_ASIDE else path] = entry
+    for path in (RECORD, MANIFEST):
+        if path in result:
+            raise SyncRefused(f"LitGPT {manifest.ref} has a file that would be set aside as {path}.")
+    return result
+
+
+def foreign_changes(head: Mapping[str, Entry], *, synced: Synced | None) -> list[str]:
+    """Files that a sync placed and that differ or are gone in `head`, each with what is wrong."""
+    if synced is None:
+        return []
+    wrong = []
+    for path, entry in synced.entries().items():
+        there = head.get(path)
+        if there is None:
+            wrong.append(f"{path}: removed")
+        elif there != entry:
+            wrong.append(f"{path}: {'edited' if there.blob != entry.blob else 'mode changed'}")
+    return sorted(wrong)
+
+
+def clashes(brought: Iterable[str], *, ours: Iterable[str]) -> list[str]:
+    """Paths of upstream's that cannot lie beside ours, each with the reason.
+
+    The same path; a file where the other has a folder; names that differ in case or in the form of an accent only,
+    which are one name on macOS and Windows.
+    """
+    files = {key(path): path for path in ours}
+    folders = {key(parent): parent for path in files.values() for parent in parents(path)}
+    problems = []
+    for path in sorted(brought):
+        if (other := files.get(key(path))) is not None:
+            problems.append(f"{path}: is ours" if other == path else f"{path}: differs from our {other} in case only")
+        elif (other := folders.get(key(path))) is not None:
+            problems.append(f"{path}: a file there, a folder of ours ({other}/)")
+        for parent in parents(path):
+            if (other := files.get(key(parent))) is not None:
+                problems.append(f"{path}: needs a folder where {other} is a file of ours")
+            elif (other := folders.get(key(parent))) is not None and other != parent:
+                problems.append(f"{path}: differs from our {other}/ in case only")
+    return problems
+
+
+def case_twins(paths: Iterable[str]) -> list[str]:
+    """Paths that are one path on a file system which ignores case."""
+    seen: dict[str, str] = {}
+    twins = []
+    for path in sorted(paths):
+        for name in (*parents(path), path):
+            if seen.setdefault(key(name), name) != name:
+                twins.append(f"{path}: differs from {seen[key(name)]} in case only")
+                break
+    return twins
+
+
+def parents(path: str) -> list[str]:
+    """The folders above a file, outermost first."""
+    return [str(parent) for parent in reversed(PurePosixPath(path).parents)][1:]
+
+
+def key(path: str) -> str:
+    """The same for all spellings that a file system could take for one path."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())
+
+
+def refuse_clashes(problems: list[str], *, ref: str) -> None:
+    """Raise SyncRefused if there are any."""
+    if problems:
+        raise SyncRefused(
+            f"LitGPT {ref} brings paths that are in the way of ours:{listed(problems)}",
+            needed="every path to be either ours or upstream's",
+            fix="git mv OUR_PATH light_compute_project/..., commit, then again",
+        )
