@@ -13,8 +13,10 @@ from pathlib import Path
 def main() -> int:
     """Parse, generate, print; 0 when done, 2 for a user's mistake, 130 after Ctrl-C."""
     arguments = _parser().parse_args()
+    from litgpt_core.console import configure_logging
     from litgpt_core.errors import LightComputeError  # torch is imported below, after --help has been answered
 
+    configure_logging()
     if reconfigure := getattr(sys.stdout, "reconfigure", None):
         reconfigure(errors="replace")  # a console that lacks a character shows ? instead of failing
     try:
@@ -34,7 +36,8 @@ def _generate(arguments: argparse.Namespace) -> None:
     sampling = SamplingSettings(
         temperature=arguments.temperature, top_k=arguments.top_k, top_p=arguments.top_p, min_p=arguments.min_p
     )
-    engine = Engine.from_directory(arguments.checkpoint, device=arguments.device, dtype=arguments.precision)
+    words = {"device": arguments.device, "dtype": arguments.precision, "compile": arguments.compile}
+    engine = Engine.from_directory(arguments.checkpoint, **words)
     for sample in range(arguments.num_samples):
         pieces = engine.generate_text_stream(
             arguments.prompt,
@@ -47,12 +50,7 @@ def _generate(arguments: argparse.Namespace) -> None:
         for piece in pieces:
             print(piece, end="", flush=True)
         print(flush=True)
-        stats = engine.stats
-        print(
-            f"{stats.new_tokens} tokens, {stats.seconds_to_first_token:.3f} s to the first, "
-            f"{stats.tokens_per_second:.1f} tokens/s after it",
-            file=sys.stderr,
-        )
+        print(engine.stats.summary(), file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -68,7 +66,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--seed", type=int, default=1, help="equal seeds give equal texts; sample i uses seed + i (1)")
     add("--num_samples", type=int, default=1, help="texts to write (1)")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
-    add("--precision", default="auto", help="auto, 32, bf16, 16")
+    add("--precision", default="auto", help="auto (bf16 where that is fast), 32, bf16, 16")
+    add("--compile", default="auto", help="auto (the CPU kernel where it can), true (torch.compile), false (neither)")
     add("--stop_at_eos", action=argparse.BooleanOptionalAction, default=True, help="end at the end-of-document token")
     return parser
 

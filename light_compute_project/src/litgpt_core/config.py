@@ -12,12 +12,19 @@ import typing
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from litgpt_core.config_litgpt import expand
 from litgpt_core.config_source import CONFIG_DIR, Source, group_names, nearest, option_names
 from litgpt_core.data.settings import DataSettings, PythonSourceSettings, TextSettings, TinyShakespeareSettings
 from litgpt_core.errors import ConfigError, LightComputeError
-from litgpt_core.model.config import GPTConfig
+from litgpt_core.model.config import PRETRAINED_FIELDS, GPTConfig, ModelSettings
 from litgpt_core.optim.settings import AdamWSettings, MuonSettings, OptimSettings
-from litgpt_core.tokenizers.settings import ByteSettings, CharSettings, SubwordSettings, TokenizerSettings
+from litgpt_core.tokenizers.settings import (
+    ByteSettings,
+    CharSettings,
+    PretrainedSettings,
+    SubwordSettings,
+    TokenizerSettings,
+)
 from litgpt_core.training.settings import (
     LoggerSettings,
     PlainLoggerSettings,
@@ -25,27 +32,6 @@ from litgpt_core.training.settings import (
     TrainerSettings,
     WandbSettings,
 )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ModelSettings:
-    """The `model` group: fields of `GPTConfig`, alone or on top of a name in LitGPT's registry."""
-
-    source: str
-    """`fields`: the given fields on GPTConfig's defaults; `registry`: on the registry entry called `name`."""
-    fields: dict[str, Any]
-
-    def build(self, *, vocab_size: int) -> GPTConfig:
-        """The model's configuration for a tokenizer with `vocab_size` ids.
-
-        `vocab_size` and `padded_vocab_size` follow from the tokenizer, never from YAML or the registry.
-        """
-        fields = {k: v for k, v in self.fields.items() if k != "name"}
-        if self.source == "registry":
-            return GPTConfig.from_name(
-                self.fields["name"], **{"padded_vocab_size": None, **fields, "vocab_size": vocab_size}
-            )
-        return GPTConfig(name=self.fields.get("name", "light"), **{**fields, "vocab_size": vocab_size})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,6 +58,7 @@ _KINDS: dict[str, dict[str, type]] = {
         "char": CharSettings,
         "byte": ByteSettings,
         **dict.fromkeys(("bpe", "wordpiece", "unigram", "sentencepiece"), SubwordSettings),
+        "pretrained": PretrainedSettings,
     },
     "data": {
         "python_source": PythonSourceSettings,
@@ -114,7 +101,7 @@ def normalise_overrides(overrides: Iterable[str]) -> list[str]:
 
     groups, problems, result = group_names(), [], []
     parser = OverridesParser.create()
-    for given in overrides:
+    for given in expand(list(overrides), model_fields=_model_fields(), block_size_of=_registry_block_size):
         text, override = given, None
         for attempt in _attempts(given):
             try:
@@ -140,6 +127,14 @@ def normalise_overrides(overrides: Iterable[str]) -> list[str]:
     if problems:
         raise _combined(problems)
     return result
+
+
+def _model_fields() -> set[str]:
+    return {f.name for f in dataclasses.fields(GPTConfig) if f.init} - set(_MODEL_FORBIDDEN)
+
+
+def _registry_block_size(name: str) -> int:
+    return ModelSettings(source="registry", fields={"name": name}).build(vocab_size=256).block_size
 
 
 def _attempts(given: str) -> list[str]:
@@ -212,6 +207,9 @@ def check(plain: dict[str, Any], *, source: Source) -> TrainConfig:
             problems.append(f"{group}.kind={kind!r}{nearest(str(kind), list(kinds))}{source.where(f'{group}.kind')}")
         else:
             sections[group] = _section(plain, group, kinds[kind], source, problems)
+    if isinstance(settings := sections.get("tokenizer"), PretrainedSettings):
+        path = _directory(plain, "tokenizer", True, source, problems)
+        sections["tokenizer"] = dataclasses.replace(settings, path=path)
     if problems:
         raise _combined(problems)
     return TrainConfig(**sections, plain=plain)
@@ -276,28 +274,45 @@ def _model(plain: dict[str, Any], source: Source, problems: list[str]) -> ModelS
         problems.append("model: needed a group of settings, for example model=baseline")
         return None
     hints, before = typing.get_type_hints(GPTConfig), len(problems)
-    names = {f.name for f in dataclasses.fields(GPTConfig) if f.init} - set(_MODEL_FORBIDDEN)
+    names = _model_fields()
     for key, item in section.items():
         where = f"model.{key}"
         if key in _MODEL_FORBIDDEN:
             problems.append(f"{where} cannot be set: {_MODEL_FORBIDDEN[key]}{source.where(where)}")
-        elif key != "source" and key not in names:
+        elif key not in ("source", "path") and key not in names:
             problems.append(f"unknown setting {where}{nearest(str(key), ['source', *names])}{source.where(where)}")
         elif key != "source":
-            _value(item, hints[key], path=where, source=source, problems=problems)
-    if section.get("source") not in ("fields", "registry"):
-        problems.append(
-            f"model.source={section.get('source')!r}: needed 'fields' or 'registry'{source.where('model.source')}"
-        )
+            _value(item, hints.get(key, str | None), path=where, source=source, problems=problems)
+    kind = section.get("source")
+    if kind not in ("fields", "registry", "pretrained"):
+        problems.append(f"model.source={kind!r}: needed fields, registry or pretrained{source.where('model.source')}")
+    fields = {k: v for k, v in section.items() if k not in ("source", "path")}
     settings = ModelSettings(
-        source=section.get("source", "fields"), fields={k: v for k, v in section.items() if k != "source"}
+        source=str(kind), path=_directory(plain, "model", kind == "pretrained", source, problems), fields=fields
     )
-    if len(problems) == before:
+    if kind == "pretrained":
+        for key in sorted(fields.keys() - {*PRETRAINED_FIELDS}):
+            where = f"model.{key}"
+            problems.append(f"{where} cannot be set: the directory's model_config.yaml says it{source.where(where)}")
+    elif len(problems) == before:
         try:
             settings.build(vocab_size=256)
         except ConfigError as error:
             problems.append(str(error))
     return settings
+
+
+def _directory(plain: dict[str, Any], group: str, wanted: bool, source: Source, problems: list[str]) -> str | None:
+    """`GROUP.path` of a pretrained model or tokenizer, or what `init_from` names; None where it has no place."""
+    given = plain[group].get("path")
+    if not wanted:
+        if given is not None:
+            problems.append(f"{group}.path has no effect without {group}=pretrained{source.where(f'{group}.path')}")
+        return None
+    found = given or plain.get("init_from")
+    if not found:
+        problems.append(f"{group}.path is missing: type {group}.path=DIR, or init_from=DIR")
+    return str(found) if found else None
 
 
 def _combined(problems: list[str]) -> ConfigError:

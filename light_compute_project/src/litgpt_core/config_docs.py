@@ -18,10 +18,10 @@ from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from litgpt_core.config import ModelSettings, TrainConfig
+from litgpt_core.config import TrainConfig
 from litgpt_core.environment import PROJECT_DIR
 from litgpt_core.errors import LightComputeError
-from litgpt_core.model.config import GPTConfig
+from litgpt_core.model.config import GPTConfig, ModelSettings
 
 PAGE = PROJECT_DIR / "docs" / "configuration.md"
 """The page that holds the tables."""

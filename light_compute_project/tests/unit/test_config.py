@@ -56,7 +56,7 @@ def test_every_experiment_composes_and_checks(experiment: str) -> None:
     ],
 )
 def test_every_option_of_every_group_composes_and_checks(group: str, option: str) -> None:
-    extra = ["data.path=README.md"] if option == "text" else []
+    extra = {"text": ["data.path=README.md"], "pretrained": ["init_from=somewhere"]}.get(option, [])
     config = load([f"{group}={option}", *extra])
     assert getattr(config, group) is not None
 

@@ -47,7 +47,7 @@ def test_every_field_of_a_class_has_a_row() -> None:
     rows = set(settings())
     assert {f"trainer.{f.name}" for f in dataclasses.fields(TrainerSettings)} <= rows
     allowed = {f.name for f in dataclasses.fields(GPTConfig)} - set(config._MODEL_FORBIDDEN)
-    assert {path.removeprefix("model.") for path in rows if path.startswith("model.")} == allowed | {"source"}
+    assert {path.removeprefix("model.") for path in rows if path.startswith("model.")} == allowed | {"source", "path"}
     assert set(config_docs.MODEL_DERIVED) == set(config._MODEL_FORBIDDEN)
 
 
@@ -56,7 +56,7 @@ def test_types_and_defaults_are_written_as_in_yaml() -> None:
     assert found["run.name"].default == "required"
     assert found["run.resume"].type == "`true` or `false` or `auto`"
     assert (found["trainer.micro_batch_size"].type, found["trainer.micro_batch_size"].default) == (
-        "whole number or `null`",
+        "whole number or `auto` or `null`",
         "`null`",
     )
     assert (found["optim.betas"].type, found["optim.betas"].default) == ("list of number", "`[0.9, 0.95]`")

@@ -142,12 +142,13 @@ def check_determinism() -> str:
 
 
 def shipped_configs(*, vocab_size: int) -> dict[str, GPTConfig]:
-    """The models of configs/model/*.yaml for a vocabulary, by file name."""
+    """The models of configs/model/*.yaml for a vocabulary, by file name; `pretrained` has no shape of its own."""
     import yaml
 
     return {
         path.stem: _shipped(yaml.safe_load(path.read_text(encoding="utf-8")), vocab_size)
         for path in sorted(Path(PROJECT_DIR, "configs", "model").glob("*.yaml"))
+        if path.stem != "pretrained"
     }
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from litgpt_core.checkpoint.atomic import clean_temporary as clean_temporary
     from litgpt_core.checkpoint.directory import save_directory as save_directory
+    from litgpt_core.checkpoint.load import is_tied as is_tied
     from litgpt_core.checkpoint.load import load_extra as load_extra
     from litgpt_core.checkpoint.load import load_into as load_into
     from litgpt_core.checkpoint.load import load_model as load_model
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 _HOME = {
     "clean_temporary": "atomic",
     "save_directory": "directory",
+    "is_tied": "load",
     "load_extra": "load",
     "load_into": "load",
     "load_model": "load",

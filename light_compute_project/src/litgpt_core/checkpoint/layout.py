@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from litgpt_core.tokenizers.directory import COMPANIONS
+
 WEIGHTS = "lit_model.pth"
 """The plain state dict, in torch's zip format."""
 
@@ -19,15 +21,5 @@ TOKENIZER_CONFIG = "tokenizer_config.json"
 TOKENIZER_VOCABULARIES = ("tokenizer.json", "tokenizer.model")
 """At least one of them is in every directory; LitGPT prefers the first."""
 
-TOKENIZER_FILES = (
-    *TOKENIZER_VOCABULARIES,
-    TOKENIZER_CONFIG,
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "generation_config.json",
-    "prompt_style.yaml",
-    "chat_template.jinja",
-)
+TOKENIZER_FILES = (*TOKENIZER_VOCABULARIES, TOKENIZER_CONFIG, *COMPANIONS)
 """What travels with a tokenizer from one directory to the next, as far as present."""

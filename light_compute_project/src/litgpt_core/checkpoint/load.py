@@ -18,9 +18,10 @@ from litgpt_core.checkpoint.verification import ANOTHER, check_archive, what_run
 from litgpt_core.errors import CheckpointError
 
 if TYPE_CHECKING:
+    from litgpt_core.model.config import GPTConfig
     from litgpt_core.model.gpt import GPT
 
-OUTPUT, EMBEDDING = "lm_head.weight", "transformer.wte.weight"
+OUTPUT, EMBEDDING, POSITIONS = "lm_head.weight", "transformer.wte.weight", "transformer.wpe.weight"
 
 
 def load_weights(path: Path, *, device: str | torch.device = "cpu", mmap: bool = True) -> dict[str, Tensor]:
@@ -102,7 +103,6 @@ def load_model(path: Path, *, device: str | torch.device = "cpu", dtype: torch.d
             names are listed.
     """
     from litgpt_core.model.config import GPTConfig
-    from litgpt_core.model.gpt import GPT
 
     directory = resolve(Path(path))
     config = GPTConfig.from_checkpoint(directory)
@@ -110,14 +110,21 @@ def load_model(path: Path, *, device: str | torch.device = "cpu", dtype: torch.d
     if _share_storage(weights.get(OUTPUT), weights.get(EMBEDDING)):
         weights[OUTPUT] = weights[EMBEDDING]
         config = dataclasses.replace(config, tie_embeddings=True)
-    with torch.device("meta"), _NoInitialisation():
-        model = GPT(config)
+    model = empty_model(config)
     _check_fit(weights, expected=model.state_dict(), where=directory)
     model.load_state_dict(weights, assign=True)
     if model.transformer.rope is not None:
         model.transformer.rope.theta = torch.empty(0)  # its frequencies are in no file: off the meta device, and anew
         model.transformer.rope.reset_parameters()
     return model.to(device=device, dtype=dtype).eval()
+
+
+def empty_model(config: GPTConfig) -> GPT:
+    """The model of a config on the meta device: names and shapes, no numbers, no memory."""
+    from litgpt_core.model.gpt import GPT
+
+    with torch.device("meta"), _NoInitialisation():
+        return GPT(config)
 
 
 class _NoInitialisation(TorchFunctionMode):
@@ -135,13 +142,23 @@ class _NoInitialisation(TorchFunctionMode):
 def load_into(model: GPT, path: Path) -> None:
     """Copy the weights of a checkpoint into a model that exists, e.g. to train it further.
 
+    A model with learned positions may have a shorter `block_size` than the checkpoint: positions beyond are left out.
+
     Raises:
         CheckpointError: As `load_model`; also where the model ties two weights that differ in the file.
     """
     directory = resolve(Path(path))
     weights = load_weights(directory)
+    if (table := weights.get(POSITIONS)) is not None and len(table) > model.config.block_size:
+        weights[POSITIONS] = table[: model.config.block_size]
     _check_fit(weights, expected=model.state_dict(), where=directory)
     model.load_state_dict(weights)
+
+
+def is_tied(path: Path) -> bool:
+    """Whether a checkpoint stores the embedding and the output layer as one tensor. Raises as `load_weights`."""
+    weights = load_weights(path)
+    return _share_storage(weights.get(OUTPUT), weights.get(EMBEDDING))
 
 
 def _share_storage(a: Tensor | None, b: Tensor | None) -> bool:

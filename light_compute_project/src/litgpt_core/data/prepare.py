@@ -43,8 +43,9 @@ from litgpt_core.data.sources import read_corpus
 from litgpt_core.data.split import SPLIT_RULE, Split, split_corpus
 from litgpt_core.errors import DataError, TokenizerError
 from litgpt_core.tokenizers.base import Tokenizer
+from litgpt_core.tokenizers.directory import copy_companions
 from litgpt_core.tokenizers.registry import train as train_tokenizer
-from litgpt_core.tokenizers.settings import TokenizerSettings
+from litgpt_core.tokenizers.settings import PretrainedSettings, TokenizerSettings
 
 __all__ = ["PreparedData", "open_prepared", "prepare"]
 
@@ -108,11 +109,18 @@ def _fingerprint(data: DataSettings, tokenizer: TokenizerSettings, *, corpus: Co
         "format_version": FORMAT_VERSION,
         "split_rule": SPLIT_RULE,
         "data": _content_settings(data),
-        "tokenizer": dataclasses.asdict(tokenizer),
+        "tokenizer": _tokenizer_identity(tokenizer),
         "corpus_sha256": corpus.sha256,
         "split_sha256": split.sha256(),
     }
     return hashlib.sha256(canonical_json(decides)).hexdigest()
+
+
+def _tokenizer_identity(settings: TokenizerSettings) -> dict[str, Any]:
+    """What decides the ids: the settings that train a tokenizer, or the very one that exists."""
+    if isinstance(settings, PretrainedSettings):
+        return {"kind": settings.kind, "fingerprint": train_tokenizer(settings, ()).fingerprint()}
+    return dataclasses.asdict(settings)
 
 
 def _content_settings(data: DataSettings) -> dict[str, Any]:
@@ -126,6 +134,8 @@ def _build(
     start = time.perf_counter()
     tokenizer = train_tokenizer(settings, (document.text for document in _tokenizer_documents(settings, split)))
     tokenizer.save(work / "tokenizer")
+    if isinstance(settings, PretrainedSettings) and settings.path is not None:
+        copy_companions(Path(settings.path).expanduser(), work / "tokenizer")
     logger.info(
         "data %s: %s tokenizer with %s ids, in %.1f s",
         data.name,

@@ -1,5 +1,5 @@
-"""From a checkpoint directory and a prompt to text: sampling, the engine with its KV cache, streaming. No Trainer, no
-configs.
+"""From a checkpoint directory and a prompt to text: sampling, the engine with its KV cache, streaming, batches, and a
+C++ kernel for CPUs. No Trainer, no configs.
 
     from litgpt_core.generation import Engine, SamplingSettings
     engine = Engine.from_directory(Path("runs/baseline"))

@@ -45,13 +45,13 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def choose_dtype(name: str, *, device: torch.device, stored: torch.dtype) -> torch.dtype:
-    """`auto` keeps the type the weights are stored in, except that a CPU computes float16 weights in float32.
+def named_dtype(name: str) -> torch.dtype | None:
+    """The number type of that name; None for `auto`, which depends on the model (`choice.reading_dtype`).
 
     Raises ConfigError with the nearest names for an unknown one.
     """
     if name == "auto":
-        return torch.float32 if device.type == "cpu" and stored != torch.bfloat16 else stored
+        return None
     if name not in DTYPES:
         near = difflib.get_close_matches(name, DTYPES, n=2)
         raise ConfigError(

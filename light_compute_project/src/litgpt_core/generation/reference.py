@@ -8,19 +8,10 @@ from typing import TYPE_CHECKING
 import torch
 
 from litgpt_core.generation.sampling import SamplingSettings, sample
+from litgpt_core.generation.text_window import window_start
 
 if TYPE_CHECKING:
     from litgpt_core.model.gpt import GPT
-
-
-def window_start(start: int, *, length: int, block_size: int) -> int:
-    """Where the model's window begins when `length` tokens exist and it began at `start` before.
-
-    Policy for long texts: the window grows to block_size tokens; the next token then sees only the last block_size //
-    2, as a new beginning, and the window grows again. So a cache is filled anew once per half window instead of for
-    every token.
-    """
-    return start if length - start <= block_size else length - max(1, block_size // 2)
 
 
 @torch.no_grad()

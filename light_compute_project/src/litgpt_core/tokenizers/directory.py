@@ -21,6 +21,16 @@ JSON_FILE, MODEL_FILE, CONFIG_FILE, GENERATION_FILE = (
     "generation_config.json",
 )
 FOREIGN = "foreign"
+COMPANIONS = (
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    GENERATION_FILE,
+    "prompt_style.yaml",
+    "chat_template.jinja",
+)
+"""Files that some programs read beside a tokenizer's own, and that travel with it as far as present."""
 _WHERE_FROM = (
     "copy the tokenizer files from the checkpoint they belong to, or train again: "
     "python light_compute_project/scripts/train_tokenizer.py --help"
@@ -102,6 +112,13 @@ def write_files(directory: Path, files: dict[str, bytes]) -> None:
             f"The tokenizer cannot be written to {directory}: {error.strerror or error}.",
             fix="choose a directory that you may write to",
         ) from None
+
+
+def copy_companions(source: Path, target: Path) -> None:
+    """Copy `COMPANIONS` from one tokenizer's directory to another's."""
+    for name in COMPANIONS:
+        if (source / name).is_file():
+            (target / name).write_bytes((source / name).read_bytes())
 
 
 def config_bytes(

@@ -7,17 +7,24 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from litgpt_core.errors import TokenizerError
 from litgpt_core.tokenizers.base import Tokenizer
-from litgpt_core.tokenizers.settings import ByteSettings, CharSettings, TokenizerSettings
+from litgpt_core.tokenizers.settings import ByteSettings, CharSettings, PretrainedSettings, TokenizerSettings
 
 
 def train(settings: TokenizerSettings, documents: Iterable[str]) -> Tokenizer:
     """Train the kind that `settings` name; `documents` is read once and may be larger than memory (not read at all
-    for byte).
+    for byte and pretrained).
 
     Raises TokenizerError when the documents hold no text, or when the text cannot fill (or does not fit) the
     vocabulary size asked for.
     """
+    if isinstance(settings, PretrainedSettings):
+        if settings.path is None:
+            raise TokenizerError(
+                "tokenizer.path is missing.", needed="a directory with a tokenizer", fix="tokenizer.path=DIR"
+            )
+        return load(Path(settings.path).expanduser())
     if isinstance(settings, ByteSettings):
         from litgpt_core.tokenizers.byte_values import ByteTokenizer
 

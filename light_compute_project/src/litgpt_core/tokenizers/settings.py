@@ -13,6 +13,7 @@ from litgpt_core.errors import ConfigError
 SubwordKind = Literal["bpe", "wordpiece", "unigram", "sentencepiece"]
 SUBWORD_KINDS: tuple[SubwordKind, ...] = ("bpe", "wordpiece", "unigram", "sentencepiece")
 KINDS: tuple[str, ...] = ("char", "byte", *SUBWORD_KINDS)
+"""What can be trained."""
 
 MAX_TRAIN_BYTES = 20_000_000
 UNIGRAM_MAX_TRAIN_BYTES = 4_000_000
@@ -72,7 +73,21 @@ class SubwordSettings:
             raise ConfigError("; ".join(problems) + ".", fix="tokenizer.vocab_size=4096 tokenizer.seed=1337")
 
 
-TokenizerSettings = CharSettings | ByteSettings | SubwordSettings
+@dataclass(frozen=True, kw_only=True)
+class PretrainedSettings:
+    """The tokenizer of a directory that is there already: ours or LitGPT's. Nothing is trained."""
+
+    kind: Literal["pretrained"] = "pretrained"
+    """Which tokenizer these settings belong to."""
+    path: str | None = None
+    """Checkpoint directory, run folder, or folder with a tokenizer's files; null: what `init_from` names."""
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError when `kind` is another tokenizer's."""
+        _check_kind(self.kind, ("pretrained",))
+
+
+TokenizerSettings = CharSettings | ByteSettings | SubwordSettings | PretrainedSettings
 
 
 def _check_kind(kind: str, allowed: tuple[str, ...]) -> None:
@@ -80,5 +95,5 @@ def _check_kind(kind: str, allowed: tuple[str, ...]) -> None:
         raise ConfigError(
             f"tokenizer.kind={kind!r} does not fit these settings.",
             needed="one of " + ", ".join(allowed),
-            fix=f"tokenizer={kind}" if kind in KINDS else f"tokenizer={allowed[0]}",
+            fix=f"tokenizer={kind}" if kind in (*KINDS, "pretrained") else f"tokenizer={allowed[0]}",
         )

@@ -144,6 +144,8 @@ def quiet_third_parties() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     # the compiler's note that a CUDA toolkit lies around unused
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+    # the compiler's warning about in-place operations under selective checkpointing: our blocks have none
+    logging.getLogger("torch._higher_order_ops.wrap").setLevel(logging.ERROR)
     for pattern in (
         ".*does not have many workers.*",
         ".*Checkpoint directory .* exists and is not empty.*",

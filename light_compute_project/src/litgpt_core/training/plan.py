@@ -15,6 +15,7 @@ from litgpt_core.data.prepare import PreparedData, prepare
 from litgpt_core.errors import DataError
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.cost import flops_per_token
+from litgpt_core.training import micro_batch
 from litgpt_core.training.allocator import keep_freed_memory
 from litgpt_core.training.hardware import Hardware, choose_hardware, find_device
 from litgpt_core.training.pretrained import find_pretrained
@@ -62,13 +63,13 @@ def make_plan(config: TrainConfig, *, command: str) -> Plan:
         LightComputeError: Anything the user can mend.
     """
     started = time.perf_counter()
+    config = micro_batch.recorded(find_pretrained(config))
     folder = open_run(config)
     device = find_device(config.trainer.accelerator)
     if config.trainer.threads:
         torch.set_num_threads(config.trainer.threads)
     if device == "cpu":
         keep_freed_memory()
-    config = find_pretrained(config)
     data = prepare(config.data, config.tokenizer)
     model = config.model.build(vocab_size=data.vocab_size)
     per_token = flops_per_token(model, seq_length=model.block_size)
@@ -76,6 +77,7 @@ def make_plan(config: TrainConfig, *, command: str) -> Plan:
     hardware = choose_hardware(
         config.trainer, total_flops=per_token * tokens, width=model.n_embd, experts=model.n_expert > 0
     )
+    config = micro_batch.decide(config, model=model, hardware=hardware)
     _check_corpus_length(data, model, config)
     _check_same_corpus(data, folder)
     if not is_finished(folder, max_steps=config.trainer.max_steps):

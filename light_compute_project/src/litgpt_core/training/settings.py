@@ -48,8 +48,10 @@ class TrainerSettings:
     """Optimizer steps of the whole run."""
     global_batch_size: int = 32
     """Sequences per optimizer step, over all devices."""
-    micro_batch_size: int | None = None
-    """Sequences per forward pass on one device; null: the global batch at once. Must divide the global batch."""
+    micro_batch_size: int | Literal["auto"] | None = None
+    """Sequences per forward pass on one device; null: the global batch at once; auto: as many as fit into memory,
+    decided once at the start of the run. Must divide the global batch.
+    """
     max_norm: float | None = 1.0
     """Clip the global gradient norm to this; null: measure it only."""
     log_interval: int = 10
@@ -84,6 +86,10 @@ class TrainerSettings:
     """Compute the loss in chunks of this many tokens, so that logits of the whole batch are never held; 0: all at
     once.
     """
+    activation_checkpointing: Literal["none", "selective", "full"] = "none"
+    """What blocks keep for the backward pass. none: everything; selective: results of large products, the rest is
+    computed again; full: a block's input only. Less memory for more computing, at the same gradients.
+    """
     z_loss: float = 0.0
     """Weight of the squared log-partition in the training loss, which keeps logits from drifting (PaLM: 1e-4).
     Validation stays plain cross-entropy.
@@ -101,10 +107,10 @@ class TrainerSettings:
         problems = [
             f"trainer.{name}={getattr(self, name)}: needed a whole number of at least {least}"
             for name, least in _LEAST.items()
-            if getattr(self, name) is not None and getattr(self, name) < least
+            if isinstance(getattr(self, name), int) and getattr(self, name) < least
         ]
         micro = self.micro_batch_size
-        if micro is not None and micro > 0 and self.global_batch_size > 0 and self.global_batch_size % micro:
+        if isinstance(micro, int) and micro > 0 and self.global_batch_size > 0 and self.global_batch_size % micro:
             divisors = [
                 n for n in range(1, self.global_batch_size + 1) if self.global_batch_size % n == 0 and n <= micro
             ]
@@ -125,7 +131,17 @@ class TrainerSettings:
 
     @property
     def micro_batch(self) -> int:
-        """Sequences per forward pass."""
+        """Sequences per forward pass.
+
+        Raises:
+            ConfigError: It is `auto`, and no run has decided yet.
+        """
+        if self.micro_batch_size == "auto":
+            raise ConfigError(
+                "trainer.micro_batch_size=auto, which only a training run decides",
+                needed="a number here",
+                fix=f"trainer.micro_batch_size={self.global_batch_size}",
+            )
         return self.micro_batch_size or self.global_batch_size
 
 

@@ -8,6 +8,8 @@ import torch
 
 from litgpt_core import tokenizers
 from litgpt_core.checkpoint import save_directory
+from litgpt_core.errors import EnvironmentProblem
+from litgpt_core.generation.kernel_build import load_kernel
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.gpt import GPT
 from litgpt_core.model.init import initialize
@@ -22,6 +24,15 @@ def _one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def kernel() -> None:
+    """Skips where the CPU kernel cannot be built: no Linux, no compiler."""
+    try:
+        load_kernel()
+    except EnvironmentProblem as problem:
+        pytest.skip(problem.given)
 
 
 @pytest.fixture

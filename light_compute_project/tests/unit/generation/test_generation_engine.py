@@ -30,17 +30,18 @@ FAMILIES = {
 PROMPTS = {"short": 3, "one": 1, "nearly full": 23, "full": 24, "too long": 40}
 
 
+@pytest.mark.parametrize("compile", ["auto", "false"])
 @pytest.mark.parametrize(
     "sampling", [GREEDY, SamplingSettings(temperature=0.9, top_k=40, top_p=0.95)], ids=["greedy", "drawn"]
 )
 @pytest.mark.parametrize("length", PROMPTS.values(), ids=PROMPTS.keys())
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES.keys())
-def test_the_cache_changes_nothing(build, tokenizer, family, length, sampling):
+def test_the_cache_changes_nothing(build, tokenizer, family, length, sampling, compile):
     """40 tokens with a window of 24: every case slides at least once."""
     model = build(**family)
     prompt = torch.randint(1, 256, (length,), generator=torch.Generator().manual_seed(length)).tolist()
     settings = {"max_new_tokens": 40, "sampling": sampling, "seed": 5, "stop_ids": ()}
-    fast = Engine(model, tokenizer).generate(prompt, **settings)
+    fast = Engine(model, tokenizer, compile=compile).generate(prompt, **settings)
     assert fast == generate_slowly(model, prompt, **settings, vocab_size=256)
     assert len(fast) == 40
     assert len(set(fast)) > 1, "a model that repeats itself shows nothing"
@@ -102,7 +103,7 @@ def test_an_empty_prompt_starts_a_document(build, tokenizer):
 
 
 def test_tokens_come_as_they_are_made(build, tokenizer, monkeypatch):
-    engine = Engine(build(), tokenizer)
+    engine = Engine(build(), tokenizer, compile="false")
     passes = []
     hidden = engine.model.hidden
     monkeypatch.setattr(engine.model, "hidden", lambda idx, **more: passes.append(idx.size(1)) or hidden(idx, **more))
@@ -169,8 +170,8 @@ def test_text_is_the_decoded_ids(build, tokenizer):
 def test_a_directory_or_a_run_folder_is_enough(directory, build, tokenizer):
     settings = {"max_new_tokens": 12, "sampling": GREEDY, "stop_ids": ()}
     expected = Engine(build(), tokenizer).generate_text("x = ", **settings)
-    assert Engine.from_directory(directory, device="cpu").generate_text("x = ", **settings) == expected
-    engine = Engine.from_directory(directory.parent, device="cpu")
+    assert Engine.from_directory(directory, device="cpu", dtype="32").generate_text("x = ", **settings) == expected
+    engine = Engine.from_directory(directory.parent, device="cpu", dtype="32")
     assert engine.generate_text("x = ", **settings) == expected
     assert engine.model.lm_head.weight.dtype == torch.float32
     half = Engine.from_directory(directory, device="cpu", dtype="bf16")

@@ -6,31 +6,23 @@ import pytest
 import torch
 
 from litgpt_core.errors import CheckpointError, ConfigError, EnvironmentProblem
-from litgpt_core.generation.hardware import choose_device, choose_dtype
+from litgpt_core.generation.hardware import choose_device, named_dtype
 from litgpt_core.generation.prompts import starts_with_bos
 
-CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize(
-    ("name", "device", "stored", "expected"),
-    [
-        ("auto", CPU, torch.float32, torch.float32),
-        ("auto", CPU, torch.float16, torch.float32),
-        ("auto", CPU, torch.bfloat16, torch.bfloat16),
-        ("auto", CUDA, torch.float16, torch.float16),
-        ("bf16", CPU, torch.float32, torch.bfloat16),
-        ("32-true", CPU, torch.bfloat16, torch.float32),
-        ("16", CUDA, torch.float32, torch.float16),
-    ],
+    ("name", "expected"),
+    [("auto", None), ("bf16", torch.bfloat16), ("32-true", torch.float32), ("16", torch.float16)],
 )
-def test_the_number_type(name, device, stored, expected):
-    assert choose_dtype(name, device=device, stored=stored) == expected
+def test_the_number_type(name, expected):
+    assert named_dtype(name) == expected
 
 
 def test_wrong_words_are_answered():
     with pytest.raises(ConfigError, match="bf16"):
-        choose_dtype("bf61", device=CPU, stored=torch.float32)
+        named_dtype("bf61")
     with pytest.raises(ConfigError, match="'gpu'"):
         choose_device("gpu")
     assert choose_device("cpu") == CPU

@@ -76,7 +76,7 @@ def upstream_directory(request, tmp_path, tokenizer) -> Path:
 def test_both_write_the_same_from_each_others_directories(upstream_directory, tokenizer, tmp_path):
     prompt = tokenizer.encode("def main():")
     verify(upstream_directory)
-    engine = Engine.from_directory(upstream_directory, device="cpu")
+    engine = Engine.from_directory(upstream_directory, device="cpu", dtype="32")
     ours = engine.generate(prompt, max_new_tokens=30, sampling=GREEDY, stop_ids=())
     assert ours == upstream_tokens(upstream_directory, prompt, n=30)
     assert len(set(ours)) > 3, "a model that repeats itself shows nothing"

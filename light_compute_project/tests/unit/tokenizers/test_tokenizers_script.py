@@ -69,11 +69,11 @@ def test_files_are_found_in_order_and_bad_ones_are_named(tmp_path: Path) -> None
 def test_every_shipped_yaml_is_valid_settings() -> None:
     import yaml
 
-    from litgpt_core.tokenizers.settings import KINDS, ByteSettings, CharSettings, SubwordSettings
+    from litgpt_core.tokenizers.settings import KINDS, ByteSettings, CharSettings, PretrainedSettings, SubwordSettings
 
-    kinds = {"char": CharSettings, "byte": ByteSettings}
+    kinds = {"char": CharSettings, "byte": ByteSettings, "pretrained": PretrainedSettings}
     files = sorted(YAML_FOLDER.glob("*.yaml"))
-    assert sorted(file.stem for file in files) == sorted(KINDS)
+    assert sorted(file.stem for file in files) == sorted([*KINDS, "pretrained"])
     for file in files:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
         assert kinds.get(file.stem, SubwordSettings)(**content).kind == file.stem

@@ -1,0 +1,166 @@
+"""A checkpoint directory -> a folder that transformers' `AutoModelForCausalLM` loads, whole or not at all.
+
+The weights are mapped from the checkpoint and written shard by shard, so memory holds one shard at a time. Nothing is
+rounded: every weight keeps its type and its bits, only names and the order of rows change.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+
+from litgpt_core.checkpoint import load_model, resolve
+from litgpt_core.checkpoint.atomic import new_directory
+from litgpt_core.checkpoint.load import EMBEDDING, OUTPUT, empty_model
+from litgpt_core.errors import CheckpointError
+from litgpt_core.export.huggingface.families import choose, write_config
+from litgpt_core.export.huggingface.family import Family
+from litgpt_core.export.huggingface.layout import CONFIG, SAFETENSORS, SAFETENSORS_INDEX, SHARD
+from litgpt_core.export.huggingface.rules import Rule
+from litgpt_core.export.huggingface.vocabulary import write_tokenizer
+from litgpt_core.export.target import refuse_taken
+from litgpt_core.model.config import GPTConfig
+
+logger = logging.getLogger(__name__)
+
+MAX_SHARD_BYTES = 5_000_000_000
+"""A model above this is written in several files, as is usual on the hub."""
+
+_DTYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16", torch.float64: "float64"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exported:
+    """What `export_directory` made."""
+
+    path: Path
+    architecture: str
+    """The class of transformers that loads it."""
+    weight_bytes: int
+    files: tuple[str, ...]
+    """Names of the weight files."""
+    added_zeros: int
+    """Biases that the architecture has and the model lacks, written as zeros."""
+
+
+def export_directory(
+    checkpoint: Path, target: Path, *, force: bool = False, max_shard_bytes: int = MAX_SHARD_BYTES
+) -> Exported:
+    """Write a checkpoint (a directory of ours or of LitGPT's, or a run folder) as a Hugging Face folder.
+
+    Args:
+        checkpoint: Whatever `litgpt_core.checkpoint.resolve` understands.
+        target: The folder to make.
+        force: Replace what is at `target`; it stays until the new one stands.
+        max_shard_bytes: Largest weight file; a single larger weight gets a file of its own.
+
+    Raises:
+        CheckpointError: Nothing there, damaged, a model that no known architecture computes, `target` is taken or
+            cannot be written. Nothing is left at `target` then.
+        TokenizerError: The tokenizer cannot be read.
+    """
+    target = Path(target)
+    directory = resolve(Path(checkpoint))
+    refuse_taken(target, source=directory, force=force)
+    model = load_model(directory)
+    weights = {name: tensor.detach() for name, tensor in model.state_dict().items()}
+    tied = torch.equal(weights[OUTPUT], weights[EMBEDDING])
+    family, config = choose(dataclasses.replace(model.config, tie_embeddings=tied))
+    added = _add_zero_biases(weights, family, config)
+    rules = [rule for rule in family.rules(config) if not (tied and OUTPUT in rule.ours)]
+    shards = _shards(rules, weights, max_shard_bytes=max_shard_bytes)
+    try:
+        with new_directory(target) as folder:
+            files = _write_weights(folder, shards, weights)
+            ids = write_tokenizer(directory, folder, longest=config.block_size)
+            settings = {**write_config(family, config), **ids, "torch_dtype": _DTYPES[weights[EMBEDDING].dtype]}
+            (folder / CONFIG).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+            for file in sorted(folder.iterdir()):
+                shutil.copymode(folder / CONFIG, file)  # the library makes weight files for the user's eyes only
+                _flush(file)
+    except (OSError, SafetensorError) as problem:
+        raise CheckpointError(
+            f"Could not write {target}: {problem}. What was there before is untouched.",
+            needed=f"a place where {sum(tensor.nbytes for tensor in weights.values()):,} bytes can be written",
+            fix="make room or rights there, or another place: --out FOLDER",
+        ) from problem
+    return Exported(
+        path=target,
+        architecture=family.architecture,
+        weight_bytes=sum(_bytes(rule, weights) for shard in shards for rule in shard),
+        files=tuple(files),
+        added_zeros=added,
+    )
+
+
+def _add_zero_biases(weights: dict[str, Tensor], family: Family, config: GPTConfig) -> int:
+    """Give `weights` the biases that the architecture has and the model lacks; returns how many tensors."""
+    shapes = empty_model(config).state_dict()
+    missing = [name for name in shapes if name not in weights]
+    if missing:
+        logger.info("%s has biases, this model has none: %s tensors are zeros", family.architecture, len(missing))
+    for name in missing:
+        assert name.endswith("bias"), f"choose() only adds biases, not {name}"
+        weights[name] = torch.zeros(shapes[name].shape, dtype=weights[EMBEDDING].dtype)
+    return len(missing)
+
+
+def _bytes(rule: Rule, weights: Mapping[str, Tensor]) -> int:
+    return sum(weights[name].nbytes for name in rule.ours)
+
+
+def _shards(rules: list[Rule], weights: Mapping[str, Tensor], *, max_shard_bytes: int) -> list[list[Rule]]:
+    """Rules in order, cut before a shard would grow too large. What belongs to one rule stays together."""
+    shards: list[list[Rule]] = [[]]
+    size = 0
+    for rule in rules:
+        grown = _bytes(rule, weights)
+        if shards[-1] and size + grown > max_shard_bytes:
+            shards.append([])
+            size = 0
+        shards[-1].append(rule)
+        size += grown
+    return shards
+
+
+def _converted(rules: list[Rule], weights: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    for rule in rules:
+        theirs = rule.to_theirs([weights[name] for name in rule.ours])
+        yield from zip(rule.theirs, (tensor.contiguous() for tensor in theirs), strict=True)
+
+
+def _write_weights(folder: Path, shards: list[list[Rule]], weights: Mapping[str, Tensor]) -> list[str]:
+    """The weight files, and their index if there are several; returns the files' names."""
+    names: list[str] = []
+    places: dict[str, str] = {}
+    total = 0
+    for number, rules in enumerate(shards, start=1):
+        name = SAFETENSORS if len(shards) == 1 else SHARD.format(number=number, total=len(shards))
+        tensors = dict(_converted(rules, weights))
+        save_file(tensors, folder / name, metadata={"format": "pt"})
+        names.append(name)
+        places |= dict.fromkeys(tensors, name)
+        total += sum(tensor.nbytes for tensor in tensors.values())
+        del tensors
+    if len(shards) > 1:
+        index: dict[str, Any] = {"metadata": {"total_size": total}, "weight_map": places}
+        (folder / SAFETENSORS_INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+    return names
+
+
+def _flush(file: Path) -> None:
+    """Make a file survive a power cut; another library wrote it."""
+    with file.open("rb+") as opened:
+        os.fsync(opened.fileno())

@@ -1,0 +1,94 @@
+"""Which decoder a model gets, and in which number type its weights are read: decided here, said in one log line.
+
+compile   auto    the C++ kernel on a CPU where it knows the model and can be built; else plain PyTorch
+          true    torch.compile: pays after tens of seconds of compiling, on models that the kernel does not know
+          false   plain PyTorch
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from typing import TYPE_CHECKING
+
+import torch
+
+from litgpt_core.environment import compile_obstacle, cpu_has_fast_bf16
+from litgpt_core.errors import ConfigError, EnvironmentProblem
+from litgpt_core.generation.decoder import Decoder
+from litgpt_core.generation.kernel import KernelDecoder, structure_obstacle, weights_obstacle
+from litgpt_core.generation.kernel_build import load_kernel
+from litgpt_core.generation.torch_decoder import TorchDecoder
+
+if TYPE_CHECKING:
+    from litgpt_core.model.gpt import GPT
+
+logger = logging.getLogger(__name__)
+
+COMPILE = ("auto", "true", "false")
+
+
+def check_compile(word: str) -> str:
+    """`word` if it is one of COMPILE; raises ConfigError with the nearest otherwise."""
+    if word not in COMPILE:
+        near = difflib.get_close_matches(word, COMPILE, n=1) or ["auto"]
+        raise ConfigError(f"There is no compile={word!r}.", needed=", ".join(COMPILE), fix=f"--compile {near[0]}")
+    return word
+
+
+def choose_decoder(model: GPT, *, compile: str = "auto") -> Decoder:
+    """The decoder for this model where it is now.
+
+    Raises:
+        ConfigError: `compile` is no word of COMPILE.
+        EnvironmentProblem: compile="true" where torch.compile cannot work.
+    """
+    device = model.lm_head.weight.device
+    what = f"{device}, {str(model.lm_head.weight.dtype).removeprefix('torch.')}"
+    if check_compile(compile) == "true":
+        if obstacle := compile_obstacle(device.type):
+            raise EnvironmentProblem(f"Decoding cannot be compiled: {obstacle}.", fix="--compile auto")
+        logger.info("decoding on %s by torch.compile (as asked); the first token compiles it", what)
+        return TorchDecoder(model, compiled=True)
+    if compile == "false":
+        logger.info("decoding on %s by plain PyTorch (as asked)", what)
+        return TorchDecoder(model)
+    obstacle = weights_obstacle(model) or kernel_problem(model)
+    if obstacle is None:
+        logger.info("decoding on %s by the CPU kernel, %d threads", what, torch.get_num_threads())
+        return KernelDecoder(model)
+    logger.info("decoding on %s by plain PyTorch; not by the CPU kernel: %s", what, obstacle)
+    return TorchDecoder(model)
+
+
+def kernel_problem(model: GPT) -> str | None:
+    """Why the kernel cannot serve this architecture on this machine, or None. Builds it where that was never done."""
+    if obstacle := structure_obstacle(model):
+        return obstacle
+    try:
+        load_kernel()
+    except EnvironmentProblem as problem:
+        return problem.given
+    return None
+
+
+def reading_dtype(model: GPT, *, device: torch.device) -> torch.dtype:
+    """The type that `auto` reads the stored weights in: bfloat16 where that is fast, else as stored.
+
+    Decoding reads every weight for every token, so half the bytes are up to twice the speed. A CPU that the kernel does
+    not serve, without bfloat16 in hardware, computes in float32.
+    """
+    stored = model.lm_head.weight.dtype
+    if stored == torch.bfloat16:
+        return stored
+    if device.type == "cpu":
+        fast = kernel_problem(model) is None or cpu_has_fast_bf16()
+        chosen = torch.bfloat16 if fast else torch.float32
+    elif device.type == "cuda" and stored == torch.float32 and torch.cuda.is_bf16_supported(including_emulation=False):
+        chosen = torch.bfloat16
+    else:
+        chosen = stored
+    if chosen != stored:
+        names = [str(dtype).removeprefix("torch.") for dtype in (stored, chosen)]
+        logger.info("%s weights are read as %s (--precision 32 does not round)", *names)
+    return chosen

@@ -1,0 +1,232 @@
+"""Decoding by the C++ kernel: describes a `GPT` to it, owns the cache, and hands tokens over.
+
+The kernel reads the model's own matrices where they lie (fp32 or bf16, no copy) and computes in fp32 with an fp32
+cache, so its logits are those of the fp32 model with the stored weights, up to the order of sums. What it does not know
+(mixtures of experts, latent attention, quantised or wrapped layers) the two `..._obstacle` functions name.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from collections.abc import Sequence
+from ctypes import byref, c_int64
+from dataclasses import MISSING, fields
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from litgpt_core.generation import kernel_structs as structs
+from litgpt_core.generation.decoder import Decoder, Feed
+from litgpt_core.generation.kernel_build import load_kernel
+from litgpt_core.model.attention import CausalSelfAttention
+from litgpt_core.model.block import Block
+from litgpt_core.model.config import GPTConfig
+from litgpt_core.model.mlp import GemmaMLP, GptNeoxMLP, LLaMAMLP
+from litgpt_core.model.norm import RMSNorm
+from litgpt_core.model.rope import score_scaling
+
+if TYPE_CHECKING:
+    from litgpt_core.model.gpt import GPT
+
+KNOWN = (
+    *(Block, CausalSelfAttention, GptNeoxMLP, LLaMAMLP, GemmaMLP, RMSNorm),
+    *(nn.LayerNorm, nn.Linear, nn.Identity, nn.Dropout, nn.ModuleList),
+)
+"""Exactly these kinds of modules: a subclass may compute something else."""
+
+CHUNK = 32
+"""Tokens per call while a prompt is read: the weights pass through the processor once for all of them."""
+
+_FIELDS = """
+name hf_config block_size n_layer n_embd vocab_size padding_multiple padded_vocab_size norm_class_name norm_eps norm_qk
+norm_qk_type post_attention_norm post_mlp_norm parallel_residual shared_attention_norm n_head head_size n_query_groups
+attn_bias attention_scores_scalar sliding_window_size sliding_window_indices attention_logit_softcapping rope_base
+rotary_percentage rope_condense_ratio rope_adjustments rope_interleave intermediate_size bias mlp_class_name
+gelu_approximate scale_embeddings lm_head_bias final_logit_softcapping norm_1 norm_2 rope_local_base_freq rope_indices
+dropout position_embedding tie_embeddings init_projection
+"""
+UNDERSTOOD = frozenset(_FIELDS.split())
+"""Fields of GPTConfig that the kernel follows, or that change nothing when a model only reads. Another one must be at
+its default, so that a field which is new in the model cannot be passed over in silence."""
+
+
+def structure_obstacle(model: GPT) -> str | None:
+    """Why the kernel does not know this architecture, or None; where its weights are does not matter."""
+    for item in fields(GPTConfig):
+        default = item.default_factory() if item.default_factory is not MISSING else item.default
+        value = getattr(model.config, item.name)
+        if item.name not in UNDERSTOOD and value not in (default, None):
+            return f"it does not know {item.name}={value!r}"
+    for name, module in model.transformer.h.named_modules():
+        if type(module) not in KNOWN:
+            return f"it does not know {type(module).__name__} (transformer.h.{name})"
+    ends = (type(model.lm_head), type(model.transformer.wte), type(model.transformer.ln_f) in KNOWN)
+    if ends != (nn.Linear, nn.Embedding, True):
+        return "its head, its embedding or its last norm is of a special kind"
+    return None
+
+
+def weights_obstacle(model: GPT) -> str | None:
+    """Why the kernel cannot read the weights as they are, or None."""
+    matrices = [parameter for parameter in model.parameters() if parameter.dim() == 2]
+    kinds = {(parameter.device.type, parameter.dtype) for parameter in matrices}
+    if kinds not in ({("cpu", torch.float32)}, {("cpu", torch.bfloat16)}):
+        return "it reads weights of one type, float32 or bfloat16, on a CPU"
+    if not all(type(parameter.data) is Tensor and parameter.is_contiguous() for parameter in matrices):
+        return "it reads plain, contiguous weights"
+    return None
+
+
+class KernelDecoder(Decoder):
+    """See the module; raises EnvironmentProblem where the kernel cannot be built."""
+
+    name, ragged = "kernel", True
+
+    def __init__(self, model: GPT) -> None:
+        self._library = load_kernel()
+        structs.declare(self._library)
+        self._model = model
+        self._threads = 1
+        self._kept: list[Tensor] = []  # what the pointers point to
+        self._struct = structs.Model()
+        self._logits = self._scratch = torch.empty(0)
+        self._scratch_tokens = 0
+
+    def start(self, *, n_sequences: int, length: int) -> None:
+        """See `Decoder`. Weights are looked up anew: a model in training may have moved them."""
+        assert weights_obstacle(self._model) is None, "choice.py looked, but the model has been moved since"
+        self._threads = torch.get_num_threads()
+        self._kept = []
+        self._struct = self._describe(n_sequences=n_sequences, length=length)
+        self._logits = torch.empty(n_sequences, self._model.config.padded_vocab_size)
+        self._scratch_tokens = 0
+
+    def finish(self) -> None:
+        """See `Decoder`."""
+        self._kept, self._struct, self._scratch_tokens = [], structs.Model(), 0
+        self._logits = self._scratch = torch.empty(0)
+
+    def feed(self, feeds: Sequence[Feed]) -> Tensor:
+        """See `Decoder`."""
+        rows = [(item.sequence, item.position + i, token) for item in feeds for i, token in enumerate(item.ids)]
+        ends, end = [], 0
+        for item in feeds:
+            end += len(item.ids)
+            ends.append(end - 1)
+        answered = 0
+        for begin in range(0, len(rows), CHUNK):
+            stop = min(begin + CHUNK, len(rows))
+            wanted = [row - begin for row in ends[answered:] if row < stop]
+            self._forward(rows[begin:stop], wanted, self._logits[answered:])
+            answered += len(wanted)
+        return self._logits[: len(feeds)]
+
+    def _forward(self, rows: Sequence[tuple[int, int, int]], wanted: list[int], logits: Tensor) -> None:
+        n = len(rows)
+        array, answers = c_int64 * n, c_int64 * len(wanted)
+        sequences, positions, ids = (array(*column) for column in zip(*rows, strict=True))
+        tokens = structs.Tokens(n, ids, sequences, positions, len(wanted), answers(*wanted))
+        if n > self._scratch_tokens:
+            size = self._library.lc_scratch_size(byref(self._struct), n, self._threads)
+            self._scratch, self._scratch_tokens = torch.empty(size), n
+        self._library.lc_forward(
+            byref(self._struct), byref(tokens), logits.data_ptr(), self._scratch.data_ptr(), self._threads
+        )
+
+    # --- the model in the kernel's words
+
+    def _describe(self, *, n_sequences: int, length: int) -> structs.Model:
+        model, c = self._model, self._model.config
+        wte = model.transformer.wte.weight
+        wide = _round_up(c.head_size)
+        slots = _round_up(length) + structs.MAX_LANES  # vectors of slots may reach past the last
+        cache = self._keep(torch.empty(c.n_layer, 2, n_sequences, c.n_query_groups, slots, wide))
+        tables = self._rope_tables(slots)
+        layers = (structs.Layer * c.n_layer)()
+        for i, block in enumerate(model.transformer.h):
+            assert isinstance(block, Block)
+            self._describe_layer(layers[i], block)
+            layers[i].keys, layers[i].values = cache[i, 0].data_ptr(), cache[i, 1].data_ptr()
+            layers[i].rope = tables[model.transformer.rope_indices[i]] if tables else None
+            layers[i].window = c.window_of(i) or 0
+        scale = torch.full((), c.n_embd**0.5, dtype=wte.dtype).item() if c.scale_embeddings else 1.0
+        return structs.Model(
+            n_layer=c.n_layer,
+            width=c.n_embd,
+            heads=c.n_head,
+            groups=c.n_query_groups,
+            head_size=c.head_size,
+            padded_head_size=wide,
+            rope_pairs=c.rope_n_elem // 2,
+            hidden=c.intermediate_size,
+            vocabulary=c.padded_vocab_size,
+            slots=slots,
+            weights_are_bf16=wte.dtype == torch.bfloat16,
+            rms_norm=c.norm_class_name == "RMSNorm",
+            parallel=c.parallel_residual,
+            shared_norm=c.shared_attention_norm,
+            norm_qk_over_all_heads=c.norm_qk and c.norm_qk_type == "olmo2",
+            rope_interleaved=c.rope_interleave,
+            activation=structs.ACTIVATIONS[_activation(c)],
+            norm_eps=c.norm_eps,
+            score_scale=score_scaling(c.rope_adjustments) / math.sqrt(c.attention_scores_scalar or c.head_size),
+            score_cap=c.attention_logit_softcapping or 0.0,
+            logit_cap=c.final_logit_softcapping or 0.0,
+            embedding_scale=scale,
+            token_embedding=wte.data_ptr(),
+            position_embedding=None if model.transformer.wpe is None else model.transformer.wpe.weight.data_ptr(),
+            last_norm=self._norm(model.transformer.ln_f),
+            head=self._linear(model.lm_head),
+            layers=ctypes.cast(layers, ctypes.POINTER(structs.Layer)),
+        )
+
+    def _describe_layer(self, layer: structs.Layer, block: Block) -> None:
+        attention, mlp = block.attn, block.mlp
+        assert isinstance(attention, CausalSelfAttention) and isinstance(mlp, (GptNeoxMLP, LLaMAMLP))
+        layer.norm_1, layer.norm_2 = self._norm(block.norm_1), self._norm(block.norm_2)
+        layer.norm_q, layer.norm_k = self._norm(attention.norm_q), self._norm(attention.norm_k)
+        layer.post_attention_norm = self._norm(block.post_attention_norm)
+        layer.post_mlp_norm = self._norm(block.post_mlp_norm)
+        layer.qkv, layer.proj = self._linear(attention.qkv), self._linear(attention.proj)
+        layer.mlp_proj = self._linear(mlp.proj)
+        if isinstance(mlp, LLaMAMLP):
+            layer.fc, layer.fc_value = self._linear(mlp.fc_1), self._linear(mlp.fc_2)
+        else:
+            layer.fc = self._linear(mlp.fc)
+
+    def _rope_tables(self, slots: int) -> list[int]:
+        """Address of (slots, 2, pairs) cos and sin per rope base; none with learned positions."""
+        rope = self._model.transformer.rope
+        if rope is None:
+            return []
+        tables = rope(torch.arange(slots))
+        return [self._keep(torch.stack(table, dim=1).float().contiguous()).data_ptr() for table in tables]
+
+    def _norm(self, norm: nn.Module | None) -> structs.Norm:
+        if not isinstance(norm, (nn.LayerNorm, RMSNorm)):
+            return structs.Norm()
+        weight, bias = norm.weight, getattr(norm, "bias", None)
+        if isinstance(norm, RMSNorm) and norm.add_unit_offset:
+            return structs.Norm(1, self._floats(1 + weight.detach().float()), None)
+        return structs.Norm(1, self._floats(weight), self._floats(bias))
+
+    def _linear(self, linear: nn.Linear) -> structs.Linear:
+        return structs.Linear(linear.weight.data_ptr(), self._floats(linear.bias))
+
+    def _floats(self, vector: Tensor | None) -> int | None:
+        return None if vector is None else self._keep(vector.detach().float().contiguous()).data_ptr()
+
+    def _keep(self, tensor: Tensor) -> Tensor:
+        self._kept.append(tensor)
+        return tensor
+
+
+def _activation(config: GPTConfig) -> str:
+    gelu = "gelu_tanh" if config.gelu_approximate == "tanh" else "gelu"
+    return "silu" if config.mlp_class_name == "LLaMAMLP" else gelu
+
+
+def _round_up(size: int) -> int:
+    return -(-size // structs.MAX_LANES) * structs.MAX_LANES

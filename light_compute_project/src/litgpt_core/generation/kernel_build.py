@@ -1,0 +1,132 @@
+"""The C++ of `kernels/` as a shared library: built once per machine with its compiler, kept in the user's cache.
+
+    sources + flags + processor --sha256--> NAME.so in the cache folder --yes--> load
+                                                       '--no--> g++ (seconds) --atomic rename--> load
+
+The folder is `$XDG_CACHE_HOME/light_compute_project/kernels`, else the same under `~/.cache`. Nothing here knows what
+the library computes (`kernel` does). Linux only; elsewhere generation runs on plain PyTorch.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import logging
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from litgpt_core.errors import EnvironmentProblem
+
+logger = logging.getLogger(__name__)
+
+SOURCES = Path(__file__).with_name("kernels")
+MAIN = "decode.cpp"
+COMPILERS = ("g++", "clang++", "c++")
+FLAGS = ("-std=c++17", "-O3", "-ffp-contract=fast", "-fopenmp", "-fPIC", "-shared", "-Wno-psabi")
+TUNING = {"x86_64": "-march=native", "AMD64": "-march=native", "aarch64": "-mcpu=native"}
+BUILD_LIMIT_S = 120
+WITHOUT = "--compile false, which needs no compiler"
+
+
+@functools.cache
+def load_kernel() -> ctypes.CDLL:
+    """The library, built first where the cache does not hold it; later calls give the same object.
+
+    Raises:
+        EnvironmentProblem: Not Linux, no compiler, a compiler that refuses, or no folder to write to.
+    """
+    library = cached_library()
+    if library.is_file():
+        try:
+            return ctypes.CDLL(str(library))
+        except OSError as problem:
+            logger.warning("%s is damaged and is built again: %s", library, problem)
+    build(library)
+    return ctypes.CDLL(str(library))
+
+
+def cached_library() -> Path:
+    """Where the library of these sources for this machine is, or will be; EnvironmentProblem if not on Linux."""
+    if sys.platform != "linux" or sys.byteorder != "little":
+        raise EnvironmentProblem(f"The CPU kernel is for Linux, and this is {platform.system()}.", fix=WITHOUT)
+    digest = hashlib.sha256()
+    for part in (*_flags(), platform.machine(), _processor()):
+        digest.update(part.encode() + b"\0")
+    for source in sorted(SOURCES.iterdir()):
+        if source.suffix in (".cpp", ".hpp"):
+            digest.update(source.name.encode() + b"\0" + source.read_bytes())
+    return cache_folder() / f"decode-{digest.hexdigest()[:20]}.so"
+
+
+def cache_folder() -> Path:
+    """The user's cache folder of this project's built kernels; it need not exist."""
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "light_compute_project" / "kernels"
+
+
+def build(library: Path) -> None:
+    """Compile to `library`, atomically: others may build the same at the same time. Raises EnvironmentProblem."""
+    compiler = find_compiler()
+    began = time.perf_counter()
+    try:
+        library.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        handle, name = tempfile.mkstemp(dir=library.parent, suffix=".building")
+    except OSError as problem:
+        raise EnvironmentProblem(
+            f"{library.parent} cannot be written: {problem}.",
+            needed="a cache folder for the CPU kernel",
+            fix=f"XDG_CACHE_HOME=<a folder of yours>, or {WITHOUT}",
+        ) from problem
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        done = subprocess.run(
+            [compiler, *_flags(), "-o", name, str(SOURCES / MAIN)],
+            capture_output=True,
+            text=True,
+            timeout=BUILD_LIMIT_S,
+        )
+        if done.returncode != 0:
+            first = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip()[:200])
+            raise EnvironmentProblem(f"{compiler} could not build the CPU kernel: {first}", fix=WITHOUT)
+        temporary.chmod(0o700)
+        temporary.replace(library)
+    except (OSError, subprocess.TimeoutExpired) as problem:
+        raise EnvironmentProblem(f"{compiler} could not build the CPU kernel: {problem}", fix=WITHOUT) from problem
+    finally:
+        temporary.unlink(missing_ok=True)
+    logger.info("CPU kernel built in %.1f s, kept in %s", time.perf_counter() - began, library.parent)
+
+
+def find_compiler() -> str:
+    """Path of the C++ compiler: `$CXX`, else the first of g++, clang++, c++. Raises EnvironmentProblem for none."""
+    named = os.environ.get("CXX", "").split()
+    for name in (*named[:1], *COMPILERS):
+        if path := shutil.which(name):
+            return path
+    raise EnvironmentProblem(
+        f"No C++ compiler was found ({', '.join(COMPILERS)}).",
+        needed="one, for the CPU kernel",
+        fix=f"apt-get install g++, or {WITHOUT}",
+    )
+
+
+def _flags() -> tuple[str, ...]:
+    return (*FLAGS, *filter(None, [TUNING.get(platform.machine())]))
+
+
+def _processor() -> str:
+    """What the compiler's `native` depends on: a cache on a shared home directory serves unlike machines."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="ignore").splitlines()
+    except OSError:
+        return platform.processor()
+    kinds = ("model name", "flags", "Features", "CPU implementer", "CPU part")
+    return "\n".join(dict.fromkeys(line for line in lines if line.startswith(kinds)))

@@ -1,0 +1,79 @@
+"""The structs of `kernels/model.hpp`, field by field, for ctypes. Meanings are told there."""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import POINTER, Structure, c_double, c_int64, c_void_p
+
+ACTIVATIONS = {"gelu": 0, "gelu_tanh": 1, "silu": 2, "relu_squared": 3}
+MAX_LANES = 16
+"""The widest vector of the kernel, in floats: what sizes of the cache are rounded to."""
+
+
+class Norm(Structure):
+    """A norm; `present` = 0 is the identity."""
+
+    _fields_ = (("present", c_int64), ("weight", c_void_p), ("bias", c_void_p))
+
+
+class Linear(Structure):
+    """A matrix and its bias."""
+
+    _fields_ = (("weight", c_void_p), ("bias", c_void_p))
+
+
+class Layer(Structure):
+    """One block and its cache."""
+
+    _fields_ = (
+        *((name, Norm) for name in ("norm_1", "norm_q", "norm_k", "post_attention_norm", "norm_2", "post_mlp_norm")),
+        *((name, Linear) for name in ("qkv", "proj", "fc", "fc_value", "mlp_proj")),
+        *((name, c_void_p) for name in ("keys", "values", "rope")),
+        ("window", c_int64),
+    )
+
+
+class Model(Structure):
+    """Sizes, kinds and pointers of everything."""
+
+    _fields_ = (
+        *(
+            (name, c_int64)
+            for name in (
+                *("n_layer", "width", "heads", "groups", "head_size", "padded_head_size", "rope_pairs", "hidden"),
+                *("vocabulary", "slots", "weights_are_bf16", "rms_norm", "parallel", "shared_norm"),
+                *("norm_qk_over_all_heads", "rope_interleaved", "activation"),
+            )
+        ),
+        *((name, c_double) for name in ("norm_eps", "score_scale", "score_cap", "logit_cap", "embedding_scale")),
+        ("token_embedding", c_void_p),
+        ("position_embedding", c_void_p),
+        ("last_norm", Norm),
+        ("head", Linear),
+        ("layers", POINTER(Layer)),
+    )
+
+
+class Tokens(Structure):
+    """What one call computes."""
+
+    _fields_ = (
+        ("n", c_int64),
+        ("ids", POINTER(c_int64)),
+        ("sequences", POINTER(c_int64)),
+        ("positions", POINTER(c_int64)),
+        ("n_wanted", c_int64),
+        ("wanted", POINTER(c_int64)),
+    )
+
+
+def declare(library: ctypes.CDLL) -> None:
+    """Give the library's functions their types, and check that both sides agree on the structs."""
+    library.lc_scratch_size.argtypes = (POINTER(Model), c_int64, c_int64)
+    library.lc_scratch_size.restype = c_int64
+    library.lc_forward.argtypes = (POINTER(Model), POINTER(Tokens), c_void_p, c_void_p, c_int64)
+    library.lc_forward.restype = None
+    kinds = (Norm, Linear, Layer, Model, Tokens)
+    sizes = (c_int64 * len(kinds))()
+    library.lc_struct_sizes(sizes)
+    assert list(sizes) == [ctypes.sizeof(kind) for kind in kinds], "kernel_structs.py and model.hpp have parted"

@@ -1,0 +1,328 @@
+// One forward pass with a KV cache: token ids in, logits out, for one new token or for many. Activations, sums and the
+// cache are fp32; the large matrices are read as they are stored, fp32 or bf16. The whole pass is one parallel region:
+// every thread walks through the same phases and computes its share of the output columns, or of the heads; barriers
+// stand between phases. What is cheap (norms, packing) every thread does for itself instead of waiting for another.
+//
+//   embed | norm_1 qkv | rope, cache | attend | proj + | norm_2 fc | proj + | ...next layer... | ln_f head
+//
+// The meaning of every step is that of litgpt_core.model (gpt, block, attention, mlp, norm, rope), which the tests
+// compare with. Not here: mixtures of experts, latent attention.
+#include <omp.h>
+#include <sched.h>
+
+#include <atomic>
+
+#include "attention.hpp"
+#include "matmul.hpp"
+#include "model.hpp"
+
+namespace {
+
+// Spins, because the next phase begins within microseconds, and gives way when a thread has been taken off its core.
+class Barrier {
+  public:
+    void wait(int threads) {
+        if (threads == 1) return;
+        const int round = round_.load(std::memory_order_acquire);
+        if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == threads) {
+            arrived_.store(0, std::memory_order_relaxed);
+            round_.store(round + 1, std::memory_order_release);
+            return;
+        }
+        for (int spins = 0; round_.load(std::memory_order_acquire) == round; spins++)
+            if (spins > 20000) sched_yield();
+    }
+
+  private:
+    alignas(64) std::atomic<int> arrived_{0};
+    alignas(64) std::atomic<int> round_{0};
+};
+
+struct Share {
+    size_t begin, end;
+};
+
+size_t padded(size_t size) { return (size + 63) / 64 * 64; }
+
+// The piece of [0, total) that belongs to a thread, in multiples of `grain`.
+Share share(size_t total, int thread, int threads, size_t grain) {
+    const size_t grains = (total + grain - 1) / grain;
+    const size_t begin = grains * thread / threads * grain, end = grains * (thread + 1) / threads * grain;
+    return {begin < total ? begin : total, end < total ? end : total};
+}
+
+// (x - mean) / sqrt(mean square + eps) * weight + bias; with `rms` the mean is taken as 0. `to` may be `from`.
+void normalize(const Norm& norm, const float* from, float* to, size_t size, bool rms, double eps) {
+    if (!norm.present) {
+        if (to != from) std::memcpy(to, from, size * sizeof(float));
+        return;
+    }
+    const size_t whole = size - size % LANES;
+    float mean = 0;
+    if (!rms) {
+        vec sum{};
+        for (size_t i = 0; i < whole; i += LANES) sum += load<vec>(from + i);
+        mean = sum_of(sum);
+        for (size_t i = whole; i < size; i++) mean += from[i];
+        mean /= float(size);
+    }
+    vec squares{};
+    for (size_t i = 0; i < whole; i += LANES) {
+        const vec away = load<vec>(from + i) - mean;
+        squares += away * away;
+    }
+    float square = sum_of(squares);
+    for (size_t i = whole; i < size; i++) square += (from[i] - mean) * (from[i] - mean);
+    const float scale = float(1 / std::sqrt(double(square) / double(size) + eps));
+    for (size_t i = 0; i < size; i++) {
+        const float value = (from[i] - mean) * scale;
+        to[i] = (norm.weight ? value * norm.weight[i] : value) + (norm.bias ? norm.bias[i] : 0.0f);
+    }
+}
+
+void activate(float* values, const float* factors, size_t size, int64_t kind) {
+    for (size_t i = 0; i < size; i += LANES) {
+        float edge[LANES] = {};
+        const size_t n = size - i < LANES ? size - i : LANES;
+        std::memcpy(edge, values + i, n * sizeof(float));
+        const vec x = load<vec>(edge);
+        vec y = x;
+        if (kind == GELU) y = 0.5f * x * (1.0f + error_function(x * 0.707106781f));
+        if (kind == GELU_TANH) y = 0.5f * x * (1.0f + hyperbolic_tangent(0.797884561f * (x + 0.044715f * x * x * x)));
+        if (kind == SILU) y = x / (1.0f + exponential(-x));
+        if (kind == RELU_SQUARED) y = larger(x, vec{}) * larger(x, vec{});
+        store(edge, y);
+        for (size_t k = 0; k < n; k++) values[i + k] = factors ? edge[k] * factors[i + k] : edge[k];
+    }
+}
+
+// Turns the first 2 * pairs dimensions of one head; interleaved pairs come out in halves, as in rope.py.
+void rotate(float* head, const float* table, size_t pairs, bool interleaved, float* spare) {
+    const float *cosine = table, *sine = table + pairs;
+    std::memcpy(spare, head, 2 * pairs * sizeof(float));
+    for (size_t i = 0; i < pairs; i++) {
+        const float a = interleaved ? spare[2 * i] : spare[i], b = interleaved ? spare[2 * i + 1] : spare[pairs + i];
+        head[i] = a * cosine[i] - b * sine[i];
+        head[pairs + i] = b * cosine[i] + a * sine[i];
+    }
+}
+
+// Where everything lies in the caller's scratch memory, in floats.
+struct Layout {
+    size_t x, before, branch, qkv, mixed, hidden, value, packed, scores, query, per_thread, total;
+
+    Layout(const Model& m, size_t n, int threads) {
+        const size_t heads = m.heads * m.head_size, all = (m.heads + 2 * m.groups) * m.head_size;
+        const size_t widest = padded(m.width > m.hidden ? m.width : m.hidden);
+        size_t at = 0;
+        auto take = [&at](size_t floats) {
+            const size_t begin = at;
+            at += padded(floats);
+            return begin;
+        };
+        x = take(n * m.width), before = take(n * m.width), branch = take(n * m.width);
+        qkv = take(n * all), mixed = take(n * heads), hidden = take(n * m.hidden), value = take(n * m.hidden);
+        const size_t shared = at;
+        at = 0;
+        packed = take(n * (widest > heads ? widest : heads)), scores = take(m.slots + 64);
+        query = take(3 * padded(m.padded_head_size > m.width ? m.padded_head_size : m.width));
+        per_thread = at;
+        packed += shared, scores += shared, query += shared;
+        total = shared + per_thread * threads;
+    }
+};
+
+template <class W> class Pass {
+  public:
+    Pass(const Model& model, const Tokens& tokens, float* logits, float* scratch, int thread, int threads, Barrier& barrier)
+        : m(model), t(tokens), logits(logits), at(model, tokens.n, threads), thread(thread), threads(threads),
+          barrier(barrier), n(tokens.n), c(model.width), x(scratch + at.x), before(scratch + at.before),
+          branch(scratch + at.branch), qkv(scratch + at.qkv), mixed(scratch + at.mixed), hidden(scratch + at.hidden),
+          value(scratch + at.value), packed(scratch + at.packed + at.per_thread * thread),
+          scores(scratch + at.scores + at.per_thread * thread), spare(scratch + at.query + at.per_thread * thread) {}
+
+    void run() {
+        embed();
+        barrier.wait(threads);
+        for (int64_t i = 0; i < m.n_layer; i++) {
+            const Layer& layer = m.layers[i];
+            attend(layer);
+            feed_forward(layer);
+        }
+        head();
+    }
+
+  private:
+    const Model& m;
+    const Tokens& t;
+    float* const logits;
+    const Layout at;
+    const int thread, threads;
+    Barrier& barrier;
+    const size_t n, c;
+    float *const x, *const before, *const branch, *const qkv, *const mixed, *const hidden, *const value;
+    float *const packed, *const scores, *const spare;
+
+    void embed() {
+        const W* table = static_cast<const W*>(m.token_embedding);
+        const W* learned = static_cast<const W*>(m.position_embedding);
+        const Share mine = share(n, thread, threads, 1);
+        for (size_t row = mine.begin; row < mine.end; row++)
+            for (size_t i = 0; i < c; i++) {
+                float number = widen(table[t.ids[row] * c + i]) * float(m.embedding_scale);
+                if (learned) number += widen(learned[t.positions[row] * c + i]);
+                x[row * c + i] = number;
+            }
+    }
+
+    void pack_rows(const float* from, size_t size) {
+        for (size_t row = 0; row < n; row++)
+            pack(from + row * size, packed + row * size, size, static_cast<const W*>(nullptr));
+    }
+
+    void pack_normalized(const Norm& norm, const float* from, size_t row, size_t line) {
+        normalize(norm, from + row * c, spare, c, m.rms_norm, m.norm_eps);
+        pack(spare, packed + line * c, c, static_cast<const W*>(nullptr));
+    }
+
+    // This thread's columns of packed (rows, size) times the weights.
+    Share columns_of(const Linear& linear, size_t outputs, size_t size, size_t rows, const Output& out) {
+        const Share mine = share(outputs, thread, threads, LANES);
+        multiply(static_cast<const W*>(linear.weight), size, mine.begin, mine.end, packed, rows, out);
+        return mine;
+    }
+
+    // packed times a projection back to the residual stream, then x += [norm of] it.
+    void project(const Linear& linear, size_t size, const Norm& post) {
+        if (!post.present) {
+            columns_of(linear, c, size, n, {x, c, linear.bias, true});
+            barrier.wait(threads);
+            return;
+        }
+        columns_of(linear, c, size, n, {branch, c, linear.bias, false});
+        barrier.wait(threads);
+        const Share mine = share(c, thread, threads, LANES);
+        for (size_t row = 0; row < n; row++) {
+            normalize(post, branch + row * c, spare, c, m.rms_norm, m.norm_eps);
+            for (size_t i = mine.begin; i < mine.end; i++) x[row * c + i] += spare[i];
+        }
+        barrier.wait(threads);
+    }
+
+    void attend(const Layer& layer) {
+        const size_t hs = m.head_size, wide = m.padded_head_size, all = (m.heads + 2 * m.groups) * hs;
+        if (m.parallel && thread == 0) std::memcpy(before, x, n * c * sizeof(float));  // what the MLP will read
+        for (size_t row = 0; row < n; row++) pack_normalized(layer.norm_1, x, row, row);
+        columns_of(layer.qkv, all, c, n, {qkv, all, layer.qkv.bias, false});
+        barrier.wait(threads);
+        if (m.norm_qk_over_all_heads) {
+            const Share rows = share(n, thread, threads, 1);
+            for (size_t row = rows.begin; row < rows.end; row++) {
+                float *q = qkv + row * all, *k = q + m.heads * hs;
+                normalize(layer.norm_q, q, q, m.heads * hs, m.rms_norm, m.norm_eps);
+                normalize(layer.norm_k, k, k, m.groups * hs, m.rms_norm, m.norm_eps);
+            }
+            barrier.wait(threads);
+        }
+        const Share mine = share(n * (m.heads + 2 * m.groups), thread, threads, 1);
+        for (size_t item = mine.begin; item < mine.end; item++) place(layer, item, hs, wide);
+        barrier.wait(threads);
+        const Share work = share(n * m.heads, thread, threads, 1);
+        for (size_t item = work.begin; item < work.end; item++) attend_head(layer, item, hs, wide);
+        barrier.wait(threads);
+        pack_rows(mixed, m.heads * hs);
+        project(layer.proj, m.heads * hs, layer.post_attention_norm);
+    }
+
+    // One head of one token's queries, keys or values: norm, rope; keys and values go to the cache.
+    void place(const Layer& layer, size_t item, size_t hs, size_t wide) {
+        const size_t per_row = m.heads + 2 * m.groups, row = item / per_row, head = item % per_row;
+        float* numbers = qkv + item * hs;
+        const bool is_query = head < size_t(m.heads), is_value = head >= size_t(m.heads + m.groups);
+        if (!is_value) {
+            const Norm& norm = is_query ? layer.norm_q : layer.norm_k;
+            if (norm.present && !m.norm_qk_over_all_heads)
+                normalize(norm, numbers, numbers, hs, m.rms_norm, m.norm_eps);
+            if (m.rope_pairs)
+                rotate(numbers, layer.rope + t.positions[row] * 2 * m.rope_pairs, m.rope_pairs, m.rope_interleaved, spare);
+        }
+        if (is_query) return;
+        const size_t group = (head - m.heads) % m.groups;
+        float* cache = is_value ? layer.values : layer.keys;
+        float* slot = cache + ((t.sequences[row] * m.groups + group) * m.slots + t.positions[row]) * wide;
+        std::memcpy(slot, numbers, hs * sizeof(float));
+        std::memset(slot + hs, 0, (wide - hs) * sizeof(float));
+    }
+
+    void attend_head(const Layer& layer, size_t item, size_t hs, size_t wide) {
+        const size_t row = item / m.heads, head = item % m.heads, group = head / (m.heads / m.groups);
+        const int64_t last = t.positions[row] + 1;
+        const int64_t first = layer.window && last > layer.window ? last - layer.window : 0;
+        const size_t offset = (t.sequences[row] * m.groups + group) * m.slots * wide;
+        std::memset(spare, 0, wide * sizeof(float));
+        std::memcpy(spare, qkv + (row * (m.heads + 2 * m.groups) + head) * hs, hs * sizeof(float));
+        score(spare, layer.keys + offset, wide, first, last, scores);
+        softmax(scores, last - first, float(m.score_scale), float(m.score_cap));
+        mix(scores, layer.values + offset, wide, first, last, mixed + item * hs, hs);
+    }
+
+    void feed_forward(const Layer& layer) {
+        const float* from = m.parallel ? before : x;
+        const Norm& norm = m.shared_norm ? layer.norm_1 : layer.norm_2;
+        for (size_t row = 0; row < n; row++) pack_normalized(norm, from, row, row);
+        const size_t width = m.hidden;
+        const Share mine = columns_of(layer.fc, width, c, n, {hidden, width, layer.fc.bias, false});
+        if (layer.fc_value.weight) columns_of(layer.fc_value, width, c, n, {value, width, layer.fc_value.bias, false});
+        for (size_t row = 0; row < n; row++) {
+            const size_t begin = row * width + mine.begin;
+            activate(hidden + begin, layer.fc_value.weight ? value + begin : nullptr, mine.end - mine.begin, m.activation);
+        }
+        barrier.wait(threads);
+        pack_rows(hidden, width);
+        project(layer.mlp_proj, width, layer.post_mlp_norm);
+    }
+
+    void head() {
+        const size_t lines = t.n_wanted, width = m.vocabulary;
+        for (size_t line = 0; line < lines; line++) pack_normalized(m.last_norm, x, t.wanted[line], line);
+        const Share mine = columns_of(m.head, width, c, lines, {logits, width, m.head.bias, false});
+        if (m.logit_cap == 0) return;
+        const float cap = float(m.logit_cap);
+        for (size_t line = 0; line < lines; line++)
+            for (size_t i = mine.begin; i < mine.end; i++)
+                logits[line * width + i] = std::tanh(logits[line * width + i] / cap) * cap;
+    }
+};
+
+template <class W>
+void forward(const Model& model, const Tokens& tokens, float* logits, float* scratch, int wanted_threads) {
+    Barrier barrier;
+#pragma omp parallel num_threads(wanted_threads)
+    Pass<W>(model, tokens, logits, scratch, omp_get_thread_num(), omp_get_num_threads(), barrier).run();
+}
+
+}  // namespace
+
+extern "C" {
+
+// The sizes of the structs that ctypes mirrors: Norm, Linear, Layer, Model, Tokens.
+void lc_struct_sizes(int64_t* sizes) {
+    const int64_t found[] = {sizeof(Norm), sizeof(Linear), sizeof(Layer), sizeof(Model), sizeof(Tokens)};
+    std::memcpy(sizes, found, sizeof found);
+}
+
+// Floats of scratch memory for n tokens at once.
+int64_t lc_scratch_size(const Model* model, int64_t n, int64_t threads) {
+    return int64_t(Layout(*model, size_t(n), int(threads)).total);
+}
+
+int64_t lc_lanes(void) { return LANES; }
+
+// tokens -> logits (n_wanted, vocabulary); keys and values of the tokens are in the cache afterwards.
+void lc_forward(const Model* model, const Tokens* tokens, float* logits, float* scratch, int64_t threads) {
+    if (model->weights_are_bf16)
+        forward<bf16>(*model, *tokens, logits, scratch, int(threads));
+    else
+        forward<float>(*model, *tokens, logits, scratch, int(threads));
+}
+}

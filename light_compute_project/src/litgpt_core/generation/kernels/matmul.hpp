@@ -1,0 +1,128 @@
+// Activations (N, K) in fp32 times a weight matrix (O, K) as PyTorch stores it, in fp32 or bf16; sums in fp32.
+//
+// bf16 is the upper half of fp32. A 32-bit word holds two neighbours: shifted left by 16 it is the even one as fp32, with
+// the lower half cleared the odd one: two cheap instructions per pair of vectors. In exchange the activations are packed
+// once per product, evens before odds in every block of 2 * LANES. fp32 weights need no packing: the same code with
+// another `decode`.
+#pragma once
+
+#include "vector.hpp"
+
+constexpr int BLOCK = 2 * LANES;
+
+struct bf16 {
+    uint16_t bits;
+};
+
+static inline float widen(float value) { return value; }
+static inline float widen(bf16 value) {
+    const uint32_t bits = uint32_t(value.bits) << 16;
+    float wide;
+    std::memcpy(&wide, &bits, sizeof wide);
+    return wide;
+}
+
+static inline void decode(const float* from, vec& first, vec& second) {
+    first = load<vec>(from);
+    second = load<vec>(from + LANES);
+}
+static inline void decode(const bf16* from, vec& evens, vec& odds) {
+    const uvec words = load<uvec>(from);
+    evens = (vec)(words << 16);
+    odds = (vec)(words & 0xffff0000u);
+}
+
+// One activation vector of `size` numbers into the order that `decode` of the weights gives; what is left over after the
+// last whole block keeps its order.
+static inline void pack(const float* from, float* to, size_t size, const float*) { std::memcpy(to, from, size * 4); }
+static inline void pack(const float* from, float* to, size_t size, const bf16*) {
+    size_t i = 0;
+    for (; i + BLOCK <= size; i += BLOCK) {
+        const vec a = load<vec>(from + i), b = load<vec>(from + i + LANES);
+        store(to + i, evens(a, b));
+        store(to + i + LANES, odds(a, b));
+    }
+    for (; i < size; i++) to[i] = from[i];
+}
+
+// R rows of weights, `apart` numbers from each other, times M activation vectors -> sums[r * M + m]
+template <int R, int M, class W>
+static inline void tile(const W* weights, size_t apart, size_t size, const float* packed, float* sums) {
+    static_assert(R * M <= LANES, "the tree adds up LANES accumulators");
+    vec total[LANES] = {};
+    size_t i = 0;
+    for (; i + BLOCK <= size; i += BLOCK) {
+        vec first[M], second[M];
+#pragma GCC unroll 16
+        for (int m = 0; m < M; m++) {
+            first[m] = load<vec>(packed + m * size + i);
+            second[m] = load<vec>(packed + m * size + i + LANES);
+        }
+#pragma GCC unroll 16
+        for (int r = 0; r < R; r++) {
+            vec a, b;
+            decode(weights + r * apart + i, a, b);
+#pragma GCC unroll 16
+            for (int m = 0; m < M; m++) total[r * M + m] += a * first[m];
+#pragma GCC unroll 16
+            for (int m = 0; m < M; m++) total[r * M + m] += b * second[m];
+        }
+    }
+    float result[LANES];
+    store(result, sums_of(total));
+    for (int r = 0; r < R; r++)
+        for (int m = 0; m < M; m++) {
+            float value = result[r * M + m];
+            for (size_t k = i; k < size; k++) value += widen(weights[r * apart + k]) * packed[m * size + k];
+            sums[r * M + m] = value;
+        }
+}
+
+struct Output {
+    float* to;          // (N, width)
+    size_t width;
+    const float* bias;  // (O,) or null
+    bool add;           // to what is there
+};
+
+// Output columns o, o + apart, ... (R of them) of lines [line, line + M).
+template <int R, int M, class W>
+static inline void patch(const W* weights, size_t o, size_t apart, size_t size, const float* packed, size_t line,
+                         const Output& out) {
+    float sums[R * M];
+    tile<R, M>(weights + o * size, apart * size, size, packed + line * size, sums);
+    for (int r = 0; r < R; r++)
+        for (int m = 0; m < M; m++) {
+            const size_t column = o + r * apart;
+            const float value = sums[r * M + m] + (out.bias ? out.bias[column] : 0.0f);
+            float& place = out.to[(line + m) * out.width + column];
+            place = out.add ? place + value : value;
+        }
+}
+
+// Columns [o, stop), and with R > 1 those `apart` from them, for all n lines.
+template <int R, class W>
+static inline void band(const W* weights, size_t o, size_t stop, size_t apart, size_t size, const float* packed,
+                        size_t n, const Output& out) {
+    size_t line = 0;
+    if constexpr (LANES >= 4 * R)
+        for (; line + 4 <= n; line += 4)
+            for (size_t i = o; i < stop; i++) patch<R, 4>(weights, i, apart, size, packed, line, out);
+    for (; line + 2 <= n; line += 2)
+        for (size_t i = o; i < stop; i++) patch<R, 2>(weights, i, apart, size, packed, line, out);
+    for (; line < n; line++)
+        for (size_t i = o; i < stop; i++) patch<R, 1>(weights, i, apart, size, packed, line, out);
+}
+
+// Columns [begin, end) of packed (n, size) times weights^T: one thread's share. It is read as four streams, each from
+// end to end, which hardware prefetchers follow at up to twice the rate of neighbouring rows (docs/log.md). With many
+// lines, a few rows of weights stay in the second-level cache while groups of lines, which fit the first, pass by.
+template <class W>
+static void multiply(const W* weights, size_t size, size_t begin, size_t end, const float* packed, size_t n,
+                     const Output& out) {
+    constexpr size_t STREAMS = 4, ROWS = 8;
+    const size_t apart = (end - begin) / STREAMS, middle = begin + apart;
+    for (size_t o = begin; o < middle; o += ROWS)
+        band<STREAMS>(weights, o, o + ROWS < middle ? o + ROWS : middle, apart, size, packed, n, out);
+    band<1>(weights, begin + STREAMS * apart, end, 0, size, packed, n, out);
+}

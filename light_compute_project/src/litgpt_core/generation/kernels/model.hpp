@@ -1,0 +1,50 @@
+// The model as `kernel_model.py` describes it: sizes and pointers. ctypes mirrors these structs field by field, and
+// `lc_struct_sizes` lets it check that. Nothing here owns memory.
+#pragma once
+
+#include <cstdint>
+
+enum Activation : int64_t { GELU = 0, GELU_TANH = 1, SILU = 2, RELU_SQUARED = 3 };
+
+struct Norm {
+    int64_t present;      // 0: the identity
+    const float* weight;  // null: ones
+    const float* bias;    // null: zeros
+};
+
+struct Linear {
+    const void* weight;  // (O, K), rows without gaps; null: there is none
+    const float* bias;   // (O,) or null
+};
+
+struct Layer {
+    Norm norm_1, norm_q, norm_k, post_attention_norm, norm_2, post_mlp_norm;
+    Linear qkv, proj, fc, fc_value, mlp_proj;  // fc_value: null unless the MLP is gated
+    float* keys;                               // (batch, groups, slots, padded head size)
+    float* values;
+    const float* rope;  // (slots, 2, rope_pairs): cos, sin of each position
+    int64_t window;     // tokens that a token sees, itself included; 0: all
+};
+
+struct Model {
+    int64_t n_layer, width, heads, groups, head_size, padded_head_size, rope_pairs, hidden, vocabulary;
+    int64_t slots;  // of the cache, a multiple of 16
+    int64_t weights_are_bf16, rms_norm, parallel, shared_norm, norm_qk_over_all_heads, rope_interleaved, activation;
+    double norm_eps, score_scale, score_cap, logit_cap, embedding_scale;  // caps: 0 for none
+    const void* token_embedding;                                          // (vocabulary, width)
+    const void* position_embedding;                                       // (positions, width) or null
+    Norm last_norm;
+    Linear head;
+    const Layer* layers;
+};
+
+// One call: n tokens, each of some sequence at some position. A prompt is many tokens of one sequence, a step of a batch
+// one token of each.
+struct Tokens {
+    int64_t n;
+    const int64_t* ids;
+    const int64_t* sequences;
+    const int64_t* positions;
+    int64_t n_wanted;  // logits are made for these lines of the n
+    const int64_t* wanted;
+};

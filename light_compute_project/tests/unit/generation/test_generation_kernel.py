@@ -1,0 +1,166 @@
+"""The C++ kernel computes what `litgpt_core.model` computes, for every architecture that it takes on."""
+
+import copy
+
+import pytest
+import torch
+
+from litgpt_core.generation.decoder import Feed
+from litgpt_core.generation.kernel import CHUNK, KernelDecoder, structure_obstacle, weights_obstacle
+from litgpt_core.model.config import GPTConfig
+from litgpt_core.model.gpt import GPT
+from litgpt_core.model.init import initialize
+
+LLAMA = {
+    "norm_class_name": "RMSNorm",
+    "mlp_class_name": "LLaMAMLP",
+    "intermediate_size": 96,
+    "rotary_percentage": 1.0,
+    "parallel_residual": False,
+    "bias": False,
+}
+GEMMA = LLAMA | {
+    "name": "Gemma-small",
+    "mlp_class_name": "GemmaMLP",
+    "gelu_approximate": "tanh",
+    "n_query_groups": 2,
+    "scale_embeddings": True,
+    "post_attention_norm": True,
+    "post_mlp_norm": True,
+}
+FAMILIES = {
+    "neox": {},
+    "gpt2": {"position_embedding": "learned", "parallel_residual": False, "gelu_approximate": "tanh"},
+    "tied, no bias": {"tie_embeddings": True, "bias": False, "parallel_residual": False},
+    "llama": LLAMA | {"n_query_groups": 2},
+    "one group": LLAMA | {"n_query_groups": 1, "attn_bias": True},
+    "qwen3": LLAMA | {"norm_qk": True, "head_size": 24},
+    "olmo2": LLAMA
+    | {"norm_qk": True, "norm_qk_type": "olmo2", "norm_1": False, "norm_2": False}
+    | {"post_attention_norm": True, "post_mlp_norm": True},
+    "olmo": {"name": "OLMo-small", "bias": False, "parallel_residual": False},
+    "falcon": {"shared_attention_norm": True, "n_query_groups": 1, "lm_head_bias": True, "rotary_percentage": 1.0},
+    "gemma2": GEMMA
+    | {"attention_logit_softcapping": 5.0, "final_logit_softcapping": 3.0, "sliding_window_size": 7}
+    | {"sliding_window_indices": [1, 0], "attention_scores_scalar": 20},
+    "gemma3": GEMMA
+    | {"norm_qk": True, "sliding_window_size": 20, "rope_local_base_freq": 100.0}
+    | {"rope_indices": [0, 1], "sliding_window_indices": [0, 1]},
+    "interleaved": LLAMA | {"rope_interleave": True, "rope_condense_ratio": 4},
+    "llama3 rope": LLAMA
+    | {
+        "rope_adjustments": {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_seq_len": 32}
+    },
+    "odd sizes": {"n_embd": 44, "n_head": 2, "intermediate_size": 50, "padding_multiple": 7, "rotary_percentage": 0.28},
+    "wide heads": LLAMA | {"head_size": 80, "n_query_groups": 2},
+}
+SIZES = {"n_layer": 2, "n_head": 4, "n_embd": 64, "block_size": 96, "vocab_size": 200, "padding_multiple": 8}
+
+
+pytestmark = pytest.mark.usefixtures("kernel")
+
+
+def pair(family: dict, dtype: torch.dtype) -> tuple[GPT, GPT]:
+    """A model in `dtype`, and the fp32 model with the very same (rounded) weights."""
+    model = GPT(GPTConfig(**(SIZES | family))).eval()
+    initialize(model, seed=3)
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(4 if parameter.dim() > 1 else 1).add_(
+                0.1 * torch.randn(parameter.shape, generator=generator)
+            )
+    model = model.to(dtype)
+    return model, copy.deepcopy(model).float()
+
+
+def ids(n: int, *, seed: int = 0) -> list[int]:
+    return torch.randint(0, 200, (n,), generator=torch.Generator().manual_seed(seed)).tolist()
+
+
+def gap(found: torch.Tensor, expected: torch.Tensor) -> float:
+    return float((found - expected).abs().max() / expected.abs().max())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES.keys())
+@torch.no_grad()
+def test_logits_are_the_models(family, dtype):
+    """A prompt longer than one chunk, then token by token."""
+    model, exact = pair(family, dtype)
+    assert structure_obstacle(model) is None and weights_obstacle(model) is None
+    tokens, prompt = ids(60), CHUNK + 9
+    expected = exact(torch.tensor([tokens]))[0]
+    decoder = KernelDecoder(model)
+    decoder.start(n_sequences=1, length=60)
+    assert gap(decoder.feed([Feed(0, 0, tokens[:prompt])])[0], expected[prompt - 1]) < 1e-5
+    for place in range(prompt, 60):
+        assert gap(decoder.feed([Feed(0, place, [tokens[place]])])[0], expected[place]) < 1e-5
+
+
+@torch.no_grad()
+def test_sequences_of_a_batch_do_not_see_each_other():
+    """Prompts of 3, 40 and 7 tokens together; then one of them stands still while the others go on."""
+    model, exact = pair(FAMILIES["llama"], torch.bfloat16)
+    texts = [ids(3 + 4, seed=1), ids(40 + 4, seed=2), ids(7 + 4, seed=3)]
+    expected = [exact(torch.tensor([text]))[0] for text in texts]
+    decoder = KernelDecoder(model)
+    decoder.start(n_sequences=3, length=44)
+    first = decoder.feed([Feed(i, 0, text[:-4]) for i, text in enumerate(texts)]).clone()
+    assert all(gap(first[i], expected[i][-5]) < 1e-5 for i in range(3))
+    for back in (4, 3, 2, 1):
+        live = [0, 2] if back < 3 else [0, 1, 2]
+        logits = decoder.feed([Feed(i, len(texts[i]) - back, [texts[i][-back]]) for i in live])
+        assert all(gap(logits[line], expected[i][-back]) < 1e-5 for line, i in enumerate(live))
+
+
+@torch.no_grad()
+def test_neither_threads_nor_neighbours_change_a_bit():
+    model, _ = pair(FAMILIES["qwen3"], torch.bfloat16)
+    found = []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        decoder = KernelDecoder(model)
+        decoder.start(n_sequences=1, length=30)
+        found.append(decoder.feed([Feed(0, 0, ids(30))]).clone())
+    assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
+
+
+def test_what_it_does_not_know_is_named():
+    moe = LLAMA | {"mlp_class_name": "LLaMAMoE", "n_expert": 4, "n_expert_per_token": 2}
+    latent = {"q_lora_rank": 8, "kv_lora_rank": 8, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8, "v_head_dim": 8}
+    assert "n_expert=4" in structure_obstacle(GPT(GPTConfig(**(SIZES | moe))))
+    assert "latent_attention" in structure_obstacle(GPT(GPTConfig(**(SIZES | LLAMA | {"latent_attention": latent}))))
+    model, _ = pair(LLAMA, torch.float16)
+    assert structure_obstacle(model) is None
+    assert "float32 or bfloat16" in weights_obstacle(model)
+
+    class Quantized(torch.nn.Linear):
+        pass
+
+    model.transformer.h[1].attn.proj = Quantized(64, 64)
+    assert structure_obstacle(model) == "it does not know Quantized (transformer.h.1.attn.proj)"
+
+
+@pytest.mark.parametrize("part", ["attn.qkv.weight", "mlp.fc_1.weight", "norm_1.weight"])
+def test_a_broken_weight_is_not_smoothed_over(part):
+    model, _ = pair(LLAMA, torch.float32)
+    with torch.no_grad():
+        model.get_parameter(f"transformer.h.1.{part}").flatten()[-1 if part.startswith("norm") else 64 * 64] = torch.nan
+    decoder = KernelDecoder(model)
+    decoder.start(n_sequences=1, length=8)
+    assert decoder.feed([Feed(0, 0, ids(8))]).isnan().any()
+
+
+def test_weights_that_training_has_changed_are_read_anew():
+    model, _ = pair(FAMILIES["gpt2"], torch.float32)
+    decoder = KernelDecoder(model)
+    for _ in range(2):
+        decoder.start(n_sequences=1, length=8)
+        with torch.no_grad():
+            expected = model(torch.tensor([ids(8)]))[0, -1]
+        assert gap(decoder.feed([Feed(0, 0, ids(8))])[0], expected) < 1e-5
+        decoder.finish()
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(0.05)

@@ -1,0 +1,105 @@
+"""The kernel is built once, kept, built again when damaged, and its absence is told in words."""
+
+import logging
+import os
+
+import pytest
+import torch
+
+from litgpt_core.errors import EnvironmentProblem
+from litgpt_core.generation import kernel_build
+from litgpt_core.generation.choice import choose_decoder
+from litgpt_core.generation.kernel import KernelDecoder
+from litgpt_core.generation.torch_decoder import TorchDecoder
+
+
+@pytest.fixture
+def fresh(monkeypatch, tmp_path):
+    """A cache folder of its own, and no library that this process has loaded before."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("CXX", raising=False)
+    kernel_build.load_kernel.cache_clear()
+    yield kernel_build.cache_folder()
+    kernel_build.load_kernel.cache_clear()
+
+
+@pytest.fixture
+def no_compiler(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CXX", raising=False)
+
+
+def test_built_once_and_found_again_without_a_compiler(kernel, fresh, monkeypatch, caplog):
+    caplog.set_level(logging.INFO, logger="litgpt_core")
+    assert kernel_build.load_kernel().lc_lanes() in (8, 16)
+    assert [record.message[:19] for record in caplog.records] == ["CPU kernel built in"]
+    assert [path.name for path in fresh.iterdir()] == [kernel_build.cached_library().name]
+    kernel_build.load_kernel.cache_clear()
+    monkeypatch.setenv("PATH", "")
+    assert kernel_build.load_kernel().lc_lanes() in (8, 16)
+    assert len(caplog.records) == 1
+
+
+def test_a_damaged_library_is_built_again(kernel, fresh, caplog):
+    fresh.mkdir(parents=True)
+    kernel_build.cached_library().write_bytes(b"not a library")
+    assert kernel_build.load_kernel().lc_lanes() in (8, 16)
+    assert "damaged" in caplog.text
+
+
+def test_other_sources_are_another_library(fresh, monkeypatch, tmp_path):
+    before = kernel_build.cached_library()
+    copies = tmp_path / "kernels"
+    copies.mkdir()
+    for source in kernel_build.SOURCES.iterdir():
+        (copies / source.name).write_bytes(source.read_bytes())
+    monkeypatch.setattr(kernel_build, "SOURCES", copies)
+    assert kernel_build.cached_library() == before
+    with (copies / "vector.hpp").open("a") as file:
+        file.write("// another line\n")
+    assert kernel_build.cached_library() != before
+
+
+def test_no_compiler_is_said_and_plain_pytorch_decodes(build, fresh, no_compiler, caplog):
+    caplog.set_level(logging.INFO, logger="litgpt_core")
+    with pytest.raises(EnvironmentProblem, match=r"No C\+\+ compiler") as caught:
+        kernel_build.load_kernel()
+    assert "--compile false" in caught.value.fix
+    assert isinstance(choose_decoder(build()), TorchDecoder)
+    assert "plain PyTorch; not by the CPU kernel: No C++ compiler was found" in caplog.text
+
+
+def test_a_compiler_that_refuses_is_quoted(fresh, monkeypatch, tmp_path):
+    compiler = tmp_path / "c++"
+    compiler.write_text("#!/bin/sh\necho 'decode.cpp:1: error: too new' >&2\nexit 1\n")
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CXX", str(compiler))
+    with pytest.raises(EnvironmentProblem, match="error: too new"):
+        kernel_build.load_kernel()
+    assert list(fresh.iterdir()) == [], "nothing half-built stays behind"
+
+
+def test_a_cache_that_cannot_be_written_is_named(fresh, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.raises(EnvironmentProblem, match="cannot be written") as caught:
+        kernel_build.load_kernel()
+    assert "XDG_CACHE_HOME" in caught.value.fix or "compiler" in caught.value.fix
+
+
+def test_the_cache_is_the_users_own(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert kernel_build.cache_folder() == tmp_path / "light_compute_project" / "kernels"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert str(kernel_build.cache_folder()).startswith(str(tmp_path / "home" / ".cache"))
+
+
+@pytest.mark.usefixtures("kernel")
+def test_the_library_is_the_users_alone_and_one_process_is_enough(fresh, build):
+    decoder = choose_decoder(build())
+    assert isinstance(decoder, KernelDecoder)
+    assert kernel_build.cached_library().stat().st_mode & 0o077 == 0
+    assert kernel_build.cached_library().stat().st_uid == os.getuid()
+    assert kernel_build.load_kernel() is kernel_build.load_kernel()
+    assert torch.get_num_threads() == 1

@@ -1,0 +1,164 @@
+"""`trainer.micro_batch_size=auto` becomes a number once, and the number fits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from litgpt_core import config as configuration
+from litgpt_core.analysis.model_checks import KINDS, build
+from litgpt_core.config import TrainConfig, dump
+from litgpt_core.errors import ConfigError, EnvironmentProblem
+from litgpt_core.model.config import GPTConfig
+from litgpt_core.training import micro_batch
+from litgpt_core.training.hardware import Hardware
+from litgpt_core.training.settings import TrainerSettings
+
+SHAPE = GPTConfig(n_layer=4, n_head=4, n_embd=64, block_size=64, vocab_size=64, parallel_residual=False)
+
+
+def hardware(*, precision: str = "32-true", flat: bool = True, device: str = "cpu") -> Hardware:
+    return Hardware(device=device, precision=precision, compile=False, compile_reason="", fast_bf16=False, flat=flat)
+
+
+def auto(*overrides: str) -> TrainConfig:
+    return configuration.load(["trainer.micro_batch_size=auto", "trainer.global_batch_size=24", *overrides])
+
+
+def test_divisors_come_largest_first() -> None:
+    assert micro_batch.divisors(12) == [12, 6, 4, 3, 2, 1]
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-master", "bf16-mixed"])
+@pytest.mark.parametrize("checkpointing", ["none", "selective", "full"])
+def test_larger_batches_need_more_and_never_less_per_sequence(checkpointing: Any, precision: str) -> None:
+    settings, where = TrainerSettings(activation_checkpointing=checkpointing), hardware(precision=precision)
+    needs = [micro_batch.step_bytes(SHAPE, settings, hardware=where, batch=n) for n in (1, 16, 32, 64)]
+    steps = [(b - a) / n for a, b, n in zip(needs, needs[1:], (15, 16, 32), strict=False)]
+    assert 0 < steps[0] <= steps[1] * 1.01 and steps[2] == pytest.approx(steps[1], rel=0.02)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_model_can_be_counted(kind: str) -> None:
+    shape, where = build(kind).config, hardware(flat=kind != "mixture of experts")
+    before = torch.get_rng_state()
+    one, four = (micro_batch.step_bytes(shape, TrainerSettings(), hardware=where, batch=n) for n in (1, 4))
+    assert 0 < one < four
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_counting_without_memory_equals_counting_in_earnest(monkeypatch: pytest.MonkeyPatch) -> None:
+    import contextlib
+
+    fake = micro_batch.step_bytes(SHAPE, TrainerSettings(), hardware=hardware(), batch=2)
+    monkeypatch.setattr(micro_batch, "FakeTensorMode", contextlib.nullcontext)
+    assert micro_batch.step_bytes(SHAPE, TrainerSettings(), hardware=hardware(), batch=2) == fake
+
+
+def test_a_cpu_takes_the_largest_divisor_within_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {}
+    for sequences in (6, 8, 23, 24):
+        need = micro_batch.step_bytes(SHAPE, TrainerSettings(), hardware=hardware(), batch=sequences)
+        enough = need / micro_batch.SHARE["cpu"] + 1
+        monkeypatch.setattr(micro_batch, "available_memory", lambda enough=enough: int(enough))
+        decided = micro_batch.decide(auto(), model=SHAPE, hardware=hardware())
+        found[sequences] = decided.trainer.micro_batch_size
+        assert decided.trainer.global_batch_size == 24
+    assert found == {6: 6, 8: 8, 23: 12, 24: 24}
+
+
+def test_the_decision_is_logged_with_its_reason_and_recorded(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(micro_batch, "available_memory", lambda: 10**12)
+    with caplog.at_level("INFO"):
+        decided = micro_batch.decide(auto(), model=SHAPE, hardware=hardware())
+    assert "micro-batch: 24 of 24" in caplog.text and "75% of what is available" in caplog.text
+    assert yaml.safe_load(dump(decided.plain))["trainer"]["micro_batch_size"] == 24
+    assert decided.trainer.micro_batch == 24
+
+
+def test_too_little_for_one_sequence_is_one_with_a_warning(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(micro_batch, "available_memory", lambda: 1000)
+    assert micro_batch.decide(auto(), model=SHAPE, hardware=hardware()).trainer.micro_batch_size == 1
+    assert "trainer.activation_checkpointing=full" in caplog.text
+
+
+def test_a_number_that_was_typed_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    typed = auto("trainer.micro_batch_size=6")
+    assert micro_batch.decide(typed, model=SHAPE, hardware=hardware()) is typed
+    assert micro_batch.recorded(typed) is typed
+
+
+@pytest.mark.parametrize(("room", "expected"), [(100, 24), (12, 12), (7, 6), (1, 1)])
+def test_a_gpu_goes_down_until_memory_suffices(room: int, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+
+    def trial(size: int) -> None:
+        tried.append(size)
+        if size > room:
+            raise torch.OutOfMemoryError("full")
+
+    monkeypatch.setattr(micro_batch, "_cuda_trial", lambda *_, **__: trial)
+    decided = micro_batch.decide(auto(), model=SHAPE, hardware=hardware(device="cuda", flat=False))
+    assert decided.trainer.micro_batch_size == expected
+    assert tried == [n for n in micro_batch.divisors(24) if n >= expected], "largest first, and no further than needed"
+
+
+def test_a_gpu_too_small_for_one_says_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    def trial(size: int) -> None:
+        raise torch.OutOfMemoryError("full")
+
+    monkeypatch.setattr(micro_batch, "_cuda_trial", lambda *_, **__: trial)
+    with pytest.raises(EnvironmentProblem, match="activation_checkpointing=full"):
+        micro_batch.decide(auto(), model=SHAPE, hardware=hardware(device="cuda", flat=False))
+
+
+def test_other_failures_of_a_trial_are_not_swallowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def trial(size: int) -> None:
+        raise ValueError("a mistake")
+
+    monkeypatch.setattr(micro_batch, "_cuda_trial", lambda *_, **__: trial)
+    with pytest.raises(ValueError, match="a mistake"):
+        micro_batch.decide(auto(), model=SHAPE, hardware=hardware(device="cuda", flat=False))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_real_gpu_finds_room_for_a_small_model() -> None:
+    decided = micro_batch.decide(auto(), model=SHAPE, hardware=hardware(device="cuda", flat=False))
+    assert decided.trainer.micro_batch_size == 24
+
+
+def test_a_resumed_run_takes_the_number_of_its_start(tmp_path: Path) -> None:
+    here = (f"run.dir={tmp_path}", "run.name=r")
+    decided = configuration.load([*here, "trainer.micro_batch_size=8", "trainer.global_batch_size=24"])
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r" / "config.yaml").write_text(dump(decided.plain))
+    resumed = micro_batch.recorded(auto(*here, "run.resume=true"))
+    assert resumed.trainer.micro_batch_size == resumed.plain["trainer"]["micro_batch_size"] == 8
+    assert micro_batch.recorded(auto(*here)).trainer.micro_batch_size == "auto", "a new run decides anew"
+    other = auto(*here, "run.resume=true", "trainer.global_batch_size=20")
+    assert micro_batch.recorded(other).trainer.micro_batch_size == "auto", "the run folder refuses it by name"
+
+
+def test_settings_know_auto_and_nothing_else_that_is_no_number() -> None:
+    settings = TrainerSettings(micro_batch_size="auto")
+    with pytest.raises(ConfigError, match=r"trainer\.micro_batch_size=32"):
+        _ = settings.micro_batch
+    with pytest.raises(ConfigError, match="micro_batch_size"):
+        configuration.load(["trainer.micro_batch_size=automatic"])
+
+
+def test_available_memory_is_that_of_the_tightest_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = {"memory.max": "5000", "memory.current": "1000"}
+    monkeypatch.setattr(Path, "read_text", lambda self: texts.get(self.name, "max"))
+    assert micro_batch.available_memory() == 4000
+    texts["memory.max"] = "max"
+    assert micro_batch.available_memory() > 4000
