@@ -94,6 +94,19 @@ def test_a_page_without_markers_is_refused_and_left_alone(tmp_path: Path) -> Non
 PAGES = sorted([*PROJECT_DIR.rglob("*.md"), *PROJECT_DIR.parent.glob("README.md")])
 
 
+LITGPT_CONFIG = """
+model_name: pythia-14m
+tokenizer_dir: checkpoints/EleutherAI/pythia-14m
+data:
+  class_path: TextFiles
+  init_args:
+    train_data_path: my_texts
+train:
+  max_tokens: 1000000
+"""
+"""A config of `litgpt pretrain`, for the commands that name one."""
+
+
 def training_commands() -> list[str]:
     """What follows `train.py` on every line of a bash block of our pages."""
     commands: set[str] = set()
@@ -104,7 +117,10 @@ def training_commands() -> list[str]:
 
 
 @pytest.mark.parametrize("command", training_commands())
-def test_commands_on_our_pages_compose_and_check(command: str) -> None:
+def test_commands_on_our_pages_compose_and_check(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in re.findall(r"from_litgpt=(\S+)", command):
+        (tmp_path / name).write_text(LITGPT_CONFIG, encoding="utf-8")
     arguments = shlex.split(command)
     if "-m" not in arguments:
         config.load(arguments)

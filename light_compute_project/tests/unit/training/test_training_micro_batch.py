@@ -75,7 +75,7 @@ def test_the_decision_is_logged_with_its_reason_and_recorded(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(micro_batch, "available_memory", lambda: 10**12)
-    with caplog.at_level("INFO"):
+    with caplog.at_level("INFO", logger="litgpt_core"):
         decided = micro_batch.decide(auto(), model=SHAPE, hardware=hardware())
     assert "micro-batch: 24 of 24" in caplog.text and "75% of what is available" in caplog.text
     assert yaml.safe_load(dump(decided.plain))["trainer"]["micro_batch_size"] == 24
