@@ -81,7 +81,7 @@ FINETUNE = [
     "--data.json_path=pairs.json",
     "--data.val_split_fraction=0.25",
     "--data.num_workers=0",
-    "--data.prompt_style=alpaca",
+    "--data.prompt_style=codellama",
     f"--train.max_seq_length={WINDOW}",
     "--train.max_steps=2",
     "--train.epochs=1",
@@ -93,6 +93,8 @@ FINETUNE = [
     "--precision=32-true",
 ]
 SHORT = ["--prompt=the cat", "--max_new_tokens=4", "--precision=32-true"]
+ANSWER = ["--prompt=### Response: the cat", *SHORT[1:]]
+"""LitGPT's `generate_full` and `generate_adapter` cut at that mark, which only an Alpaca prompt has by itself."""
 COMMANDS: list[tuple[str, list[str]]] = [
     ("validate", ["validate", OURS]),
     ("generate", ["generate", OURS, *SHORT]),
@@ -122,19 +124,19 @@ COMMANDS: list[tuple[str, list[str]]] = [
     ),
     ("convert_pretrained_checkpoint", ["convert_pretrained_checkpoint", "out/pretrain/final", "out/plain"]),
     ("finetune_full", ["finetune_full", OURS, "--out_dir=out/full", *FINETUNE]),
-    ("generate_full", ["generate_full", OURS, "--finetuned_path=out/full/final/lit_model.pth", *SHORT]),
+    ("generate_full", ["generate_full", OURS, "--finetuned_path=out/full/final/lit_model.pth", *ANSWER]),
     ("finetune_lora", ["finetune_lora", OURS, "--out_dir=out/lora", *FINETUNE]),
     ("merge_lora", ["merge_lora", "out/lora/final"]),
     ("generate_merged", ["generate", "out/lora/final", *SHORT]),
     ("finetune_adapter", ["finetune_adapter", OURS, "--out_dir=out/adapter", *FINETUNE]),
     (
         "generate_adapter",
-        ["generate_adapter", OURS, "--adapter_path=out/adapter/final/lit_model.pth.adapter", *SHORT],
+        ["generate_adapter", OURS, "--adapter_path=out/adapter/final/lit_model.pth.adapter", *ANSWER],
     ),
     ("finetune_adapter_v2", ["finetune_adapter_v2", OURS, "--out_dir=out/adapter_v2", *FINETUNE]),
     (
         "generate_adapter_v2",
-        ["generate_adapter_v2", OURS, "--adapter_path=out/adapter_v2/final/lit_model.pth.adapter_v2", *SHORT],
+        ["generate_adapter_v2", OURS, "--adapter_path=out/adapter_v2/final/lit_model.pth.adapter_v2", *ANSWER],
     ),
     ("download_list", ["download", "list"]),
     ("download", ["download", "EleutherAI/pythia-14m"]),
