@@ -12,6 +12,9 @@ Per token with logits z, target t and V columns (the padded vocabulary):
     nll        = logsumexp(z) - z[t]
     smoothed   = (1 - label_smoothing) * nll + label_smoothing * (logsumexp(z) - mean(z))       as in torch
     loss       = mean over counted tokens of smoothed + z_loss * logsumexp(z)^2                  PaLM, section 5
+
+Where not every token counts, a step's loss is their sum over the whole global batch divided by their number there, not
+a mean of micro-batches' means: `cross_entropy(count=...)` takes that number.
 """
 
 from __future__ import annotations
@@ -36,6 +39,7 @@ def cross_entropy(
     chunk_size: int = 0,
     z_loss: float = 0.0,
     label_smoothing: float = 0.0,
+    count: Tensor | None = None,
 ) -> Tensor:
     """Mean loss over the tokens that count, in nats.
 
@@ -48,6 +52,7 @@ def cross_entropy(
             break, and is right for small vocabularies.
         z_loss: Weight of the squared log-partition, which keeps logits from drifting; 1e-4 in PaLM.
         label_smoothing: Share of the target's probability that is spread over all columns, in [0, 1).
+        count: What the sum of the losses is divided by, a scalar; None: the number of tokens that count here.
 
     Returns:
         A scalar, fp32 (fp64 if the logits are). If no token counts it is 0 and its gradients are 0.
@@ -63,7 +68,7 @@ def cross_entropy(
             part = _summed_loss(*arguments)
         total = part if total is None else total + part
     assert total is not None
-    return total / (targets != ignore_index).sum().clamp(min=1)
+    return total / (targets != ignore_index).sum().clamp(min=1) if count is None else total / count
 
 
 @torch.no_grad()

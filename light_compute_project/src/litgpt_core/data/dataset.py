@@ -91,10 +91,10 @@ class TrainBatches(Dataset[Batch]):
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        _check_positive(block_size=block_size, micro_batch_size=micro_batch_size, world_size=world_size)
+        check_positive(block_size=block_size, micro_batch_size=micro_batch_size, world_size=world_size)
         self.file = TokenFile(path, dtype=dtype)
         self.block_size, self.seed, self.micro_batch_size = block_size, seed, micro_batch_size
-        self.rank, self.world_size = _checked_rank(rank, world_size), world_size
+        self.rank, self.world_size = checked_rank(rank, world_size), world_size
         if self.file.tokens < block_size + 1:
             raise DataError(
                 f"{self.file.path} holds {self.file.tokens:,} tokens, too few for one sample of "
@@ -129,7 +129,7 @@ class TrainBatches(Dataset[Batch]):
     def __getitem__(self, k: int) -> Batch:
         """(inputs, targets) of micro-batch k, both (B, T) int64; targets[b, t] is the token after inputs[b, t]."""
         rows = sliding_window_view(self.file.array(), self.block_size + 1)[self.starts(k)]  # (B, T+1)
-        return _as_tensor(rows[:, :-1]), _as_tensor(rows[:, 1:])
+        return as_tensor(rows[:, :-1]), as_tensor(rows[:, 1:])
 
 
 class ValBatches(Dataset[Batch]):
@@ -162,9 +162,9 @@ class ValBatches(Dataset[Batch]):
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        _check_positive(block_size=block_size, batch_size=batch_size, world_size=world_size)
+        check_positive(block_size=block_size, batch_size=batch_size, world_size=world_size)
         if max_tokens is not None:
-            _check_positive(max_tokens=max_tokens)
+            check_positive(max_tokens=max_tokens)
         self.file, self.block_size = TokenFile(path, dtype=dtype), block_size
         if self.file.tokens < 2:
             raise DataError(
@@ -178,7 +178,7 @@ class ValBatches(Dataset[Batch]):
         per_rank = -(-count // world_size)
         self.batch_size = min(batch_size, per_rank)
         self._batches = -(-per_rank // self.batch_size)
-        mine = chosen[_checked_rank(rank, world_size) :: world_size]
+        mine = chosen[checked_rank(rank, world_size) :: world_size]
         self._window_ids = np.full(self._batches * self.batch_size, -1, dtype=np.int64)  # -1: a padding row
         self._window_ids[: mine.size] = mine
         self.target_tokens = int(np.minimum(block_size, self.file.tokens - 1 - chosen * block_size).sum())
@@ -197,7 +197,7 @@ class ValBatches(Dataset[Batch]):
         targets = torch.full((self.batch_size, block), IGNORE_INDEX, dtype=torch.int64)
         ids = self._window_ids[index * self.batch_size : (index + 1) * self.batch_size]
         for row, window in enumerate(ids[ids >= 0].tolist()):
-            span = _as_tensor(tokens[window * block : (window + 1) * block + 1])
+            span = as_tensor(tokens[window * block : (window + 1) * block + 1])
             inputs[row, : span.numel() - 1] = span[:-1]
             targets[row, : span.numel() - 1] = span[1:]
         return inputs, targets
@@ -209,7 +209,7 @@ def accumulation_steps(*, global_batch_size: int, micro_batch_size: int, world_s
     Raises:
         ConfigError: A size is below 1, or micro * world does not divide the global batch size.
     """
-    _check_positive(global_batch_size=global_batch_size, micro_batch_size=micro_batch_size, world_size=world_size)
+    check_positive(global_batch_size=global_batch_size, micro_batch_size=micro_batch_size, world_size=world_size)
     at_once = micro_batch_size * world_size
     if global_batch_size % at_once:
         nearest = max(1, round(global_batch_size / at_once)) * at_once
@@ -228,17 +228,20 @@ def _fitting_micro(global_batch_size: int, world_size: int, micro_batch_size: in
     return str(fitting[0]) if fitting else f"(none fits {world_size} processes)"
 
 
-def _as_tensor(tokens: npt.NDArray[np.unsignedinteger]) -> torch.Tensor:
+def as_tensor(tokens: npt.NDArray[np.unsignedinteger]) -> torch.Tensor:
+    """Ids as int64, copied."""
     return torch.from_numpy(np.ascontiguousarray(tokens, dtype=np.int64))
 
 
-def _check_positive(**sizes: int) -> None:
+def check_positive(**sizes: int) -> None:
+    """ConfigError that names every size below 1."""
     wrong = [f"{name}={value}" for name, value in sizes.items() if value < 1]
     if wrong:
         raise ConfigError(", ".join(wrong) + " must be at least 1", needed="positive whole numbers")
 
 
-def _checked_rank(rank: int, world_size: int) -> int:
+def checked_rank(rank: int, world_size: int) -> int:
+    """`rank`, if it is one of `world_size`; else ConfigError."""
     if not 0 <= rank < world_size:
         raise ConfigError(f"rank={rank} with world_size={world_size}", needed="0 <= rank < world_size")
     return rank

@@ -22,8 +22,14 @@ _HELD_ELSEWHERE = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
 
 
 @contextlib.contextmanager
-def exclusive(path: Path, *, purpose: str) -> Iterator[bool]:
+def exclusive(path: Path, *, purpose: str, keep: bool = False) -> Iterator[bool]:
     """Hold the lock file `path` (made when absent, removed afterwards) while the block runs.
+
+    Args:
+        path: The lock file.
+        purpose: What for, for log lines.
+        keep: Leave the file there. Without it, someone who waits for a file that is then removed and someone who makes
+            it anew may both get in: use it where the work is not safe without the lock.
 
     Yields:
         True while the lock is held, False where the file system has no locks.
@@ -34,8 +40,9 @@ def exclusive(path: Path, *, purpose: str) -> Iterator[bool]:
         try:
             yield held
         finally:
-            with contextlib.suppress(OSError):  # Windows does not remove an open file
-                path.unlink()
+            if not keep:
+                with contextlib.suppress(OSError):  # Windows does not remove an open file
+                    path.unlink()
     finally:
         os.close(handle)
 

@@ -21,9 +21,12 @@ from typing import Any
 import lightning
 from torch.utils.data import DataLoader, Sampler
 
-from litgpt_core.data.dataset import Batch, TrainBatches, ValBatches, accumulation_steps
+from litgpt_core.data.chat_dataset import ChatTrainBatches, ChatValBatches
+from litgpt_core.data.dataset import TrainBatches, ValBatches, accumulation_steps
 from litgpt_core.data.prepare import PreparedData
 from litgpt_core.errors import ConfigError
+
+Batches = TrainBatches | ValBatches | ChatTrainBatches | ChatValBatches
 
 
 class OrdinalSampler(Sampler[int]):
@@ -86,7 +89,7 @@ class TokenDataModule(lightning.LightningDataModule):
         """Take over a position; the next training loader starts there."""
         self._anchor_samples, self._restored = int(state_dict["samples"]), True
 
-    def train_dataloader(self) -> DataLoader[Batch]:
+    def train_dataloader(self) -> DataLoader[Any]:
         """An endless loader of this rank's micro-batches from `samples_seen` on.
 
         Raises:
@@ -105,7 +108,27 @@ class TokenDataModule(lightning.LightningDataModule):
                 needed="a position that this micro batch size and number of processes can start from",
                 fix="resume with the micro batch size and the number of processes of the first run",
             )
-        dataset = TrainBatches(
+        return self._loader(self._train_batches(rank, world_size), OrdinalSampler(samples // at_once))
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """This rank's share of the validation windows; padding targets are -100 (see `ValBatches`)."""
+        return self._loader(self._val_batches(self.eval_tokens), None)
+
+    def whole_split(self) -> ValBatches | ChatValBatches:
+        """This rank's share of the whole split, whatever `eval_tokens` is; without a loader, which draws a number."""
+        return self._val_batches(None)
+
+    def _train_batches(self, rank: int, world_size: int) -> TrainBatches | ChatTrainBatches:
+        if self.prepared.is_chat:
+            return ChatTrainBatches(
+                self.prepared,
+                seed=self.seed,
+                micro_batch_size=self.micro_batch_size,
+                global_batch_size=self.global_batch_size,
+                rank=rank,
+                world_size=world_size,
+            )
+        return TrainBatches(
             self.prepared.train_path,
             dtype=self.prepared.dtype,
             block_size=self.block_size,
@@ -114,21 +137,26 @@ class TokenDataModule(lightning.LightningDataModule):
             rank=rank,
             world_size=world_size,
         )
-        return self._loader(dataset, OrdinalSampler(samples // at_once))
 
-    def val_dataloader(self) -> DataLoader[Batch]:
-        """This rank's share of the validation windows; padding targets are -100 (see `ValBatches`)."""
+    def _val_batches(self, max_tokens: int | None) -> ValBatches | ChatValBatches:
         rank, world_size = self._share()
-        dataset = ValBatches(
+        if self.prepared.is_chat:
+            return ChatValBatches(
+                self.prepared,
+                batch_size=self.eval_batch_size,
+                max_tokens=max_tokens,
+                rank=rank,
+                world_size=world_size,
+            )
+        return ValBatches(
             self.prepared.val_path,
             dtype=self.prepared.dtype,
             block_size=self.block_size,
             batch_size=self.eval_batch_size,
-            max_tokens=self.eval_tokens,
+            max_tokens=max_tokens,
             rank=rank,
             world_size=world_size,
         )
-        return self._loader(dataset, None)
 
     def _settle_anchor(self) -> None:
         """Tie a restored position to the step counter, which the trainer restores after it."""
@@ -143,7 +171,7 @@ class TokenDataModule(lightning.LightningDataModule):
         share = self.trainer.distributed_sampler_kwargs or {"rank": 0, "num_replicas": 1}
         return int(share["rank"]), int(share["num_replicas"])
 
-    def _loader(self, dataset: TrainBatches | ValBatches, sampler: OrdinalSampler | None) -> DataLoader[Batch]:
+    def _loader(self, dataset: Batches, sampler: OrdinalSampler | None) -> DataLoader[Any]:
         on_cuda = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
         return DataLoader(
             dataset,

@@ -20,7 +20,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +37,11 @@ from litgpt_core.data.prepared import (
     meta_sha256,
     open_prepared,
 )
-from litgpt_core.data.settings import DataSettings, cache_folder
+from litgpt_core.data.settings import ChatSettings, CorpusSettings, DataSettings, cache_folder
 from litgpt_core.data.shards import ShardFacts, token_dtype, write_shard
 from litgpt_core.data.sources import read_corpus
 from litgpt_core.data.split import SPLIT_RULE, Split, split_corpus
-from litgpt_core.errors import DataError, TokenizerError
+from litgpt_core.errors import ConfigError, DataError, TokenizerError
 from litgpt_core.tokenizers.base import Tokenizer
 from litgpt_core.tokenizers.directory import copy_companions
 from litgpt_core.tokenizers.registry import train as train_tokenizer
@@ -61,12 +61,32 @@ def prepare(data: DataSettings, tokenizer: TokenizerSettings) -> PreparedData:
     The corpus is read and split in any case (under a second for 30 MB), so a changed file is noticed.
 
     Raises:
+        ConfigError: Conversations, which are prepared for one model: see `chat_prepare`.
         DataError: The corpus cannot be read or split, or the folder cannot be written.
         TokenizerError: The tokenizer cannot be trained on this text, or cannot represent the validation text.
     """
+    if isinstance(data, ChatSettings):
+        raise ConfigError(
+            "data=chat: conversations are prepared for one model, with its prompt style and its context length",
+            needed="a corpus of text here",
+            fix="train.py +experiment=finetune_chat init_from=CHECKPOINT, which prepares them by itself",
+        )
     corpus = read_corpus(data)
     split = split_corpus(corpus, data)
     fingerprint = _fingerprint(data, tokenizer, corpus=corpus, split=split)
+
+    def build(work: Path) -> None:
+        _build(work, data, tokenizer, corpus=corpus, split=split, fingerprint=fingerprint)
+
+    return find_or_make(data, fingerprint=fingerprint, build=build)
+
+
+def find_or_make(data: DataSettings, *, fingerprint: str, build: Callable[[Path], None]) -> PreparedData:
+    """The folder of that fingerprint if it is there and whole, else what `build` writes into an empty one.
+
+    Raises:
+        DataError: The folder cannot be written.
+    """
     folder = cache_folder(data)
     target = folder / f"{data.name}-{fingerprint[:12]}"
     if target.exists() and not (problem := folder_problem(target, fingerprint=fingerprint)):
@@ -83,7 +103,7 @@ def prepare(data: DataSettings, tokenizer: TokenizerSettings) -> PreparedData:
             work = folder / f".{target.name}.tmp-{os.getpid()}-{secrets.token_hex(3)}"
             try:
                 work.mkdir()
-                _build(work, data, tokenizer, corpus=corpus, split=split, fingerprint=fingerprint)
+                build(work)
                 _publish(work, target, fingerprint=fingerprint)
             finally:
                 shutil.rmtree(work, ignore_errors=True)
@@ -96,6 +116,14 @@ def prepare(data: DataSettings, tokenizer: TokenizerSettings) -> PreparedData:
     return open_prepared(target)
 
 
+def find_prepared(data: DataSettings, *, fingerprint: str) -> PreparedData | None:
+    """The whole folder of that fingerprint if it is there; the corpus is not looked at."""
+    target = cache_folder(data) / f"{data.name}-{fingerprint[:12]}"
+    if not target.exists() or folder_problem(target, fingerprint=fingerprint):
+        return None
+    return _reuse(target)
+
+
 def _reuse(target: Path) -> PreparedData:
     prepared = open_prepared(target)
     logger.info(
@@ -104,38 +132,36 @@ def _reuse(target: Path) -> PreparedData:
     return prepared
 
 
-def _fingerprint(data: DataSettings, tokenizer: TokenizerSettings, *, corpus: Corpus, split: Split) -> str:
+def _fingerprint(data: CorpusSettings, tokenizer: TokenizerSettings, *, corpus: Corpus, split: Split) -> str:
     decides = {
         "format_version": FORMAT_VERSION,
         "split_rule": SPLIT_RULE,
-        "data": _content_settings(data),
-        "tokenizer": _tokenizer_identity(tokenizer),
+        "data": content_settings(data),
+        "tokenizer": tokenizer_identity(tokenizer),
         "corpus_sha256": corpus.sha256,
         "split_sha256": split.sha256(),
     }
     return hashlib.sha256(canonical_json(decides)).hexdigest()
 
 
-def _tokenizer_identity(settings: TokenizerSettings) -> dict[str, Any]:
-    """What decides the ids: the settings that train a tokenizer, or the very one that exists."""
+def tokenizer_identity(settings: TokenizerSettings) -> dict[str, Any]:
+    """For a fingerprint: what decides the ids: the settings that train a tokenizer, or the very one that exists."""
     if isinstance(settings, PretrainedSettings):
         return {"kind": settings.kind, "fingerprint": train_tokenizer(settings, ()).fingerprint()}
     return dataclasses.asdict(settings)
 
 
-def _content_settings(data: DataSettings) -> dict[str, Any]:
+def content_settings(data: DataSettings) -> dict[str, Any]:
+    """The settings that decide what is in a prepared folder."""
     return {key: value for key, value in dataclasses.asdict(data).items() if key not in LOCATIONS}
 
 
 def _build(
-    work: Path, data: DataSettings, settings: TokenizerSettings, *, corpus: Corpus, split: Split, fingerprint: str
+    work: Path, data: CorpusSettings, settings: TokenizerSettings, *, corpus: Corpus, split: Split, fingerprint: str
 ) -> None:
     """Write all files of a prepared folder into `work`, meta.json last."""
     start = time.perf_counter()
-    tokenizer = train_tokenizer(settings, (document.text for document in _tokenizer_documents(settings, split)))
-    tokenizer.save(work / "tokenizer")
-    if isinstance(settings, PretrainedSettings) and settings.path is not None:
-        copy_companions(Path(settings.path).expanduser(), work / "tokenizer")
+    tokenizer = save_tokenizer(work, settings, (document.text for document in _tokenizer_documents(settings, split)))
     logger.info(
         "data %s: %s tokenizer with %s ids, in %.1f s",
         data.name,
@@ -171,6 +197,20 @@ def _build(
     )
     del train, val  # Windows does not rename a folder with open maps
     meta = _meta(data, tokenizer, corpus=corpus, split=split, shards=shards, losses=losses)
+    write_meta(work, meta, settings=settings, fingerprint=fingerprint)
+
+
+def save_tokenizer(work: Path, settings: TokenizerSettings, texts: Iterable[str]) -> Tokenizer:
+    """Train or load the tokenizer and write its files, and those that travel with it, below `work`."""
+    tokenizer = train_tokenizer(settings, texts)
+    tokenizer.save(work / "tokenizer")
+    if isinstance(settings, PretrainedSettings) and settings.path is not None:
+        copy_companions(Path(settings.path).expanduser(), work / "tokenizer")
+    return tokenizer
+
+
+def write_meta(work: Path, meta: dict[str, Any], *, settings: TokenizerSettings, fingerprint: str) -> None:
+    """Complete and write meta.json; last of all, because it lists the hashes of the tokenizer's files."""
     files = sorted(path for path in (work / "tokenizer").iterdir() if path.is_file())
     meta["tokenizer"] |= {"files": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}}
     meta |= {"fingerprint": fingerprint, "tokenizer_settings": dataclasses.asdict(settings)}
@@ -203,7 +243,7 @@ def _since(start: float) -> float:
 
 
 def _meta(
-    data: DataSettings,
+    data: CorpusSettings,
     tokenizer: Tokenizer,
     *,
     corpus: Corpus,
@@ -215,7 +255,7 @@ def _meta(
         "format_version": FORMAT_VERSION,
         "name": data.name,
         "kind": data.kind,
-        "data_settings": _content_settings(data),
+        "data_settings": content_settings(data),
         "sources": [dataclasses.asdict(source) for source in corpus.sources],
         "corpus_sha256": corpus.sha256,
         "split": {
@@ -232,13 +272,18 @@ def _meta(
         "bytes_per_token": {side: shard.bytes / shard.tokens for side, shard in shards.items()},
         "dtype": token_dtype(tokenizer.vocab_size),
         "append_eos": split.append_eos,
-        "tokenizer": {
-            "kind": tokenizer.kind,
-            "vocab_size": tokenizer.vocab_size,
-            "eos_id": tokenizer.eos_id,
-            "fingerprint": tokenizer.fingerprint(),
-        },
+        "tokenizer": tokenizer_facts(tokenizer),
         "reference_losses": {"unit": "nats per validation token", **dataclasses.asdict(losses)},
+    }
+
+
+def tokenizer_facts(tokenizer: Tokenizer) -> dict[str, Any]:
+    """The tokenizer's entry in meta.json, before its files are listed."""
+    return {
+        "kind": tokenizer.kind,
+        "vocab_size": tokenizer.vocab_size,
+        "eos_id": tokenizer.eos_id,
+        "fingerprint": tokenizer.fingerprint(),
     }
 
 

@@ -62,6 +62,18 @@ class PreparedData:
         return int(self.meta["tokenizer"]["eos_id"])
 
     @property
+    def is_chat(self) -> bool:
+        """Whether conversations lie here, of which only the answers are learnt (`chat_prepare`)."""
+        return bool(self.meta.get("kind") == "chat")
+
+    @property
+    def epoch_tokens(self) -> int:
+        """Token places of one pass over the training split; with conversations, of its packed rows."""
+        if self.is_chat:
+            return int(self.meta["splits"]["train"]["rows"]) * int(self.meta["block_size"])
+        return self.train_tokens
+
+    @property
     def train_tokens(self) -> int:
         """Ids in the training shard."""
         return int(self.meta["splits"]["train"]["tokens"])
@@ -72,14 +84,24 @@ class PreparedData:
         return int(self.meta["splits"]["val"]["tokens"])
 
     @property
+    def val_targets(self) -> int:
+        """Validation tokens that a loss is computed for."""
+        return int(self.meta["splits"]["val"]["targets"]) if self.is_chat else self.val_tokens - 1
+
+    @property
     def val_bytes(self) -> int:
-        """UTF-8 bytes of the validation text."""
+        """UTF-8 bytes of the validation text; with conversations, of the answers in it."""
         return int(self.meta["splits"]["val"]["bytes"])
 
     @property
     def val_tokens_per_byte(self) -> float:
         """Turns nats per token into bits per byte: `loss / ln 2 * val_tokens_per_byte`."""
-        return self.val_tokens / self.val_bytes
+        return (self.val_targets if self.is_chat else self.val_tokens) / self.val_bytes
+
+    @property
+    def references(self) -> dict[str, float]:
+        """Reference model -> its loss on the validation split; none with conversations, where the base model is it."""
+        return {} if self.is_chat else {"unigram": self.unigram_loss, "bigram": self.bigram_loss}
 
     @property
     def unigram_loss(self) -> float:
@@ -123,6 +145,9 @@ def folder_problem(directory: Path, *, fingerprint: str | None = None) -> str:
             size, expected = (directory / f"{side}.bin").stat().st_size, meta["splits"][side]["tokens"] * width
             if size != expected:
                 return f"{side}.bin has {size:,} bytes instead of {expected:,}"
+        for name, expected in meta.get("more_files", {}).items():
+            if (size := (directory / name).stat().st_size) != expected:
+                return f"{name} has {size:,} bytes instead of {expected:,}"
         for name, digest in meta["tokenizer"]["files"].items():
             if hashlib.sha256((directory / "tokenizer" / name).read_bytes()).hexdigest() != digest:
                 return f"tokenizer/{name} was changed"

@@ -149,7 +149,53 @@ class TextSettings:
         _raise_all(problems + _encoding_problems(self.encodings), kind="text")
 
 
-DataSettings = PythonSourceSettings | TinyShakespeareSettings | TextSettings
+@dataclass(frozen=True, kw_only=True)
+class ChatSettings:
+    """Conversations: `serve.py`'s chat log, what `chat.py` saved, or anybody's in OpenAI's or ShareGPT's format."""
+
+    kind: Literal["chat"] = "chat"
+    """Which reader is used; fixed for this class."""
+
+    name: str = "chat"
+    """First part of the prepared folder's name."""
+
+    path: str = "chat_history.jsonl"
+    """A JSONL file, with its rotated ones (FILE.1, FILE.2, ...), or a folder; relative to the current folder."""
+
+    glob: str = "**/*.jsonl"
+    """Which files of a folder are read; no effect when `path` is a file."""
+
+    style: str = "auto"
+    """How a conversation is written down: a prompt style's name; auto: the one of `init_from`, else human_assistant."""
+
+    cache_dir: str = "data"
+    """Where prepared folders go: relative to the project folder (not to the current one), or absolute."""
+
+    val_fraction: float = 0.1
+    """Chance of a conversation to be held out for validation, in (0, 0.5]; at least one is on either side."""
+
+    split_seed: int = DEFAULT_SPLIT_SEED
+    """Decides which conversations are held out."""
+
+    def __post_init__(self) -> None:
+        problems = _common_problems(self, kind="chat")
+        for key in ("path", "glob", "style"):
+            if getattr(self, key) in ("", "???"):
+                problems.append(f"{key} is missing; type data.{key}={type(self).__dataclass_fields__[key].default}")
+        _raise_all(problems, kind="chat")
+
+
+CorpusSettings = PythonSourceSettings | TinyShakespeareSettings | TextSettings
+"""Plain text: one stream of tokens, all of which are learnt."""
+
+DataSettings = CorpusSettings | ChatSettings
+DATA_KINDS: dict[str, type] = {
+    "python_source": PythonSourceSettings,
+    "tiny_shakespeare": TinyShakespeareSettings,
+    "text": TextSettings,
+    "chat": ChatSettings,
+}
+"""What `data.kind` may say."""
 
 
 def cache_folder(data: DataSettings) -> Path:

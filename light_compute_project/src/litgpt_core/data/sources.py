@@ -11,14 +11,14 @@ import time
 
 from litgpt_core.data.document import Corpus, utf8_bytes
 from litgpt_core.data.python_source import read_python_source
-from litgpt_core.data.settings import DataSettings, PythonSourceSettings, TinyShakespeareSettings
+from litgpt_core.data.settings import CorpusSettings, PythonSourceSettings, TinyShakespeareSettings
 from litgpt_core.data.shakespeare import read_tiny_shakespeare
 from litgpt_core.data.text import read_text
 
 logger = logging.getLogger(__name__)
 
 
-def read_corpus(data: DataSettings) -> Corpus:
+def read_corpus(data: CorpusSettings) -> Corpus:
     """Read every document of a source.
 
     Raises:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 from litgpt_core.data.document import Corpus, Document, documents_sha256, utf8_bytes
 from litgpt_core.data.duplicates import near_duplicate_groups
-from litgpt_core.data.settings import DEFAULT_SPLIT_SEED, DataSettings, PythonSourceSettings, SplitKind
+from litgpt_core.data.settings import DEFAULT_SPLIT_SEED, CorpusSettings, PythonSourceSettings, SplitKind
 from litgpt_core.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ class Split:
         return hashlib.sha256(sides.encode()).hexdigest()
 
 
-def split_corpus(corpus: Corpus, data: DataSettings) -> Split:
+def split_corpus(corpus: Corpus, data: CorpusSettings) -> Split:
     """Deal the corpus into training and validation.
 
     Raises:

@@ -32,11 +32,11 @@ def read_text(data: TextSettings) -> Corpus:
     """
     path = Path(data.path).expanduser()
     if path.is_dir():
-        files, root = _matching_files(path, data.glob), path
+        files, root = matching_files(path, data.glob), path
     elif path.exists():
         files, root = [path], path.parent
     else:
-        raise _missing(path)
+        raise missing_path(path)
     documents, encodings, empty = [], Counter[str](), []
     for file in files:
         raw = _read_bytes(file)
@@ -104,7 +104,8 @@ def _read_bytes(path: Path) -> bytes:
         ) from error
 
 
-def _matching_files(folder: Path, pattern: str) -> list[Path]:
+def matching_files(folder: Path, pattern: str) -> list[Path]:
+    """Files of a folder by a glob pattern, sorted, no hidden ones; DataError lists what is there if none match."""
     try:
         found = [path for path in folder.glob(pattern) if not _hidden(path, folder) and path.is_file()]
         if found:
@@ -130,7 +131,8 @@ def _hidden(path: Path, folder: Path) -> bool:
     return any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
-def _missing(path: Path) -> DataError:
+def missing_path(path: Path) -> DataError:
+    """The error for a path that does not exist, with what is beside it."""
     parent = path.absolute().parent
     while not parent.is_dir():
         parent = parent.parent

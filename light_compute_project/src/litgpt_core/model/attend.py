@@ -57,11 +57,25 @@ def _written_out_is_faster(q: Tensor) -> bool:
     return q.device.type == "cpu" and q.requires_grad and q.size(-2) <= WRITTEN_OUT_LENGTH.get(q.dtype, 0)
 
 
+QUERY_BLOCK = 128
+"""Queries that are written out together. A block sees no key after its last query, so two blocks compute and hold three
+quarters of the scores: 961 -> 913 ms a training step at 6 layers, 6 heads, 384 wide, context 256, 4,096 tokens on 2 AMD
+EPYC cores in bfloat16; blocks of 64, 907 ms, are not worth their compilation.
+"""
+
+
 def _attend_causally(q: Tensor, k: Tensor, v: Tensor, *, scale: float, dropout: float) -> Tensor:
-    """What the fused kernel computes for a causal triangle, holding the scores (B, nh, T, T)."""
+    """What the fused kernel computes for a causal triangle, holding the scores: of each block of queries with the keys
+    up to its end.
+    """
     k, v = _repeat_groups(q, k, v)
-    mask = torch.ones(q.size(-2), k.size(-2), dtype=torch.bool, device=q.device).tril()
-    return _mix(q @ k.mT * scale, v, mask=mask, dropout=dropout)
+    blocks = []
+    for begin in range(0, q.size(-2), QUERY_BLOCK):
+        end = min(begin + QUERY_BLOCK, q.size(-2))
+        mask = torch.ones(end - begin, end, dtype=torch.bool, device=q.device).tril(begin)
+        scores = q[..., begin:end, :] @ k[..., :end, :].mT * scale
+        blocks.append(_mix(scores, v[..., :end, :], mask=mask, dropout=dropout))
+    return blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=-2)
 
 
 def _repeat_groups(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:

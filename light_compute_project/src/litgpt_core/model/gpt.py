@@ -28,6 +28,7 @@ from litgpt_core.model.latent_attention import MultiheadLatentAttention
 from litgpt_core.model.mask import build_masks
 from litgpt_core.model.norm import build_norm
 from litgpt_core.model.rope import RopeTable, RotaryEmbedding
+from litgpt_core.model.segments import segment_masks
 
 
 class Transformer(nn.Module):
@@ -48,11 +49,15 @@ class Transformer(nn.Module):
         self.rope_indices = config.rope_indices or [0] * config.n_layer
         self.cache_length: int | None = None
 
-    def forward(self, idx: Tensor, input_pos: Tensor | None = None) -> Tensor:
+    def forward(self, idx: Tensor, input_pos: Tensor | None = None, segments: Tensor | None = None) -> Tensor:
         """(B, T) int64 -> (B, T, C)"""
         c = self.config
         self._check_length(idx, input_pos)
-        positions = torch.arange(idx.size(1), device=idx.device) if input_pos is None else input_pos
+        if segments is not None:
+            masks, positions = segment_masks(c, segments)
+        else:
+            positions = torch.arange(idx.size(1), device=idx.device) if input_pos is None else input_pos
+            masks = build_masks(c, positions, n_slots=None if input_pos is None else self.cache_length)
         x: Tensor = self.wte(idx)  # (B, T, C)
         if c.scale_embeddings:
             x = x * torch.full((), c.n_embd**0.5, dtype=x.dtype, device=x.device)  # rounded as Gemma's was in training
@@ -60,7 +65,6 @@ class Transformer(nn.Module):
             x = x + self.wpe(positions)
         x = self.dropout(x)
         tables: list[RopeTable | None] = [None] if self.rope is None else [*self.rope(positions)]
-        masks = build_masks(c, positions, n_slots=None if input_pos is None else self.cache_length)
         for layer, block in enumerate(self.h):
             mask = masks.windowed if self.windowed[layer] else masks.full
             x = block(x, tables[self.rope_indices[layer]], mask, input_pos)
@@ -96,12 +100,15 @@ class GPT(nn.Module):
             self.register_load_state_dict_pre_hook(_expect_tied)  # type: ignore[no-untyped-call]
             self.register_load_state_dict_post_hook(_tie_again)  # type: ignore[no-untyped-call]
 
-    def forward(self, idx: Tensor, *, input_pos: Tensor | None = None) -> Tensor:
+    def forward(self, idx: Tensor, *, input_pos: Tensor | None = None, segments: Tensor | None = None) -> Tensor:
         """Logits of the next token, at every position.
 
         Args:
             idx: (B, T) int64 token ids, T <= block_size.
             input_pos: (T,) int64 positions of these tokens, when a KV cache holds those before; see `set_kv_cache`.
+                (B, T) where sequences stand at different positions.
+            segments: (B, T) int64: rows hold several texts, which do not see each other; see `segments.py`. Not with
+                `input_pos`.
 
         Returns:
             (B, T, padded_vocab_size). Columns from `config.vocab_size` on belong to no token.
@@ -110,11 +117,11 @@ class GPT(nn.Module):
             ConfigError: T is larger than block_size.
             RuntimeError: `input_pos` without a KV cache.
         """
-        return self.head(self.hidden(idx, input_pos=input_pos))
+        return self.head(self.hidden(idx, input_pos=input_pos, segments=segments))
 
-    def hidden(self, idx: Tensor, *, input_pos: Tensor | None = None) -> Tensor:
+    def hidden(self, idx: Tensor, *, input_pos: Tensor | None = None, segments: Tensor | None = None) -> Tensor:
         """(B, T) -> (B, T, C): the last norm's output, for losses that compute logits in pieces."""
-        x: Tensor = self.transformer(idx, input_pos)
+        x: Tensor = self.transformer(idx, input_pos, segments)
         return x
 
     def head(self, hidden: Tensor) -> Tensor:
@@ -151,6 +158,12 @@ class GPT(nn.Module):
         for attention in self._attentions():
             attention.build_kv_cache(batch_size, max_seq_length, device=device, dtype=dtype)
         self.transformer.cache_length = max_seq_length
+
+    def select_cache_rows(self, rows: Tensor | None) -> None:
+        """Which sequences of the caches the next calls with (B, T) positions feed: (B,) int64; None: the first B."""
+        for attention in self._attentions():
+            assert attention.kv_cache is not None, "set_kv_cache comes first"
+            attention.kv_cache.rows = rows
 
     def clear_kv_cache(self) -> None:
         """Free the caches; `forward` works without `input_pos` as before."""

@@ -32,13 +32,27 @@ class KVCache(nn.Module):
         self.register_buffer("k", torch.zeros(k_shape, device=device, dtype=dtype), persistent=False)
         self.register_buffer("v", torch.zeros(v_shape, device=device, dtype=dtype), persistent=False)
 
+        self.rows: Tensor | None = None
+
     def forward(self, input_pos: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Write T new tokens at `input_pos` (T,) and return all slots of the first B sequences: (B, G, S, hs) twice."""
+        """Write T new tokens of B sequences and return all their slots: (B, G, S, hs) twice.
+
+        Args:
+            input_pos: (T,), or (B, T) where sequences stand at different positions.
+            k: (B, G, T, hs).
+            v: (B, G, T, hs_v).
+
+        The sequences are the first B, or those that `rows` (B,) names; `rows` needs (B, T) positions.
+        """
         return self._write(self.k, input_pos, k), self._write(self.v, input_pos, v)
 
-    @staticmethod
     @torch.no_grad()
-    def _write(slots: Tensor, input_pos: Tensor, new: Tensor) -> Tensor:
-        view = slots[: new.size(0)]
-        view.index_copy_(2, input_pos, new.to(slots.dtype))
-        return view.to(new.dtype)
+    def _write(self, slots: Tensor, input_pos: Tensor, new: Tensor) -> Tensor:
+        n = new.size(0)
+        if input_pos.dim() == 1:
+            view = slots[:n]
+            view.index_copy_(2, input_pos, new.to(slots.dtype))
+            return view.to(new.dtype)
+        rows = torch.arange(n, device=slots.device) if self.rows is None else self.rows
+        slots[rows[:, None], :, input_pos] = new.to(slots.dtype).transpose(1, 2)  # (B, T, G, hs)
+        return (slots[:n] if self.rows is None else slots[rows]).to(new.dtype)

@@ -23,26 +23,27 @@ from litgpt_core.model.config import GPTConfig
 
 
 class Masks(NamedTuple):
-    """Boolean masks (T, S), or None for plain causal attention."""
+    """Boolean masks (T, S) or (B, 1, T, S), or None for plain causal attention."""
 
     full: Tensor | None
     windowed: Tensor | None
 
 
 def build_masks(config: GPTConfig, positions: Tensor, *, n_slots: int | None = None) -> Masks:
-    """Masks for queries at `positions` (T,).
+    """Masks for queries at `positions`.
 
     Args:
         config: Read for its window and its soft-cap (which has no fused kernel, so it always needs a mask).
-        positions: Positions of the T queries.
+        positions: Positions of the T queries, (T,), or (B, T) where they differ from sequence to sequence.
         n_slots: Length S of the KV cache, or None if the keys are the T queries' own.
     """
     window = config.sliding_window_size
-    narrow = window is not None and (n_slots is not None or window < positions.size(0))
+    narrow = window is not None and (n_slots is not None or window < positions.size(-1))
     full = n_slots is not None or config.attention_logit_softcapping is not None
     if not full and not narrow:
         return Masks(None, None)
     keys = positions if n_slots is None else torch.arange(n_slots, device=positions.device)
-    causal = keys <= positions[:, None]  # (T, S)
-    windowed = causal if window is None else causal & (keys > positions[:, None] - window)
+    queries = positions[..., None] if positions.dim() == 1 else positions[:, None, :, None]
+    causal = keys <= queries  # (T, S) or (B, 1, T, S)
+    windowed = causal if window is None else causal & (keys > queries - window)
     return Masks(causal if full else None, windowed)

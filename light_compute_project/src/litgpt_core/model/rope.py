@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from litgpt_core.model.config import GPTConfig
 
 RopeTable = tuple[Tensor, Tensor]
-"""cos and sin, each (T, rope_n_elem / 2), fp32."""
+"""cos and sin, each (T, rope_n_elem / 2) or, where positions differ by sequence, (B, 1, T, rope_n_elem / 2), fp32."""
 
 
 class RotaryEmbedding(nn.Module):
@@ -44,9 +44,12 @@ class RotaryEmbedding(nn.Module):
         self.register_buffer("theta", self._build(torch.get_default_device()), persistent=False)
 
     def forward(self, positions: Tensor) -> list[RopeTable]:
-        """(T,) int -> one (cos, sin) per base, each (T, rope_n_elem / 2)"""
+        """(T,) or (B, T) int -> one (cos, sin) per base, of the shapes of `RopeTable`"""
         scaled = positions.float() / self.config.rope_condense_ratio
-        angles = scaled[:, None] * self.theta[:, None, :]  # (tables, T, n/2)
+        if positions.dim() == 1:
+            angles = scaled[:, None] * self.theta[:, None, :]  # (tables, T, n/2)
+        else:
+            angles = scaled[:, None, :, None] * self.theta[:, None, None, None, :]  # (tables, B, 1, T, n/2)
         cos, sin = angles.cos() * self.scaling, angles.sin() * self.scaling
         return list(zip(cos.unbind(), sin.unbind(), strict=True))
 

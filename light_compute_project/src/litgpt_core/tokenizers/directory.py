@@ -27,6 +27,7 @@ COMPANIONS = (
     "vocab.json",
     "merges.txt",
     GENERATION_FILE,
+    "chat_style.json",
     "prompt_style.yaml",
     "chat_template.jinja",
 )

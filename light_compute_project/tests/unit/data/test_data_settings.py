@@ -8,14 +8,20 @@ from pathlib import Path
 import pytest
 import yaml
 
-from litgpt_core.data.settings import PythonSourceSettings, TextSettings, TinyShakespeareSettings, cache_folder
+from litgpt_core.data.settings import (
+    ChatSettings,
+    PythonSourceSettings,
+    TextSettings,
+    TinyShakespeareSettings,
+    cache_folder,
+)
 from litgpt_core.environment import PROJECT_DIR
 from litgpt_core.errors import ConfigError
 
 CONFIGS = Path(__file__).parents[3] / "configs" / "data"
 
 
-@pytest.mark.parametrize("kind", [PythonSourceSettings, TinyShakespeareSettings, TextSettings])
+@pytest.mark.parametrize("kind", [PythonSourceSettings, TinyShakespeareSettings, TextSettings, ChatSettings])
 def test_yaml_equals_defaults(kind: type) -> None:
     required = {"path": "somewhere"} if kind is TextSettings else {}
     settings = kind(**required)
@@ -43,6 +49,8 @@ def test_all_problems_are_reported_together() -> None:
         PythonSourceSettings(packages={"sympy": 1.14})
     with pytest.raises(ConfigError, match="packages is empty"):
         PythonSourceSettings(packages={}, max_file_bytes=0)
+    with pytest.raises(ConfigError, match=r"data\.path=chat_history\.jsonl"):
+        ChatSettings(path="")
     with pytest.raises(ConfigError, match="sha256"):
         TinyShakespeareSettings(sha256="abc", url="ftp://x", timeout_s=0, size_bytes=0)
 

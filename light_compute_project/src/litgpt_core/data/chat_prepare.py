@@ -1,0 +1,257 @@
+"""Conversations -> ids and flags on disk: makes `<cache_dir>/<name>-<hash12>/` once and finds it again.
+
+    train.bin val.bin                    ids of all conversations, one behind the other, raw little-endian
+    train.learn.bin val.learn.bin        one byte per id: whether it is learnt
+    train.bounds.bin val.bounds.bin      int64: where each conversation begins, and the end of the last
+    tokenizer/                           the tokenizer's files, and chat_style.json: so it reaches every checkpoint
+    meta.json                            what all of it was made from
+
+A conversation is held out by a seeded hash of its identity alone, so none changes sides when others are added or when
+it grows. Not here: reading (`conversations`), batches (`chat_dataset`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from litgpt_core.data.chat_encoding import EncodedChat, encode_chat
+from litgpt_core.data.chat_rows import Conversation
+from litgpt_core.data.conversations import Reading, read_conversations
+from litgpt_core.data.packing import pack
+from litgpt_core.data.prepare import (
+    content_settings,
+    find_or_make,
+    save_tokenizer,
+    tokenizer_facts,
+    tokenizer_identity,
+    write_meta,
+)
+from litgpt_core.data.prepared import FORMAT_VERSION, PreparedData, canonical_json
+from litgpt_core.data.settings import ChatSettings
+from litgpt_core.data.shards import token_dtype
+from litgpt_core.errors import ConfigError, DataError, TokenizerError
+from litgpt_core.prompts.directory import save_style
+from litgpt_core.prompts.style import PromptStyle
+from litgpt_core.tokenizers.base import Tokenizer
+from litgpt_core.tokenizers.settings import TokenizerSettings
+
+logger = logging.getLogger(__name__)
+
+LEAST = 10
+"""Conversations below which nothing is trained."""
+
+HELD_OUT_SHOWN = 5
+"""Held-out conversations whose first question is kept for the comparison after training."""
+
+_RULE = 2
+"""Raise this when the same conversations would give other files; it is part of the fingerprint."""
+
+
+def prepare_chats(
+    data: ChatSettings, tokenizer: TokenizerSettings, *, style: PromptStyle, block_size: int
+) -> PreparedData:
+    """Find the prepared folder for these settings, or make it. The files are read in any case.
+
+    Args:
+        data: Where the conversations are.
+        tokenizer: Trained on the training side if it is not a pretrained one.
+        style: How a conversation is written down.
+        block_size: Longer conversations are cut.
+
+    Raises:
+        DataError: Nothing can be read, fewer than `LEAST` conversations are left, or the folder cannot be written.
+        TokenizerError: The tokenizer cannot be trained or loaded.
+    """
+    conversations, reading = read_conversations(data)
+    _refuse_few(len(conversations), data, reading.summary())
+    train, val = split_conversations(conversations, data)
+    logger.info(
+        "data %s: %s conversations from %s file(s), %s held out%s",
+        data.name,
+        f"{len(conversations):,}",
+        f"{reading.files:,}",
+        f"{len(val):,}",
+        f"; {reading.summary()}" if reading.summary() else "",
+    )
+    decides = {
+        "format_version": FORMAT_VERSION,
+        "rule": _RULE,
+        "data": content_settings(data),
+        "tokenizer": tokenizer_identity(tokenizer),
+        "style": style_identity(style),
+        "block_size": block_size,
+        "train": [_identity(c) for c in train],
+        "val": [_identity(c) for c in val],
+    }
+    fingerprint = hashlib.sha256(canonical_json(decides)).hexdigest()
+
+    def build(work: Path) -> None:
+        _build(
+            work,
+            data,
+            tokenizer,
+            sides={"train": train, "val": val},
+            reading=reading,
+            style=style,
+            block_size=block_size,
+            fingerprint=fingerprint,
+        )
+
+    return find_or_make(data, fingerprint=fingerprint, build=build)
+
+
+def split_conversations(
+    conversations: Sequence[Conversation], data: ChatSettings
+) -> tuple[list[Conversation], list[Conversation]]:
+    """(training, validation): each conversation's seeded lot against `val_fraction`; at least one on either side."""
+
+    def lot(conversation: Conversation) -> int:
+        digest = hashlib.sha256(f"{data.split_seed}:{conversation.identity}".encode()).digest()
+        return int.from_bytes(digest[:8], "big")
+
+    line = data.val_fraction * 2**64
+    ordered = sorted(conversations, key=lot)
+    held_out = sum(lot(conversation) < line for conversation in ordered)
+    cut = min(max(held_out, 1), len(ordered) - 1)
+    val = {id(conversation) for conversation in ordered[:cut]}
+    return [c for c in conversations if id(c) not in val], [c for c in conversations if id(c) in val]
+
+
+def style_identity(style: PromptStyle) -> dict[str, Any]:
+    """What decides the text of a conversation, for a fingerprint."""
+    return {key: value for key, value in vars(style).items() if key not in ("source", "description")}
+
+
+def _identity(conversation: Conversation) -> list[Any]:
+    return [conversation.content(), sorted(conversation.refused)]
+
+
+def _build(
+    work: Path,
+    data: ChatSettings,
+    settings: TokenizerSettings,
+    *,
+    sides: dict[str, list[Conversation]],
+    reading: Reading,
+    style: PromptStyle,
+    block_size: int,
+    fingerprint: str,
+) -> None:
+    """Write all files of a prepared folder into `work`, meta.json last."""
+    sources = sides["train"] + (sides["val"] if settings.kind == "char" else [])
+    tokenizer = save_tokenizer(work, settings, (_rendered(c, style) for c in sources))
+    save_style(work / "tokenizer", style)
+    encoded, kept, unusable = {}, {}, 0
+    for side, conversations in sides.items():
+        pairs = [(c, encode_or_leave_out(c, style, tokenizer, block_size)) for c in conversations]
+        encoded[side] = [chat for _, chat in pairs if chat is not None]
+        kept[side] = [conversation for conversation, chat in pairs if chat is not None]
+        unusable += len(conversations) - len(encoded[side])
+    lost = f"{unusable:,} that the style, the vocabulary or model.block_size={block_size} leaves nothing of"
+    left_out = ", ".join(filter(None, (reading.summary(), lost if unusable else "")))
+    _refuse_few(sum(map(len, encoded.values())), data, left_out)
+    for side, chats in encoded.items():
+        if not chats:
+            raise DataError(f"no conversation of the {side} side is left ({left_out})", fix="another data.split_seed")
+    _log_cuts(data, [chat for chats in encoded.values() for chat in chats], block_size)
+    files: dict[str, int] = {}
+    facts = {side: _write(work, side, chats, tokenizer, files) for side, chats in encoded.items()}
+    for side, chats in encoded.items():
+        facts[side]["rows"] = len(pack([len(chat.ids) - 1 for chat in chats], capacity=block_size))
+    meta = {
+        "format_version": FORMAT_VERSION,
+        "name": data.name,
+        "kind": data.kind,
+        "data_settings": content_settings(data),
+        "reading": {**reading.facts(), "unusable": unusable},
+        "style": style.name,
+        "block_size": block_size,
+        "splits": facts,
+        "more_files": files,
+        "dtype": token_dtype(tokenizer.vocab_size),
+        "tokenizer": tokenizer_facts(tokenizer),
+        "held_out": _held_out(kept["val"]),
+    }
+    write_meta(work, meta, settings=settings, fingerprint=fingerprint)
+
+
+def encode_or_leave_out(
+    conversation: Conversation, style: PromptStyle, tokenizer: Tokenizer, block_size: int
+) -> EncodedChat | None:
+    """None, with a log line, for one that this style or vocabulary cannot write down."""
+    try:
+        return encode_chat(conversation, style=style, tokenizer=tokenizer, block_size=block_size)
+    except (TokenizerError, ConfigError) as problem:
+        logger.warning("data: conversation %s left out: %s", conversation.identity[:12], problem.given)
+        return None
+
+
+def _write(
+    work: Path, side: str, chats: Sequence[EncodedChat], tokenizer: Tokenizer, files: dict[str, int]
+) -> dict[str, Any]:
+    """Write the three files of a side; returns its facts for meta.json and notes the sizes in `files`."""
+    dtype = np.dtype(token_dtype(tokenizer.vocab_size)).newbyteorder("<")
+    ids = np.fromiter(_chain(chat.ids for chat in chats), dtype=dtype)
+    learn = np.fromiter(_chain(chat.learn for chat in chats), dtype=np.uint8)
+    bounds = np.cumsum([0, *(len(chat.ids) for chat in chats)]).astype("<i8")
+    for name, array in ((f"{side}.bin", ids), (f"{side}.learn.bin", learn), (f"{side}.bounds.bin", bounds)):
+        array.tofile(work / name)
+        if name != f"{side}.bin":
+            files[name] = array.nbytes
+    return {
+        "documents": len(chats),
+        "bytes": sum(chat.answer_bytes for chat in chats),
+        "tokens": ids.size,
+        "targets": sum(chat.targets for chat in chats),
+        "exchanges_cut": sum(chat.exchanges_cut for chat in chats),
+        "tokens_cut": sum(chat.tokens_cut for chat in chats),
+        "sha256": hashlib.sha256(ids.tobytes() + learn.tobytes() + bounds.tobytes()).hexdigest(),
+    }
+
+
+def _chain(parts: Iterable[Sequence[int]]) -> Iterable[int]:
+    return (value for part in parts for value in part)
+
+
+def _rendered(conversation: Conversation, style: PromptStyle) -> str:
+    segments = style.segments(conversation.messages)
+    return "".join(segment.text for segment in segments if not segment.is_token)
+
+
+def _held_out(conversations: Sequence[Conversation]) -> list[list[dict[str, str]]]:
+    """The first questions of a few held-out conversations, with the answers that people were given."""
+    shown = []
+    for conversation in conversations[:HELD_OUT_SHOWN]:
+        first = [m.role for m in conversation.messages].index("assistant")
+        shown.append([{"role": m.role, "content": m.content} for m in conversation.messages[: first + 1]])
+    return shown
+
+
+def _log_cuts(data: ChatSettings, chats: Sequence[EncodedChat], block_size: int) -> None:
+    shortened = [chat for chat in chats if chat.exchanges_cut or chat.tokens_cut]
+    if shortened:
+        logger.warning(
+            "data %s: %s conversation(s) longer than model.block_size=%s lost %s of their oldest exchanges, %s of them "
+            "also the beginning of the last one",
+            data.name,
+            f"{len(shortened):,}",
+            block_size,
+            f"{sum(chat.exchanges_cut for chat in shortened):,}",
+            f"{sum(bool(chat.tokens_cut) for chat in shortened):,}",
+        )
+
+
+def _refuse_few(count: int, data: ChatSettings, left_out: str) -> None:
+    if count < LEAST:
+        raise DataError(
+            f"{data.path} holds {count} usable conversation{'' if count == 1 else 's'}"
+            + (f" (left out: {left_out})" if left_out else ""),
+            needed=f"at least {LEAST}: one of them is held out to measure with",
+            fix="chat more (serve.py writes chat_history.jsonl), or data.path=OTHER",
+        )

@@ -1,0 +1,191 @@
+"""Conversations from JSONL files: the chat log of `chat.py` and `serve.py`, OpenAI's and ShareGPT's format.
+
+    chat log    {"user": ..., "assistant": ..., "conversation_id": ..., "turn": 0, "id": ..., ...}, and later
+                {"type": "rating", "id": ..., "rating": 1 | -1 | 0}; rotated files FILE.1, FILE.2, ... are read first
+    OpenAI      {"messages": [{"role": "user", "content": ...}, ...]}
+    ShareGPT    {"conversations": [{"from": "human", "value": ...}, ...]}
+
+One line is one row; each line says by its keys which format it has, so a file may mix them. What becomes of rows:
+
+- A line that cannot be used is skipped and reported with its file, number and reason.
+- An answer given again (same conversation, same turn) replaces the earlier one, and what followed the earlier one goes.
+- The latest rating of an answer counts. An answer rated -1 is not learnt from: in the middle of a conversation it stays
+  as something to read (later turns refer to it), at the end its whole exchange is cut off.
+- An empty answer is treated like one rated -1. A greeting before the first question is left out, a question at the end
+  that nobody answered is cut off, and a conversation without an answer to learn from is dropped.
+- Of conversations with the same messages the first stays.
+
+Not here: what a row means (`chat_rows`), styles and ids (`chat_encoding`), the split (`chat_prepare`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from litgpt_core.data.chat_rows import ChatLog, Conversation, UnusableError, from_messages
+from litgpt_core.data.prepared import canonical_json
+from litgpt_core.data.settings import ChatSettings
+from litgpt_core.data.text import matching_files, missing_path
+from litgpt_core.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+SHOWN = 5
+"""Broken lines that are named in the log; all are counted."""
+
+
+@dataclass(kw_only=True)
+class Reading:
+    """What was read and what was left out, for the log and meta.json."""
+
+    files: int = 0
+    lines: int = 0
+    broken: list[str] = field(default_factory=list)
+    """Place and reason of each line that was skipped."""
+    replaced: int = 0
+    """Answers that a later one took the place of, and what had followed them."""
+    rated_down: int = 0
+    """Answers rated -1: read only, or cut off."""
+    unanswered: int = 0
+    """Questions at the end of a conversation that nobody answered."""
+    empty: int = 0
+    """Conversations without an answer to learn from."""
+    duplicates: int = 0
+    """Conversations with the messages of an earlier one."""
+
+    def summary(self) -> str:
+        """What was left out, in one line; empty for nothing."""
+        counts = {
+            "broken line(s) skipped": len(self.broken),
+            "answer(s) replaced by a later one": self.replaced,
+            "answer(s) rated down and not learnt": self.rated_down,
+            "unanswered question(s) cut off": self.unanswered,
+            "conversation(s) without an answer to learn": self.empty,
+            "duplicate conversation(s)": self.duplicates,
+        }
+        return ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
+
+    def facts(self) -> dict[str, int]:
+        """The counts, for meta.json."""
+        return {name: len(value) if isinstance(value, list) else value for name, value in vars(self).items()}
+
+
+def read_conversations(data: ChatSettings) -> tuple[list[Conversation], Reading]:
+    """All usable conversations of a file or folder, in the order of their first lines.
+
+    Raises:
+        DataError: The path is missing or unreadable, or no file of the folder matches.
+    """
+    reading, log, others = Reading(), ChatLog(), list[Conversation]()
+    order: dict[str, Conversation | None] = {}
+    for path in _files(Path(data.path).expanduser(), data.glob):
+        reading.files += 1
+        for number, raw in enumerate(_lines(path), start=1):
+            if not raw.strip():
+                continue
+            reading.lines += 1
+            try:
+                row = _row(raw)
+                if "messages" in row or "conversations" in row:
+                    others.append(from_messages(row))
+                    order[f"messages {len(others)}"] = others[-1]
+                elif (name := log.take(row)) is not None:
+                    order.setdefault(f"log {name}", None)
+            except UnusableError as problem:
+                reading.broken.append(f"{path}:{number}: {problem}")
+    logged, reading.replaced = log.conversations(), log.replaced
+    listed = [conversation or logged[key.removeprefix("log ")] for key, conversation in order.items()]
+    kept = _without_duplicates([c for c in (_learnable(c, reading) for c in listed) if c is not None], reading)
+    for line in reading.broken[:SHOWN]:
+        logger.warning("data %s: skipped %s", data.name, line)
+    if len(reading.broken) > SHOWN:
+        logger.warning("data %s: and %s more broken lines", data.name, f"{len(reading.broken) - SHOWN:,}")
+    return kept, reading
+
+
+# ---- files ----
+
+
+def _files(path: Path, pattern: str) -> list[Path]:
+    """The file, or the folder's matching ones; before each, its rotated predecessors, the oldest first."""
+    if path.is_dir():
+        chosen = matching_files(path, pattern)
+    elif path.exists() or _rotated(path):
+        chosen = [path]
+    else:
+        raise missing_path(path)
+    found = [file for current in chosen for file in (*_rotated(current), *([current] if current.exists() else []))]
+    return list(dict.fromkeys(found))
+
+
+def _rotated(path: Path) -> list[Path]:
+    """`FILE.2, FILE.1` beside FILE."""
+    numbered = [
+        (int(match[1]), file)
+        for file in (path.parent.iterdir() if path.parent.is_dir() else ())
+        if file.name.startswith(f"{path.name}.")
+        and (match := re.fullmatch(r"([1-9]\d*)", file.name[len(path.name) + 1 :]))
+    ]
+    return [file for _, file in sorted(numbered, reverse=True)]
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    try:
+        with path.open("rb") as file:
+            first = True
+            for raw in file:
+                yield raw.removeprefix(b"\xef\xbb\xbf") if first else raw
+                first = False
+    except OSError as error:
+        raise DataError(
+            f"cannot read {path}: {error.strerror}", needed="a file this user may read", fix="data.path=OTHER"
+        ) from error
+
+
+def _row(raw: bytes) -> dict[str, Any]:
+    try:
+        row = json.loads(raw.decode("utf-8"))
+    except UnicodeDecodeError:
+        raise UnusableError("it is not UTF-8") from None
+    except (ValueError, RecursionError) as error:
+        raise UnusableError(f"it is not JSON ({error})") from None
+    if not isinstance(row, dict):
+        raise UnusableError(f"it is a {type(row).__name__}, not an object")
+    return row
+
+
+# ---- what is learnt from ----
+
+
+def _learnable(conversation: Conversation, reading: Reading) -> Conversation | None:
+    """Cut after the last answer that is worth learning; None if there is none."""
+    messages, refused = list(conversation.messages), set(conversation.refused)
+    reading.rated_down += len(refused)
+    refused |= {number for number, answer in enumerate(conversation.answers) if not answer.strip()}
+    if messages[-1].role == "user":
+        messages.pop()
+        reading.unanswered += 1
+    answers = sum(message.role == "assistant" for message in messages)
+    while answers and answers - 1 in refused:
+        del messages[-2:]
+        answers -= 1
+        refused.discard(answers)
+    if not answers:
+        reading.empty += 1
+        return None
+    return Conversation(identity=conversation.identity, messages=tuple(messages), refused=frozenset(refused))
+
+
+def _without_duplicates(conversations: list[Conversation], reading: Reading) -> list[Conversation]:
+    first: dict[bytes, Conversation] = {}
+    for conversation in conversations:
+        first.setdefault(hashlib.sha256(canonical_json(conversation.content())).digest(), conversation)
+    reading.duplicates += len(conversations) - len(first)
+    return list(first.values())

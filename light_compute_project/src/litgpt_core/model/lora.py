@@ -1,0 +1,195 @@
+"""Low-rank adapters (Hu et al. 2021, arXiv 2106.09685): y = W x + (alpha / r) * B A x, with W frozen.
+
+                 .----------- W (frozen) -----------.
+    x (..., I) --+                                  (+)--> y (..., O)
+                 '--dropout-- A (r, I) -- B (O, r) --' * alpha / r        B begins as zeros: at first nothing changes
+
+`qkv` is three layers in one. Each of query, key and value that is chosen has its own A and B; rows lie behind one
+another in that order, and those not chosen have none:
+
+    lora_A (chosen * r, C)        lora_B (rows of the chosen, r)
+
+Names and shapes are LitGPT's: the adapters of a model are the entries of its state dict with `lora_` in their names.
+The base weights keep their plain names, so that any checkpoint loads. Not here: files (`checkpoint`, `training`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from litgpt_core.errors import CheckpointError, ConfigError
+from litgpt_core.model.attention import CausalSelfAttention
+from litgpt_core.model.config import GPTConfig
+from litgpt_core.model.gpt import GPT
+from litgpt_core.model.lora_settings import LoRASettings
+
+MARK = "lora_"
+"""In the names of adapters' weights, and of no others."""
+
+Parts = tuple[tuple[int, bool], ...]
+"""Rows of a weight in order: how many, and whether they get an adapter."""
+
+
+class LoRALinear(nn.Linear):
+    """A linear layer with an adapter on some of its rows.
+
+    Args:
+        base: The layer it takes the place of; weight and bias are shared with it and frozen.
+        settings: Rank, alpha, dropout.
+        parts: Which rows of W get one.
+    """
+
+    def __init__(self, base: nn.Linear, settings: LoRASettings, *, parts: Parts) -> None:
+        super().__init__(1, 1, bias=False, device="meta")
+        self.in_features, self.out_features = base.in_features, base.out_features
+        self.weight, self.bias = base.weight, base.bias
+        self.parts, self.scaling = parts, settings.alpha / settings.r
+        self.rows = [size for size, adapted in parts if adapted]
+        self.lora_dropout = nn.Dropout(settings.dropout)
+        kept = base.weight.detach()
+        self.lora_A = nn.Parameter(kept.new_empty(len(self.rows) * settings.r, base.in_features))
+        self.lora_B = nn.Parameter(kept.new_zeros(sum(self.rows), settings.r))
+        self.requires_grad_(False)
+        self.lora_A.requires_grad_()
+        self.lora_B.requires_grad_()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., I) -> (..., O)"""
+        narrow = functional.linear(self.lora_dropout(x), self.lora_A)  # (..., chosen * r)
+        pieces = zip(narrow.chunk(len(self.rows), dim=-1), torch.split(self.lora_B, self.rows), strict=True)
+        wide = [functional.linear(piece, matrix) * self.scaling for piece, matrix in pieces]
+        return super().forward(x) + torch.cat(list(self._padded(wide, dim=-1)), dim=-1)
+
+    @torch.no_grad()
+    def difference(self) -> Tensor:
+        """(O, I): what merging adds to W."""
+        pieces = zip(torch.split(self.lora_B, self.rows), self.lora_A.chunk(len(self.rows)), strict=True)
+        return torch.cat(list(self._padded([(b @ a) * self.scaling for b, a in pieces], dim=0)), dim=0)
+
+    def _padded(self, pieces: list[Tensor], *, dim: int) -> Iterator[Tensor]:
+        """The pieces with zeros between them for rows without an adapter."""
+        left = iter(pieces)
+        for size, adapted in self.parts:
+            if adapted:
+                yield next(left)
+            else:
+                shape = list(pieces[0].shape)
+                shape[dim] = size
+                yield pieces[0].new_zeros(shape)
+
+
+def add_adapters(model: GPT, settings: LoRASettings, *, seed: int) -> None:
+    """Put adapters on the chosen layers of `model`, freeze everything else.
+
+    Args:
+        model: Changed in place; it computes the same until an adapter is trained.
+        settings: Which layers, rank, alpha, dropout.
+        seed: Of A's values, uniform in +-1/sqrt(I), as `nn.Linear` begins.
+
+    Raises:
+        ConfigError: The model has layers that these adapters cannot be on.
+    """
+    check_adaptable(model.config, settings)
+    model.requires_grad_(False)
+    generator = torch.Generator().manual_seed(seed)
+    for path, parts in _chosen(model, settings):
+        parent_path, _, name = path.rpartition(".")
+        parent = model.get_submodule(parent_path)
+        base = getattr(parent, name)
+        assert isinstance(base, nn.Linear)
+        adapted = LoRALinear(base, settings, parts=parts)
+        bound = 1 / math.sqrt(base.in_features)
+        with torch.no_grad():
+            values = torch.empty(adapted.lora_A.shape).uniform_(-bound, bound, generator=generator)
+            adapted.lora_A.copy_(values)
+        setattr(parent, name, adapted.train(base.training))
+
+
+def _chosen(model: GPT, settings: LoRASettings) -> list[tuple[str, Parts]]:
+    """Layers that get an adapter: their path, and their rows."""
+    targets, c = set(settings.targets), model.config
+    found: list[tuple[str, Parts]] = []
+    heads, groups = c.n_head * c.head_size, c.n_query_groups * c.head_size
+    qkv = ((heads, "query" in targets), (groups, "key" in targets), (groups, "value" in targets))
+
+    def whole(path: str, layer: nn.Module) -> None:
+        if isinstance(layer, nn.Linear):
+            found.append((path, ((layer.out_features, True),)))
+
+    for path, module in model.named_modules():
+        if isinstance(module, CausalSelfAttention):
+            if any(adapted for _, adapted in qkv):
+                found.append((f"{path}.qkv", qkv))
+            if "projection" in targets:
+                whole(f"{path}.proj", module.proj)
+        elif ".mlp" in path and "mlp" in targets:
+            whole(path, module)
+    if "head" in targets:
+        whole("lm_head", model.lm_head)
+    return found
+
+
+def check_adaptable(config: GPTConfig, settings: LoRASettings) -> None:
+    """Raise ConfigError where a model of this shape cannot have these adapters."""
+    if config.latent_attention:
+        raise ConfigError(
+            "lora: this model has latent attention (DeepSeek)",
+            needed="attention with one qkv layer; LitGPT has no adapters for it either",
+            fix="train all weights: leave lora=default out",
+        )
+    if "head" in settings.targets and config.tie_embeddings:
+        raise ConfigError(
+            "lora.targets has head, but the model's output layer is its embedding table",
+            needed="an output layer of its own: an adapter would part the two",
+            fix="lora.targets=[query,key,value,projection,mlp]",
+        )
+
+
+def adapters(model: nn.Module) -> dict[str, Tensor]:
+    """The adapters' weights, under LitGPT's names."""
+    return {name: value for name, value in model.state_dict().items() if MARK in name}
+
+
+def merged(model: GPT) -> dict[str, Tensor]:
+    """The state dict of the plain model that computes the same: W + (alpha / r) B A. `model` stays as it is."""
+    weights = {name: value for name, value in model.state_dict().items() if MARK not in name}
+    for path, module in model.named_modules():
+        if isinstance(module, LoRALinear):
+            weights[f"{path}.weight"] = module.weight.detach() + module.difference()
+    return weights
+
+
+def load_adapters(model: GPT, weights: Mapping[str, Tensor]) -> None:
+    """Copy adapters into a model that has them.
+
+    Raises:
+        CheckpointError: Names or shapes are those of other adapters.
+    """
+    check_fit(weights, model)
+    model.load_state_dict(dict(weights), strict=False)
+
+
+def check_fit(weights: Mapping[str, Tensor], model: GPT) -> None:
+    """Raise CheckpointError unless `weights` are exactly the adapters that `model` has, by name and shape."""
+    own = adapters(model)
+    if {name: value.shape for name, value in own.items()} != {name: value.shape for name, value in weights.items()}:
+        raise CheckpointError(
+            f"the {len(weights)} adapter weights do not fit this model's {len(own)}",
+            needed="adapters of the same base model and the same lora settings",
+        )
+
+
+def without_adapters(model: GPT) -> GPT:
+    """`model` itself if it has no adapters, else another model with merged weights, on the same device."""
+    if not adapters(model):
+        return model
+    with torch.random.fork_rng(devices=[]):
+        plain = GPT(model.config)
+    plain.load_state_dict(merged(model))
+    weight = model.transformer.wte.weight
+    return plain.to(device=weight.device, dtype=weight.dtype).train(model.training)

@@ -1,0 +1,39 @@
+"""Several texts in one row, none of which sees another: positions and masks from a number per token.
+
+    segments    1  1  1  2  2  3  3  3      equal neighbours are one text
+    positions   0  1  2  0  1  0  1  2      each text begins at 0
+
+    mask        0  1 . . . . . . .          causal, and within the text only
+                1  1 1 . . . . . .
+                2  1 1 1 . . . . .
+                3  . . . 1 . . . .
+                4  . . . 1 1 . . .          and so on
+
+So a row gives every text the logits it would have alone. For training and evaluation; a KV cache holds one text a row.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from litgpt_core.model.config import GPTConfig
+from litgpt_core.model.mask import Masks
+
+
+def segment_masks(config: GPTConfig, segments: Tensor) -> tuple[Masks, Tensor]:
+    """Masks and positions for rows of several texts.
+
+    Args:
+        config: Read for its window.
+        segments: (B, T) int64; the texts of a row have different numbers.
+
+    Returns:
+        Masks (B, 1, T, T), never None, and positions (B, T) int64.
+    """
+    index = torch.arange(segments.size(1), device=segments.device)
+    seen = (segments[:, :, None] == segments[:, None, :]) & (index <= index[:, None])  # (B, T, T)
+    positions = seen.sum(dim=-1) - 1
+    full = seen[:, None]
+    window = config.sliding_window_size
+    return Masks(full, full if window is None else full & (index > index[:, None] - window)), positions
