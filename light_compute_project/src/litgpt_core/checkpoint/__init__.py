@@ -13,6 +13,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from litgpt_core.checkpoint.atomic import clean_temporary as clean_temporary
     from litgpt_core.checkpoint.directory import save_directory as save_directory
+    from litgpt_core.checkpoint.discovery import Discovery as Discovery
+    from litgpt_core.checkpoint.discovery import FoundModel as FoundModel
+    from litgpt_core.checkpoint.discovery import discover as discover
+    from litgpt_core.checkpoint.discovery import find_model as find_model
     from litgpt_core.checkpoint.load import is_tied as is_tied
     from litgpt_core.checkpoint.load import load_extra as load_extra
     from litgpt_core.checkpoint.load import load_into as load_into
@@ -29,6 +33,10 @@ if TYPE_CHECKING:
 _HOME = {
     "clean_temporary": "atomic",
     "save_directory": "directory",
+    "Discovery": "discovery",
+    "FoundModel": "discovery",
+    "discover": "discovery",
+    "find_model": "discovery",
     "is_tied": "load",
     "load_extra": "load",
     "load_into": "load",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
@@ -44,6 +44,8 @@ def save_directory(
     tokenizer_dir: Path,
     hyperparameters: Mapping[str, Any],
     extra: Mapping[str, object] | None = None,
+    files: Sequence[Path] = (),
+    weights_name: str = WEIGHTS,
 ) -> Path:
     """Write a LitGPT directory that appears whole or not at all, replacing what was at `path`.
 
@@ -55,6 +57,8 @@ def save_directory(
         hyperparameters: Plain values (dict, list, str, int, float, bool, None) for `hyperparameters.yaml`.
         extra: `{file name: object}`, each saved with torch.save, e.g. `{"resume.pt": {...}}`: tensors and plain values
             only.
+        files: Others that are copied as they are.
+        weights_name: The weights' file; adapters alone have another (`layout.ADAPTER`).
 
     Returns:
         `path`.
@@ -65,19 +69,19 @@ def save_directory(
         TypeError: `hyperparameters` or `extra` hold an object that could not be read back without running code.
     """
     path, extra = Path(path), dict(extra or {})
-    tokenizer_files = _tokenizer_files(Path(tokenizer_dir))
+    copied = [*_tokenizer_files(Path(tokenizer_dir)), *files]
     texts = {
         MODEL_CONFIG: yaml.safe_dump(config.to_yaml_dict(), sort_keys=False),
         HYPERPARAMETERS: _plain_yaml(hyperparameters),
     }
     weights = portable_weights(weights)
-    needed = _tensor_bytes([weights, extra]) + sum(file.stat().st_size for file in tokenizer_files) + 100_000
+    needed = _tensor_bytes([weights, extra]) + sum(file.stat().st_size for file in copied) + 100_000
     try:
         with new_directory(path) as folder:
-            listed = {WEIGHTS: _write_torch(folder / WEIGHTS, weights)}
+            listed = {weights_name: _write_torch(folder / weights_name, weights)}
             for name, text in texts.items():
                 listed[name] = _write_text(folder / name, text)
-            for source in tokenizer_files:
+            for source in copied:
                 listed[source.name] = _copy(source, folder / source.name)
             for name, content in extra.items():
                 listed[name] = _write_torch(folder / name, content)

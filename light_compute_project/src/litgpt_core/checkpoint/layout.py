@@ -7,6 +7,9 @@ from litgpt_core.tokenizers.directory import COMPANIONS
 WEIGHTS = "lit_model.pth"
 """The plain state dict, in torch's zip format."""
 
+ADAPTER = "lit_model.pth.lora"
+"""The adapters of a LoRA run alone, beside the merged weights or, as LitGPT leaves them, without."""
+
 MODEL_CONFIG = "model_config.yaml"
 """The model fields that differ from LitGPT's defaults."""
 

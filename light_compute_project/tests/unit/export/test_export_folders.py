@@ -93,6 +93,8 @@ def test_safetensors_shards_give_the_same_checkpoint(make_folder: Any, sharded: 
     assert len(open_weights(sharded).files) >= 3
     first, second = import_folder(sharded, tmp_path / "a").path, import_folder(whole, tmp_path / "b").path
     assert same_weights(first, second)
+    assert (second / "config.json").read_bytes() == (whole / "config.json").read_bytes()
+    assert "config.json" in json.loads((second / "checksums.json").read_text())
 
 
 def test_a_folder_saved_without_the_output_layer_lacks_a_prefix_and_is_read_all_the_same(

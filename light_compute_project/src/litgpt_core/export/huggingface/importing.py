@@ -87,6 +87,7 @@ def import_folder(folder: Path, target: Path, *, force: bool = False) -> Importe
             config=config,
             tokenizer_dir=Path(temporary),
             hyperparameters={"imported_from": config.name, "huggingface_config": dict(file.content)},
+            files=[folder / CONFIG],  # litgpt evaluate reads it
         )
     parameters = sum(weight.numel() for name, weight in weights.items() if name != OUTPUT or not config.tie_embeddings)
     return Imported(path=target, config=config, architecture=family.architecture, parameters=parameters)

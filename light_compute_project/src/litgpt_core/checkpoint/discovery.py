@@ -1,0 +1,272 @@
+"""Which models lie around here, newest first, and from a name that a person types to one of them. No torch.
+
+A folder with `lit_model.pth` is a model; a run folder is one model, whatever checkpoints it holds. Folders are walked
+level by level to a bounded depth and number; a torn checkpoint is passed over and named.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from litgpt_core.checkpoint.layout import MODEL_CONFIG, WEIGHTS
+from litgpt_core.checkpoint.retention import BEST, LAST, step_of
+from litgpt_core.checkpoint.search import resolve
+from litgpt_core.checkpoint.verification import verify
+from litgpt_core.errors import CheckpointError
+
+ROOTS = ("runs", "checkpoints", "trained_models", "models", ".")
+"""Where models are looked for, below the current folder."""
+
+MAX_DEPTH = 4
+"""Levels below a root: `checkpoints/org/name` is 2."""
+MAX_FOLDERS = 20_000
+"""Most folders that are opened below one root."""
+
+_NOT_ENTERED = {"node_modules", "site-packages", "__pycache__", "venv", "wandb"}
+_TRAIN = "train one: python light_compute_project/scripts/train.py +experiment=smoke"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundModel:
+    """A checkpoint directory that can be loaded, as far as its files' names and sizes tell."""
+
+    name: str
+    """What people type: the run's name, or the path below the root. No two found at once share it."""
+    directory: Path
+    """The checkpoint directory: of a run `final/`, else its last checkpoint."""
+    modified: float
+    """When its weights were written, seconds since the epoch."""
+    root: Path
+    """The root below which it was found."""
+    n_bytes: int
+    """Size of its weights."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Discovery:
+    """What a look around found."""
+
+    models: list[FoundModel] = field(default_factory=list)
+    """Newest first."""
+    looked_at: list[str] = field(default_factory=list)
+    """One line for each root: how many models, or that it is not there."""
+    passed_over: list[str] = field(default_factory=list)
+    """What looks like a checkpoint and cannot be used, and why."""
+
+
+def discover(roots: Sequence[Path] | None = None) -> Discovery:
+    """Look for models below `roots` (None: `ROOTS`); damage is told in the result, not raised."""
+    places = [Path(root) for root in (ROOTS if roots is None else roots)]
+    found = Discovery()
+    names: set[str] = set()
+    directories: set[Path] = set()
+    real_roots = {place.resolve() for place in places}
+    for root in places:
+        if not root.is_dir():
+            found.looked_at.append(f"{root}: not there")
+            continue
+        if root.name == "checkpoints" and _folder(root.parent).is_run:  # somebody stands inside a run folder
+            found.looked_at.append(f"{root}: part of the run in {root.parent}")
+            continue
+        walk = _Walk(root, others=real_roots - {root.resolve()})
+        before = len(found.models)
+        for folder in walk:
+            model = _model_in(folder, root=root, passed_over=found.passed_over)
+            if model is None or (real := model.directory.resolve()) in directories:
+                continue
+            directories.add(real)
+            name = _free_name(folder, root=root, taken=names)
+            names.add(name)
+            found.models.append(_named(model, name))
+        limit = f", stopped after {MAX_FOLDERS:,} folders" if walk.stopped else ""
+        found.looked_at.append(f"{root}: {_count(len(found.models) - before)}{limit}")
+    found.models.sort(key=lambda model: (-model.modified, model.name))
+    return found
+
+
+def find_model(text: str, roots: Sequence[Path] | None = None) -> FoundModel:
+    """The model that a person means.
+
+    Args:
+        text: A name of `discover`'s or its last part, a path below a root, or any path: a run folder, a checkpoint
+            directory, a weights file.
+        roots: As for `discover`.
+
+    Raises:
+        CheckpointError: There is none (names near ones), several models share that last part, or the one that is meant
+            is torn.
+    """
+    path = Path(text).expanduser()
+    if len(path.parts) > 1 and path.exists():
+        return _at(path)
+    found = discover(roots)
+    by_name = {model.name: model for model in found.models}
+    if text in by_name:
+        return by_name[text]
+    for place in (path, *(Path(root) / path for root in (ROOTS if roots is None else roots))):
+        if text and place.exists():
+            return _at(place)
+    wanted = text.rstrip("/").lower()
+    ends = [model for model in found.models if wanted in (model.name.lower(), model.name.lower().rpartition("/")[2])]
+    if len(ends) == 1:
+        return ends[0]
+    if not ends and len(path.parts) > 1 and path.parent.is_dir():
+        resolve(path)  # raises, with what lies beside it
+    raise _not_found(text, found, ends)
+
+
+def _at(path: Path) -> FoundModel:
+    directory = resolve(path)
+    verify(directory, full=False)
+    own = path.parent if path.name == WEIGHTS else path
+    own = own.resolve()
+    name = own.parent.name if own.name == "final" else own.name
+    return _facts(directory, name=name, root=own.parent)
+
+
+def _not_found(text: str, found: Discovery, several: list[FoundModel]) -> CheckpointError:
+    if several:
+        listed = " or ".join(model.name for model in several)
+        return CheckpointError(f"{text!r} could be {listed}.", needed="one of them", fix=several[0].name)
+    if not found.models:
+        torn = "".join(f"; passed over {line}" for line in found.passed_over)
+        return CheckpointError(
+            f"There is no model {text!r}, and no other ({'; '.join(found.looked_at)}){torn}.",
+            needed="a trained or downloaded model",
+            fix=_TRAIN,
+        )
+    names: dict[str, str] = {}
+    for model in found.models:
+        names.setdefault(model.name.lower(), model.name)
+        names.setdefault(model.name.lower().rpartition("/")[2], model.name)
+    near = [names[match] for match in difflib.get_close_matches(text.lower(), names, n=3, cutoff=0.5)]
+    damaged = [line for line in found.passed_over if text and text in line]
+    listed = ", ".join(model.name for model in found.models[:8])
+    more = f", and {len(found.models) - 8} more" if len(found.models) > 8 else ""
+    return CheckpointError(
+        f"There is no model {text!r}." + "".join(f" Passed over: {line}" for line in damaged[:3]),
+        needed=f"one of {listed}{more}, or a path",
+        fix=f"did you mean {' or '.join(dict.fromkeys(near))}?" if near else f"take the newest: {found.models[0].name}",
+    )
+
+
+# ---- one folder
+
+
+def _model_in(folder: _Folder, *, root: Path, passed_over: list[str]) -> FoundModel | None:
+    """The model that this folder is, if it is one; unusable ones are added to `passed_over`."""
+    candidates = (
+        [folder.path] if folder.has_weights or not folder.is_run else [folder.path, folder.path / "checkpoints"]
+    )
+    if not (folder.has_weights or folder.is_run):
+        if MODEL_CONFIG in folder.files:
+            passed_over.append(f"{folder.path}: {WEIGHTS} is missing")
+        return None
+    for candidate in candidates:
+        try:
+            directory = resolve(candidate)
+            verify(directory, full=False)
+            return _facts(directory, name="", root=root)
+        except CheckpointError as problem:
+            passed_over.append(f"{candidate}: {problem.given}")
+        except OSError as problem:
+            passed_over.append(f"{candidate}: {problem.strerror or problem}")
+    return None
+
+
+def _facts(directory: Path, *, name: str, root: Path) -> FoundModel:
+    facts = (directory / WEIGHTS).stat()
+    return FoundModel(name=name, directory=directory, modified=facts.st_mtime, root=root, n_bytes=facts.st_size)
+
+
+def _named(model: FoundModel, name: str) -> FoundModel:
+    return dataclasses.replace(model, name=name)
+
+
+def _free_name(folder: _Folder, *, root: Path, taken: set[str]) -> str:
+    below = folder.path.relative_to(root).as_posix()
+    own = root.resolve().name if below == "." else below
+    return next(name for name in (own, folder.path.as_posix(), str(folder.path.resolve())) if name not in taken)
+
+
+def _count(n: int) -> str:
+    return "1 model" if n == 1 else f"{n or 'no'} models"
+
+
+# ---- the walk
+
+
+@dataclass(kw_only=True)
+class _Folder:
+    path: Path
+    files: set[str]
+    folders: list[Path]
+
+    @property
+    def has_weights(self) -> bool:
+        return WEIGHTS in self.files
+
+    @property
+    def is_run(self) -> bool:
+        """Whether it is one model with a history: `final/`, or `checkpoints/` that holds steps."""
+        for folder in self.folders:
+            if folder.name == "final" and (folder / WEIGHTS).exists():
+                return True
+            if folder.name == "checkpoints":
+                return any(step_of(entry) is not None or entry.name in (LAST, BEST) for entry in _entries(folder)[1])
+        return False
+
+
+class _Walk:
+    """Folders below a root, level by level, real ones before links; a model's own folders are not entered."""
+
+    def __init__(self, root: Path, *, others: set[Path]) -> None:
+        self._root, self._others = root, others
+        self.stopped = False
+
+    def __iter__(self) -> Iterator[_Folder]:
+        waiting = deque([(self._root, 0)])
+        seen: set[Path] = set()
+        while waiting:
+            path, depth = waiting.popleft()
+            real = path.resolve()
+            if real in seen or (depth and real in self._others):
+                continue
+            if len(seen) == MAX_FOLDERS:
+                self.stopped = True
+                return
+            seen.add(real)
+            folder = _folder(path)
+            yield folder
+            if depth < MAX_DEPTH and not (folder.has_weights or folder.is_run):
+                waiting.extend((child, depth + 1) for child in folder.folders)
+
+
+def _folder(path: Path) -> _Folder:
+    files, folders = _entries(path)
+    return _Folder(path=path, files=files, folders=folders)
+
+
+def _entries(path: Path) -> tuple[set[str], list[Path]]:
+    """Names of files, and folders that may be entered: nothing hidden, real ones first, by name."""
+    files: set[str] = set()
+    folders: list[tuple[bool, str]] = []
+    try:
+        with os.scandir(path) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir():
+                    if entry.name not in _NOT_ENTERED:
+                        folders.append((entry.is_symlink(), entry.name))
+                else:
+                    files.add(entry.name)
+    except OSError:  # not ours to read, or gone meanwhile
+        return set(), []
+    return files, [path / name for _, name in sorted(folders)]

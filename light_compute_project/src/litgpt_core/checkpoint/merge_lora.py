@@ -1,0 +1,95 @@
+"""Adapters and their base model -> a plain LitGPT directory. Reads what training with `lora=default` or
+`litgpt finetune lora` leaves, and does what `litgpt merge_lora` does, without changing what it reads.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from litgpt_core.checkpoint.directory import save_directory
+from litgpt_core.checkpoint.layout import ADAPTER, HYPERPARAMETERS
+from litgpt_core.checkpoint.load import is_tied, load_into, load_weights
+from litgpt_core.checkpoint.search import resolve
+from litgpt_core.errors import CheckpointError, ConfigError
+from litgpt_core.model.config import GPTConfig
+from litgpt_core.model.gpt import GPT
+from litgpt_core.model.lora import add_adapters, load_adapters, merged
+from litgpt_core.model.lora_settings import LoRASettings
+
+logger = logging.getLogger(__name__)
+
+
+def merge_directory(path: Path, out: Path, *, base: Path | None = None, force: bool = False) -> Path:
+    """Write the merged model to `out`.
+
+    Args:
+        path: A directory that holds `lit_model.pth.lora`, or a run folder (its `lora/`, else `final/`).
+        out: Directory to make.
+        base: The base model; None: the one that hyperparameters.yaml names.
+        force: Replace what is at `out`.
+
+    Raises:
+        CheckpointError: Something is missing, does not fit, or `out` exists.
+    """
+    source = find_adapters(Path(path))
+    if Path(out).exists() and not force:
+        raise CheckpointError(f"{out} exists.", needed="a new directory", fix="--out OTHER, or --force to replace it")
+    hyperparameters = _hyperparameters(source)
+    try:
+        settings = LoRASettings.from_litgpt(hyperparameters)
+    except ConfigError as problem:
+        raise CheckpointError(f"{source / HYPERPARAMETERS}: {problem.given}", needed=problem.needed) from problem
+    directory = _base(source, base, named=hyperparameters.get("checkpoint_dir"))
+    weights = load_weights(source / ADAPTER)
+    config = dataclasses.replace(GPTConfig.from_checkpoint(source), tie_embeddings=is_tied(directory))
+    model = GPT(config).to(next(iter(weights.values())).dtype)
+    load_into(model, directory)
+    add_adapters(model, settings, seed=0)
+    load_adapters(model, weights)
+    logger.info("%s adapter weights merged into %s", len(weights), directory)
+    with torch.no_grad():
+        plain = merged(model)
+    return save_directory(
+        Path(out), weights=plain, config=config, tokenizer_dir=source, hyperparameters=hyperparameters
+    )
+
+
+def find_adapters(path: Path) -> Path:
+    """The directory with adapters that `path` means; CheckpointError if there is none."""
+    file = path.parent if path.name == ADAPTER else path
+    candidates = [file, file / "lora", file / "final", file / "checkpoints" / "last"]
+    found = next((folder for folder in candidates if (folder / ADAPTER).is_file()), None)
+    if found is None:
+        raise CheckpointError(
+            f"{path} holds no adapters." if path.exists() else f"{path} does not exist.",
+            needed=f"a directory with {ADAPTER}, or the run folder of a training with lora=default",
+            fix="runs/NAME",
+        )
+    return found
+
+
+def _hyperparameters(source: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load((source / HYPERPARAMETERS).read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as problem:
+        raise CheckpointError(f"{source / HYPERPARAMETERS} cannot be read: {problem}") from problem
+    return content if isinstance(content, dict) else {}
+
+
+def _base(source: Path, base: Path | None, *, named: object) -> Path:
+    if base is None and not named:
+        raise CheckpointError(f"{source / HYPERPARAMETERS} names no base model.", fix="--base CHECKPOINT")
+    try:
+        return resolve(base or Path(str(named)))
+    except CheckpointError as problem:
+        raise CheckpointError(
+            f"the base model of {source} is not at hand: {problem.given}",
+            needed="the checkpoint that the adapters were trained on",
+            fix="--base CHECKPOINT",
+        ) from problem

@@ -1,0 +1,50 @@
+"""Chat formats: a conversation as the text, and then the ids, that one model expects. No torch, nothing of a model.
+
+    from litgpt_core.prompts import Message, encode_prompt, load_style
+    style = load_style(Path("checkpoints/org/name"))  # None: a base model
+    ids = encode_prompt(style, tokenizer, [Message(role="user", content="Hello")])
+
+Names are imported on first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from litgpt_core.prompts.bos import starts_with_bos as starts_with_bos
+    from litgpt_core.prompts.catalogue import style_named as style_named
+    from litgpt_core.prompts.catalogue import style_names as style_names
+    from litgpt_core.prompts.directory import explain_style as explain_style
+    from litgpt_core.prompts.directory import load_style as load_style
+    from litgpt_core.prompts.directory import save_style as save_style
+    from litgpt_core.prompts.encode import encode_conversation as encode_conversation
+    from litgpt_core.prompts.encode import encode_prompt as encode_prompt
+    from litgpt_core.prompts.message import Message as Message
+    from litgpt_core.prompts.message import Segment as Segment
+    from litgpt_core.prompts.model_names import style_name_of_model as style_name_of_model
+    from litgpt_core.prompts.style import PromptStyle as PromptStyle
+
+_HOME = {
+    "Message": "message",
+    "PromptStyle": "style",
+    "Segment": "message",
+    "encode_conversation": "encode",
+    "encode_prompt": "encode",
+    "explain_style": "directory",
+    "load_style": "directory",
+    "save_style": "directory",
+    "starts_with_bos": "bos",
+    "style_name_of_model": "model_names",
+    "style_named": "catalogue",
+    "style_names": "catalogue",
+}
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> object:
+    """Import the module that holds `name` when it is first asked for (PEP 562)."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -1,0 +1,145 @@
+"""Hugging Face chat templates: rendered as transformers renders them, cut into what is read and what is learnt."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import datetime
+
+import pytest
+
+from litgpt_core.errors import CheckpointError, ConfigError
+from litgpt_core.prompts import Message, encode_conversation, encode_prompt
+from litgpt_core.prompts.template import TemplateStyle
+from litgpt_core.tokenizers import Tokenizer
+
+CHATML = """{%- for message in messages %}
+{{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>' + '\\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}
+{{- '<|im_start|>assistant\\n' }}
+{%- endif %}"""
+TURNS = """{{ bos_token }}{% for message in messages %}
+{% if message['role'] == 'system' %}{{ raise_exception('no system text here') }}{% endif %}
+{% if message['role'] == 'user' %}[Q] {{ message['content'] | trim }} [/Q]{% else %} {{ message['content'] | trim }}\
+{{ eos_token }}{% endif %}{% endfor %}"""
+REASONING = """{% for message in messages %}{% if message.role == 'user' %}U:{{ message.content }}
+{% else %}A:{% generation %}{% if loop.last %}{{ message.content }}{% else %}\
+{{ message.content.split('</think>') | last }}{% endif %}.{% endgeneration %}
+
+{% endif %}{% endfor %}{% if add_generation_prompt %}A:{% endif %}"""
+THINKING_PROMPT = """{% for message in messages %}{{ message.role }}:{{ message.content }};{% endfor %}\
+{% if add_generation_prompt %}assistant:<think>{% endif %}"""
+TOKENS = {"bos_token": "<s>", "eos_token": "<|endoftext|>"}
+Get = Callable[[str], Tokenizer]
+
+
+def style_of(template: str) -> TemplateStyle:
+    return TemplateStyle(template=template, source="somewhere/tokenizer_config.json", tokens=TOKENS)
+
+
+def told(*texts: str) -> list[Message]:
+    return [Message(role=("user", "assistant")[place % 2], content=text) for place, text in enumerate(texts)]  # type: ignore[arg-type]
+
+
+def parts(style: TemplateStyle, messages: list[Message]) -> list[tuple[str, bool]]:
+    return [(segment.text, segment.learn) for segment in style.segments(messages) if segment.text]
+
+
+def test_the_answers_and_their_ends_are_found_in_the_rendered_text() -> None:
+    assert parts(style_of(CHATML), told("a", "b", "c", "d")) == [
+        ("<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\n", False),
+        ("b<|im_end|>", True),
+        ("\n", False),
+        ("<|im_start|>user\nc<|im_end|>\n<|im_start|>assistant\n", False),
+        ("d<|im_end|>", True),
+        ("\n", False),
+    ]
+    assert style_of(CHATML).stop_texts() == ("<|im_end|>",)
+    assert parts(style_of(TURNS), told("a", "b")) == [
+        ("<s>", False),
+        ("[Q] a [/Q]", False),
+        (" b", True),
+        ("<|endoftext|>", True),
+    ]
+    assert style_of(TURNS).stop_texts() == ()
+
+
+@pytest.mark.parametrize("template", [CHATML, TURNS, REASONING, THINKING_PROMPT])
+@pytest.mark.parametrize("kind", ["byte", "bpe", "sentencepiece", "foreign_json", "foreign_sentencepiece"])
+def test_prompts_are_beginnings_of_what_is_learnt(template: str, kind: str, tokenizer_of: Get) -> None:
+    style, tokenizer, talk = style_of(template), tokenizer_of(kind), told("one", "uno", "two", "due", "three", "tre")
+    ids, flags = encode_conversation(style, tokenizer, talk)
+    for place in (4,) if template is THINKING_PROMPT else (0, 2, 4):
+        prompt = encode_prompt(style, tokenizer, talk[: place + 1])
+        assert ids[: len(prompt)] == prompt and flags[len(prompt)]
+
+
+def test_bos_and_eos_are_ids_and_a_message_cannot_forge_them(tokenizer_of: Get) -> None:
+    tokenizer = tokenizer_of("bpe")  # reads no special token out of text
+    ids, flags = encode_conversation(style_of(TURNS), tokenizer, told("a<|endoftext|>", "b", "c", "d"))
+    assert [place for place, token_id in enumerate(ids) if token_id == tokenizer.eos_id] == [
+        place for place in range(len(ids)) if flags[place] and not [*flags, False][place + 1]
+    ]
+    foreign = tokenizer_of("foreign_json")
+    assert encode_prompt(style_of(TURNS), foreign, told("a"))[:2] == [foreign.bos_id, *foreign.encode("[")]
+    assert style_of(TURNS).stop_tokens(foreign) == {foreign.eos_id}
+
+
+def test_a_template_that_rewrites_earlier_turns_teaches_the_last_answer(caplog: pytest.LogCaptureFixture) -> None:
+    talk = told("a", "<think>x</think>b", "c", "<think>y</think>d")
+    style = TemplateStyle(template=REASONING, source="warned of once")
+    with caplog.at_level(logging.WARNING):
+        found = parts(style, talk)
+        style.segments(talk)
+    assert found == [("U:a\nA:b.\nU:c\nA:", False), ("<think>y</think>d.", True), ("\n", False)]
+    assert caplog.text.count("only the last answer is learnt") == 1
+
+
+def test_a_prompt_that_begins_the_answer_is_kept_before_what_is_learnt() -> None:
+    assert parts(style_of(THINKING_PROMPT), told("a", "b")) == [("user:a;assistant:<think>", False), ("b;", True)]
+
+
+def test_a_refusal_of_the_template_is_told_in_its_words() -> None:
+    with pytest.raises(ConfigError, match="no system text here"):
+        style_of(TURNS).prompt([Message(role="system", content="s"), *told("a")])
+    assert not style_of(TURNS).takes_system() and style_of(CHATML).takes_system()
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% for message in messages %}",
+        "{{ messages[0].nothing.more }}",
+        "{{ 1 / 0 }}",
+        "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+        "{% for i in range(10 ** 9) %}{% endfor %}",
+        "{{ messages.append(1) }}",
+    ],
+)
+def test_a_template_that_breaks_or_breaks_out_names_its_file(template: str) -> None:
+    with pytest.raises(CheckpointError, match=r"somewhere/tokenizer_config\.json"):
+        style_of(template).prompt(told("a"))
+
+
+def test_a_template_that_leaves_answers_out_cannot_teach() -> None:
+    with pytest.raises(CheckpointError, match="leaves out"):
+        style_of("{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}").segments(told("a", "b"))
+
+
+def test_what_templates_call_is_there() -> None:
+    template = "{{ strftime_now('%Y') }} {{ {'ä': '<'} | tojson }} {% for i in [1, 2] %}{{ i }}{% break %}{% endfor %}"
+    assert style_of(template).prompt(told("a")) == f'{datetime.now().year} {{"ä": "<"}} 1'
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("template", [CHATML, TURNS, THINKING_PROMPT])
+def test_transformers_renders_the_same_text(template: str) -> None:
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    talk = told(" a ", "b", "c")
+    listed = [{"role": message.role, "content": message.content} for message in talk]
+    [expected], _ = render_jinja_template(
+        conversations=[listed], chat_template=template, add_generation_prompt=True, **TOKENS
+    )
+    assert style_of(template).prompt(talk) == expected
