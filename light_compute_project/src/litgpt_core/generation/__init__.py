@@ -15,10 +15,18 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from litgpt_core.generation.engine import Engine as Engine
-    from litgpt_core.generation.sampling import SamplingSettings as SamplingSettings
+    from litgpt_core.generation.request import GenerationRequest as GenerationRequest
+    from litgpt_core.generation.request import Piece as Piece
+    from litgpt_core.generation.sampling_settings import SamplingSettings as SamplingSettings
     from litgpt_core.generation.stream import StreamDecoder as StreamDecoder
 
-_HOME = {"Engine": "engine", "SamplingSettings": "sampling", "StreamDecoder": "stream"}
+_HOME = {
+    "Engine": "engine",
+    "GenerationRequest": "request",
+    "Piece": "request",
+    "SamplingSettings": "sampling_settings",
+    "StreamDecoder": "stream",
+}
 __all__ = sorted(_HOME)
 
 

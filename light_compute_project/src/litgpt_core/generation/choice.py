@@ -36,8 +36,8 @@ def check_compile(word: str) -> str:
     return word
 
 
-def choose_decoder(model: GPT, *, compile: str = "auto") -> Decoder:
-    """The decoder for this model where it is now.
+def choose_decoder(model: GPT, *, compile: str = "auto", panels: bool = False) -> Decoder:
+    """The decoder for this model where it is now; `panels` is the kernel's.
 
     Raises:
         ConfigError: `compile` is no word of COMPILE.
@@ -56,7 +56,7 @@ def choose_decoder(model: GPT, *, compile: str = "auto") -> Decoder:
     obstacle = weights_obstacle(model) or kernel_problem(model)
     if obstacle is None:
         logger.info("decoding on %s by the CPU kernel, %d threads", what, torch.get_num_threads())
-        return KernelDecoder(model)
+        return KernelDecoder(model, panels=panels)
     logger.info("decoding on %s by plain PyTorch; not by the CPU kernel: %s", what, obstacle)
     return TorchDecoder(model)
 

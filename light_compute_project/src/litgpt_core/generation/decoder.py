@@ -32,8 +32,6 @@ class Decoder(ABC):
 
     name: str
     """For the log: kernel, eager, compiled."""
-    ragged: bool
-    """Whether sequences of one batch may be fed different numbers of tokens, or stand at different positions."""
 
     @abstractmethod
     def start(self, *, n_sequences: int, length: int) -> None:
@@ -43,8 +41,12 @@ class Decoder(ABC):
     def feed(self, feeds: Sequence[Feed]) -> Tensor:
         """(len(feeds), padded_vocab_size) logits after the last token of each, valid until the next call.
 
-        Unless `ragged`, there is one feed for every sequence in order, all equally long and at one position.
+        Sequences may be fed different numbers of tokens, at different positions, or not at all.
         """
+
+    @abstractmethod
+    def reorder(self, sources: Sequence[int], *, length: int) -> None:
+        """Make sequence i what sequence `sources[i]` was, as far as its first `length` tokens."""
 
     @abstractmethod
     def finish(self) -> None:

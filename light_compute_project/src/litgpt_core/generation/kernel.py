@@ -1,7 +1,10 @@
 """Decoding by the C++ kernel: describes a `GPT` to it, owns the cache, and hands tokens over.
 
 The kernel reads the model's own matrices where they lie (fp32 or bf16, no copy) and computes in fp32 with an fp32
-cache, so its logits are those of the fp32 model with the stored weights, up to the order of sums. What it does not know
+cache, so its logits are those of the fp32 model with the stored weights, up to the order of sums. For many texts at
+once (`panels`) it multiplies a rearranged copy of the matrices, faster from a few texts on at the cost of that copy's
+memory, and no bit of a text's logits depends on how many others there are; the cache then has the weights' type, as in
+PyTorch, because many caches of bfloat16 weights in fp32 would be most of what a step reads. What it does not know
 (mixtures of experts, latent attention, quantised or wrapped layers) the two `..._obstacle` functions name.
 """
 
@@ -80,18 +83,25 @@ def weights_obstacle(model: GPT) -> str | None:
 
 
 class KernelDecoder(Decoder):
-    """See the module; raises EnvironmentProblem where the kernel cannot be built."""
+    """See the module; raises EnvironmentProblem where the kernel cannot be built.
 
-    name, ragged = "kernel", True
+    Args:
+        model: On the CPU.
+        panels: Multiply a rearranged copy of the weights, made when the first text begins; later changes of the model's
+            weights are not seen then. The cache has the weights' type.
+    """
 
-    def __init__(self, model: GPT) -> None:
+    name = "kernel"
+
+    def __init__(self, model: GPT, *, panels: bool = False) -> None:
         self._library = load_kernel()
         structs.declare(self._library)
         self._model = model
+        self._panels: dict[int, Tensor] | None = {} if panels else None
         self._threads = 1
         self._kept: list[Tensor] = []  # what the pointers point to
         self._struct = structs.Model()
-        self._logits = self._scratch = torch.empty(0)
+        self._logits = self._scratch = self._cache = torch.empty(0)
         self._scratch_tokens = 0
 
     def start(self, *, n_sequences: int, length: int) -> None:
@@ -106,7 +116,11 @@ class KernelDecoder(Decoder):
     def finish(self) -> None:
         """See `Decoder`."""
         self._kept, self._struct, self._scratch_tokens = [], structs.Model(), 0
-        self._logits = self._scratch = torch.empty(0)
+        self._logits = self._scratch = self._cache = torch.empty(0)
+
+    def reorder(self, sources: Sequence[int], *, length: int) -> None:
+        """See `Decoder`."""
+        self._cache[:, :, : len(sources), :, :length] = self._cache[:, :, list(sources), :, :length]
 
     def feed(self, feeds: Sequence[Feed]) -> Tensor:
         """See `Decoder`."""
@@ -140,9 +154,10 @@ class KernelDecoder(Decoder):
     def _describe(self, *, n_sequences: int, length: int) -> structs.Model:
         model, c = self._model, self._model.config
         wte = model.transformer.wte.weight
-        wide = _round_up(c.head_size)
+        cache_type = wte.dtype if self._panels is not None else torch.float32
+        wide = _round_up(c.head_size, structs.MAX_LANES * 4 // cache_type.itemsize)
         slots = _round_up(length) + structs.MAX_LANES  # vectors of slots may reach past the last
-        cache = self._keep(torch.empty(c.n_layer, 2, n_sequences, c.n_query_groups, slots, wide))
+        cache = self._cache = torch.empty((c.n_layer, 2, n_sequences, c.n_query_groups, slots, wide), dtype=cache_type)
         tables = self._rope_tables(slots)
         layers = (structs.Layer * c.n_layer)()
         for i, block in enumerate(model.transformer.h):
@@ -164,6 +179,8 @@ class KernelDecoder(Decoder):
             vocabulary=c.padded_vocab_size,
             slots=slots,
             weights_are_bf16=wte.dtype == torch.bfloat16,
+            weights_are_panels=self._panels is not None,
+            cache_is_bf16=cache_type == torch.bfloat16,
             rms_norm=c.norm_class_name == "RMSNorm",
             parallel=c.parallel_residual,
             shared_norm=c.shared_attention_norm,
@@ -213,7 +230,13 @@ class KernelDecoder(Decoder):
         return structs.Norm(1, self._floats(weight), self._floats(bias))
 
     def _linear(self, linear: nn.Linear) -> structs.Linear:
-        return structs.Linear(linear.weight.data_ptr(), self._floats(linear.bias))
+        weight: Tensor = linear.weight
+        if self._panels is not None:
+            address = weight.data_ptr()
+            if address not in self._panels:
+                self._panels[address] = as_panels(weight.detach(), lanes=self._library.lc_lanes())
+            weight = self._panels[address]
+        return structs.Linear(weight.data_ptr(), self._floats(linear.bias))
 
     def _floats(self, vector: Tensor | None) -> int | None:
         return None if vector is None else self._keep(vector.detach().float().contiguous()).data_ptr()
@@ -223,10 +246,23 @@ class KernelDecoder(Decoder):
         return tensor
 
 
+def as_panels(weight: Tensor, *, lanes: int) -> Tensor:
+    """(O, K) -> the order of `kernels/panels.hpp`: for groups of 2 * lanes outputs, (K, lanes, 2) in bfloat16 or
+    (K, 2, lanes) in float32. Outputs that fill up the last group are 0.
+    """
+    outputs, size = weight.shape
+    groups = -(-outputs // (2 * lanes))
+    whole = torch.zeros(groups * 2 * lanes, size, dtype=weight.dtype)
+    whole[:outputs] = weight
+    parts = whole.view(groups, 2, lanes, size)
+    order = (0, 3, 2, 1) if weight.dtype == torch.bfloat16 else (0, 3, 1, 2)
+    return parts.permute(order).contiguous()
+
+
 def _activation(config: GPTConfig) -> str:
     gelu = "gelu_tanh" if config.gelu_approximate == "tanh" else "gelu"
     return "silu" if config.mlp_class_name == "LLaMAMLP" else gelu
 
 
-def _round_up(size: int) -> int:
-    return -(-size // structs.MAX_LANES) * structs.MAX_LANES
+def _round_up(size: int, multiple: int = structs.MAX_LANES) -> int:
+    return -(-size // multiple) * multiple

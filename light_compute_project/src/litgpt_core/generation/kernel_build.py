@@ -9,6 +9,7 @@ the library computes (`kernel` does). Linux only; elsewhere generation runs on p
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -19,6 +20,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -42,6 +44,8 @@ def load_kernel() -> ctypes.CDLL:
     Raises:
         EnvironmentProblem: Not Linux, no compiler, a compiler that refuses, or no folder to write to.
     """
+    if _begun is not None:
+        _begun.join()
     library = cached_library()
     if library.is_file():
         try:
@@ -50,6 +54,33 @@ def load_kernel() -> ctypes.CDLL:
             logger.warning("%s is damaged and is built again: %s", library, problem)
     build(library)
     return ctypes.CDLL(str(library))
+
+
+_begun: threading.Thread | None = None
+
+
+def begin_build(*, device: str, compile: str) -> None:
+    """Build in the background what the cache lacks, while this process imports torch and reads weights.
+
+    A failure is told by `load_kernel`, which tries again. Does nothing where the kernel will hardly be used.
+
+    Args:
+        device: As `Engine.from_directory` takes it.
+        compile: Likewise.
+    """
+    global _begun
+    if compile != "auto" or device not in ("auto", "cpu") or (device == "auto" and Path("/dev/nvidiactl").exists()):
+        return
+    with contextlib.suppress(EnvironmentProblem):
+        library = cached_library()
+        if not library.is_file():
+            _begun = threading.Thread(target=_build_quietly, args=(library,), daemon=True)
+            _begun.start()
+
+
+def _build_quietly(library: Path) -> None:
+    with contextlib.suppress(EnvironmentProblem):
+        build(library)
 
 
 def cached_library() -> Path:

@@ -41,7 +41,16 @@ class Model(Structure):
             (name, c_int64)
             for name in (
                 *("n_layer", "width", "heads", "groups", "head_size", "padded_head_size", "rope_pairs", "hidden"),
-                *("vocabulary", "slots", "weights_are_bf16", "rms_norm", "parallel", "shared_norm"),
+                *(
+                    "vocabulary",
+                    "slots",
+                    "weights_are_bf16",
+                    "weights_are_panels",
+                    "cache_is_bf16",
+                    "rms_norm",
+                    "parallel",
+                    "shared_norm",
+                ),
                 *("norm_qk_over_all_heads", "rope_interleaved", "activation"),
             )
         ),
@@ -71,6 +80,7 @@ def declare(library: ctypes.CDLL) -> None:
     """Give the library's functions their types, and check that both sides agree on the structs."""
     library.lc_scratch_size.argtypes = (POINTER(Model), c_int64, c_int64)
     library.lc_scratch_size.restype = c_int64
+    library.lc_lanes.restype = c_int64
     library.lc_forward.argtypes = (POINTER(Model), POINTER(Tokens), c_void_p, c_void_p, c_int64)
     library.lc_forward.restype = None
     kinds = (Norm, Linear, Layer, Model, Tokens)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from litgpt_core.generation.sampling import SamplingSettings, sample
+from litgpt_core.generation.sampling import Dice, SamplingSettings, draw_slowly, penalize
 from litgpt_core.generation.text_window import window_start
 
 if TYPE_CHECKING:
@@ -30,12 +30,13 @@ def generate_slowly(
     `vocab_size` cuts off padding ids. Same meaning, window and random numbers as `Engine.generate`.
     """
     device = model.lm_head.weight.device
-    generator = torch.Generator(device).manual_seed(seed)
+    dice = Dice(seed)
     ids, start = list(prompt_ids), 0
     for _ in range(max_new_tokens):
         start = window_start(start, length=len(ids), block_size=model.config.block_size)
-        logits = model(torch.tensor([ids[start:]], device=device))[:, -1, :vocab_size]
-        token = int(sample(logits, sampling, generator=generator))
+        logits = model(torch.tensor([ids[start:]], device=device))[0, -1, :vocab_size]
+        logits = penalize(logits, sampling, prompt_ids=prompt_ids, new_ids=ids[len(prompt_ids) :])
+        token = draw_slowly(logits, sampling, uniform=dice.throw())
         if token in stop_ids:
             break
         ids.append(token)

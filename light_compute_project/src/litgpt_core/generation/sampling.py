@@ -1,68 +1,77 @@
-"""From the logits of the next token to a token: pure functions and their settings. Knows neither models nor tokenizers.
+"""From the logits of the next token to a token: pure functions of logits, settings and a number in [0, 1).
 
-Order: logits / temperature -> top_k -> top_p -> min_p -> softmax -> draw. B sequences, V tokens.
+    logits -> penalties -> / temperature -> top_k -> top_p -> min_p -> likeliest first, where the cumulative weight
+                                                                       passes `uniform`: the token
+
+Knows neither models nor tokenizers. B sequences, V tokens. `draw` is the fast way: it sorts no more than it must.
+`draw_slowly` says the same with whole sorted distributions, and the tests compare the two.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from litgpt_core.errors import CheckpointError, ConfigError
+from litgpt_core.errors import CheckpointError
+from litgpt_core.generation.sampling_settings import GREEDY, SamplingSettings
+
+__all__ = ["GREEDY", "Dice", "SamplingSettings", "draw", "draw_slowly", "penalize"]
+
+LEAST_TEMPERATURE = 1e-6
+"""Below it the likeliest token is taken: the quotient would overflow, and nothing else is ever drawn."""
+FIRST_LOOK = 512
+"""Likeliest tokens looked at before a whole vocabulary is sorted for top_p."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class SamplingSettings:
-    """How the next token is drawn. ConfigError names every wrong value at once."""
+class Dice:
+    """Numbers in [0, 1), the same for the same seed on every device; drawn in blocks, because one call each is slow."""
 
-    temperature: float = 1.0
-    """Divides the logits: below 1 sharper, above 1 flatter. 0 takes the likeliest token; the rest has no say then."""
-    top_k: int | None = None
-    """Draw among this many likeliest tokens; None or 0 for all."""
-    top_p: float = 1.0
-    """Draw among the fewest likeliest tokens whose probabilities reach this sum; 1 for all."""
-    min_p: float = 0.0
-    """Draw among tokens at least this fraction as likely as the likeliest; 0 for all."""
+    def __init__(self, seed: int | None) -> None:
+        self._generator = torch.Generator()
+        if seed is None:
+            self._generator.seed()
+        else:
+            self._generator.manual_seed(seed)
+        self._block: list[float] = []
 
-    def __post_init__(self) -> None:
-        problems = []
-        if not (math.isfinite(self.temperature) and self.temperature >= 0):
-            problems.append(("temperature", self.temperature, "0 (greedy) or more", "temperature=0.8"))
-        if self.top_k is not None and (self.top_k < 0 or self.top_k != int(self.top_k)):
-            problems.append(("top_k", self.top_k, "a whole number, 0 for no limit", "top_k=50"))
-        if not 0 < self.top_p <= 1:
-            problems.append(("top_p", self.top_p, "above 0 and at most 1", "top_p=0.95"))
-        if not 0 <= self.min_p < 1:
-            problems.append(("min_p", self.min_p, "at least 0 and below 1", "min_p=0.05"))
-        if problems:
-            raise ConfigError(
-                "Sampling cannot work with " + ", ".join(f"{name}={value}" for name, value, _, _ in problems) + ".",
-                needed="; ".join(f"{name} {needed}" for name, _, needed, _ in problems),
-                fix=", ".join(fix for *_, fix in problems),
-            )
+    def throw(self) -> float:
+        """The next number."""
+        if not self._block:
+            self._block = torch.rand(64, generator=self._generator, dtype=torch.float64).tolist()
+            self._block.reverse()
+        return self._block.pop()
 
 
-GREEDY = SamplingSettings(temperature=0.0)
-"""Always the likeliest token."""
-
-
-def sample(logits: Tensor, settings: SamplingSettings, *, generator: torch.Generator | None = None) -> Tensor:
-    """Draw one token per sequence.
+def draw(logits: Tensor, settings: Sequence[SamplingSettings], *, uniforms: Sequence[float]) -> list[int]:
+    """One token per sequence; a sequence's token does not depend on its neighbours.
 
     Args:
-        logits: (B, V), any float type. Tokens that must not come have -inf, or are cut off beforehand.
-        settings: How.
-        generator: Source of randomness, on the logits' device; None takes torch's global one.
-
-    Returns:
-        (B,) int64.
+        logits: (B, V), any float type, penalties already applied.
+        settings: How, for each.
+        uniforms: A number in [0, 1) for each.
 
     Raises:
         CheckpointError: The logits hold NaN or +inf: the model is broken.
     """
+    logits = finite(logits)
+    first = settings[0]
+    if all(other is first or other == first for other in settings[1:]):
+        return _draw_alike(logits, first, uniforms)
+    groups: dict[SamplingSettings, list[int]] = {}
+    for row, wanted in enumerate(settings):
+        groups.setdefault(wanted, []).append(row)
+    tokens = [0] * len(settings)
+    for wanted, rows in groups.items():
+        for row, token in zip(rows, _draw_alike(logits[rows], wanted, [uniforms[row] for row in rows]), strict=True):
+            tokens[row] = token
+    return tokens
+
+
+def finite(logits: Tensor) -> Tensor:
+    """`logits` in float32; raises CheckpointError for NaN or +inf."""
     logits = logits.float()
     if not bool((logits < math.inf).all()):  # false for NaN too
         raise CheckpointError(
@@ -70,11 +79,87 @@ def sample(logits: Tensor, settings: SamplingSettings, *, generator: torch.Gener
             needed="finite weights; training diverged, or 16-bit numbers overflowed",
             fix="take an earlier checkpoint, or run in float32: --precision 32",
         )
-    if settings.temperature == 0:
-        return logits.argmax(dim=-1)
+    return logits
+
+
+def _draw_alike(logits: Tensor, settings: SamplingSettings, uniforms: Sequence[float]) -> list[int]:
+    tokens: list[int]
+    if settings.temperature < LEAST_TEMPERATURE:
+        tokens = logits.argmax(dim=-1).tolist()
+        return tokens
     scaled = (logits - logits.amax(dim=-1, keepdim=True)) / settings.temperature  # <= 0: no temperature overflows
-    probabilities = torch.softmax(filter_logits(scaled, settings), dim=-1)
-    return torch.multinomial(probabilities, num_samples=1, generator=generator).squeeze(-1)
+    values, places, total = _candidates(scaled, settings)
+    weights = values.exp().double()
+    if settings.top_p < 1:
+        total = weights.sum(dim=-1, keepdim=True) if total is None else total
+        before = weights.cumsum(dim=-1) - weights  # what the likelier ones sum to; 0 for the first
+        weights = weights.masked_fill(before >= settings.top_p * total, 0.0)
+    if settings.min_p > 0:
+        weights = weights.masked_fill(values < math.log(settings.min_p), 0.0)
+    reached = weights.cumsum(dim=-1)
+    marks = torch.tensor(uniforms, dtype=torch.float64, device=logits.device).unsqueeze(-1) * reached[:, -1:]
+    chosen = torch.searchsorted(reached, marks, right=True)  # (B, 1): the first whose sum is above the mark
+    tokens = (chosen if places is None else places.gather(-1, chosen)).squeeze(-1).tolist()
+    return tokens
+
+
+def _candidates(scaled: Tensor, settings: SamplingSettings) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """(values, their tokens or None for all in order, weight of the whole distribution or None for that of `values`).
+
+    Values are ordered, likeliest first, unless no filter but min_p asks for that.
+    """
+    size = scaled.size(-1)
+    if settings.top_k and settings.top_k < size:
+        values, places = scaled.topk(settings.top_k, dim=-1)
+        return values, places, None
+    if settings.top_p == 1:
+        return scaled, None, None
+    total = scaled.exp().sum(dim=-1, keepdim=True, dtype=torch.float64)
+    if size > 2 * FIRST_LOOK:
+        values, places = scaled.topk(FIRST_LOOK, dim=-1)
+        if bool((values.exp().sum(dim=-1, keepdim=True, dtype=torch.float64) > settings.top_p * total).all()):
+            return values, places, total
+    values, places = scaled.sort(dim=-1, descending=True)
+    return values, places, total
+
+
+def penalize(
+    logits: Tensor, settings: SamplingSettings, *, prompt_ids: Sequence[int], new_ids: Sequence[int]
+) -> Tensor:
+    """(V,) -> (V,): one sequence's logits after its penalties.
+
+    `repetition_penalty` is Keskar et al.'s (2019, arXiv 1909.05858) over prompt and text; `frequency_penalty` and
+    `presence_penalty` are OpenAI's over the new text.
+    """
+    size = logits.size(-1)
+    logits = logits.float().clone()
+    seen = {*prompt_ids, *new_ids}
+    if settings.repetition_penalty != 1 and seen:
+        places = torch.tensor(sorted(token for token in seen if token < size), device=logits.device)
+        values = logits[places]
+        logits[places] = torch.where(
+            values > 0, values / settings.repetition_penalty, values * settings.repetition_penalty
+        )
+    if new_ids and (settings.frequency_penalty or settings.presence_penalty):
+        places, counts = torch.unique(torch.tensor(new_ids, device=logits.device), return_counts=True)
+        logits[places] -= settings.frequency_penalty * counts + settings.presence_penalty
+    return logits
+
+
+# --- the slow way
+
+
+def draw_slowly(logits: Tensor, settings: SamplingSettings, *, uniform: float) -> int:
+    """(V,) -> one token: what `draw` gives for one sequence, up to rounding at the edges between tokens."""
+    logits = finite(logits)
+    if settings.temperature < LEAST_TEMPERATURE:
+        return int(logits.argmax())
+    scaled = (logits - logits.amax()) / settings.temperature
+    kept = filter_logits(scaled.unsqueeze(0), settings)[0]
+    ordered = settings.top_p < 1 or bool(settings.top_k and settings.top_k < logits.numel())
+    places = kept.argsort(descending=True) if ordered else torch.arange(logits.numel())
+    reached = torch.softmax(kept.double(), dim=-1)[places].cumsum(dim=-1)
+    return int(places[int((reached <= uniform * reached[-1]).sum())])
 
 
 def filter_logits(logits: Tensor, settings: SamplingSettings) -> Tensor:

@@ -68,3 +68,9 @@ class StreamDecoder:
             return ""
         self._sent += new
         return new
+
+
+def text_after(tokenizer: Tokenizer, prompt_ids: Sequence[int], new_ids: Sequence[int]) -> str:
+    """The text of `new_ids` where they stand: after `prompt_ids`."""
+    decoder = StreamDecoder(tokenizer, prompt_ids=prompt_ids)
+    return "".join(map(decoder.push, new_ids)) + decoder.finish()

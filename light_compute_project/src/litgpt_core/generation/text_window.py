@@ -30,10 +30,21 @@ class TextWindow:
     cached: int = 0
     """How many ids of the window are in the cache."""
 
-    def next_feed(self, sequence: int) -> Feed:
-        """The ids that the model has not seen yet in this window; counts them as seen."""
-        if (moved := window_start(self.start, length=len(self.ids), block_size=self.block_size)) != self.start:
+    @property
+    def unread(self) -> int:
+        """Ids that the model has not seen in the window it would have now."""
+        start = self._start()
+        return len(self.ids) - start - (self.cached if start == self.start else 0)
+
+    def next_feed(self, sequence: int, *, limit: int | None = None) -> Feed:
+        """The ids that the model has not seen yet in this window, at most `limit`; counts them as seen."""
+        if (moved := self._start()) != self.start:
             self.start, self.cached = moved, 0
-        feed = Feed(sequence, self.cached, self.ids[self.start + self.cached :])
-        self.cached = len(self.ids) - self.start
+        first = self.start + self.cached
+        ids = self.ids[first:] if limit is None else self.ids[first : first + limit]
+        feed = Feed(sequence, self.cached, ids)
+        self.cached += len(ids)
         return feed
+
+    def _start(self) -> int:
+        return window_start(self.start, length=len(self.ids), block_size=self.block_size)

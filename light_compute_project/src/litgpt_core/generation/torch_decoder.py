@@ -1,14 +1,18 @@
 """Decoding by the model as it stands in `litgpt_core.model`: any device, any architecture; optionally compiled.
 
-Compiled, one step of one token is a graph of its own, kept with all of its machine code in the user's cache folder, so
-that a second start traces but does not compile again. Its KV cache keeps one size, the model's block_size, because
-another size would be another graph.
+    feeds of one token each, of all sequences --> one pass of (B, 1), each row at its own position
+    a feed of several tokens (a prompt)       --> a pass of its own, (1, T)
+
+Compiled, one step of one token of every sequence is a graph of its own, kept with all of its machine code in the user's
+cache folder, so that a second start traces but does not compile again. Its KV cache keeps one size, the model's
+block_size, because another size would be another graph.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,24 +21,26 @@ from torch import Tensor
 from litgpt_core.errors import EnvironmentProblem
 from litgpt_core.generation.decoder import Decoder, Feed
 from litgpt_core.generation.kernel_build import cache_folder
+from litgpt_core.model.kv_cache import KVCache
 
 if TYPE_CHECKING:
     from litgpt_core.model.gpt import GPT
 
 
+_NONE = torch.empty(0)
+
+
 class TorchDecoder(Decoder):
     """See the module."""
-
-    ragged = False
 
     def __init__(self, model: GPT, *, compiled: bool = False) -> None:
         self._model = model
         self._compiled = compiled
         self.name = "compiled" if compiled else "eager"
-        self._step: Callable[[Tensor, Tensor], Tensor] = self._forward
+        self._step: Callable[[Tensor, Tensor], Tensor] = self._logits
         if compiled:
             os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder().with_name("inductor")))
-            self._step = torch.compile(self._forward, dynamic=False)
+            self._step = torch.compile(self._logits, dynamic=False)
         self._sequences = 0
 
     def start(self, *, n_sequences: int, length: int) -> None:
@@ -53,20 +59,87 @@ class TorchDecoder(Decoder):
 
     def feed(self, feeds: Sequence[Feed]) -> Tensor:
         """See `Decoder`. Raises EnvironmentProblem where torch.compile fails."""
-        device = self._model.lm_head.weight.device
-        ids = torch.tensor([item.ids for item in feeds], device=device)  # (B, T)
-        first = feeds[0].position
-        positions = torch.arange(first, first + ids.size(1), device=device)  # (T,)
-        if ids.size(1) > 1 or not self._compiled:
-            return self._forward(ids, positions)
+        steps = [place for place, item in enumerate(feeds) if len(item.ids) == 1]
+        if len(steps) == len(feeds):
+            return self._feed_steps(feeds)
+        logits: list[Tensor] = [
+            self._model.head(self.hidden(item)[-1:]) if len(item.ids) > 1 else _NONE for item in feeds
+        ]
+        if steps:
+            together = self._feed_steps([feeds[place] for place in steps])
+            for row, place in enumerate(steps):
+                logits[place] = together[row : row + 1]
+        return torch.cat(logits)
+
+    def hidden(self, feed: Feed) -> Tensor:
+        """(T, C): what the head reads after every token of one feed."""
+        ids, positions = self._tensors([feed])
+        if feed.sequence == 0:
+            return self._model.hidden(ids, input_pos=positions[0])[0]
+        with self._rows([feed.sequence]):
+            return self._model.hidden(ids, input_pos=positions)[0]
+
+    def step_hidden(self, feeds: Sequence[Feed]) -> Tensor:
+        """(len(feeds), C): what the head reads after one more token of sequences 0, 1, 2, ..."""
+        assert [item.sequence for item in feeds] == list(range(len(feeds)))
+        ids, positions = self._tensors(feeds)
+        return self._model.hidden(ids, input_pos=positions)[:, -1]
+
+    def reorder(self, sources: Sequence[int], *, length: int) -> None:
+        """See `Decoder`."""
+        rows = torch.tensor(sources, device=self._model.lm_head.weight.device)
+        for module in self._model.modules():
+            if isinstance(module, KVCache):
+                for slots in (module.k, module.v):
+                    slots[: len(sources), :, :length] = slots[rows, :, :length]
+
+    def _feed_steps(self, feeds: Sequence[Feed]) -> Tensor:
+        """(len(feeds), V) after one more token of each."""
+        if self._sequences == 1:
+            ids, positions = self._tensors(feeds)
+            return self._called(ids, positions[0])
+        if self._compiled:
+            return self._called(*self._tensors(self._all_rows(feeds)))[[item.sequence for item in feeds]]
+        ids, positions = self._tensors(feeds)  # (B, 1) each
+        sequences = [item.sequence for item in feeds]
+        if sequences == list(range(len(feeds))):
+            return self._logits(ids, positions)
+        with self._rows(sequences):
+            return self._logits(ids, positions)
+
+    def _all_rows(self, feeds: Sequence[Feed]) -> list[Feed]:
+        """One feed for every sequence, because the graph has one shape. Who has nothing to say writes into the last
+        place of its cache, which is written anew before it is ever read.
+        """
+        last = self._model.config.block_size - 1
+        rows = {item.sequence: item for item in feeds}
+        return [rows.get(sequence) or Feed(sequence, last, [0]) for sequence in range(self._sequences)]
+
+    def _called(self, ids: Tensor, positions: Tensor) -> Tensor:
         try:
             return self._step(ids, positions)
         except RuntimeError as problem:  # all of dynamo's and inductor's errors are
+            if not self._compiled:
+                raise
             raise EnvironmentProblem(
                 f"torch.compile failed: {str(problem).splitlines()[0]}", fix="--compile false"
             ) from problem
 
-    def _forward(self, ids: Tensor, positions: Tensor) -> Tensor:
-        """(B, T) at (T,) -> (B, V) after the last."""
-        hidden = self._model.hidden(ids, input_pos=positions)  # (B, T, C)
-        return self._model.head(hidden[:, -1])
+    @contextmanager
+    def _rows(self, sequences: Sequence[int]) -> Iterator[None]:
+        self._model.select_cache_rows(torch.tensor(sequences, device=self._model.lm_head.weight.device))
+        try:
+            yield
+        finally:
+            self._model.select_cache_rows(None)
+
+    def _tensors(self, feeds: Sequence[Feed]) -> tuple[Tensor, Tensor]:
+        """(B, T) ids and (B, T) positions of feeds of one length."""
+        device = self._model.lm_head.weight.device
+        ids = torch.tensor([item.ids for item in feeds], device=device)
+        first = torch.tensor([[item.position] for item in feeds], device=device)
+        return ids, first + torch.arange(ids.size(1), device=device)
+
+    def _logits(self, ids: Tensor, positions: Tensor) -> Tensor:
+        """(B, T) at (T,) or (B, T) -> (B, V) after the last."""
+        return self._model.head(self._model.hidden(ids, input_pos=positions)[:, -1])

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from litgpt_core.generation.decoder import Feed
-from litgpt_core.generation.kernel import CHUNK, KernelDecoder, structure_obstacle, weights_obstacle
+from litgpt_core.generation.kernel import CHUNK, KernelDecoder, as_panels, structure_obstacle, weights_obstacle
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.gpt import GPT
 from litgpt_core.model.init import initialize
@@ -82,20 +82,41 @@ def gap(found: torch.Tensor, expected: torch.Tensor) -> float:
     return float((found - expected).abs().max() / expected.abs().max())
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+@pytest.mark.parametrize(
+    ("dtype", "panels"),
+    [(torch.float32, False), (torch.float32, True), (torch.bfloat16, False)],
+    ids=["fp32", "fp32 panels", "bf16"],
+)
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES.keys())
 @torch.no_grad()
-def test_logits_are_the_models(family, dtype):
+def test_logits_are_the_models(family, dtype, panels):
     """A prompt longer than one chunk, then token by token."""
     model, exact = pair(family, dtype)
     assert structure_obstacle(model) is None and weights_obstacle(model) is None
     tokens, prompt = ids(60), CHUNK + 9
     expected = exact(torch.tensor([tokens]))[0]
-    decoder = KernelDecoder(model)
+    decoder = KernelDecoder(model, panels=panels)
     decoder.start(n_sequences=1, length=60)
     assert gap(decoder.feed([Feed(0, 0, tokens[:prompt])])[0], expected[prompt - 1]) < 1e-5
     for place in range(prompt, 60):
         assert gap(decoder.feed([Feed(0, place, [tokens[place]])])[0], expected[place]) < 1e-5
+
+
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES.keys())
+@torch.no_grad()
+def test_bf16_panels_are_the_fp32_model_with_a_bf16_cache(family):
+    """Keys and values are rounded in both; one that lies on an edge may be rounded the other way, hence 1e-3."""
+    model, exact = pair(family, torch.bfloat16)
+    tokens = ids(60)
+    exact.set_kv_cache(1, max_seq_length=60, dtype=torch.bfloat16)
+    decoder = KernelDecoder(model, panels=True)
+    decoder.start(n_sequences=1, length=60)
+    gaps = []
+    for place in range(60):
+        expected = exact(torch.tensor([[tokens[place]]]), input_pos=torch.tensor([place]))[0, 0]
+        gaps.append(gap(decoder.feed([Feed(0, place, [tokens[place]])])[0], expected))
+    assert max(gaps) < 1e-3
+    assert sorted(gaps)[30] < 1e-4, "the usual gap is a rounding error or none"
 
 
 @torch.no_grad()
@@ -124,6 +145,43 @@ def test_neither_threads_nor_neighbours_change_a_bit():
         decoder.start(n_sequences=1, length=30)
         found.append(decoder.feed([Feed(0, 0, ids(30))]).clone())
     assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+@torch.no_grad()
+def test_with_panels_the_number_of_neighbours_changes_no_bit(dtype):
+    """From 1 to 15 texts a step: every way that lines are put together."""
+    model, exact = pair(FAMILIES["odd sizes"], dtype)
+    tokens = ids(15, seed=4)
+    decoder = KernelDecoder(model, panels=True)
+    decoder.start(n_sequences=15, length=4)
+    together = [decoder.feed([Feed(i, 0, [tokens[i]]) for i in range(n)]).clone() for n in range(1, 16)]
+    for logits in together:
+        assert torch.equal(logits, together[-1][: len(logits)])
+    assert gap(together[-1], exact(torch.tensor([tokens]).T)[:, -1]) < (1e-5 if dtype == torch.float32 else 1e-2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+def test_panels_hold_every_weight_where_the_kernel_looks(dtype):
+    weight = torch.randn(21, 5).to(dtype)
+    panels = as_panels(weight, lanes=8)
+    for output in range(32):
+        group, half, lane = output // 16, output % 16 // 8, output % 8
+        place = panels[group, :, lane, half] if dtype == torch.bfloat16 else panels[group, :, half, lane]
+        assert torch.equal(place, weight[output] if output < 21 else torch.zeros(5, dtype=dtype))
+
+
+@torch.no_grad()
+def test_sequences_change_places_with_what_they_hold():
+    model, exact = pair(FAMILIES["llama"], torch.float32)
+    texts = [ids(6, seed=seed) for seed in range(3)]
+    decoder = KernelDecoder(model)
+    decoder.start(n_sequences=3, length=8)
+    decoder.feed([Feed(i, 0, text) for i, text in enumerate(texts)])
+    decoder.reorder([2, 0, 2], length=6)
+    found = decoder.feed([Feed(i, 6, [9]) for i in range(3)])
+    for row, source in enumerate([2, 0, 2]):
+        assert gap(found[row], exact(torch.tensor([[*texts[source], 9]]))[0, -1]) < 1e-5
 
 
 def test_what_it_does_not_know_is_named():

@@ -19,6 +19,7 @@ def fresh(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("CXX", raising=False)
     kernel_build.load_kernel.cache_clear()
+    monkeypatch.setattr(kernel_build, "_begun", None)
     yield kernel_build.cache_folder()
     kernel_build.load_kernel.cache_clear()
 
@@ -103,3 +104,24 @@ def test_the_library_is_the_users_alone_and_one_process_is_enough(fresh, build):
     assert kernel_build.cached_library().stat().st_uid == os.getuid()
     assert kernel_build.load_kernel() is kernel_build.load_kernel()
     assert torch.get_num_threads() == 1
+
+
+def test_what_was_begun_in_the_background_is_waited_for(kernel, fresh, monkeypatch, caplog):
+    caplog.set_level(logging.INFO, logger="litgpt_core")
+    kernel_build.begin_build(device="cpu", compile="auto")
+    assert kernel_build.load_kernel().lc_lanes() in (8, 16)
+    assert [record.message[:19] for record in caplog.records] == ["CPU kernel built in"]
+    kernel_build.begin_build(device="cpu", compile="auto")
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize(("device", "compile"), [("cuda", "auto"), ("cpu", "false"), ("cpu", "true")])
+def test_nothing_is_begun_where_it_would_not_be_used(fresh, device, compile):
+    kernel_build.begin_build(device=device, compile=compile)
+    assert kernel_build._begun is None and not fresh.exists()
+
+
+def test_a_background_failure_is_told_by_the_load(fresh, no_compiler):
+    kernel_build.begin_build(device="cpu", compile="auto")
+    with pytest.raises(EnvironmentProblem, match="compiler"):
+        kernel_build.load_kernel()

@@ -6,7 +6,24 @@ import pytest
 import torch
 
 from litgpt_core.errors import CheckpointError, ConfigError
-from litgpt_core.generation.sampling import GREEDY, SamplingSettings, filter_logits, sample
+from litgpt_core.generation.sampling import (
+    GREEDY,
+    Dice,
+    SamplingSettings,
+    draw,
+    draw_slowly,
+    filter_logits,
+    penalize,
+)
+
+
+def sample(
+    logits: torch.Tensor, settings: SamplingSettings, *, generator: torch.Generator | None = None
+) -> torch.Tensor:
+    """One token for each row of logits, all drawn alike."""
+    uniforms = torch.rand(len(logits), generator=generator or torch.Generator(), dtype=torch.float64).tolist()
+    return torch.tensor(draw(logits, [settings] * len(logits), uniforms=uniforms))
+
 
 PROBABILITIES = torch.tensor([[0.1, 0.4, 0.05, 0.3, 0.15]])
 LOGITS = PROBABILITIES.log()
@@ -47,6 +64,8 @@ def test_temperature_0_is_greedy_whatever_else_is_set():
     assert sample(logits, GREEDY).tolist() == [1, 0]
     assert sample(logits, SamplingSettings(temperature=0, top_k=2, top_p=0.5, min_p=0.1)).tolist() == [1, 0]
     assert sample(logits, SamplingSettings(temperature=1e-40)).tolist() == [1, 0]
+    for tiny in (1e-46, 5e-324):
+        assert sample(logits, SamplingSettings(temperature=tiny, top_p=0.5)).tolist() == [1, 0]
     assert sample(logits, SamplingSettings(top_k=1)).tolist() == [1, 0]
 
 
@@ -92,3 +111,59 @@ def test_all_wrong_settings_are_named_at_once():
             SamplingSettings(temperature=bad)
     with pytest.raises(ConfigError):
         SamplingSettings(top_p=math.nan)
+
+
+SETTINGS = [
+    SamplingSettings(),
+    SamplingSettings(temperature=0.7, top_k=5),
+    SamplingSettings(temperature=1.3, top_p=0.9),
+    SamplingSettings(top_k=40, top_p=0.5, min_p=0.02),
+    SamplingSettings(min_p=0.2),
+    SamplingSettings(top_k=10_000, top_p=0.999),
+    GREEDY,
+]
+
+
+@pytest.mark.parametrize("size", [7, 300, 3000], ids=["fewer than top_k", "one look", "a first look and the rest"])
+def test_the_fast_draw_is_the_slow_one_and_no_row_minds_its_neighbours(size):
+    """3,000 tokens of nearly equal weight: the first look of 512 does not hold 0.9 of them."""
+    logits = torch.randn(len(SETTINGS) * 40, size, generator=torch.Generator().manual_seed(size)) * 2
+    settings = SETTINGS * 40
+    dice = Dice(3)
+    uniforms = [dice.throw() for _ in settings]
+    together = draw(logits, settings, uniforms=uniforms)
+    alone = [draw(logits[row : row + 1], [settings[row]], uniforms=[uniforms[row]])[0] for row in range(len(settings))]
+    slow = [draw_slowly(logits[row], settings[row], uniform=uniforms[row]) for row in range(len(settings))]
+    assert together == alone
+    assert together == slow
+    assert len(set(together)) > min(size, 40) // 2
+
+
+def test_dice_repeat_with_their_seed():
+    first, again, other = Dice(5), Dice(5), Dice(6)
+    numbers = [first.throw() for _ in range(200)]
+    assert numbers == [again.throw() for _ in range(200)]
+    assert numbers != [other.throw() for _ in range(200)]
+    assert all(0 <= number < 1 for number in numbers)
+    assert Dice(None).throw() != Dice(None).throw()
+
+
+def test_penalties_are_their_formulas():
+    logits = torch.tensor([2.0, -1.0, 0.5, 3.0])
+    ids = {"prompt_ids": [0, 1], "new_ids": [3, 3, 2]}
+    repeated = penalize(logits, SamplingSettings(repetition_penalty=2.0), **ids)
+    assert repeated.tolist() == [1.0, -2.0, 0.25, 1.5]
+    counted = penalize(logits, SamplingSettings(frequency_penalty=0.5, presence_penalty=0.25), **ids)
+    assert counted.tolist() == [2.0, -1.0, -0.25, 1.75]
+    assert logits.tolist() == [2.0, -1.0, 0.5, 3.0]
+    assert penalize(logits, SamplingSettings(), **ids).tolist() == logits.tolist()
+
+
+def test_ids_behind_the_vocabulary_are_no_concern_of_penalties():
+    penalized = penalize(torch.ones(3), SamplingSettings(repetition_penalty=2.0), prompt_ids=[1, 7], new_ids=[])
+    assert penalized.tolist() == [1.0, 0.5, 1.0]
+
+
+def test_wrong_penalties_are_named():
+    with pytest.raises(ConfigError, match=r"repetition_penalty=0, frequency_penalty=nan"):
+        SamplingSettings(repetition_penalty=0, frequency_penalty=math.nan)

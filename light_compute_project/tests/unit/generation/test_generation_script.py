@@ -24,8 +24,9 @@ def run(monkeypatch, capsys):
 
     def _run(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", [str(SCRIPT), *map(str, arguments)])
-        code = script.main()
-        return code, *capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            script.run_script(script.main)
+        return end.value.code, *capsys.readouterr()
 
     return _run
 
@@ -56,6 +57,18 @@ def test_text_goes_to_stdout_and_figures_to_stderr(directory, run):
     assert len(re.findall("^decoding on cpu, ", errors, re.MULTILINE)) == 1
 
 
+def test_searches_and_stop_texts(directory, run):
+    arguments = (directory, "--prompt", "def ", "--max_new_tokens", 6, "--device", "cpu")
+    code, out, errors = run(*arguments, "--num_beams", 3, "--num_samples", 2)
+    assert code == 0 and out.count("def ") == 2 and errors.count("log-probability") == 2
+    code, out, errors = run(*arguments, "--contrastive_alpha", 0.5, "--top_k", 4)
+    assert code == 0 and out.startswith("def ") and "contrastive search" in errors
+    _, whole, _ = run(*arguments, "--no-stop_at_eos")
+    stop = whole[6:8]
+    _, cut, _ = run(*arguments, "--no-stop_at_eos", "--stop", stop)
+    assert cut == whole[: whole.index(stop, 4)] + "\n"
+
+
 def test_mistakes_are_answered_with_exit_code_2(directory, run):
     code, out, errors = run(directory.parent.parent / "smal")
     assert (code, out) == (2, "")
@@ -81,5 +94,5 @@ def test_ctrl_c_stops_with_130(directory):
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert errors.decode().strip().endswith("stopped")
+    assert errors.decode().strip().endswith("stopped by Ctrl-C")
     assert "Traceback" not in errors.decode()

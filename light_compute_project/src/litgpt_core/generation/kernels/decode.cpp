@@ -1,5 +1,5 @@
-// One forward pass with a KV cache: token ids in, logits out, for one new token or for many. Activations, sums and the
-// cache are fp32; the large matrices are read as they are stored, fp32 or bf16. The whole pass is one parallel region:
+// One forward pass with a KV cache: token ids in, logits out, for one new token or for many. Activations and sums are
+// fp32; the large matrices are read as they are stored, fp32 or bf16, and the cache is either. The whole pass is one parallel region:
 // every thread walks through the same phases and computes its share of the output columns, or of the heads; barriers
 // stand between phases. What is cheap (norms, packing) every thread does for itself instead of waiting for another.
 //
@@ -15,6 +15,7 @@
 #include "attention.hpp"
 #include "matmul.hpp"
 #include "model.hpp"
+#include "panels.hpp"
 
 namespace {
 
@@ -132,7 +133,8 @@ struct Layout {
     }
 };
 
-template <class W> class Pass {
+// W: how weights are stored, C: how the cache is.
+template <class W, class C> class Pass {
   public:
     Pass(const Model& model, const Tokens& tokens, float* logits, float* scratch, int thread, int threads, Barrier& barrier)
         : m(model), t(tokens), logits(logits), at(model, tokens.n, threads), thread(thread), threads(threads),
@@ -176,19 +178,30 @@ template <class W> class Pass {
     }
 
     void pack_rows(const float* from, size_t size) {
-        for (size_t row = 0; row < n; row++)
-            pack(from + row * size, packed + row * size, size, static_cast<const W*>(nullptr));
+        for (size_t row = 0; row < n; row++) pack_line(from + row * size, packed + row * size, size);
+    }
+
+    // In the order that the weights are multiplied in: panels take activations as they are.
+    void pack_line(const float* from, float* to, size_t size) {
+        if (m.weights_are_panels)
+            std::memcpy(to, from, size * sizeof(float));
+        else
+            pack(from, to, size, static_cast<const W*>(nullptr));
     }
 
     void pack_normalized(const Norm& norm, const float* from, size_t row, size_t line) {
         normalize(norm, from + row * c, spare, c, m.rms_norm, m.norm_eps);
-        pack(spare, packed + line * c, c, static_cast<const W*>(nullptr));
+        pack_line(spare, packed + line * c, c);
     }
 
     // This thread's columns of packed (rows, size) times the weights.
     Share columns_of(const Linear& linear, size_t outputs, size_t size, size_t rows, const Output& out) {
-        const Share mine = share(outputs, thread, threads, LANES);
-        multiply(static_cast<const W*>(linear.weight), size, mine.begin, mine.end, packed, rows, out);
+        const W* weight = static_cast<const W*>(linear.weight);
+        const Share mine = share(outputs, thread, threads, m.weights_are_panels ? PANEL : LANES);
+        if (m.weights_are_panels)
+            multiply_panels(weight, size, mine.begin, mine.end, packed, rows, out);
+        else
+            multiply(weight, size, mine.begin, mine.end, packed, rows, out);
         return mine;
     }
 
@@ -248,10 +261,13 @@ template <class W> class Pass {
         }
         if (is_query) return;
         const size_t group = (head - m.heads) % m.groups;
-        float* cache = is_value ? layer.values : layer.keys;
-        float* slot = cache + ((t.sequences[row] * m.groups + group) * m.slots + t.positions[row]) * wide;
-        std::memcpy(slot, numbers, hs * sizeof(float));
-        std::memset(slot + hs, 0, (wide - hs) * sizeof(float));
+        C* cache = static_cast<C*>(is_value ? layer.values : layer.keys);
+        C* slot = cache + ((t.sequences[row] * m.groups + group) * m.slots + t.positions[row]) * wide;
+        if constexpr (sizeof(C) == sizeof(float))
+            std::memcpy(slot, numbers, hs * sizeof(float));
+        else
+            for (size_t i = 0; i < hs; i++) slot[i] = narrow(numbers[i]);
+        std::memset(slot + hs, 0, (wide - hs) * sizeof(C));
     }
 
     void attend_head(const Layer& layer, size_t item, size_t hs, size_t wide) {
@@ -259,11 +275,13 @@ template <class W> class Pass {
         const int64_t last = t.positions[row] + 1;
         const int64_t first = layer.window && last > layer.window ? last - layer.window : 0;
         const size_t offset = (t.sequences[row] * m.groups + group) * m.slots * wide;
+        float* query = spare + padded(wide);
         std::memset(spare, 0, wide * sizeof(float));
         std::memcpy(spare, qkv + (row * (m.heads + 2 * m.groups) + head) * hs, hs * sizeof(float));
-        score(spare, layer.keys + offset, wide, first, last, scores);
+        pack(spare, query, wide, static_cast<const C*>(nullptr));
+        score(query, static_cast<const C*>(layer.keys) + offset, wide, first, last, scores);
         softmax(scores, last - first, float(m.score_scale), float(m.score_cap));
-        mix(scores, layer.values + offset, wide, first, last, mixed + item * hs, hs);
+        mix(scores, static_cast<const C*>(layer.values) + offset, wide, first, last, mixed + item * hs, hs);
     }
 
     void feed_forward(const Layer& layer) {
@@ -294,11 +312,11 @@ template <class W> class Pass {
     }
 };
 
-template <class W>
+template <class W, class C>
 void forward(const Model& model, const Tokens& tokens, float* logits, float* scratch, int wanted_threads) {
     Barrier barrier;
 #pragma omp parallel num_threads(wanted_threads)
-    Pass<W>(model, tokens, logits, scratch, omp_get_thread_num(), omp_get_num_threads(), barrier).run();
+    Pass<W, C>(model, tokens, logits, scratch, omp_get_thread_num(), omp_get_num_threads(), barrier).run();
 }
 
 }  // namespace
@@ -320,9 +338,11 @@ int64_t lc_lanes(void) { return LANES; }
 
 // tokens -> logits (n_wanted, vocabulary); keys and values of the tokens are in the cache afterwards.
 void lc_forward(const Model* model, const Tokens* tokens, float* logits, float* scratch, int64_t threads) {
-    if (model->weights_are_bf16)
-        forward<bf16>(*model, *tokens, logits, scratch, int(threads));
+    if (model->weights_are_bf16 && model->cache_is_bf16)
+        forward<bf16, bf16>(*model, *tokens, logits, scratch, int(threads));
+    else if (model->weights_are_bf16)
+        forward<bf16, float>(*model, *tokens, logits, scratch, int(threads));
     else
-        forward<float>(*model, *tokens, logits, scratch, int(threads));
+        forward<float, float>(*model, *tokens, logits, scratch, int(threads));
 }
 }

@@ -45,6 +45,14 @@ static inline void pack(const float* from, float* to, size_t size, const bf16*) 
     for (; i < size; i++) to[i] = from[i];
 }
 
+// To nearest, ties to even; a NaN stays one.
+static inline bf16 narrow(float value) {
+    uint32_t bits;
+    std::memcpy(&bits, &value, sizeof bits);
+    if (value != value) return {uint16_t(bits >> 16 | 0x40)};
+    return {uint16_t((bits + 0x7fff + (bits >> 16 & 1)) >> 16)};
+}
+
 // R rows of weights, `apart` numbers from each other, times M activation vectors -> sums[r * M + m]
 template <int R, int M, class W>
 static inline void tile(const W* weights, size_t apart, size_t size, const float* packed, float* sums) {

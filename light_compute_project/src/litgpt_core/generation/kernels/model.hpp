@@ -13,15 +13,15 @@ struct Norm {
 };
 
 struct Linear {
-    const void* weight;  // (O, K), rows without gaps; null: there is none
+    const void* weight;  // (O, K), rows without gaps, or its panels (panels.hpp); null: there is none
     const float* bias;   // (O,) or null
 };
 
 struct Layer {
     Norm norm_1, norm_q, norm_k, post_attention_norm, norm_2, post_mlp_norm;
     Linear qkv, proj, fc, fc_value, mlp_proj;  // fc_value: null unless the MLP is gated
-    float* keys;                               // (batch, groups, slots, padded head size)
-    float* values;
+    void* keys;                                // (batch, groups, slots, padded head size), fp32 or bf16
+    void* values;
     const float* rope;  // (slots, 2, rope_pairs): cos, sin of each position
     int64_t window;     // tokens that a token sees, itself included; 0: all
 };
@@ -29,7 +29,7 @@ struct Layer {
 struct Model {
     int64_t n_layer, width, heads, groups, head_size, padded_head_size, rope_pairs, hidden, vocabulary;
     int64_t slots;  // of the cache, a multiple of 16
-    int64_t weights_are_bf16, rms_norm, parallel, shared_norm, norm_qk_over_all_heads, rope_interleaved, activation;
+    int64_t weights_are_bf16, weights_are_panels, cache_is_bf16, rms_norm, parallel, shared_norm, norm_qk_over_all_heads, rope_interleaved, activation;
     double norm_eps, score_scale, score_cap, logit_cap, embedding_scale;  // caps: 0 for none
     const void* token_embedding;                                          // (vocabulary, width)
     const void* position_embedding;                                       // (positions, width) or null
