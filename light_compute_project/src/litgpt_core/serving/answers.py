@@ -1,0 +1,176 @@
+"""Jobs to answers in OpenAI's shapes, whole or streamed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from litgpt_core.generation.request import Piece, join_pieces
+from litgpt_core.serving.errors import describe
+from litgpt_core.serving.job import Job
+
+if TYPE_CHECKING:
+    from litgpt_core.generation.request import TokenLogprob
+    from litgpt_core.serving.models import LoadedModel
+    from litgpt_core.tokenizers.base import Tokenizer
+
+Finished = Callable[[Sequence[Piece]], Awaitable[str | None]]
+"""Called with the whole answers when all are there; may give the exchange's id."""
+
+
+@dataclass(kw_only=True)
+class Answer:
+    """The answers (choices) to one request in the making."""
+
+    model: LoadedModel
+    jobs: list[Job]
+    chat: bool
+    """Chat messages, or plain completions."""
+    on_finish: Finished
+    prefixes: list[str] = field(default_factory=list)
+    """Put before each text (`echo`)."""
+    with_usage: bool = False
+    """End a stream with the usage."""
+    number: str = field(default_factory=lambda: uuid.uuid4().hex)
+    created: int = field(default_factory=lambda: int(time.time()))
+
+    async def whole(self) -> dict[str, Any]:
+        """One JSON answer."""
+        results = [asyncio.ensure_future(job.result()) for job in self.jobs]
+        try:
+            pieces = await asyncio.gather(*results)
+        finally:  # one that fails must not leave the others waiting
+            for result in results:
+                result.cancel()
+            await asyncio.gather(*results, return_exceptions=True)
+        exchange = await self.on_finish(pieces)
+        choices = [self._choice(index, piece) for index, piece in enumerate(pieces)]
+        body = self._frame("chat.completion" if self.chat else "text_completion", choices)
+        body["usage"] = self._usage()
+        if exchange is not None:
+            body["exchange_id"] = exchange
+        return body
+
+    async def events(self) -> AsyncIterator[bytes]:
+        """Server-sent events; an error in the middle is an event too, as the status has gone out."""
+        try:
+            async for body in self._bodies():
+                yield _event(body)
+        except Exception as problem:
+            yield _event(describe(problem)[1])
+        yield b"data: [DONE]\n\n"
+
+    async def _bodies(self) -> AsyncIterator[dict[str, Any]]:
+        kind = "chat.completion.chunk" if self.chat else "text_completion"
+        if self.chat:
+            for index in range(len(self.jobs)):
+                yield self._frame(kind, [self._delta(index, {"role": "assistant", "content": ""})])
+        got: list[list[Piece]] = [[] for _ in self.jobs]
+        offsets, ended = [0] * len(self.jobs), 0
+        async for index, piece in merged([job.pieces() for job in self.jobs]):
+            before = "" if self.chat or got[index] or not self.prefixes else self.prefixes[index]
+            got[index].append(piece)
+            body = self._frame(kind, [self._piece(index, piece, before=before, offset=offsets[index])])
+            offsets[index] += len(piece.text)
+            ended += piece.finish_reason is not None
+            if ended == len(self.jobs):
+                exchange = await self.on_finish([join_pieces(pieces) for pieces in got])
+                if exchange is not None:
+                    body["exchange_id"] = exchange
+            yield body
+        if self.with_usage:
+            yield self._frame(kind, []) | {"usage": self._usage()}
+
+    # --- shapes
+
+    def _frame(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
+        number = f"{'chatcmpl' if self.chat else 'cmpl'}-{self.number}"
+        name = self.model.found.name
+        return {"id": number, "object": kind, "created": self.created, "model": name, "choices": choices}
+
+    def _delta(self, index: int, delta: dict[str, Any]) -> dict[str, Any]:
+        return {"index": index, "delta": delta, "logprobs": None, "finish_reason": None}
+
+    def _piece(self, index: int, piece: Piece, *, before: str, offset: int) -> dict[str, Any]:
+        logprobs = self._logprobs(piece, offset=offset)
+        if not self.chat:
+            text = before + piece.text
+            return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": piece.finish_reason}
+        delta = {"content": piece.text} if piece.text else {}
+        return {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": piece.finish_reason}
+
+    def _choice(self, index: int, piece: Piece) -> dict[str, Any]:
+        rest = {"logprobs": self._logprobs(piece), "finish_reason": piece.finish_reason}
+        if self.chat:
+            return {"index": index, "message": {"role": "assistant", "content": piece.text}, **rest}
+        before = self.prefixes[index] if self.prefixes else ""
+        return {"index": index, "text": before + piece.text, **rest}
+
+    def _usage(self) -> dict[str, int]:
+        read = sum(
+            {id(job.request.prompt_ids): len(job.request.prompt_ids) for job in self.jobs}.values()
+        )  # once for n
+        written = sum(job.new_tokens for job in self.jobs)
+        return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
+
+    def _logprobs(self, piece: Piece, *, offset: int = 0) -> dict[str, Any] | None:
+        if not piece.logprobs:
+            return None
+        tokenizer = self.model.engine.tokenizer
+        if self.chat:
+            return {"content": [_chat_logprob(value, tokenizer) for value in piece.logprobs], "refusal": None}
+        return _completion_logprobs(piece.logprobs, tokenizer, offset=offset)
+
+
+async def merged(streams: Sequence[AsyncIterator[Piece]]) -> AsyncIterator[tuple[int, Piece]]:
+    """Pieces of several answers with their index, as they come; the first error ends all."""
+    waiting = {asyncio.ensure_future(anext(stream, None)): index for index, stream in enumerate(streams)}
+    try:
+        while waiting:
+            done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            for future in done:
+                index = waiting.pop(future)
+                piece = future.result()
+                if piece is not None:
+                    waiting[asyncio.ensure_future(anext(streams[index], None))] = index
+                    yield index, piece
+    finally:
+        for future in waiting:
+            future.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        for stream in streams:
+            await stream.aclose()  # type: ignore[attr-defined]
+
+
+def _event(body: dict[str, Any]) -> bytes:
+    return b"data: " + json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
+
+
+def _token_bytes(token_id: int, tokenizer: Tokenizer) -> bytes:
+    data = tokenizer.token_bytes(token_id)
+    return tokenizer.decode([token_id]).encode() if data is None else data
+
+
+def _chat_logprob(value: TokenLogprob, tokenizer: Tokenizer) -> dict[str, Any]:
+    def entry(token_id: int, logprob: float) -> dict[str, Any]:
+        data = _token_bytes(token_id, tokenizer)
+        return {"token": data.decode(errors="replace"), "logprob": logprob, "bytes": list(data)}
+
+    top = [entry(token_id, logprob) for token_id, logprob in value.top]
+    return entry(value.token_id, value.logprob) | {"top_logprobs": top}
+
+
+def _completion_logprobs(values: Sequence[TokenLogprob], tokenizer: Tokenizer, *, offset: int) -> dict[str, Any]:
+    texts = [_token_bytes(value.token_id, tokenizer).decode(errors="replace") for value in values]
+    offsets = [offset + sum(map(len, texts[:i])) for i in range(len(texts))]
+    top = [
+        {_token_bytes(token_id, tokenizer).decode(errors="replace"): logprob for token_id, logprob in value.top}
+        for value in values
+    ]
+    logprobs = [value.logprob for value in values]
+    return {"tokens": texts, "token_logprobs": logprobs, "top_logprobs": top, "text_offset": offsets}

@@ -1,0 +1,97 @@
+"""Start the application, say where it is, stop it cleanly. The door that `scripts/serve.py` knocks at."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from litgpt_core.console import log_to_file
+from litgpt_core.errors import EnvironmentProblem
+from litgpt_core.serving.app import create_app
+from litgpt_core.serving.models import ModelShelf
+
+if TYPE_CHECKING:
+    from litgpt_core.serving.settings import ServerSettings
+
+logger = logging.getLogger(__name__)
+
+
+def serve(settings: ServerSettings, *, model: str | None = None) -> None:
+    """Serve until SIGINT or SIGTERM; running answers get `settings.drain_s` seconds then.
+
+    Args:
+        settings: Addresses, limits, defaults.
+        model: Name or path of the model that answers where a request names none; None: the newest that is found.
+
+    Raises:
+        CheckpointError: There is no such model, or it cannot be loaded.
+        DataError: The chat log cannot be written.
+        EnvironmentProblem: The port is taken.
+    """
+    _quiet_third_parties()
+    with contextlib.ExitStack() as stack:
+        if settings.log_file is not None:
+            stack.enter_context(log_to_file(settings.log_file, loggers=("litgpt_core", "uvicorn.error")))
+        listening = stack.enter_context(contextlib.closing(_listen(settings)))
+        shelf = ModelShelf(settings, model=model)
+        shelf.load_default()  # before anything listens for requests: what is wrong with it is told here
+        app = create_app(settings, shelf)
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=round(settings.drain_s) + 3,  # the workers end what is left before
+            server_header=False,
+            lifespan="on",
+        )
+        server = _Announcing(config, settings=settings, port=listening.getsockname()[1], shelf=shelf)
+        server.run(sockets=[listening])
+
+
+class _Announcing(uvicorn.Server):
+    """Says where it listens once it does; at the end drains the workers while connections are still served."""
+
+    def __init__(self, config: uvicorn.Config, *, settings: ServerSettings, port: int, shelf: ModelShelf) -> None:
+        super().__init__(config)
+        self._settings, self._port, self._shelf = settings, port, shelf
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            host = f"[{self._settings.host}]" if ":" in self._settings.host else self._settings.host
+            logger.info("%s answers at http://%s:%d (Ctrl-C stops it)", self._shelf.default, host, self._port)
+            if not self._settings.is_private and self._settings.api_key is None:
+                logger.warning("anybody who reaches %s may use it: there is no API key", host)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        draining = asyncio.ensure_future(asyncio.to_thread(self._shelf.close))
+        await super().shutdown(sockets)
+        await draining
+
+
+def _listen(settings: ServerSettings) -> socket.socket:
+    """Bound before the model is loaded, so that a taken port is told at once."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listening = socket.socket(family)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((settings.host, settings.port))
+        listening.listen(256)
+    except OSError as problem:
+        listening.close()
+        raise EnvironmentProblem(
+            f"{settings.host}:{settings.port} cannot be listened on: {problem.strerror or problem}.",
+            needed="a free port, and an address of this machine",
+            fix=f"--port {settings.port + 1}, or --port 0 for any free one",
+        ) from None
+    return listening
+
+
+def _quiet_third_parties() -> None:
+    for name in ("uvicorn", "uvicorn.error", "fastapi", "asyncio", "httpx"):
+        logging.getLogger(name).setLevel(logging.WARNING)

@@ -1,0 +1,133 @@
+// An answer's text as DOM nodes: fenced code, headings, lists, quotes, bold, italic, inline code. No HTML, no links, no
+// pictures: whatever else stands in the text is shown as it was written.
+import { copyButton, el } from "./dom.js";
+
+const FENCE = /^\s*(`{3,}|~{3,})\s*([^`\s]*)[^`]*$/;
+const HEADING = /^(#{1,6})\s+(.*?)\s*#*$/;
+const RULE = /^ {0,3}([-*_])(?:\s*\1){2,}\s*$/;
+const ITEM = /^(\s*)([-*+]|\d{1,9}[.)])\s+(.*)$/;
+const QUOTE = /^\s*>\s?(.*)$/;
+const INLINE = /(`+)(?!`)([\s\S]*?[^`])\1(?!`)|\*\*(?=\S)([\s\S]*?\S)\*\*(?!\*)|(?<![\w*])\*(?=[^\s*])([^*\n]*?[^\s*])\*(?![\w*])/;
+
+/** Lines of text -> [{kind, source, ...}]. An unclosed fence reaches to the end, as it does while an answer streams in. */
+export function blocksOf(text) {
+  const lines = text.replace(/\r\n?/g, "\n").split("\n");
+  const blocks = [];
+  let at = 0;
+  const take = (kind, rest, from) => blocks.push({ kind, ...rest, source: `${kind}\n${lines.slice(from, at).join("\n")}` });
+  while (at < lines.length) {
+    const from = at;
+    const line = lines[at];
+    const fence = FENCE.exec(line);
+    if (fence) {
+      const code = [];
+      const closing = new RegExp(`^\\s*${fence[1][0]}{${fence[1].length},}\\s*$`);
+      for (at++; at < lines.length && !closing.test(lines[at]); at++) code.push(lines[at]);
+      at++;
+      take("code", { language: fence[2], code: code.join("\n") }, from);
+    } else if (!line.trim()) {
+      at++;
+    } else if (HEADING.test(line)) {
+      const [, marks, words] = HEADING.exec(line);
+      at++;
+      take("heading", { level: marks.length, text: words }, from);
+    } else if (RULE.test(line)) {
+      at++;
+      take("rule", {}, from);
+    } else if (QUOTE.test(line)) {
+      const quoted = [];
+      for (; at < lines.length && QUOTE.test(lines[at]); at++) quoted.push(QUOTE.exec(lines[at])[1]);
+      take("quote", { text: quoted.join("\n") }, from);
+    } else if (ITEM.test(line)) {
+      const items = [];
+      for (; at < lines.length; at++) {
+        const item = ITEM.exec(lines[at]);
+        if (item && !RULE.test(lines[at])) {
+          items.push({ indent: item[1].replace(/\t/g, "    ").length, number: parseInt(item[2], 10), text: item[3] });
+        } else if (!lines[at].trim()) {
+          const next = lines.slice(at).find((later) => later.trim());
+          if (!next || !ITEM.test(next)) break;
+        } else if (startsBlock(lines[at])) break;
+        else items[items.length - 1].text += `\n${lines[at].trim()}`;
+      }
+      take("list", { items }, from);
+    } else {
+      const words = [];
+      for (; at < lines.length && lines[at].trim() && !(words.length && startsBlock(lines[at])); at++) words.push(lines[at]);
+      take("paragraph", { text: words.join("\n") }, from);
+    }
+  }
+  return blocks;
+}
+
+const startsBlock = (line) => [FENCE, HEADING, RULE, QUOTE, ITEM].some((pattern) => pattern.test(line));
+
+const sources = new WeakMap();
+
+/** Make `container` show `text`; blocks that did not change keep their nodes, so that selections in them survive. */
+export function renderMarkup(container, text) {
+  const blocks = blocksOf(text);
+  blocks.forEach((block, place) => {
+    const old = container.children[place];
+    if (old && sources.get(old) === block.source) return;
+    const fresh = nodeOf(block);
+    sources.set(fresh, block.source);
+    if (old) old.replaceWith(fresh);
+    else container.append(fresh);
+  });
+  while (container.children.length > blocks.length) container.lastElementChild.remove();
+}
+
+function nodeOf(block) {
+  switch (block.kind) {
+    case "code":
+      return codeBlock(block.code, block.language);
+    case "heading": // below the page's own headings
+      return el(`h${Math.min(block.level + 2, 6)}`, {}, ...inline(block.text));
+    case "rule":
+      return el("hr");
+    case "quote":
+      return el("blockquote", {}, ...inline(block.text));
+    case "list":
+      return listOf(block.items, 0, block.items.length);
+    default:
+      return el("p", {}, ...inline(block.text));
+  }
+}
+
+/** Code with its language and a copy button; a scrollable region that keys can reach. */
+export function codeBlock(code, language = "") {
+  const label = language ? `Code: ${language}` : "Code";
+  const head = el("div", { class: "code-head" }, el("span", {}, language || "text"), copyButton(() => code, "Copy code"));
+  return el("div", { class: "code" }, head, el("pre", { tabindex: "0", role: "region", "aria-label": label }, el("code", {}, code)));
+}
+
+/** Items [from, to): those indented further than the first belong to lists below them. */
+function listOf(items, from, to) {
+  const { indent, number } = items[from];
+  const list = Number.isNaN(number) ? el("ul") : el("ol", { start: number });
+  for (let at = from; at < to; ) {
+    let end = at + 1;
+    while (end < to && items[end].indent > indent + 1) end++;
+    const entry = el("li", {}, ...inline(items[at].text));
+    if (end > at + 1) entry.append(listOf(items, at + 1, end));
+    list.append(entry);
+    at = end;
+  }
+  return list;
+}
+
+/** Text with `code`, **bold** and *italic* -> nodes. */
+function inline(text) {
+  const nodes = [];
+  for (let rest = text; rest; ) {
+    const match = INLINE.exec(rest);
+    if (!match) return [...nodes, rest];
+    if (match.index) nodes.push(rest.slice(0, match.index));
+    if (match[2] !== undefined) nodes.push(el("code", {}, match[2].replace(/^ (.*[^ ].*) $/, "$1")));
+    else if (match[3] !== undefined) nodes.push(el("strong", {}, ...inline(match[3])));
+    else nodes.push(el("em", {}, ...inline(match[4])));
+    rest = rest.slice(match.index + match[0].length);
+  }
+  return nodes;
+}

@@ -1,0 +1,166 @@
+// The settings sheet. Only what the user changed is kept and sent; an empty field means the server's default.
+import { byId, el } from "./dom.js";
+import { emit, on, state } from "./state.js";
+import { forget, read, write } from "./store.js";
+
+const KEPT = "lightcompute.settings";
+const EXAMPLE = "For example: You are a patient teacher. Answer briefly.";
+
+/** limits: [lowest, highest, step]; `null` for none. */
+const FIELDS = [
+  {
+    name: "temperature",
+    label: "Temperature",
+    limits: [0, 2, 0.05],
+    slider: true,
+    help: "How daring the choice of words is. 0 always takes the likeliest one.",
+  },
+  {
+    name: "top_p",
+    label: "Top p",
+    limits: [0.05, 1, 0.05],
+    slider: true,
+    help: "Chooses among the fewest likeliest tokens that reach this share of the probability.",
+  },
+  {
+    name: "top_k",
+    label: "Top k",
+    limits: [0, null, 1],
+    help: "Chooses among this many likeliest tokens. 0 means all.",
+  },
+  {
+    name: "max_tokens",
+    label: "Longest answer",
+    limits: [1, null, 1], // the server says at most how many
+    help: "In tokens; one token is about three quarters of an English word, or one character.",
+  },
+  {
+    name: "repetition_penalty",
+    label: "Repetition penalty",
+    limits: [0.5, 2, 0.05],
+    otherwise: 1,
+    help: "Above 1, tokens that were already said become less likely. 1 does nothing.",
+  },
+  {
+    name: "seed",
+    label: "Seed",
+    limits: [0, Number.MAX_SAFE_INTEGER, 1],
+    none: "new dice each time",
+    help: "The same number gives the same answer to the same conversation.",
+  },
+];
+
+export function loadSettings() {
+  const kept = read(KEPT, {});
+  state.settings = {};
+  for (const field of FIELDS) if (!problemOf(field, kept[field.name])) state.settings[field.name] = kept[field.name];
+  if (typeof kept.system === "string" && kept.system.trim()) state.settings.system = kept.system;
+}
+
+export function startSettings() {
+  const sheet = byId("settings");
+  byId("settings-button").addEventListener("click", () => {
+    showForm();
+    sheet.showModal();
+    byId("settings-form").querySelector("textarea, input")?.focus();
+  });
+  byId("close-settings").addEventListener("click", () => sheet.close());
+  sheet.addEventListener("click", (event) => event.target === sheet && sheet.close()); // the backdrop
+  byId("settings-form").addEventListener("submit", (event) => event.preventDefault());
+  byId("reset-settings").addEventListener("click", () => {
+    state.settings = {};
+    forget(KEPT);
+    showForm();
+    emit("settings");
+  });
+  on("settings server", showChanged);
+  showChanged();
+}
+
+/** A mark on the button while something differs from the server's defaults. */
+function showChanged() {
+  const count = Object.keys(state.settings).length;
+  const label = count ? `Settings, ${count} changed` : "Settings";
+  byId("settings-button").classList.toggle("changed", count > 0);
+  byId("settings-button").setAttribute("aria-label", label);
+  byId("settings-button").title = label;
+}
+
+function keep(name, value) {
+  if (value === undefined || value === "") delete state.settings[name];
+  else state.settings[name] = value;
+  write(KEPT, state.settings);
+  emit("settings");
+}
+
+function limitsOf(field) {
+  const [lowest, highest, step] = field.limits;
+  return [lowest, field.name === "max_tokens" ? (state.server?.max_tokens ?? null) : highest, step];
+}
+
+const defaultOf = (field) => state.server?.defaults?.[field.name] ?? field.otherwise ?? null;
+
+/** What is wrong with a number, or null; `undefined` is no number. */
+function problemOf(field, value) {
+  const [lowest, highest, step] = limitsOf(field);
+  const open = highest === null || highest === Number.MAX_SAFE_INTEGER;
+  const range = open ? `${lowest} or more` : `between ${lowest} and ${highest}`;
+  const inRange = Number.isFinite(value) && value >= lowest && (highest === null || value <= highest);
+  if (!inRange) return `A number ${range}.`;
+  return step === 1 && !Number.isInteger(value) ? `A whole number ${range}.` : null;
+}
+
+function showForm() {
+  byId("settings-form").replaceChildren(systemField(), ...FIELDS.map(numberField));
+}
+
+function systemField() {
+  const area = el("textarea", { id: "set-system", rows: "4", placeholder: EXAMPLE, "aria-describedby": "help-system" });
+  area.value = state.settings.system ?? "";
+  area.addEventListener("input", () => keep("system", area.value.trim() ? area.value : ""));
+  return el(
+    "div",
+    { class: "field" },
+    el("label", { for: "set-system" }, "System prompt"),
+    area,
+    el("p", { class: "help", id: "help-system" }, "Comes before every conversation. Only models trained with such texts follow it."),
+  );
+}
+
+function numberField(field) {
+  const [lowest, highest, step] = limitsOf(field);
+  const standard = defaultOf(field);
+  const standardText = standard === null ? (field.none ?? "off") : String(standard);
+  const bounds = { min: lowest, max: highest, step: step === 1 ? 1 : "any" };
+  const input = el("input", {
+    type: "number",
+    id: `set-${field.name}`,
+    inputmode: step === 1 ? "numeric" : "decimal",
+    placeholder: standardText,
+    "aria-describedby": `help-${field.name} wrong-${field.name}`,
+    ...bounds,
+  });
+  const wrong = el("p", { class: "field-error", id: `wrong-${field.name}`, role: "alert", hidden: true });
+  const slider = field.slider && el("input", { type: "range", class: "slider", "aria-label": `${field.label}, slider`, ...bounds, step });
+  const most = field.name === "max_tokens" && highest !== null ? ` At most ${highest}.` : "";
+  const help = el("p", { class: "help", id: `help-${field.name}` }, `${field.help} Default: ${standardText}.${most}`);
+  input.value = state.settings[field.name] ?? "";
+  if (slider) slider.value = state.settings[field.name] ?? standard ?? highest;
+
+  input.addEventListener("input", () => {
+    const empty = input.value === "" && !input.validity.badInput;
+    const problem = empty ? null : problemOf(field, input.valueAsNumber);
+    wrong.hidden = !problem;
+    wrong.textContent = problem ?? "";
+    input.setAttribute("aria-invalid", String(Boolean(problem)));
+    if (problem) return;
+    if (slider) slider.value = empty ? (standard ?? highest) : input.value;
+    keep(field.name, empty ? undefined : input.valueAsNumber);
+  });
+  slider?.addEventListener("input", () => {
+    input.value = String(Number(slider.value));
+    input.dispatchEvent(new Event("input"));
+  });
+  const label = el("label", { for: `set-${field.name}` }, field.label);
+  return el("div", { class: "field" }, label, el("div", { class: "field-row" }, slider, input), wrong, help);
+}

@@ -1,0 +1,94 @@
+"""Whatever a user or a model writes is text: nothing of it runs, loads or links."""
+
+from __future__ import annotations
+
+from playwright.sync_api import expect
+
+HOSTILE = """\
+<script>alert(1)</script><img src=x onerror="alert(2)"><svg onload=alert(3)>
+<iframe src="javascript:alert(4)"></iframe> <b>bold?</b> &lt;i&gt;
+[click](javascript:alert(5)) ![picture](https://example.org/x.png) [site](https://example.org)
+
+# <img src=x onerror=alert(6)>
+
+- <script>alert(7)</script>
+- **<img src=x onerror=alert(8)>** and *<script>alert(9)</script>* and `<img src=x onerror=alert(10)>`
+
+> <img src=x onerror=alert(11)>
+
+```<img/src=x/onerror=alert(12)>
+<script>alert(13)</script>
+```"""
+
+FOREIGN = (
+    "script:not([src^='/static/']), img:not(.brand-mark), iframe, a[href]:not(.skip-link), b, object, embed, style"
+)
+
+
+def test_markup_in_a_message_an_answer_and_a_title_stays_text(chat):
+    chat.answer_with(*(HOSTILE[start : start + 7] for start in range(0, len(HOSTILE), 7)))
+    shown = chat.ask(HOSTILE)
+    chat.reload()
+    for piece in ("<script>alert(1)</script>", "[click](javascript:alert(5))", "![picture](https://example.org/x.png)"):
+        assert piece in shown
+    expect(chat.page.locator(".bubble")).to_contain_text('<img src=x onerror="alert(2)">')
+    assert chat.page.locator(FOREIGN).count() == 0
+    assert chat.page.locator("[onerror], [onload], [onclick], [style*='url']").count() == 0
+
+
+def test_names_of_models_and_messages_of_the_server_stay_text(chat):
+    name = "<img src=x onerror=alert(1)>"
+    listing = {"data": [{"id": name, "loaded": True, "chat": False, "parameters": 1, "context_length": 1}]}
+    chat.page.route("**/v1/models", lambda route: route.fulfill(json=listing))
+    chat.reload()
+    expect(chat.page.locator("#model-name")).to_have_text(name)
+    chat.page.locator("#model-button").click()
+    expect(chat.page.get_by_role("option")).to_contain_text(name)
+    chat.page.keyboard.press("Escape")
+    chat.refuse_with(400, "<script>alert(2)</script>")
+    chat.ask("One")
+    expect(chat.page.locator(".error-card")).to_contain_text("<script>alert(2)</script>")
+    assert chat.page.locator(FOREIGN).count() == 0
+
+
+def test_a_stored_conversation_that_is_damaged_does_not_break_the_page(chat):
+    chat.answer_with("Yes.")
+    chat.ask("A good one")
+    chat.page.evaluate("""() => {
+        localStorage.setItem("lightcompute.conversation.broken", "{");
+        localStorage.setItem("lightcompute.conversation.odd", '{"id": 3}');
+        localStorage.setItem("lightcompute.settings", '{"temperature": "hot", "top_k": 3}');
+    }""")
+    chat.reload()
+    expect(chat.page.locator(".entry-text")).to_have_text("A good one")
+    chat.ask("Go on")
+    assert "temperature" not in chat.asked[-1] and chat.asked[-1]["top_k"] == 3
+
+
+def test_markdown_becomes_elements(chat):
+    chat.answer_with(
+        "## Packing\nTake **one `rope`** and *two* knives; 2*3*4 and snake_case stay.\n\n"
+        '1. Oil\n   - for ninety nights\n\n2. Flour\n\n> quoted\n\n---\n~~~sh\necho "**no**"\n~~~\n```\nnot closed'
+    )
+    chat.ask("One")
+    body = chat.answers.last
+    expect(body.locator("h4")).to_have_text("Packing")
+    expect(body.locator("strong")).to_have_text("one rope")
+    expect(body.locator("strong code")).to_have_text("rope")
+    expect(body.locator("em")).to_have_text("two")
+    expect(body.locator("p").first).to_contain_text("2*3*4 and snake_case stay.")
+    expect(body.locator("> ol > li")).to_have_count(2)
+    expect(body.locator("ol > li > ul > li")).to_have_text("for ninety nights")
+    expect(body.locator("blockquote")).to_have_text("quoted")
+    expect(body.locator("hr")).to_have_count(1)
+    expect(body.locator("pre")).to_have_text(['echo "**no**"', "not closed"])
+    expect(body.locator(".code-head span")).to_have_text(["sh", "text"])
+
+
+def test_a_base_models_text_is_shown_as_it_is(chat):
+    chat.page.locator("#model-button").click()
+    chat.page.get_by_role("option").filter(has=chat.page.get_by_text(chat.server.base_model, exact=True)).click()
+    chat.answer_with("**HAMLET:**\n\n- To be\n")
+    chat.ask("Enter")
+    assert chat.answers.last.evaluate("node => node.textContent") == "**HAMLET:**\n\n- To be\n"
+    assert chat.answers.last.locator("*").count() == 0

@@ -1,0 +1,123 @@
+"""The chat log keeps every exchange whole, whoever writes and whatever breaks off."""
+
+import json
+import multiprocessing
+import threading
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from litgpt_core.errors import DataError
+from litgpt_core.serving.chat_log import ChatLog
+
+
+def rows(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
+def add(log: ChatLog, i: int, **words: object) -> str:
+    return log.add(user=f"question {i}", assistant=f"answer\n{i} \u2603", model="m", settings={"top_k": 5}, **words)
+
+
+def test_a_row_holds_what_training_needs(tmp_path):
+    log = ChatLog(tmp_path / "deep" / "chats.jsonl")
+    number = add(log, 1, conversation_id="c1", turn=2, system="be kind")
+    row = rows(log.path)[0]
+    assert datetime.fromisoformat(row["timestamp"]).tzinfo is not None
+    assert row["id"] == number and row["rating"] is None
+    assert [row[name] for name in ("user", "assistant", "conversation_id", "turn", "system", "model")] == [
+        "question 1",
+        "answer\n1 \u2603",
+        "c1",
+        2,
+        "be kind",
+        "m",
+    ]
+    assert row["settings"] == {"top_k": 5}
+    assert log.path.stat().st_mode & 0o077 == 0, "what people say is for the owner's eyes"
+
+
+def test_conversations_are_counted_once_across_starts_and_writers(tmp_path):
+    log = ChatLog(tmp_path / "chats.jsonl")
+    assert log.conversations == 0
+    add(log, 1, conversation_id="a")
+    add(log, 2, conversation_id="a", turn=1)
+    add(log, 3)
+    other = ChatLog(tmp_path / "chats.jsonl")
+    assert other.conversations == log.conversations == 2
+    add(other, 4)
+    assert log.conversations == 3
+
+
+def test_ratings_are_rows_of_their_own_for_exchanges_that_exist(tmp_path):
+    log = ChatLog(tmp_path / "chats.jsonl")
+    number = add(log, 1)
+    assert log.rate(number, -1) and log.rate(number, 1)
+    assert not log.rate("nobody", 1)
+    assert [row["rating"] for row in rows(log.path) if row.get("type") == "rating"] == [-1, 1]
+    assert ChatLog(tmp_path / "chats.jsonl").rate(number, 0)
+    assert log.conversations == 1
+
+
+def test_a_file_that_was_removed_or_put_aside_by_others_is_counted_right(tmp_path):
+    log = ChatLog(tmp_path / "chats.jsonl")
+    first = [add(log, i) for i in range(5)]
+    log.path.unlink()
+    number = add(log, 9)
+    assert log.rate(number, 1)
+    other = ChatLog(tmp_path / "chats.jsonl", max_bytes=300)
+    theirs = [add(other, i) for i in range(20, 23)]
+    assert len(other.files()) > 1
+    mine = add(log, 10)
+    assert log.rate(mine, 1)
+    assert log.rate(theirs[-1], 1)
+    assert log.conversations == len(first) + 1 + len(theirs) + 1
+
+
+def test_half_a_line_of_a_crash_stays_alone(tmp_path):
+    path = tmp_path / "chats.jsonl"
+    log = ChatLog(path)
+    add(log, 1)
+    whole = path.read_bytes()
+    path.write_bytes(whole + whole[: len(whole) // 2])
+    log = ChatLog(path)
+    add(log, 2)
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 3
+    assert [json.loads(lines[i])["user"] for i in (0, 2)] == ["question 1", "question 2"]
+    assert log.conversations == 2
+
+
+def _write_many(path: str, start: int) -> None:
+    log = ChatLog(Path(path), max_bytes=4000, keep=1000)
+    threads = [threading.Thread(target=lambda i=i: add(log, start + i)) for i in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def test_many_writers_and_rotation_lose_nothing(tmp_path):
+    path = tmp_path / "chats.jsonl"
+    context = multiprocessing.get_context("fork")
+    writers = [context.Process(target=_write_many, args=(str(path), 100 * i)) for i in range(3)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+        assert writer.exitcode == 0
+    log = ChatLog(path, max_bytes=4000, keep=1000)
+    found = [row for file in log.files() for row in rows(file)]
+    assert sorted(row["user"] for row in found) == sorted(
+        f"question {100 * i + k}" for i in range(3) for k in range(20)
+    )
+    assert len(log.files()) > 3
+    assert all(file.stat().st_size <= 4000 for file in log.files())
+    assert log.conversations == 60
+
+
+def test_a_place_that_cannot_be_written_is_told_at_once(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="cannot be written"):
+        ChatLog(tmp_path / "file" / "chats.jsonl")
