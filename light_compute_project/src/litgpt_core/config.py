@@ -14,9 +14,10 @@ from typing import Any
 
 from litgpt_core.config_litgpt import expand
 from litgpt_core.config_source import CONFIG_DIR, Source, group_names, nearest, option_names
-from litgpt_core.data.settings import DataSettings, PythonSourceSettings, TextSettings, TinyShakespeareSettings
+from litgpt_core.data.settings import DATA_KINDS, DataSettings
 from litgpt_core.errors import ConfigError, LightComputeError
 from litgpt_core.model.config import PRETRAINED_FIELDS, GPTConfig, ModelSettings
+from litgpt_core.model.lora_settings import LoRASettings
 from litgpt_core.optim.settings import AdamWSettings, MuonSettings, OptimSettings
 from litgpt_core.tokenizers.settings import (
     ByteSettings,
@@ -49,6 +50,7 @@ class TrainConfig:
     optim: OptimSettings
     trainer: TrainerSettings
     logger: LoggerSettings
+    lora: LoRASettings | None
     plain: dict[str, Any] = dataclasses.field(repr=False)
     """The composed config as plain values, which `config.yaml` and the dashboard record."""
 
@@ -60,15 +62,11 @@ _KINDS: dict[str, dict[str, type]] = {
         **dict.fromkeys(("bpe", "wordpiece", "unigram", "sentencepiece"), SubwordSettings),
         "pretrained": PretrainedSettings,
     },
-    "data": {
-        "python_source": PythonSourceSettings,
-        "tiny_shakespeare": TinyShakespeareSettings,
-        "text": TextSettings,
-    },
+    "data": DATA_KINDS,
     "optim": {"adamw": AdamWSettings, "muon": MuonSettings},
     "logger": {"wandb": WandbSettings, **dict.fromkeys(("csv", "tensorboard", "none"), PlainLoggerSettings)},
 }
-_TOP_LEVEL = ("seed", "init_from", "run", "model", "tokenizer", "data", "optim", "trainer", "logger")
+_TOP_LEVEL = ("seed", "init_from", "run", "model", "tokenizer", "data", "optim", "trainer", "logger", "lora")
 _MODEL_FORBIDDEN = {
     "vocab_size": "it follows from the tokenizer: tokenizer.vocab_size=N",
     "padded_vocab_size": "it follows from the tokenizer and model.padding_multiple",
@@ -207,6 +205,11 @@ def check(plain: dict[str, Any], *, source: Source) -> TrainConfig:
             problems.append(f"{group}.kind={kind!r}{nearest(str(kind), list(kinds))}{source.where(f'{group}.kind')}")
         else:
             sections[group] = _section(plain, group, kinds[kind], source, problems)
+    sections["lora"] = None
+    if plain.get("lora") is not None:
+        sections["lora"] = _section(plain, "lora", LoRASettings, source, problems)
+        if not plain.get("init_from"):
+            problems.append(f"lora: there is nothing to adapt: type init_from=CHECKPOINT{source.where('lora')}")
     if isinstance(settings := sections.get("tokenizer"), PretrainedSettings):
         path = _directory(plain, "tokenizer", True, source, problems)
         sections["tokenizer"] = dataclasses.replace(settings, path=path)

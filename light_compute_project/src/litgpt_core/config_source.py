@@ -28,6 +28,12 @@ def option_names(group: str) -> list[str]:
     return sorted(path.stem for path in (CONFIG_DIR / group).glob("*.yaml"))
 
 
+def needs_checkpoint(experiment: str) -> bool:
+    """Whether an experiment trains the model of a checkpoint, so that `init_from` must be typed."""
+    entries = _defaults(CONFIG_DIR / "experiment" / f"{experiment}.yaml")
+    return any(entry.get("override /model") == "pretrained" for entry in entries if isinstance(entry, dict))
+
+
 def nearest(name: str, candidates: Iterable[str]) -> str:
     """A clause for an error message: the closest valid names, or all of them if they are few."""
     known = sorted(set(candidates))

@@ -1,16 +1,22 @@
-"""What every script does around its one call: log lines on stderr, user errors as plain messages, exit codes.
+"""What every script does around its one call: log lines on stderr and in a file, user errors as plain messages, exit
+codes.
 
 Standard library only, so that `--help` answers at once.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
+import json
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
 
 from litgpt_core.errors import LightComputeError
 
@@ -24,6 +30,38 @@ def configure_logging(*, level: int = logging.INFO) -> None:
     root.propagate = False
     rank = os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or os.environ.get("LOCAL_RANK") or "0"
     root.setLevel(level if rank == "0" else max(level, logging.WARNING))
+
+
+MAX_LOG_BYTES, KEPT_LOGS = 10_000_000, 5
+
+
+@contextlib.contextmanager
+def log_to_file(path: Path, *, loggers: tuple[str, ...] = ("litgpt_core",)) -> Iterator[None]:
+    """While the block runs, log lines also go to a file, one JSON object each: time, level, logger, message, error.
+
+    A full file is put aside as `NAME.1`, and so on. One that cannot be written is a warning: work goes on without it.
+
+    Args:
+        path: Its folder is made where it is missing.
+        loggers: Names of those whose lines are kept; levels stay what they are.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handler = RotatingFileHandler(path, maxBytes=MAX_LOG_BYTES, backupCount=KEPT_LOGS, encoding="utf-8")
+    except OSError as problem:
+        logging.getLogger(__name__).warning("there is no log file %s: %s", path, problem.strerror or problem)
+        yield
+        return
+    handler.setFormatter(_Json())
+    chosen = [logging.getLogger(name) for name in loggers]
+    for each in chosen:
+        each.addHandler(handler)
+    try:
+        yield
+    finally:
+        for each in chosen:
+            each.removeHandler(handler)
+        handler.close()
 
 
 def run_script(main: Callable[[], int | None]) -> None:
@@ -57,6 +95,19 @@ def run_script(main: Callable[[], int | None]) -> None:
 
 
 _DISK_PROBLEMS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+class _Json(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        row = {
+            "time": datetime.fromtimestamp(record.created).astimezone().isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            row["error"] = self.formatException(record.exc_info)
+        return json.dumps(row, ensure_ascii=False)
 
 
 class _Plain(logging.Formatter):

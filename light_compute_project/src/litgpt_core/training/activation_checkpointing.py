@@ -29,7 +29,7 @@ from functools import partial
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
 from litgpt_core.model.block import Block
@@ -63,10 +63,15 @@ def checkpoint_blocks(model: GPT, mode: Mode) -> None:
     """
     for block in model.transformer.h:
         block.__class__ = _CLASSES[mode]
+        if isinstance(block, FullyCheckpointedBlock | SelectivelyCheckpointedBlock):
+            block.draws = any(isinstance(part, nn.Dropout) and part.p > 0.0 for part in block.modules())
 
 
 class FullyCheckpointedBlock(Block):
     """A block that keeps its input only."""
+
+    draws: bool
+    """Whether anything in it draws random numbers, its adapters included, which must be the same the second time."""
 
     def forward(
         self, x: Tensor, rope: RopeTable | None, mask: Tensor | None, input_pos: Tensor | None = None
@@ -75,12 +80,15 @@ class FullyCheckpointedBlock(Block):
         if not torch.is_grad_enabled() or input_pos is not None:
             return super().forward(x, rope, mask, input_pos)
         again = super().forward
-        out: Tensor = checkpoint(again, x, rope, mask, use_reentrant=False, preserve_rng_state=self.dropout.p > 0.0)
+        out: Tensor = checkpoint(again, x, rope, mask, use_reentrant=False, preserve_rng_state=self.draws)
         return out
 
 
 class SelectivelyCheckpointedBlock(Block):
     """A block that keeps its input and the results of `KEPT`."""
+
+    draws: bool
+    """As above."""
 
     def forward(
         self, x: Tensor, rope: RopeTable | None, mask: Tensor | None, input_pos: Tensor | None = None
@@ -95,7 +103,7 @@ class SelectivelyCheckpointedBlock(Block):
             rope,
             mask,
             use_reentrant=False,
-            preserve_rng_state=self.dropout.p > 0.0,
+            preserve_rng_state=self.draws,
             context_fn=partial(create_selective_checkpoint_contexts, _keep),
         )
         return out

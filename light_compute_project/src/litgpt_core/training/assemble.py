@@ -13,10 +13,12 @@ from lightning.pytorch.loggers import Logger
 
 from litgpt_core import checkpoint, environment, tokenizers
 from litgpt_core.data.module import TokenDataModule
-from litgpt_core.errors import ConfigError
+from litgpt_core.errors import CheckpointError, ConfigError
 from litgpt_core.model.gpt import GPT
 from litgpt_core.model.init import initialize
+from litgpt_core.model.lora import adapters, add_adapters
 from litgpt_core.training.checkpoint_io import LitGPTDirectoryIO
+from litgpt_core.training.early_stop import EarlyStop
 from litgpt_core.training.loggers import build_logger, wandb_id
 from litgpt_core.training.metrics import MetricsRecorder
 from litgpt_core.training.plan import Plan
@@ -30,7 +32,7 @@ logger = logging.getLogger(__name__)
 def build_model(plan: Plan) -> GPT:
     """The network on the CPU: fresh weights, `init_from`'s, or whatever a resume is about to load."""
     model, config = GPT(plan.model), plan.config
-    if plan.folder.resume_from is not None:
+    if plan.folder.resume_from is not None and config.lora is None:
         return model
     if config.init_from:
         source = checkpoint.resolve(Path(config.init_from).expanduser())
@@ -39,7 +41,23 @@ def build_model(plan: Plan) -> GPT:
         logger.info("weights from %s", source)
     else:
         initialize(model, seed=config.seed)
+    if config.lora is not None:
+        _refuse_another_base(plan)
+        add_adapters(model, config.lora, seed=config.seed)
+        trained, whole = sum(v.numel() for v in adapters(model).values()), model.num_parameters()
+        logger.info("lora: %s of %s numbers are trained (%.1f %%)", f"{trained:,}", f"{whole:,}", 100 * trained / whole)
     return model
+
+
+def _refuse_another_base(plan: Plan) -> None:
+    """Adapters belong to the very weights they were trained on, which no checkpoint of the run holds unmerged."""
+    before = plan.folder.read_environment().get("base_sha256") if plan.folder.resume_from else None
+    if before not in (None, plan.base_sha256):
+        raise CheckpointError(
+            f"the weights in init_from={plan.config.init_from} have changed since {plan.folder.path} began",
+            needed="the same base model: the adapters were trained on it",
+            fix="the weights as they were, or a new run: run.name=...",
+        )
 
 
 def _refuse_another_tokenizer(source: Path, plan: Plan) -> None:
@@ -76,7 +94,7 @@ def build_recorder(plan: Plan) -> MetricsRecorder:
         tokens_per_step=plan.tokens_per_step,
         val_tokens_per_byte=plan.data.val_tokens_per_byte,
         flops_per_token=plan.flops_per_token,
-        peak_flops=plan.peak_flops,
+        peak_flops=lambda: plan.peak[0],
         log_interval=plan.config.trainer.log_interval,
         max_steps=plan.config.trainer.max_steps,
     )
@@ -90,10 +108,24 @@ def build_saver(plan: Plan, *, recorder: MetricsRecorder, stop: StopRequest) -> 
     )
 
 
-def build_directory_io(plan: Plan) -> LitGPTDirectoryIO:
-    """The shape that checkpoints and `final/` are written in."""
+def build_early_stop(plan: Plan, *, recorder: MetricsRecorder) -> EarlyStop:
+    """What ends the run before its last step."""
+    settings = plan.config.trainer
+    return EarlyStop(recorder=recorder, patience=settings.patience, min_delta=settings.min_delta)
+
+
+def build_directory_io(plan: Plan, *, model: GPT) -> LitGPTDirectoryIO:
+    """The shape that checkpoints and `final/` are written in; with adapters also what `litgpt merge_lora` reads."""
     hyperparameters = {**plan.config.plain, "model_config": plan.model.to_full_dict()}
-    return LitGPTDirectoryIO(config=plan.model, tokenizer_dir=plan.data.tokenizer_dir, hyperparameters=hyperparameters)
+    if plan.config.lora is not None and plan.config.init_from:
+        base = checkpoint.resolve(Path(plan.config.init_from).expanduser()).resolve()
+        hyperparameters |= {**plan.config.lora.to_litgpt(), "checkpoint_dir": str(base), "precision": "32-true"}
+    return LitGPTDirectoryIO(
+        config=plan.model,
+        tokenizer_dir=plan.data.tokenizer_dir,
+        hyperparameters=hyperparameters,
+        adapted=model if plan.config.lora is not None else None,
+    )
 
 
 def build_dashboard(plan: Plan) -> Logger | None:
@@ -104,6 +136,7 @@ def build_dashboard(plan: Plan) -> Logger | None:
     built = build_logger(config.logger, folder=folder, name=config.run.name, config=config.plain, wandb_run_id=run_id)
     facts = environment.describe_environment(device=plan.hardware.device)
     facts["data_fingerprint"] = plan.data.fingerprint
+    facts |= {"base_sha256": plan.base_sha256} if config.lora is not None else {}
     write_json(
         folder.environment, {**facts, "precision": plan.hardware.precision, "wandb_run_id": wandb_id(built) or known}
     )

@@ -4,6 +4,9 @@ The Trainer hands over one dictionary: weights, optimizer state, loop progress, 
 become `lit_model.pth`, everything else `resume.pt` in the same directory, written atomically by
 `checkpoint.save_directory`. Reading joins them again. So there is one checkpoint shape, and any step of any run works
 with every command that reads LitGPT directories.
+
+Of a run with adapters (`lora`), `lit_model.pth` holds the merged weights and `lit_model.pth.lora` the adapters. Reading
+takes the adapters alone: the base weights are in the model already, from `init_from`.
 """
 
 from __future__ import annotations
@@ -14,7 +17,10 @@ from typing import Any
 from lightning.fabric.plugins import CheckpointIO
 
 from litgpt_core import checkpoint
+from litgpt_core.checkpoint.layout import ADAPTER
+from litgpt_core.model import lora
 from litgpt_core.model.config import GPTConfig
+from litgpt_core.model.gpt import GPT
 from litgpt_core.training.run_folder import RESUME_FILE
 
 WEIGHT_PREFIX = "model."
@@ -28,10 +34,19 @@ class LitGPTDirectoryIO(CheckpointIO):
         config: The model's configuration.
         tokenizer_dir: Folder with the tokenizer's files, copied into every checkpoint.
         hyperparameters: Plain values of the run's config, for `hyperparameters.yaml`.
+        adapted: The model that is trained, if it has adapters.
     """
 
-    def __init__(self, *, config: GPTConfig, tokenizer_dir: Path, hyperparameters: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        *,
+        config: GPTConfig,
+        tokenizer_dir: Path,
+        hyperparameters: dict[str, Any],
+        adapted: GPT | None = None,
+    ) -> None:
         self.config, self.tokenizer_dir, self.hyperparameters = config, tokenizer_dir, hyperparameters
+        self.adapted = adapted
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         """Write the directory `path`."""
@@ -42,19 +57,34 @@ class LitGPTDirectoryIO(CheckpointIO):
 
     def write(self, path: Path, *, weights: dict[str, Any], extra: dict[str, object] | None = None) -> None:
         """Write a directory from bare weights; without `extra` it is what `final/` holds."""
-        checkpoint.save_directory(
-            path,
-            weights=weights,
-            config=self.config,
-            tokenizer_dir=self.tokenizer_dir,
-            hyperparameters=self.hyperparameters,
-            extra=extra,
-        )
+        extra = dict(extra or {})
+        if self.adapted is not None:
+            weights = lora.merged(self.adapted)
+            extra[ADAPTER] = lora.adapters(self.adapted)
+        checkpoint.save_directory(path, weights=weights, extra=extra, **self._companions())
+
+    def write_adapters(self, path: Path) -> None:
+        """Write a directory with the adapters and without merged weights, as `litgpt merge_lora` wants it."""
+        assert self.adapted is not None
+        weights = lora.adapters(self.adapted)
+        checkpoint.save_directory(path, weights=weights, weights_name=ADAPTER, **self._companions())
+
+    def _companions(self) -> dict[str, Any]:
+        tokenizer_dir, hyperparameters = self.tokenizer_dir, self.hyperparameters
+        return {"config": self.config, "tokenizer_dir": tokenizer_dir, "hyperparameters": hyperparameters}
+
+    def read_weights(self, directory: Path) -> dict[str, Any]:
+        """What of a checkpoint's weights the model lacks: all of them, or the adapters."""
+        if self.adapted is None:
+            return dict(checkpoint.load_weights(directory))
+        found = checkpoint.load_weights(directory / ADAPTER)
+        lora.check_fit(found, self.adapted)
+        return dict(found)
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         """What the Trainer expects, from a directory that `newest_valid` has verified."""
         directory = Path(path)
-        weights = checkpoint.load_weights(directory)
+        weights = self.read_weights(directory)
         rest = checkpoint.load_extra(directory, RESUME_FILE)
         assert isinstance(rest, dict)
         return {**rest, "state_dict": {WEIGHT_PREFIX + key: value for key, value in weights.items()}}

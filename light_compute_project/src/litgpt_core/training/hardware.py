@@ -44,7 +44,9 @@ class Hardware:
         return "32-true" if self.precision == "bf16-master" else self.precision
 
 
-def choose_hardware(settings: TrainerSettings, *, total_flops: float, width: int, experts: bool = False) -> Hardware:
+def choose_hardware(
+    settings: TrainerSettings, *, total_flops: float, width: int, experts: bool = False, adapters: bool = False
+) -> Hardware:
     """Resolve the `auto` settings.
 
     Args:
@@ -52,6 +54,7 @@ def choose_hardware(settings: TrainerSettings, *, total_flops: float, width: int
         total_flops: Floating-point operations of the whole run, for `compile: auto`.
         width: The model's n_embd, for `precision: auto`.
         experts: The model is a mixture of experts, of which some may get no gradient in a step.
+        adapters: Only adapters are trained: then most weights have neither gradient nor master copy.
 
     Raises:
         EnvironmentProblem: A device was asked for that is not here, or `compile=true` where nothing can compile.
@@ -62,12 +65,13 @@ def choose_hardware(settings: TrainerSettings, *, total_flops: float, width: int
     precision: str = settings.precision
     if precision == "auto":
         casts_pay = device != "cpu" or compiled or width >= CPU_BF16_WIDTH
-        wanted = "bf16-master" if device == "cpu" and not experts else "bf16-mixed"
+        wanted = "bf16-master" if device == "cpu" and not (experts or adapters) else "bf16-mixed"
         precision = wanted if fast_bf16 and casts_pay else "32-true"
-    flat = device == "cpu" and not experts and precision in ("32-true", "bf16-master", "bf16-mixed")
+    flat = device == "cpu" and not (experts or adapters) and precision in ("32-true", "bf16-master", "bf16-mixed")
     if precision == "bf16-master" and not flat:
         raise EnvironmentProblem(
-            f"trainer.precision=bf16-master on {device}" + (" for a mixture of experts" if experts else ""),
+            f"trainer.precision=bf16-master on {device}"
+            + (" for a mixture of experts" if experts else " for adapters" if adapters else ""),
             needed="a CPU and a model whose every weight gets a gradient in every step",
             fix="trainer.precision=bf16-mixed",
         )

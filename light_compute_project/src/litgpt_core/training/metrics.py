@@ -10,6 +10,8 @@ import json
 import math
 import statistics
 import time
+from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +77,7 @@ class MetricsRecorder(Callback):
         tokens_per_step: Tokens of one optimizer step over all devices.
         val_tokens_per_byte: Of the validation split, for bits per byte.
         flops_per_token: Forward and backward.
-        peak_flops: Of all devices together, or None if unknown.
+        peak_flops: Gives that of all devices together, or None if unknown; asked once, at the first row.
         log_interval: Steps between rows.
         max_steps: The last step always gets a row.
     """
@@ -87,13 +89,13 @@ class MetricsRecorder(Callback):
         tokens_per_step: int,
         val_tokens_per_byte: float,
         flops_per_token: float,
-        peak_flops: float | None,
+        peak_flops: Callable[[], float | None],
         log_interval: int,
         max_steps: int,
     ) -> None:
         self.path, self.tokens_per_step = path, tokens_per_step
         self.val_tokens_per_byte, self.log_interval, self.max_steps = val_tokens_per_byte, log_interval, max_steps
-        self.flops_per_token, self.peak_flops = flops_per_token, peak_flops
+        self.flops_per_token, self._ask_peak = flops_per_token, peak_flops
         self.rows: list[Row] = []
         self.closed = False
         """Set for the validation of the whole split, which is not a row of the curve."""
@@ -209,6 +211,13 @@ class MetricsRecorder(Callback):
 
     # ---- pieces ----
 
+    @cached_property
+    def peak_flops(self) -> float | None:
+        """Of all devices together, or None if unknown."""
+        peak = self._ask_peak()
+        self._mark = time.perf_counter()  # a measurement is not part of the next step
+        return peak
+
     def _rewrite(self) -> None:
         write_text(self.path, "".join(json.dumps(row) + "\n" for row in self.rows))
 
@@ -248,7 +257,8 @@ class MetricsRecorder(Callback):
         self._busy, self._busy_steps = 0.0, 0
         loss = self._mean_loss() if self._losses else None
         self._losses.clear()
-        mfu = rate * self.flops_per_token / self.peak_flops if rate and self.peak_flops else None
+        peak = self.peak_flops
+        mfu = rate * self.flops_per_token / peak if rate and peak else None
         values = (step, step * self.tokens_per_step, loss, None, None, module.learning_rate, module.grad_norm.item())
         rest = (rate and round(rate, 1), mfu and round(mfu, 4), round(self.elapsed_s, 3))
         return dict(zip(ROW_KEYS, (*values, *rest), strict=True))

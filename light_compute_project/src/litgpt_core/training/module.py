@@ -1,6 +1,6 @@
 """The LightningModule: one step of training and of validation, and nothing about files, logs or schedules of saving.
 
-batch (inputs, targets), each (B, T)
+batch (inputs, targets), each (B, T); of packed conversations also segments (B, T) and the step's number of targets
   -> model.hidden (B, T, C) -> loss.cross_entropy over lm_head -> loss      training_step, compiled as one graph
   -> backward (Trainer) -> one float32 buffer of gradients, if flat         on_after_backward
   -> clip and measure the gradient norm                                     configure_gradient_clipping
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from litgpt_core.loss import cross_entropy, token_losses
 from litgpt_core.model.gpt import GPT
+from litgpt_core.model.lora import adapters
 from litgpt_core.optim.build import build_flat_optimizer, build_optimizer, set_learning_rate
 from litgpt_core.optim.flat import FlatParameters
 from litgpt_core.optim.schedule import learning_rate_factor
@@ -26,7 +27,7 @@ from litgpt_core.training.activation_checkpointing import checkpoint_blocks
 from litgpt_core.training.hardware import Hardware
 from litgpt_core.training.settings import TrainerSettings
 
-Batch = tuple[Tensor, Tensor]
+Batch = tuple[Tensor, ...]
 
 
 class TrainingModule(LightningModule):
@@ -51,12 +52,12 @@ class TrainingModule(LightningModule):
     ) -> None:
         super().__init__()
         self.model = model
+        self.strict_loading = not adapters(model)  # a checkpoint of adapters does not hold the base weights
         self.optim_settings, self.trainer_settings, self.hardware = optim, trainer_settings, hardware
         whole_graph = hardware.compile and hardware.device != "cpu"
         self._loss: Callable[..., Tensor] = (
             torch.compile(_training_loss, dynamic=False) if whole_graph else _training_loss
         )
-        self.accumulate = 1
         self.step_loss = torch.zeros(())
         self.grad_norm = torch.zeros(())
         self.learning_rate = 0.0
@@ -80,19 +81,38 @@ class TrainingModule(LightningModule):
         All blocks of a kind share one compiled graph, so a cold compile takes 23 s instead of 46 s at 4 layers of 128
         on 2 busy AMD EPYC cores, at the same speed afterwards (26.9k and 27.0k tokens/s).
         """
-        if self._flat is not None:
-            self._flat.publish()
+        self.weights_replaced()
         checkpoint_blocks(self.network, self.trainer_settings.activation_checkpointing)
         if self.hardware.compile and self.hardware.device == "cpu":
             for block in self.network.transformer.h:
                 block.compile(dynamic=False)
 
+    def weights_replaced(self) -> None:
+        """To be called after other weights were copied into `model`."""
+        if self._flat is not None:
+            self._flat.publish()
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Loss of one micro-batch, a scalar in nats per token; with z-loss and label smoothing if they are set."""
-        inputs, targets = batch
+        """Loss of one micro-batch, a scalar in nats per token; with z-loss and label smoothing if they are set.
+
+        Where a batch says how many targets the whole step has, the micro-batch's sum is divided by that number. The
+        Trainer divides by the number of micro-batches and averages over processes, so both are multiplied in: the
+        step's loss is the sum over all targets of the global batch by their number, however it is cut into pieces.
+        """
+        inputs, targets, *packed = batch
+        segments, count = packed if packed else (None, None)
+        if count is not None:
+            count = count / (self.trainer.accumulate_grad_batches * self.trainer.world_size)
         s = self.trainer_settings
         loss = self._loss(
-            self.network, inputs, targets, chunk_size=s.loss_chunk_size, z_loss=s.z_loss, smoothing=s.label_smoothing
+            self.network,
+            inputs,
+            targets,
+            segments,
+            count,
+            chunk_size=s.loss_chunk_size,
+            z_loss=s.z_loss,
+            smoothing=s.label_smoothing,
         )
         self._micro_losses.append(loss.detach())
         return loss
@@ -140,10 +160,14 @@ class TrainingModule(LightningModule):
         """Add a batch's summed loss and count of targets. On a CPU without the compiler, which would make another graph
         for the forward pass alone.
         """
-        inputs, targets = batch
+        inputs, targets, *packed = batch
         with torch.compiler.set_stance("force_eager" if self.hardware.device == "cpu" else "default"):
-            chunk = self.trainer_settings.loss_chunk_size
-        total, count = token_losses(self.network.hidden(inputs), self.network.head, targets, chunk_size=chunk)
+            total, count = token_losses(
+                self.network.hidden(inputs, segments=packed[0] if packed else None),
+                self.network.head,
+                targets,
+                chunk_size=self.trainer_settings.loss_chunk_size,
+            )
         self._eval_sum += total.cpu().double()
         self._eval_count += count.cpu().double()
 
@@ -168,7 +192,17 @@ class TrainingModule(LightningModule):
 
 
 def _training_loss(
-    model: GPT, inputs: Tensor, targets: Tensor, *, chunk_size: int, z_loss: float, smoothing: float
+    model: GPT,
+    inputs: Tensor,
+    targets: Tensor,
+    segments: Tensor | None,
+    count: Tensor | None,
+    *,
+    chunk_size: int,
+    z_loss: float,
+    smoothing: float,
 ) -> Tensor:
-    hidden = model.hidden(inputs)
-    return cross_entropy(hidden, model.head, targets, chunk_size=chunk_size, z_loss=z_loss, label_smoothing=smoothing)
+    hidden = model.hidden(inputs, segments=segments)
+    return cross_entropy(
+        hidden, model.head, targets, chunk_size=chunk_size, z_loss=z_loss, label_smoothing=smoothing, count=count
+    )

@@ -5,23 +5,34 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
 
 import torch
 
-from litgpt_core import environment
+from litgpt_core import checkpoint, environment
+from litgpt_core.checkpoint.atomic import sha256_of
+from litgpt_core.checkpoint.layout import WEIGHTS
 from litgpt_core.config import TrainConfig
+from litgpt_core.data.chat_prepare import prepare_chats
 from litgpt_core.data.dataset import TrainBatches
-from litgpt_core.data.prepare import PreparedData, prepare
+from litgpt_core.data.prepare import PreparedData, find_prepared, prepare
+from litgpt_core.data.settings import ChatSettings
 from litgpt_core.errors import DataError
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.cost import flops_per_token
+from litgpt_core.model.lora import check_adaptable
 from litgpt_core.training import micro_batch
 from litgpt_core.training.allocator import keep_freed_memory
 from litgpt_core.training.hardware import Hardware, choose_hardware, find_device
-from litgpt_core.training.pretrained import find_pretrained
+from litgpt_core.training.pretrained import chat_style, find_pretrained
 from litgpt_core.training.run_folder import RunFolder, claim_run, is_finished, open_run
 
 logger = logging.getLogger(__name__)
+
+
+ADAPTER_WORK = 2 / 3
+"""Share of a step's work where the base weights are frozen: forward, and backward to the activations but not to W."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,11 +48,22 @@ class Plan:
     hardware: Hardware
     flops_per_token: float
     """Forward and backward."""
-    peak_flops: float | None
-    """Of the device in this precision, FLOP/s; None if unknown."""
-    peak_flops_source: str
     started: float = field(default_factory=time.perf_counter)
     """When the run began, on `time.perf_counter`'s clock."""
+
+    @cached_property
+    def peak(self) -> tuple[float | None, str]:
+        """The device's peak in this precision, FLOP/s or None if unknown, and where the figure comes from.
+
+        A CPU's is measured when first asked for: first asked for after the first steps, when nothing else computes.
+        """
+        return environment.peak_flops(self.hardware.device, precision=self.hardware.precision)
+
+    @cached_property
+    def base_sha256(self) -> str:
+        """Hash of the weights file that `init_from` names."""
+        assert self.config.init_from is not None
+        return sha256_of(checkpoint.resolve(Path(self.config.init_from).expanduser()) / WEIGHTS)
 
     @property
     def tokens_per_step(self) -> int:
@@ -70,19 +92,25 @@ def make_plan(config: TrainConfig, *, command: str) -> Plan:
         torch.set_num_threads(config.trainer.threads)
     if device == "cpu":
         keep_freed_memory()
-    data = prepare(config.data, config.tokenizer)
+    begun_with = folder.read_environment().get("data_fingerprint") if folder.resume_from else None
+    data = prepare_for(config, begun_with=begun_with)
     model = config.model.build(vocab_size=data.vocab_size)
-    per_token = flops_per_token(model, seq_length=model.block_size)
+    per_token = flops_per_token(model, seq_length=model.block_size) * (ADAPTER_WORK if config.lora else 1.0)
     tokens = config.trainer.max_steps * config.trainer.global_batch_size * model.block_size
     hardware = choose_hardware(
-        config.trainer, total_flops=per_token * tokens, width=model.n_embd, experts=model.n_expert > 0
+        config.trainer,
+        total_flops=per_token * tokens,
+        width=model.n_embd,
+        experts=model.n_expert > 0,
+        adapters=config.lora is not None,
     )
     config = micro_batch.decide(config, model=model, hardware=hardware)
+    if config.lora is not None:
+        check_adaptable(model, config.lora)
     _check_corpus_length(data, model, config)
     _check_same_corpus(data, folder)
-    if not is_finished(folder, max_steps=config.trainer.max_steps):
+    if not is_finished(folder, config.trainer):
         claim_run(folder, config)
-    peak, source = environment.peak_flops(hardware.device, precision=hardware.precision)
     return Plan(
         config=config,
         command=command,
@@ -91,14 +119,36 @@ def make_plan(config: TrainConfig, *, command: str) -> Plan:
         model=model,
         hardware=hardware,
         flops_per_token=per_token,
-        peak_flops=peak,
-        peak_flops_source=source,
         started=started,
     )
 
 
+def prepare_for(config: TrainConfig, *, begun_with: str | None = None) -> PreparedData:
+    """The prepared folder that a config, whose pretrained parts were found, trains on.
+
+    A chat log grows while a run is interrupted. A resumed run goes on with the conversations it began with, whose
+    fingerprint is `begun_with`, as long as their prepared folder is there.
+
+    Raises:
+        DataError, TokenizerError, CheckpointError: What is wrong with the corpus, the tokenizer or the prompt style.
+    """
+    if not isinstance(config.data, ChatSettings):
+        return prepare(config.data, config.tokenizer)
+    if begun_with and (found := find_prepared(config.data, fingerprint=begun_with)) is not None:
+        logger.info(
+            "data %s: the conversations that this run began with; newer ones wait for another", found.meta["name"]
+        )
+        return found
+    style = chat_style(config.data, init_from=config.init_from)
+    logger.info("data %s: prompt style %s", config.data.name, style.name)
+    block_size = config.model.build(vocab_size=2).block_size
+    return prepare_chats(config.data, config.tokenizer, style=style, block_size=block_size)
+
+
 def _check_corpus_length(data: PreparedData, model: GPTConfig, config: TrainConfig) -> None:
     """Raise DataError where the training split is shorter than one context, before the run folder is claimed."""
+    if data.is_chat:
+        return  # its rows are padded
     micro = config.trainer.micro_batch
     TrainBatches(
         data.train_path, dtype=data.dtype, block_size=model.block_size, seed=config.seed, micro_batch_size=micro
@@ -136,6 +186,6 @@ def announce(plan: Plan, *, n_params: int) -> None:
         "training: %s steps, %s tokens (%.2f epochs of %s); loss is in nats per token",
         f"{config.trainer.max_steps:,}",
         f"{tokens:,}",
-        tokens / plan.data.train_tokens,
-        f"{plan.data.train_tokens:,}",
+        tokens / plan.data.epoch_tokens,
+        f"{plan.data.epoch_tokens:,}",
     )

@@ -11,7 +11,11 @@ from pathlib import Path
 
 from litgpt_core import checkpoint
 from litgpt_core.config import TrainConfig
+from litgpt_core.data.settings import ChatSettings
 from litgpt_core.model.config import ModelSettings
+from litgpt_core.prompts.catalogue import HUMAN_ASSISTANT, style_named
+from litgpt_core.prompts.directory import load_style
+from litgpt_core.prompts.style import PromptStyle
 from litgpt_core.tokenizers.directory import JSON_FILE, MODEL_FILE
 from litgpt_core.tokenizers.settings import PretrainedSettings, TokenizerSettings
 
@@ -19,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 def find_pretrained(config: TrainConfig) -> TrainConfig:
-    """The same config with every path of a pretrained model or tokenizer replaced by the directory that it means.
+    """The same config with every path or name of a pretrained model or tokenizer replaced by the directory it means.
 
     A model whose directory stores the embedding and the output layer as one tensor stays tied.
 
@@ -27,14 +31,38 @@ def find_pretrained(config: TrainConfig) -> TrainConfig:
         CheckpointError: Nothing of the kind is there, or it is damaged.
     """
     return dataclasses.replace(
-        config, model=_model(config.model, fresh=config.init_from is None), tokenizer=_tokenizer(config.tokenizer)
+        config,
+        init_from=None if config.init_from is None else str(_directory(config.init_from)),
+        model=_model(config.model, fresh=config.init_from is None),
+        tokenizer=_tokenizer(config.tokenizer),
     )
+
+
+def _directory(text: str) -> Path:
+    """What a path means, or else a name as `chat.py` and the server's page know models by."""
+    path = Path(text).expanduser()
+    if path.exists() or path.is_absolute():
+        return checkpoint.resolve(path)
+    return checkpoint.find_model(text).directory
+
+
+def chat_style(data: ChatSettings, *, init_from: str | None) -> PromptStyle:
+    """The style that conversations are written in: the one named, else that of the checkpoint, else human_assistant.
+
+    Raises:
+        ConfigError: No style has that name.
+        CheckpointError: The checkpoint is missing, or its style is damaged.
+    """
+    if data.style != "auto":
+        return style_named(data.style)
+    found = load_style(checkpoint.resolve(Path(init_from).expanduser())) if init_from else None
+    return found or HUMAN_ASSISTANT
 
 
 def _model(settings: ModelSettings, *, fresh: bool) -> ModelSettings:
     if settings.source != "pretrained" or settings.path is None:
         return settings
-    directory = checkpoint.resolve(Path(settings.path).expanduser())
+    directory = _directory(settings.path)
     if fresh:
         logger.warning(
             "the model has the shape of %s and fresh weights; init_from=%s loads its own", directory, directory
@@ -48,4 +76,4 @@ def _tokenizer(settings: TokenizerSettings) -> TokenizerSettings:
         return settings
     given = Path(settings.path).expanduser()
     bare = any((given / name).is_file() for name in (JSON_FILE, MODEL_FILE))
-    return dataclasses.replace(settings, path=str(given if bare else checkpoint.resolve(given)))
+    return dataclasses.replace(settings, path=str(given if bare else _directory(settings.path)))

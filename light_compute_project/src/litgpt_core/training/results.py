@@ -11,6 +11,8 @@ import numpy as np
 from rich.table import Table
 
 from litgpt_core import environment
+from litgpt_core.training.closing import Closing
+from litgpt_core.training.early_stop import EarlyStop
 from litgpt_core.training.metrics import MetricsRecorder, Row, bits_per_byte
 from litgpt_core.training.plan import Plan
 
@@ -24,29 +26,47 @@ def final_and_best(rows: list[Row]) -> dict[str, Row]:
     }
 
 
-def summarise(plan: Plan, *, recorder: MetricsRecorder, n_params: int, whole_split_loss: float) -> dict[str, Any]:
+def summarise(
+    plan: Plan,
+    *,
+    recorder: MetricsRecorder,
+    n_params: int,
+    closing: Closing,
+    early_stop: EarlyStop,
+    comparison: dict[str, Any] | None,
+) -> dict[str, Any]:
     """The content of `summary.json`; plain values only.
 
     `final` and `best` are rows of the curve; `whole_split` is the closing validation over every token of the split.
+    `final_weights` says which step's weights `final/` holds, `early_stop` under which settings the run ended before
+    its last step (null if it did not), `before_after` what fine-tuning on conversations brought (absent otherwise).
     `wall_s` is this command, `train_s` all sittings of the run together.
     """
     device = plan.hardware.device
-    rate = recorder.usual_tokens_per_s()
+    rate, (peak, source) = recorder.usual_tokens_per_s(), plan.peak
+    whole_split_loss, stopped = closing.whole_split_loss, early_stop.stopped_step is not None
     return {
         "name": plan.config.run.name,
         **final_and_best(recorder.rows),
         "whole_split": {
             "val_loss": whole_split_loss,
             "val_bpb": bits_per_byte(whole_split_loss, tokens_per_byte=plan.data.val_tokens_per_byte),
-            "tokens": plan.data.val_tokens - 1,
+            "tokens": plan.data.val_targets,
         },
-        "references": {"unigram": plan.data.unigram_loss, "bigram": plan.data.bigram_loss},
+        "stopped_early": stopped,
+        "early_stop": {"patience": early_stop.patience, "min_delta": early_stop.min_delta} if stopped else None,
+        "best_step": closing.best_step,
+        "final_weights": {
+            "step": closing.final_step,
+            "are": "best" if closing.final_step == closing.best_step else "last",
+        },
+        "references": plan.data.references,
         "val_tokens_per_byte": plan.data.val_tokens_per_byte,
         "n_params": n_params,
         "tokens_per_s": rate,
-        "mfu": rate * plan.flops_per_token / plan.peak_flops if rate and plan.peak_flops else None,
-        "peak_flops": plan.peak_flops,
-        "peak_flops_source": plan.peak_flops_source,
+        "mfu": rate * plan.flops_per_token / peak if rate and peak else None,
+        "peak_flops": peak,
+        "peak_flops_source": source,
         "compiled": plan.hardware.compile,
         "compile_reason": plan.hardware.compile_reason,
         "compile_s": recorder.compile_s,
@@ -60,6 +80,7 @@ def summarise(plan: Plan, *, recorder: MetricsRecorder, n_params: int, whole_spl
         "data": {"name": plan.config.data.name, "fingerprint": plan.data.fingerprint},
         "git": environment.git_state(),
         "versions": environment.package_versions(),
+        **({} if comparison is None else {"before_after": comparison}),
     }
 
 
@@ -143,6 +164,8 @@ def closing_table(summary: dict[str, Any]) -> Table:
     )
     if best and best["step"] != final.get("step"):
         table.add_row(f"best validation, step {best['step']}", f"{best['val_loss']:.4f}", f"{best['val_bpb']:.4f}")
+    if summary.get("stopped_early"):
+        table.add_row(f"ended early; final/ is step {summary['final_weights']['step']}", "", "")
     if final.get("train_loss") is not None:
         table.add_row("training, last steps", f"{final['train_loss']:.4f}", "")
     for name, loss in references.items():
@@ -163,7 +186,9 @@ def next_commands(folder: Path, summary: dict[str, Any]) -> list[tuple[str, str]
     """What to type next, with what it does; the prompt is the run's own where it can be typed."""
     typed = [p.strip() for p in summary.get("sample_prompts", []) if p.strip() and not set(p) & set('"\n$`\\!')]
     prompt = typed[0] if typed else "The"
+    chat = f"uv run python light_compute_project/scripts/chat.py {folder.as_posix()}/final"
     return [
+        *([("talk to it", chat)] if "before_after" in summary else []),
         (
             "continue a prompt",
             f'uv run python light_compute_project/scripts/generate.py {folder.as_posix()}/final --prompt "{prompt}"',

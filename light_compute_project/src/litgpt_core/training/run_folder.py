@@ -20,6 +20,7 @@ from litgpt_core.config import TrainConfig, dump
 from litgpt_core.config_diff import differences
 from litgpt_core.data.prepare import LOCATIONS
 from litgpt_core.errors import CheckpointError, ConfigError, LightComputeError
+from litgpt_core.training.settings import TrainerSettings
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +30,7 @@ RESUME_FILE = "resume.pt"
 FIXED_WHEN_RESUMING = (
     "seed",
     "init_from",
+    "lora",
     "model",
     "tokenizer",
     "data",
@@ -36,6 +38,9 @@ FIXED_WHEN_RESUMING = (
     "trainer.global_batch_size",
     "trainer.micro_batch_size",
     "trainer.loss_chunk_size",
+    "trainer.max_norm",
+    "trainer.z_loss",
+    "trainer.label_smoothing",
 )
 """Sections and keys that decide the trajectory: a resumed run with another value would be a different run under the
 same name.
@@ -70,6 +75,11 @@ class RunFolder:
         return self.path / "environment.json"
 
     @property
+    def log(self) -> Path:
+        """What was said while it ran, as JSON lines."""
+        return self.path / "log.jsonl"
+
+    @property
     def metrics(self) -> Path:
         """One row per logged step."""
         return self.path / "metrics.jsonl"
@@ -85,6 +95,21 @@ class RunFolder:
         return self.path / "samples.txt"
 
     @property
+    def before(self) -> Path:
+        """What the model was worth before the first step of fine-tuning."""
+        return self.path / "before.json"
+
+    @property
+    def comparison(self) -> Path:
+        """Before and after, side by side, for people."""
+        return self.path / "before_after.md"
+
+    @property
+    def lora(self) -> Path:
+        """Adapters alone, as `litgpt finetune lora` leaves them."""
+        return self.path / "lora"
+
+    @property
     def picture(self) -> Path:
         """The loss curve."""
         return self.path / "loss.png"
@@ -92,6 +117,10 @@ class RunFolder:
     def read_environment(self) -> dict[str, Any]:
         """What `environment.json` holds, or nothing if it is absent or torn."""
         return _read_json(self.environment)
+
+    def read_before(self) -> dict[str, Any]:
+        """What `before.json` holds, or nothing if it is absent or torn."""
+        return _read_json(self.before)
 
     def read_summary(self) -> dict[str, Any]:
         """What `summary.json` holds, or nothing if it is absent or torn."""
@@ -142,19 +171,25 @@ def claim_run(folder: RunFolder, config: TrainConfig) -> None:
     write_text(folder.config, dump(config.plain))
 
 
-def is_finished(folder: RunFolder, *, max_steps: int) -> bool:
-    """Whether nothing is left to do: the last step is saved, and so is everything that comes after it."""
+def is_finished(folder: RunFolder, settings: TrainerSettings) -> bool:
+    """Whether nothing is left to do: the last step is saved, and so is everything that comes after it.
+
+    A run that `trainer.patience` ended is finished unless it is resumed with another patience.
+    """
     if folder.resume_from is None or not folder.summary.is_file() or not folder.final.is_dir():
         return False
     step = checkpoint.step_of(folder.resume_from)
-    return step is not None and step >= max_steps
+    if step is None or step >= settings.max_steps:
+        return step is not None
+    stopped = folder.read_summary().get("early_stop") or {}
+    return bool(stopped) and stopped == {"patience": settings.patience, "min_delta": settings.min_delta}
 
 
 def _is_used(path: Path) -> bool:
     """Whether anything in the folder would be missed. What a start that failed early leaves behind would not."""
     if not path.is_dir():
         return path.exists()
-    leftovers = {"config.yaml", "environment.json", "wandb"}
+    leftovers = {"config.yaml", "environment.json", "before.json", "wandb"}
     for entry in path.iterdir():
         empty = entry.is_file() and entry.stat().st_size == 0
         if entry.name not in leftovers and not empty:

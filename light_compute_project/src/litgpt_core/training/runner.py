@@ -1,7 +1,8 @@
 """A training run from its plan to its results: the whole story, top to bottom.
 
     plan (plan.py): run folder, corpus and tokenizer, model shape, hardware
-    Trainer.fit -> validation on the whole split -> final/ -> samples.txt -> summary.json -> loss.png
+    Trainer.fit -> best weights back, if wanted -> validation on the whole split -> final/ (and lora/)
+    -> samples.txt -> before_after.md, after conversations -> summary.json -> loss.png
 
 Lightning's loop inside `Trainer.fit`, as it happens here:
 
@@ -10,7 +11,7 @@ Lightning's loop inside `Trainer.fit`, as it happens here:
         backward                           by the Trainer, in the chosen precision
         every `accumulate` micro-batches:  clip, set the learning rate, step
         MetricsRecorder                    count, measure, prepare a row
-        every `eval_interval` steps:       TrainingModule.validation_step over the validation loader
+        every `eval_interval` steps:       TrainingModule.validation_step over the validation loader; EarlyStop counts
 """
 
 from __future__ import annotations
@@ -21,8 +22,11 @@ from typing import Any
 
 import torch
 
+from litgpt_core.console import log_to_file
+from litgpt_core.model.lora import without_adapters
 from litgpt_core.training import assemble
-from litgpt_core.training.closing import validate_whole_split
+from litgpt_core.training.before_after import BeforeMeasure, compare
+from litgpt_core.training.closing import close_run
 from litgpt_core.training.loggers import log_results
 from litgpt_core.training.module import TrainingModule
 from litgpt_core.training.plan import Plan, announce
@@ -53,9 +57,14 @@ def run(plan: Plan, *, stop: StopRequest) -> RunResult:
     Raises:
         LightComputeError: Anything the user can mend; `Interrupted` when a signal ended the run after saving.
     """
-    if is_finished(plan.folder, max_steps=plan.config.trainer.max_steps):
+    if is_finished(plan.folder, plan.config.trainer):
         logger.info("%s is finished already: nothing was left to do", plan.folder.path)
         return RunResult(folder=plan.folder, summary=plan.folder.read_summary())
+    with log_to_file(plan.folder.log):
+        return _carry_out(plan, stop=stop)
+
+
+def _carry_out(plan: Plan, *, stop: StopRequest) -> RunResult:
     config = plan.config
     assemble.quiet_third_parties()
     torch.manual_seed(config.seed)
@@ -66,21 +75,41 @@ def run(plan: Plan, *, stop: StopRequest) -> RunResult:
     data = assemble.build_data(plan)
     recorder = assemble.build_recorder(plan)
     saver = assemble.build_saver(plan, recorder=recorder, stop=stop)
-    directory_io = assemble.build_directory_io(plan)
+    early_stop = assemble.build_early_stop(plan, recorder=recorder)
+    directory_io = assemble.build_directory_io(plan, model=model)
     display = ProgressDisplay(recorder, max_steps=config.trainer.max_steps)
     module = TrainingModule(model, optim=config.optim, trainer_settings=config.trainer, hardware=plan.hardware)
-    trainer = assemble.build_trainer(
-        plan, dashboard=dashboard, callbacks=[recorder, saver, display], directory_io=directory_io
-    )
+    first = [BeforeMeasure(plan, data=data)] if plan.data.is_chat and config.init_from else []
+    callbacks = [*first, recorder, saver, early_stop, display]
+    trainer = assemble.build_trainer(plan, dashboard=dashboard, callbacks=callbacks, directory_io=directory_io)
 
     resume_from = plan.folder.resume_from
     trainer.fit(module, datamodule=data, ckpt_path=str(resume_from) if resume_from else None)
 
     stop.end_at_once("after the last step, whose checkpoint is saved")
-    whole_split = validate_whole_split(trainer, module=module, data=data, recorder=recorder)
+    closing = close_run(
+        trainer,
+        module=module,
+        data=data,
+        recorder=recorder,
+        saver=saver,
+        directory_io=directory_io,
+        restore_best=config.trainer.keeps_best,
+    )
     directory_io.write(plan.folder.final, weights=model.state_dict())
-    samples = write_samples(plan, model=model)
-    summary = summarise(plan, recorder=recorder, n_params=model.num_parameters(), whole_split_loss=whole_split)
+    if config.lora is not None:
+        directory_io.write_adapters(plan.folder.lora)
+    plain = without_adapters(model)
+    samples = write_samples(plan, model=plain)
+    comparison = compare(plan, model=plain, whole_split_loss=closing.whole_split_loss)
+    summary = summarise(
+        plan,
+        recorder=recorder,
+        n_params=plain.num_parameters(),
+        closing=closing,
+        early_stop=early_stop,
+        comparison=comparison,
+    )
     write_json(plan.folder.summary, summary)
     draw_loss(plan, rows=recorder.rows, summary=summary)
     log_results(dashboard, summary=summary, picture=plan.folder.picture, samples=samples)

@@ -58,6 +58,11 @@ class CheckpointSaver(Callback):
         self.best_val_loss, self.best_step = state_dict["best_val_loss"], state_dict["best_step"]
         self._random_state = state_dict["random"]
 
+    @property
+    def has_best(self) -> bool:
+        """Whether there was a validation."""
+        return math.isfinite(self.best_val_loss)
+
     # ---- hooks ----
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -68,6 +68,14 @@ class TrainerSettings:
     """Optimizer steps between checkpoints."""
     keep_checkpoints: int = 3
     """Newest step checkpoints kept, besides `best` and `last`."""
+    patience: int | None = None
+    """End the run after this many validations in a row without a better one; null: never."""
+    min_delta: float = 0.0
+    """By how much a validation must be below the best so far to count as better for `patience`, nats per token."""
+    restore_best: bool | Literal["auto"] = "auto"
+    """Whether `final/` holds the weights with the lowest validation loss instead of the last ones; auto: with
+    `patience`.
+    """
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute; auto: CUDA, else MPS, else CPU."""
     precision: Literal["auto", "32-true", "bf16-master", "bf16-mixed", "bf16-true", "16-mixed"] = "auto"
@@ -118,6 +126,10 @@ class TrainerSettings:
                 f"trainer.micro_batch_size={micro} does not divide trainer.global_batch_size={self.global_batch_size}: "
                 f"try trainer.micro_batch_size={divisors[-1]}"
             )
+        if not 0 <= self.min_delta < math.inf:
+            problems.append(
+                f"trainer.min_delta={self.min_delta}: needed 0 or more, for example trainer.min_delta=0.001"
+            )
         if self.max_norm is not None and not 0 < self.max_norm < math.inf:
             problems.append(f"trainer.max_norm={self.max_norm}: needed a number above 0, or null to clip nothing")
         if not 0 <= self.z_loss < math.inf:
@@ -128,6 +140,11 @@ class TrainerSettings:
             )
         if problems:
             raise ConfigError("; ".join(problems))
+
+    @property
+    def keeps_best(self) -> bool:
+        """`restore_best`, decided."""
+        return self.patience is not None if self.restore_best == "auto" else self.restore_best
 
     @property
     def micro_batch(self) -> int:
@@ -155,6 +172,7 @@ _LEAST = {
     "eval_batch_size": 1,
     "save_interval": 1,
     "keep_checkpoints": 1,
+    "patience": 1,
     "threads": 1,
     "num_workers": 0,
     "loss_chunk_size": 0,

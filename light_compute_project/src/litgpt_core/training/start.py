@@ -30,9 +30,17 @@ def train(overrides: Sequence[str], *, command: str) -> RunResult:
 
         config = load(overrides)
 
+        from litgpt_core.training.compiler_start import prepare_compiler
+
+        prepare_compiler(config.trainer)
+
         from litgpt_core.training.plan import make_plan
 
         plan = make_plan(config, command=command)
+
+        from litgpt_core.training.lean_import import import_lightning_lean
+
+        import_lightning_lean()
 
         from litgpt_core.training.runner import run
 

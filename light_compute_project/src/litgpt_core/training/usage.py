@@ -15,6 +15,7 @@ examples:
   train.py +experiment=smoke                             seconds, to see that everything works
   train.py data=text data.path=my_texts tokenizer=bpe model=nano_cpu run.name=mine
   train.py model=registry model.name=Llama-3.2-1B ...    any name in LitGPT's registry
+  train.py +experiment=finetune_chat init_from=runs/NAME  learn from chat_history.jsonl; lora=default trains adapters
   train.py from_litgpt=FILE.yaml data=text data.path=...  what a config of `litgpt pretrain` says, run here
   train.py -m +experiment=smoke run.name=sweep optim.lr=1e-3,3e-3        one run after the other
 

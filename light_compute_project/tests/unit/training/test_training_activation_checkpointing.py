@@ -14,6 +14,8 @@ from litgpt_core.loss import cross_entropy
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.gpt import GPT
 from litgpt_core.model.init import initialize
+from litgpt_core.model.lora import add_adapters
+from litgpt_core.model.lora_settings import LoRASettings
 from litgpt_core.optim.settings import AdamWSettings
 from litgpt_core.training.activation_checkpointing import Mode, checkpoint_blocks
 from litgpt_core.training.hardware import choose_hardware
@@ -52,6 +54,20 @@ def test_gradients_are_equal_bit_for_bit(kind: str, dropout: float, mode: Mode) 
     for name, gradient in expected.items():
         assert torch.equal(found[name], gradient), name
     assert list(model.state_dict()) == names
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_dropout_of_adapters_is_the_same_the_second_time(mode: Mode) -> None:
+    model = build("MHA")
+    add_adapters(model, LoRASettings(dropout=0.5), seed=0)
+    torch.manual_seed(1)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    loss, expected = gradients(model, "none")
+    again, found = gradients(model, mode)
+    assert again == loss and found.keys() == expected.keys() and all("lora_" in name for name in found)
+    assert all(torch.equal(found[name], gradient) for name, gradient in expected.items())
 
 
 def deep(**fields: Any) -> GPT:

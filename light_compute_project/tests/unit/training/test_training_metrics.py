@@ -34,7 +34,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def recorder(path: Path, **changes: Any) -> MetricsRecorder:
-    settings = {"tokens_per_step": 100, "val_tokens_per_byte": 0.5, "flops_per_token": 10.0, "peak_flops": 1e4}
+    settings = {"tokens_per_step": 100, "val_tokens_per_byte": 0.5, "flops_per_token": 10.0, "peak_flops": lambda: 1e4}
     return MetricsRecorder(path, **{**settings, "log_interval": 2, "max_steps": 5, **changes})
 
 

@@ -149,4 +149,4 @@ def test_learned_positions_beyond_a_shorter_context_are_left_out(directory: Any)
 
 def test_companions_travel_with_a_checkpoint_too() -> None:
     assert {"tokenizer.json", "tokenizer.model", "tokenizer_config.json", "chat_template.jinja"} <= set(TOKENIZER_FILES)
-    assert len(TOKENIZER_FILES) == len(set(TOKENIZER_FILES)) == 10
+    assert len(TOKENIZER_FILES) == len(set(TOKENIZER_FILES)) == 11

@@ -1,0 +1,127 @@
+"""The first compilation on a CPU, made shorter, mostly by what TorchInductor does before its first kernel.
+
+It probes each vector instruction set by building and loading a test library, seconds each, although the processor and
+the compiler can simply be asked. And it precompiles its C++ headers, which a second process can do while this one still
+imports and prepares. Both are kept on disk, so only the first run on a machine gains.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import getpass
+import importlib.metadata
+import os
+import platform
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from litgpt_core import environment
+from litgpt_core.training.settings import TrainerSettings
+
+PROBE_SWITCH = "TORCHINDUCTOR_VEC_ISA_OK"
+FLAGS = {
+    "avx512f": ("-mavx512f", "-mavx512dq", "-mavx512vl", "-mavx512bw", "-mfma"),
+    "avx2": ("-mavx2", "-mfma", "-mf16c"),
+}
+"""What TorchInductor asks of the compiler, by the processor's own name for the instruction set."""
+FOR_PROFILERS = ("AOT_INDUCTOR_ENABLE_LINE_TABLES", "AOT_INDUCTOR_ENABLE_FRAME_POINTER")
+"""Switches of TorchInductor's whose default makes every kernel's compilation longer, for profiling tools."""
+TRIVIAL = "import torch; torch.compile(torch.nn.functional.gelu)(torch.zeros(64))"
+
+
+def prepare_compiler(settings: TrainerSettings) -> None:
+    """Begin before torch is imported. Does nothing where this run will not compile for a CPU on Linux.
+
+    Args:
+        settings: Of the trainer; with `compile=auto`, which is decided later, only the probes are saved.
+    """
+    on_cpu = settings.accelerator == "cpu" or (settings.accelerator == "auto" and not Path("/dev/nvidiactl").exists())
+    if sys.platform != "linux" or settings.compile is False or not on_cpu or environment.compile_obstacle("cpu"):
+        return
+    for name in FOR_PROFILERS:
+        os.environ.setdefault(name, "0")
+    trust_instruction_set()
+    if settings.compile is True:
+        precompile_headers()
+
+
+def trust_instruction_set() -> bool:
+    """Tell TorchInductor not to probe, if the compiler knows the flags of what the processor has.
+
+    A choice that the user made in the environment stands.
+
+    Returns:
+        Whether the switch is set now.
+    """
+    if PROBE_SWITCH in os.environ:
+        return True
+    if platform.machine() != "x86_64":
+        return False
+    known = _processor_flags()
+    wanted = [flag for name, flags in FLAGS.items() if name in known for flag in flags]
+    compiler = shlex.split(os.environ.get("CXX", "")) or ["g++"]
+    if not wanted or shutil.which(compiler[0]) is None:
+        return False
+    empty = [*compiler, *wanted, "-fsyntax-only", "-x", "c++", os.devnull]
+    try:
+        done = subprocess.run(empty, capture_output=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    if done.returncode == 0:
+        os.environ[PROBE_SWITCH] = "1"
+    return done.returncode == 0
+
+
+def precompile_headers() -> subprocess.Popen[bytes] | None:
+    """Have another process compile something trivial, which leaves the precompiled headers where this one looks.
+
+    Returns:
+        The process, which is ended with this one at the latest; None where it was done before.
+    """
+    marker = headers_marker()
+    if marker.exists():
+        return None
+    quiet = {"OMP_NUM_THREADS": "1", "TORCHINDUCTOR_COMPILE_THREADS": "1"}
+    leave = f"; import pathlib; pathlib.Path({str(marker)!r}).touch()"
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-c", TRIVIAL + leave],
+            env={**os.environ, **quiet},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # so that the compiler it runs can be ended with it
+        )
+    except OSError:
+        return None
+    atexit.register(_end, process)
+    return process
+
+
+def headers_marker() -> Path:
+    """A file beside TorchInductor's precompiled headers that says they are there for this version of torch."""
+    with contextlib.suppress(KeyError, OSError):
+        folder = Path(tempfile.gettempdir()) / f"torchinductor_{getpass.getuser()}" / "precompiled_headers"
+        return folder / f"made-for-torch-{importlib.metadata.version('torch')}"
+    return Path(os.devnull)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait(timeout=5)
+
+
+def _processor_flags() -> set[str]:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="ignore").splitlines():
+            if line.startswith("flags"):
+                return set(line.split(":", 1)[1].split())
+    return set()

@@ -1,0 +1,105 @@
+"""Sparing TorchInductor's probes, and precompiling its headers beside the start of a run."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from litgpt_core import environment
+from litgpt_core.training import compiler_start
+from litgpt_core.training.settings import TrainerSettings
+
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux" or environment.compile_obstacle("cpu") is not None, reason="nothing compiles here"
+)
+
+
+@pytest.fixture(autouse=True)
+def unset(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv(compiler_start.PROBE_SWITCH, raising=False)
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setattr(compiler_start.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(compiler_start.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(compiler_start, "_processor_flags", lambda: set())
+
+
+def test_a_compiler_that_lacks_the_flags_is_probed_as_ever(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(compiler_start, "_processor_flags", lambda: {"avx2", "avx512f"})
+    old = tmp_path / "old-compiler"
+    old.write_text('#!/bin/sh\ncase "$*" in *avx512*) exit 1;; esac\n')
+    old.chmod(0o755)
+    monkeypatch.setenv("CXX", str(old))
+    assert not compiler_start.trust_instruction_set()
+    assert compiler_start.PROBE_SWITCH not in os.environ
+
+
+def test_a_compiler_that_knows_them_is_trusted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(compiler_start, "_processor_flags", lambda: {"avx2"})
+    asked = tmp_path / "asked"
+    new = tmp_path / "new-compiler"
+    new.write_text(f'#!/bin/sh\necho "$*" > {asked}\n')
+    new.chmod(0o755)
+    monkeypatch.setenv("CXX", str(new))
+    assert compiler_start.trust_instruction_set()
+    assert os.environ[compiler_start.PROBE_SWITCH] == "1"
+    assert "-mavx2" in asked.read_text() and "avx512" not in asked.read_text()
+
+
+def test_the_users_choice_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(compiler_start.PROBE_SWITCH, "0")
+    compiler_start.trust_instruction_set()
+    assert os.environ[compiler_start.PROBE_SWITCH] == "0"
+
+
+def test_a_processor_without_vectors_is_not_vouched_for() -> None:
+    assert not compiler_start.trust_instruction_set()
+
+
+def test_the_helper_is_started_once_and_ended_with_us(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiler_start, "TRIVIAL", "import time; time.sleep(60)")
+    kept = []
+    monkeypatch.setattr(compiler_start.atexit, "register", lambda function, process: kept.append((function, process)))
+    process = compiler_start.precompile_headers()
+    assert process is not None and process.poll() is None
+    end, same = kept[0]
+    end(same)
+    assert process.wait(timeout=5) < 0
+    marker = compiler_start.headers_marker()
+    marker.parent.mkdir(parents=True)
+    marker.touch()
+    assert compiler_start.precompile_headers() is None
+
+
+def test_the_helper_leaves_the_marker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiler_start, "TRIVIAL", "pass")
+    compiler_start.headers_marker().parent.mkdir(parents=True)
+    process = compiler_start.precompile_headers()
+    assert process is not None and process.wait(timeout=60) == 0
+    assert compiler_start.headers_marker().exists()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [TrainerSettings(compile=False), TrainerSettings(compile=True, accelerator="cuda")],
+    ids=["not compiled", "not on a CPU"],
+)
+def test_nothing_is_begun_in_vain(monkeypatch: pytest.MonkeyPatch, settings: TrainerSettings) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise AssertionError("started a process")
+
+    monkeypatch.setattr(subprocess, "Popen", fail)
+    monkeypatch.setattr(subprocess, "run", fail)
+    compiler_start.prepare_compiler(settings)
+
+
+def test_debug_tables_are_left_out_unless_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = compiler_start.FOR_PROFILERS
+    monkeypatch.setenv(first, "1")
+    monkeypatch.setenv(second, "1")
+    monkeypatch.delenv(second)
+    compiler_start.prepare_compiler(TrainerSettings(accelerator="cpu"))
+    assert (os.environ[first], os.environ[second]) == ("1", "0")
