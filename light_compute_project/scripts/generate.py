@@ -9,48 +9,44 @@ import argparse
 import sys
 from pathlib import Path
 
+from litgpt_core.console import run_script
+from litgpt_core.errors import ConfigError
+from litgpt_core.generation.arguments import add_machine_options, add_sampling_options, machine_of, sampling_of
+
 
 def main() -> int:
-    """Parse, generate, print; 0 when done, 2 for a user's mistake, 130 after Ctrl-C."""
-    arguments = _parser().parse_args()
-    from litgpt_core.console import configure_logging
-    from litgpt_core.errors import LightComputeError  # torch is imported below, after --help has been answered
+    """Parse, generate, print as it goes; then tokens per second."""
+    a = _parser().parse_args()
+    sampling = sampling_of(a)
+    from litgpt_core.generation.kernel_build import begin_build
 
-    configure_logging()
-    if reconfigure := getattr(sys.stdout, "reconfigure", None):
-        reconfigure(errors="replace")  # a console that lacks a character shows ? instead of failing
-    try:
-        _generate(arguments)
-    except LightComputeError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("\nstopped", file=sys.stderr)
-        return 130
-    return 0
+    begin_build(device=a.device, compile=a.compile)
 
+    from litgpt_core.generation import Engine  # torch is imported now, after --help has been answered
 
-def _generate(arguments: argparse.Namespace) -> None:
-    from litgpt_core.generation import Engine, SamplingSettings
+    engine = Engine.from_directory(a.checkpoint, **machine_of(a))
+    stop_ids = None if a.stop_at_eos else ()
+    limits = {"max_new_tokens": a.max_new_tokens, "stop_ids": stop_ids}
+    if a.num_beams > 1 or a.contrastive_alpha is not None:
+        if a.stop:
+            raise ConfigError("--stop was given with a search.", needed="--stop with drawn texts only")
+        from litgpt_core.generation.searched import searched_texts
 
-    sampling = SamplingSettings(
-        temperature=arguments.temperature, top_k=arguments.top_k, top_p=arguments.top_p, min_p=arguments.min_p
-    )
-    words = {"device": arguments.device, "dtype": arguments.precision, "compile": arguments.compile}
-    engine = Engine.from_directory(arguments.checkpoint, **words)
-    for sample in range(arguments.num_samples):
-        pieces = engine.generate_text_stream(
-            arguments.prompt,
-            max_new_tokens=arguments.max_new_tokens,
-            sampling=sampling,
-            seed=arguments.seed + sample,
-            stop_ids=None if arguments.stop_at_eos else (),
-        )
-        print(arguments.prompt, end="", flush=True)
+        search = {"beams": a.num_beams, "length_penalty": a.length_penalty, "results": a.num_samples}
+        search |= {"contrastive_alpha": a.contrastive_alpha, "top_k": a.top_k}
+        for text, note in searched_texts(engine, a.prompt, **limits, **search):
+            print(f"{a.prompt}{text}", flush=True)
+            print(note, file=sys.stderr)
+        return 0
+    for sample in range(a.num_samples):
+        seed = a.seed + sample
+        pieces = engine.generate_text_stream(a.prompt, sampling=sampling, seed=seed, stop=a.stop, **limits)
+        print(a.prompt, end="", flush=True)
         for piece in pieces:
             print(piece, end="", flush=True)
         print(flush=True)
         print(engine.stats.summary(), file=sys.stderr)
+    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -59,18 +55,17 @@ def _parser() -> argparse.ArgumentParser:
     add("checkpoint", type=Path, help="checkpoint directory, its lit_model.pth, or a run folder such as runs/baseline")
     add("--prompt", default="", help="text to continue; empty starts a document")
     add("--max_new_tokens", type=int, default=100, help="at most this many tokens (100)")
-    add("--temperature", type=float, default=0.8, help="0 always takes the likeliest token (0.8)")
-    add("--top_k", type=int, default=50, help="draw among this many likeliest tokens, 0 for all (50)")
-    add("--top_p", type=float, default=1.0, help="draw among the likeliest tokens that sum to this probability (1.0)")
-    add("--min_p", type=float, default=0.0, help="draw among tokens this fraction as likely as the likeliest (0.0)")
+    add_sampling_options(parser)
     add("--seed", type=int, default=1, help="equal seeds give equal texts; sample i uses seed + i (1)")
     add("--num_samples", type=int, default=1, help="texts to write (1)")
-    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
-    add("--precision", default="auto", help="auto (bf16 where that is fast), 32, bf16, 16")
-    add("--compile", default="auto", help="auto (the CPU kernel where it can), true (torch.compile), false (neither)")
+    add("--stop", action="append", default=[], help="a text that ends the text; may be repeated")
     add("--stop_at_eos", action=argparse.BooleanOptionalAction, default=True, help="end at the end-of-document token")
+    add("--num_beams", type=int, default=1, help="above 1: beam search, the likeliest text instead of a drawn one (1)")
+    add("--length_penalty", type=float, default=1.0, help="of beam search: above 0 favours longer texts (1.0)")
+    add("--contrastive_alpha", type=float, help="contrastive search: weight of being unlike what stands there, 0 to 1")
+    add_machine_options(parser)
     return parser
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main)

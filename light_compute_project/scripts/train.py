@@ -30,6 +30,11 @@ def main() -> int:
     console = Console()
     console.print()
     console.print(closing_table(result.summary))
+    if "before_after" in result.summary:
+        from litgpt_core.training.before_after import comparison_table
+
+        for table in comparison_table(result.summary["before_after"]):
+            console.print(table)
     console.print("\nnext:")
     for what, command in next_commands(result.folder.path, result.summary):
         console.print(f"  [dim]{what:<24}[/] {command}", soft_wrap=True, highlight=False)

@@ -141,7 +141,7 @@ def test_mistakes_are_named_and_cost_nothing(module_shell: Any, text: Path) -> N
     assert "nothing does not exist" in done.stderr
     done = shell.train("init_from=nothing", "model=pretrained", "tokenizer=pretrained", "data=text",
                        f"data.path={text}", "run.name=nothing", expect=2)  # fmt: skip
-    assert "nothing does not exist" in done.stderr and not (shell.folder / "runs" / "nothing").exists()
+    assert "There is no model 'nothing'" in done.stderr and not (shell.folder / "runs" / "nothing").exists()
 
 
 def test_every_command_of_the_page_runs_and_says_what_the_page_says(shell: Any) -> None:

@@ -1,7 +1,11 @@
-"""Every command of the two READMEs runs, in the order in which a reader types them; training is cut to a few steps."""
+"""Every command of the READMEs and of two pages of docs/ runs, in the order in which a reader types them.
+
+Training by train.py is cut to a few steps.
+"""
 
 from __future__ import annotations
 
+import json
 import random
 import re
 import shlex
@@ -15,7 +19,12 @@ import pytest
 
 PROJECT = Path(__file__).resolve().parents[2]
 ROOT = PROJECT.parent
-PAGES = (ROOT / "README.md", PROJECT / "README.md")
+PAGES = (
+    ROOT / "README.md",
+    PROJECT / "README.md",
+    PROJECT / "docs" / "inference.md",
+    PROJECT / "docs" / "finetuning.md",
+)
 SHORT = (
     "trainer.max_steps=4",
     "trainer.eval_interval=2",
@@ -53,7 +62,20 @@ def executable(words: list[str], cache: Path) -> list[str]:
     return [sys.executable, str(script), *words[2:], *extra]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=["root", "project"])
+def write_chats(folder: Path) -> None:
+    """A chat log and a folder of somebody else's conversations."""
+    chats = [(f"What is {n} and {n}?", f"{2 * n}.") for n in range(20)]
+    log = [{"user": user, "assistant": answer, "conversation_id": user} for user, answer in chats]
+    others = [
+        {"messages": [{"role": "user", "content": user}, {"role": "assistant", "content": f"It is {answer}"}]}
+        for user, answer in chats
+    ]
+    (folder / "my_chats").mkdir()
+    for path, rows in ((folder / "chat_history.jsonl", log), (folder / "my_chats" / "a.jsonl", others)):
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=["root", "project", "inference", "finetuning"])
 @pytest.mark.parity
 def test_every_command_of_the_readme_runs(page: Path, shell: Any, mirror: Path | None) -> None:
     texts = shell.folder / "my_texts"
@@ -62,13 +84,14 @@ def test_every_command_of_the_readme_runs(page: Path, shell: Any, mirror: Path |
     for number in range(8):
         words = ["".join(dice.choices("etaoinshrdlu", k=dice.randint(2, 9))) for _ in range(9000)]
         (texts / f"{number}.txt").write_text(" ".join(words))
+    write_chats(shell.folder)
     if mirror is not None:
         shell.environment["LIGHT_COMPUTE_DATA_MIRROR"] = str(mirror)
     ran = 0
     for command in commands(page):
         if command.startswith(NOT_RUN) or (mirror is None and "shakespeare" in command):
             continue
-        words = shlex.split(command)
+        words = shlex.split(command.rpartition(" | ")[2])  # what is piped in does not matter here
         if words[0] == "make" or "pytest" in words:
             check = (
                 ["make", "-n", *words[1:]] if words[0] == "make" else [*executable(words, shell.cache), "--co", "-q"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -22,4 +23,18 @@ ROOT = Path(__file__).resolve().parents[3]
 )
 def test_the_tree_is_clean(command: list[str]) -> None:
     done = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_tree_of_litgpts_at_the_root_is_not_ours_to_check(tmp_path: Path) -> None:
+    """A fork that brought it in has `litgpt/` beside our folder, where mypy would take it for our own."""
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    source = tmp_path / "light_compute_project" / "src"
+    (tmp_path / "litgpt").mkdir()
+    source.mkdir(parents=True)
+    (tmp_path / "litgpt" / "__init__.py").touch()
+    (tmp_path / "litgpt" / "utils.py").write_text("def untyped(x):\n    return x\n")
+    (source / "ours.py").write_text("from litgpt.utils import untyped\n\nfound = untyped(1)\n")
+    command = [sys.executable, "-m", "mypy", "--cache-dir", str(tmp_path / "cache")]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -45,6 +45,7 @@ def test_the_run_folder_is_complete(module_shell: Any, trained: Any) -> None:
     assert names == {
         "config.yaml",
         "environment.json",
+        "log.jsonl",
         "metrics.jsonl",
         "summary.json",
         "loss.png",

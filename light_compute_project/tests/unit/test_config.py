@@ -14,9 +14,11 @@ from litgpt_core import config_source
 from litgpt_core.config import load, normalise_overrides
 from litgpt_core.config_diff import differences, flatten
 from litgpt_core.errors import ConfigError
+from litgpt_core.model.lora_settings import LoRASettings
 
 CONFIGS = config_source.CONFIG_DIR
 EXPERIMENTS = config_source.option_names("experiment")
+FROM_A_CHECKPOINT = {name for name in EXPERIMENTS if config_source.needs_checkpoint(name)}
 
 
 def problem(*overrides: str) -> str:
@@ -42,22 +44,56 @@ def experiment_file() -> object:
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_composes_and_checks(experiment: str) -> None:
-    config = load([f"+experiment={experiment}"])
+    base = ["init_from=somewhere"] if experiment in FROM_A_CHECKPOINT else []
+    config = load([f"+experiment={experiment}", *base])
     assert config.run.name == experiment
-    assert config.model.build(vocab_size=256).vocab_size == 256
+    if base:
+        assert (config.model.source, config.model.path, config.tokenizer.kind) == (
+            "pretrained",
+            "somewhere",
+            "pretrained",
+        )
+        assert "init_from=DIR" in problem(f"+experiment={experiment}")
+    else:
+        assert config.model.build(vocab_size=256).vocab_size == 256
+
+
+def test_which_experiments_begin_with_a_checkpoint() -> None:
+    assert {"finetune_chat"} == FROM_A_CHECKPOINT
+
+
+def test_adapters_are_off_unless_asked_for_and_need_a_base() -> None:
+    assert load(["+experiment=smoke"]).lora is None
+    config = load(["+experiment=finetune_chat", "init_from=somewhere", "lora=default", "lora.r=4"])
+    assert config.lora is not None and config.lora == LoRASettings(r=4)
+    assert load(["init_from=somewhere", "lora.targets=[mlp]"]).lora == LoRASettings(targets=["mlp"])
+    assert "nothing to adapt: type init_from=CHECKPOINT" in problem("+experiment=smoke", "lora=default")
+    message = problem("init_from=somewhere", "lora=default", "lora.rank=4", "lora.targets=[querry]")
+    assert "unknown setting lora.rank" in message and "lora.targets" in message
+
+
+def test_early_stopping_is_off_unless_asked_for() -> None:
+    settings = load(["+experiment=smoke"]).trainer
+    assert settings.patience is None and settings.keeps_best is False
+    assert load(["trainer.patience=2"]).trainer.keeps_best is True
+    assert load(["trainer.patience=2", "trainer.restore_best=false"]).trainer.keeps_best is False
+    assert load(["trainer.restore_best=true"]).trainer.keeps_best is True
+    message = problem("trainer.patience=0", "trainer.min_delta=-1")
+    assert "trainer.patience=0" in message and "trainer.min_delta=-1" in message
 
 
 @pytest.mark.parametrize(
     ("group", "option"),
     [
         (g, o)
-        for g in ("model", "tokenizer", "data", "optim", "trainer", "logger")
+        for g in ("model", "tokenizer", "data", "optim", "trainer", "logger", "lora")
         for o in config_source.option_names(g)
     ],
 )
 def test_every_option_of_every_group_composes_and_checks(group: str, option: str) -> None:
     extra = {"text": ["data.path=README.md"], "pretrained": ["init_from=somewhere"]}.get(option, [])
-    config = load([f"{group}={option}", *extra])
+    base = ["init_from=somewhere"] if group == "lora" else []
+    config = load([f"{group}={option}", *extra, *base])
     assert getattr(config, group) is not None
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import errno
+import json
 import logging
 from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
 
 import pytest
 
-from litgpt_core.console import configure_logging, run_script
+from litgpt_core.console import configure_logging, log_to_file, run_script
 from litgpt_core.errors import ConfigError, Interrupted, LightComputeError
 
 
@@ -70,3 +73,39 @@ def test_errors_survive_pickling() -> None:
 
     error = pickle.loads(pickle.dumps(LightComputeError("a", needed="b", fix="c")))
     assert (error.given, error.needed, error.fix) == ("a", "b", "c")
+
+
+def test_a_log_file_holds_json_lines_and_errors(tmp_path: Path) -> None:
+    log, path = logging.getLogger("litgpt_core.test"), tmp_path / "deep" / "log.jsonl"
+    configure_logging()
+    with log_to_file(path):
+        log.info("so many: %d", 3)
+        try:
+            raise ValueError("why")
+        except ValueError:
+            log.exception("it broke")
+    log.info("later")
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    assert [(row["level"], row["logger"], row["message"]) for row in rows] == [
+        ("info", "litgpt_core.test", "so many: 3"),
+        ("error", "litgpt_core.test", "it broke"),
+    ]
+    assert datetime.fromisoformat(rows[0]["time"]).tzinfo is not None
+    assert "ValueError: why" in rows[1]["error"] and "error" not in rows[0]
+
+
+def test_a_full_log_is_put_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("litgpt_core.console.MAX_LOG_BYTES", 500)
+    configure_logging()
+    with log_to_file(tmp_path / "log.jsonl"):
+        for i in range(12):
+            logging.getLogger("litgpt_core.test").info("line %d", i)
+    assert (tmp_path / "log.jsonl.1").is_file() and (tmp_path / "log.jsonl").stat().st_size <= 500
+
+
+def test_a_log_that_cannot_be_written_is_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    configure_logging()
+    with log_to_file(tmp_path / "file" / "log.jsonl"):
+        pass
+    assert "there is no log file" in capsys.readouterr().err

@@ -12,13 +12,21 @@ LEVELS = (
     ("errors", "environment"),
     ("console", "config_source", "config_diff"),
     ("model", "tokenizers", "loss", "upstream", "config_litgpt_keys"),
+    ("prompts",),
     ("optim", "data", "checkpoint", "config_litgpt"),
     ("generation",),
     ("training",),
-    ("analysis", "config_docs", "export"),
+    ("analysis", "config_docs", "export", "serving"),
 )
 RANK = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
-SETTINGS_ONLY = {"model.config", "tokenizers.settings", "data.settings", "optim.settings", "training.settings"}
+SETTINGS_ONLY = {
+    "model.config",
+    "model.lora_settings",
+    "tokenizers.settings",
+    "data.settings",
+    "optim.settings",
+    "training.settings",
+}
 """What `config` reads: each room's settings, nothing that builds."""
 
 CONFINED = {

@@ -91,12 +91,13 @@ def check_wandb() -> Finding:
 def check_configs() -> Finding:
     """Whether the default config and every experiment compose and pass the check."""
     from litgpt_core.config import load
-    from litgpt_core.config_source import option_names
+    from litgpt_core.config_source import needs_checkpoint, option_names
 
     names, wrong = sorted(option_names("experiment")), []
     for name in ["", *names]:
         try:
-            load([f"+experiment={name}"] if name else [])
+            base = ["init_from=CHECKPOINT"] if name and needs_checkpoint(name) else []
+            load([f"+experiment={name}", *base] if name else [])
         except LightComputeError as error:
             wrong.append(f"{name or 'train.yaml'}: {error.given.splitlines()[0]}")
     if wrong:

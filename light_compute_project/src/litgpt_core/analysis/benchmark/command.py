@@ -17,7 +17,9 @@ from litgpt_core.errors import ConfigError
 
 VERBS = {
     "train": "training: tokens/s, GFLOP/s, memory, seconds of the whole command",
+    "to-loss": "seconds to the loss that nanoGPT's CPU recipe ends at, on Tiny Shakespeare by character",
     "generate": "batch-1 decoding: tokens/s, time to the first token",
+    "serve": "the server under load: tokens/s of one stream and of many, first-token latency",
     "ladder": "training on a GPU: 124M and 1B parameters, MFU",
     "ceiling": "what this machine can do: GFLOP/s of its matrix product, GB/s of its memory",
     "loss-memory": "peak memory of the loss over a large vocabulary, with and without chunks",
@@ -39,6 +41,11 @@ def parse(arguments: Sequence[str], *, description: str) -> argparse.Namespace:
         add("--ours", action="append", default=[], metavar="LABEL=OVERRIDES", help="a variant of ours; repeatable")
         add("--steps", type=int, help="optimizer steps of a lap (the experiment's)")
 
+    add = made["to-loss"].add_argument
+    add("--experiment", default="shakespeare_char", help="ours (shakespeare_char)")
+    add("--set", action="append", default=[], metavar="OVERRIDE", help="changes ours; repeatable")
+    add("--seed", type=int, default=1337, help="of our first round; the next takes the next (1337)")
+
     add = made["generate"].add_argument
     add("--shape", default="10m", choices=("10m", "124m"), help="the model (10m)")
     add("--against", default="", help="comma-separated, or all: " + ", ".join(GENERATE_PEERS))
@@ -47,6 +54,13 @@ def parse(arguments: Sequence[str], *, description: str) -> argparse.Namespace:
     add("--prompt_tokens", type=int, default=16, help="tokens of the prompt (16)")
     add("--new_tokens", type=int, default=200, help="tokens of a generation (200)")
     add("--repeats", type=int, default=3, help="generations of a lap, after one that warms up (3)")
+
+    add = made["serve"].add_argument
+    add("--shape", default="10m", choices=("10m", "124m"), help="the model (10m)")
+    add("--streams", default="1,32", help="how many at once; every number gets a lap in every round (1,32)")
+    add("--requests", type=int, default=2, help="requests one after the other on every stream of a lap (2)")
+    add("--prompt_tokens", type=int, default=16, help="tokens of the prompt (16)")
+    add("--new_tokens", type=int, default=200, help="tokens of an answer (200)")
 
     add = made["ladder"].add_argument
     add("--rungs", default="124m,1b", help="comma-separated (124m,1b)")
@@ -65,13 +79,14 @@ def parse(arguments: Sequence[str], *, description: str) -> argparse.Namespace:
 
 def _shared(parser: argparse.ArgumentParser, verb: str) -> None:
     add = parser.add_argument
-    if verb in ("train", "generate", "ladder"):
+    if verb in ("train", "to-loss", "generate", "ladder"):
         add("--nanogpt-dir", "--nanogpt_dir", type=Path, help="a folder that holds nanoGPT")
         add("--lap_timeout", type=float, default=1800.0, help="seconds for one lap (1800)")
     if verb != "ceiling":
         add("--rounds", type=int, default=3, help="how often each contestant runs (3)")
     if verb != "ladder":
         add("--threads", type=int, help="CPU threads of every contestant (all there are)")
+    if verb not in ("ladder", "to-loss"):
         add("--device", default="cpu", choices=("cpu", "cuda"), help="where to compute (cpu)")
     add("--out", type=Path, help="JSON to write; a race draws its chart beside it (metrics/benchmark-*.json)")
     add("--keep", type=Path, metavar="FOLDER", help="keep what the processes wrote, in this new folder")
@@ -92,10 +107,7 @@ def run(arguments: argparse.Namespace, *, typed: Sequence[str]) -> int:
             if folder.exists() and any(folder.iterdir()):
                 raise ConfigError(f"--keep {arguments.keep} holds files already", needed="a new or empty folder")
             folder.mkdir(parents=True, exist_ok=True)
-        verb = {"train": _train, "generate": _generate, "ladder": _ladder, "ceiling": _ceiling}.get(
-            arguments.verb, _loss_memory
-        )
-        verb(arguments, folder, command)
+        VERB_FUNCTIONS[arguments.verb](arguments, folder, command)
     return 0
 
 
@@ -118,6 +130,25 @@ def _train(arguments: argparse.Namespace, folder: Path, command: str) -> None:
     _leave_race(record, arguments.out or _place(f"train-{arguments.shape}"))
 
 
+def _to_loss(arguments: argparse.Namespace, folder: Path, command: str) -> None:
+    from litgpt_core.analysis.benchmark.to_loss import ToLossRace, run_to_loss
+    from litgpt_core.analysis.benchmark.to_loss_report import draw_to_loss, to_loss_tables
+
+    race = ToLossRace(
+        nanogpt_dir=arguments.nanogpt_dir and check_nanogpt(arguments.nanogpt_dir),
+        experiment=arguments.experiment,
+        overrides=tuple(arguments.set),
+        rounds=arguments.rounds,
+        seed=arguments.seed,
+        threads=arguments.threads,
+        lap_timeout_s=arguments.lap_timeout,
+    )
+    record = run_to_loss(race, folder=folder, command=command)
+    path = arguments.out or _place(f"to-loss-{arguments.experiment}")
+    draw_to_loss(record, path.with_suffix(".png"))
+    _leave(record, path, to_loss_tables(record))
+
+
 def _generate(arguments: argparse.Namespace, folder: Path, command: str) -> None:
     from litgpt_core.analysis.benchmark.generating import GenerateRace, dtypes_of, run_generation_race
 
@@ -137,6 +168,23 @@ def _generate(arguments: argparse.Namespace, folder: Path, command: str) -> None
     )
     record = run_generation_race(race, folder=folder, command=command)
     _leave_race(record, arguments.out or _place(f"generate-{arguments.shape}"))
+
+
+def _serve(arguments: argparse.Namespace, folder: Path, command: str) -> None:
+    from litgpt_core.analysis.benchmark.serving_load import LoadTest, load_table, run_load_test
+
+    test = LoadTest(
+        shape=arguments.shape,
+        streams=_whole_numbers("--streams", arguments.streams),
+        requests=arguments.requests,
+        prompt_tokens=arguments.prompt_tokens,
+        new_tokens=arguments.new_tokens,
+        rounds=arguments.rounds,
+        threads=arguments.threads,
+        device=arguments.device,
+    )
+    record = run_load_test(test, folder=folder, command=command)
+    _leave(record, arguments.out or _place(f"serve-{arguments.shape}"), [load_table(record)])
 
 
 def _ladder(arguments: argparse.Namespace, folder: Path, command: str) -> None:
@@ -188,6 +236,17 @@ def _loss_memory(arguments: argparse.Namespace, folder: Path, command: str) -> N
     )
     record = measure_loss_memory(settings, folder=folder, provenance=provenance(command))
     _leave(record, arguments.out or _place("loss-memory"), [memory_table(record)])
+
+
+VERB_FUNCTIONS = {
+    "train": _train,
+    "to-loss": _to_loss,
+    "generate": _generate,
+    "serve": _serve,
+    "ladder": _ladder,
+    "ceiling": _ceiling,
+    "loss-memory": _loss_memory,
+}
 
 
 def _whole_numbers(name: str, text: str) -> tuple[int, ...]:

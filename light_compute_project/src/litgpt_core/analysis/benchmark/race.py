@@ -30,6 +30,8 @@ class Reading:
     """Further measurements, by name with unit, such as `compile_s`."""
     raw: list[float] = field(default_factory=list)
     """Every single observation, in order: seconds per step, or seconds per token."""
+    curve: list[tuple[float, float]] = field(default_factory=list)
+    """Seconds of training and the validation loss then, where a race is about that."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +82,13 @@ def steady_seconds(seconds: Sequence[float], *, name: str) -> float:
 
 
 def run_race(
-    contestants: Sequence[Contestant], *, rounds: int, folder: Path, environment: Mapping[str, str], timeout_s: float
+    contestants: Sequence[Contestant],
+    *,
+    rounds: int,
+    folder: Path,
+    environment: Mapping[str, str],
+    timeout_s: float,
+    fresh_caches: bool = False,
 ) -> list[Lap]:
     """Run every lap.
 
@@ -90,6 +98,7 @@ def run_race(
         folder: Holds a folder for each lap, and for each contestant its own compiler cache, empty in the first round.
         environment: Variables for everybody, such as the number of threads.
         timeout_s: Seconds for one lap.
+        fresh_caches: Begin every lap, not only the first, with an empty compiler cache.
 
     Returns:
         The laps in the order in which they were run.
@@ -106,7 +115,8 @@ def run_race(
             contestant = by_label[label]
             lap_folder = folder / f"{label}-{index + 1}"
             lap_folder.mkdir(parents=True)
-            caches = folder / "compiled" / label
+            caches = lap_folder / "compiled" if fresh_caches else folder / "compiled" / label
+            (caches / "tmp").mkdir(parents=True, exist_ok=True)
             command = contestant.command(lap_folder)
             finished = run_measured(
                 command,
@@ -115,6 +125,7 @@ def run_race(
                     **environment,
                     "TORCHINDUCTOR_CACHE_DIR": str(caches / "inductor"),
                     "TRITON_CACHE_DIR": str(caches / "triton"),
+                    "TMPDIR": str(caches / "tmp"),  # where precompiled headers are kept, whatever the others say
                     **contestant.environment,
                 },
                 timeout_s=timeout_s,

@@ -6,18 +6,37 @@ Pure arithmetic on laps; nothing is measured here.
 from __future__ import annotations
 
 import json
+import shlex
 import statistics
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from litgpt_core.analysis.benchmark.race import Contestant, Lap
+from litgpt_core.environment import PROJECT_DIR
 
 BYTES = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "f16": 2.0, "q8_0": 34 / 32}
 """Bytes of one weight; llama.cpp's q8_0 adds a scale of two bytes to every 32."""
 
 FORMAT = 1
 """Raise this when a key of the JSON changes its meaning."""
+
+
+def portable(words: Sequence[str]) -> list[str]:
+    """A command without the places of this machine: paths of this project from its root, others by their last part."""
+    return [_portable(word) for word in words]
+
+
+def _portable(word: str) -> str:
+    name, equals, value = word.rpartition("=")
+    path = Path(value)
+    if not path.is_absolute():
+        return word
+    if value == sys.executable:
+        return "python"
+    root = PROJECT_DIR.parent
+    return name + equals + (path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name)
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
@@ -74,7 +93,8 @@ def contestant_record(
                 "tree_mb": lap.finished.tree_mb,
                 "numbers": lap.reading.numbers,
                 "raw_s": lap.reading.raw,
-                "command": lap.command,
+                **({"curve": lap.reading.curve} if lap.reading.curve else {}),
+                "command": portable(lap.command),
             }
             for lap in own
         ],
@@ -112,7 +132,7 @@ def race_record(
     """The whole JSON of a race.
 
     Args:
-        kind: train or generate.
+        kind: train, generate or to-loss.
         contestants: In the order in which they were named.
         laps: In the order in which they were run.
         work: What everybody had to do; `flops_per_token` is read from it.
@@ -137,7 +157,9 @@ def race_record(
 
 
 def write_record(record: dict[str, Any], path: Path) -> None:
-    """Write the JSON whole or not at all."""
+    """Write the JSON whole or not at all, its command without the places of this machine."""
+    if typed := record.get("command"):
+        record = {**record, "command": shlex.join(portable(shlex.split(typed)))}
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

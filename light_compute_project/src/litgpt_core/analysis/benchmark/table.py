@@ -115,7 +115,11 @@ def ceiling_table(found: Record) -> Table:
     for column in ("numbers", *(f"{size}²" for size in sizes), "best"):
         table.add_column(column, justify="left" if column == "numbers" else "right")
     for name, rates in found["by_size"].items():
-        table.add_row(name, *(number(rates[size]) for size in sizes), f"[bold]{number(found['gflops'][name])}[/]")
+        table.add_row(
+            name,
+            *(number(rates[size]) if size in rates else "–" for size in sizes),
+            f"[bold]{number(found['gflops'][name])}[/]",
+        )
     memory = f"memory read at {found['read_gb_per_s']:.1f} GB/s"
     table.caption, table.caption_justify = f"{found['environment']['device_name']}\n{memory}", "left"
     return table

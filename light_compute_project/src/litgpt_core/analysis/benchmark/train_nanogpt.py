@@ -19,6 +19,7 @@ from litgpt_core.analysis.benchmark.workload import Workload
 DATASET = "benchmark"
 EVAL_BATCHES = 5
 """Of each of two splits, before the first step and before the last: 20 in all."""
+_EVALUATION = re.compile(r"^step (\d+): train loss [\d.naif]+, val loss ([\d.naif]+)", re.MULTILINE)
 _STEP = re.compile(r"^iter (\d+): loss ([\d.naif]+), time ([\d.]+)ms", re.MULTILINE)
 
 
@@ -90,6 +91,11 @@ def read_steps(output: str) -> list[float]:
 def read_losses(output: str) -> list[float]:
     """The training loss of each step, nats per token."""
     return [float(match[2]) for match in _STEP.finditer(output)]
+
+
+def read_evaluations(output: str) -> list[tuple[int, float]]:
+    """Iterations and their validation losses, from lines such as `step 250: train loss 2.4, val loss 2.5`."""
+    return [(int(match[1]), float(match[2])) for match in _EVALUATION.finditer(output)]
 
 
 def copy_nanogpt(source: Path, folder: Path, *, corpus: Path, vocabulary: int) -> None:
