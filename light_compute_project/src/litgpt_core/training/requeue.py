@@ -1,0 +1,62 @@
+"""A job that SLURM is about to end asks to be started again. Nothing here saves or stops: that has happened before.
+
+SLURM kills the job's processes as soon as it has been asked, so the call is the last thing a run does.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import subprocess
+
+logger = logging.getLogger(__name__)
+
+REQUEUE = "LIGHT_COMPUTE_REQUEUE"
+"""Environment variable: `1` where a job wishes to be started again, as the script of `scripts/slurm.py` sets it."""
+
+_TIMEOUT_S = 60.0
+
+
+def request_requeue() -> bool:
+    """Ask SLURM to put this job back into the queue; whether it agreed.
+
+    Only rank 0 asks, only inside a job, only with `LIGHT_COMPUTE_REQUEUE=1`, and never for a job that a person
+    cancelled (`scancel` sends SIGTERM, too). To be called once the checkpoint is on the disk and every rank is done.
+    """
+    if os.environ.get(REQUEUE) != "1" or not (job := job_id()):
+        return False
+    if (os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or "0") != "0":
+        return False
+    if _state(job) == "CANCELLED":
+        logger.info("SLURM job %s was cancelled: it is not put back into the queue", job)
+        return False
+    done = _scontrol("requeue", job)
+    if done is None or done.returncode:
+        why = (done.stderr or done.stdout).strip() if done is not None else "scontrol does not answer"
+        logger.warning(
+            "SLURM did not put job %s back into the queue: %s; submit it again to continue the run", job, why
+        )
+        return False
+    logger.warning("SLURM job %s is put back into the queue and continues from the checkpoint", job)
+    return True
+
+
+def job_id() -> str | None:
+    """The SLURM job this process runs in, an element of an array as `ARRAY_INDEX`; None outside a job."""
+    array, index = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    return f"{array}_{index}" if array and index else os.environ.get("SLURM_JOB_ID") or None
+
+
+def _state(job: str) -> str | None:
+    """`JobState` of a job, such as RUNNING or CANCELLED; None if SLURM does not say."""
+    done = _scontrol("show", "job", job, "--oneliner")
+    found = re.search(r"\bJobState=(\w+)", done.stdout) if done is not None else None
+    return found[1] if found else None
+
+
+def _scontrol(*arguments: str) -> subprocess.CompletedProcess[str] | None:
+    try:
+        return subprocess.run(["scontrol", *arguments], capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
