@@ -7,7 +7,8 @@ UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 RUN := $(UV) run
 SRC := light_compute_project
 # Most of the suite waits for processes to start, so a worker per core (at most four: each may take 2 GB) with a thread each
-WORKERS := OMP_NUM_THREADS=1 $(RUN) pytest -n auto --maxprocesses 4 --dist loadfile
+WORKERS := -n auto --maxprocesses 4 --dist loadfile
+PYTEST := OMP_NUM_THREADS=1 $(RUN) pytest
 
 .DEFAULT_GOAL := help
 .PHONY: help baseline smoke test test-fast test-integration check format requirements clean
@@ -23,19 +24,19 @@ smoke: $(UV)  ## check the model in seconds, then train the smallest one
 	$(RUN) python $(SRC)/scripts/test_training.py
 
 test: $(UV)  ## every test that needs no GPU (this is what CI runs)
-	$(WORKERS) $(SRC)/tests --durations 40 $(ARGS)
+	$(PYTEST) $(SRC)/tests $(WORKERS) --durations 40 $(ARGS)
 
 test-fast: $(UV)  ## unit tests only
-	$(WORKERS) $(SRC)/tests/unit -m "not parity" $(ARGS)
+	$(PYTEST) $(SRC)/tests/unit $(WORKERS) -m "not parity" $(ARGS)
 
 test-integration: $(UV)  ## real processes, upstream's commands, kills and full disks
-	$(WORKERS) $(SRC)/tests/integration $(ARGS)
+	$(PYTEST) $(SRC)/tests/integration $(WORKERS) $(ARGS)
 
 check: $(UV)  ## format, lint, types, unit tests (import arrows included)
 	$(RUN) ruff format --check $(SRC)
 	$(RUN) ruff check $(SRC)
 	$(RUN) mypy
-	$(WORKERS) $(SRC)/tests/unit -m "not parity" -q
+	$(PYTEST) $(SRC)/tests/unit $(WORKERS) -m "not parity" -q
 
 format: $(UV)  ## rewrite files the way `check` wants them
 	$(RUN) ruff format $(SRC)
