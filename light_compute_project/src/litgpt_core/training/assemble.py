@@ -104,7 +104,12 @@ def build_saver(plan: Plan, *, recorder: MetricsRecorder, stop: StopRequest) -> 
     """The writer of checkpoints."""
     settings = plan.config.trainer
     return CheckpointSaver(
-        plan.folder, recorder=recorder, stop=stop, save_interval=settings.save_interval, keep=settings.keep_checkpoints
+        plan.folder,
+        recorder=recorder,
+        stop=stop,
+        save_interval=settings.save_interval,
+        keep=settings.keep_checkpoints,
+        stop_after=settings.stop_after,
     )
 
 

@@ -35,13 +35,21 @@ class CheckpointSaver(Callback):
         stop: Looked at between steps.
         save_interval: Optimizer steps between checkpoints.
         keep: How many step checkpoints stay besides `best` and `last`.
+        stop_after: Optimizer step after which this sitting ends, or None.
     """
 
     def __init__(
-        self, folder: RunFolder, *, recorder: MetricsRecorder, stop: StopRequest, save_interval: int, keep: int
+        self,
+        folder: RunFolder,
+        *,
+        recorder: MetricsRecorder,
+        stop: StopRequest,
+        save_interval: int,
+        keep: int,
+        stop_after: int | None = None,
     ) -> None:
         self.folder, self.recorder, self.stop = folder, recorder, stop
-        self.save_interval, self.keep = save_interval, keep
+        self.save_interval, self.keep, self.stop_after = save_interval, keep, stop_after
         self.best_val_loss, self.best_step = math.inf, 0
         self._saved_step = 0
         self._improved = False
@@ -80,13 +88,21 @@ class CheckpointSaver(Callback):
             return
         step = trainer.global_step
         due = step % self.save_interval == 0 or self._improved
-        if step > self._saved_step and (due or self.stop.signal):
+        enough = self.stop_after is not None and step >= self.stop_after
+        if step > self._saved_step and (due or enough or self.stop.signal):
             self.save(trainer)
         if self.stop.signal:
             raise Interrupted(
                 f"stopped by {self.stop.signal.name} after step {step}; everything is saved in {self.folder.path}",
                 fix="the same command with run.resume=true continues exactly there",
                 exit_code=self.stop.exit_code,
+            )
+        if enough:
+            raise Interrupted(
+                f"ended after step {step}, as trainer.stop_after={self.stop_after} asks; "
+                f"everything is saved in {self.folder.path}",
+                fix="the same command with run.resume=true and without trainer.stop_after continues exactly there",
+                exit_code=0,
             )
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -46,6 +46,10 @@ class TrainerSettings:
 
     max_steps: int = 1000
     """Optimizer steps of the whole run."""
+    stop_after: int | None = None
+    """End this sitting after this optimizer step, with a checkpoint; the schedule stays that of `max_steps`. null: go on
+    to the end.
+    """
     global_batch_size: int = 32
     """Sequences per optimizer step, over all devices."""
     micro_batch_size: int | Literal["auto"] | None = None
@@ -164,6 +168,7 @@ class TrainerSettings:
 
 _LEAST = {
     "max_steps": 1,
+    "stop_after": 1,
     "global_batch_size": 1,
     "micro_batch_size": 1,
     "log_interval": 1,
