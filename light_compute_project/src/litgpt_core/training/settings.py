@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from litgpt_core.errors import ConfigError
+from litgpt_core.training.budget import budget_problems
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +51,17 @@ class TrainerSettings:
     """End this sitting after this optimizer step, with a checkpoint; the schedule stays that of `max_steps`. null: go on
     to the end.
     """
+    max_time: str | float | None = None
+    """End the run cleanly, with a checkpoint, after this much time, its sittings added up: 90m, 2h30m, 1.5d,
+    days as "01:11:30:00", or a number of seconds. null: no limit.
+    """
+    max_sitting_time: str | float | None = None
+    """The same for this sitting alone, counted from the moment the command began; the run continues in another.
+    """
+    max_cost: float | None = None
+    """End the run cleanly when it has cost this many dollars, its sittings added up; needs `cost_per_hour`."""
+    cost_per_hour: float | None = None
+    """Dollars that one device (GPU) costs per hour: a machine's price divided by its devices."""
     global_batch_size: int = 32
     """Sequences per optimizer step, over all devices."""
     micro_batch_size: int | Literal["auto"] | None = None
@@ -142,6 +154,7 @@ class TrainerSettings:
             problems.append(
                 f"trainer.label_smoothing={self.label_smoothing}: needed a number from 0 up to, not including, 1"
             )
+        problems += budget_problems(self)
         if problems:
             raise ConfigError("; ".join(problems))
 
