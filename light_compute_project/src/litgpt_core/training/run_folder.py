@@ -137,7 +137,7 @@ def open_run(config: TrainConfig) -> RunFolder:
         LightComputeError: The folder cannot be written.
     """
     path, resume = config.run.folder, config.run.resume
-    used = _is_used(path)
+    used = is_used(path)
     if used and not resume:
         raise ConfigError(
             f"the run folder {path} is in use",
@@ -153,7 +153,7 @@ def open_run(config: TrainConfig) -> RunFolder:
     _make_writable(path)
     folder = RunFolder(path)
     if used:
-        _refuse_another_run(folder, config)
+        refuse_another_run(folder, config)
         checkpoint.clean_temporary(folder.checkpoints)
         found = checkpoint.newest_valid(folder.checkpoints)
         if found is None:
@@ -185,7 +185,7 @@ def is_finished(folder: RunFolder, settings: TrainerSettings) -> bool:
     return bool(stopped) and stopped == {"patience": settings.patience, "min_delta": settings.min_delta}
 
 
-def _is_used(path: Path) -> bool:
+def is_used(path: Path) -> bool:
     """Whether anything in the folder would be missed. What a start that failed early leaves behind would not."""
     if not path.is_dir():
         return path.exists()
@@ -246,7 +246,12 @@ def _refuse_to_overwrite_torn(folder: RunFolder, config: TrainConfig) -> None:
         )
 
 
-def _refuse_another_run(folder: RunFolder, config: TrainConfig) -> None:
+def refuse_another_run(folder: RunFolder, config: TrainConfig) -> None:
+    """Whether what lives in a used folder may be continued with these settings; warns about those that may change.
+
+    Raises:
+        ConfigError: With what makes it another run.
+    """
     try:
         before = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError):
