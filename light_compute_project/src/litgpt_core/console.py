@@ -34,6 +34,11 @@ def configure_logging(*, level: int = logging.INFO) -> None:
 
 MAX_LOG_BYTES, KEPT_LOGS = 10_000_000, 5
 
+ENDING = "LIGHT_COMPUTE_ENDING"
+"""Environment variable: a file into which a script that fails writes its error's class and message, for whoever started
+it. Of several processes of one run the first one speaks.
+"""
+
 
 @contextlib.contextmanager
 def log_to_file(path: Path, *, loggers: tuple[str, ...] = ("litgpt_core",)) -> Iterator[None]:
@@ -78,7 +83,9 @@ def run_script(main: Callable[[], int | None]) -> None:
         code = main() or 0
         sys.stdout.flush()
     except LightComputeError as error:
-        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        if not error.silent:
+            sys.stderr.write(f"{type(error).__name__}: {error}\n")
+            _tell_starter(error)
         code = error.exit_code
     except KeyboardInterrupt:
         sys.stderr.write("stopped by Ctrl-C\n")
@@ -90,11 +97,20 @@ def run_script(main: Callable[[], int | None]) -> None:
         if error.errno not in _DISK_PROBLEMS:
             raise
         sys.stderr.write(f"the disk refused: {error}\n  try:    free room or rights, then the same command again\n")
+        _tell_starter(error)
         code = LightComputeError.exit_code
     sys.exit(code)
 
 
 _DISK_PROBLEMS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+def _tell_starter(error: Exception) -> None:
+    path = os.environ.get(ENDING)
+    if not path:
+        return
+    with contextlib.suppress(OSError), Path(path).open("x", encoding="utf-8") as file:
+        json.dump({"kind": type(error).__name__, "message": str(error)}, file)
 
 
 class _Json(logging.Formatter):

@@ -17,6 +17,8 @@ class LightComputeError(Exception):
     """
 
     exit_code = 2
+    silent = False
+    """Somebody else has said it already."""
 
     def __init__(self, given: str, *, needed: str = "", fix: str = "") -> None:
         self.given, self.needed, self.fix = given, needed, fix
@@ -50,6 +52,10 @@ class TokenizerError(LightComputeError):
 
 class CheckpointError(LightComputeError):
     """A checkpoint directory is missing, torn, of another model, or could not be written."""
+
+
+class Diverged(LightComputeError):
+    """Losses or weights became infinite or not a number: a result of the settings, not a slip."""
 
 
 class EnvironmentProblem(LightComputeError):

@@ -19,7 +19,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from litgpt_core.errors import LightComputeError
+from litgpt_core.errors import Diverged
 from litgpt_core.training.module import TrainingModule
 from litgpt_core.training.run_folder import write_text
 
@@ -59,9 +59,9 @@ def read_rows(path: Path) -> list[Row]:
     return rows
 
 
-def non_finite(what: str, *, step: int) -> LightComputeError:
+def non_finite(what: str, *, step: int) -> Diverged:
     """The error for a run that has blown up."""
-    return LightComputeError(
+    return Diverged(
         f"{what} became infinite or not a number by step {step}",
         needed="finite numbers; the last checkpoint still holds them",
         fix="a lower rate (optim.lr=...), a longer warm-up (optim.schedule.lr_warmup_steps=...) "
@@ -102,7 +102,8 @@ class MetricsRecorder(Callback):
         self._compile_before = 0.0
         self._first_step_s: float | None = None
         self._pending: Row | None = None
-        self._losses: list[Tensor] = []
+        self._losses: list[Tensor] = []  # of steps since `settle`, this process's share
+        self._settled: list[float] = []  # of steps since the last row before that, over all processes
         self._elapsed_before = 0.0
         self._started = time.perf_counter()
         self._mark: float | None = None
@@ -114,13 +115,13 @@ class MetricsRecorder(Callback):
     # ---- state: what a checkpoint carries, so that a resumed row equals the undisturbed one ----
 
     def state_dict(self) -> dict[str, Any]:
-        """Losses since the last row and the time spent so far."""
-        losses = torch.stack(self._losses).cpu() if self._losses else torch.zeros(0)
+        """Losses since the last row, as `settle` left them, and the time spent so far."""
+        losses = torch.tensor(self._settled, dtype=torch.float64)
         return {"losses": losses, "elapsed_s": self.elapsed_s, "compile_s": self.compile_s}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take the state over; called before `on_train_start`."""
-        self._losses = list(state_dict["losses"].unbind(0))
+        self._settled = state_dict["losses"].double().tolist()
         self._elapsed_before, self._compile_before = state_dict["elapsed_s"], state_dict["compile_s"]
 
     @property
@@ -133,11 +134,14 @@ class MetricsRecorder(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Drop rows after the step we start from."""
         self._started = time.perf_counter()
-        self._begin(trainer.global_step)
+        self._begin(trainer)
 
-    def _begin(self, step: int) -> None:
-        self.rows = [row for row in read_rows(self.path) if row["step"] <= step]
-        self._rewrite()
+    def _begin(self, trainer: Trainer) -> None:
+        step = trainer.global_step
+        rows = [row for row in read_rows(self.path) if row["step"] <= step] if trainer.is_global_zero else []
+        self.rows = trainer.strategy.broadcast(rows)
+        if trainer.is_global_zero:
+            self._rewrite()
         self._written_step = self.rows[-1]["step"] if self.rows else 0
         if self.rows:  # what the last row took is longer than what its checkpoint knew
             self._elapsed_before = max(self._elapsed_before, self.rows[-1]["elapsed_s"])
@@ -162,7 +166,7 @@ class MetricsRecorder(Callback):
         self._losses.append(pl_module.step_loss.detach())
         due = step % self.log_interval == 0 or step == self.max_steps
         if due:
-            self._mean_loss()  # waits for the device, so that the clock below is honest
+            self._check_losses(trainer)  # waits for the device, so that the clock below is honest
         self._count_time()
         if due:
             self._pending = self._row(pl_module, step)
@@ -173,7 +177,9 @@ class MetricsRecorder(Callback):
             return
         assert isinstance(pl_module, TrainingModule)
         if self._last_step < 0:  # a finished run was resumed: there was nothing left to train
-            self._begin(trainer.global_step)
+            self._begin(trainer)
+        if self._losses:
+            self.settle(trainer)
         if self._pending is None and self._last_step not in {row["step"] for row in self.rows[-1:]}:
             self._pending = self._row(pl_module, self._last_step)
         row = self._pending or self.rows.pop()
@@ -196,9 +202,11 @@ class MetricsRecorder(Callback):
     def flush(self, trainer: Trainer) -> None:
         """Write the waiting row, if there is one."""
         row, self._pending = self._pending, None
-        if row is None or not trainer.is_global_zero:
+        if row is None:
             return
         self.rows.append(row)
+        if not trainer.is_global_zero:
+            return
         if row["step"] <= self._written_step:
             self._rewrite()
         else:
@@ -221,11 +229,20 @@ class MetricsRecorder(Callback):
     def _rewrite(self) -> None:
         write_text(self.path, "".join(json.dumps(row) + "\n" for row in self.rows))
 
-    def _mean_loss(self) -> float:
-        loss = torch.stack(self._losses).cpu().double().mean().item() if self._losses else float("nan")
-        if not math.isfinite(loss):
-            raise non_finite(f"the training loss ({loss})", step=self._last_step)
-        return loss
+    def settle(self, trainer: Trainer) -> None:
+        """Turn waiting losses into numbers, averaged over all processes; collective, and it waits for the device."""
+        if self._losses:
+            losses = torch.stack(self._losses)
+            if trainer.world_size > 1:
+                losses = trainer.strategy.reduce(losses, reduce_op="mean")
+            self._settled += losses.cpu().double().tolist()
+            self._losses.clear()
+
+    def _check_losses(self, trainer: Trainer) -> None:
+        self.settle(trainer)
+        for loss in self._settled:
+            if not math.isfinite(loss):
+                raise non_finite(f"the training loss ({loss})", step=self._last_step)
 
     def _count_time(self) -> None:
         now = time.perf_counter()
@@ -255,8 +272,8 @@ class MetricsRecorder(Callback):
         if self._busy_steps:
             self._usual_seconds.append(self._busy / self._busy_steps)
         self._busy, self._busy_steps = 0.0, 0
-        loss = self._mean_loss() if self._losses else None
-        self._losses.clear()
+        loss = math.fsum(self._settled) / len(self._settled) if self._settled else None
+        self._settled.clear()
         peak = self.peak_flops
         mfu = rate * self.flops_per_token / peak if rate and peak else None
         values = (step, step * self.tokens_per_step, loss, None, None, module.learning_rate, module.grad_norm.item())
