@@ -21,15 +21,16 @@ _TIMEOUT_S = 60.0
 def request_requeue() -> bool:
     """Ask SLURM to put this job back into the queue; whether it agreed.
 
-    Only rank 0 asks, only inside a job, only with `LIGHT_COMPUTE_REQUEUE=1`, and never for a job that a person
-    cancelled (`scancel` sends SIGTERM, too). To be called once the checkpoint is on the disk and every rank is done.
+    Only rank 0 asks, only inside a job, only with `LIGHT_COMPUTE_REQUEUE=1`, and only while SLURM calls the job
+    running: one that a person cancelled gets SIGTERM, too, and asking would bring it back to life. To be called once the
+    checkpoint is on the disk and every rank is done.
     """
     if os.environ.get(REQUEUE) != "1" or not (job := job_id()):
         return False
     if (os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or "0") != "0":
         return False
-    if _state(job) == "CANCELLED":
-        logger.info("SLURM job %s was cancelled: it is not put back into the queue", job)
+    if (state := _state(job)) not in ("RUNNING", None):
+        logger.info("SLURM job %s is %s already: it is not put back into the queue", job, state)
         return False
     done = _scontrol("requeue", job)
     if done is None or done.returncode:
@@ -49,7 +50,9 @@ def job_id() -> str | None:
 
 
 def _state(job: str) -> str | None:
-    """`JobState` of a job, such as RUNNING or CANCELLED; None if SLURM does not say."""
+    """`JobState` of a job: RUNNING, also while a preempted one has its time of grace; COMPLETING once it is cancelled or
+    out of time; None if SLURM does not say.
+    """
     done = _scontrol("show", "job", job, "--oneliner")
     found = re.search(r"\bJobState=(\w+)", done.stdout) if done is not None else None
     return found[1] if found else None

@@ -73,8 +73,9 @@ def test_ranks_are_also_known_by_slurms_own_name(scontrol: Scontrol, monkeypatch
     assert request_requeue()
 
 
-def test_a_job_that_a_person_cancelled_stays_cancelled(scontrol: Scontrol) -> None:
-    scontrol.behave(state="CANCELLED")
+@pytest.mark.parametrize("state", ["COMPLETING", "CANCELLED", "TIMEOUT"])
+def test_a_job_that_a_person_cancelled_stays_cancelled(scontrol: Scontrol, state: str) -> None:
+    scontrol.behave(state=state)
     assert not request_requeue()
     assert scontrol.asked == ["show job 7 --oneliner"]
 
