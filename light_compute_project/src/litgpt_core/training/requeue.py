@@ -22,8 +22,8 @@ def request_requeue() -> bool:
     """Ask SLURM to put this job back into the queue; whether it agreed.
 
     Only rank 0 asks, only inside a job, only with `LIGHT_COMPUTE_REQUEUE=1`, and only while SLURM calls the job
-    running: one that a person cancelled gets SIGTERM, too, and asking would bring it back to life. To be called once the
-    checkpoint is on the disk and every rank is done.
+    running: one that a person cancelled gets SIGTERM, too, and asking would bring it back to life. To be called once
+    the checkpoint is on the disk and every rank is done.
     """
     if os.environ.get(REQUEUE) != "1" or not (job := job_id()):
         return False
@@ -50,8 +50,8 @@ def job_id() -> str | None:
 
 
 def _state(job: str) -> str | None:
-    """`JobState` of a job: RUNNING, also while a preempted one has its time of grace; COMPLETING once it is cancelled or
-    out of time; None if SLURM does not say.
+    """`JobState` of a job: RUNNING, also while a preempted one has its time of grace; COMPLETING once it is cancelled
+    or out of time; None if SLURM does not say.
     """
     done = _scontrol("show", "job", job, "--oneliner")
     found = re.search(r"\bJobState=(\w+)", done.stdout) if done is not None else None
