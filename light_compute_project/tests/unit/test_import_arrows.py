@@ -10,7 +10,7 @@ SOURCE = Path(__file__).resolve().parents[2] / "src" / "litgpt_core"
 
 LEVELS = (
     ("errors", "environment"),
-    ("console", "config_source", "config_diff"),
+    ("console", "config_source", "config_diff", "provenance"),
     ("model", "tokenizers", "loss", "upstream", "config_litgpt_keys"),
     ("prompts",),
     ("optim", "data", "checkpoint", "config_litgpt"),

@@ -11,7 +11,7 @@ from pathlib import Path
 from lightning import Callback, Trainer
 from lightning.pytorch.loggers import Logger
 
-from litgpt_core import checkpoint, environment, tokenizers
+from litgpt_core import checkpoint, tokenizers
 from litgpt_core.data.module import TokenDataModule
 from litgpt_core.errors import CheckpointError, ConfigError
 from litgpt_core.model.gpt import GPT
@@ -19,10 +19,9 @@ from litgpt_core.model.init import initialize
 from litgpt_core.model.lora import adapters, add_adapters
 from litgpt_core.training.checkpoint_io import LitGPTDirectoryIO
 from litgpt_core.training.early_stop import EarlyStop
-from litgpt_core.training.loggers import build_logger, wandb_id
+from litgpt_core.training.loggers import build_logger
 from litgpt_core.training.metrics import MetricsRecorder
 from litgpt_core.training.plan import Plan
-from litgpt_core.training.run_folder import write_json
 from litgpt_core.training.saving import CheckpointSaver
 from litgpt_core.training.stop import StopRequest
 
@@ -134,18 +133,11 @@ def build_directory_io(plan: Plan, *, model: GPT) -> LitGPTDirectoryIO:
 
 
 def build_dashboard(plan: Plan) -> Logger | None:
-    """The logger, and `environment.json` with the id under which a resumed run finds its dashboard again."""
+    """The logger; a resumed run finds its dashboard again by the id in `environment.json`."""
     config, folder = plan.config, plan.folder
     known = folder.read_environment().get("wandb_run_id") if folder.resume_from else None
     run_id = known or uuid.uuid4().hex[:8]
-    built = build_logger(config.logger, folder=folder, name=config.run.name, config=config.plain, wandb_run_id=run_id)
-    facts = environment.describe_environment(device=plan.hardware.device)
-    facts["data_fingerprint"] = plan.data.fingerprint
-    facts |= {"base_sha256": plan.base_sha256} if config.lora is not None else {}
-    write_json(
-        folder.environment, {**facts, "precision": plan.hardware.precision, "wandb_run_id": wandb_id(built) or known}
-    )
-    return built
+    return build_logger(config.logger, folder=folder, name=config.run.name, config=config.plain, wandb_run_id=run_id)
 
 
 def build_trainer(

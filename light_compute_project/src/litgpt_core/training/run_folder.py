@@ -75,6 +75,11 @@ class RunFolder:
         return self.path / "environment.json"
 
     @property
+    def code_diff(self) -> Path:
+        """How the code differed from its commit; absent where it did not."""
+        return self.path / "code.diff"
+
+    @property
     def log(self) -> Path:
         """What was said while it ran, as JSON lines."""
         return self.path / "log.jsonl"
@@ -189,7 +194,7 @@ def is_used(path: Path) -> bool:
     """Whether anything in the folder would be missed. What a start that failed early leaves behind would not."""
     if not path.is_dir():
         return path.exists()
-    leftovers = {"config.yaml", "environment.json", "before.json", "wandb"}
+    leftovers = {"config.yaml", "environment.json", "code.diff", "before.json", "wandb"}
     for entry in path.iterdir():
         empty = entry.is_file() and entry.stat().st_size == 0
         if entry.name not in leftovers and not empty:

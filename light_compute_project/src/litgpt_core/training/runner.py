@@ -27,10 +27,11 @@ from litgpt_core.model.lora import without_adapters
 from litgpt_core.training import assemble
 from litgpt_core.training.before_after import BeforeMeasure, compare
 from litgpt_core.training.closing import close_run
-from litgpt_core.training.loggers import log_results
+from litgpt_core.training.loggers import log_results, wandb_id
 from litgpt_core.training.module import TrainingModule
 from litgpt_core.training.plan import Plan, announce
 from litgpt_core.training.progress import ProgressDisplay
+from litgpt_core.training.record import record_environment
 from litgpt_core.training.results import draw_loss, summarise
 from litgpt_core.training.run_folder import RunFolder, is_finished, write_json
 from litgpt_core.training.samples import write_samples
@@ -82,6 +83,8 @@ def _carry_out(plan: Plan, *, stop: StopRequest) -> RunResult:
     first = [BeforeMeasure(plan, data=data)] if plan.data.is_chat and config.init_from else []
     callbacks = [*first, recorder, saver, early_stop, display]
     trainer = assemble.build_trainer(plan, dashboard=dashboard, callbacks=callbacks, directory_io=directory_io)
+    if trainer.is_global_zero:
+        record_environment(plan, trainer, wandb_run_id=wandb_id(dashboard))
 
     resume_from = plan.folder.resume_from
     trainer.fit(module, datamodule=data, ckpt_path=str(resume_from) if resume_from else None)

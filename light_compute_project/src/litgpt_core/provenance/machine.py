@@ -1,0 +1,135 @@
+"""The machine and torch as a computation sees them: build, processor, GPUs, driver, threads, switches."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+VARIABLES = (
+    *("OMP_NUM_THREADS", "OMP_DYNAMIC", "OMP_PROC_BIND", "OMP_PLACES", "OMP_SCHEDULE", "GOMP_CPU_AFFINITY"),
+    *("MKL_NUM_THREADS", "MKL_DYNAMIC", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "MKL_THREADING_LAYER"),
+    *("OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "KMP_AFFINITY", "KMP_BLOCKTIME"),
+    *("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ONEDNN_DEFAULT_FPMATH_MODE"),
+    *("CUBLAS_WORKSPACE_CONFIG", "NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "CUDA_VISIBLE_DEVICES"),
+    *("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF", "NCCL_ALGO", "NCCL_PROTO", "PYTHONHASHSEED"),
+)
+"""Environment variables that can change a result; no other one is ever recorded."""
+
+
+def recorded_variables() -> dict[str, str]:
+    """Those of `VARIABLES` that are set."""
+    return {name: os.environ[name] for name in VARIABLES if name in os.environ}
+
+
+def torch_build() -> dict[str, Any]:
+    """Which torch this is: version, commit, libraries it was built with, and a hash of its whole build text."""
+    import torch
+
+    text = torch.__config__.show()
+
+    def said(pattern: str) -> str | None:
+        match = re.search(pattern, text, re.MULTILINE)
+        return match[1].strip() if match else None
+
+    return {
+        "version": torch.__version__,
+        "commit": torch.version.git_version,
+        "debug": bool(torch.version.debug),
+        "cuda": torch.version.cuda,
+        "hip": torch.version.hip,
+        "cudnn": said(r"CUDNN_VERSION=([\d.]+)"),
+        "compiler": said(r"^ *- (GCC .*|clang .*|MSVC .*)$"),
+        "mkl": said(r"Math Kernel Library Version (\S+)"),
+        "onednn": said(r"MKL-DNN (v\S+)"),
+        "openmp": said(r"^ *- (OpenMP .*)$"),
+        "blas": said(r"BLAS_INFO=(\w+)"),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "config_sha256": hashlib.sha256(text.encode()).hexdigest(),
+    }
+
+
+def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> dict[str, str | None]:
+    """Vendor, family, model, stepping and a hash of the instruction sets of the first core; nulls off Linux."""
+    try:
+        text = cpuinfo.read_text(encoding="utf-8", errors="ignore").split("\n\n", 1)[0]
+    except OSError:
+        text = ""
+    rows = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in text.splitlines())}
+    flags = rows.get("flags") or rows.get("Features")
+    return {
+        "vendor": rows.get("vendor_id") or rows.get("CPU implementer"),
+        "family": rows.get("cpu family") or rows.get("CPU architecture"),
+        "model": rows.get("model") or rows.get("CPU part"),
+        "stepping": rows.get("stepping") or rows.get("CPU revision"),
+        "flags_sha256": hashlib.sha256(" ".join(sorted(flags.split())).encode()).hexdigest() if flags else None,
+    }
+
+
+def gpus(device: str) -> list[dict[str, Any]]:
+    """CUDA devices that torch sees: name, compute capability, memory in MB (10^6 bytes)."""
+    if device != "cuda":
+        return []
+    import torch
+
+    found = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
+    return [
+        {"name": p.name, "capability": f"{p.major}.{p.minor}", "memory_mb": round(p.total_memory / 1e6)} for p in found
+    ]
+
+
+def nvidia_driver(file: Path = Path("/proc/driver/nvidia/version")) -> str | None:
+    """Version of the NVIDIA kernel driver, or None where there is none (or no Linux)."""
+    try:
+        match = re.search(r"Kernel Module.*?\s(\d+\.\d[\d.]*)", file.read_text(encoding="utf-8", errors="ignore"))
+    except OSError:
+        return None
+    return match[1] if match else None
+
+
+def threads() -> dict[str, int | None]:
+    """Threads of torch and of its libraries, and processors that this process may use."""
+    import torch
+
+    text = torch.__config__.parallel_info()
+
+    def number(name: str) -> int | None:
+        match = re.search(rf"{name}\(\) : (\d+)", text)
+        return int(match[1]) if match else None
+
+    affinity = getattr(os, "sched_getaffinity", None)
+    return {
+        "torch": torch.get_num_threads(),
+        "torch_interop": torch.get_num_interop_threads(),
+        "omp": number("omp_get_max_threads"),
+        "mkl": number("mkl_get_max_threads"),
+        "usable_processors": len(affinity(0)) if affinity else os.cpu_count(),
+    }
+
+
+def determinism() -> dict[str, Any]:
+    """torch's switches that choose between algorithms, as they stand now; null for one that cannot be read."""
+    import torch
+
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    switches: dict[str, Callable[[], Any]] = {
+        "deterministic_algorithms": torch.are_deterministic_algorithms_enabled,
+        "deterministic_warn_only": torch.is_deterministic_algorithms_warn_only_enabled,
+        "cudnn_deterministic": lambda: cudnn.deterministic,
+        "cudnn_benchmark": lambda: cudnn.benchmark,
+        "cudnn_allow_tf32": lambda: cudnn.allow_tf32,
+        "matmul_allow_tf32": lambda: matmul.allow_tf32,
+        "matmul_bf16_reduced_precision": lambda: bool(matmul.allow_bf16_reduced_precision_reduction),
+        "float32_matmul_precision": torch.get_float32_matmul_precision,
+        "mkldnn": lambda: torch.backends.mkldnn.enabled,
+    }
+    found = {}
+    for name, read in switches.items():
+        try:
+            found[name] = read()
+        except RuntimeError:  # torch refuses the old names once a program has used the new ones
+            found[name] = None
+    return found
