@@ -22,6 +22,10 @@ def main() -> int:
     from litgpt_core.training.start import train
 
     result = train(arguments, command=shlex.join(["python", *sys.argv]))
+    if isinstance(result, int):
+        return result  # the processes it started have said everything
+    if not result.summary:
+        return 0  # not the first process
 
     from rich.console import Console
 

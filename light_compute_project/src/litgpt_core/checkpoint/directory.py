@@ -39,19 +39,20 @@ _COMPILED_PREFIX = "_orig_mod."
 def save_directory(
     path: Path,
     *,
-    weights: Mapping[str, Tensor],
+    weights: Mapping[str, Tensor] | None,
     config: GPTConfig,
     tokenizer_dir: Path,
     hyperparameters: Mapping[str, Any],
     extra: Mapping[str, object] | None = None,
     files: Sequence[Path] = (),
     weights_name: str = WEIGHTS,
+    fill: Callable[[Path], Mapping[str, dict[str, int | str]]] | None = None,
 ) -> Path:
     """Write a LitGPT directory that appears whole or not at all, replacing what was at `path`.
 
     Args:
         path: The directory to make, e.g. `checkpoints/step-00000020`. Parents are made.
-        weights: The model's state dict, on any device; tied weights under both names.
+        weights: The model's state dict, on any device; tied weights under both names. None writes no weights file.
         config: Its `to_yaml_dict()` becomes `model_config.yaml`.
         tokenizer_dir: Folder that holds the tokenizer's files; they are copied.
         hyperparameters: Plain values (dict, list, str, int, float, bool, None) for `hyperparameters.yaml`.
@@ -59,6 +60,7 @@ def save_directory(
             only.
         files: Others that are copied as they are.
         weights_name: The weights' file; adapters alone have another (`layout.ADAPTER`).
+        fill: Writes more files into the folder it is given, flushed, and returns their sizes and hashes.
 
     Returns:
         `path`.
@@ -74,11 +76,13 @@ def save_directory(
         MODEL_CONFIG: yaml.safe_dump(config.to_yaml_dict(), sort_keys=False),
         HYPERPARAMETERS: _plain_yaml(hyperparameters),
     }
-    weights = portable_weights(weights)
+    weights = None if weights is None else portable_weights(weights)
     needed = _tensor_bytes([weights, extra]) + sum(file.stat().st_size for file in copied) + 100_000
     try:
         with new_directory(path) as folder:
-            listed = {weights_name: _write_torch(folder / weights_name, weights)}
+            listed = {} if fill is None else dict(fill(folder))
+            if weights is not None:
+                listed[weights_name] = _write_torch(folder / weights_name, weights)
             for name, text in texts.items():
                 listed[name] = _write_text(folder / name, text)
             for source in copied:

@@ -10,6 +10,9 @@ WEIGHTS = "lit_model.pth"
 ADAPTER = "lit_model.pth.lora"
 """The adapters of a LoRA run alone, beside the merged weights or, as LitGPT leaves them, without."""
 
+SHARDS = ".metadata"
+"""Index of the parts of a sharded checkpoint, which has no weights file; see `sharded.py`."""
+
 MODEL_CONFIG = "model_config.yaml"
 """The model fields that differ from LitGPT's defaults."""
 

@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from litgpt_core.checkpoint.layout import WEIGHTS
 from litgpt_core.checkpoint.search import resolve
-from litgpt_core.checkpoint.verification import ANOTHER, check_archive, what_runs_code
+from litgpt_core.checkpoint.verification import ANOTHER, check_archive, is_sharded, what_runs_code
 from litgpt_core.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -38,7 +38,12 @@ def load_weights(path: Path, *, device: str | torch.device = "cpu", mmap: bool =
     """
     file = Path(path)
     if not file.is_file():
-        file = resolve(file) / WEIGHTS
+        directory = resolve(file)
+        if is_sharded(directory):
+            from litgpt_core.checkpoint.sharded import MODEL, read_whole
+
+            return {name: tensor.to(device) for name, tensor in read_whole(directory, prefix=MODEL).items()}
+        file = directory / WEIGHTS
     content = _load(file, mmap=mmap and sys.platform != "win32")
     if isinstance(content, dict) and isinstance(content.get("model"), dict):
         content = content["model"]

@@ -9,7 +9,7 @@ from pathlib import Path
 from litgpt_core.checkpoint.atomic import find_existing, hidden_parts
 from litgpt_core.checkpoint.layout import WEIGHTS
 from litgpt_core.checkpoint.retention import LAST, newest_valid
-from litgpt_core.checkpoint.verification import verify
+from litgpt_core.checkpoint.verification import is_sharded, verify
 from litgpt_core.errors import CheckpointError
 
 logger = logging.getLogger(__name__)
@@ -19,8 +19,9 @@ def resolve(path: Path) -> Path:
     """The checkpoint directory that `path` means.
 
     Args:
-        path: A directory that holds `lit_model.pth`, that file itself, a folder of checkpoints, or a run folder. Of a
-            run folder it is `final/`, else `checkpoints/last`, else the newest whole `checkpoints/step-*`.
+        path: A directory that holds `lit_model.pth` (or the parts of a sharded checkpoint), that file itself, a folder
+            of checkpoints, or a run folder. Of a run folder it is `final/`, else `checkpoints/last`, else the newest whole
+            `checkpoints/step-*`.
 
     Raises:
         CheckpointError: Nothing of the kind is there; names what is, and near names of a path that does not exist.
@@ -31,7 +32,7 @@ def resolve(path: Path) -> Path:
     found = find_existing(path)
     if found is None:
         raise _no_such_path(path)
-    if (found / WEIGHTS).exists():
+    if (found / WEIGHTS).exists() or is_sharded(found):
         return found
     if found.is_dir():
         final = find_existing(found / "final")

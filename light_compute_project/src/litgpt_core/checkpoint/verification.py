@@ -8,7 +8,14 @@ import zipfile
 from pathlib import Path
 
 from litgpt_core.checkpoint.atomic import sha256_of
-from litgpt_core.checkpoint.layout import CHECKSUMS, MODEL_CONFIG, TOKENIZER_CONFIG, TOKENIZER_VOCABULARIES, WEIGHTS
+from litgpt_core.checkpoint.layout import (
+    CHECKSUMS,
+    MODEL_CONFIG,
+    SHARDS,
+    TOKENIZER_CONFIG,
+    TOKENIZER_VOCABULARIES,
+    WEIGHTS,
+)
 from litgpt_core.errors import CheckpointError
 
 ANOTHER = "take another checkpoint of the run, or save (copy, download) this one again"
@@ -29,7 +36,7 @@ def verify(path: Path, *, full: bool = True) -> None:
     path = Path(path)
     if not path.is_dir():
         raise CheckpointError(f"{path} is not a directory.", needed="a checkpoint directory", fix=ANOTHER)
-    required = [WEIGHTS, MODEL_CONFIG, TOKENIZER_CONFIG]
+    required = [SHARDS if is_sharded(path) else WEIGHTS, MODEL_CONFIG, TOKENIZER_CONFIG]
     if not any((path / name).is_file() for name in TOKENIZER_VOCABULARIES):
         required.append(" or ".join(TOKENIZER_VOCABULARIES))
     for name in required:
@@ -38,8 +45,13 @@ def verify(path: Path, *, full: bool = True) -> None:
     if (path / CHECKSUMS).is_file():
         for name, expected in _checksums(path / CHECKSUMS).items():
             _check_file(path / name, size=expected[0], sha256=expected[1] if full else None)
-    else:
+    elif (path / WEIGHTS).is_file():
         check_archive(path / WEIGHTS)
+
+
+def is_sharded(directory: Path) -> bool:
+    """Whether the weights of this checkpoint lie in the parts of several processes; see `sharded.py`."""
+    return (directory / SHARDS).is_file()
 
 
 def check_archive(file: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 NEWTON_SCHULZ_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Jordan et al.'s quintic: steep at zero, so that small singular values rise fast; the result lies within about
@@ -75,7 +76,7 @@ class MuonAdamW(torch.optim.Optimizer):
             if not parameters:
                 continue
             if group["weight_decay"]:
-                torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+                torch._foreach_mul_(_parts(parameters), 1 - group["lr"] * group["weight_decay"])
             (self._muon if group["muon"] else self._adamw)(group, parameters)
         return loss
 
@@ -89,12 +90,12 @@ class MuonAdamW(torch.optim.Optimizer):
         momentum = group["momentum"]
         for shape, same in by_shape.items():
             gradients = _gradients(same)
-            buffers = [self.state[p]["momentum_buffer"] for p in same]
+            buffers = _parts([self.state[p]["momentum_buffer"] for p in same])
             torch._foreach_lerp_(buffers, gradients, 1 - momentum)
-            updates = torch.stack(torch._foreach_lerp(gradients, buffers, momentum))
-            updates = orthogonalise(updates, dtype=self.dtype).to(same[0].dtype)
+            nesterov = torch._foreach_lerp(gradients, buffers, momentum)
+            updates = orthogonalise(torch.stack(_whole(list(nesterov), same)), dtype=self.dtype).to(same[0].dtype)
             rate = group["lr"] * max(1.0, shape[0] / shape[1]) ** 0.5
-            torch._foreach_add_(same, list(updates.unbind(0)), alpha=-rate)
+            torch._foreach_add_(_parts(same), _parts_of(updates, same), alpha=-rate)
 
     def _adamw(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
         beta1, beta2 = group["betas"]
@@ -105,8 +106,8 @@ class MuonAdamW(torch.optim.Optimizer):
                 state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(p), torch.zeros_like(p)
             state["step"] = int(state["step"]) + 1  # a tensor where `FlatOptimizer` saved it
         gradients = _gradients(parameters)
-        first = [self.state[p]["exp_avg"] for p in parameters]
-        second = [self.state[p]["exp_avg_sq"] for p in parameters]
+        first = _parts([self.state[p]["exp_avg"] for p in parameters])
+        second = _parts([self.state[p]["exp_avg_sq"] for p in parameters])
         step = self.state[parameters[0]]["step"]
         torch._foreach_lerp_(first, gradients, 1 - beta1)
         torch._foreach_mul_(second, beta2)
@@ -114,8 +115,37 @@ class MuonAdamW(torch.optim.Optimizer):
         denominators = torch._foreach_sqrt(second)
         torch._foreach_div_(denominators, (1 - beta2**step) ** 0.5)
         torch._foreach_add_(denominators, group["eps"])
-        torch._foreach_addcdiv_(parameters, first, denominators, value=-group["lr"] / (1 - beta1**step))
+        torch._foreach_addcdiv_(_parts(parameters), first, denominators, value=-group["lr"] / (1 - beta1**step))
 
 
 def _gradients(parameters: list[Tensor]) -> list[Tensor]:
-    return [p.grad for p in parameters if p.grad is not None]
+    return _parts([p.grad for p in parameters if p.grad is not None])
+
+
+# ---- weights that are shared out over processes (DTensors): every process steps its part; only a matrix's update,
+# which needs the whole matrix, is gathered, computed by everybody, and cut again
+
+
+def _parts(tensors: list[Tensor]) -> list[Tensor]:
+    """What this process holds of each, as views; tensors that are whole as they are."""
+    return [t.to_local() if isinstance(t, DTensor) else t for t in tensors]
+
+
+def _whole(parts: list[Tensor], like: list[Tensor]) -> list[Tensor]:
+    """Gather matrices that are laid out as `like` is."""
+    return [
+        DTensor.from_local(part, p.device_mesh, p.placements, shape=p.shape, stride=p.stride()).full_tensor()
+        if isinstance(p, DTensor)
+        else part
+        for part, p in zip(parts, like, strict=True)
+    ]
+
+
+def _parts_of(whole: Tensor, like: list[Tensor]) -> list[Tensor]:
+    """Cut every matrix of a stack (N, rows, columns) as the N tensors of `like` are cut."""
+    return [
+        distribute_tensor(matrix, p.device_mesh, p.placements, src_data_rank=None).to_local()
+        if isinstance(p, DTensor)
+        else matrix
+        for matrix, p in zip(whole.unbind(0), like, strict=True)
+    ]

@@ -17,6 +17,7 @@ from litgpt_core.errors import CheckpointError, ConfigError
 from litgpt_core.model.gpt import GPT
 from litgpt_core.model.init import initialize
 from litgpt_core.model.lora import adapters, add_adapters
+from litgpt_core.training.budget import Budget, Meter
 from litgpt_core.training.checkpoint_io import LitGPTDirectoryIO
 from litgpt_core.training.early_stop import EarlyStop
 from litgpt_core.training.loggers import build_logger
@@ -24,6 +25,8 @@ from litgpt_core.training.metrics import MetricsRecorder
 from litgpt_core.training.plan import Plan
 from litgpt_core.training.saving import CheckpointSaver
 from litgpt_core.training.stop import StopRequest
+from litgpt_core.training.strategy import WorldEnvironment, build_strategy
+from litgpt_core.training.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
 
@@ -77,9 +80,9 @@ def build_data(plan: Plan) -> TokenDataModule:
     return TokenDataModule(
         plan.data,
         block_size=plan.model.block_size,
-        micro_batch_size=settings.micro_batch,
+        micro_batch_size=plan.micro_batch,
         global_batch_size=settings.global_batch_size,
-        eval_batch_size=settings.eval_batch_size or settings.micro_batch,
+        eval_batch_size=settings.eval_batch_size or plan.micro_batch,
         eval_tokens=settings.eval_tokens,
         seed=plan.config.seed,
         num_workers=settings.num_workers,
@@ -93,7 +96,7 @@ def build_recorder(plan: Plan) -> MetricsRecorder:
         tokens_per_step=plan.tokens_per_step,
         val_tokens_per_byte=plan.data.val_tokens_per_byte,
         flops_per_token=plan.flops_per_token,
-        peak_flops=lambda: plan.peak[0],
+        peak_flops=lambda: plan.peak_of_all,
         log_interval=plan.config.trainer.log_interval,
         max_steps=plan.config.trainer.max_steps,
     )
@@ -106,6 +109,9 @@ def build_saver(plan: Plan, *, recorder: MetricsRecorder, stop: StopRequest) -> 
         plan.folder,
         recorder=recorder,
         stop=stop,
+        team=plan.team,
+        meter=Meter(Budget.of(settings, devices=plan.team.world.world_size), started=plan.started),
+        seed=plan.config.seed,
         save_interval=settings.save_interval,
         keep=settings.keep_checkpoints,
         stop_after=settings.stop_after,
@@ -118,6 +124,12 @@ def build_early_stop(plan: Plan, *, recorder: MetricsRecorder) -> EarlyStop:
     return EarlyStop(recorder=recorder, patience=settings.patience, min_delta=settings.min_delta)
 
 
+def build_watchdog(plan: Plan) -> Watchdog:
+    """What notices that nothing moves."""
+    path = plan.folder.path / f"hang-rank{plan.team.world.rank}.txt"
+    return Watchdog(path, seconds=plan.config.trainer.hang_timeout)
+
+
 def build_directory_io(plan: Plan, *, model: GPT) -> LitGPTDirectoryIO:
     """The shape that checkpoints and `final/` are written in; with adapters also what `litgpt merge_lora` reads."""
     hyperparameters = {**plan.config.plain, "model_config": plan.model.to_full_dict()}
@@ -128,12 +140,15 @@ def build_directory_io(plan: Plan, *, model: GPT) -> LitGPTDirectoryIO:
         config=plan.model,
         tokenizer_dir=plan.data.tokenizer_dir,
         hyperparameters=hyperparameters,
+        accumulate=plan.accumulate,
         adapted=model if plan.config.lora is not None else None,
     )
 
 
 def build_dashboard(plan: Plan) -> Logger | None:
-    """The logger; a resumed run finds its dashboard again by the id in `environment.json`."""
+    """The logger; a resumed run finds its dashboard again by the id in `environment.json`; of rank 0."""
+    if not plan.team.is_first:
+        return None
     config, folder = plan.config, plan.folder
     known = folder.read_environment().get("wandb_run_id") if folder.resume_from else None
     run_id = known or uuid.uuid4().hex[:8]
@@ -144,10 +159,13 @@ def build_trainer(
     plan: Plan, *, dashboard: Logger | None, callbacks: Sequence[Callback], directory_io: LitGPTDirectoryIO
 ) -> Trainer:
     """Lightning's Trainer with everything of its own switched off that this room does itself."""
-    settings = plan.config.trainer
+    settings, world = plan.config.trainer, plan.team.world
+    processes = [] if plan.team.alone else [WorldEnvironment(world)]
     return Trainer(
         accelerator=plan.hardware.device,
-        devices=1,
+        devices=world.local_world_size,
+        num_nodes=world.num_nodes,
+        strategy=build_strategy(plan, team=plan.team, directory_io=directory_io),
         precision=plan.hardware.lightning_precision,  # type: ignore[arg-type]
         max_steps=settings.max_steps,
         max_epochs=-1,
@@ -159,7 +177,7 @@ def build_trainer(
         use_distributed_sampler=False,
         logger=dashboard if dashboard is not None else False,
         callbacks=list(callbacks),
-        plugins=[directory_io],
+        plugins=[directory_io, *processes],
         default_root_dir=plan.folder.path,
         enable_checkpointing=False,
         enable_progress_bar=False,

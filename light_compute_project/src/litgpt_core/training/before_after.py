@@ -45,12 +45,13 @@ class BeforeMeasure(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write `before.json`."""
         assert isinstance(pl_module, TrainingModule)
-        if trainer.global_step or self.plan.folder.resume_from is not None or not trainer.is_global_zero:
+        if trainer.global_step or self.plan.folder.resume_from is not None:
             return
         loss = loss_over_split(trainer, module=pl_module, data=self.data)
-        write_json(
-            self.plan.folder.before, {**_numbers(self.plan, loss), "answers": answers(self.plan, pl_module.model)}
-        )
+        if not trainer.is_global_zero:
+            return
+        said = [] if self.plan.shards_model else answers(self.plan, pl_module.model)
+        write_json(self.plan.folder.before, {**_numbers(self.plan, loss), "answers": said})
         logger.info("before: %.4f nats per token of the held-out answers", loss)
 
 

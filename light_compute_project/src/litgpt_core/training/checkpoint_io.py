@@ -16,11 +16,14 @@ from typing import Any
 
 from lightning.fabric.plugins import CheckpointIO
 
-from litgpt_core import checkpoint
+from litgpt_core import checkpoint as checkpoint_room
+from litgpt_core.checkpoint import sharded
 from litgpt_core.checkpoint.layout import ADAPTER
+from litgpt_core.checkpoint.verification import is_sharded
 from litgpt_core.model import lora
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.gpt import GPT
+from litgpt_core.training.processes import Team
 from litgpt_core.training.run_folder import RESUME_FILE
 
 WEIGHT_PREFIX = "model."
@@ -34,6 +37,7 @@ class LitGPTDirectoryIO(CheckpointIO):
         config: The model's configuration.
         tokenizer_dir: Folder with the tokenizer's files, copied into every checkpoint.
         hyperparameters: Plain values of the run's config, for `hyperparameters.yaml`.
+        accumulate: Micro-batches per optimizer step.
         adapted: The model that is trained, if it has adapters.
     """
 
@@ -43,10 +47,11 @@ class LitGPTDirectoryIO(CheckpointIO):
         config: GPTConfig,
         tokenizer_dir: Path,
         hyperparameters: dict[str, Any],
+        accumulate: int = 1,
         adapted: GPT | None = None,
     ) -> None:
         self.config, self.tokenizer_dir, self.hyperparameters = config, tokenizer_dir, hyperparameters
-        self.adapted = adapted
+        self.accumulate, self.adapted = accumulate, adapted
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         """Write the directory `path`."""
@@ -55,19 +60,53 @@ class LitGPTDirectoryIO(CheckpointIO):
         weights = {k.removeprefix(WEIGHT_PREFIX): v for k, v in checkpoint["state_dict"].items()}
         self.write(Path(path), weights=weights, extra={RESUME_FILE: rest})
 
+    def save_parts(self, checkpoint: dict[str, Any], path: Path, *, team: Team) -> None:
+        """Write the directory `path` with every process's part; all ranks call it.
+
+        Raises:
+            CheckpointError: On every rank, if any could not write.
+        """
+        (optimizer,) = checkpoint["optimizer_states"]
+        tensors, rest_of_optimizer = sharded.flatten_state(optimizer)
+        tensors |= {sharded.MODEL + k.removeprefix(WEIGHT_PREFIX): v for k, v in checkpoint["state_dict"].items()}
+        rest = {key: value for key, value in checkpoint.items() if key != "state_dict"}
+        rest["optimizer_states"] = [rest_of_optimizer]
+        settle_batch_counters(rest["loops"]["fit_loop"]["epoch_loop.batch_progress"])
+        asked = False
+
+        def fill(folder: Path | None) -> sharded.Facts:
+            nonlocal asked
+            asked = True
+            shared = team.share(folder)
+            return {} if shared is None else sharded.write_parts(shared, tensors, group=team.group, gather=team.gather)
+
+        problem: Exception | None = None
+        try:
+            if team.is_first:
+                checkpoint_room.save_directory(
+                    path, weights=None, fill=fill, extra={RESUME_FILE: rest}, **self._companions()
+                )
+            else:
+                fill(None)
+        except Exception as error:
+            problem = error
+            if not asked:  # the others wait for the folder's name
+                fill(None)
+        team.agree(problem)
+
     def write(self, path: Path, *, weights: dict[str, Any], extra: dict[str, object] | None = None) -> None:
         """Write a directory from bare weights; without `extra` it is what `final/` holds."""
         extra = dict(extra or {})
         if self.adapted is not None:
             weights = lora.merged(self.adapted)
             extra[ADAPTER] = lora.adapters(self.adapted)
-        checkpoint.save_directory(path, weights=weights, extra=extra, **self._companions())
+        checkpoint_room.save_directory(path, weights=weights, extra=extra, **self._companions())
 
     def write_adapters(self, path: Path) -> None:
         """Write a directory with the adapters and without merged weights, as `litgpt merge_lora` wants it."""
         assert self.adapted is not None
         weights = lora.adapters(self.adapted)
-        checkpoint.save_directory(path, weights=weights, weights_name=ADAPTER, **self._companions())
+        checkpoint_room.save_directory(path, weights=weights, weights_name=ADAPTER, **self._companions())
 
     def _companions(self) -> dict[str, Any]:
         tokenizer_dir, hyperparameters = self.tokenizer_dir, self.hyperparameters
@@ -75,30 +114,47 @@ class LitGPTDirectoryIO(CheckpointIO):
 
     def read_weights(self, directory: Path) -> dict[str, Any]:
         """What of a checkpoint's weights the model lacks: all of them, or the adapters."""
+        if is_sharded(directory):
+            return sharded.read_whole(directory, prefix=sharded.MODEL)
         if self.adapted is None:
-            return dict(checkpoint.load_weights(directory))
-        found = checkpoint.load_weights(directory / ADAPTER)
+            return dict(checkpoint_room.load_weights(directory))
+        found = checkpoint_room.load_weights(directory / ADAPTER)
         lora.check_fit(found, self.adapted)
         return dict(found)
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         """What the Trainer expects, from a directory that `newest_valid` has verified."""
         directory = Path(path)
+        rest = self.load_rest(directory)
+        if is_sharded(directory):
+            parts = sharded.read_whole(directory, prefix=sharded.OPTIMIZER)
+            rest["optimizer_states"] = [sharded.unflatten_state(parts, rest["optimizer_states"][0])]
         weights = self.read_weights(directory)
-        rest = checkpoint.load_extra(directory, RESUME_FILE)
-        assert isinstance(rest, dict)
         return {**rest, "state_dict": {WEIGHT_PREFIX + key: value for key, value in weights.items()}}
+
+    def load_rest(self, directory: Path) -> dict[str, Any]:
+        """Everything but the weights (of a sharded checkpoint: but all large tensors), counters fitted to this start."""
+        rest = checkpoint_room.load_extra(directory, RESUME_FILE)
+        assert isinstance(rest, dict)
+        batches = int(rest["global_step"]) * self.accumulate
+        settle_batch_counters(rest["loops"]["fit_loop"]["epoch_loop.batch_progress"], batches=batches)
+        return rest
 
     def remove_checkpoint(self, path: Any) -> None:
         """Nothing: `checkpoint.prune` decides what goes."""
 
 
-def settle_batch_counters(progress: dict[str, Any]) -> None:
+def settle_batch_counters(progress: dict[str, Any], *, batches: int | None = None) -> None:
     """Make Lightning's batch counters say "between two batches", in place.
 
     A checkpoint is written when the next batch has been announced (`ready`) but not begun. Restored as it is, that
     batch would count twice, and every later validation would come one micro-batch early.
+
+    Args:
+        progress: Lightning's counters.
+        batches: How many micro-batches are done; None believes the counters. A resumed run may cut the same global
+            batch into another number of them.
     """
     for counters in (progress["total"], progress["current"]):
-        for key in ("ready", "started", "processed"):
-            counters[key] = counters["completed"]
+        for key in ("completed", "ready", "started", "processed"):
+            counters[key] = counters["completed"] if batches is None else batches

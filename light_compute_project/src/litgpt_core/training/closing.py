@@ -11,7 +11,6 @@ import torch
 from lightning import Trainer
 
 from litgpt_core.data.module import TokenDataModule
-from litgpt_core.training.checkpoint_io import LitGPTDirectoryIO
 from litgpt_core.training.metrics import MetricsRecorder
 from litgpt_core.training.module import TrainingModule
 from litgpt_core.training.saving import CheckpointSaver
@@ -38,7 +37,6 @@ def close_run(
     data: TokenDataModule,
     recorder: MetricsRecorder,
     saver: CheckpointSaver,
-    directory_io: LitGPTDirectoryIO,
     restore_best: bool,
 ) -> Closing:
     """Validate, put the best weights back if they are wanted, validate those on every token of the split.
@@ -53,7 +51,7 @@ def close_run(
     best_step = saver.best_step if saver.has_best else None
     best = saver.folder.checkpoints / "best"
     if restore_best and best_step not in (None, step) and best.is_dir():
-        module.model.load_state_dict(directory_io.read_weights(best), strict=module.strict_loading)
+        trainer.strategy.load_model_state_dict(trainer.strategy.load_checkpoint(best), strict=module.strict_loading)
         module.weights_replaced()
         assert best_step is not None
         final = best_step

@@ -38,14 +38,24 @@ class Hardware:
     flat: bool
     """Weights, gradients and optimizer state in one buffer each (`optim/flat.py`)."""
 
+    sharded: bool = False
+    """Weights are shared out over processes (FSDP2), which casts them itself."""
+
     @property
     def lightning_precision(self) -> str:
-        """What the Trainer is told; a bfloat16 working copy is none of its business."""
-        return "32-true" if self.precision == "bf16-master" else self.precision
+        """What the Trainer is told; a bfloat16 copy of the weights is none of its business."""
+        casts = self.precision == "bf16-master" or (self.sharded and self.precision == "bf16-mixed")
+        return "32-true" if casts else self.precision
 
 
 def choose_hardware(
-    settings: TrainerSettings, *, total_flops: float, width: int, experts: bool = False, adapters: bool = False
+    settings: TrainerSettings,
+    *,
+    total_flops: float,
+    width: int,
+    experts: bool = False,
+    adapters: bool = False,
+    processes: int = 1,
 ) -> Hardware:
     """Resolve the `auto` settings.
 
@@ -55,31 +65,49 @@ def choose_hardware(
         width: The model's n_embd, for `precision: auto`.
         experts: The model is a mixture of experts, of which some may get no gradient in a step.
         adapters: Only adapters are trained: then most weights have neither gradient nor master copy.
+        processes: That train together; several keep weights as separate tensors, whose gradients are sent early.
 
     Raises:
         EnvironmentProblem: A device was asked for that is not here, or `compile=true` where nothing can compile.
     """
-    device = find_device(settings.accelerator)
+    device, several = find_device(settings.accelerator), processes > 1
+    if several and device == "mps":
+        raise EnvironmentProblem(
+            f"{processes} processes on mps, which has one device", needed="one process", fix="trainer.devices=1"
+        )
     fast_bf16 = _fast_bf16(device)
     compiled, reason = _compile(settings, device=device, total_flops=total_flops)
     precision: str = settings.precision
     if precision == "auto":
         casts_pay = device != "cpu" or compiled or width >= CPU_BF16_WIDTH
-        wanted = "bf16-master" if device == "cpu" and not (experts or adapters) else "bf16-mixed"
+        wanted = "bf16-master" if device == "cpu" and not (experts or adapters or several) else "bf16-mixed"
         precision = wanted if fast_bf16 and casts_pay else "32-true"
-    flat = device == "cpu" and not (experts or adapters) and precision in ("32-true", "bf16-master", "bf16-mixed")
+    flat = (
+        device == "cpu"
+        and not (experts or adapters or several)
+        and precision in ("32-true", "bf16-master", "bf16-mixed")
+    )
     if precision == "bf16-master" and not flat:
         raise EnvironmentProblem(
             f"trainer.precision=bf16-master on {device}"
-            + (" for a mixture of experts" if experts else " for adapters" if adapters else ""),
-            needed="a CPU and a model whose every weight gets a gradient in every step",
+            + (" for a mixture of experts" if experts else " for adapters" if adapters else "")
+            + (f" in {processes} processes" if several else ""),
+            needed="one process on a CPU and a model whose every weight gets a gradient in every step",
             fix="trainer.precision=bf16-mixed",
         )
     if precision == "16-mixed" and device == "cpu":
         raise EnvironmentProblem(
             "trainer.precision=16-mixed on a CPU", needed="a GPU for float16", fix="trainer.precision=auto"
         )
+    sharded = several and settings.strategy in ("fsdp", "fsdp_hybrid")
+    if sharded and precision == "16-mixed":
+        raise EnvironmentProblem(
+            f"trainer.precision=16-mixed with trainer.strategy={settings.strategy}",
+            needed="a precision without loss scaling",
+            fix="trainer.precision=bf16-mixed, or trainer.strategy=ddp",
+        )
     return Hardware(
+        sharded=sharded,
         device=device,
         precision=precision,
         compile=compiled,

@@ -18,15 +18,17 @@ from litgpt_core.data.chat_prepare import prepare_chats
 from litgpt_core.data.dataset import TrainBatches
 from litgpt_core.data.prepare import PreparedData, find_prepared, prepare
 from litgpt_core.data.settings import ChatSettings
-from litgpt_core.errors import DataError
+from litgpt_core.errors import ConfigError, DataError
 from litgpt_core.model.config import GPTConfig
-from litgpt_core.model.cost import flops_per_token
+from litgpt_core.model.cost import count_parameters, flops_per_token
 from litgpt_core.model.lora import check_adaptable
 from litgpt_core.training import micro_batch
 from litgpt_core.training.allocator import keep_freed_memory
 from litgpt_core.training.hardware import Hardware, choose_hardware, find_device
 from litgpt_core.training.pretrained import chat_style, find_pretrained
+from litgpt_core.training.processes import Team, World, check_batch
 from litgpt_core.training.run_folder import RunFolder, claim_run, is_finished, open_run
+from litgpt_core.training.sharding import Sharding, choose_sharding
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +50,13 @@ class Plan:
     hardware: Hardware
     flops_per_token: float
     """Forward and backward."""
+    micro_batch: int
+    """Sequences per forward pass and process."""
+    n_params: int
+    sharding: Sharding | None = None
+    """How the model is shared out over processes, if it is."""
+    team: Team = field(default_factory=lambda: Team(World()))
+    """The processes of the run."""
     started: float = field(default_factory=time.perf_counter)
     """When the run began, on `time.perf_counter`'s clock."""
 
@@ -58,6 +67,13 @@ class Plan:
         A CPU's is measured when first asked for: first asked for after the first steps, when nothing else computes.
         """
         return environment.peak_flops(self.hardware.device, precision=self.hardware.precision)
+
+    @property
+    def peak_of_all(self) -> float | None:
+        """That of all devices together. Only rank 0 writes it down, and on a CPU measuring takes a moment."""
+        if not self.team.is_first or self.peak[0] is None:
+            return None
+        return self.peak[0] * self.team.world.world_size
 
     @cached_property
     def base_sha256(self) -> str:
@@ -73,11 +89,18 @@ class Plan:
     @property
     def accumulate(self) -> int:
         """Micro-batches per optimizer step."""
-        return self.config.trainer.global_batch_size // self.config.trainer.micro_batch
+        return self.config.trainer.global_batch_size // (self.micro_batch * self.team.world.world_size)
+
+    @property
+    def shards_model(self) -> bool:
+        """Whether no process holds the whole model."""
+        return self.sharding is not None
 
 
-def make_plan(config: TrainConfig, *, command: str) -> Plan:
+def make_plan(config: TrainConfig, *, command: str, team: Team | None = None) -> Plan:
     """Look at the run folder, prepare the corpus, settle on the hardware, and only then claim the folder.
+
+    What only one process may do (looking for a checkpoint, claiming the folder), rank 0 does for all.
 
     Whatever a user can get wrong shows here, before Lightning is imported and before anything of the run is written.
 
@@ -85,15 +108,17 @@ def make_plan(config: TrainConfig, *, command: str) -> Plan:
         LightComputeError: Anything the user can mend.
     """
     started = time.perf_counter()
+    team = team or Team(World())
+    world = team.world
     config = micro_batch.recorded(find_pretrained(config))
-    folder = open_run(config)
+    folder = team.first_alone(lambda: open_run(config))
     device = find_device(config.trainer.accelerator)
     if config.trainer.threads:
         torch.set_num_threads(config.trainer.threads)
     if device == "cpu":
         keep_freed_memory()
     begun_with = folder.read_environment().get("data_fingerprint") if folder.resume_from else None
-    data = prepare_for(config, begun_with=begun_with)
+    data = team.first_then_others(lambda: prepare_for(config, begun_with=begun_with))
     model = config.model.build(vocab_size=data.vocab_size)
     per_token = flops_per_token(model, seq_length=model.block_size) * (ADAPTER_WORK if config.lora else 1.0)
     tokens = config.trainer.max_steps * config.trainer.global_batch_size * model.block_size
@@ -103,14 +128,37 @@ def make_plan(config: TrainConfig, *, command: str) -> Plan:
         width=model.n_embd,
         experts=model.n_expert > 0,
         adapters=config.lora is not None,
+        processes=world.world_size,
     )
-    config = micro_batch.decide(config, model=model, hardware=hardware)
+    sharding = choose_sharding(
+        strategy=config.trainer.strategy,
+        world_size=world.world_size,
+        local_world_size=world.local_world_size,
+        shard_size=config.trainer.shard_size,
+        precision=hardware.precision,
+        cpu_offload=config.trainer.cpu_offload and device == "cuda",
+    )
+    if sharding is not None and config.lora is not None:
+        raise ConfigError(
+            f"lora with trainer.strategy={config.trainer.strategy}",
+            needed="adapters beside whole base weights",
+            fix="trainer.strategy=ddp",
+        )
+    config = team.first_alone(
+        lambda: micro_batch.decide(config, model=model, hardware=hardware, world_size=world.world_size)
+    )
+    settings = config.trainer
+    micro = check_batch(
+        global_batch_size=settings.global_batch_size,
+        micro_batch_size=settings.micro_batch if settings.micro_batch_size else None,
+        world_size=world.world_size,
+    )
     if config.lora is not None:
         check_adaptable(model, config.lora)
-    _check_corpus_length(data, model, config)
+    _check_corpus_length(data, model, config, micro=micro)
     _check_same_corpus(data, folder)
-    if not is_finished(folder, config.trainer):
-        claim_run(folder, config)
+    if not team.first_alone(lambda: is_finished(folder, settings)):
+        team.first_alone(lambda: claim_run(folder, config))
     return Plan(
         config=config,
         command=command,
@@ -119,6 +167,10 @@ def make_plan(config: TrainConfig, *, command: str) -> Plan:
         model=model,
         hardware=hardware,
         flops_per_token=per_token,
+        micro_batch=micro,
+        n_params=count_parameters(model),
+        sharding=sharding,
+        team=team,
         started=started,
     )
 
@@ -145,11 +197,10 @@ def prepare_for(config: TrainConfig, *, begun_with: str | None = None) -> Prepar
     return prepare_chats(config.data, config.tokenizer, style=style, block_size=block_size)
 
 
-def _check_corpus_length(data: PreparedData, model: GPTConfig, config: TrainConfig) -> None:
+def _check_corpus_length(data: PreparedData, model: GPTConfig, config: TrainConfig, *, micro: int) -> None:
     """Raise DataError where the training split is shorter than one context, before the run folder is claimed."""
     if data.is_chat:
         return  # its rows are padded
-    micro = config.trainer.micro_batch
     TrainBatches(
         data.train_path, dtype=data.dtype, block_size=model.block_size, seed=config.seed, micro_batch_size=micro
     )
@@ -172,7 +223,9 @@ def announce(plan: Plan, *, n_params: int) -> None:
     hardware, config = plan.hardware, plan.config
     compiled = f"{'compiled' if hardware.compile else 'not compiled'} ({hardware.compile_reason})"
     device = environment.device_name(hardware.device)
-    logger.info("model: %s parameters; %s, %s, %s", f"{n_params:,}", device, hardware.precision, compiled)
+    many, how = plan.team.world.world_size, config.trainer.strategy
+    together = f" x {many} ({'ddp' if plan.sharding is None else how})" if many > 1 else ""
+    logger.info("model: %s parameters; %s%s, %s, %s", f"{n_params:,}", device, together, hardware.precision, compiled)
     if plan.folder.resume_from:
         logger.info("continuing from %s", plan.folder.resume_from)
     tokens = config.trainer.max_steps * plan.tokens_per_step

@@ -36,7 +36,6 @@ FIXED_WHEN_RESUMING = (
     "data",
     "optim",
     "trainer.global_batch_size",
-    "trainer.micro_batch_size",
     "trainer.loss_chunk_size",
     "trainer.max_norm",
     "trainer.z_loss",

@@ -16,26 +16,32 @@ Lightning's loop inside `Trainer.fit`, as it happens here:
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from dataclasses import dataclass
 from typing import Any
 
-import torch
+from lightning import Trainer
 
+from litgpt_core import checkpoint
 from litgpt_core.console import log_to_file
+from litgpt_core.model.gpt import GPT
 from litgpt_core.model.lora import without_adapters
 from litgpt_core.training import assemble
 from litgpt_core.training.before_after import BeforeMeasure, compare
+from litgpt_core.training.checkpoint_io import LitGPTDirectoryIO
 from litgpt_core.training.closing import close_run
 from litgpt_core.training.loggers import log_results, wandb_id
 from litgpt_core.training.module import TrainingModule
 from litgpt_core.training.plan import Plan, announce
 from litgpt_core.training.progress import ProgressDisplay
+from litgpt_core.training.random_state import seed_rank
 from litgpt_core.training.record import record_environment
 from litgpt_core.training.results import draw_loss, summarise
 from litgpt_core.training.run_folder import RunFolder, is_finished, write_json
 from litgpt_core.training.samples import write_samples
 from litgpt_core.training.stop import StopRequest
+from litgpt_core.training.strategy import ShardedStrategy
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +52,7 @@ class RunResult:
 
     folder: RunFolder
     summary: dict[str, Any]
+    """Empty on every rank but the first."""
 
 
 def run(plan: Plan, *, stop: StopRequest) -> RunResult:
@@ -58,17 +65,17 @@ def run(plan: Plan, *, stop: StopRequest) -> RunResult:
     Raises:
         LightComputeError: Anything the user can mend; `Interrupted` when a signal ended the run after saving.
     """
-    if is_finished(plan.folder, plan.config.trainer):
+    if plan.team.first_alone(lambda: is_finished(plan.folder, plan.config.trainer)):
         logger.info("%s is finished already: nothing was left to do", plan.folder.path)
         return RunResult(folder=plan.folder, summary=plan.folder.read_summary())
-    with log_to_file(plan.folder.log):
+    with log_to_file(plan.folder.log) if plan.team.is_first else contextlib.nullcontext():
         return _carry_out(plan, stop=stop)
 
 
 def _carry_out(plan: Plan, *, stop: StopRequest) -> RunResult:
     config = plan.config
     assemble.quiet_third_parties()
-    torch.manual_seed(config.seed)
+    seed_rank(config.seed, rank=plan.team.world.rank)
     model = assemble.build_model(plan)
     announce(plan, n_params=model.num_parameters())
 
@@ -79,9 +86,11 @@ def _carry_out(plan: Plan, *, stop: StopRequest) -> RunResult:
     early_stop = assemble.build_early_stop(plan, recorder=recorder)
     directory_io = assemble.build_directory_io(plan, model=model)
     display = ProgressDisplay(recorder, max_steps=config.trainer.max_steps)
-    module = TrainingModule(model, optim=config.optim, trainer_settings=config.trainer, hardware=plan.hardware)
+    module = TrainingModule(
+        model, optim=config.optim, trainer_settings=config.trainer, hardware=plan.hardware, sharding=plan.sharding
+    )
     first = [BeforeMeasure(plan, data=data)] if plan.data.is_chat and config.init_from else []
-    callbacks = [*first, recorder, saver, early_stop, display]
+    callbacks = [*first, recorder, saver, early_stop, display, assemble.build_watchdog(plan)]
     trainer = assemble.build_trainer(plan, dashboard=dashboard, callbacks=callbacks, directory_io=directory_io)
     if trainer.is_global_zero:
         record_environment(plan, trainer, wandb_run_id=wandb_id(dashboard))
@@ -96,13 +105,11 @@ def _carry_out(plan: Plan, *, stop: StopRequest) -> RunResult:
         data=data,
         recorder=recorder,
         saver=saver,
-        directory_io=directory_io,
         restore_best=config.trainer.keeps_best,
     )
-    directory_io.write(plan.folder.final, weights=model.state_dict())
-    if config.lora is not None:
-        directory_io.write_adapters(plan.folder.lora)
-    plain = without_adapters(model)
+    plain = _leave_final(plan, trainer, model=model, directory_io=directory_io)
+    if plain is None:
+        return RunResult(folder=plan.folder, summary={})
     samples = write_samples(plan, model=plain)
     comparison = compare(plan, model=plain, whole_split_loss=closing.whole_split_loss)
     summary = summarise(
@@ -117,3 +124,15 @@ def _carry_out(plan: Plan, *, stop: StopRequest) -> RunResult:
     draw_loss(plan, rows=recorder.rows, summary=summary)
     log_results(dashboard, summary=summary, picture=plan.folder.picture, samples=samples)
     return RunResult(folder=plan.folder, summary=summary)
+
+
+def _leave_final(plan: Plan, trainer: Trainer, *, model: GPT, directory_io: LitGPTDirectoryIO) -> GPT | None:
+    """Write `final/`, and `lora/` of adapters; the whole model without adapters on rank 0, None elsewhere."""
+    strategy = trainer.strategy
+    weights = strategy.whole_weights() if isinstance(strategy, ShardedStrategy) else model.state_dict()
+    if not plan.team.is_first:
+        return None
+    directory_io.write(plan.folder.final, weights=weights)
+    if plan.config.lora is not None:
+        directory_io.write_adapters(plan.folder.lora)
+    return without_adapters(model) if plan.sharding is None else checkpoint.load_model(plan.folder.final)

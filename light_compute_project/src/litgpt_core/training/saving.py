@@ -9,21 +9,28 @@ from __future__ import annotations
 
 import logging
 import math
-import random
+import time
 from typing import Any
 
-import numpy as np
 import torch
 from lightning import Callback, LightningModule, Trainer
+from torch.distributed.tensor import DTensor
 
 from litgpt_core import checkpoint
-from litgpt_core.errors import Interrupted
+from litgpt_core.errors import Interrupted, LightComputeError
+from litgpt_core.training.budget import Meter
 from litgpt_core.training.metrics import MetricsRecorder, non_finite
 from litgpt_core.training.module import TrainingModule
+from litgpt_core.training.processes import Team
+from litgpt_core.training.random_state import random_state, take_own_state
+from litgpt_core.training.requeue import request_requeue
 from litgpt_core.training.run_folder import RunFolder
 from litgpt_core.training.stop import StopRequest
 
 logger = logging.getLogger(__name__)
+
+OVER = 1000
+"""What rank 0 tells the others between two steps when time or money is used up; numbers below are signals."""
 
 
 class CheckpointSaver(Callback):
@@ -33,6 +40,9 @@ class CheckpointSaver(Callback):
         folder: The run.
         recorder: Its rows are written before a checkpoint that includes their step.
         stop: Looked at between steps.
+        team: All processes: they save and stop at the same step.
+        meter: What the run has used of its time and money.
+        seed: For the streams of processes that a checkpoint does not know.
         save_interval: Optimizer steps between checkpoints.
         keep: How many step checkpoints stay besides `best` and `last`.
         stop_after: Optimizer step after which this sitting ends, or None.
@@ -44,27 +54,38 @@ class CheckpointSaver(Callback):
         *,
         recorder: MetricsRecorder,
         stop: StopRequest,
+        team: Team,
+        meter: Meter,
+        seed: int,
         save_interval: int,
         keep: int,
         stop_after: int | None = None,
     ) -> None:
         self.folder, self.recorder, self.stop = folder, recorder, stop
+        self.team, self.meter, self.seed = team, meter, seed
         self.save_interval, self.keep, self.stop_after = save_interval, keep, stop_after
         self.best_val_loss, self.best_step = math.inf, 0
         self._saved_step = 0
         self._improved = False
-        self._random_state: dict[str, Any] | None = None
+        self._random_states: list[dict[str, Any]] | None = None
+        self._step_began, self._step_s, self._save_s = 0.0, 0.0, 0.0
 
     # ---- state ----
 
     def state_dict(self) -> dict[str, Any]:
-        """Best value so far and every random state."""
-        return {"best_val_loss": self.best_val_loss, "best_step": self.best_step, "random": _random_state()}
+        """Best value so far, what is used up, and every process's random state; collective."""
+        return {
+            "best_val_loss": self.best_val_loss,
+            "best_step": self.best_step,
+            "random": self.team.gather(random_state()),
+            "used": self.meter.state_dict(),
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """The random states are put back later, at the boundary they were taken at."""
         self.best_val_loss, self.best_step = state_dict["best_val_loss"], state_dict["best_step"]
-        self._random_state = state_dict["random"]
+        self._random_states = state_dict["random"]
+        self.meter.load_state_dict(state_dict["used"])
 
     @property
     def has_best(self) -> bool:
@@ -81,22 +102,28 @@ class CheckpointSaver(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Between two optimizer steps: save if it is time, stop if asked."""
-        if self._random_state is not None:
-            _set_random_state(self._random_state)
-            self._random_state = None
+        if self._random_states is not None:
+            world = self.team.world
+            take_own_state(
+                self._random_states,
+                rank=world.rank,
+                world_size=world.world_size,
+                seed=self.seed,
+                step=trainer.global_step,
+            )
+            self._random_states = None
         if batch_idx % trainer.accumulate_grad_batches:
             return
+        now = time.perf_counter()
+        self._step_s, self._step_began = now - (self._step_began or now), now
         step = trainer.global_step
-        due = step % self.save_interval == 0 or self._improved
         enough = self.stop_after is not None and step >= self.stop_after
-        if step > self._saved_step and (due or enough or self.stop.signal):
+        order = self.team.highest(self._order())
+        due = step % self.save_interval == 0 or self._improved
+        if step > self._saved_step and (due or enough or order):
             self.save(trainer)
-        if self.stop.signal:
-            raise Interrupted(
-                f"stopped by {self.stop.signal.name} after step {step}; everything is saved in {self.folder.path}",
-                fix="the same command with run.resume=true continues exactly there",
-                exit_code=self.stop.exit_code,
-            )
+        if order:
+            raise self._ending(order, step=step)
         if enough:
             raise Interrupted(
                 f"ended after step {step}, as trainer.stop_after={self.stop_after} asks; "
@@ -104,6 +131,32 @@ class CheckpointSaver(Callback):
                 fix="the same command with run.resume=true and without trainer.stop_after continues exactly there",
                 exit_code=0,
             )
+
+    def _order(self) -> int:
+        """This process's reason to stop now: a signal's number, `OVER`, or 0."""
+        if self.stop.signal:
+            return int(self.stop.signal)
+        spent = self.team.is_first and self.meter.exhausted(reserve_s=self._step_s + self._save_s)
+        return OVER if spent else 0
+
+    def _ending(self, order: int, *, step: int) -> Interrupted:
+        where = f"after step {step}; everything is saved in {self.folder.path}"
+        if order >= OVER:
+            spent = self.meter.exhausted(reserve_s=math.inf)
+            assert spent is not None
+            ending = Interrupted(f"{spent.reason}: ended {where}", fix=spent.fix, exit_code=0)
+        else:
+            self.stop.take(order)
+            assert self.stop.signal is not None
+            ending = Interrupted(
+                f"stopped by {self.stop.signal.name} {where}",
+                fix="the same command with run.resume=true continues exactly there",
+                exit_code=self.stop.exit_code,
+            )
+            if self.stop.is_queues:
+                request_requeue()
+        ending.silent = not self.team.is_first
+        return ending
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Remember whether this step is the best so far."""
@@ -124,47 +177,32 @@ class CheckpointSaver(Callback):
 
     def save(self, trainer: Trainer) -> None:
         """Write `step-…`, move `last` (and `best`), prune."""
-        _refuse_non_finite(trainer)
+        began = time.perf_counter()
+        self._refuse_non_finite(trainer)
+        self.recorder.settle(trainer)
         self.recorder.flush(trainer)
         step = trainer.global_step
         directory = self.folder.checkpoints / checkpoint.step_name(step)
-        trainer.save_checkpoint(directory)
-        if trainer.is_global_zero:
-            checkpoint.link(directory, "last")
-            if self._improved:
-                checkpoint.link(directory, "best")
-            checkpoint.prune(self.folder.checkpoints, keep=self.keep)
+        state = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
+        problem: Exception | None = None
+        try:
+            trainer.strategy.save_checkpoint(state, directory)
+            if self.team.is_first:
+                checkpoint.link(directory, "last")
+                if self._improved:
+                    checkpoint.link(directory, "best")
+                checkpoint.prune(self.folder.checkpoints, keep=self.keep)
+        except LightComputeError as error:
+            problem = error
+        self.team.agree(problem)
+        self._save_s = time.perf_counter() - began
         self._saved_step, self._improved = step, False
         self.recorder.pause()
         logger.debug("saved %s", directory)
 
-
-def _refuse_non_finite(trainer: Trainer) -> None:
-    """Never let a broken model replace good checkpoints."""
-    norms = torch.stack(torch._foreach_norm(list(trainer.lightning_module.parameters())))
-    if not bool(norms.isfinite().all()):
-        raise non_finite("the weights", step=trainer.global_step)
-
-
-def _random_state() -> dict[str, Any]:
-    """Plain values and tensors only, so that `torch.load(weights_only=True)` reads them."""
-    version, internal, gauss = random.getstate()
-    kind, keys, position, has_gauss, cached = np.random.get_state(legacy=True)  # noqa: NPY002
-    state: dict[str, Any] = {
-        "torch": torch.get_rng_state(),
-        "python": [version, list(internal), gauss],
-        "numpy": [str(kind), np.asarray(keys).tolist(), int(position), int(has_gauss), float(cached)],
-    }
-    if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state_all()
-    return state
-
-
-def _set_random_state(state: dict[str, Any]) -> None:
-    torch.set_rng_state(state["torch"].cpu())
-    version, internal, gauss = state["python"]
-    random.setstate((version, tuple(internal), gauss))
-    kind, keys, position, has_gauss, cached = state["numpy"]
-    np.random.set_state((kind, np.array(keys, dtype=np.uint32), position, has_gauss, cached))  # noqa: NPY002
-    if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda"]])
+    def _refuse_non_finite(self, trainer: Trainer) -> None:
+        """Never let a broken model replace good checkpoints; every process looks at its part of the weights."""
+        parts = [p.to_local() if isinstance(p, DTensor) else p for p in trainer.lightning_module.parameters()]
+        broken = not bool(torch.stack(torch._foreach_norm([p for p in parts if p.numel()])).isfinite().all())
+        if self.team.highest(int(broken)):
+            raise non_finite("the weights", step=trainer.global_step)

@@ -94,6 +94,30 @@ class TrainerSettings:
     """
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute; auto: CUDA, else MPS, else CPU."""
+    devices: int | Literal["auto"] = 1
+    """Processes per node, one per GPU (or share of a CPU); auto: all GPUs, one process without any. Under torchrun and
+    SLURM their number decides.
+    """
+    num_nodes: int = 1
+    """Machines; more than one need torchrun or SLURM to start the processes."""
+    strategy: Literal["auto", "ddp", "fsdp", "fsdp_hybrid"] = "auto"
+    """What several processes do: ddp: each holds the whole model; fsdp: weights, gradients and optimizer state are
+    shared out (FSDP2); fsdp_hybrid: shared out within a node, copied across nodes; auto: ddp. One process needs none.
+    """
+    shard_size: int | None = None
+    """fsdp_hybrid only: processes among which one copy is shared out; null: those of a node."""
+    cpu_offload: bool = False
+    """fsdp on GPUs only: keep weights and optimizer state in the host's memory. Slow, but fits more."""
+    sharded_checkpoints: bool | Literal["auto"] = "auto"
+    """fsdp only: every process writes its own part; auto: from 2 billion parameters. `scripts/consolidate.py` makes a
+    LitGPT directory of such a checkpoint; `final/` always is one.
+    """
+    collective_timeout: float = 600.0
+    """Seconds to wait for the other processes, at the start and in every operation that they do together."""
+    hang_timeout: float | None = 1800.0
+    """Seconds without a finished batch after which every thread's stack is written to the run folder and the process
+    is ended; null: wait for ever.
+    """
     precision: Literal["auto", "32-true", "bf16-master", "bf16-mixed", "bf16-true", "16-mixed"] = "auto"
     """auto: bfloat16 where the hardware multiplies it, else 32-true. `bf16-master` computes with a bfloat16 copy of
     float32 master weights, `bf16-mixed` casts operation by operation, `bf16-true` has no float32 weights at all.
@@ -132,6 +156,11 @@ class TrainerSettings:
             f"trainer.{name}={getattr(self, name)}: needed a whole number of at least {least}"
             for name, least in _LEAST.items()
             if isinstance(getattr(self, name), int) and getattr(self, name) < least
+        ]
+        problems += [
+            f"trainer.{name}={value}: needed a number of seconds above 0"
+            for name in ("collective_timeout", "hang_timeout")
+            if (value := getattr(self, name)) is not None and not 0 < value < math.inf
         ]
         micro = self.micro_batch_size
         if isinstance(micro, int) and micro > 0 and self.global_batch_size > 0 and self.global_batch_size % micro:
@@ -192,6 +221,9 @@ _LEAST = {
     "keep_checkpoints": 1,
     "patience": 1,
     "threads": 1,
+    "devices": 1,
+    "num_nodes": 1,
+    "shard_size": 1,
     "num_workers": 0,
     "loss_chunk_size": 0,
     "sample_tokens": 0,

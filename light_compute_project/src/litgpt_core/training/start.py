@@ -9,34 +9,54 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from litgpt_core.errors import ConfigError
+from litgpt_core.training.launch import launch, this_command
+from litgpt_core.training.processes import World, connect, die_with_launcher, disconnect
+from litgpt_core.training.settings import TrainerSettings
 from litgpt_core.training.stop import stop_on_signals
 
 if TYPE_CHECKING:
     from litgpt_core.training.runner import RunResult
 
 
-def train(overrides: Sequence[str], *, command: str) -> RunResult:
+def train(overrides: Sequence[str], *, command: str) -> RunResult | int:
     """Compose and check the config, settle the plan, carry the run out.
+
+    Where the config asks for several processes and no launcher has started them, they are started here.
 
     Args:
         overrides: Command-line arguments such as `+experiment=baseline`.
         command: What the user typed, for the record.
 
+    Returns:
+        The run's results (without numbers on every rank but the first), or the exit code of the processes that were
+        started.
+
     Raises:
         LightComputeError: Anything the user can mend; `Interrupted` when a signal ended the run.
     """
+    die_with_launcher()
     with stop_on_signals() as stop:
         from litgpt_core.config import load
 
         config = load(overrides)
+        world = World.find()
+        if (count := processes_to_start(config.trainer, world)) > 1:
+            return launch(count, command=this_command())
 
         from litgpt_core.training.compiler_start import prepare_compiler
 
         prepare_compiler(config.trainer)
 
+        from litgpt_core.training.hardware import find_device
+
+        team = connect(
+            world, device=find_device(config.trainer.accelerator), timeout_s=config.trainer.collective_timeout
+        )
+
         from litgpt_core.training.plan import make_plan
 
-        plan = make_plan(config, command=command)
+        plan = make_plan(config, command=command, team=team)
 
         from litgpt_core.training.lean_import import import_lightning_lean
 
@@ -44,4 +64,41 @@ def train(overrides: Sequence[str], *, command: str) -> RunResult:
 
         from litgpt_core.training.runner import run
 
-        return run(plan, stop=stop)
+        try:
+            return run(plan, stop=stop)
+        finally:
+            disconnect(team)
+
+
+def processes_to_start(settings: TrainerSettings, world: World) -> int:
+    """How many processes `trainer.devices` asks for here; 1 where a launcher has started them.
+
+    Raises:
+        ConfigError: What was started is not what the settings ask for, or several nodes are asked for without a launcher.
+    """
+    if world.started_by != "nobody":
+        asked = (settings.devices, settings.num_nodes)
+        found = (world.local_world_size, world.num_nodes)
+        for name, wanted, there in zip(("devices", "num_nodes"), asked, found, strict=True):
+            if isinstance(wanted, int) and wanted > 1 and wanted != there:
+                raise ConfigError(
+                    f"trainer.{name}={wanted}, but {world.started_by} has started {found[0]} processes on each of "
+                    f"{found[1]} nodes",
+                    needed="the same number, or none in the config: the launcher decides",
+                    fix=f"trainer.{name}={there}, or leave it out",
+                )
+        return 1
+    if settings.num_nodes > 1:
+        raise ConfigError(
+            f"trainer.num_nodes={settings.num_nodes}, but no launcher has started this process",
+            needed="one start on every node",
+            fix="scripts/slurm.py, or on every node: torchrun --nnodes=N --nproc_per_node=M --rdzv_backend=c10d "
+            "--rdzv_endpoint=HOST:29500 light_compute_project/scripts/train.py ...",
+        )
+    if settings.devices != "auto":
+        return settings.devices
+    if settings.accelerator in ("cpu", "mps"):
+        return 1
+    import torch
+
+    return max(1, torch.cuda.device_count())

@@ -1,8 +1,9 @@
-"""Stopping from outside: Ctrl-C and SIGTERM end a run at a step boundary, with a checkpoint, and with the right exit
-code.
+"""Stopping from outside: Ctrl-C, SIGTERM and SIGUSR1 end a run at a step boundary, with a checkpoint, and with the right
+exit code.
 
 Before the first step there is nothing to save, so a signal ends the run at once. While training it only sets a flag;
-`saving.py` looks at it between optimizer steps. A second Ctrl-C does not wait for the step.
+`saving.py` looks at it between optimizer steps. A second Ctrl-C does not wait for the step; queues send several signals
+in a row, so others wait however often they come.
 """
 
 from __future__ import annotations
@@ -18,7 +19,10 @@ from litgpt_core.errors import Interrupted
 logger = logging.getLogger(__name__)
 
 EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
-"""128 + the signal's number, as shells report it."""
+"""128 + the signal's number, as shells report it. A queue's warning (SIGUSR1, SIGUSR2) ends like SIGTERM."""
+for _name in ("SIGUSR1", "SIGUSR2"):
+    if hasattr(signal, _name):  # Windows has none
+        EXIT_CODES[getattr(signal, _name)] = 143
 
 
 class StopRequest:
@@ -34,13 +38,22 @@ class StopRequest:
         """Exit code for the signal that arrived; 130 if none did."""
         return EXIT_CODES.get(self.signal, 130) if self.signal else 130
 
+    @property
+    def is_queues(self) -> bool:
+        """Whether a queue may have sent the signal: anything but Ctrl-C."""
+        return self.signal is not None and self.signal != signal.SIGINT
+
+    def take(self, number: int) -> None:
+        """Another process of the run got the signal: stop for it too; 0 is none."""
+        self.signal = signal.Signals(number) if number else self.signal
+
     def end_at_once(self, moment: str) -> None:
         """Training is over: from here on a signal ends the process where it is; `moment` says when that was."""
         self.training, self._moment = False, moment
         self.install()
 
     def install(self) -> None:
-        """Route SIGINT and SIGTERM here. Called again once the Trainer has put its own handlers in place."""
+        """Route the signals here. Called again once the Trainer has put its own handlers in place."""
         for number in EXIT_CODES:
             signal.signal(number, self._handle)
 
@@ -49,14 +62,17 @@ class StopRequest:
         self.signal = signal.Signals(number)
         if not self.training:
             raise Interrupted(f"stopped by {self.signal.name} {self._moment}", exit_code=self.exit_code)
+        if again and self.signal != signal.SIGINT:
+            return
         if again:
             raise Interrupted(
-                f"stopped by a second {self.signal.name} without waiting for the step",
+                "stopped by a second Ctrl-C without waiting for the step",
                 needed="the last checkpoint holds everything up to its step",
                 fix="the same command with run.resume=true",
                 exit_code=self.exit_code,
             )
-        logger.warning("%s received: finishing this step and saving (again to stop at once)", self.signal.name)
+        hint = " (again to stop at once)" if self.signal == signal.SIGINT else ""
+        logger.warning("%s received: finishing this step and saving%s", self.signal.name, hint)
 
 
 @contextmanager

@@ -1,0 +1,120 @@
+"""Several processes on this machine from one `python train.py`: start them, pass signals on, leave nobody behind.
+
+Each gets torchrun's variables, so that one started here and one started by torchrun cannot be told apart. Standard
+library only: the parent never loads torch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from types import FrameType
+
+from litgpt_core.training.processes import PARENT
+
+logger = logging.getLogger(__name__)
+
+GRACE_S = 10.0
+"""Between one process's failure, or an order to stop, and the next stronger one."""
+
+_FORWARDED = [
+    number
+    for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2", "SIGHUP")
+    if (number := getattr(signal, name, None)) is not None
+]
+
+
+def launch(count: int, *, command: Sequence[str]) -> int:
+    """Run `command` in `count` processes and wait for all.
+
+    Args:
+        count: Processes, all on this machine.
+        command: What each of them runs.
+
+    Returns:
+        0 if all ended well, else the exit code of the first that did not (128 + the signal if one killed it). When one
+        fails, the others get time to leave by themselves, then SIGTERM, then SIGKILL.
+    """
+    started: list[subprocess.Popen[bytes]] = []
+    with _forwarding(started):
+        port = _free_port()
+        try:
+            for rank in range(count):
+                # a session of its own: Ctrl-C at the terminal comes from here once, and not from the terminal as well
+                process = subprocess.Popen(
+                    command, env=_environment(rank, count=count, port=port), start_new_session=True
+                )
+                started.append(process)
+            return _wait(started)
+        finally:
+            for process in started:
+                if process.poll() is None:
+                    process.kill()
+                process.wait()
+
+
+def _environment(rank: int, *, count: int, port: int) -> dict[str, str]:
+    threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // count))
+    return os.environ | {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": str(count),
+        "LOCAL_WORLD_SIZE": str(count),
+        "GROUP_RANK": "0",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "OMP_NUM_THREADS": threads,
+        PARENT: str(os.getpid()),
+    }
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def _forwarding(started: list[subprocess.Popen[bytes]]) -> Iterator[None]:
+    def forward(number: int, frame: FrameType | None) -> None:
+        for process in started:
+            if process.poll() is None:
+                process.send_signal(number)
+
+    before = {number: signal.signal(number, forward) for number in _FORWARDED}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _wait(started: Sequence[subprocess.Popen[bytes]]) -> int:
+    failure, deadline, order = 0, float("inf"), [signal.SIGTERM, getattr(signal, "SIGKILL", signal.SIGTERM)]
+    while any(process.poll() is None for process in started):
+        codes = [process.returncode for process in started]
+        if not failure and any(codes):
+            failure = next(code for code in codes if code)
+            deadline = time.monotonic() + GRACE_S
+        if time.monotonic() > deadline and order:
+            number = order.pop(0)
+            for rank, process in enumerate(started):
+                if process.poll() is None:
+                    logger.warning("rank %d goes on after another has failed: %s", rank, signal.Signals(number).name)
+                    process.send_signal(number)
+            deadline = time.monotonic() + GRACE_S
+        time.sleep(0.05)
+    failure = failure or next((process.returncode for process in started if process.returncode), 0)
+    return 128 - failure if failure < 0 else failure
+
+
+def this_command() -> list[str]:
+    """How this very process was started."""
+    return [sys.executable, *sys.argv]

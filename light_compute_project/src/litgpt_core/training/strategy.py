@@ -1,0 +1,229 @@
+"""What several processes do with one model, as strategies of Lightning's Trainer.
+
+    ddp           each process holds everything; gradients are averaged (Lightning's DDPStrategy as it is)
+    fsdp          FSDP2: every block, and the rest of the model, is shared out over all processes
+    fsdp_hybrid   shared out within `trainer.shard_size` processes, copied across such groups
+
+A checkpoint looks the same whatever wrote it: whole weights and the optimizer's plain state dict, or parts
+(`checkpoint/sharded.py`). Either is read by one process or by any number under either strategy.
+
+Not here: who the processes are (`processes.py`), files (`checkpoint_io.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
+from torch import Tensor
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from litgpt_core.checkpoint import sharded
+from litgpt_core.checkpoint.verification import is_sharded
+from litgpt_core.training.checkpoint_io import WEIGHT_PREFIX, LitGPTDirectoryIO
+from litgpt_core.training.processes import Team, World
+
+if TYPE_CHECKING:
+    from litgpt_core.training.plan import Plan
+
+SHARDED_FROM = 2_000_000_000
+"""Parameters from which `trainer.sharded_checkpoints=auto` writes parts."""
+
+
+class WorldEnvironment(ClusterEnvironment):
+    """Tells Lightning what `World` found; the processes run already."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    @property
+    def creates_processes_externally(self) -> bool:
+        """They are there."""
+        return True
+
+    @property
+    def main_address(self) -> str:
+        """Where rank 0 listens."""
+        return self.world.address
+
+    @property
+    def main_port(self) -> int:
+        """The port there."""
+        return self.world.port
+
+    @staticmethod
+    def detect() -> bool:
+        """Never by itself: it is passed in."""
+        return False
+
+    def world_size(self) -> int:
+        """All processes."""
+        return self.world.world_size
+
+    def set_world_size(self, size: int) -> None:
+        """It is known."""
+
+    def global_rank(self) -> int:
+        """Among all."""
+        return self.world.rank
+
+    def set_global_rank(self, rank: int) -> None:
+        """It is known."""
+
+    def local_rank(self) -> int:
+        """Among those of this node."""
+        return self.world.local_rank
+
+    def node_rank(self) -> int:
+        """Of this node."""
+        return self.world.node_rank
+
+
+def build_strategy(plan: Plan, *, team: Team, directory_io: LitGPTDirectoryIO) -> Strategy | str:
+    """The Trainer's strategy; "auto" for one process."""
+    settings = plan.config.trainer
+    if team.alone:
+        return "auto"
+    timeout = timedelta(seconds=settings.collective_timeout)
+    if not plan.shards_model:
+        return DDPStrategy(
+            timeout=timeout,
+            gradient_as_bucket_view=True,
+            find_unused_parameters=plan.model.n_expert > 0,  # an expert that no token went to has no gradient
+        )
+    parts = settings.sharded_checkpoints
+    return ShardedStrategy(
+        team,
+        directory_io=directory_io,
+        in_parts=plan.n_params >= SHARDED_FROM if parts == "auto" else parts,
+        data_parallel_size=team.world.world_size,
+        tensor_parallel_size=1,
+        timeout=timeout,
+    )
+
+
+class ShardedStrategy(ModelParallelStrategy):
+    """FSDP2 through Lightning's ModelParallelStrategy, with this project's checkpoints.
+
+    The module applies `fully_shard` itself, in `configure_model`.
+
+    Args:
+        team: All processes.
+        directory_io: Writes and reads checkpoint directories.
+        in_parts: Every process writes its own part; else rank 0 writes whole tensors.
+    """
+
+    def __init__(self, team: Team, *, directory_io: LitGPTDirectoryIO, in_parts: bool, **arguments: Any) -> None:
+        super().__init__(save_distributed_checkpoint=in_parts, **arguments)
+        self.team, self.directory_io, self.in_parts = team, directory_io, in_parts
+
+    @property
+    def lightning_restore_optimizer(self) -> bool:
+        """Lightning asks for it: `load_optimizer_state_dict`."""
+        return True
+
+    # ---- out ----
+
+    def lightning_module_state_dict(self) -> dict[str, Any]:
+        """The module's weights: parts, or whole ones on rank 0 and nothing elsewhere."""
+        assert self.lightning_module is not None
+        weights = self.lightning_module.state_dict()
+        return weights if self.in_parts else self._whole(weights)
+
+    def whole_weights(self) -> dict[str, Any]:
+        """The model's whole weights on rank 0, whatever checkpoints look like; collective."""
+        assert self.lightning_module is not None
+        whole = self._whole(self.lightning_module.state_dict())
+        return {name.removeprefix(WEIGHT_PREFIX): tensor for name, tensor in whole.items()}
+
+    def optimizer_state(self, optimizer: Any) -> dict[str, Any]:
+        """The optimizer's plain state dict: parts, or whole tensors on rank 0 and none elsewhere."""
+        state = (optimizer._optimizer if isinstance(optimizer, LightningOptimizer) else optimizer).state_dict()
+        if self.in_parts:
+            return dict(state)
+        tensors, rest = sharded.flatten_state(state)
+        return sharded.unflatten_state(self._whole(tensors), rest)
+
+    def _whole(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Gather every tensor; names of one parameter (tied weights) share one tensor afterwards, too."""
+        assert self.lightning_module is not None
+        owner = {name: id(p) for name, p in self.lightning_module.named_parameters(remove_duplicate=False)}
+        whole: dict[str, Tensor] = {}
+        gathered: dict[int, Tensor] = {}
+        for name, tensor in tensors.items():
+            one = owner.get(name, id(tensor))
+            if one not in gathered:
+                full = (tensor.full_tensor() if isinstance(tensor, DTensor) else tensor).detach().cpu()
+                gathered[one] = full if self.team.is_first else torch.empty(0)
+            if self.team.is_first:
+                whole[name] = gathered[one]
+        return whole
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any | None = None) -> None:
+        """Write the directory; collective."""
+        if self.in_parts:
+            self.directory_io.save_parts(checkpoint, Path(filepath), team=self.team)
+        elif self.team.is_first:
+            self.directory_io.save_checkpoint(checkpoint, filepath)
+
+    # ---- in ----
+
+    def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
+        """What the Trainer expects; weights and optimizer state of a sharded checkpoint are read later, in place."""
+        directory = Path(checkpoint_path)
+        if not is_sharded(directory):
+            return self.directory_io.load_checkpoint(directory)
+        rest = self.directory_io.load_rest(directory)
+        return {**rest, "state_dict": {}, "parts": directory}
+
+    def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
+        """Give every parameter its part."""
+        module = self.lightning_module
+        assert module is not None
+        ours = module.state_dict()
+        if (directory := checkpoint.get("parts")) is not None:
+            names = {sharded.MODEL + name.removeprefix(WEIGHT_PREFIX): tensor for name, tensor in ours.items()}
+            sharded.read_parts(directory, names, group=self.team.group)
+            return
+        with torch.no_grad():
+            for name, tensor in ours.items():
+                tensor.copy_(_like(checkpoint["state_dict"][name], tensor))
+
+    def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
+        """Give every parameter's state its part."""
+        (optimizer,), (saved,) = self.optimizers, checkpoint["optimizer_states"]
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        if (directory := checkpoint.get("parts")) is not None:
+            tensors = {}
+            for name, (shape, dtype) in sharded.part_shapes(directory).items():
+                if name.startswith(sharded.OPTIMIZER):
+                    parameter = parameters[int(name.split("/")[1])]
+                    same = shape == parameter.shape
+                    tensors[name] = (
+                        torch.zeros_like(parameter, dtype=dtype) if same else torch.zeros(shape, dtype=dtype)
+                    )
+            sharded.read_parts(directory, tensors, group=self.team.group)
+            optimizer.load_state_dict(sharded.unflatten_state(tensors, saved))
+            return
+        state = {
+            index: {
+                key: _like(value, parameters[index]) if isinstance(value, Tensor) and value.ndim else value
+                for key, value in entries.items()
+            }
+            for index, entries in saved["state"].items()
+        }
+        optimizer.load_state_dict({**saved, "state": state})
+
+
+def _like(whole: Tensor, part: Tensor) -> Tensor:
+    """A whole tensor, laid out as `part` is."""
+    if not isinstance(part, DTensor):
+        return whole.to(part.device)
+    moved = whole.to(device=part.device, dtype=part.dtype)
+    return distribute_tensor(moved, part.device_mesh, part.placements, src_data_rank=None)
