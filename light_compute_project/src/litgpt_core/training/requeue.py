@@ -1,6 +1,7 @@
 """A job that SLURM is about to end asks to be started again. Nothing here saves or stops: that has happened before.
 
-SLURM kills the job's processes as soon as it has been asked, so the call is the last thing a run does.
+SLURM kills the job's processes as soon as it has been asked, so the call is the last thing a run does. It may be made
+on every rank at once and needs no connection between them, so it serves a run that was stopped during its start, too.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import logging
 import os
 import re
 import subprocess
+import time
 
 logger = logging.getLogger(__name__)
 
@@ -16,18 +18,21 @@ REQUEUE = "LIGHT_COMPUTE_REQUEUE"
 """Environment variable: `1` where a job wishes to be started again, as the script of `scripts/slurm.py` sets it."""
 
 _TIMEOUT_S = 60.0
+_PATIENCE_S = 10.0
+"""How long other ranks stay while rank 0 asks: srun ends all when the first of them leaves."""
 
 
 def request_requeue() -> bool:
     """Ask SLURM to put this job back into the queue; whether it agreed.
 
-    Only rank 0 asks, only inside a job, only with `LIGHT_COMPUTE_REQUEUE=1`, and only while SLURM calls the job
-    running: one that a person cancelled gets SIGTERM, too, and asking would bring it back to life. To be called once
-    the checkpoint is on the disk and every rank is done.
+    Nothing happens outside a job or without `LIGHT_COMPUTE_REQUEUE=1`. Rank 0 asks, and only while SLURM calls the job
+    running: one that a person cancelled gets SIGTERM, too, and asking would bring it back to life. Other ranks wait
+    until SLURM ends them, or `_PATIENCE_S`.
     """
     if os.environ.get(REQUEUE) != "1" or not (job := job_id()):
         return False
     if (os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or "0") != "0":
+        time.sleep(_PATIENCE_S)
         return False
     if (state := _state(job)) not in ("RUNNING", None):
         logger.info("SLURM job %s is %s already: it is not put back into the queue", job, state)

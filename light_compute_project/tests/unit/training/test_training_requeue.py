@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from litgpt_core.training import requeue
 from litgpt_core.training.requeue import job_id, request_requeue
 
 FAKE = """#!/bin/sh
@@ -56,9 +57,11 @@ def test_an_element_of_an_array_asks_for_itself_alone(scontrol: Scontrol, monkey
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("LIGHT_COMPUTE_REQUEUE", None), ("LIGHT_COMPUTE_REQUEUE", "0"), ("SLURM_JOB_ID", None), ("RANK", "1")],
+    [("LIGHT_COMPUTE_REQUEUE", None), ("LIGHT_COMPUTE_REQUEUE", "0"), ("SLURM_JOB_ID", None)],
 )
-def test_nobody_else_asks(scontrol: Scontrol, monkeypatch: pytest.MonkeyPatch, name: str, value: str | None) -> None:
+def test_nobody_asks_outside_a_job_or_unless_told_to(
+    scontrol: Scontrol, monkeypatch: pytest.MonkeyPatch, name: str, value: str | None
+) -> None:
     if value is None:
         monkeypatch.delenv(name)
     else:
@@ -66,10 +69,17 @@ def test_nobody_else_asks(scontrol: Scontrol, monkeypatch: pytest.MonkeyPatch, n
     assert not request_requeue() and scontrol.asked == []
 
 
-def test_ranks_are_also_known_by_slurms_own_name(scontrol: Scontrol, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SLURM_PROCID", "1")
-    assert not request_requeue() and scontrol.asked == []
-    monkeypatch.setenv("SLURM_PROCID", "0")
+@pytest.mark.parametrize("name", ["RANK", "SLURM_PROCID"])
+def test_other_ranks_leave_the_asking_to_rank_0_and_stay_meanwhile(
+    scontrol: Scontrol, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    waited: list[float] = []
+    monkeypatch.setenv(name, "1")
+    with monkeypatch.context() as patched:
+        patched.setattr(requeue.time, "sleep", waited.append)
+        assert not request_requeue()
+    assert scontrol.asked == [] and waited == [10.0]
+    monkeypatch.setenv(name, "0")
     assert request_requeue()
 
 
