@@ -36,7 +36,7 @@ GRACE_S = 600.0
 STOPPED = (130, 143)
 """Exit codes of a run that a signal ended."""
 
-_CLAIM = ".running-"
+_CLAIM, _ENDING = ".running-", ".ending-"
 _KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
 
 
@@ -119,7 +119,7 @@ class ChildRun:
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self.name = name
-        self._claim, self._report = folder / f"{_CLAIM}{name}.json", folder / f".ending-{name}.json"
+        self._claim, self._report = folder / f"{_CLAIM}{name}.json", folder / f"{_ENDING}{name}.json"
         self._report.unlink(missing_ok=True)
         self._passed_on = 0
         self._kill_at: float | None = None
@@ -167,7 +167,7 @@ class ChildRun:
                 logger.warning("%s did not stop within %.0f s: killed", self.name, GRACE_S)
                 self._kill()
             return None
-        ending = _read_ending(self._report)
+        ending = _read_json(self._report)
         self._report.unlink(missing_ok=True)
         self._claim.unlink(missing_ok=True)
         return Ending(
@@ -197,25 +197,28 @@ def write_claim(path: Path, pid: int) -> None:
 def end_left_over(folder: Path) -> None:
     """End the children of a sweep or study that was killed, if they still run, and wait until they have saved."""
     for claim in sorted(folder.glob(f"{_CLAIM}*.json")):
-        try:
-            noted = json.loads(claim.read_text(encoding="utf-8"))
+        noted = _read_json(claim)
+        with contextlib.suppress(psutil.Error, KeyError):
             process = psutil.Process(noted["pid"])
-            left = process.create_time() == noted["created"]
-        except (ValueError, KeyError, TypeError, psutil.Error):
-            left = False
-        if left:
-            logger.info("process %d of the command before still runs: it is told to save and leave", noted["pid"])
-            with contextlib.suppress(psutil.NoSuchProcess):
+            if process.create_time() == noted["created"] and _runs(process):
+                logger.info("process %d of the command before still runs: it is told to save and leave", process.pid)
                 process.terminate()
-                try:
-                    process.wait(GRACE_S)
-                except psutil.TimeoutExpired:
-                    process.kill()
-                    process.wait()
+                deadline = time.monotonic() + GRACE_S
+                while _runs(process):
+                    time.sleep(POLL_S)
+                    if time.monotonic() > deadline:
+                        process.kill()
         claim.unlink(missing_ok=True)
+    for report in folder.glob(f"{_ENDING}*.json"):
+        report.unlink(missing_ok=True)
 
 
-def _read_ending(path: Path) -> dict[str, str]:
+def _runs(process: psutil.Process) -> bool:
+    """Whether it still does something; one that only waits for its parent to notice has ended."""
+    return bool(process.is_running()) and process.status() != psutil.STATUS_ZOMBIE
+
+
+def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -267,7 +267,7 @@ def refuse_another_run(folder: RunFolder, config: TrainConfig) -> None:
             fix=f"run.name={config.run.name}-2 for a new run",
         )
     changed = differences(before, config.plain)
-    fatal = [line for key, line in changed if _is_fixed(key)]
+    fatal = [line for key, line in changed if decides_trajectory(key)]
     if fatal:
         raise ConfigError(
             f"{folder.path} cannot be resumed with other settings:\n    " + "\n    ".join(fatal),
@@ -279,7 +279,8 @@ def refuse_another_run(folder: RunFolder, config: TrainConfig) -> None:
             logger.warning("resuming with a changed setting: %s", line)
 
 
-def _is_fixed(key: str) -> bool:
+def decides_trajectory(key: str) -> bool:
+    """Whether another value of this dotted key makes it another run."""
     if key in {f"data.{name}" for name in LOCATIONS}:
         return False  # where the corpus lies may change; what it is, the fingerprint tells
     return any(key == fixed or key.startswith(f"{fixed}.") for fixed in FIXED_WHEN_RESUMING)

@@ -24,7 +24,7 @@ from litgpt_core.training.requeue import request_requeue
 from litgpt_core.training.settings import WandbSettings
 from litgpt_core.training.sweep_grid import Point, make_grid
 from litgpt_core.training.sweep_record import Entry, SweepRecord, open_sweep
-from litgpt_core.training.sweep_results import summary, tables
+from litgpt_core.training.sweep_results import problems, summary, tables
 
 logger = logging.getLogger(__name__)
 
@@ -151,9 +151,9 @@ def _report(record: SweepRecord) -> None:
     from litgpt_core.training.sweep_pictures import draw_sweep
 
     picture = record.grid.folder / "sweep.png"
-    drawn = draw_sweep(record, picture)
+    drawn, facts = draw_sweep(record, picture), summary(record)
     record.write(
-        **summary(record),
+        **facts,
         picture=picture.name if drawn else None,
         git=environment.git_state(),
         versions=environment.package_versions(),
@@ -162,7 +162,11 @@ def _report(record: SweepRecord) -> None:
     for table in tables(record):
         console.print()
         console.print(table)
-    console.print(f"\n{record.path.as_posix()}" + (f"\n{picture.as_posix()}" if drawn else ""), highlight=False)
+    for line in problems(record):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    best = [p.config.run.folder for p in record.grid.points if facts["best"] and p.name == facts["best"]["name"]]
+    paths = [*(f"best run: {folder.as_posix()}" for folder in best), record.path.as_posix()]
+    console.print("\n" + "\n".join([*paths, *([picture.as_posix()] if drawn else [])]), highlight=False, soft_wrap=True)
 
 
 def share_of_machine(place: int, *, jobs: int, devices: Sequence[str]) -> dict[str, str]:

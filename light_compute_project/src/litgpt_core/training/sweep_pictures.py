@@ -77,7 +77,9 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def _draw_curves(axes: Axes, record: SweepRecord, curves: dict[str, list[tuple[int, float]]]) -> None:
-    for number, (point, entry) in enumerate(zip(record.grid.points, record.entries, strict=True)):
+    looks: dict[tuple[str, ...], int] = {}
+    for point, entry in zip(record.grid.points, record.entries, strict=True):
+        number = looks.setdefault(tuple(v for k, v in point.values.items() if k != "seed"), len(looks))
         if values := curves[point.name]:
             label = ", ".join(f"{key.split('.')[-1]} {text}" for key, text in point.values.items()) or point.name
             line = "-" if entry.state == "done" else ":"
@@ -92,7 +94,10 @@ def _draw_curves(axes: Axes, record: SweepRecord, curves: dict[str, list[tuple[i
 
 def _draw_axis(axes: Axes, record: SweepRecord, key: str) -> None:
     """Each run a dot; runs that differ only in the seed are joined at their mean; other swept keys are colours."""
+    from matplotlib.ticker import NullLocator
+
     texts = record.grid.axes[key]
+    is_numeric = numbers(texts) is not None
     places: dict[str, float] = dict(zip(texts, numbers(texts) or range(len(texts)), strict=True))
     series: dict[str, dict[float, list[float]]] = {}
     for entry in record.entries:
@@ -105,10 +110,13 @@ def _draw_axis(axes: Axes, record: SweepRecord, key: str) -> None:
         colour, xs = COLOURS[number % len(COLOURS)], sorted(found)
         axes.plot(xs, [statistics.fmean(found[x]) for x in xs], color=colour, linewidth=1.2, label=label or None)
         axes.plot([x for x in xs for _ in found[x]], [v for x in xs for v in found[x]], "o", color=colour, markersize=5)
-    if numbers(texts) is None:
-        axes.set_xticks(list(places.values()), texts)
-    elif is_logarithmic(list(places.values())):
+    found_at = sorted({x for found in series.values() for x in found})
+    if is_numeric and found_at and is_logarithmic(found_at):
         axes.set_xscale("log")
+    if not is_numeric or len(texts) <= MAX_LABELS:
+        ticks = {places[text]: text for text in texts if places[text] in found_at}
+        axes.set_xticks(list(ticks), list(ticks.values()))
+        axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel(key)
     axes.set_ylabel(METRIC_NAMES[record.metric])
     seeds = ", line: mean over seeds" if _swept(record, "seed") else ""

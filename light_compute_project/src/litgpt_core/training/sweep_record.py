@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from litgpt_core.config import TrainConfig
 from litgpt_core.errors import ConfigError
 from litgpt_core.training.child_run import Ending
 from litgpt_core.training.run_folder import RunFolder, is_used, refuse_another_run, write_json
+from litgpt_core.training.run_result import is_done, result_of
 from litgpt_core.training.sweep_grid import Grid, Point
 
 logger = logging.getLogger(__name__)
@@ -129,49 +128,25 @@ def open_sweep(grid: Grid, *, command: str) -> SweepRecord:
         known = {entry["name"]: Entry(**entry) for entry in before["runs"]}
     entries = [known.get(p.name) or Entry(name=p.name, values=p.values, overrides=p.overrides) for p in grid.points]
     for point, entry in zip(grid.points, entries, strict=True):
-        _look_again(point, entry, resume=grid.resume)
+        _look_again(point, entry, grid=grid)
     return SweepRecord(grid, command=command, entries=entries)
 
 
-def is_done(config: TrainConfig) -> bool:
-    """Whether a run's folder holds the finished run of these settings."""
-    folder = RunFolder(config.run.folder)
-    summary = folder.read_summary()
-    if not summary or not folder.final.is_dir():
-        return False
-    stopped = summary.get("early_stop")
-    if stopped and stopped == {"patience": config.trainer.patience, "min_delta": config.trainer.min_delta}:
-        return True
-    return int((summary.get("final") or {}).get("step") or 0) >= config.trainer.max_steps
-
-
-def result_of(config: TrainConfig) -> dict[str, Any]:
-    """The numbers of a finished run; nothing before."""
-    summary = RunFolder(config.run.folder).read_summary()
-    whole, final, best = (summary.get(key) or {} for key in ("whole_split", "final", "best"))
-    found = {
-        "val_loss": whole.get("val_loss"),
-        "val_bpb": whole.get("val_bpb"),
-        "best_val_loss": best.get("val_loss"),
-        "step": final.get("step"),
-        "tokens": final.get("tokens"),
-        "train_s": summary.get("train_s"),
-        "n_params": summary.get("n_params"),
-    }
-    return {key: value for key, value in found.items() if value is not None and math.isfinite(value)}
-
-
-def _look_again(point: Point, entry: Entry, *, resume: bool | str) -> None:
+def _look_again(point: Point, entry: Entry, *, grid: Grid) -> None:
     """Bring an entry in line with the run's folder, which may know more than a killed sweep wrote down."""
     folder, entry.overrides = RunFolder(point.config.run.folder), point.overrides
     if is_used(folder.path):
-        if entry.sittings == 0 and not resume:
+        other_name = f"run.name={_base(grid)}-2"
+        if entry.sittings == 0 and not grid.resume:
             raise ConfigError(
                 f"the run folder {folder.path} is in use, and this sweep did not make it",
                 needed="a new name, or the wish to take what is there into the sweep",
-                fix=f"run.resume=auto to take it in, or another name: run.name={point.config.run.name}-2",
+                fix=f"run.resume=auto to take it in, or another name: {other_name}",
             )
-        refuse_another_run(folder, point.config)
+        try:
+            refuse_another_run(folder, point.config)
+        except ConfigError as error:
+            raise ConfigError(error.given, needed=error.needed, fix=f"a sweep of its own: {other_name}") from error
     if is_done(point.config):
         entry.state, entry.exit_code, entry.problem = "done", 0, ""
         entry.sittings, entry.result = max(entry.sittings, 1), result_of(point.config)
@@ -192,8 +167,12 @@ def _refuse_another_grid(before: dict[str, Any], grid: Grid) -> None:
         raise ConfigError(
             f"{grid.folder} holds another sweep:\n    " + "\n    ".join(lines),
             needed=f"the same swept values to continue it; it was: {before.get('command', '')}",
-            fix=f"a sweep of its own: run.name={grid.name.removesuffix('-sweep')}-2",
+            fix=f"a sweep of its own: run.name={_base(grid)}-2",
         )
+
+
+def _base(grid: Grid) -> str:
+    return grid.name.removesuffix("-sweep")
 
 
 def _values(values: list[str] | None) -> str:

@@ -57,23 +57,24 @@ def summary(record: SweepRecord) -> dict[str, Any]:
 
 def tables(record: SweepRecord) -> list[Table]:
     """For the terminal: all runs, and the seeds taken together where there are several."""
-    swept = [key for key, values in record.grid.axes.items() if len(values) > 1 and key != "run.name"]
+    swept = [key for key, values in record.grid.axes.items() if len(values) > 1]
     done = sum(entry.state == "done" for entry in record.entries)
     table = Table(title=f"{record.grid.name}: {done} of {len(record.entries)} runs done", title_justify="left")
-    table.add_column("run", overflow="fold")
-    for key in swept:
-        table.add_column(key, justify="right")
-    for column in (*METRIC_NAMES.values(), "steps", "train s"):
+    for column in (*swept, "val loss", "bits/byte", "steps", "seconds"):
         table.add_column(column, justify="right")
-    table.add_column("state", overflow="fold")
+    table.add_column("state")
     for number, entry in enumerate(ranked(record)):
-        state = f"{entry.state}: {entry.problem}" if entry.problem else entry.state
-        numbers = [_number(entry.result.get(key), ".4f") for key in METRIC_NAMES]
-        rest = [_number(entry.result.get("step"), ",.0f"), _number(entry.result.get("train_s"), ".0f")]
         values = [entry.values[key] for key in swept]
+        forms = {"val_loss": ".4f", "val_bpb": ".4f", "step": ",.0f", "train_s": ".0f"}
+        numbers = [_number(entry.result.get(key), form) for key, form in forms.items()]
         style = "bold" if number == 0 and entry.state == "done" else None
-        table.add_row(entry.name, *values, *numbers, *rest, state, style=style)
+        table.add_row(*values, *numbers, entry.state, style=style)
     return [table, *_seed_table(record)]
+
+
+def problems(record: SweepRecord) -> list[str]:
+    """One line for each run that did not end well."""
+    return [f"{e.name} {e.state}: {e.problem or f'exit code {e.exit_code}'}" for e in record.entries if e.exit_code]
 
 
 def _seed_table(record: SweepRecord) -> list[Table]:
