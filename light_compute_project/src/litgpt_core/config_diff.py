@@ -1,10 +1,15 @@
-"""Compare two composed configs, key by key. Plain values in, plain lines out."""
+"""Compare two composed configs, key by key, or by one hash. Plain values in, plain lines out."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import Any
 
 _ABSENT = object()
+
+PLACES = ("run", "logger")
+"""Sections of a training config that say where a run lies and who is told; no number depends on them."""
 
 
 def flatten(plain: dict[str, Any], *, prefix: str = "") -> dict[str, Any]:
@@ -27,6 +32,17 @@ def differences(before: dict[str, Any], after: dict[str, Any]) -> list[tuple[str
         if a != b:
             result.append((key, f"{key}: {_show(a)} -> {_show(b)}"))
     return result
+
+
+def computing_sha256(plain: dict[str, Any]) -> str:
+    """SHA-256 (hex) of the settings that decide what is computed: the config without `PLACES`."""
+    kept = {key: value for key, value in plain.items() if key not in PLACES}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def is_place(key: str) -> bool:
+    """Whether a dotted key lies in one of `PLACES`."""
+    return key.split(".", 1)[0] in PLACES
 
 
 def _show(value: Any) -> str:

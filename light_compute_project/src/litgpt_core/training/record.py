@@ -7,20 +7,19 @@ sittings. `scripts/reproducibility_audit.py` reads all of it back.
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
 from lightning import Trainer
 
 from litgpt_core import checkpoint
-from litgpt_core.config_diff import flatten
-from litgpt_core.data.prepared import canonical_json
+from litgpt_core.checkpoint.layout import CHECKSUMS, WEIGHTS
+from litgpt_core.config_diff import computing_sha256, flatten
+from litgpt_core.errors import LightComputeError
 from litgpt_core.provenance import black_out, code_state, machine_facts
 from litgpt_core.training.plan import Plan
 from litgpt_core.training.run_folder import RunFolder, write_json, write_text
-
-LOCATION_SECTIONS = ("run", "logger")
-"""Sections of the config that say where a run lies, not what it computes."""
 
 
 def record_environment(plan: Plan, trainer: Trainer, *, wandb_run_id: str | None) -> None:
@@ -49,6 +48,7 @@ def run_facts(plan: Plan, trainer: Trainer) -> dict[str, Any]:
         "precision": hardware.precision,
         "data_fingerprint": plan.data.fingerprint,
         **({"base_sha256": plan.base_sha256} if config.lora is not None else {}),
+        **({"init_from": init_from_facts(Path(config.init_from).expanduser())} if config.init_from else {}),
         "decisions": {
             "precision": hardware.precision,
             "compile": hardware.compile,
@@ -66,7 +66,7 @@ def run_facts(plan: Plan, trainer: Trainer) -> dict[str, Any]:
         "data": data_facts(plan.data.meta),
         "tokenizer": tokenizer_facts(plan.data.meta),
         "seeds": {key: value for key, value in flatten(config.plain).items() if key.endswith("seed")},
-        "config_sha256": config_sha256(config.plain),
+        "config_sha256": computing_sha256(config.plain),
         "command": black_out(plan.command)[0],
         "typed_in": str(Path.cwd()),
     }
@@ -91,10 +91,14 @@ def tokenizer_facts(meta: dict[str, Any]) -> dict[str, Any]:
     return {key: stored.get(key) for key in ("kind", "vocab_size", "fingerprint", "files")}
 
 
-def config_sha256(plain: dict[str, Any]) -> str:
-    """SHA-256 (hex) of the settings that decide what is computed: the config without `run` and `logger`."""
-    kept = {key: value for key, value in plain.items() if key not in LOCATION_SECTIONS}
-    return hashlib.sha256(canonical_json(kept)).hexdigest()
+def init_from_facts(directory: Path) -> dict[str, Any]:
+    """Where a run starts from: the directory, and its weights' hash as its checksums.json says it; null without one."""
+    try:
+        stored = json.loads((checkpoint.resolve(directory) / CHECKSUMS).read_text(encoding="utf-8"))
+        digest = stored[WEIGHTS]["sha256"]
+    except (LightComputeError, OSError, ValueError, KeyError, TypeError):
+        digest = None
+    return {"directory": str(directory), "weights_sha256": digest}
 
 
 def _sitting(plan: Plan, facts: dict[str, Any]) -> dict[str, Any]:
