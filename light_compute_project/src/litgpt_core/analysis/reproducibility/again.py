@@ -11,7 +11,7 @@ from litgpt_core.analysis.reproducibility.corpus import check_same_data
 from litgpt_core.analysis.reproducibility.overrides import arguments_for
 from litgpt_core.analysis.reproducibility.recorded import RecordedRun
 from litgpt_core.analysis.reproducibility.replay import as_recorded, recorded_variables
-from litgpt_core.analysis.reproducibility.suspects import look_up
+from litgpt_core.analysis.reproducibility.suspects import code_suspects, look_up
 from litgpt_core.provenance import code_state
 
 SCRIPT = "light_compute_project/scripts/train.py"
@@ -58,9 +58,10 @@ def _code_lines(run: RecordedRun) -> list[str]:
     then: Any = look_up(run.environment, "code.package_sha256")
     if then is None:
         return [f"code: commit {run.commit or 'unknown'}; older code recorded no more"]
-    if then == code_state().facts["package_sha256"]:
-        return ["code: the source files of litgpt_core are those of the run"]
-    lines = [f"code: differs from the run's; git checkout {run.commit or 'COMMIT'}"]
+    differing = list(code_suspects(run.environment, {"code": code_state().facts}, in_a_step=True))
+    if not differing:
+        return ["code: the source files that take part in a step are those of the run"]
+    lines = [f"code: {differing[0].why}", f"      git checkout {run.commit or 'COMMIT'}"]
     if look_up(run.environment, "code.diff_sha256"):
         lines.append(f"      then git apply {(run.path / 'code.diff').as_posix()}")
     return lines

@@ -26,7 +26,7 @@ from litgpt_core.analysis.reproducibility.report import (
     trace_numbers,
     trace_table,
 )
-from litgpt_core.analysis.reproducibility.suspects import look_up, suspects
+from litgpt_core.analysis.reproducibility.suspects import look_up, setting_suspects, suspects
 from litgpt_core.analysis.reproducibility.trace import TraceComparison, compare_rows
 from litgpt_core.config import TrainConfig, check, compose, load, normalise_overrides
 from litgpt_core.config_diff import computing_sha256, differences, is_place
@@ -79,7 +79,7 @@ def replay_run(path: Path, *, steps: int | None = None, changes: Sequence[str] =
         method=_method(run, steps=steps, fingerprint=fingerprint, variables=variables, changes=changes, within=within),
         tables=[trace_table(found, title="Recorded against replayed", sides=SIDES), _settings(run, replayed)],
         remarks=_remarks(run, replayed, steps=steps),
-        suspects=suspects(run.environment, replayed.environment),
+        suspects=[*setting_suspects(recorded, plain), *suspects(run.environment, replayed.environment)],
         identical=found.identical and not torn,
         numbers={
             "run": run.name,

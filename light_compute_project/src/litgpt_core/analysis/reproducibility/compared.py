@@ -15,7 +15,7 @@ from litgpt_core.analysis.reproducibility.report import (
     trace_numbers,
     trace_table,
 )
-from litgpt_core.analysis.reproducibility.suspects import suspects
+from litgpt_core.analysis.reproducibility.suspects import setting_suspects, suspects
 from litgpt_core.analysis.reproducibility.trace import (
     PLANNED_SPREAD,
     TraceComparison,
@@ -42,8 +42,9 @@ def compare_runs(one: Path, other: Path, *, within: float | None = None) -> Repo
     Args:
         one: A run folder.
         other: Another.
-        within: Greatest difference of the last validation losses that passes, as a share of their mean; None: runs
-            with equal settings must be identical, others may lie `PLANNED_SPREAD` apart.
+        within: Greatest difference of the validation losses, at the last step that both have validated, that passes, as
+            a share of their mean; None: runs with equal settings must be identical, others may lie `PLANNED_SPREAD`
+            apart.
 
     Raises:
         ConfigError: A folder holds no run, or they have no step in common.
@@ -58,30 +59,37 @@ def compare_runs(one: Path, other: Path, *, within: float | None = None) -> Repo
             f"{one} and {other} have no step in common",
             needed="runs with rows of the same steps (trainer.log_interval)",
         )
-    width, ended = _endings(a, b, names=names)
-    exact = within is None and not changed  # equal settings are to give equal numbers
+    validated = _last_shared_validation(a, b)
+    settings = setting_suspects(a.plain, b.plain)
+    exact = within is None and not settings  # equal settings are to give equal numbers
     limit = 0.0 if exact else PLANNED_SPREAD if within is None else within
-    close = not exact and width is not None and width <= limit
+    close = not exact and validated is not None and validated[1] <= limit
     config = Table(title="Settings that differ", header=("setting",), rows=[(line,) for _, line in changed])
     return Report(
         kind="compare",
         title=f"{names[0]} against {names[1]}",
         passed=found.identical or close,
-        verdict=_verdict(found, names=names, width=width, demanded="to be identical" if exact else share(limit)),
+        verdict=_verdict(
+            found, names=names, validated=validated, demanded="to be identical" if exact else share(limit)
+        ),
         method=[
             "Read config.yaml, environment.json and metrics.jsonl of both runs; nothing was trained.",
             "Compared tokens, learning rate, training loss, gradient norm and validation loss of every step up to the "
             "last that both have.",
         ],
-        tables=[*([config] if changed else []), trace_table(found, title="Rows", sides=names), ended],
+        tables=[
+            *([config] if changed else []),
+            trace_table(found, title="Rows", sides=names),
+            _endings(a, b, names=names),
+        ],
         remarks=_remarks(a, b, other_rows=other_rows),
         identical=found.identical,
-        suspects=suspects(a.environment, b.environment),
+        suspects=[*settings, *suspects(a.environment, b.environment)],
         numbers={
             "runs": names,
             "within": within,
             "config_differences": [line for _, line in changed],
-            "last_val_loss_spread": width,
+            "last_shared_validation": None if validated is None else {"step": validated[0], "spread": validated[1]},
             **trace_numbers(found),
         },
         environments=dict(zip(names, (a.environment, b.environment), strict=True)),
@@ -99,25 +107,35 @@ def _remarks(a: RecordedRun, b: RecordedRun, *, other_rows: bool) -> list[str]:
     return remarks
 
 
-def _verdict(found: TraceComparison, *, names: tuple[str, str], width: float | None, demanded: str) -> str:
+def _verdict(
+    found: TraceComparison, *, names: tuple[str, str], validated: tuple[int, float] | None, demanded: str
+) -> str:
     if found.identical:
         return f"identical: {found.values} numbers of {len(found.steps)} rows."
-    apart = "at least one has no validation" if width is None else f"last validation losses: {share(width)} apart"
     parts = describe_first(found, sides=names)
-    return f"not identical; the first difference is at {parts}. {apart.capitalize()}. Demanded: {demanded}."
+    apart = "No step was validated in both."
+    if validated is not None:
+        apart = f"Validation losses at step {validated[0]}, the last that both have: {share(validated[1])} apart."
+    return f"not identical; the first difference is at {parts}. {apart} Demanded: {demanded}."
 
 
-def _endings(a: RecordedRun, b: RecordedRun, *, names: tuple[str, str]) -> tuple[float | None, Table]:
-    """How far apart the last validation losses are, and the table of endings."""
-    rows, losses = [], []
+def _last_shared_validation(a: RecordedRun, b: RecordedRun) -> tuple[int, float] | None:
+    """The last step that both have validated, and how far apart the losses are, as a share of their mean."""
+    one, other = (
+        {row["step"]: row["val_loss"] for row in run.rows if row.get("val_loss") is not None} for run in (a, b)
+    )
+    if not (shared := one.keys() & other.keys()):
+        return None
+    step = max(shared)
+    return step, spread([one[step], other[step]])
+
+
+def _endings(a: RecordedRun, b: RecordedRun, *, names: tuple[str, str]) -> Table:
+    """The last row of both, and their losses over the whole split."""
+    rows = []
     for name, run in zip(names, (a, b), strict=True):
-        last = last_validation(run.rows)
+        step, loss = last_validation(run.rows) or (None, None)
         whole = (run.summary.get("whole_split") or {}).get("val_loss")
-        losses += [last[1]] if last else []
-        rows.append(
-            (name, str(run.last_step), str(last[0]) if last else "–", number(last[1] if last else None), number(whole))
-        )
-    width = spread(losses) if len(losses) == 2 else None
-    note = "" if width is None else f"Largest minus smallest of the last validations: {width:.2%} of their mean."
+        rows.append((name, str(run.last_step), number(step), number(loss), number(whole)))
     header = ("run", "last step", "validated at", "validation loss", "whole split")
-    return width, Table(title="How they ended", header=header, rows=rows, note=note)
+    return Table(title="How they ended", header=header, rows=rows)

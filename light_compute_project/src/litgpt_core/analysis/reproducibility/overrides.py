@@ -63,11 +63,19 @@ def literal(value: Any) -> str:
 
 def _text(value: str) -> str:
     """A string; in quotes unless it is a plain word that no reader takes for something else."""
-    if re.fullmatch(r"[A-Za-z_][\w.-]*(/[\w.-]+)*", value) and value.lower() not in _NOT_WORDS:
+    if re.fullmatch(r"\w[\w.-]*(/[\w.-]+)*", value, re.ASCII) and not _is_something_else(value):
         return value
     escaped = re.sub(r"(\\*)'", lambda match: match[1] * 2 + "\\'", value)
     escaped = re.sub(r"\\+$", lambda match: match[0] * 2, escaped)
     return "'" + escaped.replace("${", "\\${") + "'"
 
 
-_NOT_WORDS = ("null", "true", "false", "yes", "no", "on", "off", "inf", "nan")
+def _is_something_else(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return word.lower() in _NOT_WORDS
+    return True
+
+
+_NOT_WORDS = ("null", "true", "false", "yes", "no", "on", "off")

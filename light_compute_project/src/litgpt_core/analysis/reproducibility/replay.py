@@ -44,7 +44,9 @@ def as_recorded(run: RecordedRun) -> Plain:
     trainer |= {key: value for key, value in decided.items() if value is not None}
     processes = look_up(then, "processes.world_size") or 1
     if processes > 1 or trainer.get("devices", 1) != 1:
-        trainer |= {"devices": processes, "num_nodes": 1}
+        trainer["devices"] = processes
+    if trainer.get("num_nodes", 1) != 1:
+        trainer["num_nodes"] = 1
     plain["trainer"] = trainer
     return with_absolute_paths(plain, base=typed_in(run))
 

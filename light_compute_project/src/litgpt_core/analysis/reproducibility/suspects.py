@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from litgpt_core.config_diff import differences, is_place
+
 Facts = Mapping[str, Any]
 
 COMPUTING_PACKAGES = ("torch", "numpy", "triton", "lightning", "tokenizers", "sentencepiece", "hydra-core", "omegaconf")
@@ -33,7 +35,7 @@ def suspects(one: Facts, other: Facts) -> list[Suspect]:
     """Differences between two `environment.json`, the likeliest first; facts that a side lacks are not compared."""
     return [
         *_plain(one, other, _DATA),
-        *_code(one, other, in_a_step=True),
+        *code_suspects(one, other, in_a_step=True),
         *_plain(one, other, _DECISIONS),
         *_packages(one, other),
         *_plain(one, other, _BUILD),
@@ -41,8 +43,28 @@ def suspects(one: Facts, other: Facts) -> list[Suspect]:
         *_table(one, other, "determinism", "torch's choice between algorithms"),
         *_table(one, other, "variables", "read by torch and its libraries when they start", absent="not set"),
         *_plain(one, other, _SURROUNDINGS),
-        *_code(one, other, in_a_step=False),
+        *code_suspects(one, other, in_a_step=False),
     ]
+
+
+WITHOUT_EFFECT = frozenset(
+    f"trainer.{key}"
+    for key in (
+        *("save_interval", "keep_checkpoints", "restore_best", "stop_after", "sample_prompts", "sample_tokens"),
+        *("max_time", "max_sitting_time", "max_cost", "cost_per_hour", "hang_timeout", "collective_timeout"),
+    )
+)
+"""Settings that no number of a row depends on, besides the sections `run` and `logger`."""
+
+
+def setting_suspects(one: dict[str, Any], other: dict[str, Any]) -> list[Suspect]:
+    """Settings that differ between two configs and that a row can depend on."""
+    found = []
+    for key, line in differences(one, other):
+        if not is_place(key) and key not in WITHOUT_EFFECT:
+            before, _, after = line.removeprefix(f"{key}: ").partition(" -> ")
+            found.append(Suspect(what=key, one=before, other=after, why="another setting"))
+    return found
 
 
 _DATA = (
@@ -107,7 +129,7 @@ def _table(one: Facts, other: Facts, name: str, why: str, *, absent: str | None 
             yield Suspect(what=key, one=_short(left), other=_short(right), why=why)
 
 
-def _code(one: Facts, other: Facts, *, in_a_step: bool) -> Iterator[Suspect]:
+def code_suspects(one: Facts, other: Facts, *, in_a_step: bool) -> Iterator[Suspect]:
     """Source files that take part in a step, or the others; where a side has no list of them, the commits."""
     a, b = look_up(one, "code.package_files"), look_up(other, "code.package_files")
     commits = [str(look_up(facts, "git.commit") or "unknown")[:12] for facts in (one, other)]
