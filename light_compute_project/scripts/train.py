@@ -6,6 +6,7 @@ import shlex
 import sys
 
 from litgpt_core.console import run_script
+from litgpt_core.deploy.launcher_settings import is_for_launcher
 from litgpt_core.training.usage import usage
 
 
@@ -15,6 +16,10 @@ def main() -> int:
     if {"-h", "--help"} & set(arguments):
         sys.stdout.write(usage())
         return 0
+    if any(map(is_for_launcher, arguments)):
+        from litgpt_core.deploy.submitit_launcher import launch
+
+        return launch(arguments)
     if {"-m", "--multirun"} & set(arguments):
         from litgpt_core.training.sweep import sweep
 

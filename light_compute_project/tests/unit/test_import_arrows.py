@@ -16,7 +16,7 @@ LEVELS = (
     ("optim", "data", "checkpoint", "config_litgpt"),
     ("generation",),
     ("training",),
-    ("analysis", "config_docs", "export", "serving"),
+    ("analysis", "config_docs", "export", "serving", "deploy"),
 )
 RANK = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 SETTINGS_ONLY = {
@@ -31,8 +31,9 @@ SETTINGS_ONLY = {
 
 CONFINED = {
     "lightning": ("training", "data/module.py"),
-    "hydra": ("config.py", "training/sweep.py"),
+    "hydra": ("config.py", "deploy/launcher_settings.py", "training/sweep.py"),
     "omegaconf": ("config.py",),
+    "submitit": ("deploy/submitit_",),
     "wandb": ("training/loggers.py",),
     "matplotlib": ("training/results.py", "analysis"),
     "litgpt": ("analysis/benchmark/peer_litgpt",),

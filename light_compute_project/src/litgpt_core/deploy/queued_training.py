@@ -1,0 +1,96 @@
+"""What a training is told when a queue runs it, and what its user then leaves to the queue."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+
+from litgpt_core.config import TrainConfig
+from litgpt_core.environment import PROJECT_DIR
+from litgpt_core.errors import ConfigError
+from litgpt_core.training.processes import check_batch
+
+
+def own_overrides(overrides: Sequence[str], *, decided: Mapping[str, str]) -> list[str]:
+    """What the user typed, without `run.resume`, which a queued run always has.
+
+    Args:
+        overrides: As typed.
+        decided: Settings that the job decides, each with the name of what to say instead.
+
+    Raises:
+        ConfigError: A setting would be ignored.
+    """
+    problems, kept = [], []
+    for text in overrides:
+        key, _, value = text.lstrip("+").partition("=")
+        if key in decided:
+            problems.append(f"{text}: in a job this follows from {decided[key]}")
+        elif key == "run.resume" and value not in ("auto", "true"):
+            problems.append(f"{text}: a job that returns to the queue has to continue: leave run.resume away")
+        elif key != "run.resume":
+            kept.append(text)
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return kept
+
+
+def job_overrides(own: Sequence[str], *, devices: int | None, nodes: int, gpus: bool) -> list[str]:
+    """The user's settings and the queue's.
+
+    Args:
+        own: As `own_overrides` returns them.
+        devices: Processes that the queue starts on each node; None: it starts one, which may start others.
+        nodes: Machines.
+        gpus: Whether the job has GPUs: then a run that finds none fails, instead of training on the CPU for days.
+    """
+    found = [*own]
+    if devices is not None:
+        found += [f"trainer.devices={devices}", f"trainer.num_nodes={nodes}"]
+    if gpus and not any(text.lstrip("+").startswith("trainer.accelerator=") for text in own):
+        found.append("trainer.accelerator=cuda")
+    return found
+
+
+def train_command(overrides: Sequence[str]) -> list[str]:
+    """The whole command line of a training that continues what is there."""
+    return [sys.executable, str(PROJECT_DIR / "scripts" / "train.py"), *overrides, "run.resume=auto"]
+
+
+def check_fit(config: TrainConfig, *, world_size: int, cores: int | None, option: str) -> None:
+    """Refuse a config that this many processes with this many cores cannot carry out.
+
+    Args:
+        config: Of the run.
+        world_size: Processes.
+        cores: Of each; None: not known.
+        option: How the cores are asked for.
+
+    Raises:
+        ConfigError: With the numbers that do not fit.
+    """
+    trainer, problems = config.trainer, []
+    if trainer.micro_batch_size != "auto":
+        try:
+            check_batch(
+                global_batch_size=trainer.global_batch_size,
+                micro_batch_size=trainer.micro_batch_size,
+                world_size=world_size,
+            )
+        except ConfigError as error:
+            problems.append(str(error))
+    for name, wanted, what in (
+        ("num_workers", trainer.num_workers, "loader workers"),
+        ("threads", trainer.threads or 0, "threads"),
+    ):
+        if cores is not None and wanted > cores:
+            problems.append(
+                f"trainer.{name}={wanted}, but {option}={cores}: {what} would share cores: {option}={wanted}"
+            )
+    if problems:
+        raise ConfigError("\n".join(problems))
+
+
+def cores_needed(config: TrainConfig) -> int:
+    """Cores of each process where nobody says a number: its threads, or a reader of data beside each loader worker."""
+    return max(config.trainer.threads or 2, config.trainer.num_workers + 1)

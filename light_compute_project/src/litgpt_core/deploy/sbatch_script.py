@@ -1,0 +1,92 @@
+"""A run as an sbatch script: a pure function from a checked request to text.
+
+What the script does: SLURM starts one task per process of the training on every node; two minutes (`--signal-grace`)
+before the job ends, every process gets SIGUSR1, saves and leaves; the job goes back into the queue and the run
+continues where it stopped, because its command says `run.resume=auto`.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from litgpt_core.deploy.job_request import JobRequest, slurm_memory, slurm_time
+
+_ADDRESS = """\
+# Rank 0 waits on the first node, under its name where that can be looked up, else under the address SLURM itself uses.
+MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+if ! getent hosts "$MASTER_ADDR" >/dev/null; then
+    MASTER_ADDR=$(scontrol show node "$MASTER_ADDR" --oneliner | sed -n 's/.* NodeAddr=\\([^ ]*\\).*/\\1/p')
+fi
+MASTER_PORT=$((20000 + SLURM_JOB_ID % 20000))
+export MASTER_ADDR MASTER_PORT
+unset RANK LOCAL_RANK WORLD_SIZE LOCAL_WORLD_SIZE GROUP_RANK    # of a shell that submitted from another launcher
+"""
+
+_ENDING = """\
+# 138: SLURM's warning came before Python could hear it. Later the run saves and asks for another turn by itself.
+if [ "$code" -eq 138 ] && [ "$LIGHT_COMPUTE_REQUEUE" = 1 ]; then scontrol requeue "$SLURM_JOB_ID"; fi
+exit "$code"
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingJob:
+    """What the script runs, and where.
+
+    Args:
+        name: Of the run and of the job.
+        command: The training's whole command, without what the queue adds.
+        folder: Where the command is typed; an absolute path that every node sees.
+        logs: Folder of the job's output; absolute, must exist when the job starts.
+        cores: Of each task.
+    """
+
+    name: str
+    command: Sequence[str]
+    folder: Path
+    logs: Path
+    cores: int
+
+
+def render(job: TrainingJob, request: JobRequest) -> str:
+    """The script's text. Every value is quoted; nothing is looked up."""
+    seconds = request.seconds
+    options: dict[str, str | int | None] = {
+        "job-name": job.name,
+        "chdir": str(job.folder),
+        "output": str(job.logs).replace("%", "%%") + f"/{job.name}-%j.out",
+        "open-mode": "append",
+        "nodes": request.nodes,
+        "ntasks-per-node": request.tasks_per_node,
+        "cpus-per-task": job.cores,
+        "gpus-per-node": request.gpus_per_node,
+        "mem": None if request.mem is None else slurm_memory(request.mem),
+        "time": None if seconds is None else slurm_time(seconds),
+        "partition": request.partition,
+        "account": request.account,
+        "qos": request.qos,
+        "constraint": request.constraint,
+        "signal": f"USR1@{request.signal_grace}",  # to the processes of srun; `B:` would reach this shell alone
+    }
+    lines = [f"#SBATCH --{key}={shlex.quote(str(value))}" for key, value in options.items() if value is not None]
+    lines.append("#SBATCH --requeue")
+    for option in request.sbatch:
+        key, equals, value = option.partition("=")
+        lines.append(f"#SBATCH {key}{equals}{shlex.quote(value) if equals else ''}")
+    environment = [
+        "export LIGHT_COMPUTE_REQUEUE=1    # the run asks for another turn when it is stopped",
+        f'if [ "${{SLURM_RESTART_COUNT:-0}}" -ge {request.max_requeues} ]; then LIGHT_COMPUTE_REQUEUE=0; fi',
+        f"export OMP_NUM_THREADS=${{OMP_NUM_THREADS:-{job.cores}}} PYTHONUNBUFFERED=1",
+    ]
+    srun = [
+        "code=0",
+        # srun does not take this number over from sbatch in every version
+        f"srun --cpus-per-task={job.cores} --kill-on-bad-exit=1 \\",
+        f"    {shlex.join(job.command)} || code=$?",
+    ]
+    blocks = ["#!/bin/bash\n" + "\n".join(lines), *(["\n".join(request.setup)] if request.setup else [])]
+    blocks += ["\n".join(environment), _ADDRESS.rstrip(), "\n".join(srun), _ENDING]
+    return "\n\n".join(blocks)

@@ -1,0 +1,233 @@
+"""A real SLURM on this machine: munged, slurmctld, and a slurmd for each of two virtual nodes, in a folder of its own.
+
+Nothing outside that folder is written: nodes need no line in /etc/hosts, because SLURM knows their address. Nothing
+stays running: jobs are cancelled before the daemons end, and a watcher does the same should the tests be killed.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import re
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+NODES = ("lightcompute1", "lightcompute2")
+PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "scancel", "squeue", "sinfo")
+PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
+"""Debian puts daemons where only root looks."""
+
+CONFIGURATION = """\
+ClusterName=lightcompute
+SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort={port}
+SlurmUser={user}
+SlurmdUser={user}
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge.socket
+CredType=cred/munge
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool-%n
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd-%n.pid
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdLogFile={folder}/slurmd-%n.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+SlurmdParameters=config_overrides
+AccountingStorageType=accounting_storage/none
+JobAcctGatherType=jobacct_gather/none
+MpiDefault=none
+SwitchType=switch/none
+ReturnToService=2
+MessageTimeout=60
+KillWait=20
+MinJobAge=3600
+{nodes}
+PartitionName=two Nodes={names} Default=YES MaxTime=60 State=UP
+"""
+
+WATCHER = """
+import os, signal, subprocess, sys, time
+parent, *daemons = map(int, sys.argv[1:])
+while os.getppid() == parent:
+    time.sleep(0.3)
+subprocess.run(["scancel", "--partition=two", "--signal=KILL", "--full"], timeout=30)
+time.sleep(3)
+for daemon in reversed(daemons):
+    try:
+        os.kill(daemon, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+"""
+
+
+class Cluster:
+    """Two nodes with four cores each, as far as SLURM believes.
+
+    Args:
+        folder: Its own; sockets inside need a short path.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.environment = os.environ | {"SLURM_CONF": str(folder / "slurm.conf"), "PATH": PATH}
+        self._daemons: list[subprocess.Popen[bytes]] = []
+        self._watcher: subprocess.Popen[bytes] | None = None
+
+    # ---- life and death ----
+
+    def start(self) -> None:
+        ports = free_ports(1 + len(NODES))
+        (self.folder / "state").mkdir()
+        key = self.folder / "munge.key"
+        key.write_bytes(secrets.token_bytes(128))
+        key.chmod(0o600)
+        nodes = (
+            f"NodeName={name} NodeHostname={socket.gethostname()} NodeAddr=127.0.0.1 Port={port} CPUs=4 State=UNKNOWN"
+            for name, port in zip(NODES, ports[1:], strict=True)
+        )
+        text = CONFIGURATION.format(
+            host=socket.gethostname(),
+            port=ports[0],
+            user=getpass.getuser(),
+            folder=self.folder,
+            nodes="\n".join(nodes),
+            names=",".join(NODES),
+        )
+        (self.folder / "slurm.conf").write_text(text)
+        files = [f"--{name}-file={self.folder}/munge.{name}" for name in ("key", "pid", "log", "seed")]
+        self._daemon("munged", "--foreground", "--force", f"--socket={self.folder}/munge.socket", *files)
+        wait_for((self.folder / "munge.socket").exists, "munged")
+        self._daemon("slurmctld", "-D", "-c")
+        for name in NODES:
+            self._daemon("slurmd", "-D", "-N", name)
+        pids = [str(daemon.pid) for daemon in self._daemons]
+        self._watcher = subprocess.Popen(
+            [sys.executable, "-c", WATCHER, str(os.getpid()), *pids], env=self.environment, start_new_session=True
+        )
+        wait_for(lambda: self.run("sinfo", "-h", "-o", "%t %D", check=False).stdout.split() == ["idle", "2"], "nodes")
+
+    def _daemon(self, *command: str) -> None:
+        with (self.folder / f"{command[0]}.console").open("ab") as log:
+            self._daemons.append(
+                subprocess.Popen(command, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            )
+
+    def stop(self) -> None:
+        """End every job, then every daemon, the newest first."""
+        if (self.folder / "slurm.conf").exists():
+            self.run("scancel", "--partition=two", "--signal=KILL", "--full", check=False)
+            deadline = time.monotonic() + 20
+            while self.run("squeue", "-h", "-t", "R,CG", check=False).stdout.strip() and time.monotonic() < deadline:
+                time.sleep(0.1)
+        for daemon in [*reversed(self._daemons), *([self._watcher] if self._watcher else [])]:
+            daemon.terminate()
+            try:
+                daemon.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                daemon.kill()
+                daemon.wait()
+
+    def consoles(self) -> str:
+        """What the daemons said, for a failure's report."""
+        files = sorted([*self.folder.glob("*.console"), *self.folder.glob("*.log")])
+        return "\n".join(f"== {file.name}\n{file.read_text(errors='replace')[-3000:]}" for file in files)
+
+    # ---- commands ----
+
+    def run(self, *command: str, check: bool = True, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            command, env=self.environment, capture_output=True, text=True, timeout=120, check=False, cwd=cwd
+        )
+        assert not check or done.returncode == 0, f"{command}: {done.stdout}\n{done.stderr}"
+        return done
+
+    def submit(self, script: str, folder: Path) -> str:
+        path = folder / "job.sbatch"
+        path.write_text(script)
+        return self.run("sbatch", "--parsable", str(path), cwd=folder).stdout.strip()
+
+    def job(self, number: str) -> dict[str, str]:
+        """The fields of `scontrol show job`."""
+        shown = self.run("scontrol", "show", "job", number, "--oneliner", check=False).stdout
+        return dict(re.findall(r"(\w[\w/:]*)=(\S*)", shown))
+
+    def warn(self, number: str, name: str = "USR1") -> None:
+        """What SLURM sends before the end of a job's time."""
+        self.run("scancel", f"--signal={name}", number)
+
+    def wait_for_state(self, number: str, *states: str, seconds: float = 150) -> dict[str, str]:
+        wait_for(lambda: self.job(number).get("JobState") in states, f"job {number} {states}", seconds=seconds)
+        return self.job(number)
+
+    def let_it_return(self, number: str, *, restarts: int = 1) -> None:
+        """A job that was put back waits two minutes in the queue; here two seconds, after which nodes no longer take
+        its new start for the one they have just ended.
+        """
+        wait_for(
+            lambda: (job := self.job(number)).get("Restarts") == str(restarts) and job["JobState"] == "PENDING",
+            f"job {number} back in the queue",
+        )
+        time.sleep(2)
+        self.run("scontrol", "update", f"jobid={number}", "StartTime=now")
+
+
+def free_ports(number: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(number)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    ports = [int(one.getsockname()[1]) for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+def wait_for(condition: Callable[[], bool], what: str, *, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"{what}: not within {seconds:.0f} s"
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="session")
+def until() -> Callable[..., None]:
+    """`until(condition, what, seconds=60)` waits, or fails."""
+    return wait_for
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    missing = [name for name in PROGRAMS if shutil.which(name, path=PATH) is None]
+    if missing:
+        pytest.skip(f"no SLURM on this machine (apt-get install slurm-wlm munge): {', '.join(missing)} not found")
+    cluster = Cluster(tmp_path_factory.mktemp("slurm"))
+    try:
+        cluster.start()
+    except BaseException as problem:
+        cluster.stop()
+        raise AssertionError(f"SLURM did not start: {problem}\n{cluster.consoles()}") from problem
+    yield cluster
+    cluster.stop()
+
+
+@pytest.fixture
+def queue_shell(cluster: Cluster, module_shell: Any) -> Any:
+    """`module_shell`, whose commands reach the cluster."""
+    module_shell.environment |= {
+        "SLURM_CONF": cluster.environment["SLURM_CONF"],
+        "PATH": PATH,
+        "GLOO_SOCKET_IFNAME": "lo",
+    }
+    return module_shell
