@@ -40,9 +40,9 @@ def load_weights(path: Path, *, device: str | torch.device = "cpu", mmap: bool =
     if not file.is_file():
         directory = resolve(file)
         if is_sharded(directory):
-            from litgpt_core.checkpoint.sharded import MODEL, read_whole
+            from litgpt_core.checkpoint.sharded import read_weights
 
-            return {name: tensor.to(device) for name, tensor in read_whole(directory, prefix=MODEL).items()}
+            return _moved(read_weights(directory), device)
         file = directory / WEIGHTS
     content = _load(file, mmap=mmap and sys.platform != "win32")
     if isinstance(content, dict) and isinstance(content.get("model"), dict):
@@ -56,7 +56,11 @@ def load_weights(path: Path, *, device: str | torch.device = "cpu", mmap: bool =
             needed="{name: tensor}, or that under 'model'",
             fix=ANOTHER,
         )
-    return {name: tensor.to(device) for name, tensor in content.items()}
+    return _moved(content, device)
+
+
+def _moved(weights: dict[str, Tensor], device: str | torch.device) -> dict[str, Tensor]:
+    return {name: tensor.to(device) for name, tensor in weights.items()}
 
 
 def load_extra(path: Path, name: str) -> Any:

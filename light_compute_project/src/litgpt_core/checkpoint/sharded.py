@@ -8,6 +8,7 @@ parts, so a torn one is noticed like any other.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,6 +84,7 @@ def read_parts(directory: Path, into: Mapping[str, Tensor], *, group: dist.Proce
 
     try:
         reader = FileSystemReader(directory)
+        warnings.filterwarnings("ignore", "torch.distributed is disabled")  # one process reads: that is meant
         load(dict(into), storage_reader=reader, process_group=group, no_dist=group is None)
     except (CheckpointException, RuntimeError, ValueError, KeyError, OSError) as error:
         raise CheckpointError(
@@ -125,6 +127,18 @@ def read_whole(directory: Path, *, prefix: str) -> dict[str, Tensor]:
     }
     read_parts(directory, tensors, group=None)
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+
+
+def read_weights(directory: Path) -> dict[str, Tensor]:
+    """All weights, whole, on the CPU, by one process; an embedding that is tied to the output is one tensor again.
+
+    Every name has parts of its own in the files. After training, two tensors are equal only if they are one.
+    """
+    weights = read_whole(directory, prefix=MODEL)
+    embedding, output = weights.get("transformer.wte.weight"), weights.get("lm_head.weight")
+    if embedding is not None and output is not None and torch.equal(embedding, output):
+        weights["lm_head.weight"] = embedding
+    return weights
 
 
 def _reason(problem: BaseException | None) -> str:

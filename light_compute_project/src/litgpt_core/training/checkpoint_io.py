@@ -115,7 +115,7 @@ class LitGPTDirectoryIO(CheckpointIO):
     def read_weights(self, directory: Path) -> dict[str, Any]:
         """What of a checkpoint's weights the model lacks: all of them, or the adapters."""
         if is_sharded(directory):
-            return sharded.read_whole(directory, prefix=sharded.MODEL)
+            return sharded.read_weights(directory)
         if self.adapted is None:
             return dict(checkpoint_room.load_weights(directory))
         found = checkpoint_room.load_weights(directory / ADAPTER)
@@ -133,7 +133,7 @@ class LitGPTDirectoryIO(CheckpointIO):
         return {**rest, "state_dict": {WEIGHT_PREFIX + key: value for key, value in weights.items()}}
 
     def load_rest(self, directory: Path) -> dict[str, Any]:
-        """Everything but the weights (of a sharded checkpoint: but all large tensors), counters fitted to this start."""
+        """All but the weights (of a sharded checkpoint: but all large tensors), counters fitted to this start."""
         rest = checkpoint_room.load_extra(directory, RESUME_FILE)
         assert isinstance(rest, dict)
         batches = int(rest["global_step"]) * self.accumulate

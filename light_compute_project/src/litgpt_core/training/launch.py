@@ -99,9 +99,9 @@ def _forwarding(started: list[subprocess.Popen[bytes]]) -> Iterator[None]:
 def _wait(started: Sequence[subprocess.Popen[bytes]]) -> int:
     failure, deadline, order = 0, float("inf"), [signal.SIGTERM, getattr(signal, "SIGKILL", signal.SIGTERM)]
     while any(process.poll() is None for process in started):
-        codes = [process.returncode for process in started]
+        codes = [process.returncode or 0 for process in started]
         if not failure and any(codes):
-            failure = next(code for code in codes if code)
+            failure = min(code for code in codes if code)  # a process that was killed is why another lost it
             deadline = time.monotonic() + GRACE_S
         if time.monotonic() > deadline and order:
             number = order.pop(0)
@@ -111,7 +111,7 @@ def _wait(started: Sequence[subprocess.Popen[bytes]]) -> int:
                     process.send_signal(number)
             deadline = time.monotonic() + GRACE_S
         time.sleep(0.05)
-    failure = failure or next((process.returncode for process in started if process.returncode), 0)
+    failure = failure or min((process.returncode for process in started if process.returncode), default=0)
     return 128 - failure if failure < 0 else failure
 
 

@@ -9,6 +9,7 @@ Not here: starting processes (`launch.py`), gradients and shards (`strategy.py`)
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import logging
 import os
@@ -17,11 +18,12 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from litgpt_core.console import skip_teardown
 from litgpt_core.errors import ConfigError, EnvironmentProblem, LightComputeError
 
 if TYPE_CHECKING:
@@ -72,7 +74,7 @@ class World:
         except (KeyError, ValueError) as problem:
             raise EnvironmentProblem(
                 f"the launcher's variables are not whole: {problem}",
-                needed="RANK, LOCAL_RANK, WORLD_SIZE, LOCAL_WORLD_SIZE, MASTER_ADDR and MASTER_PORT, as torchrun sets them",
+                needed="RANK, LOCAL_RANK, WORLD_SIZE, LOCAL_WORLD_SIZE, MASTER_ADDR, MASTER_PORT, as torchrun has them",
                 fix="torchrun --nproc_per_node=2 light_compute_project/scripts/train.py ..., or unset RANK WORLD_SIZE",
             ) from problem
         return cls()
@@ -208,6 +210,12 @@ class Team:
         if codes:
             raise FollowerStopped(codes[0])
 
+    def together(self, work: Callable[[], T]) -> T:
+        """What `work` gives, done by everybody at once; a problem that all meet is told once."""
+        result, problem = self._try(work)
+        self.agree(problem)
+        return result  # type: ignore[return-value]
+
     def first_alone(self, work: Callable[[], T]) -> T:
         """What `work` gives on rank 0, the only one that does it; its error ends all."""
         result, problem = self._try(work) if self.is_first else (None, None)
@@ -245,6 +253,7 @@ def connect(world: World, *, device: str, timeout_s: float) -> Team:
     """
     if world.world_size == 1:
         return Team(world)
+    skip_teardown()
     where = f"{world.address}:{world.port}"
     met: list[tuple[Team, list[tuple[str, int, str]]] | Exception] = []
 
@@ -286,13 +295,39 @@ def connect(world: World, *, device: str, timeout_s: float) -> Team:
     return team
 
 
-def disconnect(team: Team) -> None:
-    """Leave the process group; the last collective operation is behind everybody."""
-    if not team.alone:
-        import torch.distributed as dist
+class OthersLost(LightComputeError):
+    """A process of the run ended in the middle of what all do together."""
 
-        if dist.is_initialized():
-            dist.destroy_process_group()
+    exit_code = 1
+
+
+@contextlib.contextmanager
+def told_when_others_are_lost(team: Team) -> Iterator[None]:
+    """Around the work: a broken connection becomes a plain message; after the work the connection is given up.
+
+    Raises:
+        OthersLost: Instead of the communication library's error.
+    """
+    if team.alone:
+        yield
+        return
+    import torch.distributed as dist
+
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, dist.DistError) and not _BROKEN.search(str(error)):
+            raise
+        raise OthersLost(
+            f"rank {team.world.rank} lost the others: {str(error).splitlines()[0]}",
+            needed="all processes of the run; the first that ended has said why, unless the system killed it (memory?)",
+            fix="the same command with run.resume=auto continues from the last checkpoint",
+        ) from error
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+_BROKEN = re.compile(r"[Cc]onnection (closed|reset|refused)|[Tt]imed out waiting|Broken pipe|Socket closed")
 
 
 def _meet(world: World, *, device: str, timeout: timedelta) -> tuple[Team, list[tuple[str, int, str]]]:

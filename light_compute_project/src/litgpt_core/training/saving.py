@@ -122,15 +122,10 @@ class CheckpointSaver(Callback):
         due = step % self.save_interval == 0 or self._improved
         if step > self._saved_step and (due or enough or order):
             self.save(trainer)
-        if order:
-            raise self._ending(order, step=step)
-        if enough:
-            raise Interrupted(
-                f"ended after step {step}, as trainer.stop_after={self.stop_after} asks; "
-                f"everything is saved in {self.folder.path}",
-                fix="the same command with run.resume=true and without trainer.stop_after continues exactly there",
-                exit_code=0,
-            )
+        if order or enough:
+            ending = self._ending(order, step=step)
+            ending.silent = not self.team.is_first
+            raise ending
 
     def _order(self) -> int:
         """This process's reason to stop now: a signal's number, `OVER`, or 0."""
@@ -141,22 +136,25 @@ class CheckpointSaver(Callback):
 
     def _ending(self, order: int, *, step: int) -> Interrupted:
         where = f"after step {step}; everything is saved in {self.folder.path}"
+        if not order:
+            return Interrupted(
+                f"trainer.stop_after={self.stop_after}: ended {where}",
+                fix="the same command with run.resume=true and without trainer.stop_after continues exactly there",
+                exit_code=0,
+            )
         if order >= OVER:
             spent = self.meter.exhausted(reserve_s=math.inf)
             assert spent is not None
-            ending = Interrupted(f"{spent.reason}: ended {where}", fix=spent.fix, exit_code=0)
-        else:
-            self.stop.take(order)
-            assert self.stop.signal is not None
-            ending = Interrupted(
-                f"stopped by {self.stop.signal.name} {where}",
-                fix="the same command with run.resume=true continues exactly there",
-                exit_code=self.stop.exit_code,
-            )
-            if self.stop.is_queues:
-                request_requeue()
-        ending.silent = not self.team.is_first
-        return ending
+            return Interrupted(f"{spent.reason}: ended {where}", fix=spent.fix, exit_code=0)
+        self.stop.take(order)
+        assert self.stop.signal is not None
+        if self.stop.is_queues:
+            request_requeue()
+        return Interrupted(
+            f"stopped by {self.stop.signal.name} {where}",
+            fix="the same command with run.resume=true continues exactly there",
+            exit_code=self.stop.exit_code,
+        )
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Remember whether this step is the best so far."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from litgpt_core.errors import ConfigError
 from litgpt_core.training.launch import launch, this_command
-from litgpt_core.training.processes import World, connect, die_with_launcher, disconnect
+from litgpt_core.training.processes import World, connect, die_with_launcher, told_when_others_are_lost
 from litgpt_core.training.settings import TrainerSettings
 from litgpt_core.training.stop import stop_on_signals
 
@@ -56,7 +56,7 @@ def train(overrides: Sequence[str], *, command: str) -> RunResult | int:
 
         from litgpt_core.training.plan import make_plan
 
-        plan = make_plan(config, command=command, team=team)
+        plan = team.together(lambda: make_plan(config, command=command, team=team))
 
         from litgpt_core.training.lean_import import import_lightning_lean
 
@@ -64,10 +64,8 @@ def train(overrides: Sequence[str], *, command: str) -> RunResult | int:
 
         from litgpt_core.training.runner import run
 
-        try:
+        with told_when_others_are_lost(team):
             return run(plan, stop=stop)
-        finally:
-            disconnect(team)
 
 
 def processes_to_start(settings: TrainerSettings, world: World) -> int:
