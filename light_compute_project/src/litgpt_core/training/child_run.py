@@ -24,7 +24,7 @@ from typing import Any
 import psutil
 
 from litgpt_core.console import ENDING
-from litgpt_core.errors import Diverged
+from litgpt_core.errors import ConfigError, Diverged
 from litgpt_core.training.requeue import REQUEUE
 
 logger = logging.getLogger(__name__)
@@ -186,6 +186,20 @@ class ChildRun:
             return
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, _KILL)  # its loaders and ranks as well
+
+
+def refuse_ranks() -> None:
+    """A sweep or study is one process that starts others; under torchrun there would be several of it.
+
+    Raises:
+        ConfigError: This is one of several processes.
+    """
+    if int(os.environ.get("WORLD_SIZE") or 1) > 1 or int(os.environ.get("SLURM_STEP_NUM_TASKS") or 1) > 1:
+        raise ConfigError(
+            "several processes were started for what is to be one",
+            needed="one process, which starts every run by itself",
+            fix="plain python, with trainer=ddp trainer.devices=2 for runs on two devices",
+        )
 
 
 def write_claim(path: Path, pid: int) -> None:

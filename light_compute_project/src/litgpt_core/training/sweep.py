@@ -19,7 +19,7 @@ from pathlib import Path
 from litgpt_core import environment
 from litgpt_core.data.lock import exclusive
 from litgpt_core.errors import ConfigError
-from litgpt_core.training.child_run import POLL_S, ChildRun, StopSignals, end_left_over
+from litgpt_core.training.child_run import POLL_S, ChildRun, StopSignals, end_left_over, refuse_ranks
 from litgpt_core.training.requeue import request_requeue
 from litgpt_core.training.settings import WandbSettings
 from litgpt_core.training.sweep_grid import Point, make_grid
@@ -58,20 +58,6 @@ def sweep(overrides: Sequence[str], *, script: Path | None = None) -> int:
         if signals.exit_code != 130:
             request_requeue()
     return signals.exit_code or record.exit_code
-
-
-def refuse_ranks() -> None:
-    """A sweep or study is one process that starts others; under torchrun there would be several of it.
-
-    Raises:
-        ConfigError: This is one of several processes.
-    """
-    if int(os.environ.get("WORLD_SIZE") or 1) > 1 or int(os.environ.get("SLURM_STEP_NUM_TASKS") or 1) > 1:
-        raise ConfigError(
-            "several processes were started for what is to be one",
-            needed="one process, which starts every run by itself",
-            fix="plain python, with trainer=ddp trainer.devices=2 for runs on two devices",
-        )
 
 
 def _jobs(overrides: Sequence[str]) -> tuple[int, list[str]]:
