@@ -30,6 +30,7 @@ def torch_build() -> dict[str, Any]:
     import torch
 
     text = torch.__config__.show()
+    build = "\n".join(line for line in text.splitlines() if "CPU capability usage" not in line)  # that is the machine
 
     def said(pattern: str) -> str | None:
         match = re.search(pattern, text, re.MULTILINE)
@@ -48,7 +49,7 @@ def torch_build() -> dict[str, Any]:
         "openmp": said(r"^ *- (OpenMP .*)$"),
         "blas": said(r"BLAS_INFO=(\w+)"),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "config_sha256": hashlib.sha256(text.encode()).hexdigest(),
+        "config_sha256": hashlib.sha256(build.encode()).hexdigest(),
     }
 
 

@@ -6,6 +6,7 @@ uncommitted code can be repeated. What looks like a key or a password is blacked
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from litgpt_core.environment import PROJECT_DIR, git_state
+from litgpt_core.environment import PROJECT_DIR
 
 PACKAGE_DIR = Path(__file__).resolve().parents[1]
 """The folder of `litgpt_core` itself, wherever it is installed."""
@@ -32,10 +33,10 @@ _SECRETS = (
     re.compile(r"\bgithub_pat_[A-Za-z0-9_]{30,}|\bAKIA[0-9A-Z]{16}\b|\bAIza[0-9A-Za-z_-]{35}|\bxox[abprs]-[\w-]{10,}"),
     re.compile(r"(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"),
     re.compile(
-        r"(?i)(?<=[\w\"'])(?P<name>api_?key|secret|passw(?:or)?d|(?:access|auth|api)_?token|private_?key)"
-        r"(?P<between>\w*[\"']?\s*[:=]\s*[\"']?)(?P<value>[A-Za-z0-9_\-/+=.]{12,})"
+        r"(?i)(?P<name>api_?key|secret|passw(?:or)?d|(?:access|auth|api)_?token|private_?key)"
+        r"(?P<between>\w*[\"']?\s*[:=]\s*)"
+        r"(?P<value>\"[^\"\s]{8,}\"|'[^'\s]{8,}'|(?=[A-Za-z_\-/+=]*\d)[\w\-/+=]{20,})"
     ),
-    re.compile(r"(?i)\b(?P<name>wandb_api_key)(?P<between>\W{1,4})(?P<value>[0-9a-f]{32,})"),
 )
 _PRIVATE_KEY = re.compile(r"(-----BEGIN [A-Z ]*PRIVATE KEY-----)(.*?)(-----END [A-Z ]*PRIVATE KEY-----)", re.DOTALL)
 
@@ -61,12 +62,9 @@ def code_state(folder: Path = PROJECT_DIR) -> CodeState:
     files = package_files()
     facts: dict[str, Any] = {"diff_sha256": None, "changed": [], "untracked": [], "blacked_out": 0}
     diff = ""
-    if all((folder / part).is_dir() for part in _PARTS) and git_state(folder):
-        try:
+    if all((folder / part).is_dir() for part in _PARTS):
+        with contextlib.suppress(OSError, subprocess.SubprocessError):  # no git, or no checkout
             changed, untracked, raw = _patch(folder)
-        except (OSError, subprocess.SubprocessError):
-            facts["problem"] = "git could not tell what differs from the commit"
-        else:
             diff, facts["blacked_out"] = black_out(raw)
             facts |= {"changed": changed, "untracked": untracked}
             facts["diff_sha256"] = hashlib.sha256(diff.encode("utf-8", "surrogateescape")).hexdigest() if diff else None

@@ -26,7 +26,7 @@ def check_same_data(run: RecordedRun, config: TrainConfig) -> str:
     from litgpt_core.training.record import data_facts, tokenizer_facts
 
     then = run.environment.get("data_fingerprint")
-    now = prepare_for(find_pretrained(config), begun_with=then)
+    now = prepare_for(find_pretrained(config))
     if then is None:
         raise DataError(
             f"{run.path / 'environment.json'} names no data, so nobody knows what the run was trained on",
@@ -38,7 +38,7 @@ def check_same_data(run: RecordedRun, config: TrainConfig) -> str:
             f"the data of {run.path} is not what its settings prepare now: fingerprint {then[:12]} then, "
             f"{now.fingerprint[:12]} now{_what_differs(run.environment, facts)}",
             needed="the same corpus and tokenizer: other tokens give other losses",
-            fix="the text as it was",
+            fix="the text as it was; a chat log that has grown since cannot be had again",
         )
     return now.fingerprint
 

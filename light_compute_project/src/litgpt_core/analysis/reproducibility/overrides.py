@@ -41,9 +41,23 @@ def arguments_for(target: Mapping[str, Any], *, typed: Sequence[str] = ()) -> li
 def _completing(composed: Mapping[str, Any], target: Mapping[str, Any]) -> list[str]:
     """What has to be typed besides, so that `composed` becomes `target`."""
     have, want = flatten(dict(composed)), flatten(dict(target))
-    gone = [key for key in have if key not in want and not any(k.startswith(f"{key}.") for k in want)]
+    gone = dict.fromkeys(_highest(key, want) for key in have if key not in want and not _holds(key, want))
     new = [f"{key}={literal(value)}" for key, value in want.items() if key not in have or have[key] != value]
     return [*(f"~{key}" for key in gone), *new]
+
+
+def _holds(key: str, want: Mapping[str, Any]) -> bool:
+    """Whether a wanted key lies below this one, which then is replaced by setting that."""
+    return any(wanted.startswith(f"{key}.") for wanted in want)
+
+
+def _highest(key: str, want: Mapping[str, Any]) -> str:
+    """The shortest beginning of an unwanted key that holds nothing wanted: a table goes with its last entry."""
+    parts = key.split(".")
+    for length in range(2, len(parts)):
+        if (beginning := ".".join(parts[:length])) not in want and not _holds(beginning, want):
+            return beginning
+    return key
 
 
 def literal(value: Any) -> str:

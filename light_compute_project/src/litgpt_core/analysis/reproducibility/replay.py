@@ -30,7 +30,7 @@ _PATHS = (("data", "path"), ("tokenizer", "path"), ("model", "path"))
 
 def as_recorded(run: RecordedRun) -> Plain:
     """The run's config with every `auto` replaced by what was decided then: device, precision, compiler, threads,
-    micro-batch, processes. Relative paths become absolute, because the replay may be typed elsewhere.
+    micro-batch, processes. Relative paths become absolute where the run's folder is not the current one.
     """
     plain, then = copy.deepcopy(run.plain), run.environment
     trainer = {**plain["trainer"], **run.first_trainer_settings}
@@ -48,7 +48,8 @@ def as_recorded(run: RecordedRun) -> Plain:
     if trainer.get("num_nodes", 1) != 1:
         trainer["num_nodes"] = 1
     plain["trainer"] = trainer
-    return with_absolute_paths(plain, base=typed_in(run))
+    base = typed_in(run)
+    return plain if base == Path.cwd() else with_absolute_paths(plain, base=base)
 
 
 def with_absolute_paths(plain: Plain, *, base: Path) -> Plain:
