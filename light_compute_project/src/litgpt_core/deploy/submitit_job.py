@@ -58,6 +58,7 @@ class TrainJob:
             raise
         code = self._child.wait()
         if code in STOPPED and rank != 0:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)  # submitit would only note it
             time.sleep(_UNTIL_ENDED_S)  # rank 0's task puts the job back into the queue, which ends this one
         if code:
             raise TrainingFailed(f"train.py ended with exit code {code}")

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,7 @@ from litgpt_core.deploy.launcher_settings import (
 from litgpt_core.deploy.queued_training import check_fit, job_overrides, own_overrides, train_command
 from litgpt_core.errors import ConfigError, EnvironmentProblem, LightComputeError
 from litgpt_core.training.child_run import GRACE_S, StopSignals
-from litgpt_core.training.sweep_grid import Point, make_grid
+from litgpt_core.training.sweep_grid import Grid, Point, make_grid
 
 if TYPE_CHECKING:
     import submitit
@@ -37,6 +37,27 @@ logger = logging.getLogger(__name__)
 _DECIDED = {"trainer.devices": "hydra.launcher.tasks_per_node", "trainer.num_nodes": "hydra.launcher.nodes"}
 
 
+@dataclass(frozen=True, kw_only=True)
+class Queued:
+    """One run as a job."""
+
+    name: str
+    """Of the run."""
+    job: submitit.Job[int]
+    log: Path
+    """Where the training's log lines go."""
+
+    def ended_well(self) -> bool:
+        """Once it has ended: whether by finishing; says so either way."""
+        if self.job.exception() is None:
+            logger.info("%s: done", self.name)
+            return True
+        text = self.log.read_text(encoding="utf-8", errors="replace") if self.log.is_file() else ""
+        last = next((line for line in reversed(text.splitlines()) if line and "submitit" not in line), "no output")
+        logger.warning("%s: failed: %s; its output: %s", self.name, last, self.log)
+        return False
+
+
 def launch(arguments: Sequence[str]) -> int:
     """Check, submit, and wait where that is wanted.
 
@@ -44,42 +65,45 @@ def launch(arguments: Sequence[str]) -> int:
         arguments: The whole command line of `train.py`, with `-m` for a grid.
 
     Returns:
-        0; with `wait_for_completion` 1 if a job failed, 130 or 143 after a signal.
+        0; where it waits 1 if a job failed, and 130 or 143 after a signal.
 
     Raises:
         LightComputeError: With everything that is wrong; nothing is submitted then.
     """
     rest = [text for text in arguments if not is_for_launcher(text) and text not in ("-m", "--multirun")]
     launcher = parse_launcher([text for text in arguments if is_for_launcher(text)])
-    points = _points(rest, launcher, swept=bool({"-m", "--multirun"} & set(arguments)))
-    jobs = [_job(point, launcher) for point in points]
-    folder = launcher.submitit_folder or str(Path(points[0].config.run.dir).expanduser() / ".submitit" / "%j")
-    executor = _executor(launcher, folder=folder, name=points[0].name)
-    names = [point.name for point in points]
+    grid = _grid(rest, launcher, swept=bool({"-m", "--multirun"} & set(arguments)))
+    names = [point.name for point in grid.points]
+    folder = launcher.submitit_folder or str(Path(grid.points[0].config.run.dir).expanduser() / ".submitit" / "%j")
+    executor = _executor(launcher, folder=folder, name=grid.name if len(names) > 1 else names[0])
+
+    def submit(points: Sequence[Point]) -> list[Queued]:
+        jobs = _submit(executor, [_job(point, launcher) for point in points])
+        logs = [job.paths.stdout if launcher.stderr_to_stdout else job.paths.stderr for job in jobs]
+        return [Queued(name=p.name, job=job, log=log) for p, job, log in zip(points, jobs, logs, strict=True)]
+
     if launcher.cluster == "local":
-        return _run_here(executor, jobs, names=names, at_a_time=launcher.array_parallelism)
-    submitted = _submit(executor, jobs)
-    for name, job in zip(names, submitted, strict=True):
-        logger.info("job %s: %s; its output: %s", job.job_id, name, job.paths.stderr)
+        return _run_here(grid.points, submit, at_a_time=launcher.array_parallelism)
+    queued = submit(grid.points)
+    for one in queued:
+        logger.info("job %s: %s; its output: %s", one.job.job_id, one.name, one.log)
     logger.info("squeue --me shows them; scancel JOB ends one, which saves first; the same command continues it")
-    return _wait(submitted, names=names) if launcher.waits else 0
+    return _wait(queued) if launcher.waits else 0
 
 
-def _points(overrides: Sequence[str], launcher: LocalLauncher, *, swept: bool) -> list[Point]:
+def _grid(overrides: Sequence[str], launcher: LocalLauncher, *, swept: bool) -> Grid:
     decided = _DECIDED if launcher.world_size > 1 else {}
     if any(text.startswith("sweep.jobs=") for text in overrides):
         raise ConfigError("sweep.jobs is for a sweep without a launcher", fix="hydra.launcher.array_parallelism=N")
     own = own_overrides(overrides, decided=decided)
     devices = launcher.tasks_per_node if launcher.world_size > 1 else None
-    points = make_grid(
-        job_overrides(own, devices=devices, nodes=launcher.nodes, gpus=bool(launcher.gpus_per_node))
-    ).points
-    if len(points) > 1 and not swept:
+    grid = make_grid(job_overrides(own, devices=devices, nodes=launcher.nodes, gpus=bool(launcher.gpus_per_node)))
+    if len(grid.points) > 1 and not swept:
         raise ConfigError(
-            f"{len(points)} runs are asked for", needed="one, or -m for a job of each", fix="train.py -m ..."
+            f"{len(grid.points)} runs are asked for", needed="one, or -m for a job of each", fix="train.py -m ..."
         )
     problems = []
-    for point in points:
+    for point in grid.points:
         try:
             check_fit(
                 point.config,
@@ -88,10 +112,10 @@ def _points(overrides: Sequence[str], launcher: LocalLauncher, *, swept: bool) -
                 option="hydra.launcher.cpus_per_task",
             )
         except LightComputeError as error:
-            problems.append(f"{point.name}: {error}" if len(points) > 1 else str(error))
+            problems.append(f"{point.name}: {error}" if len(grid.points) > 1 else str(error))
     if problems:
         raise ConfigError("\n".join(problems))
-    return points
+    return grid
 
 
 def _job(point: Point, launcher: LocalLauncher) -> Any:
@@ -136,23 +160,20 @@ def _submit(executor: submitit.AutoExecutor, jobs: Sequence[Any]) -> list[submit
     return submitted
 
 
-def _run_here(executor: submitit.AutoExecutor, jobs: Sequence[Any], *, names: Sequence[str], at_a_time: int) -> int:
+def _run_here(points: Sequence[Point], submit: Callable[[Sequence[Point]], list[Queued]], *, at_a_time: int) -> int:
     """Jobs of this machine, so many at a time. A signal ends them; their trainings save before this returns."""
-    waiting = list(zip(names, jobs, strict=True))
-    running: list[tuple[str, submitit.Job[int]]] = []
-    failed = False
+    waiting, running, failed = list(points), list[Queued](), False
     with StopSignals() as signals:
         while (waiting or running) and signals.received is None:
             while waiting and len(running) < at_a_time:
-                name, job = waiting.pop(0)
-                running.append((name, executor.submit(job)))
-                logger.info("%s: started; its output: %s", name, running[-1][1].paths.stderr)
-            for name, started in [pair for pair in running if pair[1].done()]:
-                running.remove((name, started))
-                failed |= not _ended_well(name, started)
+                running += submit([waiting.pop(0)])
+                logger.info("%s: started; its output: %s", running[-1].name, running[-1].log)
+            for one in [one for one in running if one.job.done()]:
+                running.remove(one)
+                failed |= not one.ended_well()
             time.sleep(0.2)
         if signals.received is not None:
-            _end([job for _, job in running])
+            _end([one.job for one in running])
             logger.warning("%s: stopped; the same command continues", signals.received.name)
     return signals.exit_code or int(failed)
 
@@ -169,24 +190,13 @@ def _end(running: Sequence[submitit.Job[int]]) -> None:
         time.sleep(0.1)
 
 
-def _wait(submitted: Sequence[submitit.Job[int]], *, names: Sequence[str]) -> int:
+def _wait(queued: Sequence[Queued]) -> int:
     """Until every job has ended, as far as the queue or a result on the disk tells."""
     with StopSignals() as signals:
-        while not all(job.done() for job in submitted):
+        while not all(one.job.done() for one in queued):
             if signals.received is not None:
                 logger.warning("%s: the jobs stay in the queue", signals.received.name)
                 return signals.exit_code
             time.sleep(1.0)
-    ended_well = [_ended_well(name, job) for name, job in zip(names, submitted, strict=True)]
-    return int(not all(ended_well))
-
-
-def _ended_well(name: str, job: submitit.Job[int]) -> bool:
-    problem = job.exception()
-    if problem is None:
-        logger.info("%s: done", name)
-        return True
-    path = Path(job.paths.stderr)
-    last = path.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:] if path.is_file() else []
-    logger.warning("%s: failed: %s; its output: %s", name, *(last or ["no output"]), os.path.relpath(path))
-    return False
+    failed = [one.name for one in queued if not one.ended_well()]
+    return int(bool(failed))

@@ -9,8 +9,9 @@ from __future__ import annotations
 import logging
 import os
 import re
+import signal
 import subprocess
-import time
+import threading
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +33,7 @@ def request_requeue() -> bool:
     if os.environ.get(REQUEUE) != "1" or not (job := job_id()):
         return False
     if (os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or "0") != "0":
-        time.sleep(_PATIENCE_S)
+        _wait_for_the_end()
         return False
     if (state := _state(job)) not in ("RUNNING", None):
         logger.info("SLURM job %s is %s already: it is not put back into the queue", job, state)
@@ -46,6 +47,14 @@ def request_requeue() -> bool:
         return False
     logger.warning("SLURM job %s is put back into the queue and continues from the checkpoint", job)
     return True
+
+
+def _wait_for_the_end() -> None:
+    """Until SIGTERM comes, with which SLURM ends a job that it has put back, or `_PATIENCE_S`."""
+    ending = threading.Event()
+    before = signal.signal(signal.SIGTERM, lambda number, frame: ending.set())
+    ending.wait(_PATIENCE_S)
+    signal.signal(signal.SIGTERM, before)
 
 
 def job_id() -> str | None:

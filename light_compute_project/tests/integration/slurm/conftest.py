@@ -17,7 +17,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -147,6 +146,11 @@ class Cluster:
 
     # ---- commands ----
 
+    @property
+    def for_shell(self) -> dict[str, str]:
+        """What commands need in their environment to reach this cluster."""
+        return {name: self.environment[name] for name in ("SLURM_CONF", "PATH")} | {"GLOO_SOCKET_IFNAME": "lo"}
+
     def run(self, *command: str, check: bool = True, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             command, env=self.environment, capture_output=True, text=True, timeout=120, check=False, cwd=cwd
@@ -220,14 +224,3 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         raise AssertionError(f"SLURM did not start: {problem}\n{cluster.consoles()}") from problem
     yield cluster
     cluster.stop()
-
-
-@pytest.fixture
-def queue_shell(cluster: Cluster, module_shell: Any) -> Any:
-    """`module_shell`, whose commands reach the cluster."""
-    module_shell.environment |= {
-        "SLURM_CONF": cluster.environment["SLURM_CONF"],
-        "PATH": PATH,
-        "GLOO_SOCKET_IFNAME": "lo",
-    }
-    return module_shell

@@ -44,7 +44,7 @@ def submit(shell: Any, *arguments: str) -> tuple[str, Path]:
 def warn_at_checkpoint(
     cluster: Any, shell: Any, number: str, *, run: str, until: Callable[..., None], name: str
 ) -> int:
-    """Send the warning once a checkpoint is there; returns the step of the last whole checkpoint afterwards."""
+    """Send the warning once a checkpoint is there, and let the job return; the step of its last checkpoint."""
     folder = shell.folder / "runs" / run / "checkpoints"
     until(lambda: (folder / "step-00000008").exists(), f"a checkpoint of {run}", seconds=150)
     cluster.warn(number, name)
@@ -53,21 +53,55 @@ def warn_at_checkpoint(
     return max(int(path.name.removeprefix("step-")) for path in folder.glob("step-*"))
 
 
-@pytest.mark.parametrize("asked", [["--nodes=1"], ["--nodes=2", "--tasks-per-node=1"]], ids=["one", "two-nodes"])
-def test_preempted_and_requeued_equals_undisturbed(
-    cluster: Any, queue_shell: Any, until: Callable[..., None], asked: list[str]
-) -> None:
-    names = [f"{what}-{len(asked)}" for what in ("undisturbed", "preempted")]
-    whole, whole_log = submit(queue_shell, *EXACT, f"run.name={names[0]}", *asked, "--time=10m")
-    cluster.wait_for_state(whole, "COMPLETED", "FAILED")
-    said = whole_log.read_text()
-    assert cluster.job(whole)["JobState"] == "COMPLETED", said
-    assert ("2 processes on" in said) == (len(asked) == 2)
-
-    number, log = submit(queue_shell, *EXACT, f"run.name={names[1]}", *asked, "--time=10m")
-    step = warn_at_checkpoint(cluster, queue_shell, number, run=names[1], until=until, name="USR1")
-    ended = cluster.wait_for_state(number, "COMPLETED", "FAILED")
+def ends_well(cluster: Any, number: str, log: Path) -> str:
+    """What a job said that has run to its end."""
+    ended = cluster.wait_for_state(number, "COMPLETED", "FAILED", "CANCELLED")
     assert ended["JobState"] == "COMPLETED", f"{ended}\n{log.read_text()}\n{cluster.consoles()}"
-    assert f"stopped by SIGUSR1 after step {step}" in log.read_text()
-    assert trace(queue_shell.rows(names[1])) == trace(queue_shell.rows(names[0]))
-    assert [row[0] for row in trace(queue_shell.rows(names[1]))] == list(range(1, 25))
+    return log.read_text()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(cluster: Any, module_shell: Any) -> list[tuple[Any, ...]]:
+    """The trace of a run on one node that nobody warned."""
+    module_shell.environment |= cluster.for_shell
+    number, log = submit(module_shell, *EXACT, "run.name=undisturbed", "--time=10m")
+    ends_well(cluster, number, log)
+    found = trace(module_shell.rows("undisturbed"))
+    assert [row[0] for row in found] == list(range(1, 25))
+    return found
+
+
+def test_warned_and_requeued_on_one_node_equals_undisturbed(
+    cluster: Any, module_shell: Any, until: Callable[..., None], undisturbed: list[tuple[Any, ...]]
+) -> None:
+    number, log = submit(module_shell, *EXACT, "run.name=warned", "--time=10m")
+    step = warn_at_checkpoint(cluster, module_shell, number, run="warned", until=until, name="USR1")
+    said = ends_well(cluster, number, log)
+    assert f"stopped by SIGUSR1 after step {step}" in said
+    assert f"continuing from runs/warned/checkpoints/step-{step:08d}" in said
+    assert trace(module_shell.rows("warned")) == undisturbed
+
+
+def test_warned_and_requeued_on_two_nodes_equals_undisturbed(
+    cluster: Any, module_shell: Any, until: Callable[..., None]
+) -> None:
+    module_shell.environment |= cluster.for_shell
+    asked = ["--nodes=2", "--tasks-per-node=1", "--time=10m"]
+    number, log = submit(module_shell, *EXACT, "run.name=whole-2", *asked)
+    assert "2 processes on" in ends_well(cluster, number, log)
+    number, log = submit(module_shell, *EXACT, "run.name=warned-2", *asked)
+    step = warn_at_checkpoint(cluster, module_shell, number, run="warned-2", until=until, name="USR1")
+    assert f"stopped by SIGUSR1 after step {step}" in ends_well(cluster, number, log)
+    assert trace(module_shell.rows("warned-2")) == trace(module_shell.rows("whole-2"))
+
+
+def test_a_submitit_job_that_is_warned_equals_undisturbed(
+    cluster: Any, module_shell: Any, until: Callable[..., None], undisturbed: list[tuple[Any, ...]]
+) -> None:
+    launcher = ["hydra/launcher=submitit_slurm", "hydra.launcher.partition=two", "hydra.launcher.cpus_per_task=2"]
+    done = module_shell.train(*EXACT, "run.name=submitit", *launcher)
+    found = re.search(r"^job (\d+): submitit; its output: (\S+)$", done.stderr, re.MULTILINE)
+    assert found, done.stderr
+    warn_at_checkpoint(cluster, module_shell, found[1], run="submitit", until=until, name="USR2")
+    ends_well(cluster, found[1], Path(found[2]))
+    assert trace(module_shell.rows("submitit")) == undisturbed

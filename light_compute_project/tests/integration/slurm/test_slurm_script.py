@@ -21,7 +21,7 @@ rank = os.environ["SLURM_PROCID"]
 def leave(number, frame):
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     print("saved", rank, flush=True)
-    request_requeue()
+    request_requeue()  # other ranks wait here until SLURM ends the job
     sys.exit(143)
 
 if "SLURM_RESTART_COUNT" in os.environ:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -73,12 +76,14 @@ def test_nobody_asks_outside_a_job_or_unless_told_to(
 def test_other_ranks_leave_the_asking_to_rank_0_and_stay_meanwhile(
     scontrol: Scontrol, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    waited: list[float] = []
+    handler = signal.getsignal(signal.SIGTERM)
     monkeypatch.setenv(name, "1")
-    with monkeypatch.context() as patched:
-        patched.setattr(requeue.time, "sleep", waited.append)
-        assert not request_requeue()
-    assert scontrol.asked == [] and waited == [10.0]
+    monkeypatch.setattr(requeue, "_PATIENCE_S", 60.0)
+    slurm = subprocess.Popen(["sh", "-c", f"sleep 0.5; kill -TERM {os.getpid()}"])
+    assert not request_requeue() and slurm.wait() == 0  # not before SLURM has spoken, and not for a minute
+    assert scontrol.asked == [] and signal.getsignal(signal.SIGTERM) == handler
+    monkeypatch.setattr(requeue, "_PATIENCE_S", 0.1)
+    assert not request_requeue() and scontrol.asked == []
     monkeypatch.setenv(name, "0")
     assert request_requeue()
 
