@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import lightning
+import torch
 from torch.utils.data import DataLoader, Sampler
 
 from litgpt_core.data.chat_dataset import ChatTrainBatches, ChatValBatches
@@ -179,5 +180,6 @@ class TokenDataModule(lightning.LightningDataModule):
             sampler=sampler,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
+            generator=torch.Generator(),  # for the workers' seeds: else some starts would draw from dropout's stream
             pin_memory=on_cuda,
         )

@@ -98,7 +98,7 @@ def _forwarding(started: list[subprocess.Popen[bytes]]) -> Iterator[None]:
 
 def _wait(started: Sequence[subprocess.Popen[bytes]]) -> int:
     failure, deadline, order = 0, float("inf"), [signal.SIGTERM, getattr(signal, "SIGKILL", signal.SIGTERM)]
-    while any(process.poll() is None for process in started):
+    while any([process.poll() is None for process in started]):  # all are asked, every time
         codes = [process.returncode or 0 for process in started]
         if not failure and any(codes):
             failure = min(code for code in codes if code)  # a process that was killed is why another lost it
