@@ -78,7 +78,7 @@ def skip_teardown() -> None:
     """Have `run_script` end the process without taking the interpreter apart, once exit handlers have run.
 
     For processes that were connected over gloo: now and then one of its threads is still there when static objects go,
-    and the process aborts with exit code 134 after all its work is done (seen twice in about twenty starts of 4 processes).
+    and the process aborts with exit code 134 after all its work is done (twice in about twenty starts of 4 processes).
     """
     global _skip_teardown
     _skip_teardown = True

@@ -95,6 +95,19 @@ def test_warned_and_requeued_on_two_nodes_equals_undisturbed(
     assert trace(module_shell.rows("warned-2")) == trace(module_shell.rows("whole-2"))
 
 
+def test_a_run_that_is_warned_during_its_start_returns_to_the_queue(
+    cluster: Any, module_shell: Any, until: Callable[..., None]
+) -> None:
+    module_shell.environment |= cluster.for_shell
+    number, log = submit(module_shell, *EXACT, "run.name=early", "--nodes=2", "--tasks-per-node=1")
+    until(lambda: log.exists() and "read 79 documents" in log.read_text(), "the start")
+    cluster.warn(number)
+    until(lambda: cluster.job(number)["Restarts"] == "1", "the queue")
+    cluster.run("scancel", number)
+    assert "stopped by SIGUSR1 before the first step" in log.read_text()
+    assert not (module_shell.folder / "runs" / "early" / "checkpoints").exists()
+
+
 def test_a_submitit_job_that_is_warned_equals_undisturbed(
     cluster: Any, module_shell: Any, until: Callable[..., None], undisturbed: list[tuple[Any, ...]]
 ) -> None:

@@ -66,7 +66,7 @@ def test_a_warned_run_returns_to_the_queue_and_ends_there_what_it_began(
     cluster.let_it_return(number)
     cluster.wait_for_state(number, "COMPLETED")
     lines = said.read_text().splitlines()
-    assert f"warning: SLURM job {number} is put back into the queue and continues from the checkpoint" in lines
+    assert f"warning: SLURM job {number} is put back into the queue and continues there" in lines
     assert sorted(line for line in lines if line.startswith(("saved", "ended"))) == [
         "ended 0",
         "ended 1",
