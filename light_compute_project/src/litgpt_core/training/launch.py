@@ -22,7 +22,7 @@ from litgpt_core.training.processes import PARENT
 logger = logging.getLogger(__name__)
 
 GRACE_S = 10.0
-"""Between one process's failure, or an order to stop, and the next stronger one."""
+"""Seconds between one process's failure, SIGTERM to the others, and SIGKILL."""
 
 _FORWARDED = [
     number
@@ -31,12 +31,13 @@ _FORWARDED = [
 ]
 
 
-def launch(count: int, *, command: Sequence[str]) -> int:
+def launch(count: int, *, command: Sequence[str], grace_s: float = GRACE_S) -> int:
     """Run `command` in `count` processes and wait for all.
 
     Args:
         count: Processes, all on this machine.
         command: What each of them runs.
+        grace_s: Seconds that the others get when one has failed, before each stronger step.
 
     Returns:
         0 if all ended well, else the exit code of the first that did not (128 + the signal if one killed it). When one
@@ -52,7 +53,7 @@ def launch(count: int, *, command: Sequence[str]) -> int:
                     command, env=_environment(rank, count=count, port=port), start_new_session=True
                 )
                 started.append(process)
-            return _wait(started)
+            return _wait(started, grace_s=grace_s)
         finally:
             for process in started:
                 if process.poll() is None:
@@ -96,20 +97,20 @@ def _forwarding(started: list[subprocess.Popen[bytes]]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _wait(started: Sequence[subprocess.Popen[bytes]]) -> int:
+def _wait(started: Sequence[subprocess.Popen[bytes]], *, grace_s: float) -> int:
     failure, deadline, order = 0, float("inf"), [signal.SIGTERM, getattr(signal, "SIGKILL", signal.SIGTERM)]
     while any([process.poll() is None for process in started]):  # all are asked, every time
         codes = [process.returncode or 0 for process in started]
         if not failure and any(codes):
             failure = min(code for code in codes if code)  # a process that was killed is why another lost it
-            deadline = time.monotonic() + GRACE_S
+            deadline = time.monotonic() + grace_s
         if time.monotonic() > deadline and order:
             number = order.pop(0)
             for rank, process in enumerate(started):
                 if process.poll() is None:
                     logger.warning("rank %d goes on after another has failed: %s", rank, signal.Signals(number).name)
                     process.send_signal(number)
-            deadline = time.monotonic() + GRACE_S
+            deadline = time.monotonic() + grace_s
         time.sleep(0.05)
     failure = failure or min((process.returncode for process in started if process.returncode), default=0)
     return 128 - failure if failure < 0 else failure

@@ -43,7 +43,7 @@ def test_every_process_knows_who_it_is(tmp_path: Path, monkeypatch: pytest.Monke
 )
 def test_one_that_fails_ends_all_with_its_code(tmp_path: Path, ending: str, code: int) -> None:
     command = python(f"import os, sys, time\nif os.environ['RANK'] == '1': {ending}\ntime.sleep(100)\nopen({str(tmp_path / '0')!r}, 'w')")
-    assert launch(2, command=command) == code
+    assert launch(2, command=command, grace_s=0.5) == code
     assert not (tmp_path / "0").exists(), "the other was ended, and did not come to its own end"
 
 
