@@ -82,7 +82,8 @@ def _draw_history(axes: Axes, store: StudyStore) -> None:
     axes.set_xlabel("trial")
     axes.set_ylabel(METRIC_NAMES[store.settings.metric])
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(frameon=False, fontsize=7)
+    if done or pruned or failed:
+        axes.legend(frameon=False, fontsize=7)
     style(axes, title="the search")
 
 
