@@ -24,7 +24,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from litgpt_core.console import skip_teardown
-from litgpt_core.errors import ConfigError, EnvironmentProblem, LightComputeError
+from litgpt_core.errors import ConfigError, EnvironmentProblem, Interrupted, LightComputeError
 
 if TYPE_CHECKING:
     import torch.distributed as dist
@@ -236,6 +236,8 @@ class Team:
     def _try(work: Callable[[], T]) -> tuple[T | None, Exception | None]:
         try:
             return work(), None
+        except Interrupted:  # a signal: it came anywhere, so there is no message that the others would wait for
+            raise
         except Exception as error:
             return None, error
 

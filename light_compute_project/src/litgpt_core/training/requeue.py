@@ -6,12 +6,14 @@ on every rank at once and needs no connection between them, so it serves a run t
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
 import signal
 import subprocess
 import threading
+from collections.abc import Iterator
 
 logger = logging.getLogger(__name__)
 
@@ -32,9 +34,14 @@ def request_requeue() -> bool:
     """
     if os.environ.get(REQUEUE) != "1" or not (job := job_id()):
         return False
-    if (os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or "0") != "0":
-        _wait_for_the_end()
+    with _signals_noted() as ending:
+        if (os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or "0") == "0":
+            return _ask(job)
+        ending.wait(_PATIENCE_S)
         return False
+
+
+def _ask(job: str) -> bool:
     if (state := _state(job)) not in ("RUNNING", None):
         logger.info("SLURM job %s is %s already: it is not put back into the queue", job, state)
         return False
@@ -45,16 +52,25 @@ def request_requeue() -> bool:
             "SLURM did not put job %s back into the queue: %s; submit it again to continue the run", job, why
         )
         return False
-    logger.warning("SLURM job %s is put back into the queue and continues from the checkpoint", job)
+    logger.warning("SLURM job %s is put back into the queue and continues there", job)
     return True
 
 
-def _wait_for_the_end() -> None:
-    """Until SIGTERM comes, with which SLURM ends a job that it has put back, or `_PATIENCE_S`."""
+@contextlib.contextmanager
+def _signals_noted() -> Iterator[threading.Event]:
+    """While the block runs, a queue's signals interrupt nothing; SIGTERM, with which SLURM ends a job, sets the
+    event.
+    """
     ending = threading.Event()
-    before = signal.signal(signal.SIGTERM, lambda number, frame: ending.set())
-    ending.wait(_PATIENCE_S)
-    signal.signal(signal.SIGTERM, before)
+    numbers = [signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2]
+    before = {number: signal.getsignal(number) for number in numbers}
+    for number in numbers:
+        signal.signal(number, lambda given, frame: ending.set() if given == signal.SIGTERM else None)
+    try:
+        yield ending
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def job_id() -> str | None:

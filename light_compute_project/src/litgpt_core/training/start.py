@@ -6,14 +6,17 @@ mistakes are found before the next is paid for.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from litgpt_core.errors import ConfigError
+from litgpt_core.errors import ConfigError, LightComputeError
 from litgpt_core.training.launch import launch, this_command
-from litgpt_core.training.processes import World, connect, die_with_launcher, told_when_others_are_lost
+from litgpt_core.training.processes import FollowerStopped, World, connect, die_with_launcher, told_when_others_are_lost
+from litgpt_core.training.requeue import request_requeue
 from litgpt_core.training.settings import TrainerSettings
-from litgpt_core.training.stop import stop_on_signals
+from litgpt_core.training.stop import StopRequest, stop_on_signals
 
 if TYPE_CHECKING:
     from litgpt_core.training.runner import RunResult
@@ -36,7 +39,7 @@ def train(overrides: Sequence[str], *, command: str) -> RunResult | int:
         LightComputeError: Anything the user can mend; `Interrupted` when a signal ended the run.
     """
     die_with_launcher()
-    with stop_on_signals() as stop:
+    with stop_on_signals() as stop, back_to_the_queue(stop):
         from litgpt_core.config import load
 
         config = load(overrides)
@@ -68,11 +71,32 @@ def train(overrides: Sequence[str], *, command: str) -> RunResult | int:
             return run(plan, stop=stop)
 
 
+@contextmanager
+def back_to_the_queue(stop: StopRequest) -> Iterator[None]:
+    """A run that a queue stops before its first step or after its last asks for another turn, as it does between two
+    steps (`saving.py`). What breaks because other ranks were stopped at the same time is no error of its own.
+    """
+    try:
+        try:
+            yield
+        except RuntimeError:  # of a broken connection; a signal that came during the call is heard at the next line
+            time.sleep(0)
+            raise
+    except Exception as error:
+        if stop.training or not stop.is_queues:
+            raise
+        request_requeue()
+        if isinstance(error, LightComputeError):
+            raise
+        raise FollowerStopped(stop.exit_code) from error
+
+
 def processes_to_start(settings: TrainerSettings, world: World) -> int:
     """How many processes `trainer.devices` asks for here; 1 where a launcher has started them.
 
     Raises:
-        ConfigError: What was started is not what the settings ask for, or several nodes are asked for without a launcher.
+        ConfigError: What was started is not what the settings ask for, or several nodes are asked for without a
+            launcher.
     """
     if world.started_by != "nobody":
         asked = (settings.devices, settings.num_nodes)
