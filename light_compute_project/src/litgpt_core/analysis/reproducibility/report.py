@@ -116,7 +116,7 @@ def trace_numbers(found: TraceComparison) -> dict[str, Any]:
     """A comparison as plain values."""
     return {
         "identical": found.identical,
-        "steps": found.steps,
+        "compared_steps": found.steps,
         "values": found.values,
         "differing": found.differing,
         "first_difference": None if found.first is None else _difference(dataclasses.asdict(found.first), found.first),

@@ -46,7 +46,7 @@ def repeat(plain: Plain, *, name: str, steps: int | None = None, within: float =
         steps: How many; None: `USUAL_STEPS`, or all if there are fewer.
         within: Greatest relative difference that passes; 0 demands equality to the last bit.
     """
-    steps = _at_most(plain, steps or USUAL_STEPS)
+    steps = _at_most(plain, USUAL_STEPS if steps is None else steps)
     every = _every_step(plain, steps=steps)
     sides = ("first", "second")
     with stage() as place:
@@ -89,7 +89,7 @@ def over_seeds(
         steps: How many; None: the whole run.
         within: Greatest spread (largest minus smallest, as a share of the mean) that passes.
     """
-    steps = _at_most(plain, steps or _all_steps(plain))
+    steps = _at_most(plain, _all_steps(plain) if steps is None else steps)
     runs = _trained(plain, {f"seed-{seed}": {"seed": seed} for seed in seeds}, steps=steps)
     losses = {run_name: _last_loss(run) for run_name, run in runs.items()}
     values = [loss for _, loss in losses.values()]
@@ -153,7 +153,7 @@ def over_threads(
         steps: How many; None: `USUAL_STEPS`, or all if there are fewer.
         within: Greatest relative difference of the last validation loss that passes.
     """
-    steps = _at_most(plain, steps or USUAL_STEPS)
+    steps = _at_most(plain, USUAL_STEPS if steps is None else steps)
     every = _every_step(plain, steps=steps)
     runs = _trained(every, {f"threads-{n}": {"trainer": {"threads": n}} for n in threads}, steps=steps)
     first, *others = runs
