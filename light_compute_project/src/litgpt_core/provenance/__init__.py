@@ -5,6 +5,6 @@ records and saying what differs is `analysis/reproducibility`.
 """
 
 from litgpt_core.provenance.facts import machine_facts
-from litgpt_core.provenance.source import CodeState, black_out, code_state
+from litgpt_core.provenance.source import CodeState, black_out, code_state, encode
 
-__all__ = ["CodeState", "black_out", "code_state", "machine_facts"]
+__all__ = ["CodeState", "black_out", "code_state", "encode", "machine_facts"]

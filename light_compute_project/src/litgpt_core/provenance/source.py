@@ -66,8 +66,8 @@ def code_state(folder: Path = PROJECT_DIR) -> CodeState:
         with contextlib.suppress(OSError, subprocess.SubprocessError):  # no git, or no checkout
             changed, untracked, raw = _patch(folder)
             diff, facts["blacked_out"] = black_out(raw)
-            facts |= {"changed": changed, "untracked": untracked}
-            facts["diff_sha256"] = hashlib.sha256(diff.encode("utf-8", "surrogateescape")).hexdigest() if diff else None
+            facts |= {"changed": list(map(_readable, changed)), "untracked": list(map(_readable, untracked))}
+            facts["diff_sha256"] = hashlib.sha256(encode(diff)).hexdigest() if diff else None
     digest = hashlib.sha256("\n".join(f"{name} {value}" for name, value in files.items()).encode()).hexdigest()
     return CodeState(facts={**facts, "package_sha256": digest, "package_files": files}, diff=diff)
 
@@ -129,6 +129,15 @@ def _patch(folder: Path) -> tuple[list[str], list[str], str]:
     return [name for name in changed if name], untracked, text
 
 
+def encode(text: str) -> bytes:
+    """git's output as the bytes it was: what is not UTF-8 is held as surrogates."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _readable(name: str) -> str:
+    return encode(name).decode("utf-8", "replace")
+
+
 def _is_source(path: Path) -> bool:
     return path.suffix in SOURCE_SUFFIXES and not path.is_symlink() and path.stat().st_size <= MAX_UNTRACKED_BYTES
 
@@ -147,7 +156,7 @@ def _git(folder: Path, *arguments: str, index: Path | None = None, stdin: str = 
     settings = ("-c", "core.quotePath=false", "-c", "color.ui=false", "-c", "core.fsmonitor=false")
     done = subprocess.run(
         ["git", "-C", str(folder), *settings, *arguments],
-        input=stdin.encode("utf-8", "surrogateescape"),
+        input=encode(stdin),
         capture_output=True,
         env=kept,
         timeout=20,

@@ -17,9 +17,9 @@ from litgpt_core import checkpoint
 from litgpt_core.checkpoint.layout import CHECKSUMS, WEIGHTS
 from litgpt_core.config_diff import computing_sha256, flatten
 from litgpt_core.errors import LightComputeError
-from litgpt_core.provenance import black_out, code_state, machine_facts
+from litgpt_core.provenance import black_out, code_state, encode, machine_facts
 from litgpt_core.training.plan import Plan
-from litgpt_core.training.run_folder import RunFolder, write_json, write_text
+from litgpt_core.training.run_folder import RunFolder, write_json
 
 
 def record_environment(plan: Plan, trainer: Trainer, *, wandb_run_id: str | None) -> None:
@@ -37,7 +37,7 @@ def record_environment(plan: Plan, trainer: Trainer, *, wandb_run_id: str | None
     facts["code"] = code.facts
     facts["sittings"] = [*before.get("sittings", []), _sitting(plan, facts)]
     facts["wandb_run_id"] = wandb_run_id or before.get("wandb_run_id")
-    _keep_diff(plan.folder, code.diff)
+    keep_diff(plan.folder, code.diff)
     write_json(plan.folder.environment, facts)
 
 
@@ -121,9 +121,12 @@ def _sitting(plan: Plan, facts: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _keep_diff(folder: RunFolder, diff: str) -> None:
+def keep_diff(folder: RunFolder, diff: str) -> None:
     """`code.diff` is the latest sitting's; another one that stands there gets its hash into its name."""
-    if folder.code_diff.is_file() and (old := folder.code_diff.read_bytes()) != diff.encode("utf-8", "surrogateescape"):
+    new = encode(diff)
+    if folder.code_diff.is_file() and (old := folder.code_diff.read_bytes()) != new:
         folder.code_diff.replace(folder.path / f"code-{hashlib.sha256(old).hexdigest()[:12]}.diff")
-    if diff:
-        write_text(folder.code_diff, diff)
+    if new:
+        temporary = folder.code_diff.with_name(".code.diff.tmp")
+        temporary.write_bytes(new)
+        temporary.replace(folder.code_diff)

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from litgpt_core.provenance.source import black_out, code_state, package_files
+from litgpt_core.provenance.source import black_out, code_state, encode, package_files
 
 
 def git(folder: Path, *arguments: str, stdin: str = "") -> str:
@@ -61,6 +62,18 @@ def test_the_patch_gives_the_code_back_on_a_clean_checkout(project: Path, tmp_pa
     assert not (clean / "light_compute_project" / "scripts" / "train.py").exists()
     assert state.facts["diff_sha256"] == hashlib.sha256(state.diff.encode()).hexdigest()
     assert len(state.facts["changed"]) == 2 and len(state.facts["untracked"]) == 2
+
+
+def test_files_that_are_not_utf8_come_back_too(project: Path, tmp_path: Path) -> None:
+    (project / "src" / "latin.py").write_bytes(b"# gr\xfc\xdfe\r\n")
+    state = code_state(project)
+    clean = tmp_path / "clean"
+    git(tmp_path, "clone", "-q", str(project.parent), str(clean))
+    (tmp_path / "code.diff").write_bytes(encode(state.diff))
+    git(clean, "apply", str(tmp_path / "code.diff"))
+    assert (clean / "light_compute_project" / "src" / "latin.py").read_bytes() == b"# gr\xfc\xdfe\r\n"
+    assert state.facts["diff_sha256"] == hashlib.sha256((tmp_path / "code.diff").read_bytes()).hexdigest()
+    json.dumps(state.facts, ensure_ascii=False).encode("utf-8")
 
 
 def test_only_source_of_ours_is_taken(project: Path) -> None:
