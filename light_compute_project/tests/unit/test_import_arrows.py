@@ -31,11 +31,12 @@ SETTINGS_ONLY = {
 
 CONFINED = {
     "lightning": ("training", "data/module.py"),
-    "hydra": ("config.py", "deploy/launcher_settings.py", "training/sweep.py"),
+    "hydra": ("config.py", "deploy/launcher_settings.py", "training/sweep_grid.py", "training/study"),
+    "optuna": ("training/study",),
     "omegaconf": ("config.py",),
     "submitit": ("deploy/submitit_",),
     "wandb": ("training/loggers.py",),
-    "matplotlib": ("training/results.py", "analysis"),
+    "matplotlib": ("training/results.py", "training/sweep_pictures.py", "training/study_pictures.py", "analysis"),
     "litgpt": ("analysis/benchmark/peer_litgpt",),
     "transformers": ("analysis/benchmark/peer_hf_",),
 }

@@ -23,6 +23,7 @@ from litgpt_core.training.child_run import POLL_S, ChildRun, StopSignals, end_le
 from litgpt_core.training.requeue import request_requeue
 from litgpt_core.training.settings import WandbSettings
 from litgpt_core.training.sweep_grid import Point, make_grid
+from litgpt_core.training.sweep_pictures import draw_sweep
 from litgpt_core.training.sweep_record import Entry, SweepRecord, open_sweep
 from litgpt_core.training.sweep_results import problems, summary, tables
 
@@ -133,8 +134,6 @@ def _tell(record: SweepRecord, entry: Entry) -> None:
 def _report(record: SweepRecord) -> None:
     """`sweep.json` with everything, `sweep.png`, and the tables on the terminal."""
     from rich.console import Console
-
-    from litgpt_core.training.sweep_pictures import draw_sweep
 
     picture = record.grid.folder / "sweep.png"
     drawn, facts = draw_sweep(record, picture), summary(record)

@@ -31,7 +31,10 @@ signal.signal(signal.SIGINT, lambda number, frame: stop.append(130))
 if given.get("run.resume") != "auto" and folder.exists():
     fail("ConfigError", "the run folder is in use", 2)
 saved.parent.mkdir(parents=True, exist_ok=True)
-(folder / "config.yaml").write_text(os.environ.get("FAKE_CONFIG", "{}"))
+if os.environ.get("FAKE_CONFIG"):
+    from litgpt_core.config import dump, load
+
+    (folder / "config.yaml").write_text(dump(load(sys.argv[1:]).plain))
 begin = int(saved.read_text()) if saved.exists() else 0
 with (folder / "starts").open("a") as file:
     file.write(f"{os.getpid()} {begin}\\n")
