@@ -20,6 +20,7 @@ def git(folder: Path, *arguments: str, stdin: str = "") -> str:
         input=stdin,
         capture_output=True,
         text=True,
+        errors="replace",
         env=kept,
         check=True,
     )
