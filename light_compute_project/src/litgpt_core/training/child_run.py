@@ -50,11 +50,13 @@ class Ending:
     """Name of the error's class; empty if there was none, or if the child could not tell."""
     message: str = ""
     """What the error says."""
+    told: bool = False
+    """Whether it had been told to stop."""
 
     @property
     def stopped(self) -> bool:
-        """Whether somebody ended it from outside."""
-        return self.exit_code in STOPPED
+        """Whether somebody ended it from outside; also one that was told to, did not obey, and was killed."""
+        return self.exit_code in STOPPED or (self.told and self.exit_code > 128)
 
     @property
     def diverged(self) -> bool:
@@ -171,7 +173,10 @@ class ChildRun:
         self._report.unlink(missing_ok=True)
         self._claim.unlink(missing_ok=True)
         return Ending(
-            exit_code=code if code >= 0 else 128 - code, kind=ending.get("kind", ""), message=ending.get("message", "")
+            exit_code=code if code >= 0 else 128 - code,
+            kind=ending.get("kind", ""),
+            message=ending.get("message", ""),
+            told=self._kill_at is not None,
         )
 
     def wait(self) -> Ending:

@@ -103,6 +103,10 @@ class Study:
                 if store.n_finished >= wanted:
                     break
                 values, notes = store.suggest()
+                if (twin := store.twin(values)) is not None:
+                    copy = store.copy(twin, notes)
+                    logger.info("trial %d: %s: the same as trial %d", copy.number, _shown(values), twin.number)
+                    continue
                 self._load(values)  # a mistake here ends the study before the trial exists
                 trial = store.begin(values, notes)
                 logger.info("trial %d: %s", trial.number, _shown(values))

@@ -39,6 +39,8 @@ def report(study: Study, store: StudyStore) -> None:
     if content["best"] is not None:
         console.print("\nbest trial, as one run of its own:", highlight=False)
         console.print(f"  {content['best']['command']}", highlight=False, markup=False, soft_wrap=True)
+    elif store.n_finished:
+        console.print("no trial was completed", highlight=False)
     for path in (study.folder / "study.json", *([picture] if drawn else [])):
         console.print(path.as_posix(), highlight=False, soft_wrap=True)
 
@@ -78,6 +80,7 @@ def trial_facts(trial: FrozenTrial) -> dict[str, Any]:
         "seconds": round((end - begin).total_seconds(), 1) if begin and end else None,
         "run": trial.user_attrs.get("run"),
         "problem": trial.user_attrs.get("problem", ""),
+        "same_as": trial.user_attrs.get("same_as"),
     }
 
 

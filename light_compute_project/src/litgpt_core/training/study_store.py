@@ -148,6 +148,28 @@ class StudyStore:
         self.study.add_trial(template)
         return Trial(self.study, self.trials[-1]._trial_id)
 
+    def twin(self, values: dict[str, Any]) -> FrozenTrial | None:
+        """An earlier trial with the same values, whose end would only be repeated; a crash may not be."""
+        for trial in self.trials:
+            if trial.params == values and trial.user_attrs.get("outcome") in ("done", "pruned", "diverged"):
+                return trial
+        return None
+
+    def copy(self, twin: FrozenTrial, notes: dict[str, Any]) -> FrozenTrial:
+        """Enter a trial that ended as `twin` did, without running it."""
+        self.study.add_trial(
+            optuna.trial.create_trial(
+                state=twin.state,
+                value=twin.value,
+                params=twin.params,
+                distributions=twin.distributions,
+                intermediate_values=twin.intermediate_values,
+                user_attrs={**twin.user_attrs, "same_as": twin.number},
+                system_attrs=notes,
+            )
+        )
+        return self.trials[-1]
+
     # ---- continuing ----
 
     def _refuse_another_study(self, folder: Path) -> None:

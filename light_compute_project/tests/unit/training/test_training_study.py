@@ -167,6 +167,16 @@ def test_tpe_learns(fake_train: Path) -> None:
     assert statistics.median(rates[8:]) < statistics.median(rates[:6])
 
 
+def test_values_that_were_tried_are_not_trained_again(fake_train: Path) -> None:
+    assert run_study(request("optim.lr=0.01,5.0", trials=6, sampler="random")) == 0
+    trials = told()["trials"]
+    assert len(list(Path("runs/s-study").glob("s-study-*"))) == 2
+    for trial in trials:
+        first = next(t for t in trials if t["params"] == trial["params"])
+        assert trial["same_as"] == (None if trial is first else first["number"])
+        assert (trial["state"], trial["value"], trial["run"]) == (first["state"], first["value"], first["run"])
+
+
 # ---- killed, stopped, out of time ----
 
 
