@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from litgpt_core.training.sweep_pictures import is_logarithmic, save, style
+from litgpt_core.training.sweep_pictures import save, short_names, style
 from litgpt_core.training.sweep_results import METRIC_NAMES
 
 if TYPE_CHECKING:
@@ -107,11 +107,12 @@ def _draw_curves(axes: Axes, store: StudyStore) -> None:
 
 
 def _draw_shares(axes: Axes, shares: dict[str, float]) -> None:
-    names = list(reversed(shares))
-    axes.barh(names, [shares[name] for name in names], color=DONE)
+    keys = list(reversed(shares))
+    axes.barh(range(len(keys)), [shares[key] for key in keys], color=DONE)
+    axes.set_yticks(range(len(keys)), short_names(keys))
     axes.set_xlim(0, 1)
     axes.set_xlabel("share in the spread (PED-ANOVA)")
-    style(axes, title="which parameter mattered")
+    style(axes, title="what mattered among the completed trials")
 
 
 def _draw_slice(axes: Axes, store: StudyStore, parameter: Parameter) -> None:
@@ -131,7 +132,7 @@ def _draw_slice(axes: Axes, store: StudyStore, parameter: Parameter) -> None:
     if places:
         axes.set_xticks(list(places.values()), list(places))
         axes.set_xlim(-0.5, len(places) - 0.5)
-    elif parameter.log or is_logarithmic([parameter.low or 0, parameter.high or 0]):
+    elif parameter.log:
         axes.set_xscale("log")
     elif parameter.kind == "int":
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))

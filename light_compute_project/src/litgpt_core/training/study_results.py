@@ -13,6 +13,7 @@ from litgpt_core import environment
 from litgpt_core.training.run_folder import write_json
 from litgpt_core.training.study_pictures import draw_study
 from litgpt_core.training.study_store import StudyStore
+from litgpt_core.training.sweep_pictures import short_names
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -124,9 +125,7 @@ def trial_table(store: StudyStore, *, title: str) -> Table:
     order = {"COMPLETE": 0, "PRUNED": 1}
     trials = sorted(store.trials, key=lambda t: (order.get(t.state.name, 2), t.value or 0.0, t.number))
     table = Table(title=f"{title}: {store.n_finished} of {len(trials)} trials over", title_justify="left")
-    ends = [key.split(".")[-1] for key in store.space.parameters]
-    names = [end if ends.count(end) == 1 else key for key, end in zip(store.space.parameters, ends, strict=True)]
-    for column in ("trial", *names, metric, "step", "seconds"):
+    for column in ("trial", *short_names([*store.space.parameters]), metric, "step", "seconds"):
         table.add_column(column, justify="right", overflow="fold")
     table.add_column("state")
     best = store.best

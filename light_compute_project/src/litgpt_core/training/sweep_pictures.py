@@ -62,6 +62,12 @@ def is_logarithmic(values: Sequence[float]) -> bool:
     return min(values) > 0 and max(values) / min(values) >= 8
 
 
+def short_names(keys: Sequence[str]) -> list[str]:
+    """Dotted keys without their section, as far as that tells them apart."""
+    ends = [key.split(".")[-1] for key in keys]
+    return [end if ends.count(end) == 1 else key for key, end in zip(keys, ends, strict=True)]
+
+
 def style(axes: Axes, *, title: str) -> None:
     """Grid, no upper and right frame, a title at the left."""
     axes.grid(alpha=0.25)

@@ -286,7 +286,13 @@ def test_a_sweep_that_ends_early_goes_on_where_it_was(run: Callable[..., int], n
     assert not list(Path("runs/s-sweep").glob(".running*")) and not list(Path("runs/s-sweep").glob(".ending*"))
 
 
-def test_stopping_one_run_stops_the_sweep(run: Callable[..., int], fake_train: Path) -> None:
-    fake_train.write_text(fake_train.read_text().replace("loss = None\n", "loss = None\nos.kill(os.getpid(), 15)\n"))
-    assert run("seed=1,4") == 143
-    assert [*states().values()] == ["stopped", "waiting"]
+@pytest.mark.parametrize(("number", "code", "asks"), [(15, 143, True), (2, 130, False)])
+def test_stopping_one_run_stops_the_sweep_and_a_queue_is_asked_for_another_turn(
+    run: Callable[..., int], fake_train: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: int, asks: bool
+) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr(sweep, "request_requeue", lambda: asked.append(True))
+    end = f"loss = None\nos.kill(os.getpid(), {number})\n"
+    fake_train.write_text(fake_train.read_text().replace("loss = None\n", end))
+    assert run("seed=1,4") == code
+    assert [*states().values()] == ["stopped", "waiting"] and bool(asked) == asks
