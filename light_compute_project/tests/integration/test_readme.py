@@ -25,6 +25,7 @@ PAGES = (
     PROJECT / "docs" / "inference.md",
     PROJECT / "docs" / "finetuning.md",
     PROJECT / "docs" / "sweeps.md",
+    PROJECT / "docs" / "distributed.md",
 )
 SHORT = (
     "trainer.max_steps=4",
@@ -78,7 +79,7 @@ def write_chats(folder: Path) -> None:
         path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=["root", "project", "inference", "finetuning", "sweeps"])
+@pytest.mark.parametrize("page", PAGES, ids=["root", "project", "inference", "finetuning", "sweeps", "distributed"])
 @pytest.mark.parity
 def test_every_command_of_the_readme_runs(page: Path, shell: Any, mirror: Path | None) -> None:
     texts = shell.folder / "my_texts"

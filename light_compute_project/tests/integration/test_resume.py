@@ -4,7 +4,10 @@ with pinned threads.
 
 from __future__ import annotations
 
+import random
+import re
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -149,3 +152,34 @@ def test_a_run_that_blows_up_keeps_finite_checkpoints(shell: Any) -> None:
     assert "not a number" in done.stderr and "optim.lr" in done.stderr
     for directory in (shell.folder / "runs" / "blown" / "checkpoints").glob("step-*"):
         assert all(bool(w.isfinite().all()) for w in checkpoint.load_weights(directory).values())
+
+
+def test_killed_again_and_again_at_any_moment(shell: Any) -> None:
+    """In a step, between micro-batches, in a save, in a validation, where an epoch ends: it does not matter."""
+    (shell.folder / "text.txt").write_text("\n\n".join(f"line {i * i} of a small text, {i}" for i in range(400)))
+    text = ["data=text", "data.path=text.txt", "tokenizer=char", "trainer.eval_tokens=null", "trainer.eval_interval=3"]
+    small = ["trainer.max_steps=90", "trainer.save_interval=1", "trainer.micro_batch_size=2", "trainer.num_workers=2"]
+    settings = [*EXACT, *text, *small, "run.resume=auto"]
+    said = shell.train(*settings, "run.name=calm").stderr
+    assert float(re.search(r"\((\d+\.\d+) epochs of", said)[1]) > 2, "the run crosses the boundaries of epochs"
+
+    chance, steps = random.Random(7), []
+    run = shell.folder / "runs" / "hunted"
+    for _ in range(5):
+        before = max((int(p.name[5:]) for p in (run / "checkpoints").glob("step-*")), default=0)
+        pause = 0.5 * chance.random()
+
+        def time_to_go(before: int = before, pause: float = pause) -> bool:
+            if not any(int(p.name[5:]) > before + 3 for p in (run / "checkpoints").glob("step-*")):
+                return False
+            time.sleep(pause)
+            return True
+
+        done = shell.start_and_signal([*settings, "run.name=hunted"], when=time_to_go, number=signal.SIGKILL)
+        assert done.returncode == -9
+        steps.append(before)
+        if max(int(p.name[5:]) for p in (run / "checkpoints").glob("step-*")) > 70:
+            break
+    assert len(steps) > 2, "the run was too short to be killed often"
+    shell.train(*settings, "run.name=hunted")
+    assert trace(shell.rows("hunted")) == trace(shell.rows("calm"))

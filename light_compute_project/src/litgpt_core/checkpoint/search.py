@@ -20,8 +20,8 @@ def resolve(path: Path) -> Path:
 
     Args:
         path: A directory that holds `lit_model.pth` (or the parts of a sharded checkpoint), that file itself, a folder
-            of checkpoints, or a run folder. Of a run folder it is `final/`, else `checkpoints/last`, else the newest whole
-            `checkpoints/step-*`.
+            of checkpoints, or a run folder. Of a run folder it is `final/`, else `checkpoints/last`, else the newest
+            whole `checkpoints/step-*`.
 
     Raises:
         CheckpointError: Nothing of the kind is there; names what is, and near names of a path that does not exist.

@@ -17,8 +17,8 @@ from typing import Any
 
 import submitit
 
-from litgpt_core.training.processes import PARENT
 from litgpt_core.training.requeue import REQUEUE
+from litgpt_core.training.world import PARENT
 
 STOPPED = (130, 143)
 """Exit codes of a training that was told to stop, and saved."""

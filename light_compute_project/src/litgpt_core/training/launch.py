@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator, Sequence
 from types import FrameType
 
-from litgpt_core.training.processes import PARENT
+from litgpt_core.training.world import PARENT
 
 logger = logging.getLogger(__name__)
 
@@ -99,7 +99,7 @@ def _forwarding(started: list[subprocess.Popen[bytes]]) -> Iterator[None]:
 
 def _wait(started: Sequence[subprocess.Popen[bytes]], *, grace_s: float) -> int:
     failure, deadline, order = 0, float("inf"), [signal.SIGTERM, getattr(signal, "SIGKILL", signal.SIGTERM)]
-    while any([process.poll() is None for process in started]):  # all are asked, every time
+    while [process for process in started if process.poll() is None]:
         codes = [process.returncode or 0 for process in started]
         if not failure and any(codes):
             failure = min(code for code in codes if code)  # a process that was killed is why another lost it

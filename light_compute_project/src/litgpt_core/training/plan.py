@@ -26,9 +26,10 @@ from litgpt_core.training import micro_batch
 from litgpt_core.training.allocator import keep_freed_memory
 from litgpt_core.training.hardware import Hardware, choose_hardware, find_device
 from litgpt_core.training.pretrained import chat_style, find_pretrained
-from litgpt_core.training.processes import Team, World, check_batch
+from litgpt_core.training.processes import Team
 from litgpt_core.training.run_folder import RunFolder, claim_run, is_finished, open_run
 from litgpt_core.training.sharding import Sharding, choose_sharding
+from litgpt_core.training.world import World, check_batch
 
 logger = logging.getLogger(__name__)
 

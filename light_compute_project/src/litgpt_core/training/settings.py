@@ -48,8 +48,8 @@ class TrainerSettings:
     max_steps: int = 1000
     """Optimizer steps of the whole run."""
     stop_after: int | None = None
-    """End this sitting after this optimizer step, with a checkpoint; the schedule stays that of `max_steps`. null: go on
-    to the end.
+    """End this sitting after this optimizer step, with a checkpoint; the schedule stays that of `max_steps`. null: go
+    on to the end.
     """
     max_time: str | float | None = None
     """End the run cleanly, with a checkpoint, after this much time, its sittings added up: 90m, 2h30m, 1.5d,

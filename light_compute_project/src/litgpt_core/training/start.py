@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 
 from litgpt_core.errors import ConfigError, LightComputeError
 from litgpt_core.training.launch import launch, this_command
-from litgpt_core.training.processes import FollowerStopped, World, connect, die_with_launcher, told_when_others_are_lost
+from litgpt_core.training.processes import FollowerStopped, connect, told_when_others_are_lost
 from litgpt_core.training.requeue import request_requeue
 from litgpt_core.training.settings import TrainerSettings
 from litgpt_core.training.stop import StopRequest, stop_on_signals
+from litgpt_core.training.world import World, die_with_launcher
 
 if TYPE_CHECKING:
     from litgpt_core.training.runner import RunResult

@@ -1,5 +1,5 @@
-"""Stopping from outside: Ctrl-C, SIGTERM and SIGUSR1 end a run at a step boundary, with a checkpoint, and with the right
-exit code.
+"""Stopping from outside: Ctrl-C, SIGTERM and SIGUSR1 end a run at a step boundary, with a checkpoint, and with the
+right exit code.
 
 Before the first step there is nothing to save, so a signal ends the run at once. While training it only sets a flag;
 `saving.py` looks at it between optimizer steps. A second Ctrl-C does not wait for the step; queues send several signals

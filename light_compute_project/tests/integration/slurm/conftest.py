@@ -1,7 +1,7 @@
 """A real SLURM on this machine: munged, slurmctld, and a slurmd for each of two virtual nodes, in a folder of its own.
 
 Nothing outside that folder is written: nodes need no line in /etc/hosts, because SLURM knows their address. Nothing
-stays running: jobs are cancelled before the daemons end, and a watcher does the same should the tests be killed.
+stays running: a process of its own ends jobs and daemons when the tests end, also when they are killed.
 """
 
 from __future__ import annotations
@@ -54,22 +54,32 @@ MessageTimeout=60
 KillWait=20
 MinJobAge=3600
 {nodes}
-PartitionName=two Nodes={names} Default=YES MaxTime=60 State=UP
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+PartitionName=two Nodes={names} Default=YES MaxTime=60 State=UP PriorityTier=1 GraceTime=30 PreemptMode=REQUEUE
+PartitionName=urgent Nodes={names} MaxTime=60 State=UP PriorityTier=9 PreemptMode=OFF
 """
 
-WATCHER = """
-import os, signal, subprocess, sys, time
-parent, *daemons = map(int, sys.argv[1:])
-while os.getppid() == parent:
-    time.sleep(0.3)
-subprocess.run(["scancel", "--partition=two", "--signal=KILL", "--full"], timeout=30)
-time.sleep(3)
-for daemon in reversed(daemons):
-    try:
-        os.kill(daemon, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
+UNDERTAKER = """
+import getpass, os, signal, subprocess, sys, time
+
+sys.stdin.read()  # until the tests close it, or are killed
+everything = ["--user=" + getpass.getuser()]
+for attempt in range(60):
+    subprocess.run(["scancel", "--signal=KILL", "--full", *everything], timeout=30)
+    subprocess.run(["scancel", *everything], timeout=30)
+    if not subprocess.run(["squeue", "-h"], capture_output=True, timeout=30).stdout.strip():
+        break
+    time.sleep(0.5)
+for number in (signal.SIGTERM, signal.SIGKILL):
+    for daemon in map(int, reversed(sys.argv[1:])):
+        try:
+            os.kill(daemon, number)
+        except ProcessLookupError:
+            pass
+    time.sleep(1)
 """
+"""Ends every job, then every daemon, however the tests end."""
 
 
 class Cluster:
@@ -83,7 +93,7 @@ class Cluster:
         self.folder = folder
         self.environment = os.environ | {"SLURM_CONF": str(folder / "slurm.conf"), "PATH": PATH}
         self._daemons: list[subprocess.Popen[bytes]] = []
-        self._watcher: subprocess.Popen[bytes] | None = None
+        self._undertaker: subprocess.Popen[bytes] | None = None
 
     # ---- life and death ----
 
@@ -113,10 +123,17 @@ class Cluster:
         for name in NODES:
             self._daemon("slurmd", "-D", "-N", name)
         pids = [str(daemon.pid) for daemon in self._daemons]
-        self._watcher = subprocess.Popen(
-            [sys.executable, "-c", WATCHER, str(os.getpid()), *pids], env=self.environment, start_new_session=True
+        self._undertaker = subprocess.Popen(
+            [sys.executable, "-c", UNDERTAKER, *pids],
+            env=self.environment,
+            stdin=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
         )
-        wait_for(lambda: self.run("sinfo", "-h", "-o", "%t %D", check=False).stdout.split() == ["idle", "2"], "nodes")
+        wait_for(
+            lambda: self.run("sinfo", "-p", "two", "-h", "-o", "%t %D", check=False).stdout.split() == ["idle", "2"],
+            "nodes",
+        )
 
     def _daemon(self, *command: str) -> None:
         with (self.folder / f"{command[0]}.console").open("ab") as log:
@@ -125,19 +142,12 @@ class Cluster:
             )
 
     def stop(self) -> None:
-        """End every job, then every daemon, the newest first."""
-        if (self.folder / "slurm.conf").exists():
-            self.run("scancel", "--partition=two", "--signal=KILL", "--full", check=False)
-            deadline = time.monotonic() + 20
-            while self.run("squeue", "-h", "-t", "R,CG", check=False).stdout.strip() and time.monotonic() < deadline:
-                time.sleep(0.1)
-        for daemon in [*reversed(self._daemons), *([self._watcher] if self._watcher else [])]:
+        """Have the undertaker end every job and every daemon; what started before there was one is ended here."""
+        if self._undertaker is not None:
+            self._undertaker.communicate(timeout=120)
+        for daemon in reversed(self._daemons):
             daemon.terminate()
-            try:
-                daemon.wait(timeout=10)
-            except subprocess.TimeoutExpired:
-                daemon.kill()
-                daemon.wait()
+            daemon.wait(timeout=30)
 
     def consoles(self) -> str:
         """What the daemons said, for a failure's report."""
@@ -173,7 +183,12 @@ class Cluster:
         self.run("scancel", f"--signal={name}", number)
 
     def wait_for_state(self, number: str, *states: str, seconds: float = 150) -> dict[str, str]:
-        wait_for(lambda: self.job(number).get("JobState") in states, f"job {number} {states}", seconds=seconds)
+        wait_for(
+            lambda: self.job(number).get("JobState") in states,
+            f"job {number} {states}",
+            seconds=seconds,
+            look=lambda: self.job(number),
+        )
         return self.job(number)
 
     def let_it_return(self, number: str, *, restarts: int = 1) -> None:
@@ -183,6 +198,7 @@ class Cluster:
         wait_for(
             lambda: (job := self.job(number)).get("Restarts") == str(restarts) and job["JobState"] == "PENDING",
             f"job {number} back in the queue",
+            look=lambda: self.job(number),
         )
         time.sleep(2)
         self.run("scontrol", "update", f"jobid={number}", "StartTime=now")
@@ -198,10 +214,13 @@ def free_ports(number: int) -> list[int]:
     return ports
 
 
-def wait_for(condition: Callable[[], bool], what: str, *, seconds: float = 60) -> None:
+def wait_for(
+    condition: Callable[[], bool], what: str, *, seconds: float = 60, look: Callable[[], object] = lambda: ""
+) -> None:
+    """Wait, or fail with what `look` finds."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, f"{what}: not within {seconds:.0f} s"
+        assert time.monotonic() < deadline, f"{what}: not within {seconds:.0f} s {look()}"
         time.sleep(0.05)
 
 

@@ -75,6 +75,19 @@ def test_a_warned_run_returns_to_the_queue_and_ends_there_what_it_began(
     ]
 
 
+def test_a_job_that_makes_room_for_an_urgent_one_saves_and_returns(
+    cluster: Any, tmp_path: Path, until: Callable[..., None]
+) -> None:
+    number, said = submit(cluster, tmp_path, SAVES_AND_LEAVES)
+    until(lambda: said.exists() and "ready" in said.read_text(), "the task")
+    room = ["--partition=urgent", "--nodes=2", "--cpus-per-task=4", f"--output={tmp_path}/urgent"]
+    urgent = cluster.run("sbatch", "--parsable", *room, "--wrap", "echo here").stdout.strip()
+    cluster.wait_for_state(urgent, "COMPLETED")
+    cluster.let_it_return(number)
+    cluster.wait_for_state(number, "COMPLETED")
+    assert {"saved 0", "ended 0"} <= set(said.read_text().splitlines())
+
+
 def test_a_warning_that_comes_before_python_listens_costs_nothing(
     cluster: Any, tmp_path: Path, until: Callable[..., None]
 ) -> None:

@@ -42,7 +42,10 @@ def test_every_process_knows_who_it_is(tmp_path: Path, monkeypatch: pytest.Monke
     ("ending", "code"), [("sys.exit(2)", 2), ("os.kill(os.getpid(), 9)", 137), ("os.kill(os.getpid(), 15)", 143)]
 )
 def test_one_that_fails_ends_all_with_its_code(tmp_path: Path, ending: str, code: int) -> None:
-    command = python(f"import os, sys, time\nif os.environ['RANK'] == '1': {ending}\ntime.sleep(100)\nopen({str(tmp_path / '0')!r}, 'w')")
+    command = python(
+        f"import os, sys, time\nif os.environ['RANK'] == '1': {ending}\n"
+        f"time.sleep(100)\nopen({str(tmp_path / '0')!r}, 'w')"
+    )
     assert launch(2, command=command, grace_s=0.5) == code
     assert not (tmp_path / "0").exists(), "the other was ended, and did not come to its own end"
 
@@ -54,7 +57,7 @@ LAUNCHER = """
 """
 CHILD = """
     import os, pathlib, signal, sys, time
-    from litgpt_core.training.processes import die_with_launcher
+    from litgpt_core.training.world import die_with_launcher
     die_with_launcher()
     seen = []
     def handle(number, frame):

@@ -10,9 +10,10 @@ import textwrap
 import pytest
 
 from litgpt_core.errors import ConfigError, EnvironmentProblem
-from litgpt_core.training.processes import Team, World, check_batch, first_host
+from litgpt_core.training.processes import Team
 from litgpt_core.training.settings import TrainerSettings
 from litgpt_core.training.start import processes_to_start
+from litgpt_core.training.world import World, check_batch, first_host
 
 TORCHRUN = {
     "RANK": "5",
@@ -127,7 +128,8 @@ SPEAKING = """
     import sys, os
     from litgpt_core.console import run_script
     from litgpt_core.errors import ConfigError
-    from litgpt_core.training.processes import World, connect
+    from litgpt_core.training.processes import connect
+    from litgpt_core.training.world import World
 
     def main():
         team = connect(World.find(), device="cpu", timeout_s=30)
