@@ -21,9 +21,8 @@ from torch import Tensor
 
 from litgpt_core.errors import Diverged
 from litgpt_core.training.module import TrainingModule
+from litgpt_core.training.rows import Row, read_rows
 from litgpt_core.training.run_folder import write_text
-
-Row = dict[str, Any]
 
 ROW_KEYS = (
     "step",
@@ -45,18 +44,6 @@ are null.
 def bits_per_byte(loss: float, *, tokens_per_byte: float) -> float:
     """Bits per byte of text from nats per token: `loss / ln 2 * tokens / bytes`; comparable across tokenizers."""
     return loss / math.log(2) * tokens_per_byte
-
-
-def read_rows(path: Path) -> list[Row]:
-    """Rows of a `metrics.jsonl`; a torn last line, which a kill can leave, is skipped."""
-    rows = []
-    if path.is_file():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                rows.append(json.loads(line))
-            except ValueError:
-                continue
-    return rows
 
 
 def non_finite(what: str, *, step: int) -> Diverged:

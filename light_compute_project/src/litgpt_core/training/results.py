@@ -13,8 +13,9 @@ from rich.table import Table
 from litgpt_core import environment
 from litgpt_core.training.closing import Closing
 from litgpt_core.training.early_stop import EarlyStop
-from litgpt_core.training.metrics import MetricsRecorder, Row, bits_per_byte
+from litgpt_core.training.metrics import MetricsRecorder, bits_per_byte
 from litgpt_core.training.plan import Plan
+from litgpt_core.training.rows import Row
 
 
 def final_and_best(rows: list[Row]) -> dict[str, Row]:
