@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 REQUEUE = "LIGHT_COMPUTE_REQUEUE"
 """Environment variable: `1` where a job wishes to be started again, as the script of `scripts/slurm.py` sets it."""
 
+_ALIVE = ("RUNNING", "SIGNALING", "STOPPED", "SUSPENDED", "RESIZING")
+"""States of a job that goes on unless somebody does something; SIGNALING for as long as a signal is on its way."""
 _TIMEOUT_S = 60.0
 _PATIENCE_S = 10.0
 """How long other ranks stay while rank 0 asks: srun ends all when the first of them leaves."""
@@ -29,7 +31,7 @@ def request_requeue() -> bool:
     """Ask SLURM to put this job back into the queue; whether it agreed.
 
     Nothing happens outside a job or without `LIGHT_COMPUTE_REQUEUE=1`. Rank 0 asks, and only while SLURM calls the job
-    running: one that a person cancelled gets SIGTERM, too, and asking would bring it back to life. Other ranks wait
+    alive: one that a person cancelled gets SIGTERM, too, and asking would bring it back to life. Other ranks wait
     until SLURM ends them, or `_PATIENCE_S`.
     """
     if os.environ.get(REQUEUE) != "1" or not (job := job_id()):
@@ -42,7 +44,7 @@ def request_requeue() -> bool:
 
 
 def _ask(job: str) -> bool:
-    if (state := _state(job)) not in ("RUNNING", None):
+    if (state := _state(job)) not in (*_ALIVE, None):
         logger.info("SLURM job %s is %s already: it is not put back into the queue", job, state)
         return False
     done = _scontrol("requeue", job)
@@ -80,8 +82,8 @@ def job_id() -> str | None:
 
 
 def _state(job: str) -> str | None:
-    """`JobState` of a job: RUNNING, also while a preempted one has its time of grace; COMPLETING once it is cancelled
-    or out of time; None if SLURM does not say.
+    """`JobState` of a job: one of `_ALIVE`, also while a preempted one has its time of grace; COMPLETING once it is
+    cancelled or out of time; None if SLURM does not say.
     """
     done = _scontrol("show", "job", job, "--oneliner")
     found = re.search(r"\bJobState=(\w+)", done.stdout) if done is not None else None

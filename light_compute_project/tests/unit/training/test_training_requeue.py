@@ -47,7 +47,9 @@ def scontrol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scontrol:
     return Scontrol(tmp_path)
 
 
-def test_a_running_job_is_put_back_into_the_queue(scontrol: Scontrol) -> None:
+@pytest.mark.parametrize("state", ["RUNNING", "SIGNALING"])
+def test_a_running_job_is_put_back_into_the_queue(scontrol: Scontrol, state: str) -> None:
+    scontrol.behave(state=state)
     assert request_requeue()
     assert scontrol.asked == ["show job 7 --oneliner", "requeue 7"]
 

@@ -1,0 +1,133 @@
+"""scripts/slurm.py: everything is checked before anything is queued; sbatch is a script that notes what it gets."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from litgpt_core.deploy.slurm import carry_out, parse
+from litgpt_core.errors import ConfigError, EnvironmentProblem, LightComputeError
+
+
+def run(*arguments: str) -> str:
+    return carry_out(parse(["+experiment=smoke", "run.name=mine", *arguments], description=""))
+
+
+def trained(script: str) -> list[str]:
+    """The training's command line in a script."""
+    [line] = [line for line in script.splitlines() if "train.py" in line]
+    return shlex.split(line.removesuffix("|| code=$?"))
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def sbatch(folder: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    (folder / "bin").mkdir()
+    (folder / "bin" / "sbatch").write_text(f"#!/bin/sh\n{text}\n")
+    (folder / "bin" / "sbatch").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}/bin:/usr/bin:/bin")
+
+
+def test_a_script_is_shown_and_nothing_is_written(here: Path) -> None:
+    script = run("--nodes", "2", "--tasks-per-node=4", "trainer.max_steps=8", "--time", "1h")
+    assert script.startswith("#!/bin/bash\n#SBATCH --job-name=mine\n") and list(here.iterdir()) == []
+    python, program, *overrides = trained(script)
+    assert python == sys.executable and Path(program).is_file()
+    assert overrides == [
+        *("+experiment=smoke", "run.name=mine", "trainer.max_steps=8"),
+        *("trainer.devices=4", "trainer.num_nodes=2", "run.resume=auto"),
+    ]
+
+
+def test_a_job_with_gpus_has_a_process_for_each_and_does_not_train_without_them(here: Path) -> None:
+    script = run("--gpus-per-node", "a100:2")
+    assert "#SBATCH --gpus-per-node=a100:2" in script and "#SBATCH --ntasks-per-node=2" in script
+    assert {"trainer.devices=2", "trainer.accelerator=cuda"} <= set(trained(script))
+    assert "trainer.accelerator=cuda" not in trained(run("--gpus-per-node=1", "trainer.accelerator=auto"))
+    assert "trainer.accelerator=cuda" not in trained(run())
+
+
+def test_cores_follow_from_the_config(here: Path) -> None:
+    for settings, cores in (
+        ([], 2),
+        (["trainer.threads=6"], 6),
+        (["trainer.num_workers=4"], 5),
+        (["trainer.num_workers=4", "--cpus-per-task=4"], 4),
+    ):
+        assert f"#SBATCH --cpus-per-task={cores}\n" in run(*settings)
+
+
+def test_more_workers_than_cores_are_refused(here: Path) -> None:
+    with pytest.raises(ConfigError) as problem:
+        run("trainer.num_workers=4", "trainer.threads=9", "--cpus-per-task=3")
+    assert "--cpus-per-task=4" in str(problem.value) and "--cpus-per-task=9" in str(problem.value)
+
+
+def test_a_batch_that_cannot_be_shared_is_refused_with_the_numbers(here: Path) -> None:
+    with pytest.raises(ConfigError, match=r"global_batch_size=16 cannot be shared by 6 processes"):
+        run("--nodes=2", "--tasks-per-node=3")
+
+
+@pytest.mark.parametrize("typed", ["run.resume=auto", "run.resume=true", "+run.resume=auto"])
+def test_a_job_always_continues(here: Path, typed: str) -> None:
+    assert trained(run(typed)).count("run.resume=auto") == 1
+
+
+def test_settings_that_would_be_ignored_are_refused(here: Path) -> None:
+    with pytest.raises(ConfigError) as problem:
+        run("trainer.devices=2", "trainer.num_nodes=2", "run.resume=false")
+    assert all(word in str(problem.value) for word in ("--tasks-per-node", "--nodes", "leave run.resume away"))
+
+
+def test_slips_of_the_request_and_of_the_config_are_told_at_once(here: Path) -> None:
+    with pytest.raises(ConfigError) as problem:
+        run("--nodes=0", "--time=never", "trainer.max_stps=3", "optim.lr=-1")
+    text = str(problem.value)
+    assert all(word in text for word in ("--nodes=0", "--time='never'", "did you mean max_steps", "optim.lr")), text
+
+
+def test_submitting_keeps_the_script_and_says_what_next(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sbatch(here, monkeypatch, f'echo "$@" > {here}/asked; echo "17;cluster"')
+    told = run("--submit", "--mem=2G")
+    script = here / "runs" / "slurm" / "mine.sbatch"
+    assert script.read_text() == run("--mem=2G")
+    assert (here / "asked").read_text().split() == ["--parsable", str(script)]
+    assert "job 17 is in the queue" in told and "runs/slurm/mine-17.out" in told and "scancel 17" in told
+    assert str(here) not in told
+
+
+def test_what_sbatch_says_against_it_is_told(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sbatch(here, monkeypatch, "echo 'sbatch: error: invalid partition specified: x' >&2; exit 1")
+    with pytest.raises(EnvironmentProblem, match="invalid partition specified: x"):
+        run("--submit", "--partition=x")
+
+
+def test_without_sbatch_there_is_a_plain_word(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(here))
+    with pytest.raises(EnvironmentProblem, match="no sbatch"):
+        run("--submit")
+
+
+def test_a_job_that_submits_another_does_not_hand_on_its_own_place(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sbatch(here, monkeypatch, f"env > {here}/environment; echo 1")
+    for name, value in {"SLURM_CPUS_PER_TASK": "3", "SBATCH_ACCOUNT": "me", "SLURM_CONF": "/etc/x"}.items():
+        monkeypatch.setenv(name, value)
+    run("--submit")
+    assert "SLURM_CPUS_PER_TASK=3" in (here / "environment").read_text()
+    monkeypatch.setenv("SLURM_JOB_ID", "4")
+    run("--submit")
+    inside = (here / "environment").read_text()
+    assert "SLURM_CPUS_PER_TASK" not in inside and "SBATCH_ACCOUNT=me" in inside and "SLURM_CONF=/etc/x" in inside
+
+
+def test_options_that_exclude_each_other_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    for pair in (["--gpus-per-node=2", "--tasks-per-node=2"], ["--print", "--submit"], ["--node=2"]):
+        with pytest.raises((SystemExit, LightComputeError)):
+            run(*pair)
