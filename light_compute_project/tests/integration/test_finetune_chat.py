@@ -148,6 +148,24 @@ def test_litgpt_merges_the_adapters_to_the_same_weights_and_so_do_we(base: Any, 
     assert "exists" in done.stderr and "--force" in done.stderr
 
 
+@pytest.mark.parametrize("adapters", [[], ["lora=default"]], ids=["whole model", "adapters"])
+def test_two_processes_learn_what_one_learns(base: Any, full: Any, adapters: list[str]) -> None:
+    """Packed rows with different numbers of answers in every process: losses are of the tokens, not of the rows."""
+    one, name = ("lora-calm", "lora-two") if adapters else ("full", "full-two")
+    settings = [*LORA, "lora.dropout=0"] if adapters else [*TUNE, "optim.lr=3e-3"]
+    if adapters:
+        base.train(*settings, f"run.name={one}")  # without dropout, whose masks belong to a process
+    base.train(*settings, "trainer.micro_batch_size=2", "trainer.devices=2", f"run.name={name}")
+    rows, others = base.rows(name), base.rows(one)
+    assert [row["step"] for row in rows] == [row["step"] for row in others]
+    for row, other in zip(rows[:10], others[:10], strict=True):
+        for key in ("train_loss", "val_loss", "grad_norm"):
+            assert row[key] == (None if other[key] is None else pytest.approx(other[key], rel=1e-4)), row["step"]
+    assert base.summary(name)["before_after"]["before"] == pytest.approx(
+        base.summary(one)["before_after"]["before"], rel=1e-5
+    )
+
+
 @pytest.mark.parity
 def test_litgpt_reads_the_result(base: Any, full: Any) -> None:
     arguments = ["generate", "runs/full/final", "--prompt", "Human: Hi\nAssistant:", "--max_new_tokens", "8"]
