@@ -53,8 +53,9 @@ class Queued:
             logger.info("%s: done", self.name)
             return True
         text = self.log.read_text(encoding="utf-8", errors="replace") if self.log.is_file() else ""
-        last = next((line for line in reversed(text.splitlines()) if line and "submitit" not in line), "no output")
-        logger.warning("%s: failed: %s; its output: %s", self.name, last, self.log)
+        own = text.rpartition("submitit ERROR")[0] or text  # before submitit's account of it
+        last = [line for line in own.splitlines() if line[:1].strip()][-1:] or ["it said nothing"]
+        logger.warning("%s: failed: %s; its output: %s", self.name, last[0], self.log)
         return False
 
 
