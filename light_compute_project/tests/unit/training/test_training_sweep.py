@@ -296,3 +296,14 @@ def test_stopping_one_run_stops_the_sweep_and_a_queue_is_asked_for_another_turn(
     fake_train.write_text(fake_train.read_text().replace("loss = None\n", end))
     assert run("seed=1,4") == code
     assert [*states().values()] == ["stopped", "waiting"] and bool(asked) == asks
+
+
+def test_neither_a_sweep_nor_a_study_loads_torch(tmp_path: Path) -> None:
+    """The parent of many runs takes no memory from them, and answers at once when nothing is left to do."""
+    code = (
+        "import sys, litgpt_core.training.study, litgpt_core.training.study_results, litgpt_core.training.sweep as s\n"
+        "s.make_grid(['+experiment=smoke', 'seed=1,2'])\n"
+        "print([name for name in ('torch', 'lightning', 'wandb', 'matplotlib.pyplot') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
