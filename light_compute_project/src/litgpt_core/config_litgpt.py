@@ -324,9 +324,9 @@ class _Work(Findings):
         if precision not in (*PRECISIONS, "auto"):
             self.refuse(f"precision={precision!r}: needed one of {', '.join(PRECISIONS)}, or null")
         self.put("trainer.precision", precision)
-        for name, usual in (("devices", ("auto", 1)), ("num_nodes", (1,))):
-            if file[name] not in usual:
-                self.warn(f"{name}={file[name]}: one device is used here; the global batch stays the same")
+        self.put("trainer.devices", "auto" if file["devices"] == "auto" else self.whole("devices", file["devices"]))
+        self.put("trainer.num_nodes", self.whole("num_nodes", file["num_nodes"]))
+        self.put("trainer.strategy", "fsdp_hybrid")  # on one device it says nothing
 
     def logging(self, file: dict[str, Any]) -> None:
         """`logger_name` and `log`."""

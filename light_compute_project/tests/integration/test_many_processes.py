@@ -136,6 +136,15 @@ def test_any_number_of_processes_follows_one(module_shell: Any, one: list[dict[s
     assert summary["n_params"] == module_shell.summary("one")["n_params"]
 
 
+@pytest.mark.parametrize("recipe", ["ddp", "fsdp", "fsdp_hybrid"])
+def test_the_recipes_run_as_they_are(module_shell: Any, recipe: str) -> None:
+    short = ["trainer.max_steps=2", "trainer.eval_tokens=2048", "trainer.sample_tokens=4", "trainer.compile=false"]
+    arguments = ["+experiment=smoke", f"trainer={recipe}", *short, "logger=none", f"run.name=recipe-{recipe}"]
+    done = module_shell.train(*arguments, "trainer.devices=2", "trainer.micro_batch_size=auto")
+    assert f"x 2 ({recipe})" in done.stderr and "micro-batch: " in done.stderr
+    assert (module_shell.folder / "runs" / f"recipe-{recipe}" / "samples.txt").is_file()
+
+
 def test_torchrun_and_plain_python_give_the_same_bits(module_shell: Any) -> None:
     module_shell.train(*EXACT, DROPOUT, "trainer.devices=2", "run.name=plain", "logger=wandb", "logger.mode=offline")
     command = module_shell.train_command(*EXACT, DROPOUT, "run.name=torchrun")

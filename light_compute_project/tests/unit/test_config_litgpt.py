@@ -128,6 +128,12 @@ def test_tokens_become_whole_steps(tmp_path: Path, changes: dict[str, Any], type
     assert loaded(tmp_path, changes, *typed).trainer.max_steps == steps
 
 
+def test_devices_are_litgpts(tmp_path: Path) -> None:
+    trainer = loaded(tmp_path, {"devices": 4, "num_nodes": 2, "train.global_batch_size": 16}).trainer
+    assert (trainer.devices, trainer.num_nodes, trainer.strategy) == (4, 2, "fsdp_hybrid")
+    assert loaded(tmp_path, {"devices": 4}, "trainer.devices=1").trainer.devices == 1
+
+
 def test_a_model_config_is_taken_field_by_field(tmp_path: Path) -> None:
     config = loaded(tmp_path, {"model_config": {**MODEL, "padded_vocab_size": 300, "norm_eps": "1e-6"}})
     built = config.model.build(vocab_size=256)
@@ -193,8 +199,6 @@ def test_all_problems_come_together(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "typed", "words"),
     [
-        ({"devices": 4}, [], "devices=4"),
-        ({"num_nodes": 2}, [], "num_nodes=2"),
         ({"train.max_steps": 5}, [], "train.max_steps"),
         ({"train.max_time": 5}, [], "train.max_time"),
         ({"train.save_interval": None}, [], "train.save_interval"),
