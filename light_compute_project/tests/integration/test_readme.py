@@ -26,6 +26,7 @@ PAGES = (
     PROJECT / "docs" / "finetuning.md",
     PROJECT / "docs" / "sweeps.md",
     PROJECT / "docs" / "distributed.md",
+    PROJECT / "docs" / "slurm.md",
 )
 SHORT = (
     "trainer.max_steps=4",
@@ -79,7 +80,7 @@ def write_chats(folder: Path) -> None:
         path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=["root", "project", "inference", "finetuning", "sweeps", "distributed"])
+@pytest.mark.parametrize("page", PAGES, ids=["root", "project", "inference", "finetuning", "sweeps", "distributed", "slurm"])
 @pytest.mark.parity
 def test_every_command_of_the_readme_runs(page: Path, shell: Any, mirror: Path | None) -> None:
     texts = shell.folder / "my_texts"
