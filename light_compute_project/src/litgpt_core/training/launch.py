@@ -44,7 +44,7 @@ def launch(count: int, *, command: Sequence[str], grace_s: float = GRACE_S) -> i
         fails, the others get time to leave by themselves, then SIGTERM, then SIGKILL.
     """
     started: list[subprocess.Popen[bytes]] = []
-    with _forwarding(started):
+    with _signals_kept() as kept:
         port = _free_port()
         try:
             for rank in range(count):
@@ -53,7 +53,7 @@ def launch(count: int, *, command: Sequence[str], grace_s: float = GRACE_S) -> i
                     command, env=_environment(rank, count=count, port=port), start_new_session=True
                 )
                 started.append(process)
-            return _wait(started, grace_s=grace_s)
+            return _wait(started, kept, grace_s=grace_s)
         finally:
             for process in started:
                 if process.poll() is None:
@@ -83,37 +83,44 @@ def _free_port() -> int:
 
 
 @contextlib.contextmanager
-def _forwarding(started: list[subprocess.Popen[bytes]]) -> Iterator[None]:
-    def forward(number: int, frame: FrameType | None) -> None:
-        for process in started:
-            if process.poll() is None:
-                process.send_signal(number)
+def _signals_kept() -> Iterator[list[int]]:
+    """While the block runs, signals go into the list, in their order, for `_wait` to pass on."""
+    kept: list[int] = []
 
-    before = {number: signal.signal(number, forward) for number in _FORWARDED}
+    def keep(number: int, frame: FrameType | None) -> None:
+        kept.append(number)
+
+    before = {number: signal.signal(number, keep) for number in _FORWARDED}
     try:
-        yield
+        yield kept
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-def _wait(started: Sequence[subprocess.Popen[bytes]], *, grace_s: float) -> int:
+def _wait(started: Sequence[subprocess.Popen[bytes]], kept: list[int], *, grace_s: float) -> int:
     failure, deadline, order = 0, float("inf"), [signal.SIGTERM, getattr(signal, "SIGKILL", signal.SIGTERM)]
-    while [process for process in started if process.poll() is None]:
+    while living := [process for process in started if process.poll() is None]:
+        while kept:
+            _send(living, kept.pop(0))
         codes = [process.returncode or 0 for process in started]
         if not failure and any(codes):
             failure = min(code for code in codes if code)  # a process that was killed is why another lost it
             deadline = time.monotonic() + grace_s
         if time.monotonic() > deadline and order:
             number = order.pop(0)
-            for rank, process in enumerate(started):
-                if process.poll() is None:
-                    logger.warning("rank %d goes on after another has failed: %s", rank, signal.Signals(number).name)
-                    process.send_signal(number)
+            logger.warning("%d processes go on after one has failed: %s", len(living), number.name)
+            _send(living, number)
             deadline = time.monotonic() + grace_s
-        time.sleep(0.05)
+        time.sleep(0.02)
     failure = failure or min((process.returncode for process in started if process.returncode), default=0)
     return 128 - failure if failure < 0 else failure
+
+
+def _send(processes: Sequence[subprocess.Popen[bytes]], number: int) -> None:
+    for process in processes:
+        if process.poll() is None:
+            process.send_signal(number)
 
 
 def this_command() -> list[str]:

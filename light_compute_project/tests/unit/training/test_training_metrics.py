@@ -47,7 +47,8 @@ def module(loss: float = 2.0) -> TrainingModule:
 
 
 def trainer(step: int = 0) -> Any:
-    return SimpleNamespace(global_step=step, is_global_zero=True, loggers=[])
+    strategy = SimpleNamespace(broadcast=lambda value: value)
+    return SimpleNamespace(global_step=step, is_global_zero=True, world_size=1, strategy=strategy, loggers=[])
 
 
 def step(rec: MetricsRecorder, tr: Any, mod: TrainingModule, clock: Clock, *, seconds: float, save: float = 0) -> None:
@@ -115,6 +116,7 @@ def test_state_in_the_middle_of_an_interval_gives_the_undisturbed_row(tmp_path: 
     for loss in (1.1, 2.3, 3.7):
         step(whole, tr, module(loss), clock, seconds=1)
     resumed, later = recorder(second, log_interval=4), trainer(3)
+    whole.settle(tr)  # as the saver does before it saves
     resumed.load_state_dict(whole.state_dict())
     resumed.on_train_start(later, module())
     for rec, t in ((whole, tr), (resumed, later)):
