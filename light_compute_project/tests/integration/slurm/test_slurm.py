@@ -14,9 +14,9 @@ import pytest
 EXACT = [
     "+experiment=smoke",
     "trainer=deterministic",
-    "trainer.max_steps=24",
+    "trainer.max_steps=64",
     "trainer.log_interval=1",
-    "trainer.eval_interval=8",
+    "trainer.eval_interval=16",
     "trainer.eval_tokens=2048",
     "trainer.save_interval=8",
     "trainer.global_batch_size=8",
@@ -67,7 +67,7 @@ def undisturbed(cluster: Any, module_shell: Any) -> list[tuple[Any, ...]]:
     number, log = submit(module_shell, *EXACT, "run.name=undisturbed", "--time=10m")
     ends_well(cluster, number, log)
     found = trace(module_shell.rows("undisturbed"))
-    assert [row[0] for row in found] == list(range(1, 25))
+    assert [row[0] for row in found] == list(range(1, 65))
     return found
 
 
