@@ -33,6 +33,9 @@ EXACT = [
     "optim.schedule.lr_warmup_steps=4",
     "logger=none",
 ]
+LONG = 40
+LONGER = [*EXACT, f"trainer.max_steps={LONG}", "model.dropout=0.1"]
+"""For runs that are stopped in the middle: signals must find them running."""
 DROPOUT = "model.dropout=0.1"
 KEYS = ("step", "tokens", "train_loss", "val_loss", "val_bpb", "lr", "grad_norm")
 REDUCTION_ERROR = 1e-4
@@ -158,7 +161,7 @@ def test_torchrun_and_plain_python_give_the_same_bits(module_shell: Any) -> None
 def undisturbed(module_shell: Any) -> dict[str, list[tuple[Any, ...]]]:
     traces = {}
     for number, (cell, settings) in enumerate(CELLS.items()):
-        module_shell.train(*EXACT, DROPOUT, *settings, f"run.name=whole-{number}")
+        module_shell.train(*LONGER, *settings, f"run.name=whole-{number}")
         traces[cell] = trace(module_shell.rows(f"whole-{number}"))
     return traces
 
@@ -169,7 +172,7 @@ def undisturbed(module_shell: Any) -> dict[str, list[tuple[Any, ...]]]:
         ("ddp", "launcher", signal.SIGTERM, 143),
         ("ddp, accumulation, workers", "rank 1", signal.SIGKILL, 137),
         ("fsdp, whole", "launcher", signal.SIGKILL, -9),
-        ("fsdp, parts", "launcher", signal.SIGUSR1, 143),
+        ("fsdp, parts", "everybody", signal.SIGUSR1, 143),
     ],
 )
 def test_killed_and_resumed_equals_undisturbed(
@@ -181,7 +184,7 @@ def test_killed_and_resumed_equals_undisturbed(
     exit_code: int,
 ) -> None:
     name = f"killed-{list(CELLS).index(cell)}"
-    arguments = [*EXACT, DROPOUT, *CELLS[cell], f"run.name={name}", "run.resume=auto"]
+    arguments = [*LONGER, *CELLS[cell], f"run.name={name}", "run.resume=auto"]
     process = subprocess.Popen(
         module_shell.train_command(*arguments),
         cwd=module_shell.folder,
@@ -193,7 +196,12 @@ def test_killed_and_resumed_equals_undisturbed(
     while not saved(module_shell, name, SAVED)():
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.01)
-    (process if who == "launcher" else ranks(name)[1]).send_signal(number)
+    if who == "everybody":  # as queues do: loader workers get it, too
+        assert len(of_run(name)) > 4
+        for each in of_run(name):
+            each.send_signal(number)
+    else:
+        (process if who == "launcher" else ranks(name)[1]).send_signal(number)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == exit_code, output
     assert gone(name), "no process of the run is left"
@@ -201,7 +209,7 @@ def test_killed_and_resumed_equals_undisturbed(
         assert output.count("everything is saved in") == 1, output
     if who == "rank 1":
         assert "rank 0 lost the others" in output and "[rank0]: Traceback" not in output
-    assert len(module_shell.rows(name)) < STEPS, "the run was over before the signal came"
+    assert len(module_shell.rows(name)) < LONG, "the run was over before the signal came"
     module_shell.train(*arguments)
     assert trace(module_shell.rows(name)) == undisturbed[cell]
 
@@ -228,7 +236,7 @@ def test_the_number_of_processes_may_change(module_shell: Any, one: list[dict[st
 
 def test_a_torn_part_is_named_and_passed_over(module_shell: Any, undisturbed: dict[str, list[tuple[Any, ...]]]) -> None:
     cell = "fsdp, parts"
-    settings = [*EXACT, DROPOUT, *CELLS[cell], "run.name=torn", "run.resume=auto"]
+    settings = [*LONGER, *CELLS[cell], "run.name=torn", "run.resume=auto"]
     module_shell.train(*settings, "trainer.stop_after=8")
     part = next((module_shell.folder / "runs" / "torn" / "checkpoints" / "step-00000008").glob("__1_*.distcp"))
     part.write_bytes(part.read_bytes()[:-100])
@@ -236,7 +244,7 @@ def test_a_torn_part_is_named_and_passed_over(module_shell: Any, undisturbed: di
     assert part.name in done.stderr and "continuing from runs/torn/checkpoints/step-00000004" in done.stderr
     assert trace(module_shell.rows("torn")) == undisturbed[cell]
     kept = module_shell.folder / "runs" / "torn" / "checkpoints"
-    assert checkpoint.newest_valid(kept) == kept / f"step-{STEPS:08d}"
+    assert checkpoint.newest_valid(kept) == kept / f"step-{LONG:08d}"
 
 
 def test_a_signal_during_the_start_leaves_nobody(shell: Any) -> None:

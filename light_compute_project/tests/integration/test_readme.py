@@ -80,7 +80,7 @@ def write_chats(folder: Path) -> None:
         path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=["root", "project", "inference", "finetuning", "sweeps", "distributed", "slurm"])
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 @pytest.mark.parity
 def test_every_command_of_the_readme_runs(page: Path, shell: Any, mirror: Path | None) -> None:
     texts = shell.folder / "my_texts"

@@ -15,6 +15,7 @@ The trainer must be built with `use_distributed_sampler=False` (the shares per r
 from __future__ import annotations
 
 import itertools
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -180,6 +181,17 @@ class TokenDataModule(lightning.LightningDataModule):
             sampler=sampler,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
+            worker_init_fn=_leave_signals_to_the_trainer,
             generator=torch.Generator(),  # for the workers' seeds: else some starts would draw from dropout's stream
             pin_memory=on_cuda,
         )
+
+
+def _leave_signals_to_the_trainer(worker: int) -> None:
+    """A queue signals every process of a job, loader workers too; one that died would end the run before it is saved.
+
+    A worker whose main process is gone notices that by itself, within seconds.
+    """
+    for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)

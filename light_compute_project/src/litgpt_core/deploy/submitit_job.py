@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Sequence
@@ -18,7 +17,7 @@ from typing import Any
 import submitit
 
 from litgpt_core.training.requeue import REQUEUE
-from litgpt_core.training.world import PARENT
+from litgpt_core.training.world import PARENT, address_of
 
 STOPPED = (130, 143)
 """Exit codes of a training that was told to stop, and saved."""
@@ -100,16 +99,3 @@ def rank_variables() -> dict[str, str]:
         "MASTER_ADDR": "127.0.0.1" if job.num_nodes == 1 else address_of(job.hostnames[0]),
         "MASTER_PORT": str(20_000 + number % 20_000),
     }
-
-
-def address_of(node: str) -> str:
-    """A node's name where it can be looked up, else the address that SLURM itself uses."""
-    try:
-        socket.getaddrinfo(node, None)
-    except OSError:
-        done = subprocess.run(
-            ["scontrol", "show", "node", node, "--oneliner"], capture_output=True, text=True, timeout=60, check=False
-        )
-        words = [word for word in done.stdout.split() if word.startswith("NodeAddr=")]
-        return words[0].partition("=")[2] if words else node
-    return node

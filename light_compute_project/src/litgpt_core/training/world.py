@@ -8,7 +8,10 @@ from __future__ import annotations
 import ctypes
 import os
 import re
+import shutil
 import signal
+import socket
+import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -92,7 +95,7 @@ class World:
             world_size=size,
             local_world_size=size // nodes,
             node_rank=int(variables["SLURM_NODEID"]),
-            address=variables.get("MASTER_ADDR") or first_host(variables["SLURM_STEP_NODELIST"]),
+            address=variables.get("MASTER_ADDR") or address_of(first_host(variables["SLURM_STEP_NODELIST"])),
             port=int(variables.get("MASTER_PORT") or 20_000 + int(variables["SLURM_JOB_ID"]) % 20_000),
             started_by="slurm",
         )
@@ -104,6 +107,21 @@ def first_host(nodelist: str) -> str:
     if first is None:
         raise ValueError(f"no host in the node list {nodelist!r}")
     return re.sub(r"\[([^\],-]*)[^\]]*\]", r"\1", first[0])
+
+
+def address_of(node: str) -> str:
+    """A node's name where it can be looked up, else the address that SLURM itself uses."""
+    try:
+        socket.getaddrinfo(node, None)
+    except OSError:
+        if shutil.which("scontrol") is None:
+            return node
+        done = subprocess.run(
+            ["scontrol", "show", "node", node, "--oneliner"], capture_output=True, text=True, timeout=60, check=False
+        )
+        words = [word for word in done.stdout.split() if word.startswith("NodeAddr=")]
+        return words[0].partition("=")[2] if words else node
+    return node
 
 
 def die_with_launcher() -> None:
