@@ -71,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
     console.print(tables.heading(recipe, tokens=tokens), highlight=False, soft_wrap=True)
     if len(plans) > SEVERAL:
         console.print(tables.overview(plans, tokens=tokens))
-    for terms, found in plans if len(plans) <= SEVERAL else []:
+    for terms, found in [pair for pair in plans if pair[1]] if len(plans) <= SEVERAL else []:
         console.print(tables.table(found, terms=terms, tokens=tokens, wide=console.width >= tables.WIDE_ENOUGH))
         for line in tables.verdict(found, terms=terms, tokens=tokens):
             console.print(line, highlight=False, soft_wrap=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from litgpt_core.analysis.cost import SHARE
-from litgpt_core.analysis.planning import Option, Terms, best
+from litgpt_core.analysis.planning import CHUNK, Option, Terms, best
 from litgpt_core.analysis.recipe import Recipe
 from litgpt_core.model.cost import count_parameters
 from litgpt_core.training.budget import duration_text
@@ -18,6 +18,14 @@ GB = 1e9
 
 PARTS = ("weights", "gradients", "optimizer", "activations", "logits", "buffers")
 """Of a device's memory, as `cost.Memory` has them."""
+
+SHORT = {
+    f"trainer.loss_chunk_size={CHUNK}": "chunks",
+    "trainer.activation_checkpointing=selective": "selective",
+    "trainer.activation_checkpointing=full": "full",
+    "trainer.cpu_offload=true": "offload",
+}
+"""What was changed to make it fit, as a table says it."""
 
 WIDE_ENOUGH = 140
 """Columns of a terminal that shows them."""
@@ -77,7 +85,7 @@ def overview(plans: Sequence[tuple[Terms, Sequence[Option]]], *, tokens: float) 
 
 
 def _speed(option: Option, terms: Terms, tokens: float) -> tuple[str, ...]:
-    helped = "with " + ", ".join(_short(option.changes)) if option.changes else "yes"
+    helped = ", ".join(SHORT[change] for change in option.changes) or "yes"
     return (
         gigabytes(option.memory.peak),
         str(option.recipe.micro_batch),
@@ -94,10 +102,6 @@ def _style(option: Option, chosen: Option | None) -> str:
 def _price(option: Option, terms: Terms, tokens: float) -> str:
     spent = duration_text(option.seconds(tokens))
     return spent if terms.cost_per_hour is None else f"{spent}, ${option.dollars(tokens, terms.cost_per_hour):,.2f}"
-
-
-def _short(changes: Sequence[str]) -> list[str]:
-    return [change.removeprefix("trainer.").replace("activation_checkpointing=", "") for change in changes]
 
 
 def verdict(found: Sequence[Option], *, terms: Terms, tokens: float) -> list[str]:
@@ -123,7 +127,10 @@ def _line(word: str, option: Option, terms: Terms, tokens: float) -> str:
     number = option.layout.devices
     gpus = f"{number} GPU" + ("s" if number > 1 else "")
     nodes = f" on {option.layout.nodes} machines (scripts/slurm.py)" if option.layout.nodes > 1 else ""
-    return f"{word}: {gpus}{nodes}, {_price(option, terms, tokens)}: train.py ... {' '.join(option.overrides)}"
+    host = option.memory.host * min(number, option.layout.per_node)
+    host_text = f", {gigabytes(host)} GB of each machine's own memory" if host else ""
+    said = f"{word}: {gpus}{nodes}, {_price(option, terms, tokens)}{host_text}"
+    return f"{said}: train.py ... {' '.join(option.overrides)}"
 
 
 def refusal(recipe: Recipe, number: int, *, micro_batch: int | None) -> str:

@@ -152,6 +152,14 @@ def test_a_verdict_says_what_to_type_or_that_nothing_fits() -> None:
     assert line.startswith("Nothing here fits")
 
 
+def test_offloaded_state_is_asked_of_the_machine() -> None:
+    mixtral = GPTConfig.from_name("Mixtral-8x7B-v0.1", block_size=2048)
+    found = plan("H100", [8], model=mixtral)
+    [line] = verdict(found, terms=Terms(gpu=H100), tokens=1e9)
+    assert "747 GB of each machine's own memory" in line and line.endswith("trainer.cpu_offload=true")
+    assert found[1].memory.host * 8 == pytest.approx(16 * count_parameters(mixtral), rel=1e-6)
+
+
 def test_dollars_are_hours_times_devices_times_price() -> None:
     option = plan("H100", [8])[0]
     assert option.dollars(1e9, 2.5) == pytest.approx(1e9 / option.time.tokens_per_s / 3600 * 8 * 2.5)
