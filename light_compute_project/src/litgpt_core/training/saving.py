@@ -85,7 +85,8 @@ class CheckpointSaver(Callback):
         """The random states are put back later, at the boundary they were taken at."""
         self.best_val_loss, self.best_step = state_dict["best_val_loss"], state_dict["best_step"]
         self._random_states = state_dict["random"]
-        self.meter.load_state_dict(state_dict["used"])
+        if "used" in state_dict:  # checkpoints of earlier versions lack it
+            self.meter.load_state_dict(state_dict["used"])
 
     @property
     def has_best(self) -> bool:
