@@ -50,17 +50,15 @@ def write_parts(
     from torch.distributed.checkpoint.state_dict_saver import save
 
     problem: BaseException | None = None
+    facts: Facts = {}
     try:
         save(dict(tensors), storage_writer=FileSystemWriter(folder), process_group=group)
+        rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+        index = [folder / SHARDS] if rank == 0 else []
+        for file in [*sorted(folder.glob(f"__{rank}_*.distcp")), *index]:
+            facts[file.name] = {"bytes": file.stat().st_size, "sha256": sha256_of(file)}
     except (CheckpointException, OSError) as error:
         problem = error
-    rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
-    mine = [] if problem else sorted(folder.glob(f"__{rank}_*.distcp"))
-    if not problem and rank == 0:
-        mine.append(folder / SHARDS)
-    facts: Facts = {}
-    for file in mine:
-        facts[file.name] = {"bytes": file.stat().st_size, "sha256": sha256_of(file)}
     everybodys = gather((facts, _reason(problem)))
     reasons = [reason for _, reason in everybodys if reason]
     if reasons:

@@ -144,7 +144,7 @@ def _whole(parts: list[Tensor], like: list[Tensor]) -> list[Tensor]:
 def _parts_of(whole: Tensor, like: list[Tensor]) -> list[Tensor]:
     """Cut every matrix of a stack (N, rows, columns) as the N tensors of `like` are cut."""
     return [
-        distribute_tensor(matrix, p.device_mesh, p.placements, src_data_rank=None).to_local()
+        distribute_tensor(matrix, p.device_mesh, p.placements, src_data_rank=None).to_local().to(p.to_local().device)
         if isinstance(p, DTensor)
         else matrix
         for matrix, p in zip(whole.unbind(0), like, strict=True)

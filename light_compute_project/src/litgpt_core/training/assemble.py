@@ -126,8 +126,11 @@ def build_early_stop(plan: Plan, *, recorder: MetricsRecorder) -> EarlyStop:
 
 def build_watchdog(plan: Plan) -> Watchdog:
     """What notices that nothing moves."""
-    path = plan.folder.path / f"hang-rank{plan.team.world.rank}.txt"
-    return Watchdog(path, seconds=plan.config.trainer.hang_timeout)
+    settings = plan.config.trainer
+    path, seconds = plan.folder.path / f"hang-rank{plan.team.world.rank}.txt", settings.hang_timeout
+    if seconds is not None and not plan.team.alone:
+        seconds = min(seconds, 0.8 * settings.collective_timeout)  # else the others' waiting ends first, without stacks
+    return Watchdog(path, seconds=seconds)
 
 
 def build_directory_io(plan: Plan, *, model: GPT) -> LitGPTDirectoryIO:

@@ -48,9 +48,10 @@ class BeforeMeasure(Callback):
         if trainer.global_step or self.plan.folder.resume_from is not None:
             return
         loss = loss_over_split(trainer, module=pl_module, data=self.data)
-        if not trainer.is_global_zero:
-            return
-        said = [] if self.plan.shards_model else answers(self.plan, pl_module.model)
+        self.plan.team.on_first(lambda: self._write(loss, model=pl_module.model))
+
+    def _write(self, loss: float, *, model: GPT) -> None:
+        said = [] if self.plan.shards_model else answers(self.plan, model)
         write_json(self.plan.folder.before, {**_numbers(self.plan, loss), "answers": said})
         logger.info("before: %.4f nats per token of the held-out answers", loss)
 

@@ -17,18 +17,15 @@ import time
 from collections.abc import Iterator, Sequence
 from types import FrameType
 
-from litgpt_core.training.world import PARENT
+from litgpt_core.training.world import PARENT, SIGNALS, let_signals_in
 
 logger = logging.getLogger(__name__)
 
+_SAVED, _SAVED_PATIENCE = (130, 143), 12
+"""Who leaves with one of these was asked to and has saved: the others may be writing to a dashboard still."""
+
 GRACE_S = 10.0
 """Seconds between one process's failure, SIGTERM to the others, and SIGKILL."""
-
-_FORWARDED = [
-    number
-    for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2", "SIGHUP")
-    if (number := getattr(signal, name, None)) is not None
-]
 
 
 def launch(count: int, *, command: Sequence[str], grace_s: float = GRACE_S) -> int:
@@ -36,7 +33,7 @@ def launch(count: int, *, command: Sequence[str], grace_s: float = GRACE_S) -> i
 
     Args:
         count: Processes, all on this machine.
-        command: What each of them runs.
+        command: What each of them runs. Signals are held back there until it calls `world.let_signals_in`.
         grace_s: Seconds that the others get when one has failed, before each stronger step.
 
     Returns:
@@ -47,14 +44,18 @@ def launch(count: int, *, command: Sequence[str], grace_s: float = GRACE_S) -> i
     with _signals_kept() as kept:
         port = _free_port()
         try:
+            if hasattr(signal, "pthread_sigmask"):  # held back in the children until they call `let_signals_in`
+                signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
             for rank in range(count):
                 # a session of its own: Ctrl-C at the terminal comes from here once, and not from the terminal as well
                 process = subprocess.Popen(
                     command, env=_environment(rank, count=count, port=port), start_new_session=True
                 )
                 started.append(process)
+            let_signals_in()
             return _wait(started, kept, grace_s=grace_s)
         finally:
+            let_signals_in()
             for process in started:
                 if process.poll() is None:
                     process.kill()
@@ -90,7 +91,7 @@ def _signals_kept() -> Iterator[list[int]]:
     def keep(number: int, frame: FrameType | None) -> None:
         kept.append(number)
 
-    before = {number: signal.signal(number, keep) for number in _FORWARDED}
+    before = {number: signal.signal(number, keep) for number in SIGNALS}
     try:
         yield kept
     finally:
@@ -106,7 +107,8 @@ def _wait(started: Sequence[subprocess.Popen[bytes]], kept: list[int], *, grace_
         codes = [process.returncode or 0 for process in started]
         if not failure and any(codes):
             failure = min(code for code in codes if code)  # a process that was killed is why another lost it
-            deadline = time.monotonic() + grace_s
+            patience = _SAVED_PATIENCE if failure in _SAVED else 1
+            deadline = time.monotonic() + patience * grace_s
         if time.monotonic() > deadline and order:
             number = order.pop(0)
             logger.warning("%d processes go on after one has failed: %s", len(living), number.name)

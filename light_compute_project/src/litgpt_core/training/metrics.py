@@ -229,7 +229,9 @@ class MetricsRecorder(Callback):
         self.settle(trainer)
         for loss in self._settled:
             if not math.isfinite(loss):
-                raise non_finite(f"the training loss ({loss})", step=self._last_step)
+                problem = non_finite(f"the training loss ({loss})", step=self._last_step)
+                problem.silent = not trainer.is_global_zero
+                raise problem
 
     def _count_time(self) -> None:
         now = time.perf_counter()

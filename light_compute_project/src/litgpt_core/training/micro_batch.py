@@ -43,8 +43,10 @@ SHARE = {"cpu": 0.75, "mps": 0.75, "cuda": 0.9}
 """Of the available memory; the rest is for Lightning, the compiler, the corpus' pages and the allocator's gaps."""
 
 
-def recorded(config: TrainConfig) -> TrainConfig:
-    """The same config with the number that an earlier start of this run decided on, if `auto` is resumed."""
+def recorded(config: TrainConfig, *, world_size: int = 1) -> TrainConfig:
+    """The same config with the number that an earlier start of this run decided on, if `auto` is resumed and that
+    number fits so many devices.
+    """
     if config.trainer.micro_batch_size != "auto" or not config.run.resume:
         return config
     try:
@@ -52,11 +54,13 @@ def recorded(config: TrainConfig) -> TrainConfig:
         number = before["trainer"]["micro_batch_size"]
     except (OSError, yaml.YAMLError, KeyError, TypeError):
         return config
-    fits = isinstance(number, int) and number > 0 and config.trainer.global_batch_size % number == 0
+    fits = isinstance(number, int) and number > 0 and config.trainer.global_batch_size % (number * world_size) == 0
     return _with_number(config, number) if fits else config
 
 
-def decide(config: TrainConfig, *, model: GPTConfig, hardware: Hardware, world_size: int = 1) -> TrainConfig:
+def decide(
+    config: TrainConfig, *, model: GPTConfig, hardware: Hardware, world_size: int = 1, neighbours: int = 1
+) -> TrainConfig:
     """The same config with a number in place of `auto`; the number and its reason are logged.
 
     Args:
@@ -64,6 +68,7 @@ def decide(config: TrainConfig, *, model: GPTConfig, hardware: Hardware, world_s
         model: The shape to be trained.
         hardware: Where and in which precision.
         world_size: Devices that share the global batch.
+        neighbours: Processes that share this machine's memory, this one included.
 
     Raises:
         EnvironmentProblem: Not even one sequence fits on the GPU.
@@ -75,7 +80,9 @@ def decide(config: TrainConfig, *, model: GPTConfig, hardware: Hardware, world_s
     if hardware.device == "cuda":
         number, reason = _by_trying(sizes, _cuda_trial(model, settings, hardware=hardware))
     else:
-        number, reason = _by_estimate(sizes, model, settings, hardware=hardware, available=available_memory())
+        number, reason = _by_estimate(
+            sizes, model, settings, hardware=hardware, available=available_memory() // neighbours
+        )
     logger.info("micro-batch: %d of %d sequences (auto: %s)", number, settings.global_batch_size, reason)
     return _with_number(config, number)
 

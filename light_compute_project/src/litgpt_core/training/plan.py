@@ -111,7 +111,7 @@ def make_plan(config: TrainConfig, *, command: str, team: Team | None = None) ->
     started = time.perf_counter()
     team = team or Team(World())
     world = team.world
-    config = micro_batch.recorded(find_pretrained(config))
+    config = micro_batch.recorded(find_pretrained(config), world_size=world.world_size)
     folder = team.first_alone(lambda: open_run(config))
     device = find_device(config.trainer.accelerator)
     if config.trainer.threads:
@@ -145,8 +145,12 @@ def make_plan(config: TrainConfig, *, command: str, team: Team | None = None) ->
             needed="adapters beside whole base weights",
             fix="trainer.strategy=ddp",
         )
+    size = world.world_size
+    check_batch(global_batch_size=config.trainer.global_batch_size, micro_batch_size=None, world_size=size)
     config = team.first_alone(
-        lambda: micro_batch.decide(config, model=model, hardware=hardware, world_size=world.world_size)
+        lambda: micro_batch.decide(
+            config, model=model, hardware=hardware, world_size=size, neighbours=world.local_world_size
+        )
     )
     settings = config.trainer
     micro = check_batch(

@@ -11,6 +11,7 @@ import logging
 import re
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -21,6 +22,7 @@ from litgpt_core.training.world import World
 
 if TYPE_CHECKING:
     import torch.distributed as dist
+    from torch._C._distributed_c10d import Store
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -42,10 +44,12 @@ class Team:
     Args:
         world: Who this is.
         group: Gloo's process group; None for a team of one.
+        store: Where rank 0 keeps the marks that waiting for long work needs.
     """
 
-    def __init__(self, world: World, group: dist.ProcessGroup | None = None) -> None:
+    def __init__(self, world: World, group: dist.ProcessGroup | None = None, store: Store | None = None) -> None:
         self.world, self.group = world, group
+        self._store, self._meetings = store, 0
 
     @property
     def is_first(self) -> bool:
@@ -100,6 +104,21 @@ class Team:
         if codes:
             raise FollowerStopped(codes[0])
 
+    def wait_for(self, *ranks: int) -> None:
+        """The given ranks mark that they are here; the others wait for them, as long as it takes.
+
+        For work that one does and that may last: a collective operation would give up after its timeout.
+        """
+        if self._store is None:
+            return
+        self._meetings += 1
+        marks = [f"here/{self._meetings}/{rank}" for rank in ranks]
+        if self.world.rank in ranks:
+            self._store.set(f"here/{self._meetings}/{self.world.rank}", "1")
+            return
+        while not self._store.check(marks):
+            time.sleep(0.02)
+
     def together(self, work: Callable[[], T]) -> T:
         """What `work` gives, done by everybody at once; a problem that all meet is told once."""
         result, problem = self._try(work)
@@ -107,10 +126,15 @@ class Team:
         return result  # type: ignore[return-value]
 
     def first_alone(self, work: Callable[[], T]) -> T:
-        """What `work` gives on rank 0, the only one that does it; its error ends all."""
+        """What `work` gives on rank 0, the only one that does it, however long it takes; its error ends all."""
+        return self.share(self.on_first(work))  # type: ignore[return-value]
+
+    def on_first(self, work: Callable[[], T]) -> T | None:
+        """As `first_alone`, but what `work` gives stays on rank 0; None elsewhere."""
         result, problem = self._try(work) if self.is_first else (None, None)
+        self.wait_for(0)
         self.agree(problem)
-        return self.share(result)  # type: ignore[return-value]
+        return result
 
     def first_then_others(self, work: Callable[[], T]) -> T:
         """Everybody does `work`, rank 0 before the others, who then find on the disk what it has prepared."""
@@ -119,6 +143,7 @@ class Team:
             problem = None
             if self.is_first == turn:
                 result, problem = self._try(work)
+            self.wait_for(*([0] if turn else range(1, self.world.world_size)))
             self.agree(problem)
         return result  # type: ignore[return-value]
 
@@ -219,7 +244,9 @@ def told_when_others_are_lost(team: Team) -> Iterator[None]:
         dist.destroy_process_group()
 
 
-_BROKEN = re.compile(r"[Cc]onnection (closed|reset|refused)|[Tt]imed out waiting|Broken pipe|Socket closed")
+_BROKEN = re.compile(
+    r"[Cc]onnection (closed|reset|refused)|[Tt]imed? ?out|Broken pipe|Socket closed|pair closure|failed to (recv|send)"
+)
 
 
 def _meet(world: World, *, device: str, timeout: timedelta) -> tuple[Team, list[tuple[str, int, str]]]:
@@ -227,6 +254,11 @@ def _meet(world: World, *, device: str, timeout: timedelta) -> tuple[Team, list[
     import torch.distributed as dist
 
     if device == "cuda":
+        if torch.cuda.device_count() < world.local_world_size:
+            raise ValueError(
+                f"{world.local_world_size} processes on a node, and this one sees {torch.cuda.device_count()} GPUs: "
+                "all must see all (SLURM: --gpus-per-node, and no --gpus-per-task)"
+            )
         torch.cuda.set_device(world.local_rank)
     dist.init_process_group(
         "gloo" if device == "cpu" else "cpu:gloo,cuda:nccl",
@@ -237,5 +269,5 @@ def _meet(world: World, *, device: str, timeout: timedelta) -> tuple[Team, list[
     )
     group = dist.new_group(backend="gloo", timeout=timeout)
     assert isinstance(group, dist.ProcessGroup)
-    team = Team(world, group)
+    team = Team(world, group, dist.distributed_c10d._get_default_store())
     return team, team.gather((socket.gethostname(), world.local_rank, str(torch.__version__)))

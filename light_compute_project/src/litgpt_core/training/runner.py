@@ -67,7 +67,7 @@ def run(plan: Plan, *, stop: StopRequest) -> RunResult:
     """
     if plan.team.first_alone(lambda: is_finished(plan.folder, plan.config.trainer)):
         logger.info("%s is finished already: nothing was left to do", plan.folder.path)
-        return RunResult(folder=plan.folder, summary=plan.folder.read_summary())
+        return RunResult(folder=plan.folder, summary=plan.folder.read_summary() if plan.team.is_first else {})
     with log_to_file(plan.folder.log) if plan.team.is_first else contextlib.nullcontext():
         return _carry_out(plan, stop=stop)
 
@@ -79,7 +79,7 @@ def _carry_out(plan: Plan, *, stop: StopRequest) -> RunResult:
     model = assemble.build_model(plan)
     announce(plan, n_params=model.num_parameters())
 
-    dashboard = assemble.build_dashboard(plan)
+    dashboard = plan.team.on_first(lambda: assemble.build_dashboard(plan))
     data = assemble.build_data(plan)
     recorder = assemble.build_recorder(plan)
     saver = assemble.build_saver(plan, recorder=recorder, stop=stop)
@@ -92,8 +92,7 @@ def _carry_out(plan: Plan, *, stop: StopRequest) -> RunResult:
     first = [BeforeMeasure(plan, data=data)] if plan.data.is_chat and config.init_from else []
     callbacks = [*first, recorder, saver, early_stop, display, assemble.build_watchdog(plan)]
     trainer = assemble.build_trainer(plan, dashboard=dashboard, callbacks=callbacks, directory_io=directory_io)
-    if trainer.is_global_zero:
-        record_environment(plan, trainer, wandb_run_id=wandb_id(dashboard))
+    plan.team.on_first(lambda: record_environment(plan, trainer, wandb_run_id=wandb_id(dashboard)))
 
     resume_from = plan.folder.resume_from
     trainer.fit(module, datamodule=data, ckpt_path=str(resume_from) if resume_from else None)

@@ -173,6 +173,10 @@ class CheckpointSaver(Callback):
         """The last step's checkpoint."""
         if trainer.global_step > self._saved_step:
             self.save(trainer)
+        if order := self.team.highest(int(self.stop.signal or 0)):  # it came during the last step
+            ending = self._ending(order, step=trainer.global_step)
+            ending.silent = not self.team.is_first
+            raise ending
 
     def save(self, trainer: Trainer) -> None:
         """Write `step-…`, move `last` (and `best`), prune."""
@@ -193,6 +197,7 @@ class CheckpointSaver(Callback):
                 checkpoint.prune(self.folder.checkpoints, keep=self.keep)
         except LightComputeError as error:
             problem = error
+        self.team.wait_for(0)  # writing a large model may take longer than a collective operation waits
         self.team.agree(problem)
         self._save_s = time.perf_counter() - began
         self._saved_step, self._improved = step, False
@@ -204,4 +209,6 @@ class CheckpointSaver(Callback):
         parts = [p.to_local() if isinstance(p, DTensor) else p for p in trainer.lightning_module.parameters()]
         broken = not bool(torch.stack(torch._foreach_norm([p for p in parts if p.numel()])).isfinite().all())
         if self.team.highest(int(broken)):
-            raise non_finite("the weights", step=trainer.global_step)
+            problem = non_finite("the weights", step=trainer.global_step)
+            problem.silent = not self.team.is_first
+            raise problem

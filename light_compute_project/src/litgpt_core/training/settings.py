@@ -112,11 +112,11 @@ class TrainerSettings:
     """fsdp only: every process writes its own part; auto: from 2 billion parameters. `scripts/consolidate.py` makes a
     LitGPT directory of such a checkpoint; `final/` always is one.
     """
-    collective_timeout: float = 600.0
+    collective_timeout: float = 1800.0
     """Seconds to wait for the other processes, at the start and in every operation that they do together."""
     hang_timeout: float | None = 1800.0
     """Seconds without a finished batch after which every thread's stack is written to the run folder and the process
-    is ended; null: wait for ever.
+    is ended; with several processes at most 0.8 of `collective_timeout`; null: wait for ever.
     """
     precision: Literal["auto", "32-true", "bf16-master", "bf16-mixed", "bf16-true", "16-mixed"] = "auto"
     """auto: bfloat16 where the hardware multiplies it, else 32-true. `bf16-master` computes with a bfloat16 copy of

@@ -58,17 +58,18 @@ def train(overrides: Sequence[str], *, command: str) -> RunResult | int:
             world, device=find_device(config.trainer.accelerator), timeout_s=config.trainer.collective_timeout
         )
 
-        from litgpt_core.training.plan import make_plan
-
-        plan = team.together(lambda: make_plan(config, command=command, team=team))
-
-        from litgpt_core.training.lean_import import import_lightning_lean
-
-        import_lightning_lean()
-
-        from litgpt_core.training.runner import run
-
+        stop.speaks = team.is_first
         with told_when_others_are_lost(team):
+            from litgpt_core.training.plan import make_plan
+
+            plan = team.together(lambda: make_plan(config, command=command, team=team))
+
+            from litgpt_core.training.lean_import import import_lightning_lean
+
+            import_lightning_lean()
+
+            from litgpt_core.training.runner import run
+
             return run(plan, stop=stop)
 
 
@@ -104,12 +105,14 @@ def processes_to_start(settings: TrainerSettings, world: World) -> int:
         found = (world.local_world_size, world.num_nodes)
         for name, wanted, there in zip(("devices", "num_nodes"), asked, found, strict=True):
             if isinstance(wanted, int) and wanted > 1 and wanted != there:
-                raise ConfigError(
+                problem = ConfigError(
                     f"trainer.{name}={wanted}, but {world.started_by} has started {found[0]} processes on each of "
                     f"{found[1]} nodes",
                     needed="the same number, or none in the config: the launcher decides",
                     fix=f"trainer.{name}={there}, or leave it out",
                 )
+                problem.silent = world.rank > 0
+                raise problem
         return 1
     if settings.num_nodes > 1:
         raise ConfigError(

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from litgpt_core.errors import Interrupted
+from litgpt_core.training.world import let_signals_in
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +32,8 @@ class StopRequest:
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
         self.training = False
+        self.speaks = True
+        """False on all processes of a run but the first, which tells what all do."""
         self._moment = "before the first step"
 
     @property
@@ -56,23 +59,29 @@ class StopRequest:
         """Route the signals here. Called again once the Trainer has put its own handlers in place."""
         for number in EXIT_CODES:
             signal.signal(number, self._handle)
+        let_signals_in()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         again = self.signal is not None
         self.signal = signal.Signals(number)
         if not self.training:
-            raise Interrupted(f"stopped by {self.signal.name} {self._moment}", exit_code=self.exit_code)
+            ending = Interrupted(f"stopped by {self.signal.name} {self._moment}", exit_code=self.exit_code)
+            ending.silent = not self.speaks
+            raise ending
         if again and self.signal != signal.SIGINT:
             return
         if again:
-            raise Interrupted(
+            ending = Interrupted(
                 "stopped by a second Ctrl-C without waiting for the step",
                 needed="the last checkpoint holds everything up to its step",
                 fix="the same command with run.resume=true",
                 exit_code=self.exit_code,
             )
+            ending.silent = not self.speaks
+            raise ending
         hint = " (again to stop at once)" if self.signal == signal.SIGINT else ""
-        logger.warning("%s received: finishing this step and saving%s", self.signal.name, hint)
+        level = logging.WARNING if self.speaks else logging.DEBUG
+        logger.log(level, "%s received: finishing this step and saving%s", self.signal.name, hint)
 
 
 @contextmanager

@@ -124,6 +124,20 @@ def address_of(node: str) -> str:
     return node
 
 
+SIGNALS = [
+    number
+    for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2", "SIGHUP")
+    if (number := getattr(signal, name, None)) is not None
+]
+"""What a launcher passes on to its processes."""
+
+
+def let_signals_in() -> None:
+    """A launcher starts its processes with signals held back, so that none comes before there is a handler for it."""
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+
 def die_with_launcher() -> None:
     """Ask Linux for SIGTERM when the launcher's process ends, however it ends; leave at once if it has ended already.
 

@@ -43,6 +43,7 @@ def test_every_process_knows_who_it_is(tmp_path: Path, monkeypatch: pytest.Monke
 )
 def test_one_that_fails_ends_all_with_its_code(tmp_path: Path, ending: str, code: int) -> None:
     command = python(
+        "from litgpt_core.training.world import let_signals_in; let_signals_in()\n"
         f"import os, sys, time\nif os.environ['RANK'] == '1': {ending}\n"
         f"time.sleep(100)\nopen({str(tmp_path / '0')!r}, 'w')"
     )
@@ -57,7 +58,7 @@ LAUNCHER = """
 """
 CHILD = """
     import os, pathlib, signal, sys, time
-    from litgpt_core.training.world import die_with_launcher
+    from litgpt_core.training.world import die_with_launcher, let_signals_in
     die_with_launcher()
     seen = []
     def handle(number, frame):
@@ -66,6 +67,8 @@ CHILD = """
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
         signal.signal(number, handle)
     pathlib.Path(os.environ["OUT"], "ready-" + os.environ["RANK"]).touch()
+    time.sleep(0.5)  # a signal may be waiting by now
+    let_signals_in()
     time.sleep(100)
 """
 
