@@ -308,6 +308,31 @@ def test_mistakes_are_told_once(shell: Any) -> None:
     assert "rank 0 of 2" in done.stderr and "127.0.0.1:29999" in done.stderr
 
 
+def test_a_problem_of_rank_0_alone_is_told_once(shell: Any) -> None:
+    """It happens after everybody has agreed on the plan, where only rank 0 works: at the dashboard."""
+    wall = shell.folder / "no_tensorboard"
+    wall.mkdir()
+    (wall / "sitecustomize.py").write_text(
+        "import importlib.util as u\n_find = u.find_spec\n"
+        "u.find_spec = lambda name, *rest: None if name == 'tensorboard' else _find(name, *rest)\n"
+    )
+    shell.environment["PYTHONPATH"] = str(wall)
+    arguments = [*EXACT, "logger=tensorboard", "trainer.devices=2", "trainer.micro_batch_size=auto", "run.name=board"]
+    said = shell.train(*arguments, expect=2).stderr
+    assert said.count("tensorboard package is not installed") == 1 and "lost the others" not in said
+    done = shell.train(*EXACT, "trainer.global_batch_size=1", *arguments[-4:-1], "run.name=few", expect=2).stderr
+    assert "global_batch_size=1 cannot be shared by 2 processes" in done and "Traceback" not in done
+
+
+def test_a_finished_run_says_so_once_and_auto_fits_another_number_of_processes(shell: Any) -> None:
+    auto = [*EXACT, "trainer.micro_batch_size=auto", "run.name=auto", "run.resume=auto", "trainer.max_steps=6"]
+    shell.train(*auto, "trainer.stop_after=3")
+    done = shell.train(*auto, "trainer.devices=2")
+    assert done.stdout.count("continue a prompt") == 1
+    again = shell.train(*auto, "trainer.devices=2")
+    assert again.stdout.count("continue a prompt") == 1 and "finished already" in again.stderr
+
+
 def test_time_and_money_end_a_run_with_a_checkpoint(module_shell: Any) -> None:
     long = [*EXACT, "trainer.max_steps=100000", "trainer.eval_interval=50000", "trainer.save_interval=50000"]
     settings = [*long, "run.name=budget", "run.resume=auto"]

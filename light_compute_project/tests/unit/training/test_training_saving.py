@@ -1,0 +1,54 @@
+"""What the saver does with a signal that comes when no step is left to begin."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from litgpt_core.errors import Interrupted
+from litgpt_core.training.budget import Budget, Meter
+from litgpt_core.training.processes import Team
+from litgpt_core.training.run_folder import RunFolder
+from litgpt_core.training.saving import CheckpointSaver
+from litgpt_core.training.stop import StopRequest
+from litgpt_core.training.world import World
+
+
+def saver(tmp_path: Path, stop: StopRequest, **changes: Any) -> CheckpointSaver:
+    return CheckpointSaver(
+        RunFolder(tmp_path),
+        recorder=SimpleNamespace(),  # type: ignore[arg-type]
+        stop=stop,
+        team=Team(World()),
+        meter=Meter(changes.pop("budget", Budget()), started=0.0, clock=lambda: 100.0),
+        seed=1,
+        save_interval=10,
+        keep=1,
+        **changes,
+    )
+
+
+def at(step: int) -> Any:
+    return SimpleNamespace(global_step=step, accumulate_grad_batches=1)
+
+
+def test_a_signal_in_the_last_step_ends_the_run_after_its_checkpoint(tmp_path: Path) -> None:
+    stop = StopRequest()
+    mine = saver(tmp_path, stop)
+    mine.on_train_end(at(0), None)  # type: ignore[arg-type]
+    stop.signal = signal.SIGTERM
+    with pytest.raises(Interrupted, match="stopped by SIGTERM after step 0; everything is saved") as caught:
+        mine.on_train_end(at(0), None)  # type: ignore[arg-type]
+    assert caught.value.exit_code == 143 and not caught.value.silent
+
+
+def test_a_used_up_budget_ends_between_steps_with_exit_code_0(tmp_path: Path) -> None:
+    mine = saver(tmp_path, StopRequest(), budget=Budget(max_time="90s"))
+    mine._saved_step = 5
+    with pytest.raises(Interrupted, match=r"trainer\.max_time=90s is used up") as caught:
+        mine.on_train_batch_start(at(5), None, None, 0)  # type: ignore[arg-type]
+    assert caught.value.exit_code == 0 and "larger trainer.max_time" in str(caught.value)
