@@ -257,8 +257,8 @@ def test_a_trial_that_ended_while_nobody_looked_is_taken_over(fake_train: Path) 
 def test_time_that_is_up_saves_the_trial_for_the_next_command(
     fake_train: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("FAKE_STEP_S", "0.1")
-    assert run_study(request(RATE, trials=1, timeout_s=0.7)) == 0
+    monkeypatch.setenv("FAKE_STEP_S", "1")  # 20 steps: never done in time, but begun
+    assert run_study(request(RATE, trials=1, timeout_s=6)) == 0
     assert states() == ["to be continued"]
     monkeypatch.setenv("FAKE_STEP_S", "0")
     assert run_study(request(RATE, trials=1, timeout_s=60)) == 0
