@@ -39,7 +39,7 @@ from litgpt_core.prompts import save_style, style_named
 PROJECT = Path(__file__).resolve().parents[3]
 STATIC = PROJECT / "src" / "litgpt_core" / "serving" / "static"
 SERVE = PROJECT / "scripts" / "serve.py"
-SLOWLY = ["--compile", "false", "--max-tokens", "12288"]  # some seconds for the longest answer: time to stop it
+SLOWLY = ["--compile", "false", "--max-tokens", "6144"]  # some seconds for the longest answer: time to stop it
 QUIET_BROWSER = [
     "--headless",
     "--no-sandbox",
@@ -54,7 +54,7 @@ SHAPE: dict[str, Any] = {
     "n_layer": 4,
     "n_head": 4,
     "n_embd": 128,
-    "block_size": 12544,
+    "block_size": 6400,
     "vocab_size": 256,
     "padding_multiple": 256,
 }
