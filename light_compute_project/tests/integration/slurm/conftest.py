@@ -238,8 +238,12 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     cluster = Cluster(tmp_path_factory.mktemp("slurm"))
     try:
         cluster.start()
-    except BaseException as problem:
+    except AssertionError as problem:
+        consoles = cluster.consoles()
         cluster.stop()
-        raise AssertionError(f"SLURM did not start: {problem}\n{cluster.consoles()}") from problem
+        pytest.skip(f"SLURM is installed, but this machine does not let it start: {problem}\n{consoles}")
+    except BaseException:
+        cluster.stop()
+        raise
     yield cluster
     cluster.stop()
