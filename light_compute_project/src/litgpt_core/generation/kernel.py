@@ -2,10 +2,11 @@
 
 The kernel reads the model's own matrices where they lie (fp32 or bf16, no copy) and computes in fp32 with an fp32
 cache, so its logits are those of the fp32 model with the stored weights, up to the order of sums. For many texts at
-once (`panels`) it multiplies a rearranged copy of the matrices, faster from a few texts on at the cost of that copy's
-memory, and no bit of a text's logits depends on how many others there are; the cache then has the weights' type, as in
-PyTorch, because many caches of bfloat16 weights in fp32 would be most of what a step reads. What it does not know
-(mixtures of experts, latent attention, quantised or wrapped layers) the two `..._obstacle` functions name.
+once (`panels`) it multiplies a rearranged copy of the matrices, faster at the cost of that copy's memory, and no bit of
+a text's logits depends on how many others there are; the cache then has the weights' type, as in PyTorch, because many
+caches of bfloat16 weights in fp32 would be most of what a step reads. Where the processor multiplies pairs of bfloat16
+(AVX512-BF16) it does so with bfloat16 panels: what goes into a product is rounded, sums and all else stay fp32. What it
+does not know (mixtures of experts, latent attention, quantised or wrapped layers) the two `..._obstacle` functions name.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from torch import Tensor, nn
 from litgpt_core.generation import kernel_structs as structs
 from litgpt_core.generation.decoder import Decoder, Feed
 from litgpt_core.generation.kernel_build import load_kernel
+from litgpt_core.generation.panels import PanelOrder
+from litgpt_core.generation.weight_memory import rooms_for
 from litgpt_core.model.attention import CausalSelfAttention
 from litgpt_core.model.block import Block
 from litgpt_core.model.config import GPTConfig
@@ -120,6 +123,7 @@ class KernelDecoder(Decoder):
 
     def reorder(self, sources: Sequence[int], *, length: int) -> None:
         """See `Decoder`."""
+        length = _round_up(length)  # the kernel may keep slots in groups of its lanes
         self._cache[:, :, : len(sources), :, :length] = self._cache[:, :, list(sources), :, :length]
 
     def feed(self, feeds: Sequence[Feed]) -> Tensor:
@@ -157,7 +161,10 @@ class KernelDecoder(Decoder):
         cache_type = wte.dtype if self._panels is not None else torch.float32
         wide = _round_up(c.head_size, structs.MAX_LANES * 4 // cache_type.itemsize)
         slots = _round_up(length) + structs.MAX_LANES  # vectors of slots may reach past the last
-        cache = self._cache = torch.empty((c.n_layer, 2, n_sequences, c.n_query_groups, slots, wide), dtype=cache_type)
+        (cache,) = rooms_for([(c.n_layer, 2, n_sequences, c.n_query_groups, slots, wide)], dtype=cache_type)
+        self._cache = cache
+        if self._panels is not None and not self._panels:
+            self._panels = self._make_panels()
         tables = self._rope_tables(slots)
         layers = (structs.Layer * c.n_layer)()
         for i, block in enumerate(model.transformer.h):
@@ -232,11 +239,18 @@ class KernelDecoder(Decoder):
     def _linear(self, linear: nn.Linear) -> structs.Linear:
         weight: Tensor = linear.weight
         if self._panels is not None:
-            address = weight.data_ptr()
-            if address not in self._panels:
-                self._panels[address] = as_panels(weight.detach(), lanes=self._library.lc_lanes())
-            weight = self._panels[address]
+            weight = self._panels[weight.data_ptr()]
         return structs.Linear(weight.data_ptr(), self._floats(linear.bias))
+
+    def _make_panels(self) -> dict[int, Tensor]:
+        """By the address of the matrix; matrices that share an address share their panels."""
+        linears = [module for module in self._model.modules() if isinstance(module, nn.Linear)]
+        matrices = {linear.weight.data_ptr(): linear.weight.detach() for linear in linears}
+        order = PanelOrder(lanes=self._library.lc_lanes(), bf16_depth=self._library.lc_bf16_depth())
+        rooms = rooms_for([order.shape(matrix) for matrix in matrices.values()], dtype=linears[0].weight.dtype)
+        for matrix, room in zip(matrices.values(), rooms, strict=True):
+            order.fill(room, matrix)
+        return dict(zip(matrices, rooms, strict=True))
 
     def _floats(self, vector: Tensor | None) -> int | None:
         return None if vector is None else self._keep(vector.detach().float().contiguous()).data_ptr()
@@ -244,19 +258,6 @@ class KernelDecoder(Decoder):
     def _keep(self, tensor: Tensor) -> Tensor:
         self._kept.append(tensor)
         return tensor
-
-
-def as_panels(weight: Tensor, *, lanes: int) -> Tensor:
-    """(O, K) -> the order of `kernels/panels.hpp`: for groups of 2 * lanes outputs, (K, lanes, 2) in bfloat16 or
-    (K, 2, lanes) in float32. Outputs that fill up the last group are 0.
-    """
-    outputs, size = weight.shape
-    groups = -(-outputs // (2 * lanes))
-    whole = torch.zeros(groups * 2 * lanes, size, dtype=weight.dtype)
-    whole[:outputs] = weight
-    parts = whole.view(groups, 2, lanes, size)
-    order = (0, 3, 2, 1) if weight.dtype == torch.bfloat16 else (0, 3, 1, 2)
-    return parts.permute(order).contiguous()
 
 
 def _activation(config: GPTConfig) -> str:

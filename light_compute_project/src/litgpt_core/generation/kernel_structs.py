@@ -80,7 +80,7 @@ def declare(library: ctypes.CDLL) -> None:
     """Give the library's functions their types, and check that both sides agree on the structs."""
     library.lc_scratch_size.argtypes = (POINTER(Model), c_int64, c_int64)
     library.lc_scratch_size.restype = c_int64
-    library.lc_lanes.restype = c_int64
+    library.lc_lanes.restype = library.lc_bf16_depth.restype = c_int64
     library.lc_forward.argtypes = (POINTER(Model), POINTER(Tokens), c_void_p, c_void_p, c_int64)
     library.lc_forward.restype = None
     kinds = (Norm, Linear, Layer, Model, Tokens)

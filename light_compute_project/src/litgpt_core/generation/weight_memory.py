@@ -1,13 +1,15 @@
-"""One block of memory for all weights of a model that only reads from now on, in large pages where the system has them.
+"""Memory in large pages, where the system has them, for what every token reads: weights, panels, caches.
 
-Decoding is bound by how fast weights are read, and with pages of 4 kB the processor spends part of that on finding
-pages. Not here: which model, which type of numbers.
+Decoding is bound by how fast these are read, and with pages of 4 kB the processor spends part of that on finding pages.
+Not here: which model, which type of numbers.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import mmap
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -20,20 +22,24 @@ ALIGNMENT = 4096
 def gather_weights(model: nn.Module, *, dtype: torch.dtype) -> None:
     """Move every parameter on the CPU into one new block, as `dtype`; shared parameters stay shared."""
     parameters = [parameter for parameter in model.parameters() if parameter.device.type == "cpu"]
-    sizes = [_round_up(parameter.numel() * dtype.itemsize) for parameter in parameters]
-    if not sum(sizes):
-        return
-    block = _block(sum(sizes))
-    offset = 0
-    for parameter, size in zip(parameters, sizes, strict=True):
-        room = block[offset : offset + parameter.numel() * dtype.itemsize].view(dtype).view(parameter.shape)
+    rooms = rooms_for([parameter.shape for parameter in parameters], dtype=dtype)
+    for parameter, room in zip(parameters, rooms, strict=True):
         parameter.data = room.copy_(parameter)
+
+
+def rooms_for(shapes: Sequence[Sequence[int]], *, dtype: torch.dtype) -> list[Tensor]:
+    """Tensors of these shapes, not filled, side by side in one block; it lives as long as one of them."""
+    sizes = [_round_up(math.prod(shape) * dtype.itemsize) for shape in shapes]
+    block, rooms, offset = _block(sum(sizes)), [], 0
+    for shape, size in zip(shapes, sizes, strict=True):
+        rooms.append(block[offset : offset + math.prod(shape) * dtype.itemsize].view(dtype).view(*shape))
         offset += size
+    return rooms
 
 
 def _block(size: int) -> Tensor:
     """(size,) uint8, alive as long as a view of it."""
-    if not hasattr(mmap, "MADV_HUGEPAGE"):
+    if not size or not hasattr(mmap, "MADV_HUGEPAGE"):
         return torch.empty(size, dtype=torch.uint8)
     memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)  # shared memory has no large pages
     with contextlib.suppress(OSError):  # a kernel built without them: slower, nothing else

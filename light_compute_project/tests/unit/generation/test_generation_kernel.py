@@ -1,12 +1,18 @@
 """The C++ kernel computes what `litgpt_core.model` computes, for every architecture that it takes on."""
 
 import copy
+import platform
 
 import pytest
 import torch
+from torch import nn
 
+from litgpt_core.generation import kernel_build
 from litgpt_core.generation.decoder import Feed
-from litgpt_core.generation.kernel import CHUNK, KernelDecoder, as_panels, structure_obstacle, weights_obstacle
+from litgpt_core.generation.kernel import CHUNK, KernelDecoder, structure_obstacle, weights_obstacle
+from litgpt_core.generation.panels import PanelOrder
+from litgpt_core.model import attention
+from litgpt_core.model.attend import soft_cap
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.gpt import GPT
 from litgpt_core.model.init import initialize
@@ -57,7 +63,23 @@ FAMILIES = {
 SIZES = {"n_layer": 2, "n_head": 4, "n_embd": 64, "block_size": 96, "vocab_size": 200, "padding_multiple": 8}
 
 
-pytestmark = pytest.mark.usefixtures("kernel")
+@pytest.fixture(autouse=True, params=["this processor", "without AVX-512"])
+def processor(request, kernel, monkeypatch):
+    """The kernel as it is built here, and as for a processor without AVX-512 and products of bfloat16."""
+    if request.param == "this processor":
+        yield
+        return
+    if platform.machine() != "x86_64":
+        pytest.skip("for x86-64")
+    kernel_build.load_kernel.cache_clear()
+    monkeypatch.setitem(kernel_build.TUNING, "x86_64", "-march=x86-64-v3")
+    yield
+    kernel_build.load_kernel.cache_clear()
+
+
+def bf16_depth() -> int:
+    """2 where the kernel multiplies pairs of bfloat16."""
+    return kernel_build.load_kernel().lc_bf16_depth()
 
 
 def pair(family: dict, dtype: torch.dtype) -> tuple[GPT, GPT]:
@@ -102,21 +124,72 @@ def test_logits_are_the_models(family, dtype, panels):
         assert gap(decoder.feed([Feed(0, place, [tokens[place]])])[0], expected[place]) < 1e-5
 
 
+def rounded(x: torch.Tensor) -> torch.Tensor:
+    return x.to(torch.bfloat16).to(x.dtype)
+
+
+def rounding_attend(q, k, v, *, mask, scale, softcap=None, dropout=0.0):
+    """`attend` with queries and weights rounded to bfloat16."""
+    repeats = q.size(1) // k.size(1)
+    k, v = k.repeat_interleave(repeats, dim=1), v.repeat_interleave(repeats, dim=1)
+    scores = rounded(q) @ k.mT * scale
+    scores = scores if softcap is None else soft_cap(scores, softcap)
+    return rounded(scores.masked_fill(~mask, -torch.inf).softmax(-1)) @ v
+
+
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES.keys())
 @torch.no_grad()
-def test_bf16_panels_are_the_fp32_model_with_a_bf16_cache(family):
-    """Keys and values are rounded in both; one that lies on an edge may be rounded the other way, hence 1e-3."""
+def test_bf16_panels_are_the_fp32_model_with_what_is_rounded(family, monkeypatch):
+    """Keys and values are rounded in both, and where pairs of bfloat16 are multiplied what goes into a product. Now and
+    then a number on an edge is rounded the other way, which later tokens see: hence the bounds.
+    """
+    model, exact = pair(family, torch.bfloat16)
+    if pairs := bf16_depth() == 2:
+        monkeypatch.setattr(attention, "attend", rounding_attend)
+        for module in exact.modules():
+            if isinstance(module, nn.Linear):
+                module.register_forward_pre_hook(lambda _, inputs: (rounded(inputs[0]),))
+    decoder, gaps = KernelDecoder(model, panels=True), []
+    for seed in range(4):
+        tokens = ids(60, seed=seed)
+        exact.set_kv_cache(1, max_seq_length=60, dtype=torch.bfloat16)
+        decoder.start(n_sequences=1, length=60)
+        for place, token in enumerate(tokens):
+            expected = exact(torch.tensor([[token]]), input_pos=torch.tensor([place]))[0, 0]
+            gaps.append(gap(decoder.feed([Feed(0, place, [token])])[0], expected))
+    assert max(gaps) < (1e-2 if pairs else 1e-3)
+    assert sorted(gaps)[120] < (1e-5 if pairs else 1e-4), "the usual gap is a rounding error or none"
+
+
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES.keys())
+@torch.no_grad()
+def test_bf16_panels_are_closer_to_the_fp32_model_than_pytorch_is(family):
     model, exact = pair(family, torch.bfloat16)
     tokens = ids(60)
-    exact.set_kv_cache(1, max_seq_length=60, dtype=torch.bfloat16)
+    expected = exact(torch.tensor([tokens]))[0]
     decoder = KernelDecoder(model, panels=True)
     decoder.start(n_sequences=1, length=60)
-    gaps = []
-    for place in range(60):
-        expected = exact(torch.tensor([[tokens[place]]]), input_pos=torch.tensor([place]))[0, 0]
-        gaps.append(gap(decoder.feed([Feed(0, place, [tokens[place]])])[0], expected))
-    assert max(gaps) < 1e-3
-    assert sorted(gaps)[30] < 1e-4, "the usual gap is a rounding error or none"
+    ours = torch.stack([decoder.feed([Feed(0, place, [token])])[0].clone() for place, token in enumerate(tokens)])
+    theirs = model(torch.tensor([tokens]))[0].float()
+    away, away_theirs = ((logits - expected).square().mean().sqrt() for logits in (ours, theirs))
+    assert away < 0.9 * away_theirs
+
+
+@torch.no_grad()
+def test_a_text_is_not_disturbed_by_what_another_left_in_its_place():
+    """Even NaN: its neighbours in memory, in time and beside it."""
+    model, _ = pair(FAMILIES["gemma3"], torch.bfloat16)
+    broken = copy.deepcopy(model)
+    broken.transformer.wte.weight.data[7] = torch.nan
+    tokens = ids(45)
+    tokens = [token if token != 7 else 8 for token in tokens]
+    alone, after = KernelDecoder(model, panels=True), KernelDecoder(broken, panels=True)
+    for decoder in (alone, after):
+        decoder.start(n_sequences=2, length=60)
+    after.feed([Feed(0, 0, [7] * 60), Feed(1, 0, [7] * 60)])
+    for place in range(45):
+        feed = [Feed(0, place, [tokens[place]])]
+        assert torch.equal(alone.feed(feed), after.feed(feed)), place
 
 
 @torch.no_grad()
@@ -135,16 +208,19 @@ def test_sequences_of_a_batch_do_not_see_each_other():
         assert all(gap(logits[line], expected[i][-back]) < 1e-5 for line, i in enumerate(live))
 
 
+@pytest.mark.parametrize("panels", [False, True], ids=["rows", "panels"])
 @torch.no_grad()
-def test_neither_threads_nor_neighbours_change_a_bit():
+def test_the_number_of_threads_changes_no_bit(panels):
+    """Neighbouring slots of the cache are written by several of them."""
     model, _ = pair(FAMILIES["qwen3"], torch.bfloat16)
     found = []
-    for threads in (1, 2, 3):
+    for threads in (1, 2, 3, 5):
         torch.set_num_threads(threads)
-        decoder = KernelDecoder(model)
-        decoder.start(n_sequences=1, length=30)
-        found.append(decoder.feed([Feed(0, 0, ids(30))]).clone())
-    assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
+        decoder = KernelDecoder(model, panels=panels)
+        decoder.start(n_sequences=2, length=31)
+        decoder.feed([Feed(0, 0, ids(30)), Feed(1, 0, ids(29, seed=1))])
+        found.append(decoder.feed([Feed(0, 30, [3]), Feed(1, 29, [4])]).clone())
+    assert all(torch.equal(found[0], other) for other in found[1:])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
@@ -161,27 +237,35 @@ def test_with_panels_the_number_of_neighbours_changes_no_bit(dtype):
     assert gap(together[-1], exact(torch.tensor([tokens]).T)[:, -1]) < (1e-5 if dtype == torch.float32 else 1e-2)
 
 
+@pytest.mark.parametrize("depth", [1, 2])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
-def test_panels_hold_every_weight_where_the_kernel_looks(dtype):
+def test_panels_hold_every_weight_where_the_kernel_looks(dtype, depth):
     weight = torch.randn(21, 5).to(dtype)
-    panels = as_panels(weight, lanes=8)
+    order = PanelOrder(lanes=8, bf16_depth=depth)
+    panels = torch.full(order.shape(weight), torch.nan, dtype=dtype)
+    order.fill(panels, weight)
     for output in range(32):
         group, half, lane = output // 16, output % 16 // 8, output % 8
-        place = panels[group, :, lane, half] if dtype == torch.bfloat16 else panels[group, :, half, lane]
-        assert torch.equal(place, weight[output] if output < 21 else torch.zeros(5, dtype=dtype))
+        if dtype == torch.float32:
+            place = panels[group, :, half, lane]
+        else:
+            place = panels[group, :, lane, half] if depth == 1 else panels[group, :, half, lane].flatten()
+        assert torch.equal(place[:5], weight[output] if output < 21 else torch.zeros(5, dtype=dtype))
+        assert not place[5:].any()
 
 
+@pytest.mark.parametrize(("dtype", "panels", "bound"), [(torch.float32, False, 1e-5), (torch.bfloat16, True, 3e-2)])
 @torch.no_grad()
-def test_sequences_change_places_with_what_they_hold():
-    model, exact = pair(FAMILIES["llama"], torch.float32)
+def test_sequences_change_places_with_what_they_hold(dtype, panels, bound):
+    model, exact = pair(FAMILIES["llama"], dtype)
     texts = [ids(6, seed=seed) for seed in range(3)]
-    decoder = KernelDecoder(model)
+    decoder = KernelDecoder(model, panels=panels)
     decoder.start(n_sequences=3, length=8)
     decoder.feed([Feed(i, 0, text) for i, text in enumerate(texts)])
     decoder.reorder([2, 0, 2], length=6)
     found = decoder.feed([Feed(i, 6, [9]) for i in range(3)])
     for row, source in enumerate([2, 0, 2]):
-        assert gap(found[row], exact(torch.tensor([[*texts[source], 9]]))[0, -1]) < 1e-5
+        assert gap(found[row], exact(torch.tensor([[*texts[source], 9]]))[0, -1]) < bound
 
 
 def test_what_it_does_not_know_is_named():

@@ -1,4 +1,5 @@
-// One query head over the cached keys and values of its group, which are fp32 or bf16; everything else is fp32.
+// One query head over the cached keys and values of its group, which are fp32 or bf16; everything else is fp32. Slots of
+// the cache lie one after the other; another order, with its own functions, is in attention_pairs.hpp.
 #pragma once
 
 #include <cmath>
@@ -82,26 +83,78 @@ static inline void mix(const float* weights, const float* values, size_t size, i
     }
 }
 
-// The same for bf16 values; `size` is a multiple of BLOCK. Evens and odds are summed apart and put back in order.
-static inline void mix(const float* weights, const bf16* values, size_t size, int64_t first, int64_t last, float* out,
-                       size_t wanted) {
-    for (size_t d = 0; d < size; d += 2 * BLOCK) {
-        const int blocks = size - d >= 2 * BLOCK ? 2 : 1;
-        vec total[4] = {};
-        for (int64_t s = first; s < last; s++) {
-            const float weight = weights[s - first];
-            for (int k = 0; k < blocks; k++) {
+// The same for bf16 values: BLOCKS * BLOCK dimensions of n slots. Evens and odds are summed apart and put back in order;
+// slots by twos, so that enough additions are under way that do not wait for each other.
+template <int BLOCKS>
+static inline void mix_blocks(const float* weights, const bf16* values, size_t size, int64_t n, float* out, size_t wanted) {
+    vec total[2][2 * BLOCKS] = {};
+    for (int64_t s = 0; s < n; s += 2)
+#pragma GCC unroll 2
+        for (int turn = 0; turn < 2; turn++) {
+            if (s + turn == n) break;
+#pragma GCC unroll 2
+            for (int k = 0; k < BLOCKS; k++) {
                 vec evens, odds;
-                decode(values + s * size + d + k * BLOCK, evens, odds);
-                total[2 * k] += weight * evens;
-                total[2 * k + 1] += weight * odds;
+                decode(values + (s + turn) * size + k * BLOCK, evens, odds);
+                total[turn][2 * k] += weights[s + turn] * evens;
+                total[turn][2 * k + 1] += weights[s + turn] * odds;
             }
         }
-        for (int k = 0; k < blocks; k++)
-            for (int lane = 0; lane < LANES; lane++) {
-                const size_t at = d + k * BLOCK + 2 * lane;
-                if (at < wanted) out[at] = total[2 * k][lane];
-                if (at + 1 < wanted) out[at + 1] = total[2 * k + 1][lane];
-            }
+    for (int k = 0; k < BLOCKS; k++) {
+        const vec evens = total[0][2 * k] + total[1][2 * k], odds = total[0][2 * k + 1] + total[1][2 * k + 1];
+        for (int lane = 0; lane < LANES; lane++) {
+            const size_t at = k * BLOCK + 2 * lane;
+            if (at < wanted) out[at] = evens[lane];
+            if (at + 1 < wanted) out[at + 1] = odds[lane];
+        }
     }
 }
+
+static inline void mix(const float* weights, const bf16* values, size_t size, int64_t first, int64_t last, float* out,
+                       size_t wanted) {
+    values += first * size;
+    size_t d = 0;
+    for (; d + 2 * BLOCK <= size; d += 2 * BLOCK)
+        mix_blocks<2>(weights, values + d, size, last - first, out + d, wanted > d ? wanted - d : 0);
+    if (d < size) mix_blocks<1>(weights, values + d, size, last - first, out + d, wanted > d ? wanted - d : 0);
+}
+
+// What one query asks of one group's cache.
+struct Question {
+    const float* query;  // (wide), filled up with zeros
+    size_t head_size, wide;
+    int64_t first, last;  // slots [first, last) are seen
+    float scale, cap;
+    float* scores;  // room for one number per slot of the cache, and 64 more
+    float* spare;   // room for `wide` numbers, and for one per slot of the cache
+};
+
+// The cache of one sequence and group: (slots, wide).
+template <class C> struct Cache {
+    static inline void put(C* to, int64_t slot, const float* numbers, size_t size, size_t wide) {
+        to += slot * wide;
+        if constexpr (sizeof(C) == sizeof(float))
+            std::memcpy(to, numbers, size * sizeof(float));
+        else
+            for (size_t i = 0; i < size; i++) to[i] = narrow(numbers[i]);
+        std::memset(to + size, 0, (wide - size) * sizeof(C));
+    }
+    // Some time before `put_key` and `put_value`.
+    static inline void expect_key(const C*, int64_t, size_t) {}
+    static inline void expect_value(const C*, int64_t, size_t) {}
+    static inline void put_key(C* keys, int64_t slot, const float* numbers, size_t size, size_t wide, float*) {
+        put(keys, slot, numbers, size, wide);
+    }
+    static inline void put_value(C* values, int64_t slot, const float* numbers, size_t size, size_t wide, float*) {
+        put(values, slot, numbers, size, wide);
+    }
+
+    // What the head answers -> out (head_size). `next` is the keys that will be asked for after these.
+    static inline void answer(const Question& q, const C* keys, const C* values, const C* next, float* out) {
+        (void)next;
+        pack(q.query, q.spare, q.wide, static_cast<const C*>(nullptr));
+        score(q.spare, keys, q.wide, q.first, q.last, q.scores);
+        softmax(q.scores, q.last - q.first, q.scale, q.cap);
+        mix(q.scores, values, q.wide, q.first, q.last, out, q.head_size);
+    }
+};

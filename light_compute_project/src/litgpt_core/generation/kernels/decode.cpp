@@ -13,6 +13,8 @@
 #include <atomic>
 
 #include "attention.hpp"
+#include "attention_pairs.hpp"
+#include "elementwise.hpp"
 #include "matmul.hpp"
 #include "model.hpp"
 #include "panels.hpp"
@@ -52,62 +54,6 @@ Share share(size_t total, int thread, int threads, size_t grain) {
     return {begin < total ? begin : total, end < total ? end : total};
 }
 
-// (x - mean) / sqrt(mean square + eps) * weight + bias; with `rms` the mean is taken as 0. `to` may be `from`.
-void normalize(const Norm& norm, const float* from, float* to, size_t size, bool rms, double eps) {
-    if (!norm.present) {
-        if (to != from) std::memcpy(to, from, size * sizeof(float));
-        return;
-    }
-    const size_t whole = size - size % LANES;
-    float mean = 0;
-    if (!rms) {
-        vec sum{};
-        for (size_t i = 0; i < whole; i += LANES) sum += load<vec>(from + i);
-        mean = sum_of(sum);
-        for (size_t i = whole; i < size; i++) mean += from[i];
-        mean /= float(size);
-    }
-    vec squares{};
-    for (size_t i = 0; i < whole; i += LANES) {
-        const vec away = load<vec>(from + i) - mean;
-        squares += away * away;
-    }
-    float square = sum_of(squares);
-    for (size_t i = whole; i < size; i++) square += (from[i] - mean) * (from[i] - mean);
-    const float scale = float(1 / std::sqrt(double(square) / double(size) + eps));
-    for (size_t i = 0; i < size; i++) {
-        const float value = (from[i] - mean) * scale;
-        to[i] = (norm.weight ? value * norm.weight[i] : value) + (norm.bias ? norm.bias[i] : 0.0f);
-    }
-}
-
-void activate(float* values, const float* factors, size_t size, int64_t kind) {
-    for (size_t i = 0; i < size; i += LANES) {
-        float edge[LANES] = {};
-        const size_t n = size - i < LANES ? size - i : LANES;
-        std::memcpy(edge, values + i, n * sizeof(float));
-        const vec x = load<vec>(edge);
-        vec y = x;
-        if (kind == GELU) y = 0.5f * x * (1.0f + error_function(x * 0.707106781f));
-        if (kind == GELU_TANH) y = 0.5f * x * (1.0f + hyperbolic_tangent(0.797884561f * (x + 0.044715f * x * x * x)));
-        if (kind == SILU) y = x / (1.0f + exponential(-x));
-        if (kind == RELU_SQUARED) y = larger(x, vec{}) * larger(x, vec{});
-        store(edge, y);
-        for (size_t k = 0; k < n; k++) values[i + k] = factors ? edge[k] * factors[i + k] : edge[k];
-    }
-}
-
-// Turns the first 2 * pairs dimensions of one head; interleaved pairs come out in halves, as in rope.py.
-void rotate(float* head, const float* table, size_t pairs, bool interleaved, float* spare) {
-    const float *cosine = table, *sine = table + pairs;
-    std::memcpy(spare, head, 2 * pairs * sizeof(float));
-    for (size_t i = 0; i < pairs; i++) {
-        const float a = interleaved ? spare[2 * i] : spare[i], b = interleaved ? spare[2 * i + 1] : spare[pairs + i];
-        head[i] = a * cosine[i] - b * sine[i];
-        head[pairs + i] = b * cosine[i] + a * sine[i];
-    }
-}
-
 // Where everything lies in the caller's scratch memory, in floats.
 struct Layout {
     size_t x, before, branch, qkv, mixed, hidden, value, packed, scores, query, per_thread, total;
@@ -125,7 +71,7 @@ struct Layout {
         qkv = take(n * all), mixed = take(n * heads), hidden = take(n * m.hidden), value = take(n * m.hidden);
         const size_t shared = at;
         at = 0;
-        packed = take(n * (widest > heads ? widest : heads)), scores = take(m.slots + 64);
+        packed = take(n * (widest > heads ? widest : heads)), scores = take(2 * (m.slots + 64) + m.padded_head_size);
         query = take(3 * padded(m.padded_head_size > m.width ? m.padded_head_size : m.width));
         per_thread = at;
         packed += shared, scores += shared, query += shared;
@@ -178,20 +124,20 @@ template <class W, class C> class Pass {
     }
 
     void pack_rows(const float* from, size_t size) {
-        for (size_t row = 0; row < n; row++) pack_line(from + row * size, packed + row * size, size);
+        for (size_t row = 0; row < n; row++) pack_line(from + row * size, row, size);
     }
 
-    // In the order that the weights are multiplied in: panels take activations as they are.
-    void pack_line(const float* from, float* to, size_t size) {
+    // As the weights want to be multiplied: see `pack` of matmul.hpp and of panels.hpp.
+    void pack_line(const float* from, size_t line, size_t size) {
         if (m.weights_are_panels)
-            std::memcpy(to, from, size * sizeof(float));
+            Product<W>::pack(from, reinterpret_cast<typename Product<W>::Number*>(packed) + line * steps<W>(size), size);
         else
-            pack(from, to, size, static_cast<const W*>(nullptr));
+            pack(from, packed + line * size, size, static_cast<const W*>(nullptr));
     }
 
     void pack_normalized(const Norm& norm, const float* from, size_t row, size_t line) {
         normalize(norm, from + row * c, spare, c, m.rms_norm, m.norm_eps);
-        pack_line(spare, packed + line * c, c);
+        pack_line(spare, line, c);
     }
 
     // This thread's columns of packed (rows, size) times the weights.
@@ -226,6 +172,14 @@ template <class W, class C> class Pass {
         const size_t hs = m.head_size, wide = m.padded_head_size, all = (m.heads + 2 * m.groups) * hs;
         if (m.parallel && thread == 0) std::memcpy(before, x, n * c * sizeof(float));  // what the MLP will read
         for (size_t row = 0; row < n; row++) pack_normalized(layer.norm_1, x, row, row);
+        const Share mine = share(n * (m.heads + 2 * m.groups), thread, threads, 1);
+        for (size_t item = mine.begin > n * m.heads ? mine.begin : n * m.heads; item < mine.end; item++) {
+            const size_t row = item % n, group = item / n - m.heads;
+            if (group < size_t(m.groups))
+                Cache<C>::expect_key(cache_of(layer.keys, row, group), t.positions[row], wide);
+            else
+                Cache<C>::expect_value(cache_of(layer.values, row, group - m.groups), t.positions[row], wide);
+        }
         columns_of(layer.qkv, all, c, n, {qkv, all, layer.qkv.bias, false});
         barrier.wait(threads);
         if (m.norm_qk_over_all_heads) {
@@ -237,7 +191,6 @@ template <class W, class C> class Pass {
             }
             barrier.wait(threads);
         }
-        const Share mine = share(n * (m.heads + 2 * m.groups), thread, threads, 1);
         for (size_t item = mine.begin; item < mine.end; item++) place(layer, item, hs, wide);
         barrier.wait(threads);
         const Share work = share(n * m.heads, thread, threads, 1);
@@ -249,8 +202,8 @@ template <class W, class C> class Pass {
 
     // One head of one token's queries, keys or values: norm, rope; keys and values go to the cache.
     void place(const Layer& layer, size_t item, size_t hs, size_t wide) {
-        const size_t per_row = m.heads + 2 * m.groups, row = item / per_row, head = item % per_row;
-        float* numbers = qkv + item * hs;
+        const size_t row = item % n, head = item / n;
+        float* numbers = qkv + (row * (m.heads + 2 * m.groups) + head) * hs;
         const bool is_query = head < size_t(m.heads), is_value = head >= size_t(m.heads + m.groups);
         if (!is_value) {
             const Norm& norm = is_query ? layer.norm_q : layer.norm_k;
@@ -261,27 +214,28 @@ template <class W, class C> class Pass {
         }
         if (is_query) return;
         const size_t group = (head - m.heads) % m.groups;
-        C* cache = static_cast<C*>(is_value ? layer.values : layer.keys);
-        C* slot = cache + ((t.sequences[row] * m.groups + group) * m.slots + t.positions[row]) * wide;
-        if constexpr (sizeof(C) == sizeof(float))
-            std::memcpy(slot, numbers, hs * sizeof(float));
+        if (is_value)
+            Cache<C>::put_value(cache_of(layer.values, row, group), t.positions[row], numbers, hs, wide, spare);
         else
-            for (size_t i = 0; i < hs; i++) slot[i] = narrow(numbers[i]);
-        std::memset(slot + hs, 0, (wide - hs) * sizeof(C));
+            Cache<C>::put_key(cache_of(layer.keys, row, group), t.positions[row], numbers, hs, wide, spare);
+    }
+
+    // The cache of one row's sequence and group, in `keys` or `values`.
+    C* cache_of(void* of, size_t row, size_t group) const {
+        return static_cast<C*>(of) + (t.sequences[row] * m.groups + group) * m.slots * m.padded_head_size;
     }
 
     void attend_head(const Layer& layer, size_t item, size_t hs, size_t wide) {
-        const size_t row = item / m.heads, head = item % m.heads, group = head / (m.heads / m.groups);
+        const size_t per_group = m.heads / m.groups, row = item % n, head = item / n, group = head / per_group;
+        const size_t soon = item + 1 < n * m.heads ? item + 1 : item;
         const int64_t last = t.positions[row] + 1;
         const int64_t first = layer.window && last > layer.window ? last - layer.window : 0;
-        const size_t offset = (t.sequences[row] * m.groups + group) * m.slots * wide;
-        float* query = spare + padded(wide);
         std::memset(spare, 0, wide * sizeof(float));
         std::memcpy(spare, qkv + (row * (m.heads + 2 * m.groups) + head) * hs, hs * sizeof(float));
-        pack(spare, query, wide, static_cast<const C*>(nullptr));
-        score(query, static_cast<const C*>(layer.keys) + offset, wide, first, last, scores);
-        softmax(scores, last - first, float(m.score_scale), float(m.score_cap));
-        mix(scores, static_cast<const C*>(layer.values) + offset, wide, first, last, mixed + item * hs, hs);
+        const Question question{spare, hs, wide, first, last, float(m.score_scale), float(m.score_cap),
+                                scores, scores + m.slots + 64};
+        Cache<C>::answer(question, cache_of(layer.keys, row, group), cache_of(layer.values, row, group),
+                         cache_of(layer.keys, soon % n, soon / n / per_group), mixed + (row * m.heads + head) * hs);
     }
 
     void feed_forward(const Layer& layer) {
@@ -335,6 +289,9 @@ int64_t lc_scratch_size(const Model* model, int64_t n, int64_t threads) {
 }
 
 int64_t lc_lanes(void) { return LANES; }
+
+// How many numbers k a row of a bf16 panel holds.
+int64_t lc_bf16_depth(void) { return Product<bf16>::DEPTH; }
 
 // tokens -> logits (n_wanted, vocabulary); keys and values of the tokens are in the cache afterwards.
 void lc_forward(const Model* model, const Tokens* tokens, float* logits, float* scratch, int64_t threads) {

@@ -3,98 +3,150 @@
 //     weights (O, K), rows            panels of 2 * LANES outputs: for every k, the weights of all its outputs side by side
 //
 // So the lanes of a vector are outputs, an activation is broadcast to them, and nothing is added up across lanes: with
-// several lines at once almost every instruction is a multiplication. A bf16 panel holds, in each 32-bit word, an output
-// of its first half below one of its second, which one shift and one mask part. The sums of an output run over k in order
-// whatever the number of lines, so a line's result does not depend on its neighbours.
+// several lines at once almost every instruction is a multiplication. The sums of an output run over k in order whatever
+// the number of lines, so a line's result does not depend on its neighbours. How a row of a panel lies in memory, and
+// what it is multiplied by, a `Product` says.
 #pragma once
 
 #include "matmul.hpp"
 
+#if defined(__AVX512BF16__)
+#include <immintrin.h>
+#endif
+
 constexpr int PANEL = 2 * LANES;
 constexpr int LINES = LANES == 16 ? 12 : 6;  // as many as there are registers for: two accumulators each
+constexpr int STREAMS = 4;
 
-static inline void panel_row(const float* from, vec& first, vec& second) {
-    first = load<vec>(from);
-    second = load<vec>(from + LANES);
+// fp32 activations. A bf16 row holds, in each 32-bit word, an output of the first half below one of the second, which
+// `decode` parts.
+template <class W> struct Product {
+    using Number = float;
+    static constexpr int DEPTH = 1;  // numbers k that one multiplication takes
+
+    static inline void row(const W* from, vec& first, vec& second) { decode(from, first, second); }
+    static inline vec add(vec total, vec weights, Number number) { return total + weights * number; }
+    static inline void pack(const float* from, Number* to, size_t size) { std::memcpy(to, from, size * sizeof(float)); }
+};
+
+// Where the processor multiplies pairs of bf16: activations are rounded to it, as PyTorch's are, and a row is two numbers
+// k deep, each 32-bit word an output's pair. Up to twice the rate of fp32.
+#if defined(__AVX512BF16__)
+template <> struct Product<bf16> {
+    using Number = uint32_t;
+    static constexpr int DEPTH = 2;
+
+    static inline void row(const bf16* from, vec& first, vec& second) {
+        first = load<vec>(from);
+        second = load<vec>(from + PANEL);
+    }
+    static inline vec add(vec total, vec weights, Number number) {
+        return (vec)_mm512_dpbf16_ps((__m512)total, (__m512bh)weights, (__m512bh)_mm512_set1_epi32(int(number)));
+    }
+    static inline void pack(const float* from, Number* to, size_t size) {
+        size_t i = 0;
+        for (; i + PANEL <= size; i += PANEL) {
+            const __m512bh both = _mm512_cvtne2ps_pbh(_mm512_loadu_ps(from + i + LANES), _mm512_loadu_ps(from + i));
+            std::memcpy(to + i / 2, &both, sizeof both);
+        }
+        for (; i < size; i += 2)
+            to[i / 2] = narrow(from[i]).bits | (i + 1 < size ? uint32_t(narrow(from[i + 1]).bits) << 16 : 0u);
+    }
+};
+#endif
+
+template <class W> constexpr size_t steps(size_t size) { return (size + Product<W>::DEPTH - 1) / Product<W>::DEPTH; }
+
+// One line's sums of one panel, of which `wanted` exist, to where they belong.
+static inline void keep(const vec* sums, const Output& out, size_t line, size_t begin, size_t wanted) {
+    float* to = out.to + line * out.width + begin;
+    if (wanted == PANEL) {
+#pragma GCC unroll 2
+        for (int half = 0; half < 2; half++) {
+            vec value = sums[half];
+            if (out.bias) value += load<vec>(out.bias + begin + half * LANES);
+            if (out.add) value += load<vec>(to + half * LANES);
+            store(to + half * LANES, value);
+        }
+        return;
+    }
+    for (size_t i = 0; i < wanted; i++) {
+        const float value = sums[i / LANES][i % LANES] + (out.bias ? out.bias[begin + i] : 0.0f);
+        to[i] = out.add ? to[i] + value : value;
+    }
 }
-static inline void panel_row(const bf16* from, vec& first, vec& second) { decode(from, first, second); }
 
 // M lines times P panels, the first at output `column`, each `apart` outputs after the last; outputs below `end` exist.
+// With the last lines that pass by one panel (`leaving`) the next one is fetched.
 template <int P, int M, class W>
-static inline void panel_tile(const W* panels, size_t size, const float* lines, size_t column, size_t apart, size_t end,
-                              const Output& out, size_t line) {
-    const W* from = panels + column * size;
+static inline void panel_tile(const W* panels, size_t size, const float* packed, size_t column, size_t apart, size_t end,
+                              const Output& out, size_t line, bool leaving) {
+    using Kind = Product<W>;
+    const size_t depth = steps<W>(size), width = depth * Kind::DEPTH;
+    const W* from = panels + column * width;
+    const auto* lines = reinterpret_cast<const typename Kind::Number*>(packed) + line * depth;
     vec total[P][M][2] = {};
-    for (size_t k = 0; k < size; k++) {
-        float number[M];
+    for (size_t k = 0; k < depth; k++) {
+        if (P == 1 && M > 3 && leaving) {
+            constexpr int ROW = PANEL * Kind::DEPTH;
+            for (int i = 0; i < ROW; i += 64 / int(sizeof(W))) __builtin_prefetch(from + width * PANEL + k * ROW + i, 0, 2);
+        }
+        typename Kind::Number number[M];
 #pragma GCC unroll 16
-        for (int m = 0; m < M; m++) number[m] = lines[m * size + k];
+        for (int m = 0; m < M; m++) number[m] = lines[m * depth + k];
 #pragma GCC unroll 16
         for (int p = 0; p < P; p++) {
             vec first, second;
-            panel_row(from + p * apart * size + k * PANEL, first, second);
+            Kind::row(from + p * apart * width + k * PANEL * Kind::DEPTH, first, second);
 #pragma GCC unroll 16
             for (int m = 0; m < M; m++) {
-                total[p][m][0] += first * number[m];
-                total[p][m][1] += second * number[m];
+                total[p][m][0] = Kind::add(total[p][m][0], first, number[m]);
+                total[p][m][1] = Kind::add(total[p][m][1], second, number[m]);
             }
         }
     }
-    for (int p = 0; p < P; p++)
-        for (int m = 0; m < M; m++) {
-            float sums[PANEL];
-            store(sums, total[p][m][0]);
-            store(sums + LANES, total[p][m][1]);
-            const size_t begin = column + p * apart, wanted = end - begin < PANEL ? end - begin : PANEL;
-            float* to = out.to + (line + m) * out.width + begin;
-            for (size_t i = 0; i < wanted; i++) {
-                const float value = sums[i] + (out.bias ? out.bias[begin + i] : 0.0f);
-                to[i] = out.add ? to[i] + value : value;
-            }
-        }
+    for (int p = 0; p < P; p++) {
+        const size_t begin = column + p * apart, wanted = end - begin < PANEL ? end - begin : PANEL;
+        for (int m = 0; m < M; m++) keep(total[p][m], out, line + m, begin, wanted);
+    }
 }
 
-constexpr int STREAMS = 4;
-
-// STREAMS panels for M lines. One line's sums are two chains of additions, each waiting for the last: few lines take
-// several panels at once, so that the processor has something to do in between.
+// The last n < LINES lines of one panel.
 template <int M, class W>
-static inline void panel_lines(const W* panels, size_t size, const float* lines, size_t column, size_t apart, size_t end,
-                               const Output& out, size_t line) {
-    constexpr int P = M == 1 ? STREAMS : M <= 3 ? 2 : 1;
-    for (int p = 0; p < STREAMS; p += P)
-        panel_tile<P, M>(panels, size, lines, column + p * apart, apart, end, out, line);
-}
-
-// One panel, or STREAMS of them, for n < LINES lines.
-template <int M, class W>
-static inline void panel_rest(const W* panels, size_t size, const float* lines, size_t column, size_t apart, size_t end,
+static inline void panel_rest(const W* panels, size_t size, const float* packed, size_t column, size_t end,
                               const Output& out, size_t line, size_t n) {
     if constexpr (M > 0) {
         if (n != M)
-            panel_rest<M - 1>(panels, size, lines, column, apart, end, out, line, n);
-        else if (apart)
-            panel_lines<M>(panels, size, lines, column, apart, end, out, line);
+            panel_rest<M - 1>(panels, size, packed, column, end, out, line, n);
         else
-            panel_tile<1, M>(panels, size, lines, column, 0, end, out, line);
+            panel_tile<1, M>(panels, size, packed, column, 0, end, out, line, true);
     }
 }
 
-// Outputs [begin, end), multiples of PANEL but for the last end, of lines (n, size). As in `multiply`, the panels are read
-// as STREAMS streams, each from end to end; a few of them stay in the caches while all lines pass by.
+// Few lines: P panels at once, far apart, so that each is a stream of its own for the prefetcher and the chains of
+// additions, each waiting for the last, are enough for the processor to have something to do in between. Returns the
+// column that they end at.
+template <int P, int M, class W>
+static inline size_t panel_streams(const W* panels, size_t size, size_t begin, size_t end, const float* packed,
+                                   const Output& out) {
+    const size_t apart = (end - begin) / (P * PANEL) * PANEL;
+    for (size_t column = begin; column < begin + apart; column += PANEL)
+        panel_tile<P, M>(panels, size, packed, column, apart, end, out, 0, false);
+    return begin + P * apart;
+}
+
+// Outputs [begin, end), multiples of PANEL but for the last end, of n packed lines. With many lines, a panel stays in the
+// nearest caches while all of them pass by.
 template <class W>
-static void multiply_panels(const W* panels, size_t size, size_t begin, size_t end, const float* lines, size_t n,
+static void multiply_panels(const W* panels, size_t size, size_t begin, size_t end, const float* packed, size_t n,
                             const Output& out) {
-    const size_t apart = (end - begin) / (STREAMS * PANEL) * PANEL;
+    if (n == 1) begin = panel_streams<STREAMS, 1>(panels, size, begin, end, packed, out);
+    if (n == 2) begin = panel_streams<STREAMS, 2>(panels, size, begin, end, packed, out);
+    if (n == 3) begin = panel_streams<2, 3>(panels, size, begin, end, packed, out);
     const size_t whole = n / LINES * LINES;
-    for (size_t column = begin; column < begin + apart; column += PANEL) {
+    for (size_t column = begin; column < end; column += PANEL) {
         for (size_t line = 0; line < whole; line += LINES)
-            panel_lines<LINES>(panels, size, lines + line * size, column, apart, end, out, line);
-        panel_rest<LINES - 1>(panels, size, lines + whole * size, column, apart, end, out, whole, n - whole);
-    }
-    for (size_t column = begin + STREAMS * apart; column < end; column += PANEL) {
-        for (size_t line = 0; line < whole; line += LINES)
-            panel_tile<1, LINES>(panels, size, lines + line * size, column, 0, end, out, line);
-        panel_rest<LINES - 1>(panels, size, lines + whole * size, column, 0, end, out, whole, n - whole);
+            panel_tile<1, LINES>(panels, size, packed, column, 0, end, out, line, line + LINES == n);
+        panel_rest<LINES - 1>(panels, size, packed, column, end, out, whole, n - whole);
     }
 }
