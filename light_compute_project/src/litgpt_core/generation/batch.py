@@ -69,13 +69,14 @@ class TextBatch:
                 self.drop(text)
         feeds, drawn, left = [], [], self._prefill
         for text in self.texts:
-            if (unread := text.window.unread) > 1 and left is not None:
+            limit = unread = text.window.unread
+            if unread > 1 and left is not None:
                 if left == 0:
                     continue
-                unread = min(unread, left)
-                left -= unread
-            feeds.append(text.window.next_feed(text.slot, limit=unread))
-            drawn.append(text if text.window.unread == 0 else None)
+                limit = min(unread, left)
+                left -= limit
+            feeds.append(text.window.next_feed(text.slot, limit=limit))
+            drawn.append(text if limit == unread else None)
         if not feeds:
             return out
         logits = self._decoder.feed(feeds)[:, : self._vocab_size]
@@ -109,9 +110,9 @@ class TextBatch:
 
 def next_tokens(logits: Tensor, texts: Sequence[LiveText]) -> list[tuple[int, TokenLogprob | None]]:
     """(B, V) -> the drawn token of each text, and its log-probability where that was asked for."""
-    settings = [text.request.sampling for text in texts]
+    settings = [text.sampling for text in texts]
     adjusted = logits
-    if any(wanted.penalizes for wanted in settings):
+    if any([wanted.penalizes for wanted in settings]):
         adjusted = finite(logits).clone()
         for row, text in enumerate(texts):
             if settings[row].penalizes:

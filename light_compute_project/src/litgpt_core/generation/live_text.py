@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from litgpt_core.generation.request import FinishReason, GenerationRequest, Piece, TokenLogprob
 from litgpt_core.generation.sampling import Dice
+from litgpt_core.generation.sampling_settings import one_for_all
 from litgpt_core.generation.stop_texts import StopTexts
 from litgpt_core.generation.stream import StreamDecoder
 from litgpt_core.generation.text_window import TextWindow
@@ -24,6 +25,7 @@ class LiveText:
         with_text: Whether pieces hold text, or only ids.
 
     Attributes:
+        sampling: That of the request.
         new_ids: Ids so far, without the stop id.
         finish_reason: None while it goes on.
         error: What ended it, where its finish_reason is "error".
@@ -34,6 +36,7 @@ class LiveText:
         self, request: GenerationRequest, *, tokenizer: Tokenizer, block_size: int, with_text: bool = True
     ) -> None:
         self.request = request
+        self.sampling = one_for_all(request.sampling)
         self.window = TextWindow(ids=list(request.prompt_ids), block_size=block_size)
         self.dice = Dice(request.seed)
         self.new_ids: list[int] = []

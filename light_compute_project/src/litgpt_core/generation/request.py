@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 from litgpt_core.errors import ConfigError
 from litgpt_core.generation.sampling_settings import SamplingSettings
@@ -57,15 +57,14 @@ class TokenLogprob:
     """The likeliest tokens (id, log-probability), best first."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Piece:
-    """What one step added."""
+class Piece(NamedTuple):
+    """What one step added. Made once for every token, hence a tuple."""
 
     text: str = ""
     """Whole characters that are certain now; often empty in the middle of a character or of a possible stop string."""
     token_ids: tuple[int, ...] = ()
     """The new ids."""
-    logprobs: tuple[TokenLogprob, ...] = field(default=())
+    logprobs: tuple[TokenLogprob, ...] = ()
     """One for each of `token_ids`, if asked for."""
     finish_reason: FinishReason | None = None
     """Set in the last piece."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -50,10 +51,16 @@ class SamplingSettings:
                 fix=", ".join(fix for *_, fix in problems),
             )
 
-    @property
+    @functools.cached_property
     def penalizes(self) -> bool:
         """Whether what has been written changes the logits."""
         return (self.repetition_penalty, self.frequency_penalty, self.presence_penalty) != (1.0, 0.0, 0.0)
+
+
+@functools.lru_cache(maxsize=256)
+def one_for_all(settings: SamplingSettings) -> SamplingSettings:
+    """The same object for equal settings, so that comparing those of many texts costs nothing."""
+    return settings
 
 
 GREEDY = SamplingSettings(temperature=0.0)

@@ -27,14 +27,15 @@ class StreamDecoder:
     def __init__(self, tokenizer: Tokenizer, *, prompt_ids: Sequence[int] = ()) -> None:
         self._tokenizer = tokenizer
         self._ids: list[int] = []
-        self._sent = ""  # text of everything so far that has gone out, prompt included
+        self._parts: list[str] = []  # text of everything so far that has gone out, prompt included
         self._utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._mid_character = False
         self._by_bytes = True
         for token_id in prompt_ids:
             self._ids.append(token_id)
             self._take_bytes(token_id)
         if not self._by_bytes:
-            self._sent = tokenizer.decode(self._ids)
+            self._parts = [tokenizer.decode(self._ids)]
 
     def push(self, token_id: int) -> str:
         """The text that is certain now; often empty in the middle of a character."""
@@ -51,22 +52,26 @@ class StreamDecoder:
         if data is None:
             self._by_bytes = False
             return ""
-        text = self._utf8.decode(data)
-        self._sent += text
+        if not self._mid_character and data.isascii():
+            text = data.decode("ascii")
+        else:
+            text = self._utf8.decode(data)
+            self._mid_character = bool(self._utf8.getstate()[0])
+        self._parts.append(text)
         return text
 
     def _difference(self, *, final: bool) -> str:
-        text = self._tokenizer.decode(self._ids)
+        text, sent = self._tokenizer.decode(self._ids), "".join(self._parts)
         if not final:
             text = text.rstrip(REPLACEMENT)  # may yet become a character
-        if text.startswith(self._sent):
-            new = text[len(self._sent) :]
+        if text.startswith(sent):
+            new = text[len(sent) :]
         elif final:  # the decoder took back what has gone out: nothing can, so go on from where they part
-            agreed = next((i for i, (a, b) in enumerate(zip(text, self._sent, strict=False)) if a != b), len(text))
+            agreed = next((i for i, (a, b) in enumerate(zip(text, sent, strict=False)) if a != b), len(text))
             new = text[agreed:]
         else:
             return ""
-        self._sent += new
+        self._parts = [sent, new]
         return new
 
 

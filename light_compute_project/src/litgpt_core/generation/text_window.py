@@ -33,18 +33,20 @@ class TextWindow:
     @property
     def unread(self) -> int:
         """Ids that the model has not seen in the window it would have now."""
-        start = self._start()
-        return len(self.ids) - start - (self.cached if start == self.start else 0)
+        length = len(self.ids)
+        if length - self.start <= self.block_size:
+            return length - self.start - self.cached
+        return length - self._moved()
 
     def next_feed(self, sequence: int, *, limit: int | None = None) -> Feed:
         """The ids that the model has not seen yet in this window, at most `limit`; counts them as seen."""
-        if (moved := self._start()) != self.start:
-            self.start, self.cached = moved, 0
+        if len(self.ids) - self.start > self.block_size:
+            self.start, self.cached = self._moved(), 0
         first = self.start + self.cached
         ids = self.ids[first:] if limit is None else self.ids[first : first + limit]
         feed = Feed(sequence, self.cached, ids)
         self.cached += len(ids)
         return feed
 
-    def _start(self) -> int:
+    def _moved(self) -> int:
         return window_start(self.start, length=len(self.ids), block_size=self.block_size)

@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from litgpt_core.errors import LightComputeError
 from litgpt_core.generation.request import FinishReason, GenerationRequest, Piece, join_pieces
@@ -94,7 +94,7 @@ class Job:
                     piece = join_pieces(pieces)
                     failed = piece.finish_reason == "error"
                     if not failed or piece.text:
-                        yield replace(piece, finish_reason=None) if failed else piece
+                        yield piece._replace(finish_reason=None) if failed else piece
                     if piece.finish_reason is not None and not failed:
                         return
                 if self.error is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import socket
 from typing import TYPE_CHECKING
@@ -50,6 +51,8 @@ def serve(settings: ServerSettings, *, model: str | None = None) -> None:
             lifespan="on",
         )
         server = _Announcing(config, settings=settings, port=listening.getsockname()[1], shelf=shelf)
+        gc.collect()
+        gc.freeze()  # what is loaded now stays: collections need not look at it again and again
         server.run(sockets=[listening])
 
 

@@ -54,8 +54,10 @@ class StoredTokenizer(Tokenizer):
 
     def token_bytes(self, token_id: int) -> bytes | None:
         """One entry of the table; see the base class."""
-        (checked,) = self._checked((token_id,))
-        return None if self._table is None else self._table[checked]
+        table = self._table
+        if table is None or type(token_id) is not int or not 0 <= token_id < self.vocab_size:
+            (token_id,) = self._checked((token_id,))
+        return None if table is None else table[token_id]
 
     def special_ids(self) -> frozenset[int]:
         """bos, eos and any other id that stands for no text (unk, foreign chat markers)."""

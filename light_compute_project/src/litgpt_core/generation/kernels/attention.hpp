@@ -38,8 +38,9 @@ static inline void score(const float* query, const bf16* keys, size_t size, int6
     }
 }
 
-// In place: softmax of `n` scores times `scale`, soft-capped if `cap` is not 0. Room for LANES - 1 more is used.
-static inline void softmax(float* scores, int64_t n, float scale, float cap) {
+// In place: `n` scores times `scale`, soft-capped if `cap` is not 0; -infinity up to the next whole vector. Returns the
+// largest.
+static inline float scale_scores(float* scores, int64_t n, float scale, float cap) {
     vec tops = fill(-INFINITY);
     for (int64_t i = 0; i < n; i += LANES) {
         vec value = load<vec>(scores + i) * scale;
@@ -48,8 +49,12 @@ static inline void softmax(float* scores, int64_t n, float scale, float cap) {
         for (int64_t k = n; k < i + LANES; k++) scores[k] = -INFINITY;
         tops = larger(tops, load<vec>(scores + i));
     }
-    float top = tops[0];
-    for (int i = 1; i < LANES; i++) top = tops[i] > top ? tops[i] : top;
+    return largest_of(tops);
+}
+
+// In place: softmax of `n` scores times `scale`, soft-capped if `cap` is not 0. Room for LANES - 1 more is used.
+static inline void softmax(float* scores, int64_t n, float scale, float cap) {
+    const float top = scale_scores(scores, n, scale, cap);
     vec sums{};
     for (int64_t i = 0; i < n; i += LANES) {
         const vec value = exponential(load<vec>(scores + i) - top);  // at least e^-87, where 0 was meant

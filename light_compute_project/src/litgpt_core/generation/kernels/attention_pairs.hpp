@@ -34,6 +34,20 @@ static inline void score_pairs(const uint32_t* query, const bf16* keys, size_t w
     for (int i = 0; i < N; i++) store(scores + i * LANES, total[i][0] + total[i][1]);
 }
 
+// e^(score - top) of n scores -> words, one more if n is odd; returns their sum. Room for LANES more scores is used.
+static inline float weigh(float* scores, int64_t n, float top, uint32_t* words) {
+    store(scores + n, fill(-INFINITY));
+    vec sums[2] = {};
+    for (int64_t i = 0; i < n; i += BLOCK) {
+        const vec a = exponential(load<vec>(scores + i) - top);
+        const vec b = i + LANES < n ? exponential(load<vec>(scores + i + LANES) - top) : vec{};
+        sums[0] += a, sums[1] += b;
+        const __m512bh both = _mm512_cvtne2ps_pbh((__m512)b, (__m512)a);
+        std::memcpy(words + i / 2, &both, sizeof both);
+    }
+    return sum_of(sums[0] + sums[1]);
+}
+
 constexpr uint32_t ALL = 0xffffffffu;
 
 // Slots 2 * i and 2 * i + 1 for i in [begin, end), at least one i; of the first and last pair only what the masks leave.
@@ -42,10 +56,10 @@ struct Pairs {
     uint32_t first, last;
 };
 
-// Words of weights times N * LANES dimensions of the values -> out (wanted).
+// Words of weights times N * LANES dimensions of the values, times `share` -> out (wanted).
 template <int N>
-static inline void mix_pairs(const uint32_t* weights, const bf16* values, size_t wide, const Pairs& pairs, float* out,
-                             size_t wanted, const bf16* soon) {
+static inline void mix_pairs(const uint32_t* weights, const bf16* values, size_t wide, const Pairs& pairs, float share,
+                             float* out, size_t wanted, const bf16* soon) {
     vec total[2][N] = {};
     const auto add = [&](int64_t pair, int turn, uint32_t mask) {
         fetch<N>(soon + pair * wide * 2);
@@ -67,7 +81,7 @@ static inline void mix_pairs(const uint32_t* weights, const bf16* values, size_t
     }
     for (int i = 0; i < N && size_t(i * LANES) < wanted; i++) {
         float numbers[LANES];
-        store(numbers, total[0][i] + total[1][i]);
+        store(numbers, (total[0][i] + total[1][i]) * share);
         const size_t left = wanted - i * LANES;
         std::memcpy(out + i * LANES, numbers, (left < LANES ? left : LANES) * sizeof(float));
     }
@@ -111,19 +125,19 @@ template <> struct Cache<bf16> {
         for (; s < q.last; s += LANES, scores += LANES)
             score_pairs<1>(words, keys + s * q.wide, q.wide, scores, values + s * q.wide);
         scores = q.scores + (q.first - start);
-        softmax(scores, q.last - q.first, q.scale, q.cap);
+        const float top = scale_scores(scores, q.last - q.first, q.scale, q.cap);
         // The pair at either end may hold a slot that is not seen. What lies there may be anything, even NaN.
         const int64_t begin = q.first / 2, end = (q.last + 1) / 2;
-        if (q.first % 2) scores[-1] = 0.0f;
+        if (q.first % 2) *--scores = -INFINITY;
         words += q.wide / 2;
-        Product<bf16>::pack(scores - q.first % 2, words, 2 * (end - begin));
+        const float share = 1.0f / weigh(scores, q.last - 2 * begin, top, words);
         words -= begin;
         const Pairs pairs{begin, end, q.first % 2 ? 0xffff0000u : ALL, q.last % 2 ? 0x0000ffffu : ALL};
         size_t d = 0;
         for (; d + 4 * LANES <= q.wide; d += 4 * LANES)
-            mix_pairs<4>(words, values + 2 * d, q.wide, pairs, out + d, q.head_size > d ? q.head_size - d : 0, next + 2 * d);
+            mix_pairs<4>(words, values + 2 * d, q.wide, pairs, share, out + d, q.head_size > d ? q.head_size - d : 0, next + 2 * d);
         if (d < q.wide)
-            mix_pairs<2>(words, values + 2 * d, q.wide, pairs, out + d, q.head_size > d ? q.head_size - d : 0, next + 2 * d);
+            mix_pairs<2>(words, values + 2 * d, q.wide, pairs, share, out + d, q.head_size > d ? q.head_size - d : 0, next + 2 * d);
     }
 };
 

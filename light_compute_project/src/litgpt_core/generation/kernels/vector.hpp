@@ -83,15 +83,36 @@ static inline vec sums_of(const vec* a) {
 #endif
 }
 
+// Each lane and the one `LANES / 2`, ... away from it.
+#if defined(__AVX512F__)
+static inline vec halves_swapped(vec a) { return PICK(a, a, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7); }
+static inline vec quarters_swapped(vec a) { return PICK(a, a, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11); }
+static inline vec pairs_swapped(vec a) { return PICK(a, a, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13); }
+static inline vec neighbours_swapped(vec a) { return PICK(a, a, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14); }
+#else
+static inline vec halves_swapped(vec a) { return a; }
+static inline vec quarters_swapped(vec a) { return PICK(a, a, 4, 5, 6, 7, 0, 1, 2, 3); }
+static inline vec pairs_swapped(vec a) { return PICK(a, a, 2, 3, 0, 1, 6, 7, 4, 5); }
+static inline vec neighbours_swapped(vec a) { return PICK(a, a, 1, 0, 3, 2, 5, 4, 7, 6); }
+#endif
+
 static inline float sum_of(vec a) {
-    float total = 0;
-    for (int i = 0; i < LANES; i++) total += a[i];
-    return total;
+    if (LANES == 16) a += halves_swapped(a);
+    a += quarters_swapped(a);
+    a += pairs_swapped(a);
+    return a[0] + a[1];
 }
 
 // A NaN in `a` stays, so that a broken model answers NaN instead of something.
 static inline vec smaller(vec a, vec b) { return b < a ? b : a; }
 static inline vec larger(vec a, vec b) { return b > a ? b : a; }
+
+static inline float largest_of(vec a) {
+    a = larger(a, halves_swapped(a));
+    a = larger(a, quarters_swapped(a));
+    a = larger(a, pairs_swapped(a));
+    return larger(a, neighbours_swapped(a))[0];
+}
 
 // e^x to about 1e-7 of its value: 2^n times the Taylor series of e^r, |r| <= ln(2) / 2, up to r^7.
 static inline vec exponential(vec x) {
