@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from litgpt_core.analysis.benchmark.command import parse, run
 from litgpt_core.analysis.benchmark.load_client import Answered, load
 from litgpt_core.analysis.benchmark.serving_load import LoadTest, load_table, measure, percentile
 from litgpt_core.analysis.benchmark.serving_load import _ratios as ratios
@@ -90,3 +91,8 @@ def test_impossible_tests_are_refused():
     for words in ({"streams": ()}, {"streams": (0,)}, {"streams": (1, 1)}, {"rounds": 0}, {"requests": 0}):
         with pytest.raises(ConfigError):
             LoadTest(**words)
+
+
+def test_a_folder_to_write_to_is_refused_before_the_race(tmp_path):
+    with pytest.raises(ConfigError, match=r"is a folder.*race\.json"):
+        run(parse(["serve", "--out", str(tmp_path)], description=""), typed=[])

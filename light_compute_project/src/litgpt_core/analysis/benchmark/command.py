@@ -99,6 +99,8 @@ def run(arguments: argparse.Namespace, *, typed: Sequence[str]) -> int:
         LightComputeError: Anything the user can mend.
     """
     command = shlex.join(["python", *typed])
+    if arguments.out is not None and arguments.out.is_dir():  # told now, and not after the race
+        raise ConfigError(f"--out {arguments.out} is a folder", needed="a file", fix=f"--out {arguments.out}/race.json")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the contestant that runs is ended too
     with tempfile.TemporaryDirectory(prefix="race-", ignore_cleanup_errors=True) as temporary:
         folder = Path(temporary)
