@@ -112,7 +112,7 @@ def next_tokens(logits: Tensor, texts: Sequence[LiveText]) -> list[tuple[int, To
     """(B, V) -> the drawn token of each text, and its log-probability where that was asked for."""
     settings = [text.sampling for text in texts]
     adjusted = logits
-    if any([wanted.penalizes for wanted in settings]):
+    if any(wanted.penalizes for wanted in settings):
         adjusted = finite(logits).clone()
         for row, text in enumerate(texts):
             if settings[row].penalizes:

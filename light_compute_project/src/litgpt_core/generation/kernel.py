@@ -6,7 +6,8 @@ once (`panels`) it multiplies a rearranged copy of the matrices, faster at the c
 a text's logits depends on how many others there are; the cache then has the weights' type, as in PyTorch, because many
 caches of bfloat16 weights in fp32 would be most of what a step reads. Where the processor multiplies pairs of bfloat16
 (AVX512-BF16) it does so with bfloat16 panels: what goes into a product is rounded, sums and all else stay fp32. What it
-does not know (mixtures of experts, latent attention, quantised or wrapped layers) the two `..._obstacle` functions name.
+does not know (mixtures of experts, latent attention, quantised or wrapped layers) the two `..._obstacle` functions
+name.
 """
 
 from __future__ import annotations
