@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import logging
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -109,3 +111,32 @@ def test_a_log_that_cannot_be_written_is_a_warning(tmp_path: Path, capsys: pytes
     with log_to_file(tmp_path / "file" / "log.jsonl"):
         pass
     assert "there is no log file" in capsys.readouterr().err
+
+
+LEAVING = """
+import atexit, sys, threading, time, tempfile
+from litgpt_core.console import run_script
+
+class Last:
+    def __del__(self):
+        print("taken apart")
+
+last = Last()
+folder = tempfile.TemporaryDirectory()
+print(folder.name)
+
+def main():
+    atexit.register(print, "exit handler")
+    threading.Thread(target=lambda: (time.sleep(0.2), print("thread"))).start()
+    sys.stdout.write("no newline, ")
+    return 3
+
+run_script(main)
+"""
+
+
+def test_a_process_ends_after_threads_and_exit_handlers_but_is_not_taken_apart() -> None:
+    done = subprocess.run([sys.executable, "-c", LEAVING], capture_output=True, text=True, check=False)
+    folder, *said = done.stdout.splitlines()
+    assert (done.returncode, said, done.stderr) == (3, ["no newline, thread", "exit handler"], "")
+    assert not Path(folder).exists()

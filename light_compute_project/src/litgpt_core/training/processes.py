@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from litgpt_core.console import skip_teardown
 from litgpt_core.errors import EnvironmentProblem, Interrupted, LightComputeError
 from litgpt_core.training.world import World
 
@@ -170,7 +169,6 @@ def connect(world: World, *, device: str, timeout_s: float) -> Team:
     """
     if world.world_size == 1:
         return Team(world)
-    skip_teardown()
     where = f"{world.address}:{world.port}"
     met: list[tuple[Team, list[tuple[str, int, str]]] | Exception] = []
 
