@@ -115,6 +115,7 @@ def test_a_log_that_cannot_be_written_is_a_warning(tmp_path: Path, capsys: pytes
 
 LEAVING = """
 import atexit, sys, threading, time, tempfile
+import torch
 from litgpt_core.console import run_script
 
 class Last:

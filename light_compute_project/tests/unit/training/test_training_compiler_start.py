@@ -103,3 +103,23 @@ def test_debug_tables_are_left_out_unless_asked_for(monkeypatch: pytest.MonkeyPa
     monkeypatch.delenv(second)
     compiler_start.prepare_compiler(TrainerSettings(accelerator="cpu"))
     assert (os.environ[first], os.environ[second]) == ("1", "0")
+
+
+WITHOUT_TRITON = """
+import sys
+from litgpt_core.training.compiler_start import prepare_compiler
+from litgpt_core.training.settings import TrainerSettings
+prepare_compiler(TrainerSettings(accelerator="cpu", compile=False))
+from litgpt_core.training.lean_import import import_lightning_lean
+import_lightning_lean()
+import torch.utils.flop_counter
+import torch
+assert torch.equal(torch.compile(lambda x: x + 1)(torch.zeros(3)), torch.ones(3))
+print([name for name, module in sys.modules.items() if name.split(".")[0] == "triton" and module is not None])
+"""
+
+
+def test_on_a_cpu_triton_is_neither_loaded_nor_missed() -> None:
+    done = subprocess.run([sys.executable, "-c", WITHOUT_TRITON], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr
+    assert "triton" not in done.stderr

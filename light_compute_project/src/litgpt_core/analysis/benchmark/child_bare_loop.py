@@ -57,7 +57,7 @@ def train_bare(job: dict[str, Any]) -> dict[str, Any]:
             batch = [part.to(device, non_blocking=True) for part in next(batches)]
             with torch.autocast(device.type, torch.bfloat16) if mixed else contextlib.nullcontext():
                 loss = module.training_step(tuple(batch), 0)
-            (loss / plan.accumulate).backward()
+            torch.autograd.backward(loss / plan.accumulate)
             module.on_after_backward()
         module.configure_gradient_clipping(optimizer)
         set_learning_rate(optimizer, learning_rate_factor(step, config.optim.schedule, max_steps=steps))

@@ -10,6 +10,7 @@ from pathlib import Path
 from litgpt_core.errors import ConfigError, EnvironmentProblem
 
 TRAIN_PEERS = (
+    "bare",
     "nanogpt",
     "nanogpt-compiled",
     "litgpt",
@@ -52,7 +53,7 @@ def choose_peers(text: str, *, known: Sequence[str], nanogpt_dir: Path | None) -
         meant = [n for n in known if n == name] or [n for n in known if name in ("all", _family(n))]
         if not meant:
             raise ConfigError(
-                f"--against {name}", needed="any of " + ", ".join(known), fix=f"--against {known[2]}, or --against all"
+                f"--against {name}", needed="any of " + ", ".join(known), fix=f"--against {known[-1]}, or --against all"
             )
         names += [n for n in meant if n not in names]
     for name in names:

@@ -12,6 +12,7 @@ from litgpt_core.analysis.benchmark.processes import thread_variables
 from litgpt_core.analysis.benchmark.provenance import measure_ceiling, provenance
 from litgpt_core.analysis.benchmark.race import Contestant, run_race
 from litgpt_core.analysis.benchmark.record import race_record
+from litgpt_core.analysis.benchmark.train_bare import bare
 from litgpt_core.analysis.benchmark.train_hf import hf
 from litgpt_core.analysis.benchmark.train_litgpt import litgpt
 from litgpt_core.analysis.benchmark.train_nanogpt import nanogpt
@@ -50,6 +51,7 @@ def choose(workload: Workload, names: Sequence[str], *, nanogpt_dir: Path | None
     """The peers of these names, which `peers.choose_peers` has checked."""
     source = nanogpt_dir or Path()
     makers: dict[str, Callable[[str], Contestant]] = {
+        "bare": lambda label: bare(workload, label=label),
         "nanogpt": lambda label: nanogpt(workload, label=label, source=source, compiled=False),
         "nanogpt-compiled": lambda label: nanogpt(workload, label=label, source=source, compiled=True),
         "litgpt": lambda label: litgpt(workload, label=label, precision="32-true"),
