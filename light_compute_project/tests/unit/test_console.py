@@ -136,6 +136,26 @@ run_script(main)
 """
 
 
+def test_the_exit_code_reaches_who_has_replaced_sys_exit() -> None:
+    """As W&B does, which tells its server in an exit handler how the run ended."""
+    code = (
+        "import atexit, sys; from litgpt_core.console import run_script; import torch\n"
+        "seen, before = [], sys.exit\n"
+        "def hook(code=0): seen.append(code); before(code)\n"
+        "sys.exit = hook; atexit.register(lambda: print(seen)); run_script(lambda: 3)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.strip()) == (3, "[3]"), done.stderr
+
+
+def test_a_profiler_gets_its_script_back(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text("import torch; from litgpt_core.console import run_script; run_script(lambda: 0)")
+    out = tmp_path / "profile"
+    subprocess.run([sys.executable, "-m", "cProfile", "-o", str(out), str(script)], check=True)
+    assert out.stat().st_size > 0
+
+
 def test_a_process_ends_after_threads_and_exit_handlers_but_is_not_taken_apart() -> None:
     done = subprocess.run([sys.executable, "-c", LEAVING], capture_output=True, text=True, check=False)
     folder, *said = done.stdout.splitlines()

@@ -112,10 +112,10 @@ def next_tokens(logits: Tensor, texts: Sequence[LiveText]) -> list[tuple[int, To
     """(B, V) -> the drawn token of each text, and its log-probability where that was asked for."""
     settings = [text.sampling for text in texts]
     adjusted = logits
-    if any(wanted.penalizes for wanted in settings):
+    if any(text.penalizes for text in texts):
         adjusted = finite(logits).clone()
         for row, text in enumerate(texts):
-            if settings[row].penalizes:
+            if text.penalizes:
                 seen = {"prompt_ids": text.request.prompt_ids, "new_ids": text.new_ids}
                 adjusted[row] = penalize(adjusted[row], settings[row], **seen)
     tokens = draw(adjusted, settings, uniforms=[text.throw() for text in texts])

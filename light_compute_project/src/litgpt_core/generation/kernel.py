@@ -162,10 +162,9 @@ class KernelDecoder(Decoder):
         cache_type = wte.dtype if self._panels is not None else torch.float32
         wide = _round_up(c.head_size, structs.MAX_LANES * 4 // cache_type.itemsize)
         slots = _round_up(length) + structs.MAX_LANES  # vectors of slots may reach past the last
-        (cache,) = rooms_for([(c.n_layer, 2, n_sequences, c.n_query_groups, slots, wide)], dtype=cache_type)
-        self._cache = cache
-        if self._panels is not None and not self._panels:
-            self._panels = self._make_panels()
+        cache = self._cache = torch.empty((c.n_layer, 2, n_sequences, c.n_query_groups, slots, wide), dtype=cache_type)
+        if self._panels is not None:
+            self._make_panels()
         tables = self._rope_tables(slots)
         layers = (structs.Layer * c.n_layer)()
         for i, block in enumerate(model.transformer.h):
@@ -243,15 +242,17 @@ class KernelDecoder(Decoder):
             weight = self._panels[weight.data_ptr()]
         return structs.Linear(weight.data_ptr(), self._floats(linear.bias))
 
-    def _make_panels(self) -> dict[int, Tensor]:
-        """By the address of the matrix; matrices that share an address share their panels."""
+    def _make_panels(self) -> None:
+        """By the address of the matrix, so that tied ones share their panels. Once, unless weights have moved."""
         linears = [module for module in self._model.modules() if isinstance(module, nn.Linear)]
         matrices = {linear.weight.data_ptr(): linear.weight.detach() for linear in linears}
+        if self._panels is not None and self._panels.keys() == matrices.keys():
+            return
         order = PanelOrder(lanes=self._library.lc_lanes(), bf16_depth=self._library.lc_bf16_depth())
         rooms = rooms_for([order.shape(matrix) for matrix in matrices.values()], dtype=linears[0].weight.dtype)
         for matrix, room in zip(matrices.values(), rooms, strict=True):
             order.fill(room, matrix)
-        return dict(zip(matrices, rooms, strict=True))
+        self._panels = dict(zip(matrices, rooms, strict=True))
 
     def _floats(self, vector: Tensor | None) -> int | None:
         return None if vector is None else self._keep(vector.detach().float().contiguous()).data_ptr()

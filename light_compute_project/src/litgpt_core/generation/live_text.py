@@ -26,6 +26,7 @@ class LiveText:
 
     Attributes:
         sampling: That of the request.
+        penalizes: Whether what has been written changes the logits.
         new_ids: Ids so far, without the stop id.
         finish_reason: None while it goes on.
         error: What ended it, where its finish_reason is "error".
@@ -37,6 +38,7 @@ class LiveText:
     ) -> None:
         self.request = request
         self.sampling = one_for_all(request.sampling)
+        self.penalizes = self.sampling.penalizes
         self.window = TextWindow(ids=list(request.prompt_ids), block_size=block_size)
         self.dice = Dice(request.seed)
         self.new_ids: list[int] = []

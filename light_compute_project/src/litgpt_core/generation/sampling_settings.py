@@ -50,8 +50,10 @@ class SamplingSettings:
                 needed="; ".join(f"{name} {needed}" for name, _, needed, _ in problems),
                 fix=", ".join(fix for *_, fix in problems),
             )
+        if self.top_k is not None:
+            object.__setattr__(self, "top_k", int(self.top_k))  # 50.0 is welcome, but it is no size
 
-    @functools.cached_property
+    @property
     def penalizes(self) -> bool:
         """Whether what has been written changes the logits."""
         return (self.repetition_penalty, self.frequency_penalty, self.presence_penalty) != (1.0, 0.0, 0.0)

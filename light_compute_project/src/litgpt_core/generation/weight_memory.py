@@ -1,4 +1,4 @@
-"""Memory in large pages, where the system has them, for what every token reads: weights, panels, caches.
+"""Memory in large pages, where the system has them, for weights, which every token reads as a whole.
 
 Decoding is bound by how fast these are read, and with pages of 4 kB the processor spends part of that on finding pages.
 Not here: which model, which type of numbers.
@@ -32,7 +32,7 @@ def rooms_for(shapes: Sequence[Sequence[int]], *, dtype: torch.dtype) -> list[Te
     sizes = [_round_up(math.prod(shape) * dtype.itemsize) for shape in shapes]
     block, rooms, offset = _block(sum(sizes)), [], 0
     for shape, size in zip(shapes, sizes, strict=True):
-        rooms.append(block[offset : offset + math.prod(shape) * dtype.itemsize].view(dtype).view(*shape))
+        rooms.append(block[offset : offset + math.prod(shape) * dtype.itemsize].view(dtype).view(tuple(shape)))
         offset += size
     return rooms
 

@@ -26,6 +26,8 @@ from pathlib import Path
 from litgpt_core import environment
 from litgpt_core.training.settings import TrainerSettings
 
+GPUS = ("/dev/nvidiactl", "/proc/driver/nvidia", "/dev/dxg", "/dev/kfd")
+"""One of these is there where torch may find a GPU: NVIDIA's driver, Windows' subsystem for Linux, AMD's driver."""
 PROBE_SWITCH = "TORCHINDUCTOR_VEC_ISA_OK"
 FLAGS = {
     "avx512f": ("-mavx512f", "-mavx512dq", "-mavx512vl", "-mavx512bw", "-mfma"),
@@ -43,7 +45,7 @@ def prepare_compiler(settings: TrainerSettings) -> None:
     Args:
         settings: Of the trainer; with `compile=auto`, which is decided later, only the probes are saved.
     """
-    on_cpu = settings.accelerator == "cpu" or (settings.accelerator == "auto" and not Path("/dev/nvidiactl").exists())
+    on_cpu = settings.accelerator == "cpu" or (settings.accelerator == "auto" and not any(map(os.path.exists, GPUS)))
     if on_cpu:
         leave_triton_out()
     if sys.platform != "linux" or settings.compile is False or not on_cpu or environment.compile_obstacle("cpu"):
@@ -56,12 +58,18 @@ def prepare_compiler(settings: TrainerSettings) -> None:
 
 
 def leave_triton_out() -> None:
-    """Have `import triton` fail, as where it is not installed. It makes kernels for GPUs, but torch and Lightning load it
-    wherever they find it: 55 MB and a tenth of a second.
+    """Have `import triton` fail, as where it is not installed. It makes kernels for GPUs, but torch and Lightning load
+    it wherever they find it: 55 MB.
     """
     if "triton" not in sys.modules:
         sys.modules["triton"] = None  # type: ignore[assignment]
         logging.getLogger("torch.utils.flop_counter").setLevel(logging.ERROR)  # it would say that triton is missing
+
+
+def let_triton_in() -> None:
+    """Undo `leave_triton_out`: a GPU was found after all."""
+    if sys.modules.get("triton", ...) is None:
+        del sys.modules["triton"]
 
 
 def trust_instruction_set() -> bool:

@@ -48,15 +48,16 @@ def train(overrides: Sequence[str], *, command: str) -> RunResult | int:
         if (count := processes_to_start(config.trainer, world)) > 1:
             return launch(count, command=this_command())
 
-        from litgpt_core.training.compiler_start import prepare_compiler
+        from litgpt_core.training.compiler_start import let_triton_in, prepare_compiler
 
         prepare_compiler(config.trainer)
 
         from litgpt_core.training.hardware import find_device
 
-        team = connect(
-            world, device=find_device(config.trainer.accelerator), timeout_s=config.trainer.collective_timeout
-        )
+        device = find_device(config.trainer.accelerator)
+        if device == "cuda":
+            let_triton_in()
+        team = connect(world, device=device, timeout_s=config.trainer.collective_timeout)
 
         stop.speaks = team.is_first
         with told_when_others_are_lost(team):

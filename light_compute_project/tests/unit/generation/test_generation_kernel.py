@@ -242,6 +242,23 @@ def test_with_panels_the_number_of_neighbours_changes_no_bit(dtype):
     assert gap(together[-1], exact(torch.tensor([tokens]).T)[:, -1]) < (1e-5 if dtype == torch.float32 else 1e-2)
 
 
+@torch.no_grad()
+def test_panels_are_made_anew_for_weights_that_have_moved():
+    model, _ = pair(FAMILIES["llama"], torch.bfloat16)
+    other, _ = pair(FAMILIES["llama"], torch.bfloat16)
+    for parameter in other.parameters():
+        parameter.mul_(0.5)
+    decoder, fresh = KernelDecoder(model, panels=True), KernelDecoder(other, panels=True)
+    for each in (decoder, fresh):
+        each.start(n_sequences=1, length=4)
+    before = decoder.feed([Feed(0, 0, [1, 2])]).clone()
+    decoder.finish()
+    model.load_state_dict({name: value.clone() for name, value in other.state_dict().items()}, assign=True)
+    decoder.start(n_sequences=1, length=4)
+    after = decoder.feed([Feed(0, 0, [1, 2])])
+    assert not torch.equal(before, after) and torch.equal(after, fresh.feed([Feed(0, 0, [1, 2])]))
+
+
 @pytest.mark.parametrize("depth", [1, 2])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
 def test_panels_hold_every_weight_where_the_kernel_looks(dtype, depth):

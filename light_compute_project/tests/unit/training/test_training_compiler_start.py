@@ -22,6 +22,7 @@ pytestmark = pytest.mark.skipif(
 def unset(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv(compiler_start.PROBE_SWITCH, raising=False)
     monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setattr(compiler_start, "leave_triton_out", lambda: None)  # it would be for this whole process
     monkeypatch.setattr(compiler_start.tempfile, "gettempdir", lambda: str(tmp_path))
     monkeypatch.setattr(compiler_start.platform, "machine", lambda: "x86_64")
     monkeypatch.setattr(compiler_start, "_processor_flags", lambda: set())
@@ -117,6 +118,23 @@ import torch
 assert torch.equal(torch.compile(lambda x: x + 1)(torch.zeros(3)), torch.ones(3))
 print([name for name, module in sys.modules.items() if name.split(".")[0] == "triton" and module is not None])
 """
+
+
+TRITON_BACK = """
+import sys
+from litgpt_core.training.compiler_start import leave_triton_out, let_triton_in
+leave_triton_out()
+import torch
+let_triton_in()
+from torch.utils._triton import has_triton_package
+import importlib.util
+assert has_triton_package() == (importlib.util.find_spec("triton") is not None)
+let_triton_in()
+"""
+
+
+def test_a_gpu_that_is_found_later_gets_triton_back() -> None:
+    subprocess.run([sys.executable, "-c", TRITON_BACK], check=True)
 
 
 def test_on_a_cpu_triton_is_neither_loaded_nor_missed() -> None:
