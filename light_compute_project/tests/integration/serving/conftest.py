@@ -25,6 +25,7 @@ from playwright.sync_api import (
     Dialog,
     Locator,
     Request,
+    Route,
     expect,
     sync_playwright,
 )
@@ -222,7 +223,12 @@ class ChatPage:
         return self.answers.last.inner_text()
 
     def allow_long_answers(self) -> None:
-        """So long that there is time to do something meanwhile."""
+        """So long that there is time to do something meanwhile; not ended by the model, whose weights are random."""
+
+        def never_ending(route: Route) -> None:
+            route.continue_(post_data=json.dumps(route.request.post_data_json | {"ignore_eos": True}))
+
+        self.page.route("**/v1/chat/completions", never_ending)
         self.page.evaluate("""async () => {
             const limit = (await (await fetch("/v1/settings")).json()).max_tokens;
             localStorage.setItem("lightcompute.settings", JSON.stringify({max_tokens: limit}));
