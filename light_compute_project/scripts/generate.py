@@ -41,10 +41,11 @@ def main() -> int:
     for sample in range(a.num_samples):
         seed = a.seed + sample
         pieces = engine.generate_text_stream(a.prompt, sampling=sampling, seed=seed, stop=a.stop, **limits)
-        print(a.prompt, end="", flush=True)
+        before = a.prompt  # with the first piece, because what decodes is chosen, and said, until then
         for piece in pieces:
-            print(piece, end="", flush=True)
-        print(flush=True)
+            print(before + piece, end="", flush=True)
+            before = ""
+        print(before, flush=True)
         print(engine.stats.summary(), file=sys.stderr)
     return 0
 
