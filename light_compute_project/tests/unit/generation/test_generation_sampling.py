@@ -15,6 +15,7 @@ from litgpt_core.generation.sampling import (
     filter_logits,
     penalize,
 )
+from litgpt_core.generation.sampling_settings import one_for_all
 
 
 def sample(
@@ -167,3 +168,12 @@ def test_ids_behind_the_vocabulary_are_no_concern_of_penalties():
 def test_wrong_penalties_are_named():
     with pytest.raises(ConfigError, match=r"repetition_penalty=0, frequency_penalty=nan"):
         SamplingSettings(repetition_penalty=0, frequency_penalty=math.nan)
+
+
+def test_equal_settings_become_one_object_that_holds_nothing_else():
+    """What the chat log writes is `vars` of it."""
+    first, second = SamplingSettings(temperature=0.7, top_k=50.0), SamplingSettings(temperature=0.7, top_k=50)
+    names = set(vars(first))
+    shared = one_for_all(first)
+    assert one_for_all(second) is shared and not shared.penalizes
+    assert set(vars(shared)) == names and type(shared.top_k) is int

@@ -10,6 +10,7 @@ import time
 from typing import Any
 
 from litgpt_core.analysis.benchmark.child import carry_out
+from litgpt_core.errors import ConfigError
 
 INTERVAL = 10
 """Steps that are timed together, as `train_ours` times them."""
@@ -46,6 +47,12 @@ def train_bare(job: dict[str, Any]) -> dict[str, Any]:
     optimizer = module.configure_optimizers()
     module.train()
     module.on_fit_start()
+    if hardware.precision == "16-mixed":
+        raise ConfigError(
+            "the bare loop does not scale float16's losses",
+            needed="bfloat16 or float32",
+            fix="--set trainer.precision=32-true, or leave bare out of --against",
+        )
     mixed = hardware.precision == "bf16-mixed"
     batches = iter(data.train_dataloader())
     seconds: list[float] = []
