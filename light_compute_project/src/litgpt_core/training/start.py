@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from litgpt_core.errors import ConfigError, LightComputeError
+from litgpt_core.errors import ConfigError, Interrupted, LightComputeError
 from litgpt_core.training.launch import launch, this_command
-from litgpt_core.training.processes import FollowerStopped, connect, told_when_others_are_lost
+from litgpt_core.training.processes import connect, told_when_others_are_lost
 from litgpt_core.training.requeue import request_requeue
 from litgpt_core.training.settings import TrainerSettings
 from litgpt_core.training.stop import StopRequest, stop_on_signals
@@ -41,35 +41,39 @@ def train(overrides: Sequence[str], *, command: str) -> RunResult | int:
     """
     die_with_launcher()
     with stop_on_signals() as stop, back_to_the_queue(stop):
-        from litgpt_core.config import load
+        with stop.loading():
+            from litgpt_core.config import load
 
-        config = load(overrides)
+            config = load(overrides)
         world = World.find()
         if (count := processes_to_start(config.trainer, world)) > 1:
             return launch(count, command=this_command())
 
-        from litgpt_core.training.compiler_start import let_triton_in, prepare_compiler
+        with stop.loading():
+            from litgpt_core.training.compiler_start import let_triton_in, prepare_compiler
 
-        prepare_compiler(config.trainer)
+            prepare_compiler(config.trainer)
 
-        from litgpt_core.training.hardware import find_device
+            from litgpt_core.training.hardware import find_device
 
-        device = find_device(config.trainer.accelerator)
-        if device == "cuda":
-            let_triton_in()
+            device = find_device(config.trainer.accelerator)
+            if device == "cuda":
+                let_triton_in()
         team = connect(world, device=device, timeout_s=config.trainer.collective_timeout)
 
         stop.speaks = team.is_first
         with told_when_others_are_lost(team):
-            from litgpt_core.training.plan import make_plan
+            with stop.loading():
+                from litgpt_core.training.plan import make_plan
 
             plan = team.together(lambda: make_plan(config, command=command, team=team))
 
-            from litgpt_core.training.lean_import import import_lightning_lean
+            with stop.loading():
+                from litgpt_core.training.lean_import import import_lightning_lean
 
-            import_lightning_lean()
+                import_lightning_lean()
 
-            from litgpt_core.training.runner import run
+                from litgpt_core.training.runner import run
 
             return run(plan, stop=stop)
 
@@ -77,7 +81,8 @@ def train(overrides: Sequence[str], *, command: str) -> RunResult | int:
 @contextmanager
 def back_to_the_queue(stop: StopRequest) -> Iterator[None]:
     """A run that a queue stops before its first step or after its last asks for another turn, as it does between two
-    steps (`saving.py`). What breaks because other ranks were stopped at the same time is no error of its own.
+    steps (`saving.py`). What breaks because other ranks were stopped at the same time is no error of its own, and a
+    signal stays one whatever a library has made of its exception.
     """
     try:
         try:
@@ -86,12 +91,13 @@ def back_to_the_queue(stop: StopRequest) -> Iterator[None]:
             time.sleep(0)
             raise
     except Exception as error:
-        if stop.training or not stop.is_queues:
+        if stop.training or stop.signal is None:
             raise
-        request_requeue()
-        if isinstance(error, LightComputeError):
+        if stop.is_queues:
+            request_requeue()
+        if isinstance(error, LightComputeError) and not isinstance(error, Interrupted):
             raise
-        raise FollowerStopped(stop.exit_code) from error
+        raise stop.ending() from error
 
 
 def processes_to_start(settings: TrainerSettings, world: World) -> int:

@@ -17,6 +17,7 @@ from litgpt_core.training.results import draw_curves, final_and_best
 from litgpt_core.training.rows import read_rows
 from litgpt_core.training.run_folder import write_json
 from litgpt_core.training.settings import RunSettings, TrainerSettings, WandbSettings
+from litgpt_core.training.start import back_to_the_queue
 from litgpt_core.training.stop import stop_on_signals
 
 
@@ -81,6 +82,49 @@ def test_a_signal_before_training_stops_at_once_and_while_training_waits() -> No
         assert stop.signal == signal.SIGINT and stop.exit_code == 130
         with pytest.raises(Interrupted, match="second"):
             signal.raise_signal(signal.SIGINT)
+
+
+def test_a_signal_while_libraries_are_loaded_waits_for_them_and_a_second_one_does_not() -> None:
+    done = []
+    with stop_on_signals() as stop, pytest.raises(Interrupted, match="by SIGTERM before the first step") as caught:
+        with stop.loading():
+            signal.raise_signal(signal.SIGTERM)
+            done.append("the import")
+        done.append("what follows")
+    assert done == ["the import"] and caught.value.exit_code == 143
+    with stop_on_signals() as stop, pytest.raises(Interrupted), stop.loading():
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        done.append("what follows")
+    with stop_on_signals() as stop, pytest.raises(Interrupted):  # and after the block as before it
+        with stop.loading():
+            pass
+        signal.raise_signal(signal.SIGINT)
+        done.append("what follows")
+    assert done == ["the import"]
+
+
+class _Copied(Interrupted):
+    """As OmegaConf raises it: of the same kind, without what it knew."""
+
+
+@pytest.mark.parametrize("made_of_it", [_Copied("full_key: optim"), ImportError("cannot import"), RuntimeError("gone")])
+def test_a_signal_stays_one_whatever_a_library_makes_of_its_exception(made_of_it: Exception) -> None:
+    with (
+        stop_on_signals() as stop,
+        pytest.raises(Interrupted, match="by SIGTERM before the first step") as caught,
+        back_to_the_queue(stop),
+    ):
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except Interrupted:
+            raise made_of_it from None
+    assert caught.value.exit_code == 143
+
+
+def test_an_error_without_a_signal_stays_what_it_is() -> None:
+    with stop_on_signals() as stop, pytest.raises(ImportError), back_to_the_queue(stop):
+        raise ImportError("no such module")
 
 
 def test_signal_handlers_are_put_back() -> None:
