@@ -6,11 +6,15 @@
 
 A text's tokens do not depend on its neighbours: each has its own place in the cache and its own dice. Nor does a text
 that fails (logits that are NaN, an error in its settings) take others with it.
+
+Where a decoder draws tokens itself and every text only wants its next ones, a step is several tokens long, as many as
+come within `STRETCH_S`; what a text gets beyond its end is thrown away.
 """
 
 from __future__ import annotations
 
 import heapq
+import time
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,11 +22,14 @@ from torch import Tensor
 
 from litgpt_core.generation.decoder import Decoder
 from litgpt_core.generation.live_text import LiveText
-from litgpt_core.generation.request import Piece, TokenLogprob
-from litgpt_core.generation.sampling import draw, finite, penalize
+from litgpt_core.generation.request import Piece, TokenLogprob, join_pieces
+from litgpt_core.generation.sampling import finite, no_numbers, penalize
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+STRETCH_S = 0.01
+"""Seconds that a step of several tokens may take: nobody sees them come one by one, and who joins waits no longer."""
 
 
 class TextBatch:
@@ -41,6 +48,7 @@ class TextBatch:
     ) -> None:
         self._decoder, self._vocab_size, self._prefill = decoder, vocab_size, prefill
         self._free = list(range(n_slots))
+        self._token_s = STRETCH_S  # seconds that one token of all texts took lately
         self.texts: list[LiveText] = []
         decoder.start(n_sequences=n_slots, length=length)
 
@@ -61,12 +69,14 @@ class TextBatch:
 
     @torch.no_grad()  # not inference_mode: a model in training must not keep tensors that autograd refuses
     def step(self) -> list[tuple[LiveText, Piece]]:
-        """One more token for every text whose prompt has been read; texts that end or fail are dropped."""
+        """More of every text whose prompt has been read, mostly one token; texts that end or fail are dropped."""
         out = []
         for text in [text for text in self.texts if not text.new_ids]:
             if (piece := text.begin()) is not None:
                 out.append((text, piece))
                 self.drop(text)
+        if (n := self._stretch()) > 1:
+            return [*out, *self._write(n)]
         feeds, drawn, left = [], [], self._prefill
         for text in self.texts:
             limit = unread = text.window.unread
@@ -79,7 +89,10 @@ class TextBatch:
             drawn.append(text if limit == unread else None)
         if not feeds:
             return out
+        began = time.perf_counter()
         logits = self._decoder.feed(feeds)[:, : self._vocab_size]
+        if all(len(feed.ids) == 1 for feed in feeds):
+            self._token_s = time.perf_counter() - began
         rows = [row for row, text in enumerate(drawn) if text is not None]
         ready = [text for text in drawn if text is not None]
         if not ready:
@@ -90,15 +103,56 @@ class TextBatch:
             self.drop(text)
         return [*out, *zip(ready, pieces, strict=True)]
 
+    def _stretch(self) -> int:
+        """How many tokens the next step may bring each text."""
+        n = min(self._decoder.most_at_once, int(STRETCH_S / max(self._token_s, 1e-9)))
+        if n < 2 or not self.texts:
+            return 1
+        for text in self.texts:
+            if text.needs_logits or text.window.unread != 1:
+                return 1
+            n = min(n, text.window.room)
+        return min(n, max(text.request.max_new_tokens - len(text.new_ids) for text in self.texts))
+
+    def _write(self, n: int) -> list[tuple[LiveText, Piece]]:
+        """n tokens of every text, as far as it goes on."""
+        texts, began = list(self.texts), time.perf_counter()
+        written = self._decoder.write(
+            [text.window.next_feed(text.slot) for text in texts],
+            [text.sampling for text in texts],
+            uniforms=[text.throw(n) for text in texts],
+            vocab_size=self._vocab_size,
+        )
+        self._token_s = (time.perf_counter() - began) / n
+        out = []
+        for text, tokens in zip(texts, written, strict=True):
+            text.window.cached += n - 1
+            try:
+                piece = self._take(text, tokens)
+            except Exception as problem:
+                piece = text.fail(problem)
+            if text.done:
+                self.drop(text)
+            out.append((text, piece))
+        return out
+
     @staticmethod
-    def _draw(logits: Tensor, texts: Sequence[LiveText]) -> list[Piece]:
+    def _take(text: LiveText, tokens: Sequence[int | None]) -> Piece:
+        """What a text makes of its tokens; where logits broke it fails, unless it had ended before."""
+        good = [token for token in tokens if token is not None]
+        piece = text.take_all(good) if good else Piece()
+        if len(good) == len(tokens) or text.done:
+            return piece
+        return join_pieces([piece, text.fail(no_numbers())])
+
+    def _draw(self, logits: Tensor, texts: Sequence[LiveText]) -> list[Piece]:
         """(B, V) -> what each text makes of its row."""
         try:
-            drawn = next_tokens(logits, texts)
+            drawn = self._next_tokens(logits, texts)
         except Exception as problem:  # whoever is to blame fails alone
             if len(texts) == 1:
                 return [texts[0].fail(problem)]
-            return [TextBatch._draw(logits[row : row + 1], [text])[0] for row, text in enumerate(texts)]
+            return [self._draw(logits[row : row + 1], [text])[0] for row, text in enumerate(texts)]
         pieces = []
         for text, (token, logprob) in zip(texts, drawn, strict=True):
             try:
@@ -107,22 +161,21 @@ class TextBatch:
                 pieces.append(text.fail(problem))
         return pieces
 
-
-def next_tokens(logits: Tensor, texts: Sequence[LiveText]) -> list[tuple[int, TokenLogprob | None]]:
-    """(B, V) -> the drawn token of each text, and its log-probability where that was asked for."""
-    settings = [text.sampling for text in texts]
-    adjusted = logits
-    if any(text.penalizes for text in texts):
-        adjusted = finite(logits).clone()
-        for row, text in enumerate(texts):
-            if text.penalizes:
-                seen = {"prompt_ids": text.request.prompt_ids, "new_ids": text.new_ids}
-                adjusted[row] = penalize(adjusted[row], settings[row], **seen)
-    tokens = draw(adjusted, settings, uniforms=[text.throw() for text in texts])
-    return [
-        (token, None if text.request.logprobs is None else _logprob(logits[row], token, text.request.logprobs))
-        for row, (token, text) in enumerate(zip(tokens, texts, strict=True))
-    ]
+    def _next_tokens(self, logits: Tensor, texts: Sequence[LiveText]) -> list[tuple[int, TokenLogprob | None]]:
+        """(B, V) -> the drawn token of each text, and its log-probability where that was asked for."""
+        settings = [text.sampling for text in texts]
+        adjusted = logits
+        if any(text.penalizes for text in texts):
+            adjusted = finite(logits).clone()
+            for row, text in enumerate(texts):
+                if text.penalizes:
+                    seen = {"prompt_ids": text.request.prompt_ids, "new_ids": text.new_ids}
+                    adjusted[row] = penalize(adjusted[row], settings[row], **seen)
+        tokens = self._decoder.draw(adjusted, settings, uniforms=[text.throw(1)[0] for text in texts])
+        return [
+            (token, None if text.request.logprobs is None else _logprob(logits[row], token, text.request.logprobs))
+            for row, (token, text) in enumerate(zip(tokens, texts, strict=True))
+        ]
 
 
 def _logprob(logits: Tensor, token: int, alternatives: int) -> TokenLogprob:

@@ -13,9 +13,10 @@ name.
 from __future__ import annotations
 
 import ctypes
+import itertools
 import math
 from collections.abc import Sequence
-from ctypes import byref, c_int64
+from ctypes import byref, c_double, c_int64
 from dataclasses import MISSING, fields
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ from litgpt_core.generation import kernel_structs as structs
 from litgpt_core.generation.decoder import Decoder, Feed
 from litgpt_core.generation.kernel_build import load_kernel
 from litgpt_core.generation.panels import PanelOrder
+from litgpt_core.generation.sampling import no_numbers
 from litgpt_core.generation.weight_memory import rooms_for
 from litgpt_core.model.attention import CausalSelfAttention
 from litgpt_core.model.block import Block
@@ -35,6 +37,7 @@ from litgpt_core.model.norm import RMSNorm
 from litgpt_core.model.rope import score_scaling
 
 if TYPE_CHECKING:
+    from litgpt_core.generation.sampling_settings import SamplingSettings
     from litgpt_core.model.gpt import GPT
 
 KNOWN = (
@@ -96,6 +99,7 @@ class KernelDecoder(Decoder):
     """
 
     name = "kernel"
+    most_at_once = 8
 
     def __init__(self, model: GPT, *, panels: bool = False) -> None:
         self._library = load_kernel()
@@ -142,7 +146,13 @@ class KernelDecoder(Decoder):
             answered += len(wanted)
         return self._logits[: len(feeds)]
 
-    def _forward(self, rows: Sequence[tuple[int, int, int]], wanted: list[int], logits: Tensor) -> None:
+    def _forward(
+        self,
+        rows: Sequence[tuple[int, int, int]],
+        wanted: list[int],
+        logits: Tensor,
+        draws: structs.Draws | None = None,
+    ) -> None:
         n = len(rows)
         array, answers = c_int64 * n, c_int64 * len(wanted)
         sequences, positions, ids = (array(*column) for column in zip(*rows, strict=True))
@@ -150,9 +160,51 @@ class KernelDecoder(Decoder):
         if n > self._scratch_tokens:
             size = self._library.lc_scratch_size(byref(self._struct), n, self._threads)
             self._scratch, self._scratch_tokens = torch.empty(size), n
-        self._library.lc_forward(
-            byref(self._struct), byref(tokens), logits.data_ptr(), self._scratch.data_ptr(), self._threads
-        )
+        where = (logits.data_ptr(), self._scratch.data_ptr(), self._threads)
+        self._library.lc_forward(byref(self._struct), byref(tokens), *where, draws and byref(draws))
+
+    # --- drawing
+
+    def draw(self, logits: Tensor, settings: Sequence[SamplingSettings], *, uniforms: Sequence[float]) -> list[int]:
+        """See `Decoder`."""
+        logits = logits if logits.stride(-1) == 1 else logits.contiguous()
+        n, size = logits.shape
+        draws = self._draws(settings, [[number] for number in uniforms], vocab_size=size)
+        self._library.lc_draw(logits.data_ptr(), n, logits.stride(0), byref(draws))
+        tokens = list(draws.drawn[:n])
+        if structs.BROKEN in tokens:
+            raise no_numbers()
+        return tokens
+
+    def write(
+        self,
+        feeds: Sequence[Feed],
+        settings: Sequence[SamplingSettings],
+        *,
+        uniforms: Sequence[Sequence[float]],
+        vocab_size: int,
+    ) -> list[list[int | None]]:
+        """See `Decoder`; the tokens do not come back to Python in between."""
+        written: list[list[int | None]] = []
+        steps = len(uniforms[0])
+        for begin in range(0, len(feeds), CHUNK):
+            part = slice(begin, begin + CHUNK)
+            rows = [(item.sequence, item.position, item.ids[0]) for item in feeds[part]]
+            draws = self._draws(settings[part], uniforms[part], vocab_size=vocab_size)
+            self._forward(rows, list(range(len(rows))), self._logits, draws)
+            drawn = draws.drawn[: len(rows) * steps]
+            if structs.BROKEN in drawn:
+                drawn = [None if token == structs.BROKEN else token for token in drawn]
+            written += [drawn[at : at + steps] for at in range(0, len(drawn), steps)]
+        return written
+
+    def _draws(
+        self, settings: Sequence[SamplingSettings], uniforms: Sequence[Sequence[float]], *, vocab_size: int
+    ) -> structs.Draws:
+        n, steps = len(settings), len(uniforms[0])
+        how = (structs.Sampling * n)(*[structs.sampling(one) for one in settings])
+        numbers = (c_double * (n * steps))(*itertools.chain.from_iterable(uniforms))
+        return structs.Draws(steps, vocab_size, how, numbers, (c_int64 * (n * steps))())
 
     # --- the model in the kernel's words
 

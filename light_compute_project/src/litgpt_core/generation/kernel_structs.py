@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 from ctypes import POINTER, Structure, c_double, c_int64, c_void_p
+
+from litgpt_core.generation.sampling_settings import SamplingSettings
 
 ACTIVATIONS = {"gelu": 0, "gelu_tanh": 1, "silu": 2, "relu_squared": 3}
 MAX_LANES = 16
 """The widest vector of the kernel, in floats: what sizes of the cache are rounded to."""
+BROKEN = -1
+"""Instead of a token: the logits hold NaN or infinity."""
 
 
 class Norm(Structure):
@@ -63,6 +68,18 @@ class Model(Structure):
     )
 
 
+class Sampling(Structure):
+    """How the next token of one text is drawn."""
+
+    _fields_ = (("temperature", c_double), ("top_p", c_double), ("min_p", c_double), ("top_k", c_int64))
+
+
+@functools.lru_cache(maxsize=256)
+def sampling(settings: SamplingSettings) -> Sampling:
+    """The same in the kernel's words."""
+    return Sampling(settings.temperature, settings.top_p, settings.min_p, settings.top_k or 0)
+
+
 class Tokens(Structure):
     """What one call computes."""
 
@@ -76,14 +93,27 @@ class Tokens(Structure):
     )
 
 
+class Draws(Structure):
+    """What is drawn from the logits."""
+
+    _fields_ = (
+        ("steps", c_int64),
+        ("vocabulary", c_int64),
+        ("how", POINTER(Sampling)),
+        ("uniforms", POINTER(c_double)),
+        ("drawn", POINTER(c_int64)),
+    )
+
+
 def declare(library: ctypes.CDLL) -> None:
     """Give the library's functions their types, and check that both sides agree on the structs."""
     library.lc_scratch_size.argtypes = (POINTER(Model), c_int64, c_int64)
     library.lc_scratch_size.restype = c_int64
     library.lc_lanes.restype = library.lc_bf16_depth.restype = c_int64
-    library.lc_forward.argtypes = (POINTER(Model), POINTER(Tokens), c_void_p, c_void_p, c_int64)
-    library.lc_forward.restype = None
-    kinds = (Norm, Linear, Layer, Model, Tokens)
+    library.lc_forward.argtypes = (POINTER(Model), POINTER(Tokens), c_void_p, c_void_p, c_int64, POINTER(Draws))
+    library.lc_draw.argtypes = (c_void_p, c_int64, c_int64, POINTER(Draws))
+    library.lc_forward.restype = library.lc_draw.restype = None
+    kinds = (Norm, Linear, Layer, Model, Sampling, Tokens, Draws)
     sizes = (c_int64 * len(kinds))()
     library.lc_struct_sizes(sizes)
     assert list(sizes) == [ctypes.sizeof(kind) for kind in kinds], "kernel_structs.py and model.hpp have parted"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from litgpt_core.generation.request import FinishReason, GenerationRequest, Piece, TokenLogprob
+from litgpt_core.generation.request import FinishReason, GenerationRequest, Piece, TokenLogprob, join_pieces
 from litgpt_core.generation.sampling import Dice
 from litgpt_core.generation.sampling_settings import one_for_all
 from litgpt_core.generation.stop_texts import StopTexts
@@ -27,6 +27,7 @@ class LiveText:
     Attributes:
         sampling: That of the request.
         penalizes: Whether what has been written changes the logits.
+        needs_logits: Whether anything but the next token is wanted of them.
         new_ids: Ids so far, without the stop id.
         finish_reason: None while it goes on.
         error: What ended it, where its finish_reason is "error".
@@ -39,22 +40,23 @@ class LiveText:
         self.request = request
         self.sampling = one_for_all(request.sampling)
         self.penalizes = self.sampling.penalizes
+        self.needs_logits = self.penalizes or request.logprobs is not None
         self.window = TextWindow(ids=list(request.prompt_ids), block_size=block_size)
         self.dice = Dice(request.seed)
         self.new_ids: list[int] = []
         self.finish_reason: FinishReason | None = None
         self.error: Exception | None = None
         self.slot = -1
-        self._thrown, self._number = -1, 0.0
+        self._numbers: list[float] = []  # of the tokens to come
         self._stop_ids = frozenset({tokenizer.eos_id} if request.stop_ids is None else request.stop_ids)
         self._stops = StopTexts(request.stop)
         self._decoder = StreamDecoder(tokenizer, prompt_ids=request.prompt_ids) if with_text or request.stop else None
 
-    def throw(self) -> float:
-        """The number that decides the next token: the same however often it is asked for."""
-        if self._thrown != len(self.new_ids):
-            self._thrown, self._number = len(self.new_ids), self.dice.throw()
-        return self._number
+    def throw(self, n: int) -> list[float]:
+        """The numbers that decide the next n tokens: the same however often they are asked for."""
+        while len(self._numbers) < n:
+            self._numbers.append(self.dice.throw())
+        return self._numbers[:n]
 
     @property
     def done(self) -> bool:
@@ -72,6 +74,7 @@ class LiveText:
             return self._end("stop")
         self.window.ids.append(token)
         self.new_ids.append(token)
+        del self._numbers[:1]
         logprobs = () if logprob is None else (logprob,)
         text = "" if self._decoder is None else self._stops.push(self._decoder.push(token))
         if self._stops.found is not None:
@@ -82,6 +85,24 @@ class LiveText:
             last = self._end("length")
             return Piece(text=text + last.text, token_ids=(token,), logprobs=logprobs, finish_reason=last.finish_reason)
         return Piece(text=text, token_ids=(token,), logprobs=logprobs)
+
+    def take_all(self, tokens: list[int]) -> Piece:
+        """The piece that tokens drawn one after the other add, up to the one that ends the text."""
+        n = len(tokens)
+        room = self.request.max_new_tokens - len(self.new_ids)
+        if self.request.overflow == "stop":
+            room = min(room, self.window.block_size - len(self.window.ids))
+        if n >= room or self.request.stop or not self._stop_ids.isdisjoint(tokens):
+            pieces = []
+            for token in tokens:
+                pieces.append(self.take(token))
+                if self.done:
+                    break
+            return join_pieces(pieces)
+        self.window.ids += tokens
+        self.new_ids += tokens
+        del self._numbers[:n]
+        return Piece("" if self._decoder is None else self._decoder.push_all(tokens), tuple(tokens))
 
     def fail(self, error: Exception) -> Piece:
         """The last piece of a text that cannot go on; its neighbours do."""

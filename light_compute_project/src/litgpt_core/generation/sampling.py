@@ -3,8 +3,9 @@
     logits -> penalties -> / temperature -> top_k -> top_p -> min_p -> likeliest first, where the cumulative weight
                                                                        passes `uniform`: the token
 
-Knows neither models nor tokenizers. B sequences, V tokens. `draw` is the fast way: it sorts no more than it must.
-`draw_slowly` says the same with whole sorted distributions, and the tests compare the two.
+Knows neither models nor tokenizers. B sequences, V tokens. `draw` is the fast way: it sorts no more than it must; the
+CPU kernel has its own (kernels/sampling.hpp). `draw_slowly` says the same with whole sorted distributions, and the
+tests compare the three.
 """
 
 from __future__ import annotations
@@ -74,12 +75,17 @@ def finite(logits: Tensor) -> Tensor:
     """`logits` in float32; raises CheckpointError for NaN or +inf."""
     logits = logits.float()
     if not bool((logits < math.inf).all()):  # false for NaN too
-        raise CheckpointError(
-            "The model answered with NaN or infinite logits.",
-            needed="finite weights; training diverged, or 16-bit numbers overflowed",
-            fix="take an earlier checkpoint, or run in float32: --precision 32",
-        )
+        raise no_numbers()
     return logits
+
+
+def no_numbers() -> CheckpointError:
+    """What is told of a model whose logits hold NaN or +inf."""
+    return CheckpointError(
+        "The model answered with NaN or infinite logits.",
+        needed="finite weights; training diverged, or 16-bit numbers overflowed",
+        fix="take an earlier checkpoint, or run in float32: --precision 32",
+    )
 
 
 def _draw_alike(logits: Tensor, settings: SamplingSettings, uniforms: Sequence[float]) -> list[int]:

@@ -43,6 +43,14 @@ class StreamDecoder:
         text = self._take_bytes(token_id)
         return text if self._by_bytes else self._difference(final=False)
 
+    def push_all(self, token_ids: Sequence[int]) -> str:
+        """As `push` of one after the other."""
+        parts = [self._tokenizer.token_bytes(token_id) for token_id in token_ids] if self._by_bytes else [None]
+        if None in parts:
+            return "".join(map(self.push, token_ids))
+        self._ids += token_ids
+        return self._take(b"".join(parts))  # type: ignore[arg-type]
+
     def finish(self) -> str:
         """What was held back, with U+FFFD for a character that never became whole."""
         return self._utf8.decode(b"", final=True) if self._by_bytes else self._difference(final=True)
@@ -52,6 +60,9 @@ class StreamDecoder:
         if data is None:
             self._by_bytes = False
             return ""
+        return self._take(data)
+
+    def _take(self, data: bytes) -> str:
         if not self._mid_character and data.isascii():
             text = data.decode("ascii")
         else:

@@ -38,6 +38,11 @@ class TextWindow:
             return length - self.start - self.cached
         return length - self._moved()
 
+    @property
+    def room(self) -> int:
+        """Ids that may be fed, one by one, before the window moves, where one is unread."""
+        return self.block_size - (len(self.ids) - self.start) + 1
+
     def next_feed(self, sequence: int, *, limit: int | None = None) -> Feed:
         """The ids that the model has not seen yet in this window, at most `limit`; counts them as seen."""
         if len(self.ids) - self.start > self.block_size:

@@ -1,6 +1,7 @@
 """A small random model with the byte tokenizer, and a checkpoint directory of it."""
 
-from collections.abc import Callable
+import platform
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from litgpt_core import tokenizers
 from litgpt_core.checkpoint import save_directory
 from litgpt_core.errors import EnvironmentProblem
+from litgpt_core.generation import kernel_build
 from litgpt_core.generation.kernel_build import cached_library, find_compiler, load_kernel
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.gpt import GPT
@@ -35,6 +37,25 @@ def kernel() -> None:
     except EnvironmentProblem as problem:
         pytest.skip(problem.given)
     load_kernel()
+
+
+LESSER = {"without products of bfloat16": "-march=native -mno-avx512bf16", "without AVX-512": "-march=x86-64-v3"}
+"""Processors that this one can stand in for, and how the compiler is told."""
+
+
+@pytest.fixture(params=["this processor", *LESSER])
+def processor(request: pytest.FixtureRequest, kernel: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The kernel as it is built here, and as it would be for lesser processors."""
+    if request.param not in LESSER:
+        yield
+        return
+    if platform.machine() != "x86_64":
+        pytest.skip("for x86-64")
+    load_kernel.cache_clear()
+    flags = tuple(LESSER[request.param].split())
+    monkeypatch.setattr(kernel_build, "_flags", lambda: (*kernel_build.FLAGS, *flags))
+    yield
+    load_kernel.cache_clear()
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """The C++ kernel computes what `litgpt_core.model` computes, for every architecture that it takes on."""
 
 import copy
-import platform
 
 import pytest
 import torch
@@ -63,23 +62,7 @@ FAMILIES = {
 SIZES = {"n_layer": 2, "n_head": 4, "n_embd": 64, "block_size": 96, "vocab_size": 200, "padding_multiple": 8}
 
 
-LESSER = {"without products of bfloat16": "-march=native -mno-avx512bf16", "without AVX-512": "-march=x86-64-v3"}
-"""Processors that this one can stand in for, and how the compiler is told."""
-
-
-@pytest.fixture(autouse=True, params=["this processor", *LESSER])
-def processor(request, kernel, monkeypatch):
-    """The kernel as it is built here, and as it would be for lesser processors."""
-    if request.param not in LESSER:
-        yield
-        return
-    if platform.machine() != "x86_64":
-        pytest.skip("for x86-64")
-    kernel_build.load_kernel.cache_clear()
-    flags = tuple(LESSER[request.param].split())
-    monkeypatch.setattr(kernel_build, "_flags", lambda: (*kernel_build.FLAGS, *flags))
-    yield
-    kernel_build.load_kernel.cache_clear()
+pytestmark = pytest.mark.usefixtures("processor")
 
 
 def bf16_depth() -> int:

@@ -18,6 +18,7 @@
 #include "matmul.hpp"
 #include "model.hpp"
 #include "panels.hpp"
+#include "sampling.hpp"
 
 namespace {
 
@@ -98,6 +99,22 @@ template <class W, class C> class Pass {
             feed_forward(layer);
         }
         head();
+    }
+
+    // Every line's next tokens, one after the other; the lines are one token of a text each.
+    void write(const Draws& draws) {
+        const Share mine = share(n, thread, threads, 1);
+        for (int64_t step = 0; step < draws.steps; step++) {
+            run();
+            barrier.wait(threads);
+            for (size_t line = mine.begin; line < mine.end; line++) {
+                const size_t at = line * draws.steps + step;
+                const int64_t token = draw(logits + line * m.vocabulary, draws.vocabulary, draws.how[line], draws.uniforms[at]);
+                draws.drawn[at] = token;
+                t.ids[line] = token == BROKEN ? 0 : token;  // this text is lost, and reads something
+                t.positions[line]++;
+            }
+        }
     }
 
   private:
@@ -267,19 +284,26 @@ template <class W, class C> class Pass {
 };
 
 template <class W, class C>
-void forward(const Model& model, const Tokens& tokens, float* logits, float* scratch, int wanted_threads) {
+void forward(const Model& model, const Tokens& tokens, float* logits, float* scratch, int wanted_threads, const Draws* draws) {
     Barrier barrier;
 #pragma omp parallel num_threads(wanted_threads)
-    Pass<W, C>(model, tokens, logits, scratch, omp_get_thread_num(), omp_get_num_threads(), barrier).run();
+    {
+        Pass<W, C> pass(model, tokens, logits, scratch, omp_get_thread_num(), omp_get_num_threads(), barrier);
+        if (draws)
+            pass.write(*draws);
+        else
+            pass.run();
+    }
 }
 
 }  // namespace
 
 extern "C" {
 
-// The sizes of the structs that ctypes mirrors: Norm, Linear, Layer, Model, Tokens.
+// The sizes of the structs that ctypes mirrors, in the order of model.hpp.
 void lc_struct_sizes(int64_t* sizes) {
-    const int64_t found[] = {sizeof(Norm), sizeof(Linear), sizeof(Layer), sizeof(Model), sizeof(Tokens)};
+    const int64_t found[] = {sizeof(Norm), sizeof(Linear), sizeof(Layer), sizeof(Model),
+                             sizeof(Sampling), sizeof(Tokens), sizeof(Draws)};
     std::memcpy(sizes, found, sizeof found);
 }
 
@@ -293,13 +317,20 @@ int64_t lc_lanes(void) { return LANES; }
 // How many numbers k a row of a bf16 panel holds.
 int64_t lc_bf16_depth(void) { return Product<bf16>::DEPTH; }
 
-// tokens -> logits (n_wanted, vocabulary); keys and values of the tokens are in the cache afterwards.
-void lc_forward(const Model* model, const Tokens* tokens, float* logits, float* scratch, int64_t threads) {
+// tokens -> logits (n_wanted, vocabulary); keys and values of the tokens are in the cache afterwards. With `draws` (may be
+// null) all n lines are wanted, and they go on: `ids` and `positions` are those of the token that would come next.
+void lc_forward(const Model* model, const Tokens* tokens, float* logits, float* scratch, int64_t threads, const Draws* draws) {
     if (model->weights_are_bf16 && model->cache_is_bf16)
-        forward<bf16, bf16>(*model, *tokens, logits, scratch, int(threads));
+        forward<bf16, bf16>(*model, *tokens, logits, scratch, int(threads), draws);
     else if (model->weights_are_bf16)
-        forward<bf16, float>(*model, *tokens, logits, scratch, int(threads));
+        forward<bf16, float>(*model, *tokens, logits, scratch, int(threads), draws);
     else
-        forward<float, float>(*model, *tokens, logits, scratch, int(threads));
+        forward<float, float>(*model, *tokens, logits, scratch, int(threads), draws);
+}
+
+// One token for each of n lines of logits, `width` numbers apart.
+void lc_draw(const float* logits, int64_t n, int64_t width, const Draws* draws) {
+    for (int64_t line = 0; line < n; line++)
+        draws->drawn[line] = draw(logits + line * width, draws->vocabulary, draws->how[line], draws->uniforms[line]);
 }
 }

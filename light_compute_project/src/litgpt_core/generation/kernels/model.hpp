@@ -38,13 +38,27 @@ struct Model {
     const Layer* layers;
 };
 
+// How a text's tokens are drawn: `SamplingSettings`, without the penalties.
+struct Sampling {
+    double temperature, top_p, min_p;
+    int64_t top_k;  // 0: all
+};
+
 // One call: n tokens, each of some sequence at some position. A prompt is many tokens of one sequence, a step of a batch
 // one token of each.
 struct Tokens {
     int64_t n;
-    const int64_t* ids;
+    int64_t* ids;
     const int64_t* sequences;
-    const int64_t* positions;
+    int64_t* positions;
     int64_t n_wanted;  // logits are made for these lines of the n
     const int64_t* wanted;
+};
+
+// What is drawn for each of n lines, `steps` times; what is drawn is the next step's token, at the next position.
+struct Draws {
+    int64_t steps, vocabulary;  // tokens below `vocabulary` are drawn
+    const Sampling* how;        // (n,)
+    const double* uniforms;     // (n, steps)
+    int64_t* drawn;             // (n, steps): tokens, or BROKEN
 };
