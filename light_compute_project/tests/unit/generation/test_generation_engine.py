@@ -138,13 +138,13 @@ def test_a_second_text_ends_the_first_aloud(build, tokenizer):
     engine = Engine(build().train(), tokenizer)
     settings = {"max_new_tokens": 10, "sampling": GREEDY, "stop_ids": ()}
     expected = engine.generate([2], **settings)
-    first = engine.generate_stream([1], **settings)
+    first = engine.generate_stream([1], **(settings | {"max_new_tokens": 60}))
     next(first)
     second = engine.generate_stream([2], **settings)
     next(first)  # the second has not begun yet
     tokens = [next(second)]
     with pytest.raises(RuntimeError, match="one at a time"):
-        next(first)
+        list(first)  # some tokens that were known before may still come
     assert tokens + list(second) == expected
     assert engine.model.training
 
