@@ -15,7 +15,7 @@
 // N vectors' worth of memory, for soon.
 template <int N> static inline void fetch(const bf16* from) {
 #pragma GCC unroll 4
-    for (int i = 0; i < N; i++) __builtin_prefetch(from + i * BLOCK, 0, 2);
+    for (int i = 0; i < N; i++) __builtin_prefetch(from + i * BLOCK, 0, 3);
 }
 
 // Words of a query (wide / 2) . N blocks of LANES keys each -> N * LANES scores; two sums for each block.
