@@ -1,4 +1,4 @@
-"""Texts side by side in one decoder: every step feeds each its new tokens and draws its next one. They come and go.
+"""Texts side by side in one decoder: every step feeds each its new tokens and draws its next. They come and go.
 
     add -> slot 0  [prompt ......|a|b|c          a long prompt is read in parts of `prefill` tokens, so that the
     add -> slot 1        [prompt .|d|e            others' next tokens wait no longer than that
@@ -60,6 +60,7 @@ class TextBatch:
     def add(self, text: LiveText) -> None:
         """Take a text in; its first piece comes with the next steps."""
         text.slot = heapq.heappop(self._free)
+        self._token_s = STRETCH_S  # one more to write: measure anew
         self.texts.append(text)
 
     def drop(self, text: LiveText) -> None:
@@ -69,7 +70,9 @@ class TextBatch:
 
     @torch.no_grad()  # not inference_mode: a model in training must not keep tensors that autograd refuses
     def step(self) -> list[tuple[LiveText, Piece]]:
-        """More of every text whose prompt has been read, mostly one token; texts that end or fail are dropped."""
+        """More of every text whose prompt has been read: a token, or as many as `STRETCH_S` allows. Texts that end or
+        fail are dropped.
+        """
         out = []
         for text in [text for text in self.texts if not text.new_ids]:
             if (piece := text.begin()) is not None:

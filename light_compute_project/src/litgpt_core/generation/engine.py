@@ -1,4 +1,4 @@
-"""A model that writes: the prompt in one pass, then one token at a time through a KV cache.
+"""A model that writes: the prompt in one pass, then token after token through a KV cache.
 
     checkpoint directory --load--> model + tokenizer --choice--> decoder: C++ kernel, plain PyTorch, torch.compile
     prompt --ids--> prefill (T tokens) --last logits--> sample --id--> decode (1 token) --> sample --> ...
@@ -44,7 +44,7 @@ class Engine:
 
     The model is put into evaluation mode while a text is being made and back afterwards, and its cache is freed, so
     that an engine may borrow a model in the middle of training. Starting a second text ends the first: its iterator
-    raises RuntimeError.
+    raises RuntimeError, once it has given what was known before.
 
     Args:
         model: On its device, in its number type.
@@ -102,6 +102,8 @@ class Engine:
     def stream(self, request: GenerationRequest, *, with_text: bool = True) -> Iterator[Piece]:
         """A text piece by piece, as soon as each is known; the last piece says why it ended.
 
+        A piece is one token, or several that came within `batch.STRETCH_S`.
+
         Args:
             request: What to write.
             with_text: Whether pieces hold text besides ids.
@@ -122,11 +124,13 @@ class Engine:
             batch = self._batch(decoder, [text])
             while not text.done:
                 for _, piece in batch.step():
-                    if text.error is not None:
-                        raise text.error
                     stats.seconds = time.perf_counter() - began
                     stats.seconds_to_first_token = stats.seconds_to_first_token or stats.seconds
                     stats.new_tokens = len(text.new_ids)
+                    if text.error is not None:
+                        if piece.token_ids:
+                            yield piece._replace(finish_reason=None)
+                        raise text.error
                     yield piece
                     if self.stats is not stats:
                         raise RuntimeError("another text was started on this engine: one at a time, or one engine each")
@@ -269,7 +273,7 @@ class Engine:
         if longest > block_size:
             logger.warning("The prompt has %d tokens: only the last %d are seen", longest, max(1, block_size // 2))
         most = max(len(text.window.ids) + text.request.max_new_tokens for text in texts)
-        length = max(1, min(block_size, most))
+        length = max(1, min(block_size, most + decoder.most_at_once - 1))  # one that ends goes on beside the others
         batch = TextBatch(decoder, n_slots=len(texts), length=length, vocab_size=self.vocab_size)
         for text in texts:
             batch.add(text)

@@ -7,7 +7,7 @@ a text's logits depends on how many others there are; the cache then has the wei
 caches of bfloat16 weights in fp32 would be most of what a step reads. Where the processor multiplies pairs of bfloat16
 (AVX512-BF16) it does so with bfloat16 panels: what goes into a product is rounded, sums and all else stay fp32. What it
 does not know (mixtures of experts, latent attention, quantised or wrapped layers) the two `..._obstacle` functions
-name.
+name. It also draws tokens from its logits, so that several of each text come of one call.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ KNOWN = (
 """Exactly these kinds of modules: a subclass may compute something else."""
 
 CHUNK = 32
-"""Tokens per call while a prompt is read: the weights pass through the processor once for all of them."""
+"""Tokens per call, of a prompt or of as many texts: the weights pass through the processor once for all of them."""
 
 _FIELDS = """
 name hf_config block_size n_layer n_embd vocab_size padding_multiple padded_vocab_size norm_class_name norm_eps norm_qk
@@ -167,8 +167,10 @@ class KernelDecoder(Decoder):
 
     def draw(self, logits: Tensor, settings: Sequence[SamplingSettings], *, uniforms: Sequence[float]) -> list[int]:
         """See `Decoder`."""
+        assert logits.dtype == torch.float32 and logits.device.type == "cpu"
         logits = logits if logits.stride(-1) == 1 else logits.contiguous()
         n, size = logits.shape
+        assert n == len(settings) == len(uniforms)
         draws = self._draws(settings, [[number] for number in uniforms], vocab_size=size)
         self._library.lc_draw(logits.data_ptr(), n, logits.stride(0), byref(draws))
         tokens = list(draws.drawn[:n])
@@ -190,6 +192,7 @@ class KernelDecoder(Decoder):
         for begin in range(0, len(feeds), CHUNK):
             part = slice(begin, begin + CHUNK)
             rows = [(item.sequence, item.position, item.ids[0]) for item in feeds[part]]
+            assert all(position + steps <= self._struct.slots for _, position, _ in rows)
             draws = self._draws(settings[part], uniforms[part], vocab_size=vocab_size)
             self._forward(rows, list(range(len(rows))), self._logits, draws)
             drawn = draws.drawn[: len(rows) * steps]
@@ -202,6 +205,7 @@ class KernelDecoder(Decoder):
         self, settings: Sequence[SamplingSettings], uniforms: Sequence[Sequence[float]], *, vocab_size: int
     ) -> structs.Draws:
         n, steps = len(settings), len(uniforms[0])
+        assert n == len(uniforms) and all(len(numbers) == steps for numbers in uniforms)
         how = (structs.Sampling * n)(*[structs.sampling(one) for one in settings])
         numbers = (c_double * (n * steps))(*itertools.chain.from_iterable(uniforms))
         return structs.Draws(steps, vocab_size, how, numbers, (c_int64 * (n * steps))())

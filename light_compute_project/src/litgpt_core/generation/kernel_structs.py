@@ -12,7 +12,7 @@ ACTIVATIONS = {"gelu": 0, "gelu_tanh": 1, "silu": 2, "relu_squared": 3}
 MAX_LANES = 16
 """The widest vector of the kernel, in floats: what sizes of the cache are rounded to."""
 BROKEN = -1
-"""Instead of a token: the logits hold NaN or infinity."""
+"""Instead of a token: the logits hold NaN or infinity, or every one is -infinity."""
 
 
 class Norm(Structure):
@@ -77,7 +77,7 @@ class Sampling(Structure):
 @functools.lru_cache(maxsize=256)
 def sampling(settings: SamplingSettings) -> Sampling:
     """The same in the kernel's words."""
-    return Sampling(settings.temperature, settings.top_p, settings.min_p, settings.top_k or 0)
+    return Sampling(settings.temperature, settings.top_p, settings.min_p, min(settings.top_k or 0, 2**62))
 
 
 class Tokens(Structure):

@@ -95,7 +95,10 @@ class LiveText:
         if n >= room or self.request.stop or not self._stop_ids.isdisjoint(tokens):
             pieces = []
             for token in tokens:
-                pieces.append(self.take(token))
+                try:
+                    pieces.append(self.take(token))
+                except Exception as problem:  # what came before stays
+                    pieces.append(self.fail(problem))
                 if self.done:
                     break
             return join_pieces(pieces)

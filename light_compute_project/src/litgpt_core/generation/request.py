@@ -58,7 +58,7 @@ class TokenLogprob:
 
 
 class Piece(NamedTuple):
-    """What one step added. Made once for every token, hence a tuple."""
+    """What one step added. Made up to once for every token, hence a tuple."""
 
     text: str = ""
     """Whole characters that are certain now; often empty in the middle of a character or of a possible stop string."""

@@ -1,7 +1,7 @@
 """The thread that owns a model: takes jobs from a bounded queue, writes them side by side, gives pieces back.
 
     submit --> waiting (bounded) --> a slot of the batch --> pieces --> Job        continuous batching: jobs join and
-                    |                       |                                      leave between two tokens
+                    |                       |                                      leave between two steps
                   Busy               cancelled, timed out: dropped, the slot is free
 
 An error of one text ends that text; one of the whole batch ends all its texts, and the next ones get a new batch.
@@ -139,7 +139,7 @@ class Worker:
             return True
 
     def _turn(self, batch: TextBatch) -> None:
-        """Admit, drop, one token for each."""
+        """Admit, drop, one step of all."""
         now = time.monotonic()
         for text, job in list(self._live.items()):
             if job.cancelled or now > job.deadline:

@@ -1,7 +1,7 @@
 """Several processes on this machine from one `python train.py`: start them, pass signals on, leave nobody behind.
 
 Each gets torchrun's variables, so that one started here and one started by torchrun cannot be told apart. Standard
-library only: the parent never loads torch.
+library only: the parent loads torch only to count GPUs.
 """
 
 from __future__ import annotations

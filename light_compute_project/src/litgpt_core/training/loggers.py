@@ -14,7 +14,7 @@ from typing import Any
 
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
-from litgpt_core.errors import EnvironmentProblem
+from litgpt_core.errors import EnvironmentProblem, Interrupted
 from litgpt_core.training.run_folder import RunFolder
 from litgpt_core.training.settings import LoggerSettings, WandbSettings
 
@@ -107,6 +107,8 @@ def _wandb(
                 settings=wandb.Settings(init_timeout=settings.init_timeout, console="off", silent=True),
             )
             return WandbLogger(experiment=run, save_dir=str(folder.path))
+        except Interrupted:
+            raise
         except Exception as error:  # a dashboard must never end a run, whatever its client raises
             logger.warning("W&B could not start %s: %s", attempt, str(error).strip().splitlines()[:1])
     logger.warning("going on without W&B; metrics.jsonl has every number")

@@ -45,8 +45,9 @@ def train(overrides: Sequence[str], *, command: str) -> RunResult | int:
             from litgpt_core.config import load
 
             config = load(overrides)
-        world = World.find()
-        if (count := processes_to_start(config.trainer, world)) > 1:
+            world = World.find()
+            count = processes_to_start(config.trainer, world)
+        if count > 1:
             return launch(count, command=this_command())
 
         with stop.loading():
@@ -91,7 +92,7 @@ def back_to_the_queue(stop: StopRequest) -> Iterator[None]:
             time.sleep(0)
             raise
     except Exception as error:
-        if stop.training or stop.signal is None:
+        if stop.training or not (stop.told or stop.is_queues):
             raise
         if stop.is_queues:
             request_requeue()

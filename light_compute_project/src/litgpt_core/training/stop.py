@@ -1,9 +1,9 @@
 """Stopping from outside: Ctrl-C, SIGTERM and SIGUSR1 end a run at a step boundary, with a checkpoint, and with the
 right exit code.
 
-Before the first step there is nothing to save, so a signal ends the run at once; while libraries are loaded, as soon as
-they are. While training it only sets a flag; `saving.py` looks at it between optimizer steps. A second Ctrl-C does not
-wait for the step; queues send several signals in a row, so others wait however often they come.
+Before the first step there is nothing to save, so a signal ends the run at once; where libraries are loaded
+(`loading`), as soon as they are. While training it only sets a flag; `saving.py` looks at it between optimizer steps. A
+second Ctrl-C does not wait; queues send several signals in a row, so others wait however often they come.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ class StopRequest:
         """False on all processes of a run but the first, which tells what all do."""
         self._moment = "before the first step"
         self._waits = False
+        self.told = False
+        """Whether an exception for the signal has been raised."""
 
     @property
     def exit_code(self) -> int:
@@ -53,7 +55,7 @@ class StopRequest:
 
     @contextmanager
     def loading(self) -> Iterator[None]:
-        """Around imports and other code that is not ours: a signal ends the run after the block, a second one at once.
+        """Around imports and other code that is not ours: a signal ends the run afterwards, a second Ctrl-C at once.
 
         An exception out of a signal handler is not safe there: torch's import aborts the process, and OmegaConf raises
         a copy without the exit code (both seen in one of about a hundred starts that were stopped at a random moment).
@@ -72,6 +74,7 @@ class StopRequest:
     def ending(self) -> Interrupted:
         """What the signal that came outside of training raises."""
         assert self.signal is not None
+        self.told = True
         ending = Interrupted(f"stopped by {self.signal.name} {self._moment}", exit_code=self.exit_code)
         ending.silent = not self.speaks
         return ending
@@ -90,7 +93,7 @@ class StopRequest:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         again = self.signal is not None
         self.signal = signal.Signals(number)
-        if self._waits and not again:
+        if self._waits and not (again and self.signal == signal.SIGINT):
             return
         if not self.training:
             raise self.ending()

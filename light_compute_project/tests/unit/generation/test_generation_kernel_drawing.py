@@ -109,6 +109,28 @@ def test_many_tokens_at_once_are_those_of_one_call_each(build, panels):
     assert len({tuple(tokens) for tokens in found[0]}) > n // 2
 
 
+@pytest.mark.parametrize("panels", [False, True], ids=["rows", "panels"])
+def test_the_number_of_threads_changes_no_token(build, panels):
+    dice, n, steps = Dice(2), 9, 8
+    uniforms = [[dice.throw() for _ in range(steps)] for _ in range(n)]
+    found = []
+    for threads in (1, 2, 3, 5):
+        torch.set_num_threads(threads)
+        decoder = KernelDecoder(build(), panels=panels)
+        decoder.start(n_sequences=n, length=24)
+        decoder.feed([Feed(i, 0, [5, 6, i]) for i in range(n)])
+        feeds = [Feed(i, 3, [7]) for i in range(n)]
+        found.append(decoder.write(feeds, SETTINGS[:n], uniforms=uniforms, vocab_size=256))
+    assert all(tokens == found[0] for tokens in found)
+
+
+def test_sizes_beyond_all_measure_are_taken_as_such(decoder):
+    logits = torch.tensor([[1.0, -math.inf, 0.0, -math.inf]]).repeat(1, 50)
+    for settings in (SamplingSettings(top_k=2**64 + 1), SamplingSettings(temperature=1e300)):
+        drawn = {decoder.draw(logits, [settings], uniforms=[n / 50])[0] for n in range(50)}
+        assert len(drawn) > 20 and all(token % 2 == 0 for token in drawn)
+
+
 def test_a_text_whose_logits_break_in_the_middle_ends_there_and_alone(build, tokenizer, monkeypatch):
     """Token 200 is poison: texts that draw it fail with the next token, and keep what came before."""
     monkeypatch.setattr(batch, "STRETCH_S", 99.0)
@@ -119,7 +141,7 @@ def test_a_text_whose_logits_break_in_the_middle_ends_there_and_alone(build, tok
         for i in range(texts)
     ]
     expected = [[t for piece in healthy.stream(one) for t in piece.token_ids] for one in asked]
-    poison = next(t for t in expected[0][3:] if t not in (1, *range(texts)) and t not in expected[0][:3])
+    poison = next(t for t in expected[0][3:-2] if t not in (1, *range(texts)) and t not in expected[0][:3])
     with torch.no_grad():
         model.transformer.wte.weight[poison] = torch.nan
     found = [Engine(model, tokenizer, panels=True).live_text(one) for one in asked]
@@ -128,6 +150,12 @@ def test_a_text_whose_logits_break_in_the_middle_ends_there_and_alone(build, tok
             together.add(text)
         while together.texts:
             together.step()
+    broken = Engine(model, tokenizer, panels=True)
+    streamed = []
+    with pytest.raises(CheckpointError, match="NaN"):
+        for piece in broken.stream(asked[0]):
+            streamed += piece.token_ids
+    assert streamed == expected[0][: expected[0].index(poison) + 1], "what was good is handed out first"
     ends = [one.index(poison) + 1 if poison in one[:-1] else len(one) for one in expected]
     assert [text.new_ids for text in found] == [one[:end] for one, end in zip(expected, ends, strict=True)]
     reasons = ["error" if poison in one[:-1] else "length" for one in expected]

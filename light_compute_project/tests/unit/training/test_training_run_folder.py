@@ -92,6 +92,10 @@ def test_a_signal_while_libraries_are_loaded_waits_for_them_and_a_second_one_doe
             done.append("the import")
         done.append("what follows")
     assert done == ["the import"] and caught.value.exit_code == 143
+    with stop_on_signals() as stop, pytest.raises(Interrupted, match="by SIGTERM"), stop.loading():
+        signal.raise_signal(signal.SIGTERM)  # queues send several
+        signal.raise_signal(signal.SIGTERM)
+        done.append("the second import")
     with stop_on_signals() as stop, pytest.raises(Interrupted), stop.loading():
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
@@ -101,7 +105,7 @@ def test_a_signal_while_libraries_are_loaded_waits_for_them_and_a_second_one_doe
             pass
         signal.raise_signal(signal.SIGINT)
         done.append("what follows")
-    assert done == ["the import"]
+    assert done == ["the import", "the second import"]
 
 
 class _Copied(Interrupted):
@@ -122,8 +126,10 @@ def test_a_signal_stays_one_whatever_a_library_makes_of_its_exception(made_of_it
     assert caught.value.exit_code == 143
 
 
-def test_an_error_without_a_signal_stays_what_it_is() -> None:
+@pytest.mark.parametrize("unheard", [None, signal.SIGINT])
+def test_an_error_that_no_signal_made_stays_what_it_is(unheard: signal.Signals | None) -> None:
     with stop_on_signals() as stop, pytest.raises(ImportError), back_to_the_queue(stop):
+        stop.signal = unheard  # one that came when nobody asked any more
         raise ImportError("no such module")
 
 

@@ -1,4 +1,5 @@
-// One forward pass with a KV cache: token ids in, logits out, for one new token or for many. Activations and sums are
+// One forward pass with a KV cache: token ids in, logits out, for one new token or for many; or several passes, each with
+// the tokens that the one before made likely (sampling.hpp). Activations and sums are
 // fp32; the large matrices are read as they are stored, fp32 or bf16, and the cache is either. The whole pass is one parallel region:
 // every thread walks through the same phases and computes its share of the output columns, or of the heads; barriers
 // stand between phases. What is cheap (norms, packing) every thread does for itself instead of waiting for another.
