@@ -13,6 +13,7 @@ import re
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 
 logger = logging.getLogger(__name__)
@@ -39,7 +40,9 @@ def request_requeue() -> bool:
     with _signals_noted() as ending:
         if (os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or "0") == "0":
             return _ask(job)
-        ending.wait(_PATIENCE_S)
+        until = time.monotonic() + _PATIENCE_S
+        while time.monotonic() < until and not ending.wait(0.1):
+            pass  # a signal that another thread was given is heard when this one wakes
         return False
 
 
