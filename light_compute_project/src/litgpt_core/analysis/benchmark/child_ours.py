@@ -1,4 +1,6 @@
-"""Runs in a process of its own: our engine on the checkpoint, as scripts/generate.py uses it."""
+"""Runs in a process of its own: our engine on the checkpoint, as scripts/generate.py uses it; with several texts, as
+scripts/serve.py does.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +14,12 @@ def generate(job: dict[str, Any]) -> dict[str, Any]:
     """Load, generate greedily, time."""
     from litgpt_core.generation import Engine, SamplingSettings
 
-    engine = Engine.from_directory(Path(job["checkpoint"]), device=job["device"], dtype=job["dtype"])
+    many = job["batch"] > 1
+    engine = Engine.from_directory(Path(job["checkpoint"]), device=job["device"], dtype=job["dtype"], panels=many)
     greedy = SamplingSettings(temperature=0.0)
 
     def tokens(count: int) -> int:
-        if job["batch"] == 1:
+        if not many:
             stream = engine.generate_stream(
                 job["prompt_ids"], max_new_tokens=count, sampling=greedy, seed=1, stop_ids=()
             )

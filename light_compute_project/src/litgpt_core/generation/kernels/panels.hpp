@@ -76,20 +76,30 @@ static inline void keep(const vec* sums, const Output& out, size_t line, size_t 
     }
 }
 
+// Memory that will be read soon, in lines of the caches.
+struct Soon {
+    const char* at;
+    size_t lines;
+};
+constexpr int CACHE_LINE = 64;
+
 // M lines times P panels, the first at output `column`, each `apart` outputs after the last; outputs below `end` exist.
-// With the last lines that pass by one panel (`leaving`) the next one is fetched.
+// Meanwhile `soon` is fetched, evenly: in a burst it would have to be waited for.
 template <int P, int M, class W>
 static inline void panel_tile(const W* panels, size_t size, const float* packed, size_t column, size_t apart, size_t end,
-                              const Output& out, size_t line, bool leaving) {
+                              const Output& out, size_t line, Soon soon) {
     using Kind = Product<W>;
     const size_t depth = steps<W>(size), width = depth * Kind::DEPTH;
     const W* from = panels + column * width;
     const auto* lines = reinterpret_cast<const typename Kind::Number*>(packed) + line * depth;
     vec total[P][M][2] = {};
     for (size_t k = 0; k < depth; k++) {
-        if (P == 1 && M > 3 && leaving) {
-            constexpr int ROW = PANEL * Kind::DEPTH;
-            for (int i = 0; i < ROW; i += 64 / int(sizeof(W))) __builtin_prefetch(from + width * PANEL + k * ROW + i, 0, 2);
+        if (P == 1 && k < soon.lines) {
+            constexpr int ROW = PANEL * Kind::DEPTH * int(sizeof(W)) / CACHE_LINE;
+            if (soon.lines > depth)  // all of a panel: a row for each row
+                for (int i = 0; i < ROW; i++) __builtin_prefetch(soon.at + (k * ROW + i) * CACHE_LINE, 0, 2);
+            else
+                __builtin_prefetch(soon.at + k * CACHE_LINE, 0, 2);
         }
         typename Kind::Number number[M];
 #pragma GCC unroll 16
@@ -111,15 +121,15 @@ static inline void panel_tile(const W* panels, size_t size, const float* packed,
     }
 }
 
-// The last n < LINES lines of one panel.
+// `lines` lines, M at most, of one panel.
 template <int M, class W>
-static inline void panel_rest(const W* panels, size_t size, const float* packed, size_t column, size_t end,
-                              const Output& out, size_t line, size_t n) {
+static inline void panel_lines(const W* panels, size_t size, const float* packed, size_t column, size_t end,
+                               const Output& out, size_t line, size_t lines, Soon soon) {
     if constexpr (M > 0) {
-        if (n != M)
-            panel_rest<M - 1>(panels, size, packed, column, end, out, line, n);
+        if (lines != M)
+            panel_lines<M - 1>(panels, size, packed, column, end, out, line, lines, soon);
         else
-            panel_tile<1, M>(panels, size, packed, column, 0, end, out, line, true);
+            panel_tile<1, M>(panels, size, packed, column, 0, end, out, line, soon);
     }
 }
 
@@ -131,22 +141,26 @@ static inline size_t panel_streams(const W* panels, size_t size, size_t begin, s
                                    const Output& out) {
     const size_t apart = (end - begin) / (P * PANEL) * PANEL;
     for (size_t column = begin; column < begin + apart; column += PANEL)
-        panel_tile<P, M>(panels, size, packed, column, apart, end, out, 0, false);
+        panel_tile<P, M>(panels, size, packed, column, apart, end, out, 0, {});
     return begin + P * apart;
 }
 
 // Outputs [begin, end), multiples of PANEL but for the last end, of n packed lines. With many lines, a panel stays in the
-// nearest caches while all of them pass by.
+// nearest caches while all of them pass by, in parts as equal as can be; each part fetches its share of the next panel.
 template <class W>
 static void multiply_panels(const W* panels, size_t size, size_t begin, size_t end, const float* packed, size_t n,
                             const Output& out) {
     if (n == 1) begin = panel_streams<STREAMS, 1>(panels, size, begin, end, packed, out);
     if (n == 2) begin = panel_streams<STREAMS, 2>(panels, size, begin, end, packed, out);
     if (n == 3) begin = panel_streams<2, 3>(panels, size, begin, end, packed, out);
-    const size_t whole = n / LINES * LINES;
+    const size_t parts = (n + LINES - 1) / LINES, width = steps<W>(size) * Product<W>::DEPTH;
+    const size_t share = (width * PANEL * sizeof(W) / CACHE_LINE + parts - 1) / parts;
     for (size_t column = begin; column < end; column += PANEL) {
-        for (size_t line = 0; line < whole; line += LINES)
-            panel_tile<1, LINES>(panels, size, packed, column, 0, end, out, line, line + LINES == n);
-        panel_rest<LINES - 1>(panels, size, packed, column, end, out, whole, n - whole);
+        const char* next = reinterpret_cast<const char*>(panels + (column + PANEL) * width);
+        for (size_t part = 0; part < parts; part++) {
+            const size_t line = n * part / parts, lines = n * (part + 1) / parts - line;
+            const Soon soon{next + part * share * CACHE_LINE, n > 3 ? share : 0};
+            panel_lines<LINES>(panels, size, packed, column, end, out, line, lines, soon);
+        }
     }
 }
