@@ -8,9 +8,9 @@ RUN := $(UV) run
 SRC := light_compute_project
 # Most of the suite waits for processes to start, so a worker per core (at most four: each may take 2 GB) with a thread each
 WORKERS := -n auto --maxprocesses 4 --dist loadfile
-# Where this is set (container images often do) every process would compile torch and Lightning anew: 4 s instead of 8 s to import them
-unexport PYTHONDONTWRITEBYTECODE
 PYTEST := OMP_NUM_THREADS=1 $(RUN) pytest
+# Where this is set (container images often do) every process compiles torch and Lightning anew: 8 s instead of 4 s to import them
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help baseline smoke test test-fast test-integration check format requirements clean

@@ -14,6 +14,7 @@ come within `STRETCH_S`; what a text gets beyond its end is thrown away.
 from __future__ import annotations
 
 import heapq
+import itertools
 import time
 from typing import TYPE_CHECKING
 
@@ -142,7 +143,7 @@ class TextBatch:
     @staticmethod
     def _take(text: LiveText, tokens: Sequence[int | None]) -> Piece:
         """What a text makes of its tokens; where logits broke it fails, unless it had ended before."""
-        good = [token for token in tokens if token is not None]
+        good = [token for token in itertools.takewhile(lambda token: token is not None, tokens) if token is not None]
         piece = text.take_all(good) if good else Piece()
         if len(good) == len(tokens) or text.done:
             return piece

@@ -23,6 +23,8 @@ __all__ = ["GREEDY", "Dice", "SamplingSettings", "draw", "draw_slowly", "penaliz
 
 LEAST_TEMPERATURE = 1e-6
 """Below it the likeliest token is taken: the quotient would overflow, and nothing else is ever drawn."""
+MOST_TEMPERATURE = 1e30
+"""Above it nothing changes any more, and float32 ends."""
 FIRST_LOOK = 512
 """Likeliest tokens looked at before a whole vocabulary is sorted for top_p."""
 
@@ -93,7 +95,7 @@ def _draw_alike(logits: Tensor, settings: SamplingSettings, uniforms: Sequence[f
     if settings.temperature < LEAST_TEMPERATURE:
         tokens = logits.argmax(dim=-1).tolist()
         return tokens
-    scaled = (logits - logits.amax(dim=-1, keepdim=True)) / settings.temperature  # <= 0: no temperature overflows
+    scaled = (logits - logits.amax(dim=-1, keepdim=True)) / min(settings.temperature, MOST_TEMPERATURE)  # <= 0
     values, places, total = _candidates(scaled, settings)
     weights = values.exp().double()
     if settings.top_p < 1:
@@ -160,7 +162,7 @@ def draw_slowly(logits: Tensor, settings: SamplingSettings, *, uniform: float) -
     logits = finite(logits)
     if settings.temperature < LEAST_TEMPERATURE:
         return int(logits.argmax())
-    scaled = (logits - logits.amax()) / settings.temperature
+    scaled = (logits - logits.amax()) / min(settings.temperature, MOST_TEMPERATURE)
     kept = filter_logits(scaled.unsqueeze(0), settings)[0]
     ordered = settings.top_p < 1 or bool(settings.top_k and settings.top_k < logits.numel())
     places = kept.argsort(descending=True) if ordered else torch.arange(logits.numel())

@@ -83,6 +83,8 @@ class StopRequest:
         """Training is over: from here on a signal ends the process where it is; `moment` says when that was."""
         self.training, self._moment = False, moment
         self.install()
+        if self.signal is not None:  # it came after the last step had asked
+            raise self.ending()
 
     def install(self) -> None:
         """Route the signals here. Called again once the Trainer has put its own handlers in place."""
@@ -91,9 +93,9 @@ class StopRequest:
         let_signals_in()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        again = self.signal is not None
-        self.signal = signal.Signals(number)
-        if self._waits and not (again and self.signal == signal.SIGINT):
+        before, self.signal = self.signal, signal.Signals(number)
+        again = before is not None
+        if self._waits and not before == self.signal == signal.SIGINT:
             return
         if not self.training:
             raise self.ending()

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import subprocess
 
 import pytest
 import torch
@@ -28,6 +29,22 @@ def fresh(monkeypatch, tmp_path):
 def no_compiler(monkeypatch):
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("CXX", raising=False)
+
+
+def test_panels_without_lines_are_no_work(tmp_path, kernel):
+    """A part of a prompt wants no logits. Without the optimiser, which may move a division by 0 out of the way."""
+    (tmp_path / "none.cpp").write_text(
+        '#include "panels.hpp"\n'
+        "int main(int n, char**) {\n"
+        "    float weights[4096] = {}, line[64] = {}, out[64] = {};\n"
+        "    multiply_panels<float>(weights, 64, 0, 32, line, size_t(n - 1), Output{out, 32, nullptr, false});\n"
+        "}\n"
+    )
+    program = tmp_path / "none"
+    flags = [flag for flag in (*kernel_build.FLAGS, "-march=native") if flag not in ("-O3", "-shared", "-fPIC")]
+    command = [kernel_build.find_compiler(), *flags, "-O1", f"-I{kernel_build.SOURCES}", "-o", str(program)]
+    subprocess.run([*command, str(tmp_path / "none.cpp")], check=True, timeout=120)
+    assert subprocess.run([str(program)], timeout=60).returncode == 0
 
 
 def test_built_once_and_found_again_without_a_compiler(kernel, fresh, monkeypatch, caplog):

@@ -163,6 +163,13 @@ def test_a_text_whose_logits_break_in_the_middle_ends_there_and_alone(build, tok
     assert set(reasons) == {"error", "length"}
 
 
+def test_what_was_drawn_after_a_break_is_not_handed_out(build, tokenizer):
+    """The kernel goes on with something in the place of a token; what comes of it may look like tokens."""
+    text = Engine(build(), tokenizer).live_text(GenerationRequest(prompt_ids=(1,), max_new_tokens=9, stop_ids=()))
+    piece = batch.TextBatch._take(text, [5, None, 7, 8])
+    assert piece.token_ids == (5,) and text.new_ids == [5] and piece.finish_reason == "error"
+
+
 @pytest.mark.parametrize("stretch", [0.0, 99.0], ids=["one by one", "many at once"])
 @pytest.mark.parametrize("overflow", ["slide", "stop"])
 def test_how_many_come_at_once_shows_nowhere_but_in_the_cut_of_pieces(build, tokenizer, monkeypatch, stretch, overflow):

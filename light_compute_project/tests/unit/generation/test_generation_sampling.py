@@ -140,6 +140,16 @@ def test_the_fast_draw_is_the_slow_one_and_no_row_minds_its_neighbours(size):
     assert len(set(together)) > min(size, 40) // 2
 
 
+@pytest.mark.parametrize("settings", [{}, {"top_k": 50}, {"top_p": 0.9}])
+def test_a_temperature_beyond_float32_draws_among_all_that_may_be(settings):
+    logits = torch.tensor([[1.0, -math.inf, 0.0, -math.inf]]).repeat(1, 50)
+    hot = SamplingSettings(temperature=1e300, **settings)
+    fast = {draw(logits, [hot], uniforms=[n / 50])[0] for n in range(50)}
+    slow = {draw_slowly(logits[0], hot, uniform=n / 50) for n in range(50)}
+    for drawn in (fast, slow):  # of equal weights each may order them its way
+        assert len(drawn) > 20 and all(token % 2 == 0 for token in drawn)
+
+
 def test_dice_repeat_with_their_seed():
     first, again, other = Dice(5), Dice(5), Dice(6)
     numbers = [first.throw() for _ in range(200)]

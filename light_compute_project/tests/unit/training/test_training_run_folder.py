@@ -96,6 +96,10 @@ def test_a_signal_while_libraries_are_loaded_waits_for_them_and_a_second_one_doe
         signal.raise_signal(signal.SIGTERM)  # queues send several
         signal.raise_signal(signal.SIGTERM)
         done.append("the second import")
+    with stop_on_signals() as stop, pytest.raises(Interrupted, match="by SIGINT"), stop.loading():
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGINT)  # the first of its kind
+        done.append("the third import")
     with stop_on_signals() as stop, pytest.raises(Interrupted), stop.loading():
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
@@ -105,7 +109,7 @@ def test_a_signal_while_libraries_are_loaded_waits_for_them_and_a_second_one_doe
             pass
         signal.raise_signal(signal.SIGINT)
         done.append("what follows")
-    assert done == ["the import", "the second import"]
+    assert done == ["the import", "the second import", "the third import"]
 
 
 class _Copied(Interrupted):
@@ -131,6 +135,14 @@ def test_an_error_that_no_signal_made_stays_what_it_is(unheard: signal.Signals |
     with stop_on_signals() as stop, pytest.raises(ImportError), back_to_the_queue(stop):
         stop.signal = unheard  # one that came when nobody asked any more
         raise ImportError("no such module")
+
+
+def test_a_signal_that_came_after_the_last_step_had_asked_is_heard_at_the_end_of_training() -> None:
+    with stop_on_signals() as stop, pytest.raises(Interrupted, match="SIGTERM after the last step") as caught:
+        stop.training = True
+        signal.raise_signal(signal.SIGTERM)
+        stop.end_at_once("after the last step")
+    assert caught.value.exit_code == 143
 
 
 def test_signal_handlers_are_put_back() -> None:

@@ -33,7 +33,7 @@ def draw_race(record: dict[str, Any], path: Path) -> None:
     for place, row in enumerate(rows):
         ratio = record["ratios"][best].get(row["label"]) if best else None
         text = f"{row['tokens_per_s']['median']:,.0f}"
-        text += f"   ({best} is {ratio['median']:.2f}×)" if ratio and not row["ours"] else ""
+        text += f"   ({best} is {ratio['median']:.2f}×)" if ratio and not _is_many(row) else ""
         axes.annotate(
             text,
             (row["tokens_per_s"]["max"], place),
@@ -65,11 +65,16 @@ def _label(row: dict[str, Any]) -> str:
     return label if precision in label else f"{label}  ·  {precision}"
 
 
+def _is_many(row: dict[str, Any]) -> bool:
+    """Several texts side by side: other work, so there is no ratio."""
+    return bool(row["ours"]) and "-x" in row["label"]
+
+
 def _title(record: dict[str, Any]) -> str:
     work = record["work"]
     shape = f"{work['n_layer']} layers, {work['n_head']} heads, {work['n_embd']} wide"
     if record["kind"] == "generate":
-        many = any(row["ours"] and "-x" in row["label"] for row in record["contestants"])
+        many = any(map(_is_many, record["contestants"]))
         batch = "one text (xN: N at once)" if many else "batch 1"
         return f"Generating, {batch}: {shape}, {work['n_params'] / 1e6:.1f}M parameters"
     return f"Training: {shape}, context {work['block_size']}, batch {work['batch_size']}"

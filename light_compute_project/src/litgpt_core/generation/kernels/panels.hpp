@@ -150,6 +150,7 @@ static inline size_t panel_streams(const W* panels, size_t size, size_t begin, s
 template <class W>
 static void multiply_panels(const W* panels, size_t size, size_t begin, size_t end, const float* packed, size_t n,
                             const Output& out) {
+    if (n == 0) return;  // a part of a prompt, of whose logits nobody wants any
     if (n == 1) begin = panel_streams<STREAMS, 1>(panels, size, begin, end, packed, out);
     if (n == 2) begin = panel_streams<STREAMS, 2>(panels, size, begin, end, packed, out);
     if (n == 3) begin = panel_streams<2, 3>(panels, size, begin, end, packed, out);

@@ -13,6 +13,7 @@
 #include "vector.hpp"
 
 constexpr double LEAST_TEMPERATURE = 1e-6;  // below it the likeliest token is taken
+constexpr double MOST_TEMPERATURE = 1e30;   // above it nothing changes any more, and float ends
 constexpr size_t FIRST_LOOK = 512;          // likeliest tokens looked at before a whole vocabulary is sorted for top_p
 constexpr float NOTHING = -87.0f;           // what is e^-87 times as likely as another is never drawn
 constexpr int64_t BROKEN = -1;              // instead of a token: the logits hold NaN or +infinity, or nothing but -infinity
@@ -129,7 +130,7 @@ static inline int64_t draw(const float* logits, size_t size, const Sampling& how
         while (logits[token] != top) token++;
         return int64_t(token);
     }
-    const float temperature = float(std::min(how.temperature, 1e30));
+    const float temperature = float(std::min(how.temperature, MOST_TEMPERATURE));
     const float least = how.min_p > 0 ? float(std::log(how.min_p)) : -INFINITY;
     const bool few = how.top_k > 0 && size_t(how.top_k) < size;
     if (!few && how.top_p >= 1) return draw_in_order(logits, size, top, temperature, least, uniform);
