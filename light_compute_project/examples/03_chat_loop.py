@@ -40,6 +40,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    from litgpt_core.console import run_script
+    from litgpt_core.core.console import run_script
 
     run_script(main)  # log lines on stderr, mistakes as plain messages

@@ -6,13 +6,16 @@ uv run python light_compute_project/scripts/benchmark.py train --shape small --a
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
-from litgpt_core.analysis.benchmark.command import parse, run
-from litgpt_core.console import run_script
+from litgpt_core.core.console import run_script
 
 
 def main() -> int:
     """Parse, race, print."""
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    from benchmarks.command import parse, run
+
     return run(parse(sys.argv[1:], description=__doc__ or ""), typed=sys.argv)
 
 

@@ -14,7 +14,7 @@ import contextlib
 import io
 import sys
 
-from litgpt_core.console import run_script
+from litgpt_core.core.console import run_script
 from litgpt_core.generation.arguments import add_machine_options, add_sampling_options, sampling_of
 
 

@@ -6,7 +6,7 @@ import argparse
 import logging
 from pathlib import Path
 
-from litgpt_core.console import run_script
+from litgpt_core.core.console import run_script
 
 
 def main() -> None:

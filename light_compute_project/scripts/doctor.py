@@ -11,7 +11,7 @@ import argparse
 from collections import Counter
 from pathlib import Path
 
-from litgpt_core.console import run_script
+from litgpt_core.core.console import run_script
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -20,7 +20,7 @@ def main() -> int:
     """Parse, examine, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.parse_args()
-    from litgpt_core.analysis.doctor import examine, render
+    from litgpt_core.doctor.checks import examine, render
 
     levels: Counter[str] = Counter()
     for finding in examine(ROOT, folder=Path.cwd()):

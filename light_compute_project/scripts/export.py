@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from litgpt_core.console import run_script
+from litgpt_core.core.console import run_script
 
 FORMATS = ("huggingface",)
 

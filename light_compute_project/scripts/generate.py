@@ -9,8 +9,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from litgpt_core.console import run_script
-from litgpt_core.errors import ConfigError
+from litgpt_core.core.console import run_script
+from litgpt_core.core.errors import ConfigError
 from litgpt_core.generation.arguments import add_machine_options, add_sampling_options, machine_of, sampling_of
 
 

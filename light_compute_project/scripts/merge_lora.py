@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from litgpt_core.console import run_script
+from litgpt_core.core.console import run_script
 
 
 def main() -> int:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import sys
 
-from litgpt_core.console import run_script
+from litgpt_core.core.console import run_script
 
 
 def main() -> int:
     """Parse, plan, print."""
-    from litgpt_core.analysis.planning_command import parse, run
+    from litgpt_core.planning.command import parse, run
 
     return run(parse(sys.argv[1:], description=__doc__ or ""))
 

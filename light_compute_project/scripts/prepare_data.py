@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import sys
 
-from litgpt_core.console import run_script
+from litgpt_core.core.console import run_script
 
 
 def main() -> int:
     """Compose data and tokenizer settings as training does, prepare, print what was made."""
     arguments = sys.argv[1:]
-    from litgpt_core.config_source import option_names
+    from litgpt_core.config.source import option_names
 
     if {"-h", "--help"} & set(arguments):
         sys.stdout.write(_usage(option_names("data"), option_names("tokenizer"), option_names("experiment")))
         return 0
     _refuse_other_settings(arguments)
-    from litgpt_core.config import load
+    from litgpt_core.config.compose import load
     from litgpt_core.data.prepare import prepare
 
     config = load(arguments)
@@ -46,7 +46,7 @@ def _usage(data: list[str], tokenizers: list[str], experiments: list[str]) -> st
 
 
 def _refuse_other_settings(arguments: list[str]) -> None:
-    from litgpt_core.errors import ConfigError
+    from litgpt_core.core.errors import ConfigError
 
     keys = {text: text.lstrip("+~").partition("=")[0].split(".")[0] for text in arguments}
     others = [text for text, key in keys.items() if key not in ("data", "tokenizer", "experiment")]

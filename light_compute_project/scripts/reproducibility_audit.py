@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from litgpt_core.console import run_script
+from litgpt_core.core.console import run_script
 
 
 def main() -> int:
@@ -39,7 +39,7 @@ def main() -> int:
     parser.add_argument("--command", type=Path, metavar="RUN")
     parser.add_argument("--environment-info", nargs="?", type=Path, const=Path(), metavar="FILE")
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="where the report goes")
-    from litgpt_core.analysis.reproducibility.question import Question, answer
+    from litgpt_core.audit.question import Question, answer
 
     given = vars(parser.parse_args())
     given["within"] = None if given["within"] is None else given["within"] / 100

@@ -10,7 +10,7 @@ import argparse
 import os
 from pathlib import Path
 
-from litgpt_core.console import run_script
+from litgpt_core.core.console import run_script
 from litgpt_core.generation.arguments import add_machine_options, add_sampling_options, sampling_of
 from litgpt_core.serving.settings import ServerSettings
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 
-from litgpt_core.console import run_script
+from litgpt_core.core.console import run_script
 from litgpt_core.deploy.slurm import carry_out, parse
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 
-from litgpt_core.console import run_script
+from litgpt_core.core.console import run_script
 
 
 def main() -> int:
@@ -17,8 +17,8 @@ def main() -> int:
     arguments = _parser().parse_args()
     import torch  # after --help has been answered
 
-    from litgpt_core.analysis.model_checks import run_model_checks
-    from litgpt_core.analysis.results import show_results
+    from litgpt_core.doctor.model_checks import run_model_checks
+    from litgpt_core.doctor.results import show_results
 
     torch.set_num_threads(arguments.threads)
     title = f"Model checks, torch {torch.__version__} on the CPU"

@@ -14,7 +14,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from litgpt_core.console import run_script
+from litgpt_core.core.console import run_script
 
 
 def main() -> int:
@@ -30,9 +30,9 @@ def main() -> int:
     parser.add_argument("--prune_from", type=int, default=0, metavar="STEP", help="median prunes no earlier")
     parser.add_argument("--timeout", help="of this command, such as 90m or 8h; what runs is saved and continued later")
     arguments = parser.parse_intermixed_args()
+    from litgpt_core.search.study import StudyRequest, run_study
+    from litgpt_core.search.study_store import SearchSettings
     from litgpt_core.training.budget import seconds_of
-    from litgpt_core.training.study import StudyRequest, run_study
-    from litgpt_core.training.study_store import SearchSettings
 
     return run_study(
         StudyRequest(

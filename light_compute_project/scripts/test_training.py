@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from litgpt_core.console import run_script
+from litgpt_core.core.console import run_script
 
 
 def main() -> int:
@@ -19,8 +19,8 @@ def main() -> int:
     if {"-h", "--help"} & set(sys.argv[1:]):
         sys.stdout.write(__doc__ or "")
         return 0
-    from litgpt_core.analysis.results import show_results
-    from litgpt_core.analysis.training_checks import run_training_checks
+    from litgpt_core.doctor.results import show_results
+    from litgpt_core.doctor.training_checks import run_training_checks
 
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         results = run_training_checks(Path(folder), overrides=tuple(sys.argv[1:]))

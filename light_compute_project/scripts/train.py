@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 
-from litgpt_core.console import run_script
+from litgpt_core.core.console import run_script
 from litgpt_core.deploy.launcher_settings import is_for_launcher
 from litgpt_core.training.usage import usage
 
@@ -21,7 +21,7 @@ def main() -> int:
 
         return launch(arguments)
     if {"-m", "--multirun"} & set(arguments):
-        from litgpt_core.training.sweep import sweep
+        from litgpt_core.search.sweep import sweep
 
         return sweep([a for a in arguments if a not in ("-m", "--multirun")])
     from litgpt_core.training.start import train

@@ -12,7 +12,7 @@ import logging
 import sys
 from pathlib import Path
 
-from litgpt_core.errors import LightComputeError
+from litgpt_core.core.errors import LightComputeError
 from litgpt_core.tokenizers.settings import KINDS
 
 

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from litgpt_core import console
+from litgpt_core.core import console
 
 
 @pytest.fixture(autouse=True)

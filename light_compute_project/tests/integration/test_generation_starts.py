@@ -8,7 +8,7 @@ import pytest
 
 from litgpt_core import tokenizers
 from litgpt_core.checkpoint import save_directory
-from litgpt_core.environment import compile_obstacle
+from litgpt_core.core.machine import compile_obstacle
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.gpt import GPT
 from litgpt_core.model.init import initialize

@@ -279,7 +279,7 @@ def test_a_litgpt_config_continues_from_litgpts_finetune(
 def test_what_litgpts_pretrain_recorded_is_a_config_for_us(
     ours: Path, results: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from litgpt_core.config import load
+    from litgpt_core.config.compose import load
 
     monkeypatch.chdir(ours)
     config = load(["from_litgpt=out/pretrain/final/hyperparameters.yaml", "data=text", "data.path=texts"])

@@ -11,7 +11,6 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from litgpt_core.checkpoint.atomic import clean_temporary as clean_temporary
     from litgpt_core.checkpoint.directory import save_directory as save_directory
     from litgpt_core.checkpoint.discovery import Discovery as Discovery
     from litgpt_core.checkpoint.discovery import FoundModel as FoundModel
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from litgpt_core.checkpoint.retention import step_of as step_of
     from litgpt_core.checkpoint.search import resolve as resolve
     from litgpt_core.checkpoint.verification import verify as verify
+    from litgpt_core.core.files import clean_temporary as clean_temporary
 
 _HOME = {
     "clean_temporary": "atomic",

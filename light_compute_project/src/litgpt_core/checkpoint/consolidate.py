@@ -11,7 +11,7 @@ from litgpt_core.checkpoint.layout import HYPERPARAMETERS
 from litgpt_core.checkpoint.search import resolve
 from litgpt_core.checkpoint.sharded import read_weights
 from litgpt_core.checkpoint.verification import is_sharded, verify
-from litgpt_core.errors import CheckpointError
+from litgpt_core.core.errors import CheckpointError
 from litgpt_core.model.config import GPTConfig
 
 

@@ -17,7 +17,6 @@ import torch
 import yaml
 from torch import Tensor
 
-from litgpt_core.checkpoint.atomic import HashedFile, new_directory, write_problem
 from litgpt_core.checkpoint.layout import (
     CHECKSUMS,
     HYPERPARAMETERS,
@@ -28,7 +27,8 @@ from litgpt_core.checkpoint.layout import (
     WEIGHTS,
 )
 from litgpt_core.checkpoint.verification import what_runs_code
-from litgpt_core.errors import CheckpointError
+from litgpt_core.core.errors import CheckpointError
+from litgpt_core.core.files import HashedFile, new_directory, write_problem
 
 if TYPE_CHECKING:
     from litgpt_core.model.config import GPTConfig

@@ -18,7 +18,7 @@ from litgpt_core.checkpoint.layout import MODEL_CONFIG, WEIGHTS
 from litgpt_core.checkpoint.retention import BEST, LAST, step_of
 from litgpt_core.checkpoint.search import resolve
 from litgpt_core.checkpoint.verification import verify
-from litgpt_core.errors import CheckpointError
+from litgpt_core.core.errors import CheckpointError
 
 ROOTS = ("runs", "checkpoints", "trained_models", "models", ".")
 """Where models are looked for, below the current folder."""

@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 from litgpt_core.checkpoint.layout import WEIGHTS
 from litgpt_core.checkpoint.search import resolve
 from litgpt_core.checkpoint.verification import ANOTHER, check_archive, is_sharded, what_runs_code
-from litgpt_core.errors import CheckpointError
+from litgpt_core.core.errors import CheckpointError
 
 if TYPE_CHECKING:
     from litgpt_core.model.config import GPTConfig

@@ -16,7 +16,7 @@ from litgpt_core.checkpoint.directory import save_directory
 from litgpt_core.checkpoint.layout import ADAPTER, HYPERPARAMETERS
 from litgpt_core.checkpoint.load import is_tied, load_into, load_weights
 from litgpt_core.checkpoint.search import resolve
-from litgpt_core.errors import CheckpointError, ConfigError
+from litgpt_core.core.errors import CheckpointError, ConfigError
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.gpt import GPT
 from litgpt_core.model.lora import add_adapters, load_adapters, merged

@@ -9,7 +9,9 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from litgpt_core.checkpoint.atomic import (
+from litgpt_core.checkpoint.verification import verify
+from litgpt_core.core.errors import CheckpointError
+from litgpt_core.core.files import (
     find_existing,
     flush_directory,
     hidden_parts,
@@ -18,8 +20,6 @@ from litgpt_core.checkpoint.atomic import (
     remove_directory,
     write_problem,
 )
-from litgpt_core.checkpoint.verification import verify
-from litgpt_core.errors import CheckpointError
 
 logger = logging.getLogger(__name__)
 

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from litgpt_core.checkpoint.atomic import sha256_of
 from litgpt_core.checkpoint.layout import SHARDS
-from litgpt_core.errors import CheckpointError
+from litgpt_core.core.errors import CheckpointError
+from litgpt_core.core.files import sha256_of
 
 if TYPE_CHECKING:
     import torch.distributed as dist

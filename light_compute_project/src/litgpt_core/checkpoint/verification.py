@@ -7,7 +7,6 @@ import pickle
 import zipfile
 from pathlib import Path
 
-from litgpt_core.checkpoint.atomic import sha256_of
 from litgpt_core.checkpoint.layout import (
     CHECKSUMS,
     MODEL_CONFIG,
@@ -16,7 +15,8 @@ from litgpt_core.checkpoint.layout import (
     TOKENIZER_VOCABULARIES,
     WEIGHTS,
 )
-from litgpt_core.errors import CheckpointError
+from litgpt_core.core.errors import CheckpointError
+from litgpt_core.core.files import sha256_of
 
 ANOTHER = "take another checkpoint of the run, or save (copy, download) this one again"
 

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from litgpt_core.core.errors import ConfigError, DataError, TokenizerError
 from litgpt_core.data.chat_encoding import EncodedChat, encode_chat
 from litgpt_core.data.chat_rows import Conversation
 from litgpt_core.data.conversations import Reading, read_conversations
@@ -35,7 +36,6 @@ from litgpt_core.data.prepare import (
 from litgpt_core.data.prepared import FORMAT_VERSION, PreparedData, canonical_json
 from litgpt_core.data.settings import ChatSettings
 from litgpt_core.data.shards import token_dtype
-from litgpt_core.errors import ConfigError, DataError, TokenizerError
 from litgpt_core.prompts.directory import save_style
 from litgpt_core.prompts.style import PromptStyle
 from litgpt_core.tokenizers.base import Tokenizer

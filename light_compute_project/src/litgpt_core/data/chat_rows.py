@@ -9,8 +9,8 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any
 
+from litgpt_core.core.errors import ConfigError
 from litgpt_core.data.prepared import canonical_json
-from litgpt_core.errors import ConfigError
 from litgpt_core.prompts.message import Message
 from litgpt_core.prompts.turns import turns_of
 

@@ -29,11 +29,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from litgpt_core.core.errors import DataError
 from litgpt_core.data.chat_rows import ChatLog, Conversation, UnusableError, from_messages
 from litgpt_core.data.prepared import canonical_json
 from litgpt_core.data.settings import ChatSettings
 from litgpt_core.data.text import matching_files, missing_path
-from litgpt_core.errors import DataError
 
 logger = logging.getLogger(__name__)
 

@@ -18,8 +18,8 @@ import torch
 from numpy.lib.stride_tricks import sliding_window_view
 from torch.utils.data import Dataset
 
+from litgpt_core.core.errors import ConfigError, DataError
 from litgpt_core.data.order import Ints, epoch_keys, mix64, permute
-from litgpt_core.errors import ConfigError, DataError
 
 IGNORE_INDEX = -100
 """Target of a padding position; cross-entropy must skip it."""

@@ -26,8 +26,9 @@ from typing import Any
 
 import numpy as np
 
+from litgpt_core.core.errors import ConfigError, DataError, TokenizerError
+from litgpt_core.core.lock import exclusive
 from litgpt_core.data.document import Corpus, Document
-from litgpt_core.data.lock import exclusive
 from litgpt_core.data.ngram import ReferenceLosses, reference_losses
 from litgpt_core.data.prepared import (
     FORMAT_VERSION,
@@ -41,7 +42,6 @@ from litgpt_core.data.settings import ChatSettings, CorpusSettings, DataSettings
 from litgpt_core.data.shards import ShardFacts, token_dtype, write_shard
 from litgpt_core.data.sources import read_corpus
 from litgpt_core.data.split import SPLIT_RULE, Split, split_corpus
-from litgpt_core.errors import ConfigError, DataError, TokenizerError
 from litgpt_core.tokenizers.base import Tokenizer
 from litgpt_core.tokenizers.directory import copy_companions
 from litgpt_core.tokenizers.registry import train as train_tokenizer

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from litgpt_core.errors import DataError
+from litgpt_core.core.errors import DataError
 
 FORMAT_VERSION = 1
 """Raise this when the same settings and corpus would give other files."""

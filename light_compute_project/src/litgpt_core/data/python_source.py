@@ -11,9 +11,9 @@ import hashlib
 import importlib.metadata
 import logging
 
+from litgpt_core.core.errors import DataError
 from litgpt_core.data.document import Corpus, Document, make_corpus, source_facts
 from litgpt_core.data.settings import PythonSourceSettings
-from litgpt_core.errors import DataError
 
 logger = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from litgpt_core.environment import PROJECT_DIR
-from litgpt_core.errors import ConfigError
+from litgpt_core.core.errors import ConfigError
+from litgpt_core.core.machine import PROJECT_DIR
 
 SplitKind = Literal["document", "tail"]
 DEFAULT_SPLIT_SEED = 1337

@@ -15,9 +15,9 @@ import urllib.request
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from litgpt_core.core.errors import DataError
 from litgpt_core.data.document import Corpus, Document, make_corpus, source_facts
 from litgpt_core.data.settings import TinyShakespeareSettings, cache_folder
-from litgpt_core.errors import DataError
 
 logger = logging.getLogger(__name__)
 

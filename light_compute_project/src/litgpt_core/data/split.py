@@ -19,10 +19,10 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 
+from litgpt_core.core.errors import DataError
 from litgpt_core.data.document import Corpus, Document, documents_sha256, utf8_bytes
 from litgpt_core.data.duplicates import near_duplicate_groups
 from litgpt_core.data.settings import DEFAULT_SPLIT_SEED, CorpusSettings, PythonSourceSettings, SplitKind
-from litgpt_core.errors import DataError
 
 logger = logging.getLogger(__name__)
 

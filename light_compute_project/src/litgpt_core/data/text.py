@@ -8,9 +8,9 @@ import logging
 from collections import Counter
 from pathlib import Path
 
+from litgpt_core.core.errors import DataError
 from litgpt_core.data.document import Corpus, Document, make_corpus, source_facts
 from litgpt_core.data.settings import TextSettings
-from litgpt_core.errors import DataError
 
 logger = logging.getLogger(__name__)
 

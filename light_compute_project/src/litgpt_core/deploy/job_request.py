@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from litgpt_core.errors import ConfigError, LightComputeError
+from litgpt_core.core.errors import ConfigError, LightComputeError
 
 LONGEST_GRACE_S = 65_535
 """SLURM's own limit for the time between its warning and the end of a job."""

@@ -15,11 +15,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from litgpt_core.core.errors import ConfigError, EnvironmentProblem, LightComputeError
 from litgpt_core.deploy.job_request import JobRequest
-from litgpt_core.errors import ConfigError, EnvironmentProblem, LightComputeError
 
 if TYPE_CHECKING:
-    from litgpt_core.config import TrainConfig
+    from litgpt_core.config.compose import TrainConfig
     from litgpt_core.deploy.sbatch_script import TrainingJob
 
 T = TypeVar("T")
@@ -122,7 +122,7 @@ def _own(overrides: Sequence[str]) -> list[str]:
 
 
 def _load(overrides: Sequence[str]) -> TrainConfig:
-    from litgpt_core.config import load
+    from litgpt_core.config.compose import load
 
     return load(overrides)
 

@@ -16,8 +16,8 @@ from typing import Any
 
 import submitit
 
-from litgpt_core.training.requeue import REQUEUE
-from litgpt_core.training.world import PARENT, address_of
+from litgpt_core.distributed.requeue import REQUEUE
+from litgpt_core.distributed.world import PARENT, address_of
 
 STOPPED = (130, 143)
 """Exit codes of a training that was told to stop, and saved."""

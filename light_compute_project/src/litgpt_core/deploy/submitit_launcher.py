@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from litgpt_core.core.errors import ConfigError, EnvironmentProblem, LightComputeError
 from litgpt_core.deploy.launcher_settings import (
     CHOICE,
     LocalLauncher,
@@ -25,9 +26,8 @@ from litgpt_core.deploy.launcher_settings import (
     settings_for_submitit,
 )
 from litgpt_core.deploy.queued_training import check_fit, job_overrides, own_overrides, train_command
-from litgpt_core.errors import ConfigError, EnvironmentProblem, LightComputeError
-from litgpt_core.training.child_run import GRACE_S, StopSignals
-from litgpt_core.training.sweep_grid import Grid, Point, make_grid
+from litgpt_core.search.child_process import GRACE_S, StopSignals
+from litgpt_core.search.sweep_grid import Grid, Point, make_grid
 
 if TYPE_CHECKING:
     import submitit

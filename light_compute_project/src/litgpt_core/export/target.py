@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from litgpt_core.errors import CheckpointError
+from litgpt_core.core.errors import CheckpointError
 
 
 def refuse_taken(target: Path, *, source: Path, force: bool) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from litgpt_core.errors import ConfigError
+from litgpt_core.core.errors import ConfigError
 from litgpt_core.generation.decoder import Feed
 from litgpt_core.generation.sampling import finite
 

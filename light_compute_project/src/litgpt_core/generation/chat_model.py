@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 
 from litgpt_core.checkpoint import FoundModel, discover, find_model
-from litgpt_core.errors import CheckpointError
+from litgpt_core.core.errors import CheckpointError
 from litgpt_core.generation.engine import Engine
 from litgpt_core.prompts import PromptStyle, explain_style, style_named
 

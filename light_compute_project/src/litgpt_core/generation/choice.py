@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from litgpt_core.environment import compile_obstacle, cpu_has_fast_bf16
-from litgpt_core.errors import ConfigError, EnvironmentProblem
+from litgpt_core.core.errors import ConfigError, EnvironmentProblem
+from litgpt_core.core.machine import compile_obstacle, cpu_has_fast_bf16
 from litgpt_core.generation.decoder import Decoder
 from litgpt_core.generation.kernel import KernelDecoder, structure_obstacle, weights_obstacle
 from litgpt_core.generation.kernel_build import load_kernel

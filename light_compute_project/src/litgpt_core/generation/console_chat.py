@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from litgpt_core.checkpoint import FoundModel, discover, find_model
-from litgpt_core.errors import ConfigError, LightComputeError
+from litgpt_core.core.errors import ConfigError, LightComputeError
 from litgpt_core.generation.chat_model import ChatModel, describe
 from litgpt_core.generation.conversation import Conversation
 from litgpt_core.generation.sampling_settings import SamplingSettings

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from litgpt_core.errors import ConfigError
+from litgpt_core.core.errors import ConfigError
 from litgpt_core.generation.decoder import Feed
 from litgpt_core.generation.sampling import finite
 from litgpt_core.generation.torch_decoder import TorchDecoder

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from litgpt_core.errors import CheckpointError
+from litgpt_core.core.errors import CheckpointError
 from litgpt_core.generation.sampling import draw
 from litgpt_core.generation.sampling_settings import SamplingSettings
 

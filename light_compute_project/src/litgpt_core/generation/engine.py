@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from litgpt_core import tokenizers
 from litgpt_core.checkpoint import load_model, resolve
-from litgpt_core.errors import CheckpointError
+from litgpt_core.core.errors import CheckpointError
 from litgpt_core.generation.batch import TextBatch
 from litgpt_core.generation.choice import check_compile, choose_decoder, reading_dtype
 from litgpt_core.generation.decoder import Decoder

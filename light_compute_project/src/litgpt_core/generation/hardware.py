@@ -6,7 +6,7 @@ import difflib
 
 import torch
 
-from litgpt_core.errors import ConfigError, EnvironmentProblem
+from litgpt_core.core.errors import ConfigError, EnvironmentProblem
 
 DTYPES = {
     "32": torch.float32,

@@ -24,7 +24,7 @@ import threading
 import time
 from pathlib import Path
 
-from litgpt_core.errors import EnvironmentProblem
+from litgpt_core.core.errors import EnvironmentProblem
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from litgpt_core.errors import CheckpointError
+from litgpt_core.core.errors import CheckpointError
 from litgpt_core.generation.sampling_settings import GREEDY, SamplingSettings
 
 __all__ = ["GREEDY", "Dice", "SamplingSettings", "draw", "draw_slowly", "penalize"]

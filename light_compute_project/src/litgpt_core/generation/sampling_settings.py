@@ -6,7 +6,7 @@ import functools
 import math
 from dataclasses import dataclass
 
-from litgpt_core.errors import ConfigError
+from litgpt_core.core.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)

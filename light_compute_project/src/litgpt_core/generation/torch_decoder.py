@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from litgpt_core.errors import EnvironmentProblem
+from litgpt_core.core.errors import EnvironmentProblem
 from litgpt_core.generation.decoder import Decoder, Feed
 from litgpt_core.generation.kernel_build import cache_folder
 from litgpt_core.model.kv_cache import KVCache

@@ -19,7 +19,7 @@ from dataclasses import MISSING, Field, asdict, dataclass, field, fields, replac
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from litgpt_core.errors import CheckpointError, ConfigError
+from litgpt_core.core.errors import CheckpointError, ConfigError
 from litgpt_core.model.config_checks import UNSET, latent_dims, raise_problems, type_problems, value_problems
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
-from litgpt_core.errors import ConfigError
+from litgpt_core.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from litgpt_core.model.config import GPTConfig

@@ -4,7 +4,7 @@
                                                    ^ rope and masks, made once for all blocks
 
 State-dict names and shapes are LitGPT's, so its checkpoints load here and ours there. Not here: initial values
-(`init`), the loss (`litgpt_core.loss`), sampling (`litgpt_core.generation`).
+(`init`), the loss (`litgpt_core.model.loss`), sampling (`litgpt_core.generation`).
 
     model = GPT(GPTConfig(n_layer=2, n_head=4, n_embd=64, block_size=64, vocab_size=256))
     initialize(model, seed=1337)
@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from litgpt_core.errors import CheckpointError, ConfigError
+from litgpt_core.core.errors import CheckpointError, ConfigError
 from litgpt_core.model.attend import soft_cap
 from litgpt_core.model.attention import CausalSelfAttention
 from litgpt_core.model.block import Block

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from litgpt_core.errors import CheckpointError, ConfigError
+from litgpt_core.core.errors import CheckpointError, ConfigError
 from litgpt_core.model.attention import CausalSelfAttention
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.gpt import GPT

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from litgpt_core.errors import ConfigError
+from litgpt_core.core.errors import ConfigError
 
 Target = Literal["query", "key", "value", "projection", "mlp", "head"]
 TARGETS: tuple[Target, ...] = ("query", "key", "value", "projection", "mlp", "head")

@@ -13,7 +13,7 @@ from copy import deepcopy
 from functools import lru_cache
 from typing import Any
 
-from litgpt_core.errors import ConfigError, EnvironmentProblem
+from litgpt_core.core.errors import ConfigError, EnvironmentProblem
 
 _MODULE = "litgpt_core_registry_of_litgpt"
 """Not "litgpt.config", which a later `import litgpt` makes properly."""

@@ -1,7 +1,7 @@
 """The shape of every parameter of a model, from its config alone: nothing is built, torch is not imported.
 
 Names and order within a block are those of the state dict. What is counted from them (`cost`), how they are shared out
-among devices (`analysis/cost`) and which of them a step multiplies with follows from here; tests compare the list with
+among devices (`planning/cost`) and which of them a step multiplies with follows from here; tests compare the list with
 real models.
 """
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from litgpt_core.errors import ConfigError
+from litgpt_core.core.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from litgpt_core.errors import CheckpointError
+from litgpt_core.core.errors import CheckpointError
 
 
 def starts_with_bos(directory: Path) -> bool:

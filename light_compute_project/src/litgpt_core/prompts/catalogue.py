@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 
-from litgpt_core.errors import ConfigError
+from litgpt_core.core.errors import ConfigError
 from litgpt_core.prompts import system_texts
 from litgpt_core.prompts.style import PromptStyle
 from litgpt_core.prompts.turn_style import PlainStyle, TurnStyle

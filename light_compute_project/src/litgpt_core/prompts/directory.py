@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from litgpt_core.errors import CheckpointError, ConfigError
+from litgpt_core.core.errors import CheckpointError, ConfigError
 from litgpt_core.prompts.catalogue import style_named, style_of_litgpt_class
 from litgpt_core.prompts.model_names import style_name_of_model
 from litgpt_core.prompts.style import PromptStyle

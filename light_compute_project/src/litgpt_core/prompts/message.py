@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from litgpt_core.errors import ConfigError
+from litgpt_core.core.errors import ConfigError
 
 Role = Literal["system", "user", "assistant"]
 

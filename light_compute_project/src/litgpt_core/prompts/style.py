@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from litgpt_core.errors import ConfigError, TokenizerError
+from litgpt_core.core.errors import ConfigError, TokenizerError
 from litgpt_core.prompts.message import Message, Segment
 
 if TYPE_CHECKING:

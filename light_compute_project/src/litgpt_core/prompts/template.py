@@ -16,7 +16,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, NoReturn
 
-from litgpt_core.errors import CheckpointError, ConfigError
+from litgpt_core.core.errors import CheckpointError, ConfigError
 from litgpt_core.prompts.message import Message, Segment
 from litgpt_core.prompts.style import PromptStyle
 from litgpt_core.prompts.turns import turns_of

@@ -21,7 +21,7 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
-from litgpt_core.errors import LightComputeError
+from litgpt_core.core.errors import LightComputeError
 from litgpt_core.generation.request import GenerationRequest, Piece
 from litgpt_core.serving.answers import Answer
 from litgpt_core.serving.chat_log import READY, ChatLog

@@ -19,8 +19,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from litgpt_core.data.lock import exclusive
-from litgpt_core.errors import DataError
+from litgpt_core.core.errors import DataError
+from litgpt_core.core.lock import exclusive
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from litgpt_core.errors import ConfigError, LightComputeError, TokenizerError
+from litgpt_core.core.errors import ConfigError, LightComputeError, TokenizerError
 from litgpt_core.serving.job import Stopped, TimedOut
 from litgpt_core.serving.models import ModelBroken, UnknownModel
 from litgpt_core.serving.worker import Busy

@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
-from litgpt_core.errors import LightComputeError
+from litgpt_core.core.errors import LightComputeError
 from litgpt_core.generation.request import FinishReason, GenerationRequest, Piece, join_pieces
 
 FLUSH_S = 0.02

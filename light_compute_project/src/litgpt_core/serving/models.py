@@ -23,7 +23,7 @@ import torch
 
 from litgpt_core.checkpoint.discovery import FoundModel, discover, find_model
 from litgpt_core.checkpoint.load import empty_model
-from litgpt_core.errors import CheckpointError, LightComputeError
+from litgpt_core.core.errors import CheckpointError, LightComputeError
 from litgpt_core.generation.engine import Engine
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.prompts.directory import load_style

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
-from litgpt_core.errors import ConfigError
+from litgpt_core.core.errors import ConfigError
 from litgpt_core.generation.fitting import BASE_STYLE, PromptTooLong, fit_prompt
 from litgpt_core.generation.request import GenerationRequest
 from litgpt_core.prompts import Message, style_named

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
-from litgpt_core.console import log_to_file
-from litgpt_core.errors import EnvironmentProblem
+from litgpt_core.core.console import log_to_file
+from litgpt_core.core.errors import EnvironmentProblem
 from litgpt_core.serving.app import create_app
 from litgpt_core.serving.models import ModelShelf
 

@@ -6,7 +6,7 @@ import ipaddress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from litgpt_core.errors import ConfigError
+from litgpt_core.core.errors import ConfigError
 from litgpt_core.generation.sampling_settings import SamplingSettings
 
 

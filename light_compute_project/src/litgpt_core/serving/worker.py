@@ -15,7 +15,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from litgpt_core.errors import LightComputeError
+from litgpt_core.core.errors import LightComputeError
 from litgpt_core.serving.job import Job, Stopped, TimedOut, wake_all
 
 if TYPE_CHECKING:

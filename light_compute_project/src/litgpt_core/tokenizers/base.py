@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from litgpt_core.errors import TokenizerError
+from litgpt_core.core.errors import TokenizerError
 
 
 class Tokenizer(ABC):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from litgpt_core.errors import TokenizerError
+from litgpt_core.core.errors import TokenizerError
 from litgpt_core.tokenizers.base import to_utf8
 from litgpt_core.tokenizers.byte_alphabet import BYTE_TO_CHARACTER, CHARACTER_TO_BYTE
 from litgpt_core.tokenizers.directory import JSON_FILE, Description

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from litgpt_core.errors import TokenizerError
+from litgpt_core.core.errors import TokenizerError
 from litgpt_core.tokenizers.base import to_utf8
 from litgpt_core.tokenizers.directory import JSON_FILE, Description
 from litgpt_core.tokenizers.stored import StoredTokenizer

@@ -12,7 +12,7 @@ import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from litgpt_core.errors import TokenizerError
+from litgpt_core.core.errors import TokenizerError
 
 JSON_FILE, MODEL_FILE, CONFIG_FILE, GENERATION_FILE = (
     "tokenizer.json",

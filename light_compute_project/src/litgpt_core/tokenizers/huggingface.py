@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 
 from tokenizers import Tokenizer as Processor
 
-from litgpt_core.errors import TokenizerError
+from litgpt_core.core.errors import TokenizerError
 from litgpt_core.tokenizers.base import to_utf8
 from litgpt_core.tokenizers.byte_alphabet import stand_ins_to_bytes
 from litgpt_core.tokenizers.directory import CONFIG_FILE, FOREIGN, GENERATION_FILE, JSON_FILE, Description

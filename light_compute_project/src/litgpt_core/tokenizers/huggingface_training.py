@@ -16,7 +16,7 @@ from typing import Any
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from litgpt_core.errors import TokenizerError
+from litgpt_core.core.errors import TokenizerError
 from litgpt_core.tokenizers.byte_alphabet import BYTE_TO_CHARACTER
 from litgpt_core.tokenizers.huggingface import EOS_TOKEN, HuggingFaceTokenizer
 from litgpt_core.tokenizers.sampling import sample_documents

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from litgpt_core.errors import TokenizerError
+from litgpt_core.core.errors import TokenizerError
 from litgpt_core.tokenizers.base import Tokenizer
 from litgpt_core.tokenizers.settings import ByteSettings, CharSettings, PretrainedSettings, TokenizerSettings
 

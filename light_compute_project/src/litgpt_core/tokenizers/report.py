@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from litgpt_core.errors import DataError, TokenizerError
+from litgpt_core.core.errors import DataError, TokenizerError
 from litgpt_core.tokenizers.base import Tokenizer
 from litgpt_core.tokenizers.registry import load, train
 from litgpt_core.tokenizers.settings import (

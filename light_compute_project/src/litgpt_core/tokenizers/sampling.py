@@ -9,7 +9,7 @@ import heapq
 import random
 from collections.abc import Iterable, Iterator
 
-from litgpt_core.errors import TokenizerError
+from litgpt_core.core.errors import TokenizerError
 from litgpt_core.tokenizers.base import to_utf8
 
 _CHUNK = (

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from sentencepiece import SentencePieceProcessor
 
-from litgpt_core.errors import TokenizerError
+from litgpt_core.core.errors import TokenizerError
 from litgpt_core.tokenizers.base import to_utf8
 from litgpt_core.tokenizers.directory import FOREIGN, MODEL_FILE, Description
 from litgpt_core.tokenizers.stored import StoredTokenizer

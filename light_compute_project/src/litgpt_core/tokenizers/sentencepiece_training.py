@@ -25,7 +25,7 @@ from typing import Any
 
 from sentencepiece import SentencePieceTrainer
 
-from litgpt_core.errors import TokenizerError
+from litgpt_core.core.errors import TokenizerError
 from litgpt_core.tokenizers.sampling import sample_documents
 from litgpt_core.tokenizers.sentencepiece_bpe import SPACE_MARK, SentencePieceTokenizer
 from litgpt_core.tokenizers.settings import SubwordSettings

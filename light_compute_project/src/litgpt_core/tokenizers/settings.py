@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from litgpt_core.errors import ConfigError
+from litgpt_core.core.errors import ConfigError
 
 SubwordKind = Literal["bpe", "wordpiece", "unigram", "sentencepiece"]
 SUBWORD_KINDS: tuple[SubwordKind, ...] = ("bpe", "wordpiece", "unigram", "sentencepiece")

@@ -12,8 +12,8 @@ from lightning import Callback, Trainer
 from lightning.pytorch.loggers import Logger
 
 from litgpt_core import checkpoint, tokenizers
+from litgpt_core.core.errors import CheckpointError, ConfigError
 from litgpt_core.data.module import TokenDataModule
-from litgpt_core.errors import CheckpointError, ConfigError
 from litgpt_core.model.gpt import GPT
 from litgpt_core.model.init import initialize
 from litgpt_core.model.lora import adapters, add_adapters

@@ -15,8 +15,8 @@ from lightning import Callback, LightningModule, Trainer
 from rich.table import Table
 
 from litgpt_core import tokenizers
+from litgpt_core.core.errors import CheckpointError, ConfigError, TokenizerError
 from litgpt_core.data.module import TokenDataModule
-from litgpt_core.errors import CheckpointError, ConfigError, TokenizerError
 from litgpt_core.generation.engine import Engine
 from litgpt_core.generation.request import GenerationRequest
 from litgpt_core.generation.sampling_settings import SamplingSettings

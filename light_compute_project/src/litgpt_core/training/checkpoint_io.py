@@ -20,10 +20,10 @@ from litgpt_core import checkpoint as checkpoint_room
 from litgpt_core.checkpoint import sharded
 from litgpt_core.checkpoint.layout import ADAPTER
 from litgpt_core.checkpoint.verification import is_sharded
+from litgpt_core.distributed.process_group import Team
 from litgpt_core.model import lora
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.gpt import GPT
-from litgpt_core.training.processes import Team
 from litgpt_core.training.run_folder import RESUME_FILE
 
 WEIGHT_PREFIX = "model."

@@ -23,8 +23,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from litgpt_core import environment
-from litgpt_core.training.settings import TrainerSettings
+from litgpt_core.config.trainer import TrainerSettings
+from litgpt_core.core import machine
 
 GPUS = ("/dev/nvidiactl", "/proc/driver/nvidia", "/dev/dxg", "/dev/kfd")
 """One of these is there where torch may find a GPU: NVIDIA's driver, Windows' subsystem for Linux, AMD's driver."""
@@ -48,7 +48,7 @@ def prepare_compiler(settings: TrainerSettings) -> None:
     on_cpu = settings.accelerator == "cpu" or (settings.accelerator == "auto" and not any(map(os.path.exists, GPUS)))
     if on_cpu:
         leave_triton_out()
-    if sys.platform != "linux" or settings.compile is False or not on_cpu or environment.compile_obstacle("cpu"):
+    if sys.platform != "linux" or settings.compile is False or not on_cpu or machine.compile_obstacle("cpu"):
         return
     for name in FOR_PROFILERS:
         os.environ.setdefault(name, "0")

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import torch
 
-from litgpt_core import environment
-from litgpt_core.errors import EnvironmentProblem
-from litgpt_core.training.settings import TrainerSettings
+from litgpt_core.config.trainer import TrainerSettings
+from litgpt_core.core import machine
+from litgpt_core.core.errors import EnvironmentProblem
 
 COMPILE_BREAK_EVEN_FLOPS: dict[str, float] = {"cpu": 3e12, "cuda": 3e15}
 """Training work (FLOP) from which `compile: auto` compiles. Provisional: the break-even itself has not been measured.
@@ -138,13 +138,13 @@ def find_device(accelerator: str) -> str:
 def _fast_bf16(device: str) -> bool:
     if device == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return device == "cpu" and environment.cpu_has_fast_bf16()
+    return device == "cpu" and machine.cpu_has_fast_bf16()
 
 
 def _compile(settings: TrainerSettings, *, device: str, total_flops: float) -> tuple[bool, str]:
     if settings.compile is False:
         return False, "trainer.compile=false"
-    obstacle = environment.compile_obstacle(device)
+    obstacle = machine.compile_obstacle(device)
     if settings.compile is True:
         if obstacle:
             raise EnvironmentProblem(

@@ -14,9 +14,9 @@ from typing import Any
 
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
-from litgpt_core.errors import EnvironmentProblem, Interrupted
+from litgpt_core.config.trainer import LoggerSettings, WandbSettings
+from litgpt_core.core.errors import EnvironmentProblem, Interrupted
 from litgpt_core.training.run_folder import RunFolder
-from litgpt_core.training.settings import LoggerSettings, WandbSettings
 
 logger = logging.getLogger(__name__)
 

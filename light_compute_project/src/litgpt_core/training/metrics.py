@@ -19,7 +19,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from litgpt_core.errors import Diverged
+from litgpt_core.core.errors import Diverged
 from litgpt_core.training.module import TrainingModule
 from litgpt_core.training.rows import Row, read_rows
 from litgpt_core.training.run_folder import write_text

@@ -26,16 +26,16 @@ import torch
 import yaml
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from litgpt_core.config import TrainConfig
-from litgpt_core.errors import EnvironmentProblem
-from litgpt_core.loss import cross_entropy
+from litgpt_core.config.compose import TrainConfig
+from litgpt_core.config.trainer import TrainerSettings
+from litgpt_core.core.errors import EnvironmentProblem
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.cost import count_parameters
 from litgpt_core.model.gpt import GPT
+from litgpt_core.model.loss import cross_entropy
 from litgpt_core.training.activation_checkpointing import checkpoint_blocks
 from litgpt_core.training.hardware import Hardware
 from litgpt_core.training.live_memory import LiveMemory
-from litgpt_core.training.settings import TrainerSettings
 
 logger = logging.getLogger(__name__)
 

@@ -18,17 +18,17 @@ from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
-from litgpt_core.loss import cross_entropy, token_losses
+from litgpt_core.config.trainer import TrainerSettings
+from litgpt_core.distributed.sharding import Sharding
 from litgpt_core.model.gpt import GPT
 from litgpt_core.model.lora import adapters
+from litgpt_core.model.loss import cross_entropy, token_losses
 from litgpt_core.optim.build import build_flat_optimizer, build_optimizer, set_learning_rate
 from litgpt_core.optim.flat import FlatParameters
 from litgpt_core.optim.schedule import learning_rate_factor
 from litgpt_core.optim.settings import OptimSettings
 from litgpt_core.training.activation_checkpointing import checkpoint_blocks
 from litgpt_core.training.hardware import Hardware
-from litgpt_core.training.settings import TrainerSettings
-from litgpt_core.training.sharding import Sharding
 
 Batch = tuple[Tensor, ...]
 

@@ -10,15 +10,19 @@ from pathlib import Path
 
 import torch
 
-from litgpt_core import checkpoint, environment
-from litgpt_core.checkpoint.atomic import sha256_of
+from litgpt_core import checkpoint
 from litgpt_core.checkpoint.layout import WEIGHTS
-from litgpt_core.config import TrainConfig
+from litgpt_core.config.compose import TrainConfig
+from litgpt_core.core import machine
+from litgpt_core.core.errors import ConfigError, DataError
+from litgpt_core.core.files import sha256_of
 from litgpt_core.data.chat_prepare import prepare_chats
 from litgpt_core.data.dataset import TrainBatches
 from litgpt_core.data.prepare import PreparedData, find_prepared, prepare
 from litgpt_core.data.settings import ChatSettings
-from litgpt_core.errors import ConfigError, DataError
+from litgpt_core.distributed.process_group import Team
+from litgpt_core.distributed.sharding import Sharding, choose_sharding
+from litgpt_core.distributed.world import World, check_batch
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.cost import count_parameters, flops_per_token
 from litgpt_core.model.lora import check_adaptable
@@ -26,10 +30,7 @@ from litgpt_core.training import micro_batch
 from litgpt_core.training.allocator import keep_freed_memory
 from litgpt_core.training.hardware import Hardware, choose_hardware, find_device
 from litgpt_core.training.pretrained import chat_style, find_pretrained
-from litgpt_core.training.processes import Team
 from litgpt_core.training.run_folder import RunFolder, claim_run, is_finished, open_run
-from litgpt_core.training.sharding import Sharding, choose_sharding
-from litgpt_core.training.world import World, check_batch
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +68,7 @@ class Plan:
 
         A CPU's is measured when first asked for: first asked for after the first steps, when nothing else computes.
         """
-        return environment.peak_flops(self.hardware.device, precision=self.hardware.precision)
+        return machine.peak_flops(self.hardware.device, precision=self.hardware.precision)
 
     @property
     def peak_of_all(self) -> float | None:
@@ -227,7 +228,7 @@ def announce(plan: Plan, *, n_params: int) -> None:
     """Tell the user, in a few lines, what is about to happen."""
     hardware, config = plan.hardware, plan.config
     compiled = f"{'compiled' if hardware.compile else 'not compiled'} ({hardware.compile_reason})"
-    device = environment.device_name(hardware.device)
+    device = machine.device_name(hardware.device)
     many, how = plan.team.world.world_size, config.trainer.strategy
     together = f" x {many} ({'ddp' if plan.sharding is None else how})" if many > 1 else ""
     logger.info("model: %s parameters; %s%s, %s, %s", f"{n_params:,}", device, together, hardware.precision, compiled)

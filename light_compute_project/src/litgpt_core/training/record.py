@@ -15,9 +15,9 @@ from lightning import Trainer
 
 from litgpt_core import checkpoint
 from litgpt_core.checkpoint.layout import CHECKSUMS, WEIGHTS
-from litgpt_core.config_diff import computing_sha256, flatten
-from litgpt_core.errors import LightComputeError
-from litgpt_core.provenance import black_out, code_state, encode, machine_facts
+from litgpt_core.config.diff import computing_sha256, flatten
+from litgpt_core.core.errors import LightComputeError
+from litgpt_core.core.provenance import black_out, code_state, encode, machine_facts
 from litgpt_core.training.plan import Plan
 from litgpt_core.training.run_folder import RunFolder, write_json
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from litgpt_core import environment
+from litgpt_core.core import machine
 from litgpt_core.training.closing import Closing
 from litgpt_core.training.early_stop import EarlyStop
 from litgpt_core.training.metrics import MetricsRecorder, bits_per_byte
@@ -74,13 +74,13 @@ def summarise(
         "precision": plan.hardware.precision,
         "train_s": recorder.elapsed_s,
         "wall_s": time.perf_counter() - plan.started,
-        "peak_memory_mb": environment.peak_memory_mb(device),
-        "device": environment.device_name(device),
+        "peak_memory_mb": machine.peak_memory_mb(device),
+        "device": machine.device_name(device),
         "command": plan.command,
         "sample_prompts": plan.config.trainer.sample_prompts,
         "data": {"name": plan.config.data.name, "fingerprint": plan.data.fingerprint},
-        "git": environment.git_state(),
-        "versions": environment.package_versions(),
+        "git": machine.git_state(),
+        "versions": machine.package_versions(),
         **({} if comparison is None else {"before_after": comparison}),
     }
 

@@ -16,11 +16,11 @@ from typing import Any
 import yaml
 
 from litgpt_core import checkpoint
-from litgpt_core.config import TrainConfig, dump
-from litgpt_core.config_diff import differences
+from litgpt_core.config.compose import TrainConfig, dump
+from litgpt_core.config.diff import differences
+from litgpt_core.config.trainer import TrainerSettings
+from litgpt_core.core.errors import CheckpointError, ConfigError, LightComputeError
 from litgpt_core.data.prepare import LOCATIONS
-from litgpt_core.errors import CheckpointError, ConfigError, LightComputeError
-from litgpt_core.training.settings import TrainerSettings
 
 logger = logging.getLogger(__name__)
 

@@ -24,7 +24,7 @@ from typing import Any
 from lightning import Trainer
 
 from litgpt_core import checkpoint
-from litgpt_core.console import log_to_file
+from litgpt_core.core.console import log_to_file
 from litgpt_core.model.gpt import GPT
 from litgpt_core.model.lora import without_adapters
 from litgpt_core.training import assemble

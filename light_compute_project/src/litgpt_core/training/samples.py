@@ -7,7 +7,7 @@ import logging
 import torch
 
 from litgpt_core import tokenizers
-from litgpt_core.errors import TokenizerError
+from litgpt_core.core.errors import TokenizerError
 from litgpt_core.generation.engine import Engine
 from litgpt_core.generation.sampling import SamplingSettings
 from litgpt_core.model.gpt import GPT

@@ -17,13 +17,13 @@ from lightning import Callback, LightningModule, Trainer
 from torch.distributed.tensor import DTensor
 
 from litgpt_core import checkpoint
-from litgpt_core.errors import Interrupted, LightComputeError
+from litgpt_core.core.errors import Interrupted, LightComputeError
+from litgpt_core.distributed.process_group import Team
+from litgpt_core.distributed.requeue import request_requeue
 from litgpt_core.training.budget import Meter
 from litgpt_core.training.metrics import MetricsRecorder, non_finite
 from litgpt_core.training.module import TrainingModule
-from litgpt_core.training.processes import Team
 from litgpt_core.training.random_state import random_state, take_own_state
-from litgpt_core.training.requeue import request_requeue
 from litgpt_core.training.run_folder import RunFolder
 from litgpt_core.training.stop import StopRequest
 

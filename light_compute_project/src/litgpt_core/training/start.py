@@ -11,13 +11,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from litgpt_core.errors import ConfigError, Interrupted, LightComputeError
-from litgpt_core.training.launch import launch, this_command
-from litgpt_core.training.processes import connect, told_when_others_are_lost
-from litgpt_core.training.requeue import request_requeue
-from litgpt_core.training.settings import TrainerSettings
+from litgpt_core.config.trainer import TrainerSettings
+from litgpt_core.core.errors import ConfigError, Interrupted, LightComputeError
+from litgpt_core.distributed.launch import launch, this_command
+from litgpt_core.distributed.process_group import connect, told_when_others_are_lost
+from litgpt_core.distributed.requeue import request_requeue
+from litgpt_core.distributed.world import World, die_with_launcher
 from litgpt_core.training.stop import StopRequest, stop_on_signals
-from litgpt_core.training.world import World, die_with_launcher
 
 if TYPE_CHECKING:
     from litgpt_core.training.runner import RunResult
@@ -42,7 +42,7 @@ def train(overrides: Sequence[str], *, command: str) -> RunResult | int:
     die_with_launcher()
     with stop_on_signals() as stop, back_to_the_queue(stop):
         with stop.loading():
-            from litgpt_core.config import load
+            from litgpt_core.config.compose import load
 
             config = load(overrides)
             world = World.find()

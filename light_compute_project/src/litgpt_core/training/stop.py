@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from litgpt_core.errors import Interrupted
-from litgpt_core.training.world import let_signals_in
+from litgpt_core.core.errors import Interrupted
+from litgpt_core.distributed.world import let_signals_in
 
 logger = logging.getLogger(__name__)
 

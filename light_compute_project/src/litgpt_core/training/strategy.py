@@ -26,9 +26,9 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from litgpt_core.checkpoint import sharded
 from litgpt_core.checkpoint.verification import is_sharded
+from litgpt_core.distributed.process_group import Team
+from litgpt_core.distributed.world import World
 from litgpt_core.training.checkpoint_io import WEIGHT_PREFIX, LitGPTDirectoryIO
-from litgpt_core.training.processes import Team
-from litgpt_core.training.world import World
 
 if TYPE_CHECKING:
     from litgpt_core.training.plan import Plan

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from litgpt_core.config_source import group_names, option_names
+from litgpt_core.config.source import group_names, option_names
 
 _HEAD = """\
 Train a language model from a config.

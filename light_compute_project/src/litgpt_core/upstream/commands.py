@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from litgpt_core.errors import LightComputeError
+from litgpt_core.core.errors import LightComputeError
 from litgpt_core.upstream.git import Git
 from litgpt_core.upstream.manifest import manifest_of_commit
 from litgpt_core.upstream.names import (

@@ -13,7 +13,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from litgpt_core.errors import EnvironmentProblem
+from litgpt_core.core.errors import EnvironmentProblem
 from litgpt_core.upstream.refusal import SyncRefused
 
 OLDEST_GIT = (2, 30)

@@ -10,7 +10,7 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-from litgpt_core.errors import EnvironmentProblem
+from litgpt_core.core.errors import EnvironmentProblem
 from litgpt_core.upstream.refusal import SyncRefused
 
 PACKAGE = "litgpt"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from litgpt_core.errors import LightComputeError
+from litgpt_core.core.errors import LightComputeError
 from litgpt_core.upstream.git import Git
 from litgpt_core.upstream.manifest import Entry, read_manifest
 from litgpt_core.upstream.names import compare_names, render_changes

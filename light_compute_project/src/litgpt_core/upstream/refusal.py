@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from litgpt_core.errors import LightComputeError
+from litgpt_core.core.errors import LightComputeError
 
 
 class SyncRefused(LightComputeError):

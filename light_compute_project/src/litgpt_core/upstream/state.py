@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from litgpt_core.errors import EnvironmentProblem
+from litgpt_core.core.errors import EnvironmentProblem
 from litgpt_core.upstream.git import OLDEST_GIT, Git
 from litgpt_core.upstream.manifest import parse_manifest
 from litgpt_core.upstream.placement import ASIDE, MANIFEST, OURS, RECORD, Synced, parents, parse_record

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from litgpt_core.errors import LightComputeError
+from litgpt_core.core.errors import LightComputeError
 from litgpt_core.upstream.manifest import Entry, Manifest, blob_id, path_text, read_manifest
 from litgpt_core.upstream.pin import PACKAGE, installed_package, pinned_tag, pinned_version
 from litgpt_core.upstream.placement import CI_FOLDERS, MANIFEST, RECORD, Synced, parse_record

@@ -13,8 +13,8 @@ from litgpt_core.deploy.sbatch_script import TrainingJob, render
 
 PYTHON = """
 import os, signal, sys, time
-from litgpt_core.console import configure_logging
-from litgpt_core.training.requeue import request_requeue
+from litgpt_core.core.console import configure_logging
+from litgpt_core.distributed.requeue import request_requeue
 
 rank = os.environ["SLURM_PROCID"]
 

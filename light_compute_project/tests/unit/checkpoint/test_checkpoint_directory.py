@@ -15,7 +15,7 @@ import yaml
 
 from litgpt_core.checkpoint import clean_temporary, load_extra, load_weights, save_directory, verify
 from litgpt_core.checkpoint.directory import portable_weights
-from litgpt_core.errors import CheckpointError
+from litgpt_core.core.errors import CheckpointError
 
 
 def hidden(folder: Path) -> list[str]:
@@ -200,7 +200,7 @@ def test_an_interrupt_while_saving_leaves_nothing_behind(tmp_path, save, monkeyp
 
 
 def test_leftovers_of_dead_processes_go_and_those_of_living_ones_stay(tmp_path):
-    from litgpt_core.checkpoint.atomic import hidden_sibling
+    from litgpt_core.core.files import hidden_sibling
 
     done = subprocess.Popen(["true"] if os.name != "nt" else ["cmd", "/c", "exit"])
     done.wait()

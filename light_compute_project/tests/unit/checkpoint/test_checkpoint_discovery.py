@@ -13,7 +13,7 @@ import pytest
 
 from litgpt_core.checkpoint import discover, find_model, link, step_name
 from litgpt_core.checkpoint.discovery import MAX_DEPTH
-from litgpt_core.errors import CheckpointError
+from litgpt_core.core.errors import CheckpointError
 
 Save = Callable[..., Path]
 

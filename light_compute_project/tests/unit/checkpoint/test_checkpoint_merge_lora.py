@@ -14,7 +14,7 @@ import yaml
 from litgpt_core.checkpoint import is_tied, load_model, save_directory
 from litgpt_core.checkpoint.layout import ADAPTER
 from litgpt_core.checkpoint.merge_lora import find_adapters, merge_directory
-from litgpt_core.errors import CheckpointError
+from litgpt_core.core.errors import CheckpointError
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.gpt import GPT
 from litgpt_core.model.init import initialize

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from litgpt_core.checkpoint import load_into, load_model, load_weights, save_directory
-from litgpt_core.errors import CheckpointError
+from litgpt_core.core.errors import CheckpointError
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.gpt import GPT
 from litgpt_core.model.init import initialize

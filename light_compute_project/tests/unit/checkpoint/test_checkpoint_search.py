@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from litgpt_core.checkpoint import link, resolve, step_name
-from litgpt_core.errors import CheckpointError
+from litgpt_core.core.errors import CheckpointError
 
 
 def test_a_directory_and_its_weights_file_mean_the_directory(tmp_path, save):

@@ -12,7 +12,7 @@ from litgpt_core import checkpoint
 from litgpt_core.checkpoint import sharded
 from litgpt_core.checkpoint.consolidate import consolidate
 from litgpt_core.checkpoint.verification import is_sharded
-from litgpt_core.errors import CheckpointError
+from litgpt_core.core.errors import CheckpointError
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.gpt import GPT
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from litgpt_core.checkpoint import load_weights, verify
-from litgpt_core.errors import CheckpointError
+from litgpt_core.core.errors import CheckpointError
 
 
 def test_a_cut_weights_file_is_named_with_both_sizes(tmp_path, save):

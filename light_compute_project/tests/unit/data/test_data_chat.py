@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from litgpt_core.core.errors import DataError
 from litgpt_core.data.chat_dataset import ChatRows, ChatTrainBatches, ChatValBatches
 from litgpt_core.data.chat_encoding import encode_chat
 from litgpt_core.data.chat_prepare import encode_or_leave_out, prepare_chats, split_conversations
@@ -19,7 +20,6 @@ from litgpt_core.data.conversations import read_conversations
 from litgpt_core.data.packing import pack
 from litgpt_core.data.prepared import PreparedData
 from litgpt_core.data.settings import ChatSettings
-from litgpt_core.errors import DataError
 from litgpt_core.prompts import Message, load_style, style_named
 from litgpt_core.tokenizers.registry import train as train_tokenizer
 from litgpt_core.tokenizers.settings import ByteSettings, CharSettings

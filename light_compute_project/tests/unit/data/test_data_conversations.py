@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from litgpt_core.core.errors import DataError
 from litgpt_core.data.chat_rows import Conversation
 from litgpt_core.data.conversations import Reading, read_conversations
 from litgpt_core.data.settings import ChatSettings
-from litgpt_core.errors import DataError
 
 Write = Callable[..., Path]
 Exchange = Callable[..., dict[str, Any]]

@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from litgpt_core.core.errors import ConfigError, DataError
 from litgpt_core.data.dataset import IGNORE_INDEX, TrainBatches, ValBatches, accumulation_steps
-from litgpt_core.errors import ConfigError, DataError
 
 
 def shard(folder: Path, tokens: int, *, dtype: str = "uint16") -> Path:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from litgpt_core.core.errors import ConfigError
 from litgpt_core.data.prepare import PreparedData
-from litgpt_core.errors import ConfigError
 
 lightning = pytest.importorskip("lightning")
 

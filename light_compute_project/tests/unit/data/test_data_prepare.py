@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from litgpt_core.core.errors import DataError
+from litgpt_core.core.lock import exclusive
 from litgpt_core.data import prepare as prepare_module
-from litgpt_core.data.lock import exclusive
 from litgpt_core.data.ngram import reference_losses
 from litgpt_core.data.prepare import open_prepared, prepare
 from litgpt_core.data.settings import TextSettings
-from litgpt_core.errors import DataError
 from litgpt_core.tokenizers.registry import load
 from litgpt_core.tokenizers.settings import ByteSettings, CharSettings, SubwordSettings
 
@@ -214,7 +214,7 @@ def test_racing_processes_share_one_folder(texts: Path, locks: bool, monkeypatch
     if "fork" not in multiprocessing.get_all_start_methods():
         pytest.skip("the children must inherit this process's replaced lock function")
     if not locks:
-        monkeypatch.setattr("litgpt_core.data.lock._try_lock", no_locks)
+        monkeypatch.setattr("litgpt_core.core.lock._try_lock", no_locks)
     context = multiprocessing.get_context("fork")
     barrier, results = context.Barrier(2), context.Queue()
     workers = [context.Process(target=race, args=(str(texts), barrier, results)) for _ in range(2)]
@@ -275,7 +275,7 @@ def test_the_lock_dies_with_its_holder(tmp_path: Path) -> None:
 
 def test_the_slower_of_two_uses_the_folder_of_the_faster(texts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without locks both build; the second finds the target in place when it is done."""
-    monkeypatch.setattr("litgpt_core.data.lock._try_lock", no_locks)
+    monkeypatch.setattr("litgpt_core.core.lock._try_lock", no_locks)
     build, inner = prepare_module._build, []
 
     def slow_build(*args: object, **kwargs: object) -> None:

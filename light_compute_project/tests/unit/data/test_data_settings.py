@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from litgpt_core.core.errors import ConfigError
+from litgpt_core.core.machine import PROJECT_DIR
 from litgpt_core.data.settings import (
     ChatSettings,
     PythonSourceSettings,
@@ -15,8 +17,6 @@ from litgpt_core.data.settings import (
     TinyShakespeareSettings,
     cache_folder,
 )
-from litgpt_core.environment import PROJECT_DIR
-from litgpt_core.errors import ConfigError
 
 CONFIGS = Path(__file__).parents[3] / "configs" / "data"
 

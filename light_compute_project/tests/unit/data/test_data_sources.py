@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from litgpt_core.core.errors import DataError
 from litgpt_core.data.document import Document, documents_sha256
 from litgpt_core.data.settings import PythonSourceSettings, TextSettings, TinyShakespeareSettings
 from litgpt_core.data.shakespeare import MIRROR_VARIABLE
 from litgpt_core.data.sources import read_corpus
-from litgpt_core.errors import DataError
 
 PLAY = "First Citizen:\nBefore we proceed,\r\nhear me speak.\n" * 20
 

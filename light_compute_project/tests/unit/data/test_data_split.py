@@ -7,11 +7,11 @@ import random
 import numpy as np
 import pytest
 
+from litgpt_core.core.errors import DataError
 from litgpt_core.data.document import Document, make_corpus, source_facts, utf8_bytes
 from litgpt_core.data.duplicates import HASHES, minhash, near_duplicate_groups
 from litgpt_core.data.settings import TextSettings
 from litgpt_core.data.split import PIECES, Split, cut_pieces, split_corpus
-from litgpt_core.errors import DataError
 
 
 def lines(seed: int, count: int = 60) -> list[str]:

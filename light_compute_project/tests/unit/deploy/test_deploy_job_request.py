@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from litgpt_core.core.errors import ConfigError
 from litgpt_core.deploy.job_request import JobRequest, seconds_of, slurm_memory, slurm_time
-from litgpt_core.errors import ConfigError
 
 
 @pytest.mark.parametrize(

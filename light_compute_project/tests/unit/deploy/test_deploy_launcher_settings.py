@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from litgpt_core.core.errors import ConfigError
 from litgpt_core.deploy.launcher_settings import (
     LocalLauncher,
     SlurmLauncher,
@@ -14,7 +15,6 @@ from litgpt_core.deploy.launcher_settings import (
     parse_launcher,
     settings_for_submitit,
 )
-from litgpt_core.errors import ConfigError
 
 SLURM = "hydra/launcher=submitit_slurm"
 HYDRAS_LOCAL = {

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from litgpt_core.core.errors import ConfigError, EnvironmentProblem, LightComputeError
 from litgpt_core.deploy.slurm import carry_out, parse
-from litgpt_core.errors import ConfigError, EnvironmentProblem, LightComputeError
 
 
 def run(*arguments: str) -> str:

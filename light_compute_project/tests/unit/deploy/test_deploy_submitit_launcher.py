@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from litgpt_core.core.errors import ConfigError, EnvironmentProblem
 from litgpt_core.deploy import submitit_launcher
 from litgpt_core.deploy.submitit_launcher import launch
-from litgpt_core.errors import ConfigError, EnvironmentProblem
 
 PROGRAM = """
 import pathlib, sys, time

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from litgpt_core import checkpoint
-from litgpt_core.errors import CheckpointError, LightComputeError
+from litgpt_core.core.errors import CheckpointError, LightComputeError
 from litgpt_core.export.huggingface.exporting import export_directory
 from litgpt_core.export.huggingface.folder import open_weights
 from litgpt_core.export.huggingface.importing import import_folder

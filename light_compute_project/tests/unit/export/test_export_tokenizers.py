@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from litgpt_core import tokenizers
-from litgpt_core.errors import TokenizerError
+from litgpt_core.core.errors import TokenizerError
 from litgpt_core.export.huggingface.exporting import export_directory
 from litgpt_core.export.huggingface.importing import import_folder
 from litgpt_core.model import config as some_source

@@ -9,7 +9,7 @@ import torch
 
 from litgpt_core import tokenizers
 from litgpt_core.checkpoint import save_directory
-from litgpt_core.errors import EnvironmentProblem
+from litgpt_core.core.errors import EnvironmentProblem
 from litgpt_core.generation import kernel_build
 from litgpt_core.generation.kernel_build import cached_library, find_compiler, load_kernel
 from litgpt_core.model.config import GPTConfig

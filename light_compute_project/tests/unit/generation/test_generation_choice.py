@@ -5,7 +5,7 @@ import logging
 import pytest
 import torch
 
-from litgpt_core.errors import ConfigError, EnvironmentProblem
+from litgpt_core.core.errors import ConfigError, EnvironmentProblem
 from litgpt_core.generation import choice
 from litgpt_core.generation.choice import choose_decoder, reading_dtype
 from litgpt_core.generation.engine import Engine

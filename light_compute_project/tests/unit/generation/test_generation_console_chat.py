@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from litgpt_core.checkpoint import find_model
-from litgpt_core.errors import CheckpointError, ConfigError
+from litgpt_core.core.errors import CheckpointError, ConfigError
 from litgpt_core.generation.chat_model import ChatModel, ModelLoader, choose
 from litgpt_core.generation.console_chat import COMMANDS, ChatSettings, ConsoleChat
 from litgpt_core.generation.conversation import Conversation

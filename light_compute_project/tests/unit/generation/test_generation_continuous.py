@@ -6,7 +6,7 @@ import random
 import pytest
 import torch
 
-from litgpt_core.errors import CheckpointError
+from litgpt_core.core.errors import CheckpointError
 from litgpt_core.generation.engine import Engine
 from litgpt_core.generation.request import GenerationRequest
 from litgpt_core.generation.sampling import GREEDY, SamplingSettings

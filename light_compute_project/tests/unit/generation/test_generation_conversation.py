@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from litgpt_core.errors import ConfigError
+from litgpt_core.core.errors import ConfigError
 from litgpt_core.generation import Engine, SamplingSettings
 from litgpt_core.generation.conversation import Conversation
 from litgpt_core.generation.request import GenerationRequest, Piece

@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from litgpt_core.errors import CheckpointError, ConfigError
+from litgpt_core.core.errors import CheckpointError, ConfigError
 from litgpt_core.generation.engine import Engine
 from litgpt_core.generation.reference import generate_slowly, window_start
 from litgpt_core.generation.sampling import GREEDY, SamplingSettings

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from litgpt_core.errors import ConfigError, EnvironmentProblem
+from litgpt_core.core.errors import ConfigError, EnvironmentProblem
 from litgpt_core.generation.hardware import choose_device, named_dtype
 
 CPU = torch.device("cpu")

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 import torch
 
-from litgpt_core.errors import EnvironmentProblem
+from litgpt_core.core.errors import EnvironmentProblem
 from litgpt_core.generation import kernel_build
 from litgpt_core.generation.choice import choose_decoder
 from litgpt_core.generation.kernel import KernelDecoder

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from litgpt_core.errors import CheckpointError
+from litgpt_core.core.errors import CheckpointError
 from litgpt_core.generation import batch
 from litgpt_core.generation.decoder import Decoder, Feed
 from litgpt_core.generation.engine import Engine

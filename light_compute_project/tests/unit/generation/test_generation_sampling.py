@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from litgpt_core.errors import CheckpointError, ConfigError
+from litgpt_core.core.errors import CheckpointError, ConfigError
 from litgpt_core.generation.sampling import (
     GREEDY,
     Dice,

@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from litgpt_core.errors import ConfigError
+from litgpt_core.core.errors import ConfigError
 from litgpt_core.generation.beam_search import beam_search
 from litgpt_core.generation.contrastive_search import choose, contrastive_search
 from litgpt_core.generation.engine import Engine

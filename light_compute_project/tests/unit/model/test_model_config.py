@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from litgpt_core.errors import CheckpointError, ConfigError
+from litgpt_core.core.errors import CheckpointError, ConfigError
 from litgpt_core.model.config import GPTConfig, registry_names
 
 SMALL: dict[str, Any] = {"n_layer": 2, "n_head": 4, "n_embd": 64, "block_size": 32, "vocab_size": 100}

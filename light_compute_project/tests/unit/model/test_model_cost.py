@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from litgpt_core.analysis.model_checks import KINDS, TINY_PARAMETERS, build, shipped_configs
+from litgpt_core.doctor.model_checks import KINDS, TINY_PARAMETERS, build, shipped_configs
 from litgpt_core.model import GPT, GPTConfig
 from litgpt_core.model.cost import count_parameters, flops_per_token, forward_flops_per_token, matmul_parameters
 

@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from litgpt_core.analysis.model_checks import KINDS, build
-from litgpt_core.loss import cross_entropy
+from litgpt_core.doctor.model_checks import KINDS, build
+from litgpt_core.model.loss import cross_entropy
 from litgpt_core.optim.build import build_optimizer
 from litgpt_core.optim.settings import AdamWSettings, MuonSettings, OptimSettings
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from litgpt_core.analysis.model_checks import KINDS, MODEL_CHECKS, Check, build
-from litgpt_core.errors import CheckpointError, ConfigError
+from litgpt_core.core.errors import CheckpointError, ConfigError
+from litgpt_core.doctor.model_checks import KINDS, MODEL_CHECKS, Check, build
 from litgpt_core.model import GPT, GPTConfig
 from litgpt_core.model.attend import attend
 from litgpt_core.model.cost import count_parameters

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.gradcheck import GradcheckError
 
-from litgpt_core.loss import cross_entropy
 from litgpt_core.model import GPT, GPTConfig, attention
 from litgpt_core.model.attention import CausalSelfAttention
 from litgpt_core.model.block import MLPS, Block
 from litgpt_core.model.latent_attention import MultiheadLatentAttention
+from litgpt_core.model.loss import cross_entropy
 from litgpt_core.model.mask import build_masks
 from litgpt_core.model.moe import GroupedTopkRouter, LLaMAMoE
 from litgpt_core.model.norm import build_norm

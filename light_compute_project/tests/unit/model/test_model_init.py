@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from litgpt_core.analysis.model_checks import KINDS, build
+from litgpt_core.doctor.model_checks import KINDS, build
 from litgpt_core.model import GPT, GPTConfig
 from litgpt_core.model.init import initialize
 

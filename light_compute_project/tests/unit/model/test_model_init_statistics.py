@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from litgpt_core.analysis.model_checks import KINDS, build
+from litgpt_core.doctor.model_checks import KINDS, build
 from litgpt_core.model import GPT
 
 BOUND = 4.5

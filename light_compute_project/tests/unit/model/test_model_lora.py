@@ -10,8 +10,8 @@ import torch
 import yaml
 from torch import Tensor
 
-from litgpt_core.analysis.model_checks import KINDS, build
-from litgpt_core.errors import CheckpointError, ConfigError
+from litgpt_core.core.errors import CheckpointError, ConfigError
+from litgpt_core.doctor.model_checks import KINDS, build
 from litgpt_core.model import GPT
 from litgpt_core.model.lora import LoRALinear, adapters, add_adapters, load_adapters, merged, without_adapters
 from litgpt_core.model.lora_settings import TARGETS, LoRASettings

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from litgpt_core.analysis.model_checks import KINDS, build, shipped_configs
+from litgpt_core.doctor.model_checks import KINDS, build, shipped_configs
 from litgpt_core.model import GPT, GPTConfig
 from litgpt_core.model.shapes import block_parameters, outer_parameters
 

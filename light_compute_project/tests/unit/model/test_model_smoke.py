@@ -31,7 +31,7 @@ def test_all_checks_pass_and_the_exit_code_says_so() -> None:
 
 def test_a_failed_check_makes_the_exit_code_one() -> None:
     code = (
-        "import runpy, sys; from litgpt_core.analysis import model_checks as m;"
+        "import runpy, sys; from litgpt_core.doctor import model_checks as m;"
         "m.run_model_checks = lambda: iter([m.CheckResult(name='x', passed=False, detail='[bad]', seconds=0.0)]);"
         f"sys.argv = ['smoke_test.py']; runpy.run_path({str(SCRIPT)!r}, run_name='__main__')"
     )

@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 
-from litgpt_core.analysis.model_checks import shipped_configs
+from litgpt_core.doctor.model_checks import shipped_configs
 from litgpt_core.model import GPT, GPTConfig
 from litgpt_core.model.cost import count_parameters
 

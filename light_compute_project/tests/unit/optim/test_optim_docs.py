@@ -7,18 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from docs.generate.optim_plots import DIGEST_KEY, IMAGES, PICTURES, digest, draw_all, schedule_curves
 from PIL import Image
 
-from litgpt_core.analysis.model_checks import KINDS, build
-from litgpt_core.analysis.optim_plots import DIGEST_KEY, IMAGES, PICTURES, digest, draw_all, schedule_curves
-from litgpt_core.environment import PROJECT_DIR
+from litgpt_core.core.machine import PROJECT_DIR
+from litgpt_core.doctor.model_checks import KINDS, build
 from litgpt_core.model import GPT
 from litgpt_core.optim.build import build_optimizer
 from litgpt_core.optim.settings import AdamWSettings, MuonSettings
 
 PAGE = PROJECT_DIR / "docs" / "optim.md"
 MARKS = {"weight", "bias"}
-DRAW = "python -m litgpt_core.analysis.optim_plots"
+DRAW = "python -m docs.generate.optim_plots"
 
 GROUPED = {"n_expert_groups": 2, "n_topk_groups": 1, "n_topk_scores_per_group": 2, "n_shared_expert": 1}
 SAMPLES: dict[str, tuple[str, dict[str, Any]]] = {

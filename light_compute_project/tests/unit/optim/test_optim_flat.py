@@ -7,10 +7,10 @@ import copy
 import pytest
 import torch
 
-from litgpt_core.loss import cross_entropy
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.gpt import GPT
 from litgpt_core.model.init import initialize
+from litgpt_core.model.loss import cross_entropy
 from litgpt_core.optim.build import build_flat_optimizer, build_optimizer, set_learning_rate
 from litgpt_core.optim.settings import AdamWSettings, MuonSettings, OptimSettings
 

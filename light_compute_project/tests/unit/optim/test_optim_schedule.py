@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from litgpt_core.errors import ConfigError
+from litgpt_core.core.errors import ConfigError
 from litgpt_core.optim.schedule import learning_rate_factor
 from litgpt_core.optim.settings import ScheduleSettings
 

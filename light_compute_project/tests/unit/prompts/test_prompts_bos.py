@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from litgpt_core.errors import CheckpointError
+from litgpt_core.core.errors import CheckpointError
 from litgpt_core.prompts import starts_with_bos
 
 

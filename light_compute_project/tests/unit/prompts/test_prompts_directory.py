@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from litgpt_core.errors import CheckpointError
+from litgpt_core.core.errors import CheckpointError
 from litgpt_core.prompts import Message, load_style, save_style, style_named, style_names
 from litgpt_core.prompts.directory import explain_style
 from litgpt_core.prompts.template import TemplateStyle

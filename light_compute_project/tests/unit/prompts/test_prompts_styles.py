@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from litgpt_core.errors import ConfigError
+from litgpt_core.core.errors import ConfigError
 from litgpt_core.prompts import Message, style_name_of_model, style_named, style_names
 from litgpt_core.prompts.catalogue import style_of_litgpt_class
 

@@ -8,7 +8,7 @@ from datetime import datetime
 
 import pytest
 
-from litgpt_core.errors import CheckpointError, ConfigError
+from litgpt_core.core.errors import CheckpointError, ConfigError
 from litgpt_core.prompts import Message, encode_conversation, encode_prompt
 from litgpt_core.prompts.template import TemplateStyle
 from litgpt_core.tokenizers import Tokenizer

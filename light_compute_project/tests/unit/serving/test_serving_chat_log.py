@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from litgpt_core.errors import DataError
+from litgpt_core.core.errors import DataError
 from litgpt_core.serving.chat_log import ChatLog
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from litgpt_core.errors import ConfigError
+from litgpt_core.core.errors import ConfigError
 from litgpt_core.serving.settings import ServerSettings
 
 

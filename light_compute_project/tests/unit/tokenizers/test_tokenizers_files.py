@@ -11,7 +11,7 @@ import pytest
 from tokenizers import AddedToken, decoders, models, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Processor
 
-from litgpt_core.errors import TokenizerError
+from litgpt_core.core.errors import TokenizerError
 from litgpt_core.tokenizers import load
 from litgpt_core.tokenizers.base import Tokenizer
 from litgpt_core.tokenizers.settings import KINDS

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from litgpt_core.errors import TokenizerError
+from litgpt_core.core.errors import TokenizerError
 from litgpt_core.tokenizers.base import Tokenizer
 from litgpt_core.tokenizers.byte_alphabet import BYTE_TO_CHARACTER, CHARACTER_TO_BYTE
 from litgpt_core.tokenizers.settings import KINDS, SUBWORD_KINDS

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from litgpt_core.errors import DataError
+from litgpt_core.core.errors import DataError
 from litgpt_core.tokenizers import load
 from litgpt_core.tokenizers.report import find_text_files, read_documents
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from litgpt_core.errors import ConfigError, TokenizerError
+from litgpt_core.core.errors import ConfigError, TokenizerError
 from litgpt_core.tokenizers import huggingface, sentencepiece_bpe
 from litgpt_core.tokenizers.base import Tokenizer
 from litgpt_core.tokenizers.registry import train

@@ -9,19 +9,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from litgpt_core.analysis.model_checks import KINDS, build
-from litgpt_core.loss import cross_entropy
+from litgpt_core.config.trainer import TrainerSettings
+from litgpt_core.doctor.model_checks import KINDS, build
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.gpt import GPT
 from litgpt_core.model.init import initialize
 from litgpt_core.model.lora import add_adapters
 from litgpt_core.model.lora_settings import LoRASettings
+from litgpt_core.model.loss import cross_entropy
 from litgpt_core.optim.settings import AdamWSettings
 from litgpt_core.training.activation_checkpointing import Mode, checkpoint_blocks
 from litgpt_core.training.hardware import choose_hardware
 from litgpt_core.training.live_memory import LiveMemory
 from litgpt_core.training.module import TrainingModule
-from litgpt_core.training.settings import TrainerSettings
 
 MODES: tuple[Mode, ...] = ("selective", "full")
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from litgpt_core.errors import ConfigError
-from litgpt_core.training.budget import Budget, Meter, Used, duration_text, seconds_of
-from litgpt_core.training.settings import TrainerSettings
+from litgpt_core.config.trainer import TrainerSettings
+from litgpt_core.core.durations import duration_text, seconds_of
+from litgpt_core.core.errors import ConfigError
+from litgpt_core.training.budget import Budget, Meter, Used
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from litgpt_core import environment
+from litgpt_core.config.trainer import TrainerSettings
+from litgpt_core.core import machine
 from litgpt_core.training import compiler_start
-from litgpt_core.training.settings import TrainerSettings
 
 pytestmark = pytest.mark.skipif(
-    sys.platform != "linux" or environment.compile_obstacle("cpu") is not None, reason="nothing compiles here"
+    sys.platform != "linux" or machine.compile_obstacle("cpu") is not None, reason="nothing compiles here"
 )
 
 
@@ -109,7 +109,7 @@ def test_debug_tables_are_left_out_unless_asked_for(monkeypatch: pytest.MonkeyPa
 WITHOUT_TRITON = """
 import sys
 from litgpt_core.training.compiler_start import prepare_compiler
-from litgpt_core.training.settings import TrainerSettings
+from litgpt_core.config.trainer import TrainerSettings
 prepare_compiler(TrainerSettings(accelerator="cpu", compile=False))
 from litgpt_core.training.lean_import import import_lightning_lean
 import_lightning_lean()

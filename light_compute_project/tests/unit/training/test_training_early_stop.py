@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from litgpt_core.analysis.model_checks import build
+from litgpt_core.config.trainer import TrainerSettings
+from litgpt_core.doctor.model_checks import build
 from litgpt_core.optim.settings import AdamWSettings
 from litgpt_core.training.early_stop import EarlyStop
 from litgpt_core.training.hardware import choose_hardware
 from litgpt_core.training.module import TrainingModule
-from litgpt_core.training.settings import TrainerSettings
 
 
 @pytest.fixture(scope="module")

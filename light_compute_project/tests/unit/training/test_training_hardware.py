@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from litgpt_core import environment
-from litgpt_core.errors import EnvironmentProblem
+from litgpt_core.config.trainer import TrainerSettings
+from litgpt_core.core import machine
+from litgpt_core.core.errors import EnvironmentProblem
 from litgpt_core.training import hardware
-from litgpt_core.training.settings import TrainerSettings
 
 LONG, SHORT = 1e18, 1e9
 
@@ -22,14 +22,14 @@ def test_auto_finds_a_device_and_a_precision() -> None:
 
 
 def test_short_runs_are_not_compiled_and_long_ones_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(environment, "compile_obstacle", lambda device: None)
+    monkeypatch.setattr(machine, "compile_obstacle", lambda device: None)
     settings = TrainerSettings(accelerator="cpu")
     assert not hardware.choose_hardware(settings, total_flops=SHORT, width=512).compile
     assert hardware.choose_hardware(settings, total_flops=LONG, width=512).compile
 
 
 def test_without_a_compiler_auto_runs_eagerly_and_true_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(environment, "compile_obstacle", lambda device: "no C++ compiler found")
+    monkeypatch.setattr(machine, "compile_obstacle", lambda device: "no C++ compiler found")
     chosen = hardware.choose_hardware(TrainerSettings(accelerator="cpu"), total_flops=LONG, width=512)
     assert not chosen.compile and "no C++ compiler" in chosen.compile_reason
     with pytest.raises(EnvironmentProblem, match=r"trainer\.compile=auto"):
@@ -45,16 +45,16 @@ def test_absent_devices_and_float16_on_a_cpu_are_refused() -> None:
 
 
 def test_compile_obstacle_names_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(environment.shutil, "which", lambda name: None)
-    assert "compiler" in str(environment.compile_obstacle("cpu"))
-    assert environment.compile_obstacle("mps") is not None
+    monkeypatch.setattr(machine.shutil, "which", lambda name: None)
+    assert "compiler" in str(machine.compile_obstacle("cpu"))
+    assert machine.compile_obstacle("mps") is not None
 
 
 @pytest.mark.parametrize(
     ("precision", "kind"), [("bf16-mixed", "bf16"), ("bf16-true", "bf16"), ("16-mixed", "fp16"), ("32-true", "fp32")]
 )
 def test_number_kinds(precision: str, kind: str) -> None:
-    assert environment.number_kind(precision) == kind
+    assert machine.number_kind(precision) == kind
 
 
 @pytest.mark.parametrize(
@@ -74,21 +74,21 @@ def test_number_kinds(precision: str, kind: str) -> None:
     ],
 )
 def test_gpu_names_match_whole_words(name: str, part: str | None) -> None:
-    assert environment.known_part(name) == part
+    assert machine.known_part(name) == part
 
 
 def test_a_cpu_s_peak_is_the_fastest_product_s(monkeypatch: pytest.MonkeyPatch) -> None:
     # the clock is asked once for the deadline, then before, at the beginning and at the end of each product
     moments = iter([0.0, *(0.01, 0.02, 0.05), *(0.06, 0.07, 0.08), *(0.10, 0.11, 0.15), 0.31])
-    monkeypatch.setattr(environment.time, "perf_counter", lambda: next(moments))
-    rate, source = environment.peak_flops("cpu", precision="32-true")
+    monkeypatch.setattr(machine.time, "perf_counter", lambda: next(moments))
+    rate, source = machine.peak_flops("cpu", precision="32-true")
     assert rate == pytest.approx(2 * 1024**3 / 0.01), "the second product"
     assert "measured" in source
 
 
 def test_narrow_uncompiled_models_stay_in_float32_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(environment, "cpu_has_fast_bf16", lambda: True)
-    monkeypatch.setattr(environment, "compile_obstacle", lambda device: None)
+    monkeypatch.setattr(machine, "cpu_has_fast_bf16", lambda: True)
+    monkeypatch.setattr(machine, "compile_obstacle", lambda device: None)
     settings = TrainerSettings(accelerator="cpu")
     precisions = [
         hardware.choose_hardware(settings, total_flops=flops, width=width).precision
@@ -98,7 +98,7 @@ def test_narrow_uncompiled_models_stay_in_float32_on_a_cpu(monkeypatch: pytest.M
 
 
 def test_a_mixture_of_experts_keeps_its_weights_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(environment, "cpu_has_fast_bf16", lambda: True)
+    monkeypatch.setattr(machine, "cpu_has_fast_bf16", lambda: True)
     auto = hardware.choose_hardware(TrainerSettings(accelerator="cpu"), total_flops=SHORT, width=512, experts=True)
     assert (auto.precision, auto.flat) == ("bf16-mixed", False)
     asked = TrainerSettings(accelerator="cpu", precision="bf16-master")

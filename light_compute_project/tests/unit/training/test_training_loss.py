@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from litgpt_core.analysis.model_checks import build
-from litgpt_core.errors import ConfigError
+from litgpt_core.config.trainer import TrainerSettings
+from litgpt_core.core.errors import ConfigError
+from litgpt_core.doctor.model_checks import build
 from litgpt_core.optim.settings import AdamWSettings
 from litgpt_core.training.hardware import choose_hardware
 from litgpt_core.training.module import TrainingModule
-from litgpt_core.training.settings import TrainerSettings
 
 Z, SMOOTHING = 0.03, 0.2
 

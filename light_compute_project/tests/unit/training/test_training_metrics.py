@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from litgpt_core.errors import LightComputeError
+from litgpt_core.core.errors import LightComputeError
 from litgpt_core.training import metrics
 from litgpt_core.training.metrics import MetricsRecorder
 from litgpt_core.training.module import TrainingModule

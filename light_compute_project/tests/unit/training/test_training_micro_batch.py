@@ -9,14 +9,14 @@ import pytest
 import torch
 import yaml
 
-from litgpt_core import config as configuration
-from litgpt_core.analysis.model_checks import KINDS, build
-from litgpt_core.config import TrainConfig, dump
-from litgpt_core.errors import ConfigError, EnvironmentProblem
+from litgpt_core.config import compose as configuration
+from litgpt_core.config.compose import TrainConfig, dump
+from litgpt_core.config.trainer import TrainerSettings
+from litgpt_core.core.errors import ConfigError, EnvironmentProblem
+from litgpt_core.doctor.model_checks import KINDS, build
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.training import micro_batch
 from litgpt_core.training.hardware import Hardware
-from litgpt_core.training.settings import TrainerSettings
 
 SHAPE = GPTConfig(n_layer=4, n_head=4, n_embd=64, block_size=64, vocab_size=64, parallel_residual=False)
 

@@ -13,9 +13,9 @@ import torch
 
 from litgpt_core import checkpoint, tokenizers
 from litgpt_core.checkpoint.layout import TOKENIZER_FILES
-from litgpt_core.config import load
+from litgpt_core.config.compose import load
+from litgpt_core.core.errors import CheckpointError, ConfigError, LightComputeError
 from litgpt_core.data.prepare import prepare
-from litgpt_core.errors import CheckpointError, ConfigError, LightComputeError
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.gpt import GPT
 from litgpt_core.model.init import initialize

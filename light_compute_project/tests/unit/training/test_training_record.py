@@ -4,7 +4,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from litgpt_core.config_diff import computing_sha256
+from litgpt_core.config.diff import computing_sha256
 from litgpt_core.training.record import data_facts, init_from_facts, keep_diff, tokenizer_facts
 from litgpt_core.training.run_folder import RunFolder, is_used
 

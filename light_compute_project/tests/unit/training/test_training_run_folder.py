@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from litgpt_core.errors import ConfigError, Interrupted
+from litgpt_core.config.trainer import RunSettings, TrainerSettings, WandbSettings
+from litgpt_core.core.errors import ConfigError, Interrupted
 from litgpt_core.training.loggers import wandb_mode
 from litgpt_core.training.metrics import bits_per_byte
 from litgpt_core.training.results import draw_curves, final_and_best
 from litgpt_core.training.rows import read_rows
 from litgpt_core.training.run_folder import write_json
-from litgpt_core.training.settings import RunSettings, TrainerSettings, WandbSettings
 from litgpt_core.training.start import back_to_the_queue
 from litgpt_core.training.stop import stop_on_signals
 

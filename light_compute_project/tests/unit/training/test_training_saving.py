@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from litgpt_core.errors import Interrupted
+from litgpt_core.core.errors import Interrupted
+from litgpt_core.distributed.process_group import Team
+from litgpt_core.distributed.world import World
 from litgpt_core.training.budget import Budget, Meter
-from litgpt_core.training.processes import Team
 from litgpt_core.training.run_folder import RunFolder
 from litgpt_core.training.saving import CheckpointSaver
 from litgpt_core.training.stop import StopRequest
-from litgpt_core.training.world import World
 
 
 def saver(tmp_path: Path, stop: StopRequest, **changes: Any) -> CheckpointSaver:

@@ -11,12 +11,12 @@ from lightning import Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from litgpt_core.analysis.model_checks import build
-from litgpt_core.loss import cross_entropy
+from litgpt_core.config.trainer import TrainerSettings
+from litgpt_core.doctor.model_checks import build
+from litgpt_core.model.loss import cross_entropy
 from litgpt_core.optim.settings import AdamWSettings, ScheduleSettings
 from litgpt_core.training.hardware import choose_hardware
 from litgpt_core.training.module import TrainingModule
-from litgpt_core.training.settings import TrainerSettings
 
 ROWS, T, V = 8, 12, 61
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from litgpt_core.errors import CheckpointError, ConfigError
+from litgpt_core.core.errors import CheckpointError, ConfigError
 from litgpt_core.export.huggingface.family import Family
 from litgpt_core.export.huggingface.folder import AGAIN
 from litgpt_core.export.huggingface.gemma import GEMMA, GEMMA2, GEMMA3

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from litgpt_core.errors import CheckpointError
+from litgpt_core.core.errors import CheckpointError
 from litgpt_core.export.huggingface.layout import SAFETENSORS, SAFETENSORS_INDEX, TORCH, TORCH_INDEX, WEIGHTS
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from torch import Tensor
 from litgpt_core import tokenizers
 from litgpt_core.checkpoint import save_directory
 from litgpt_core.checkpoint.load import EMBEDDING, OUTPUT, empty_model
-from litgpt_core.errors import CheckpointError
+from litgpt_core.core.errors import CheckpointError
 from litgpt_core.export.huggingface.families import read_config
 from litgpt_core.export.huggingface.family import Family
 from litgpt_core.export.huggingface.folder import AGAIN, StoredTensor, WeightFolder, open_weights, read_json

@@ -16,7 +16,7 @@ from typing import Any
 
 from litgpt_core import tokenizers
 from litgpt_core.checkpoint.layout import TOKENIZER_FILES
-from litgpt_core.errors import TokenizerError
+from litgpt_core.core.errors import TokenizerError
 from litgpt_core.export.huggingface.folder import read_json
 from litgpt_core.export.huggingface.layout import (
     GENERATION_CONFIG,

@@ -1,0 +1,81 @@
+"""Runs in a process of its own: our training without Lightning's Trainer, without logging, validation and checkpoints.
+
+The model, the order of the data, the compiler, the precision and the optimizer are those of `scripts/train.py`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import Any
+
+from benchmarks.child import carry_out
+from litgpt_core.core.errors import ConfigError
+
+INTERVAL = 10
+"""Steps that are timed together, as `train_ours` times them."""
+
+
+def train_bare(job: dict[str, Any]) -> dict[str, Any]:
+    """Take the steps; `seconds` of a step, one number for each interval, and the last `train_loss`."""
+    from litgpt_core.config.compose import load
+    from litgpt_core.training.compiler_start import prepare_compiler
+
+    config = load(job["overrides"])
+    prepare_compiler(config.trainer)
+
+    import torch
+
+    from litgpt_core.optim.build import set_learning_rate
+    from litgpt_core.optim.schedule import learning_rate_factor
+    from litgpt_core.training.lean_import import import_lightning_lean
+    from litgpt_core.training.plan import make_plan
+
+    plan = make_plan(config, command="bare loop")
+    import_lightning_lean()
+
+    from litgpt_core.training import assemble
+    from litgpt_core.training.module import TrainingModule
+    from litgpt_core.training.random_state import seed_rank
+
+    assemble.quiet_third_parties()
+    seed_rank(config.seed, rank=0)
+    hardware, steps = plan.hardware, config.trainer.max_steps
+    device = torch.device(hardware.device)
+    model, data = assemble.build_model(plan).to(device), assemble.build_data(plan)
+    module = TrainingModule(model, optim=config.optim, trainer_settings=config.trainer, hardware=hardware)
+    optimizer = module.configure_optimizers()
+    module.train()
+    module.on_fit_start()
+    if hardware.precision == "16-mixed":
+        raise ConfigError(
+            "the bare loop does not scale float16's losses",
+            needed="bfloat16 or float32",
+            fix="--set trainer.precision=32-true, or leave bare out of --against",
+        )
+    mixed = hardware.precision == "bf16-mixed"
+    batches = iter(data.train_dataloader())
+    seconds: list[float] = []
+    loss = torch.zeros(())
+    interval = max(1, min(INTERVAL, steps // 20))
+    began = time.perf_counter()
+    for step in range(steps):
+        for _ in range(plan.accumulate):
+            batch = [part.to(device, non_blocking=True) for part in next(batches)]
+            with torch.autocast(device.type, torch.bfloat16) if mixed else contextlib.nullcontext():
+                loss = module.training_step(tuple(batch), 0)
+            torch.autograd.backward(loss / plan.accumulate)
+            module.on_after_backward()
+        module.configure_gradient_clipping(optimizer)
+        set_learning_rate(optimizer, learning_rate_factor(step, config.optim.schedule, max_steps=steps))
+        optimizer.step()
+        optimizer.zero_grad()
+        if (step + 1) % interval == 0:
+            last = float(loss)  # waits for the device
+            seconds.append((time.perf_counter() - began) / interval)
+            began = time.perf_counter()
+    return {"seconds": seconds, "precision": hardware.precision, "train_loss": last}
+
+
+if __name__ == "__main__":
+    carry_out(train_bare)

@@ -1,0 +1,46 @@
+"""Runs in a process of its own: one forward and backward pass of the loss head, and the peak of its memory."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from benchmarks.child import carry_out
+
+
+def measure(job: dict[str, Any]) -> dict[str, Any]:
+    """`peak_mb` of the process (of the device on CUDA), `rise_mb` above what it held before, `seconds`, `loss`."""
+    import torch
+
+    from litgpt_core.core.machine import describe_environment, peak_memory_mb
+    from litgpt_core.model.loss import cross_entropy
+
+    device = job["device"]
+    torch.set_num_threads(job["threads"])
+    generator = torch.Generator().manual_seed(1337)
+    hidden = torch.randn(1, job["tokens"], job["width"], generator=generator).to(device).requires_grad_()
+    weight = torch.empty(job["vocabulary"], job["width"]).normal_(std=0.02, generator=generator)
+    weight = weight.to(device).requires_grad_()
+    targets = torch.randint(job["vocabulary"], (1, job["tokens"]), generator=generator).to(device)
+    few = torch.zeros(1, 1, 2, device=device, requires_grad=True)  # imports and allocations that come once
+    cross_entropy(few, few.detach()[0], targets[:, :1] * 0, chunk_size=1).backward()  # type: ignore[no-untyped-call]
+    before = peak_memory_mb(device)
+    started = time.perf_counter()
+    loss = cross_entropy(hidden, weight, targets, chunk_size=job["chunk_size"])
+    loss.backward()  # type: ignore[no-untyped-call]
+    value = loss.item()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    seconds = time.perf_counter() - started
+    peak = peak_memory_mb(device)
+    return {
+        "peak_mb": peak,
+        "rise_mb": peak - before,
+        "seconds": seconds,
+        "loss": value,
+        "environment": describe_environment(device=device),
+    }
+
+
+if __name__ == "__main__":
+    carry_out(measure)

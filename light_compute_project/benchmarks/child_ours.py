@@ -1,0 +1,36 @@
+"""Runs in a process of its own: our engine on the checkpoint, as scripts/generate.py uses it; with several texts, as
+scripts/serve.py does.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from benchmarks.child import carry_out, time_generations
+
+
+def generate(job: dict[str, Any]) -> dict[str, Any]:
+    """Load, generate greedily, time."""
+    from litgpt_core.generation import Engine, SamplingSettings
+
+    many = job["batch"] > 1
+    engine = Engine.from_directory(Path(job["checkpoint"]), device=job["device"], dtype=job["dtype"], panels=many)
+    greedy = SamplingSettings(temperature=0.0)
+
+    def tokens(count: int) -> int:
+        if not many:
+            stream = engine.generate_stream(
+                job["prompt_ids"], max_new_tokens=count, sampling=greedy, seed=1, stop_ids=()
+            )
+            return sum(1 for _ in stream)
+        prompts = [job["prompt_ids"]] * job["batch"]
+        texts = engine.generate_batch(prompts, max_new_tokens=count, sampling=greedy, seed=1, stop_ids=())
+        return sum(len(text) for text in texts)
+
+    found = time_generations(tokens, new_tokens=job["new_tokens"], repeats=job["repeats"], spawned_at=job["spawned_at"])
+    return {**found, "batch": job["batch"]}
+
+
+if __name__ == "__main__":
+    carry_out(generate)

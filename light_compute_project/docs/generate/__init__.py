@@ -1,0 +1,1 @@
+"""What writes the generated tables and plots of the pages. Not in the wheel."""

@@ -1,1 +1,0 @@
-"""Measure, never mutate: checks, costs, evaluation and reports. This file imports nothing."""

@@ -1,0 +1,95 @@
+"""A recorded config as arguments of `train.py`. Proven: the arguments are composed, and must give that very config."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from litgpt_core.config.compose import compose, normalise_overrides
+from litgpt_core.config.diff import differences, flatten
+from litgpt_core.core.errors import ConfigError, LightComputeError
+
+
+def arguments_for(target: Mapping[str, Any], *, typed: Sequence[str] = ()) -> list[str]:
+    """Arguments that compose to `target`: those that were typed, then what is missing.
+
+    Args:
+        target: A config as plain values.
+        typed: What a person once typed for it; left out where it no longer composes.
+
+    Raises:
+        ConfigError: No arguments can say it, which means that a value cannot be written as one.
+    """
+    try:
+        found = [*typed, *_completing(compose(normalise_overrides(typed)), target)]
+    except LightComputeError:
+        if not typed:
+            raise
+        return arguments_for(target)
+    left = differences(dict(target), compose(normalise_overrides(found)))
+    if not left:
+        return found
+    if typed:
+        return arguments_for(target)
+    raise ConfigError(
+        "the config cannot be written as arguments of train.py:\n    " + "\n    ".join(line for _, line in left),
+        needed="values that Hydra's grammar can take",
+    )
+
+
+def _completing(composed: Mapping[str, Any], target: Mapping[str, Any]) -> list[str]:
+    """What has to be typed besides, so that `composed` becomes `target`."""
+    have, want = flatten(dict(composed)), flatten(dict(target))
+    gone = dict.fromkeys(_highest(key, want) for key in have if key not in want and not _holds(key, want))
+    new = [f"{key}={literal(value)}" for key, value in want.items() if key not in have or have[key] != value]
+    return [*(f"~{key}" for key in gone), *new]
+
+
+def _holds(key: str, want: Mapping[str, Any]) -> bool:
+    """Whether a wanted key lies below this one, which then is replaced by setting that."""
+    return any(wanted.startswith(f"{key}.") for wanted in want)
+
+
+def _highest(key: str, want: Mapping[str, Any]) -> str:
+    """The shortest beginning of an unwanted key that holds nothing wanted: a table goes with its last entry."""
+    parts = key.split(".")
+    for length in range(2, len(parts)):
+        if (beginning := ".".join(parts[:length])) not in want and not _holds(beginning, want):
+            return beginning
+    return key
+
+
+def literal(value: Any) -> str:
+    """A plain value in Hydra's grammar."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (int, float)):
+        return repr(value)
+    if isinstance(value, list):
+        return f"[{','.join(map(literal, value))}]"
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{key}:{literal(item)}" for key, item in value.items()) + "}"
+    return _text(str(value))
+
+
+def _text(value: str) -> str:
+    """A string; in quotes unless it is a plain word that no reader takes for something else."""
+    if re.fullmatch(r"\w[\w.-]*(/[\w.-]+)*", value, re.ASCII) and not _is_something_else(value):
+        return value
+    escaped = re.sub(r"(\\*)'", lambda match: match[1] * 2 + "\\'", value)
+    escaped = re.sub(r"\\+$", lambda match: match[0] * 2, escaped)
+    return "'" + escaped.replace("${", "\\${") + "'"
+
+
+def _is_something_else(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return word.lower() in _NOT_WORDS
+    return True
+
+
+_NOT_WORDS = ("null", "true", "false", "yes", "no", "on", "off")

@@ -1,0 +1,223 @@
+"""The answer to one question about reproducibility, as Markdown for people and as JSON for programs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from litgpt_core.audit.suspects import Suspect, look_up
+from litgpt_core.audit.trace import QUANTITIES, TraceComparison
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """Text in rows and columns."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+    note: str = ""
+    """What a reader must know to read it; a line below."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """One question, answered."""
+
+    kind: str
+    """`replay`, `repeat`, `seeds`, `threads` or `compare`."""
+    title: str
+    passed: bool
+    verdict: str
+    """One or two sentences: identical, or what differs."""
+    method: list[str]
+    """What was done, for somebody who wants to do it again."""
+    tables: list[Table]
+    remarks: list[str]
+    """What a reader should know before relying on the verdict."""
+    suspects: list[Suspect] | None
+    """Recorded differences between the environments, the likeliest cause first; None where they are not in question."""
+    identical: bool
+    """Whether every number that was compared is equal to the last bit."""
+    numbers: dict[str, Any]
+    """The results as plain values."""
+    environments: dict[str, dict[str, Any]]
+    """Name of a side -> its `environment.json`."""
+    written_at: str = field(default_factory=lambda: datetime.now().astimezone().isoformat(timespec="seconds"))
+
+    def to_json(self) -> str:
+        """All of it; numbers that are not finite are written as text."""
+        return json.dumps(_finite(dataclasses.asdict(self)), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+    def to_markdown(self) -> str:
+        """The page."""
+        parts = [f"# {self.title}", f"**{'PASS' if self.passed else 'FAIL'}**: {self.verdict}", f"{self.written_at}"]
+        parts += ["## What was done", "\n".join(f"{n}. {line}" for n, line in enumerate(self.method, start=1))]
+        parts += ["## Results", *(markdown_table(table, level=3) for table in self.tables)]
+        if self.remarks:
+            parts += ["## Before relying on this", "\n".join(f"- {remark}" for remark in self.remarks)]
+        if self.suspects is not None:
+            parts += ["## Suspects", self._suspects(self.suspects)]
+        parts += ["## Environment", markdown_table(environment_table(self.environments), level=3)]
+        return "\n\n".join(parts) + "\n"
+
+    def _suspects(self, found: list[Suspect]) -> str:
+        if not found:
+            return "Nothing that is recorded differs between the environments."
+        rows = [(s.what, s.one, s.other, s.why) for s in found]
+        sides = list(self.environments)[:2] if len(self.environments) > 1 else ["one", "other"]
+        lead = "These differ, and made no difference here." if self.identical else "These differ, the likeliest first."
+        return lead + "\n\n" + markdown_table(Table(title="", header=("what", *sides, "how it matters"), rows=rows))
+
+    def write(self, folder: Path, *, stem: str = "audit") -> list[Path]:
+        """Write `STEM.md` and `STEM.json`; returns their paths."""
+        folder.mkdir(parents=True, exist_ok=True)
+        paths = [folder / f"{stem}.md", folder / f"{stem}.json"]
+        for path, text in zip(paths, (self.to_markdown(), self.to_json()), strict=True):
+            temporary = path.with_name(f".{path.name}.tmp")
+            temporary.write_text(text, encoding="utf-8")
+            temporary.replace(path)
+        return paths
+
+
+def markdown_table(table: Table, *, level: int = 0) -> str:
+    """A table, below a heading if it has a title and `level` is not 0."""
+    lines = ["| " + " | ".join(table.header) + " |", "|" + "---|" * len(table.header)]
+    lines += [
+        "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in row) + " |" for row in table.rows
+    ]
+    heading = [f"{'#' * level} {table.title}", ""] if level and table.title else []
+    return "\n".join([*heading, *lines, *(["", table.note] if table.note else [])])
+
+
+def trace_table(found: TraceComparison, *, title: str, sides: tuple[str, str]) -> Table:
+    """Per quantity: how many numbers were compared, how many differ, and by how much at most."""
+    rows = []
+    for name in QUANTITIES:
+        quantity = found.quantities[name]
+        if not quantity.values:
+            rows.append((name, "0", "", "", "", "", ""))
+            continue
+        at = quantity.largest
+        worst = ("", "", "", "") if at is None else (str(at.step), number(at.one), number(at.other), share(at.relative))
+        rows.append((name, str(quantity.values), str(quantity.differing), *worst))
+    steps = f"{len(found.steps)} rows" + (f", steps {found.steps[0]} to {found.steps[-1]}" if found.steps else "")
+    header = ("quantity", "compared", "differ", "largest at step", *sides, "relative")
+    return Table(title=title, header=header, rows=rows, note=f"Compared: {steps}.")
+
+
+def trace_numbers(found: TraceComparison) -> dict[str, Any]:
+    """A comparison as plain values."""
+    return {
+        "identical": found.identical,
+        "compared_steps": found.steps,
+        "values": found.values,
+        "differing": found.differing,
+        "first_difference": None if found.first is None else _difference(dataclasses.asdict(found.first), found.first),
+        "largest_relative": found.largest_relative,
+        "quantities": {
+            name: {
+                "values": quantity.values,
+                "differing": quantity.differing,
+                "largest": None
+                if quantity.largest is None
+                else _difference(dataclasses.asdict(quantity.largest), quantity.largest),
+            }
+            for name, quantity in found.quantities.items()
+        },
+    }
+
+
+def describe_first(found: TraceComparison, *, sides: tuple[str, str]) -> str:
+    """The first difference as a clause, with both values and its size."""
+    at = found.first
+    if at is None:
+        return "nothing differs" if found.values else "there was nothing to compare"
+    if at.quantity == "row":
+        return f"step {at.step}: {number(at.one)} rows ({sides[0]}), {number(at.other)} rows ({sides[1]})"
+    size = "" if at.absolute is None else f", a difference of {at.absolute:.3g} ({share(at.relative)})"
+    return f"step {at.step}, {at.quantity}: {number(at.one)} ({sides[0]}), {number(at.other)} ({sides[1]}){size}"
+
+
+_ENVIRONMENT = (
+    ("device_name", "device"),
+    ("python.version", "Python"),
+    ("torch_build.version", "torch"),
+    ("torch_build.config_sha256", "torch's build"),
+    ("torch_build.cudnn", "cuDNN of the build"),
+    ("driver", "NVIDIA driver"),
+    ("cpu_capability", "vector width"),
+    ("platform", "system"),
+    ("packages_sha256", "all packages"),
+    ("git.commit", "commit"),
+    ("code.diff_sha256", "uncommitted changes"),
+    ("code.package_sha256", "source of litgpt_core"),
+    ("threads.torch", "torch threads"),
+    ("variables", "variables"),
+    ("determinism.deterministic_algorithms", "deterministic algorithms"),
+    ("precision", "precision"),
+    ("decisions.compile", "torch.compile"),
+    ("decisions.micro_batch", "micro-batch"),
+    ("processes.world_size", "processes"),
+    ("data.corpus_sha256", "corpus"),
+    ("data_fingerprint", "prepared data"),
+    ("tokenizer.fingerprint", "tokenizer"),
+    ("seeds", "seeds"),
+)
+
+
+def environment_table(environments: dict[str, dict[str, Any]]) -> Table:
+    """The facts that matter most, one column per side."""
+    rows = []
+    for key, name in _ENVIRONMENT:
+        values = [look_up(facts, key) for facts in environments.values()]
+        if any(value is not None for value in values):
+            rows.append((name, *(brief(value) for value in values)))
+    note = "Hashes are shortened to 12 digits; the JSON beside this page holds them whole, with every package."
+    return Table(title="", header=("", *environments), rows=rows, note=note)
+
+
+def brief(value: Any) -> str:
+    """A recorded fact for a table cell."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, dict):
+        return ", ".join(f"{key}={item}" for key, item in value.items()) or "–"
+    text = str(value)
+    return text[:12] if len(text) >= 40 and set(text) <= set("0123456789abcdef") else text
+
+
+def number(value: float | None) -> str:
+    """A number with all its digits."""
+    return "none" if value is None else repr(value)
+
+
+def share(value: float | None) -> str:
+    """A relative difference."""
+    if value is None or not math.isfinite(value):
+        return "no size"
+    if value == 0:
+        return "0"
+    return f"{value:.2%}" if value >= 1e-3 else f"{value:.1e}"
+
+
+def _difference(plain: dict[str, Any], at: Any) -> dict[str, Any]:
+    return {**plain, "absolute": at.absolute, "relative": at.relative}
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return value

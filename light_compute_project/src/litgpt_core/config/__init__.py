@@ -1,0 +1,1 @@
+"""YAML and the command line to one checked, frozen `TrainConfig`."""

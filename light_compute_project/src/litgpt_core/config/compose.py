@@ -1,0 +1,344 @@
+"""Command line and YAML -> one checked, frozen `TrainConfig`. The only module that imports hydra and omegaconf.
+
+The way of a setting: `compose` merges the YAML files and overrides with Hydra; `check` turns the plain result into the
+rooms' own frozen settings and reports every problem at once, each with the nearest valid name and the place where it
+was written (`source.py`). Nothing is built here and nothing is read but YAML.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from litgpt_core.config.litgpt import expand
+from litgpt_core.config.source import CONFIG_DIR, Source, group_names, nearest, option_names
+from litgpt_core.config.trainer import (
+    LoggerSettings,
+    PlainLoggerSettings,
+    RunSettings,
+    TrainerSettings,
+    WandbSettings,
+)
+from litgpt_core.core.errors import ConfigError, LightComputeError
+from litgpt_core.data.settings import DATA_KINDS, DataSettings
+from litgpt_core.model.config import PRETRAINED_FIELDS, GPTConfig, ModelSettings
+from litgpt_core.model.lora_settings import LoRASettings
+from litgpt_core.optim.settings import AdamWSettings, MuonSettings, OptimSettings
+from litgpt_core.tokenizers.settings import (
+    ByteSettings,
+    CharSettings,
+    PretrainedSettings,
+    SubwordSettings,
+    TokenizerSettings,
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Everything one training run needs to know."""
+
+    seed: int
+    """Seeds initialisation, sample order and dropout."""
+    init_from: str | None
+    """Checkpoint directory whose weights the run starts from; null: fresh weights."""
+    run: RunSettings
+    model: ModelSettings
+    tokenizer: TokenizerSettings
+    data: DataSettings
+    optim: OptimSettings
+    trainer: TrainerSettings
+    logger: LoggerSettings
+    lora: LoRASettings | None
+    plain: dict[str, Any] = dataclasses.field(repr=False)
+    """The composed config as plain values, which `config.yaml` and the dashboard record."""
+
+
+_KINDS: dict[str, dict[str, type]] = {
+    "tokenizer": {
+        "char": CharSettings,
+        "byte": ByteSettings,
+        **dict.fromkeys(("bpe", "wordpiece", "unigram", "sentencepiece"), SubwordSettings),
+        "pretrained": PretrainedSettings,
+    },
+    "data": DATA_KINDS,
+    "optim": {"adamw": AdamWSettings, "muon": MuonSettings},
+    "logger": {"wandb": WandbSettings, **dict.fromkeys(("csv", "tensorboard", "none"), PlainLoggerSettings)},
+}
+_TOP_LEVEL = ("seed", "init_from", "run", "model", "tokenizer", "data", "optim", "trainer", "logger", "lora")
+_MODEL_FORBIDDEN = {
+    "vocab_size": "it follows from the tokenizer: tokenizer.vocab_size=N",
+    "padded_vocab_size": "it follows from the tokenizer and model.padding_multiple",
+    "hf_config": "it belongs to registry entries: model=registry model.name=...",
+}
+
+
+def load(overrides: Sequence[str]) -> TrainConfig:
+    """Compose and check a training config from command-line overrides such as `+experiment=baseline
+    trainer.max_steps=10`.
+
+    Raises:
+        ConfigError: With every problem that was found.
+    """
+    arguments = normalise_overrides(overrides)
+    plain = compose(arguments)
+    return check(plain, source=Source(arguments))
+
+
+def normalise_overrides(overrides: Iterable[str]) -> list[str]:
+    """Make overrides that Hydra accepts from what people type, and refuse unknown groups and options with the nearest
+    name.
+
+    `experiment=x` becomes `+experiment=x` (the group is absent from the defaults list, so that it may appear inside
+    one); a plain key becomes `++key`, so that Hydra lets an unknown one through to `check`, which knows all problems
+    and where each was written.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    groups, problems, result = group_names(), [], []
+    parser = OverridesParser.create()
+    for given in expand(list(overrides), model_fields=_model_fields(), block_size_of=_registry_block_size):
+        text, override = given, None
+        for attempt in _attempts(given):
+            try:
+                text, override = attempt, parser.parse_override(attempt)
+                break
+            except HydraException:
+                continue
+        if override is None:
+            problems.append(f"{given!r} is not KEY=VALUE, such as trainer.max_steps=100 or +experiment=baseline")
+            continue
+        key, bare = override.key_or_group, text.lstrip("+~")
+        if key.startswith(("hydra.", "hydra/")):
+            problems.append(f"{given}: Hydra's own settings have no effect here")
+        elif override.is_delete():
+            result.append(text)
+        elif key in groups:
+            problems += _option_problems(given, key, override)
+            result.append(f"+{bare}" if key == "experiment" else bare)
+        elif "/" in key or ("." not in key and key not in _TOP_LEVEL):
+            problems.append(f"{given}: no setting or group {key!r}{nearest(key, [*groups, *_TOP_LEVEL])}")
+        else:
+            result.append(f"++{bare}")
+    if problems:
+        raise _combined(problems)
+    return result
+
+
+def _model_fields() -> set[str]:
+    return {f.name for f in dataclasses.fields(GPTConfig) if f.init} - set(_MODEL_FORBIDDEN)
+
+
+def _registry_block_size(name: str) -> int:
+    return ModelSettings(source="registry", fields={"name": name}).build(vocab_size=256).block_size
+
+
+def _attempts(given: str) -> list[str]:
+    """What may be parsed for an argument: as typed, then with its value in quotes; bare words only as `~key`."""
+    if "=" not in given:
+        return [given] if given.startswith("~") else []
+    return [given, _quoted(given)]
+
+
+def _quoted(text: str) -> str:
+    """`key=value` with the value in quotes, for what Hydra's grammar does not take bare: umlauts, `~`, brackets."""
+    key, _, value = text.partition("=")
+    return f"{key}='" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def _option_problems(text: str, group: str, override: Any) -> list[str]:
+    if override.is_sweep_override():
+        return []  # the values of a sweep are checked one by one
+    value = override.value()
+    problems = []
+    for name in value if isinstance(value, list) else [value]:
+        if not isinstance(name, str) or name not in option_names(group):
+            there = nearest(str(name), option_names(group))
+            problems.append(f"{text}: no file configs/{group}/{name}.yaml{there}")
+    return problems
+
+
+def compose(arguments: Sequence[str]) -> dict[str, Any]:
+    """Merge `configs/train.yaml`, the chosen files and the overrides; returns plain, resolved values."""
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    try:
+        with initialize_config_dir(version_base="1.3", config_dir=str(CONFIG_DIR)):
+            composed = hydra_compose("train", overrides=list(arguments))
+        plain = OmegaConf.to_container(composed, resolve=True)
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
+        raise ConfigError(f"the configuration cannot be composed: {_with_suggestion(str(error))}") from error
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+def check(plain: dict[str, Any], *, source: Source) -> TrainConfig:
+    """Turn plain values into settings, or raise one ConfigError that lists everything wrong.
+
+    Args:
+        plain: What `compose` returned.
+        source: Knows where each key was written.
+    """
+    problems: list[str] = []
+    for key in plain:
+        if key not in _TOP_LEVEL:
+            problems.append(f"unknown section {key!r}{nearest(key, _TOP_LEVEL)}{source.where(key)}")
+    sections: dict[str, Any] = {}
+    for key in ("seed", "init_from"):
+        wanted: Any = int if key == "seed" else (str | None)
+        sections[key] = _value(plain.get(key), wanted, path=key, source=source, problems=problems)
+    if sections["seed"] is not None and not 0 <= sections["seed"] < 2**63:
+        problems.append(f"seed={sections['seed']}: needed a whole number from 0 to 2^63 - 1{source.where('seed')}")
+    sections["run"] = _section(_with_text_name(plain), "run", RunSettings, source, problems)
+    sections["trainer"] = _section(plain, "trainer", TrainerSettings, source, problems)
+    sections["model"] = _model(plain, source, problems)
+    for group, kinds in _KINDS.items():
+        kind = (plain.get(group) or {}).get("kind")
+        if kind not in kinds:
+            problems.append(f"{group}.kind={kind!r}{nearest(str(kind), list(kinds))}{source.where(f'{group}.kind')}")
+        else:
+            sections[group] = _section(plain, group, kinds[kind], source, problems)
+    sections["lora"] = None
+    if plain.get("lora") is not None:
+        sections["lora"] = _section(plain, "lora", LoRASettings, source, problems)
+        if not plain.get("init_from"):
+            problems.append(f"lora: there is nothing to adapt: type init_from=CHECKPOINT{source.where('lora')}")
+    if isinstance(settings := sections.get("tokenizer"), PretrainedSettings):
+        path = _directory(plain, "tokenizer", True, source, problems)
+        sections["tokenizer"] = dataclasses.replace(settings, path=path)
+    if problems:
+        raise _combined(problems)
+    return TrainConfig(**sections, plain=plain)
+
+
+def _with_text_name(plain: dict[str, Any]) -> dict[str, Any]:
+    """`run.name=2024` is a name, although YAML reads a number."""
+    run = plain.get("run")
+    if isinstance(run, dict) and isinstance(run.get("name"), (int, float)):
+        plain["run"] = {**run, "name": str(run["name"])}
+    return plain
+
+
+def _section(plain: dict[str, Any], path: str, cls: type, source: Source, problems: list[str]) -> Any:
+    """One section as `cls`; problems are appended, and None is returned if there were any."""
+    return _value(plain.get(path), cls, path=path, source=source, problems=problems)
+
+
+def _value(value: Any, wanted: Any, *, path: str, source: Source, problems: list[str]) -> Any:
+    if dataclasses.is_dataclass(wanted) and isinstance(wanted, type):
+        return _dataclass(value, wanted, path=path, source=source, problems=problems)
+    from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(wanted, config=ConfigDict(strict=True)).validate_python(value)
+    except ValidationError as error:
+        needs = "; or ".join(dict.fromkeys(item["msg"].removeprefix("Input should be ") for item in error.errors()))
+        given = "nothing (???)" if value in (None, "???") else f"{value!r}"
+        problems.append(f"{path}={given}: needed {needs}{source.where(path)}")
+        return None
+
+
+def _dataclass(value: Any, cls: type, *, path: str, source: Source, problems: list[str]) -> Any:
+    if not isinstance(value, dict):
+        problems.append(f"{path}={value!r}: needed a group of settings{source.where(path)}")
+        return None
+    hints = typing.get_type_hints(cls)
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    before, built = len(problems), {}
+    for key, item in value.items():
+        where = f"{path}.{key}"
+        if key not in fields:
+            problems.append(f"unknown setting {where}{nearest(str(key), list(fields))}{source.where(where)}")
+        else:
+            built[key] = _value(item, hints[key], path=where, source=source, problems=problems)
+    for name, field in fields.items():
+        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        if required and name not in value:
+            problems.append(f"{path}.{name} is missing: type {path}.{name}=...")
+    if len(problems) > before:
+        return None
+    try:
+        return cls(**built)
+    except LightComputeError as error:
+        problems.append(str(error))
+        return None
+
+
+def _model(plain: dict[str, Any], source: Source, problems: list[str]) -> ModelSettings | None:
+    section = plain.get("model")
+    if not isinstance(section, dict):
+        problems.append("model: needed a group of settings, for example model=baseline")
+        return None
+    hints, before = typing.get_type_hints(GPTConfig), len(problems)
+    names = _model_fields()
+    for key, item in section.items():
+        where = f"model.{key}"
+        if key in _MODEL_FORBIDDEN:
+            problems.append(f"{where} cannot be set: {_MODEL_FORBIDDEN[key]}{source.where(where)}")
+        elif key not in ("source", "path") and key not in names:
+            problems.append(f"unknown setting {where}{nearest(str(key), ['source', *names])}{source.where(where)}")
+        elif key != "source":
+            _value(item, hints.get(key, str | None), path=where, source=source, problems=problems)
+    kind = section.get("source")
+    if kind not in ("fields", "registry", "pretrained"):
+        problems.append(f"model.source={kind!r}: needed fields, registry or pretrained{source.where('model.source')}")
+    fields = {k: v for k, v in section.items() if k not in ("source", "path")}
+    settings = ModelSettings(
+        source=str(kind), path=_directory(plain, "model", kind == "pretrained", source, problems), fields=fields
+    )
+    if kind == "pretrained":
+        for key in sorted(fields.keys() - {*PRETRAINED_FIELDS}):
+            where = f"model.{key}"
+            problems.append(f"{where} cannot be set: the directory's model_config.yaml says it{source.where(where)}")
+    elif len(problems) == before:
+        try:
+            settings.build(vocab_size=256)
+        except ConfigError as error:
+            problems.append(str(error))
+    return settings
+
+
+def _directory(plain: dict[str, Any], group: str, wanted: bool, source: Source, problems: list[str]) -> str | None:
+    """`GROUP.path` of a pretrained model or tokenizer, or what `init_from` names; None where it has no place."""
+    given = plain[group].get("path")
+    if not wanted:
+        if given is not None:
+            problems.append(f"{group}.path has no effect without {group}=pretrained{source.where(f'{group}.path')}")
+        return None
+    found = given or plain.get("init_from")
+    if not found:
+        problems.append(f"{group}.path is missing: type {group}.path=DIR, or init_from=DIR")
+    return str(found) if found else None
+
+
+def _combined(problems: list[str]) -> ConfigError:
+    if len(problems) == 1:
+        return ConfigError(problems[0])
+    return ConfigError(f"{len(problems)} problems in the configuration:\n" + "\n".join(f"  - {p}" for p in problems))
+
+
+def _with_suggestion(message: str) -> str:
+    """Add the nearest name to Hydra's own complaint about a missing file, such as a misspelt `override /model:` in
+    a YAML.
+    """
+    for group in group_names():
+        marker = f"'{group}/"
+        if marker in message:
+            name = message.split(marker, 1)[1].split("'", 1)[0]
+            first = message.strip().splitlines()[0]
+            return f"{first}{nearest(name, option_names(group))}"
+    return message.strip()
+
+
+def dump(plain: dict[str, Any]) -> str:
+    """A composed config as YAML, in the order of the groups."""
+    import yaml
+
+    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)

@@ -1,0 +1,1 @@
+"""Several processes: launching them, their process group, sharding, requeueing under SLURM."""

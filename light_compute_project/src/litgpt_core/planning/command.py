@@ -1,0 +1,154 @@
+"""The command line of scripts/plan.py: an experiment in, what it takes on rented GPUs out."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from litgpt_core.config.compose import TrainConfig, load
+from litgpt_core.core.errors import ConfigError
+from litgpt_core.planning.gpus import GPU, GPUS, find_gpu
+from litgpt_core.planning.plan import NETWORK_GBPS, Option, Terms, options
+from litgpt_core.planning.recipe import Precision, Recipe
+from litgpt_core.planning.step_time import MFU
+from litgpt_core.tokenizers.settings import ByteSettings, CharSettings, PretrainedSettings
+
+_PLANNED: dict[str, Precision] = {"bf16-mixed": "bf16-mixed", "bf16-true": "bf16-true", "32-true": "32-true"}
+
+SEVERAL = 2
+"""Kinds of GPU that each get a table; more share one."""
+
+CHARACTERS = 128
+"""Ids that a tokenizer of characters is taken to have: how many there are, only the corpus says."""
+
+
+def parse(arguments: Sequence[str], *, description: str) -> argparse.Namespace:
+    """The parsed command line; prints help and leaves the process where that was asked for."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add, kinds = parser.add_argument, ", ".join(gpu.name for gpu in GPUS)
+    add("overrides", nargs="*", metavar="OVERRIDE", help="as train.py takes them: +experiment=x trainer.max_steps=1000")
+    add("--gpus", default="1,8,64", help="numbers of GPUs, with commas (1,8,64)")
+    add("--gpu", default="H100", help=f"one kind, several with commas, or all: {kinds} (H100)")
+    add("--per_node", type=int, default=8, help="GPUs of one machine (8)")
+    add("--network_gbps", type=float, default=NETWORK_GBPS, help="gigabits/s between machines, all cards of one (400)")
+    add("--mfu", type=float, default=MFU, help=f"assumed share of the peak rate ({MFU:g})")
+    add("--cost_per_hour", type=float, help="dollars of one GPU (the config's trainer.cost_per_hour)")
+    add("--micro_batch", type=int, help="sequences at once on one GPU (the config's number, else as many as fit)")
+    add("--json", action="store_true", help="JSON instead of tables")
+    return parser.parse_intermixed_args(list(arguments))
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Compose the config, plan, print."""
+    config = load(arguments.overrides)
+    counts = _counts(arguments.gpus)
+    micro_batch = arguments.micro_batch or _number(config.trainer.micro_batch_size)
+    price = arguments.cost_per_hour or config.trainer.cost_per_hour
+    plans = []
+    for gpu in GPUS if arguments.gpu == "all" else [find_gpu(name) for name in arguments.gpu.split(",")]:
+        terms = Terms(
+            gpu=gpu,
+            per_node=arguments.per_node,
+            network_gbps=arguments.network_gbps,
+            mfu=arguments.mfu,
+            cost_per_hour=price,
+        )
+        recipe = recipe_of(config, gpu)
+        plans.append((terms, options(recipe, counts=counts, terms=terms, micro_batch=micro_batch)))
+    tokens = config.trainer.max_steps * recipe.tokens_per_step
+    from rich.console import Console
+
+    from litgpt_core.planning import tables
+
+    console = Console()
+    if arguments.json:
+        rows = [plain(option, terms, tokens) for terms, found in plans for option in found]
+        console.print_json(json.dumps(rows))
+        return 0
+    console.print(tables.heading(recipe, tokens=tokens), highlight=False, soft_wrap=True)
+    if len(plans) > SEVERAL:
+        console.print(tables.overview(plans, tokens=tokens))
+    for terms, found in [pair for pair in plans if pair[1]] if len(plans) <= SEVERAL else []:
+        console.print(tables.table(found, terms=terms, tokens=tokens, wide=console.width >= tables.WIDE_ENOUGH))
+        for line in tables.verdict(found, terms=terms, tokens=tokens):
+            console.print(line, highlight=False, soft_wrap=True)
+    for number in counts:
+        if recipe.global_batch % (number * (micro_batch or 1)):
+            console.print(tables.refusal(recipe, number, micro_batch=micro_batch), highlight=False, soft_wrap=True)
+    console.print(tables.ASSUMED.format(mfu=arguments.mfu), highlight=False, soft_wrap=True)
+    return 0
+
+
+def recipe_of(config: TrainConfig, gpu: GPU) -> Recipe:
+    """What a config trains on such a GPU; micro-batches are left open.
+
+    Raises:
+        ConfigError: Its precision is not for GPUs, or it trains adapters only.
+    """
+    settings = config.trainer
+    if config.lora is not None:
+        raise ConfigError("a plan counts the training of all weights, not of adapters", fix="without lora=...")
+    precision = _PLANNED.get(settings.precision)
+    if settings.precision == "auto":
+        precision = "bf16-mixed" if gpu.bf16 else "32-true"
+    if precision is None:
+        raise ConfigError(
+            f"trainer.precision={settings.precision} is not planned for GPUs",
+            needed=f"auto, {', '.join(_PLANNED)}",
+            fix="trainer.precision=auto",
+        )
+    return Recipe(
+        model=config.model.build(vocab_size=_vocabulary(config)),
+        optimizer=config.optim.kind,
+        precision=precision,
+        checkpointing=settings.activation_checkpointing,
+        loss_chunk_size=settings.loss_chunk_size,
+        global_batch=settings.global_batch_size,
+    )
+
+
+def plain(option: Option, terms: Terms, tokens: float) -> dict[str, Any]:
+    """One option as plain values: bytes, seconds, dollars."""
+    return {
+        "gpu": terms.gpu.name,
+        "devices": option.layout.devices,
+        "strategy": option.layout.strategy,
+        "fits": option.fits,
+        "micro_batch": option.recipe.micro_batch,
+        "overrides": option.overrides,
+        "bytes": {**dataclasses.asdict(option.memory), "limit": terms.limit},
+        "step_s": dataclasses.asdict(option.time) | {"total": option.time.total},
+        "tokens_per_s": option.time.tokens_per_s,
+        "run_s": option.seconds(tokens),
+        "run_dollars": None if terms.cost_per_hour is None else option.dollars(tokens, terms.cost_per_hour),
+    }
+
+
+def _vocabulary(config: TrainConfig) -> int:
+    settings = config.tokenizer
+    if isinstance(settings, PretrainedSettings):
+        from pathlib import Path
+
+        from litgpt_core import tokenizers
+
+        return tokenizers.load(Path(str(settings.path)).expanduser()).vocab_size
+    if isinstance(settings, CharSettings):
+        return CHARACTERS
+    return 256 if isinstance(settings, ByteSettings) else settings.vocab_size
+
+
+def _number(micro_batch: int | str | None) -> int | None:
+    return micro_batch if isinstance(micro_batch, int) else None
+
+
+def _counts(text: str) -> list[int]:
+    try:
+        counts = [int(part) for part in text.split(",")]
+    except ValueError:
+        counts = [0]
+    if min(counts) < 1:
+        raise ConfigError(f"--gpus {text}", needed="numbers of GPUs with commas", fix="--gpus 1,8,64")
+    return counts

@@ -1,0 +1,150 @@
+"""What to rent: for a recipe and numbers of GPUs, every strategy with its memory, speed and price, and the best.
+
+Where a strategy does not fit as the recipe stands, it is tried with what saves memory, cheapest first:
+
+    the loss in chunks -> activations: selective -> activations: full -> (fsdp) state in the host's memory
+
+Without a micro-batch the largest that fits is taken. Not here: arguments and tables (`planning_command`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from litgpt_core.planning.cost import SHARE, Memory, largest_micro_batch, memory
+from litgpt_core.planning.gpus import GPU
+from litgpt_core.planning.recipe import Layout, Recipe, Strategy
+from litgpt_core.planning.step_time import MFU, StepTime, step_time
+
+CHUNK = 1024
+"""Tokens of a chunk of the loss, where it helps to have chunks."""
+
+NETWORK_GBPS = 400.0
+"""Between machines, all cards of one together: a single port of today's fastest kind."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """What can be rented, and what is assumed of it."""
+
+    gpu: GPU
+    per_node: int = 8
+    network_gbps: float = NETWORK_GBPS
+    mfu: float = MFU
+    cost_per_hour: float | None = None
+    """Dollars for one GPU."""
+
+    @property
+    def limit(self) -> float:
+        """Bytes that may be planned with."""
+        return SHARE * self.gpu.memory
+
+
+@dataclass(frozen=True, kw_only=True)
+class Option:
+    """One strategy on one number of devices."""
+
+    layout: Layout
+    recipe: Recipe
+    """With its micro-batch, and with what was changed to make it fit."""
+    memory: Memory
+    fits: bool
+    time: StepTime
+    changes: tuple[str, ...] = ()
+    """Overrides that make it fit."""
+
+    @property
+    def overrides(self) -> list[str]:
+        """What to type after the experiment's name."""
+        number = self.layout.devices
+        strategy = [] if number == 1 else [f"trainer={self.layout.strategy}"]
+        return [*strategy, f"trainer.micro_batch_size={self.recipe.micro_batch}", *self.changes]
+
+    def seconds(self, tokens: float) -> float:
+        """For so many tokens."""
+        return tokens / self.time.tokens_per_s
+
+    def dollars(self, tokens: float, cost_per_hour: float) -> float:
+        """For so many tokens, at a price for one device."""
+        return self.seconds(tokens) / 3600 * cost_per_hour * self.layout.devices
+
+
+def options(recipe: Recipe, *, counts: Sequence[int], terms: Terms, micro_batch: int | None) -> list[Option]:
+    """Every strategy on every number of devices.
+
+    Args:
+        recipe: As configured; its `micro_batch` is not looked at.
+        counts: Numbers of devices over all machines. One that does not divide the global batch has no options.
+        terms: The GPU and what is assumed.
+        micro_batch: Sequences at once on a device; None: as many as fit.
+    """
+    found = []
+    for number in counts:
+        if recipe.global_batch % (number * (micro_batch or 1)) == 0:
+            found += [
+                _option(recipe, Layout(strategy=each, devices=number, per_node=terms.per_node), terms, micro_batch)
+                for each in strategies(number, per_node=terms.per_node)
+            ]
+    return found
+
+
+def strategies(number: int, *, per_node: int) -> list[Strategy]:
+    """Those that make sense on so many devices."""
+    if number == 1:
+        return ["single"]
+    several = number > per_node and number % per_node == 0
+    return ["ddp", "fsdp", "fsdp_hybrid"] if several else ["ddp", "fsdp"]
+
+
+def best(choices: Sequence[Option]) -> Option | None:
+    """The one that fits and gives most tokens per device and second; of equals, within 1 %, the first."""
+    fitting = [option for option in choices if option.fits]
+    if not fitting:
+        return None
+    most = max(_per_device(option) for option in fitting)
+    return next(option for option in fitting if _per_device(option) >= 0.99 * most)
+
+
+def _per_device(option: Option) -> float:
+    return option.time.tokens_per_s / option.layout.devices
+
+
+def _option(recipe: Recipe, layout: Layout, terms: Terms, micro_batch: int | None) -> Option:
+    """The first rung of the ladder that fits; the last one where none does."""
+    tried: Option | None = None
+    for changed, placed, changes in _rungs(recipe, layout):
+        size = micro_batch or largest_micro_batch(changed, placed, limit=terms.limit) or 1
+        sized = dataclasses.replace(changed, micro_batch=size)
+        needed = memory(sized, placed)
+        tried = Option(
+            layout=placed,
+            recipe=sized,
+            memory=needed,
+            fits=needed.peak <= terms.limit,
+            time=step_time(sized, placed, gpu=terms.gpu, network_gbps=terms.network_gbps, mfu=terms.mfu),
+            changes=changes,
+        )
+        if tried.fits:
+            break
+    assert tried is not None
+    return tried
+
+
+def _rungs(recipe: Recipe, layout: Layout) -> Iterator[tuple[Recipe, Layout, tuple[str, ...]]]:
+    """The recipe as it is, then with more and more saved."""
+    changes: tuple[str, ...] = ()
+    yield recipe, layout, changes
+    if not recipe.loss_chunk_size and recipe.model.padded_vocab_size > recipe.model.n_embd:
+        recipe = dataclasses.replace(recipe, loss_chunk_size=CHUNK)
+        changes = (f"trainer.loss_chunk_size={CHUNK}",)
+        yield recipe, layout, changes
+    chunks = changes
+    for mode in ("selective", "full"):
+        if recipe.checkpointing in ("none", "selective") and recipe.checkpointing != mode:
+            recipe = dataclasses.replace(recipe, checkpointing=mode)
+            changes = (*chunks, f"trainer.activation_checkpointing={mode}")
+            yield recipe, layout, changes
+    if layout.sharded and not layout.cpu_offload:
+        yield recipe, dataclasses.replace(layout, cpu_offload=True), (*changes, "trainer.cpu_offload=true")

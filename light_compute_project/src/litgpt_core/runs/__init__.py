@@ -1,0 +1,1 @@
+"""Reading what finished and running trainings left in their run folders."""

@@ -1,0 +1,1 @@
+"""Many runs: grids and studies, each run a child process."""

@@ -1,0 +1,210 @@
+"""Who may take part, what each is told to do, and that it is the same work."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from benchmarks import peers, train_litgpt
+from benchmarks.generate_contestants import GenerateWork
+from benchmarks.generate_contestants import choose as choose_generators
+from benchmarks.generating import GenerateRace, dtypes_of
+from benchmarks.memory import LossMemory
+from benchmarks.peers import GENERATE_PEERS, TRAIN_PEERS, choose_peers
+from benchmarks.provenance import provenance
+from benchmarks.train_nanogpt import DATASET, flags
+from benchmarks.train_ours import ours
+from benchmarks.training import TrainRace, choose
+from benchmarks.workload import Workload
+
+from litgpt_core.core.errors import ConfigError, EnvironmentProblem
+
+SCRIPT = Path(__file__).resolve().parents[3] / "scripts" / "benchmark.py"
+
+
+@pytest.fixture
+def nanogpt_dir(tmp_path: Path) -> Path:
+    folder = tmp_path / "nano"
+    folder.mkdir()
+    for name in peers.NANOGPT_FILES:
+        (folder / name).write_text(f"# stands for {name}\n", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def everything_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+
+
+def test_names_families_and_all(nanogpt_dir: Path, everything_installed: None) -> None:
+    def chosen(text: str) -> tuple[str, ...]:
+        return choose_peers(text, known=GENERATE_PEERS, nanogpt_dir=nanogpt_dir)
+
+    assert chosen("") == ()
+    assert chosen("litgpt-bf16, nanogpt,litgpt-bf16") == ("litgpt-bf16", "nanogpt")
+    assert chosen("llamacpp") == ("llamacpp-f16", "llamacpp-q8_0")
+    assert chosen("litgpt") == ("litgpt",)
+    assert chosen("all") == GENERATE_PEERS
+
+
+def test_an_unknown_peer_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match=r"--against nanogtp\n.*nanogpt-compiled"):
+        choose_peers("nanogtp", known=TRAIN_PEERS, nanogpt_dir=None)
+
+
+def test_nanogpt_needs_its_folder_and_its_files(nanogpt_dir: Path) -> None:
+    with pytest.raises(ConfigError, match="without --nanogpt-dir"):
+        choose_peers("nanogpt", known=TRAIN_PEERS, nanogpt_dir=None)
+    (nanogpt_dir / "model.py").unlink()
+    with pytest.raises(ConfigError, match=r"no model\.py there"):
+        choose_peers("nanogpt-compiled", known=TRAIN_PEERS, nanogpt_dir=nanogpt_dir)
+
+
+def test_a_missing_package_names_the_group_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "gguf" else object())
+    with pytest.raises(EnvironmentProblem, match=r"not installed here: gguf\n.*\n.*uv sync --group peers"):
+        choose_peers("llamacpp-f16", known=GENERATE_PEERS, nanogpt_dir=None)
+
+
+def test_every_name_makes_the_contestant_of_that_name(workload: Workload, nanogpt_dir: Path, tmp_path: Path) -> None:
+    made = choose(workload, TRAIN_PEERS, nanogpt_dir=nanogpt_dir)
+    assert [contestant.label for contestant in made] == list(TRAIN_PEERS)
+    assert not any(contestant.ours for contestant in made)
+    for number, contestant in enumerate(made):
+        folder = tmp_path / f"lap-{number}"
+        folder.mkdir()
+        assert contestant.command(folder)[0] == sys.executable
+
+
+def test_nanogpt_gets_our_shape_our_ids_and_unmodified_files(workload: Workload, nanogpt_dir: Path) -> None:
+    [contestant] = choose(workload, ["nanogpt-compiled"], nanogpt_dir=nanogpt_dir)
+    folder = nanogpt_dir.parent / "lap"
+    folder.mkdir()
+    command = contestant.command(folder)
+    assert command[1] == "train.py" and "--compile=True" in command
+    for name in peers.NANOGPT_FILES:
+        assert (folder / name).read_bytes() == (nanogpt_dir / name).read_bytes()
+    assert (folder / "data" / DATASET / "train.bin").read_bytes() == (workload.corpus / "train.bin").read_bytes()
+    assert pickle.loads((folder / "data" / DATASET / "meta.pkl").read_bytes()) == {"vocab_size": 128}
+    assert not (nanogpt_dir / "data").exists()
+
+
+def test_nanogpts_flags_are_the_work(workload: Workload) -> None:
+    given = dict(flag.removeprefix("--").split("=") for flag in flags(workload, compiled=False))
+    expected = {
+        "n_layer": "2",
+        "n_head": "4",
+        "n_embd": "64",
+        "block_size": "32",
+        "batch_size": "4",
+        "gradient_accumulation_steps": "3",
+        "max_iters": "39",  # it counts from 0 and includes the last
+        "eval_interval": "39",
+        "bias": "False",
+        "dtype": "float32",
+        "grad_clip": "1.0",
+        "beta2": "0.99",
+    }
+    assert {name: given[name] for name in expected} == expected
+    on_gpu = flags(replace(workload, device="cuda"), compiled=True)
+    assert "--dtype=bfloat16" in on_gpu and "--device=cuda" in on_gpu
+
+
+def test_litgpts_settings_are_the_work(workload: Workload) -> None:
+    settings = train_litgpt.settings(workload, precision="bf16-mixed")
+    model, train = settings["model_config"], settings["train"]
+    assert (model["n_layer"], model["n_head"], model["n_embd"], model["block_size"]) == (2, 4, 64, 32)
+    assert model["padded_vocab_size"] == model["vocab_size"] == 128
+    assert train["max_tokens"] == 40 * 12 * 32 and train["tie_embeddings"] is True
+    assert (train["global_batch_size"], train["micro_batch_size"], train["max_norm"]) == (12, 4, 1.0)
+    assert settings["optimizer"]["init_args"] == {"lr": 1e-3, "betas": [0.9, 0.99], "weight_decay": 0.1}
+    assert settings["precision"] == "bf16-mixed"
+
+
+def test_ours_is_the_training_script_with_threads_and_variants(workload: Workload, tmp_path: Path) -> None:
+    command = ours(workload, label="fp32", overrides=["trainer.precision=32-true"]).command(tmp_path)
+    assert command[1].endswith("scripts/train.py") and command[2] == "+experiment=bench_small"
+    assert {"trainer.max_steps=40", "trainer.threads=2", "trainer.log_interval=2"} <= set(command)
+    assert command[-1] == "trainer.precision=32-true"
+
+
+def test_hugging_faces_job_is_the_work(workload: Workload, tmp_path: Path) -> None:
+    [contestant] = choose(workload, ["hf-bf16"], nanogpt_dir=None)
+    contestant.command(tmp_path)
+    job = json.loads((tmp_path / "job.json").read_text(encoding="utf-8"))
+    assert (job["n_layer"], job["block_size"], job["vocabulary"], job["batch_size"]) == (2, 32, 128, 4)
+    assert (job["accumulate"], job["steps"], job["bf16"], job["cpu"]) == (3, 40, True, True)
+
+
+def test_generators_read_one_checkpoint_and_one_prompt(tmp_path: Path, nanogpt_dir: Path) -> None:
+    made = {"model": {"n_layer": 1}, "prompt": "It was", "prompt_ids": [1, 2, 3], "vocab_size": 66}
+    work = GenerateWork(
+        name="10m",
+        checkpoint=tmp_path / "model",
+        made=made,
+        new_tokens=20,
+        repeats=2,
+        threads=2,
+        device="cpu",
+    )
+    contestants = choose_generators(work, GENERATE_PEERS, nanogpt_dir=nanogpt_dir)
+    assert [contestant.label for contestant in contestants] == list(GENERATE_PEERS)
+    for number, contestant in enumerate(contestants):
+        folder = tmp_path / f"lap-{number}"
+        folder.mkdir()
+        command = contestant.command(folder)
+        if contestant.label.startswith("litgpt"):
+            assert command[command.index("--num_samples") + 1] == "3"
+            assert command[command.index("--prompt") + 1] == "It was"
+        else:
+            job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
+            assert (job["prompt_ids"], job["new_tokens"], job["repeats"]) == ([1, 2, 3], 20, 2)
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: TrainRace(against=(), shape="small", rounds=0), "--rounds 0"),
+        (lambda: GenerateRace(against=(), shape="10m", repeats=0), "--repeats 0"),
+        (lambda: GenerateRace(against=(), shape="10m", batches=(4, 4)), "--batch"),
+        (lambda: LossMemory(chunk_sizes=(0, 0)), "--chunks"),
+        (lambda: LossMemory(tokens=0), "tokens 0"),
+        (lambda: dtypes_of("bf17"), "--precision 'bf17'"),
+    ],
+)
+def test_wrong_settings_are_refused(make: Callable[[], object], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        make()
+
+
+def test_a_lap_needs_steps_to_be_measured(workload: Workload) -> None:
+    with pytest.raises(ConfigError, match="--steps 3"):
+        replace(workload, steps=3)
+
+
+def test_provenance_names_the_copy_of_nanogpt(nanogpt_dir: Path) -> None:
+    facts: dict[str, Any] = provenance("python benchmark.py", peers=("nanogpt",), nanogpt_dir=nanogpt_dir)
+    assert facts["command"] == "python benchmark.py"
+    assert set(facts["nanogpt"]["sha256"]) == set(peers.NANOGPT_FILES) and facts["nanogpt"]["commit"] is None
+    assert "nanogpt" not in provenance("x", peers=("litgpt",), nanogpt_dir=nanogpt_dir)
+
+
+def test_help_and_mistakes_answer_without_torch() -> None:
+    code = (
+        "import runpy, sys; sys.argv = ['benchmark.py', *sys.argv[2:]]\n"
+        "try: runpy.run_path(sys.orig_argv[3], run_name='__main__')\n"
+        "except SystemExit as end: print('code', end.code, 'torch' in sys.modules)"
+    )
+    for arguments, expected in ((["train", "--help"], "code 0"), (["train", "--against", "x"], "code 2")):
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(SCRIPT), *arguments], capture_output=True, text=True, check=True
+        )
+        assert done.stdout.strip().endswith(f"{expected} False"), done.stdout + done.stderr

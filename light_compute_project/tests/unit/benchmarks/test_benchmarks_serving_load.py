@@ -1,0 +1,98 @@
+"""The load test counts what came and when, against a server that streams at a known pace."""
+
+import asyncio
+import json
+
+import pytest
+from benchmarks.command import parse, run
+from benchmarks.load_client import Answered, load
+from benchmarks.serving_load import LoadTest, load_table, measure, percentile
+from benchmarks.serving_load import _ratios as ratios
+from benchmarks.serving_load import _summary as summary
+
+from litgpt_core.core.errors import ConfigError, EnvironmentProblem
+
+
+async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, ending: str) -> None:
+    """Three pieces, 50 ms apart, then the usage of six tokens; or another ending."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    size = int(head.lower().partition(b"content-length: ")[2].split()[0])
+    asked = json.loads(await reader.readexactly(size))
+    assert asked["stream"] and asked["stream_options"] == {"include_usage": True}
+    if ending == "refused":
+        writer.write(b"HTTP/1.1 429 Too Many Requests\r\n\r\n")
+    else:
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        for _ in range(3):
+            await asyncio.sleep(0.05)
+            writer.write(b'data: {"choices":[{"text":"ab"}]}\n\n')
+            await writer.drain()
+        if ending == "error":
+            writer.write(b'data: {"error":{"message":"no"}}\n\n')
+        if ending == "whole":
+            writer.write(b'data: {"choices":[],"usage":{"completion_tokens":6}}\n\ndata: [DONE]\n\n')
+    await writer.drain()
+    writer.close()
+
+
+def loaded(ending: str, *, streams: int = 3, requests: int = 2) -> list[Answered]:
+    async def run() -> list[Answered]:
+        server = await asyncio.start_server(lambda r, w: answer(r, w, ending=ending), "127.0.0.1", 0)
+        async with server:
+            port = server.sockets[0].getsockname()[1]
+            return await load(port, [[{"prompt": "x"}] * requests for _ in range(streams)])
+
+    return asyncio.run(run())
+
+
+def test_every_answer_is_timed_and_counted():
+    answers = loaded("whole")
+    found = measure(answers)
+    assert found["answers"] == 6 and found["tokens"] == 36
+    assert 0.25 < found["seconds"] < 3, "two answers of 150 ms one after the other, three streams at once"
+    assert found["tokens_per_s"] == pytest.approx(36 / found["seconds"])
+    assert 0.04 < found["first_text_s"]["p50"] < found["answer_s"]["p50"]
+    assert 0.04 < found["longest_gap_s"] < 1
+
+
+@pytest.mark.parametrize(
+    ("ending", "said"), [("refused", "429"), ("error", "ended a stream"), ("cut", "closed a stream before its end")]
+)
+def test_what_goes_wrong_is_an_error_and_no_number(ending, said):
+    with pytest.raises(EnvironmentProblem, match=said):
+        loaded(ending, streams=1, requests=1)
+
+
+def test_percentiles_are_values_that_occurred():
+    values = [float(i) for i in range(1, 101)]
+    assert (percentile(values, 50), percentile(values, 99), percentile(values, 100)) == (50.0, 99.0, 100.0)
+    assert percentile([7.0], 99) == 7.0
+
+
+def lap(number: int, streams: int, rate: float) -> dict:
+    latency = {"p50": 0.1, "p99": 0.2}
+    rest = {"first_text_s": latency, "answer_s": latency, "longest_gap_s": 0.05}
+    return {"round": number, "streams": streams, "tokens_per_s": rate, **rest}
+
+
+def test_ratios_are_formed_within_a_round():
+    laps = [lap(0, 1, 100.0), lap(0, 32, 300.0), lap(1, 1, 50.0), lap(1, 32, 200.0)]
+    assert ratios(laps, 32, 1) == [3.0, 4.0]
+    assert summary(32, laps)["tokens_per_s"] == {"median": 250.0, "min": 200.0, "max": 300.0}
+    record = {
+        "work": {"name": "10m", "n_params": 10, "new_tokens": 200},
+        "levels": [summary(1, laps), summary(32, laps)],
+        "ratios": {"32": {"median": 3.5, "min": 3.0, "max": 4.0}},
+    }
+    assert load_table(record).row_count == 2
+
+
+def test_impossible_tests_are_refused():
+    for words in ({"streams": ()}, {"streams": (0,)}, {"streams": (1, 1)}, {"rounds": 0}, {"requests": 0}):
+        with pytest.raises(ConfigError):
+            LoadTest(**words)
+
+
+def test_a_folder_to_write_to_is_refused_before_the_race(tmp_path):
+    with pytest.raises(ConfigError, match="is a folder"):
+        run(parse(["serve", "--out", str(tmp_path)], description=""), typed=[])
