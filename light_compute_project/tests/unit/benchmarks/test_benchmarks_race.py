@@ -64,7 +64,8 @@ import json, pathlib, sys
 sys.path.insert(0, {str(PROJECT)!r})
 from benchmarks.processes import run_measured
 for code in ("pass", "x = bytearray(b'1' * 300_000_000)"):
-    done = run_measured([sys.executable, "-c", code], folder=pathlib.Path("."), environment={}, timeout_s=60, name="x")
+    command = [sys.executable, "-c", code]
+    done = run_measured(command, folder=pathlib.Path("."), environment={{}}, timeout_s=60, name="x")
     print(json.dumps([done.peak_mb, done.tree_mb, done.wall_s]))
 """
 
