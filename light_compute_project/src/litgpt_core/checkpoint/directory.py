@@ -27,8 +27,9 @@ from litgpt_core.checkpoint.layout import (
     WEIGHTS,
 )
 from litgpt_core.checkpoint.verification import what_runs_code
+from litgpt_core.core.directories import new_directory, write_problem
 from litgpt_core.core.errors import CheckpointError
-from litgpt_core.core.files import HashedFile, new_directory, write_problem
+from litgpt_core.core.files import HashedFile
 
 if TYPE_CHECKING:
     from litgpt_core.model.config import GPTConfig

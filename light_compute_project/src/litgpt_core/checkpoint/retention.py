@@ -10,16 +10,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from litgpt_core.checkpoint.verification import verify
-from litgpt_core.core.errors import CheckpointError
-from litgpt_core.core.files import (
+from litgpt_core.core.directories import (
     find_existing,
-    flush_directory,
     hidden_parts,
     hidden_sibling,
     new_directory,
     remove_directory,
     write_problem,
 )
+from litgpt_core.core.errors import CheckpointError
+from litgpt_core.core.files import flush_directory
 
 logger = logging.getLogger(__name__)
 

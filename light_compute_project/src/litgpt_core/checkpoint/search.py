@@ -9,8 +9,8 @@ from pathlib import Path
 from litgpt_core.checkpoint.layout import WEIGHTS
 from litgpt_core.checkpoint.retention import LAST, newest_valid
 from litgpt_core.checkpoint.verification import is_sharded, verify
+from litgpt_core.core.directories import find_existing, hidden_parts
 from litgpt_core.core.errors import CheckpointError
-from litgpt_core.core.files import find_existing, hidden_parts
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from litgpt_core.config.litgpt import expand
-from litgpt_core.config.source import CONFIG_DIR, Source, group_names, nearest, option_names
+from litgpt_core.config.source import CONFIG_DIR, Source, group_names, option_names
 from litgpt_core.config.trainer import (
     LoggerSettings,
     PlainLoggerSettings,
@@ -22,6 +22,7 @@ from litgpt_core.config.trainer import (
     WandbSettings,
 )
 from litgpt_core.core.errors import ConfigError, LightComputeError
+from litgpt_core.core.text import nearest
 from litgpt_core.data.settings import DATA_KINDS, DataSettings
 from litgpt_core.model.config import PRETRAINED_FIELDS, GPTConfig, ModelSettings
 from litgpt_core.model.lora_settings import LoRASettings

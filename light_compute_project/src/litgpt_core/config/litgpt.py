@@ -27,8 +27,8 @@ from litgpt_core.config.litgpt_keys import (
     read,
     typed_values,
 )
-from litgpt_core.config.source import nearest
 from litgpt_core.core.errors import ConfigError, LightComputeError
+from litgpt_core.core.text import nearest
 
 KEY = "from_litgpt"
 """What is typed: `from_litgpt=FILE.yaml`."""

@@ -14,8 +14,8 @@ from typing import Any
 
 import yaml
 
-from litgpt_core.config.source import nearest
 from litgpt_core.core.errors import ConfigError
+from litgpt_core.core.text import nearest
 
 TOP_DEFAULTS: dict[str, Any] = {
     "model_name": None,

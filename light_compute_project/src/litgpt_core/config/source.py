@@ -6,8 +6,7 @@ Reads YAML files as text with positions; knows nothing of what a setting means (
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import yaml
@@ -32,15 +31,6 @@ def needs_checkpoint(experiment: str) -> bool:
     """Whether an experiment trains the model of a checkpoint, so that `init_from` must be typed."""
     entries = _defaults(CONFIG_DIR / "experiment" / f"{experiment}.yaml")
     return any(entry.get("override /model") == "pretrained" for entry in entries if isinstance(entry, dict))
-
-
-def nearest(name: str, candidates: Iterable[str]) -> str:
-    """A clause for an error message: the closest valid names, or all of them if they are few."""
-    known = sorted(set(candidates))
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
-    if close:
-        return "; did you mean " + " or ".join(close) + "?"
-    return f"; there are: {', '.join(known)}" if len(known) <= 30 else ""
 
 
 class Source:

@@ -1,51 +1,61 @@
-"""Folders that appear whole or not at all: write beside, flush, rename. It knows nothing of what is inside; no torch.
-
-A folder in the making is `.<name>.tmp-<pid>-<random>`; a folder that is being replaced is `.<name>.old-<pid>-<random>`
-for the moment between two renames. Whoever is killed in that moment leaves the old folder complete under the second
-name: `find_existing` and `clean_temporary` know it.
-"""
+"""Single files: replaced atomically, hashed, flushed to disk. Whole folders are `directories`. No torch."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import io
-import logging
+import json
 import os
-import platform
-import re
 import secrets
-import shutil
 import sys
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
-
-from litgpt_core.core.errors import CheckpointError
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-logger = logging.getLogger(__name__)
-
-_HIDDEN = re.compile(
-    r"\.(?P<name>.+)\.(?P<kind>tmp|old)-(?P<pid>\d{1,10})-(?P<host>[0-9a-f]{6})(?P<random>[0-9a-f]{6})"
-)
-_FOREIGN_HOST_PATIENCE_S = 24 * 3600
 _NO_DIRECTORY_FLUSH = {errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES, errno.EPERM}
-_in_use: set[str] = set()
-"""Hidden names that this process works on. Its number alone proves nothing: containers hand out the same ones."""
 
 
-def _host() -> str:
-    return hashlib.sha256(platform.node().encode()).hexdigest()[:6]
+@contextlib.contextmanager
+def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
+    """Yield the path of a temporary file beside `path` that takes its name when the block ends without an exception.
+
+    Readers see the old content or the new one, never a part. On an exception `path` keeps its old content and the
+    temporary file is removed. OSError passes through.
+
+    Args:
+        path: The file to replace; its folder is created if absent.
+        durable: Flush content and name to disk first, so that they survive a power cut.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(3)}{path.suffix}")
+    try:
+        yield temporary
+        if durable:
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    if durable:
+        flush_directory(path.parent)
 
 
-def hidden_sibling(path: Path, kind: Literal["tmp", "old"]) -> Path:
-    """A fresh hidden name beside `path`; its random part starts with a hash of the host, whose process number it is."""
-    return path.with_name(f".{path.name}.{kind}-{os.getpid()}-{_host()}{secrets.token_hex(3)}")
+def write_atomically(path: Path, data: str | bytes, *, durable: bool = False) -> None:
+    """Replace `path` by `data` (text as UTF-8, line ends as they are); see `replacing`."""
+    with replacing(path, durable=durable) as temporary:
+        temporary.write_bytes(data.encode("utf-8") if isinstance(data, str) else data)
+
+
+def write_json(path: Path, value: Any, *, indent: int | None = 2, durable: bool = False) -> None:
+    """Replace `path` by `value` as JSON with a final line end; see `replacing`."""
+    write_atomically(path, json.dumps(value, indent=indent, ensure_ascii=False) + "\n", durable=durable)
 
 
 class HashedFile(io.RawIOBase):
@@ -111,145 +121,3 @@ def flush_directory(path: Path) -> None:
             raise
     finally:
         os.close(descriptor)
-
-
-@contextmanager
-def new_directory(path: Path) -> Iterator[Path]:
-    """Yield an empty hidden folder that takes the name `path` when the block ends well, and vanishes when it does not.
-
-    The caller flushes the files it writes; the folder and its parent are flushed here. OSError passes through.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = hidden_sibling(path, "tmp")
-    _in_use.add(temporary.name)
-    try:
-        temporary.mkdir()
-        yield temporary
-        flush_directory(temporary)
-        put_in_place(temporary, path)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    finally:
-        _in_use.discard(temporary.name)
-
-
-def put_in_place(new: Path, path: Path) -> None:
-    """Rename `new` to `path`. What was there before (a folder, a link, nothing) goes only once the new one stands."""
-    aside = hidden_sibling(path, "old")
-    _in_use.add(aside.name)
-    try:
-        if os.path.lexists(path):
-            path.rename(aside)
-        new.rename(path)
-    except BaseException:
-        if os.path.lexists(aside) and not os.path.lexists(path):
-            aside.rename(path)
-        raise
-    finally:
-        _in_use.discard(aside.name)
-    flush_directory(path.parent)
-    remove(aside)
-
-
-def remove(path: Path) -> None:
-    """Delete a folder or a link if it exists; leftovers that cannot be deleted are logged, because they harm nobody."""
-    try:
-        if path.is_symlink():
-            path.unlink()
-        elif path.exists():
-            shutil.rmtree(path)
-    except OSError as problem:
-        logger.warning("Could not delete %s: %s", path, problem)
-
-
-def remove_directory(path: Path) -> None:
-    """Delete a folder such that nobody sees it half deleted: it loses its name first. OSError where it cannot be."""
-    hidden = hidden_sibling(path, "tmp")
-    path.rename(hidden)
-    remove(hidden)
-
-
-def hidden_parts(path: Path) -> tuple[str, Literal["tmp", "old"]] | None:
-    """`(name, kind)` of a hidden folder made here, None for any other path."""
-    match = _HIDDEN.fullmatch(path.name)
-    return (match["name"], "old" if match["kind"] == "old" else "tmp") if match else None
-
-
-def find_existing(path: Path) -> Path | None:
-    """`path` if it exists, else the whole folder that a killed process had moved aside from there, else None."""
-    if path.exists():
-        return path
-    if not path.parent.is_dir():
-        return None
-    aside = [entry for entry in path.parent.iterdir() if hidden_parts(entry) == (path.name, "old") and entry.exists()]
-    return max(aside, key=lambda entry: entry.stat().st_mtime, default=None)
-
-
-def clean_temporary(parent: Path) -> list[Path]:
-    """Tidy up after processes that were killed while saving into `parent`; folders of living processes are left alone.
-
-    An unfinished folder is deleted. A folder that had been moved aside gets its name back if nothing took its place,
-    and is deleted otherwise. What a process on another host left is touched after a day.
-
-    Returns:
-        The hidden folders that are gone now.
-    """
-    gone = []
-    for entry in sorted(parent.iterdir()) if parent.is_dir() else ():
-        match = _HIDDEN.fullmatch(entry.name)
-        if match is None or not _abandoned(entry, pid=int(match["pid"]), host=match["host"]):
-            continue
-        rightful = parent / match["name"]
-        if match["kind"] == "old" and not os.path.lexists(rightful):
-            entry.rename(rightful)
-            logger.warning("%s was being replaced when its process died: it has its name back", rightful)
-        else:
-            remove(entry)
-        gone.append(entry)
-    return gone
-
-
-def _abandoned(entry: Path, *, pid: int, host: str) -> bool:
-    if host != _host():
-        return time.time() - entry.lstat().st_mtime > _FOREIGN_HOST_PATIENCE_S
-    return entry.name not in _in_use if pid == os.getpid() else not _alive(pid)
-
-
-def _alive(pid: int) -> bool:
-    if sys.platform == "win32":  # os.kill(pid, 0) would send Ctrl-C there
-        import ctypes
-
-        handle = ctypes.windll.kernel32.OpenProcess(0x1000, False, pid)
-        if not handle:
-            return bool(ctypes.windll.kernel32.GetLastError() == 5)
-        code = ctypes.c_ulong()
-        ctypes.windll.kernel32.GetExitCodeProcess(handle, ctypes.byref(code))
-        ctypes.windll.kernel32.CloseHandle(handle)
-        return code.value == 259
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def write_problem(path: Path, problem: OSError, *, needed_bytes: int) -> CheckpointError:
-    """Say why `path` could not be written: what the system answered, what it takes, and what to type."""
-    place = next((folder for folder in (path.parent, *path.parent.parents) if folder.is_dir()), Path.cwd())
-    reason = f"{problem.strerror or problem} [{errno.errorcode.get(problem.errno or 0, 'unknown')}]"
-    needed = f"a place where {needed_bytes:,} bytes can be written"
-    if problem.errno in (errno.ENOSPC, errno.EDQUOT):
-        free = shutil.disk_usage(place).free
-        needed = f"about {needed_bytes:,} bytes; {free:,} bytes are free on the disk of {place}"
-    elif problem.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        needed = f"permission to write in {place}, and about {needed_bytes:,} bytes"
-    elif problem.errno in (errno.ENOTDIR, errno.EEXIST):
-        needed = f"a path whose parents are folders; {place} is the last one that is"
-    return CheckpointError(
-        f"Could not write the checkpoint {path}: {reason}. What was there before is untouched.",
-        needed=needed,
-        fix="make room or rights there, or write to another disk: run.dir=/other/disk",
-    )

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from litgpt_core.config.source import nearest
 from litgpt_core.core.errors import ConfigError, LightComputeError
+from litgpt_core.core.text import nearest
 
 CHOICE = "hydra/launcher"
 PREFIX = "hydra.launcher."

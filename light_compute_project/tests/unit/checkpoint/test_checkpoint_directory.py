@@ -200,7 +200,7 @@ def test_an_interrupt_while_saving_leaves_nothing_behind(tmp_path, save, monkeyp
 
 
 def test_leftovers_of_dead_processes_go_and_those_of_living_ones_stay(tmp_path):
-    from litgpt_core.core.files import hidden_sibling
+    from litgpt_core.core.directories import hidden_sibling
 
     done = subprocess.Popen(["true"] if os.name != "nt" else ["cmd", "/c", "exit"])
     done.wait()

@@ -24,8 +24,8 @@ from litgpt_core.checkpoint import (
     step_of,
     verify,
 )
+from litgpt_core.core.directories import hidden_sibling
 from litgpt_core.core.errors import CheckpointError
-from litgpt_core.core.files import hidden_sibling
 
 SAVING_LOOP = """
 import itertools, os, sys, torch

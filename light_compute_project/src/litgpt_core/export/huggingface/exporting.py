@@ -23,8 +23,8 @@ from torch import Tensor
 
 from litgpt_core.checkpoint import load_model, resolve
 from litgpt_core.checkpoint.load import EMBEDDING, OUTPUT, empty_model
+from litgpt_core.core.directories import new_directory
 from litgpt_core.core.errors import CheckpointError
-from litgpt_core.core.files import new_directory
 from litgpt_core.export.huggingface.families import choose, write_config
 from litgpt_core.export.huggingface.family import Family
 from litgpt_core.export.huggingface.layout import CONFIG, SAFETENSORS, SAFETENSORS_INDEX, SHARD
