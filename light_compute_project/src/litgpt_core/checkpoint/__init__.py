@@ -28,10 +28,8 @@ if TYPE_CHECKING:
     from litgpt_core.checkpoint.retention import step_of as step_of
     from litgpt_core.checkpoint.search import resolve as resolve
     from litgpt_core.checkpoint.verification import verify as verify
-    from litgpt_core.core.directories import clean_temporary as clean_temporary
 
 _HOME = {
-    "clean_temporary": "atomic",
     "save_directory": "directory",
     "Discovery": "discovery",
     "FoundModel": "discovery",

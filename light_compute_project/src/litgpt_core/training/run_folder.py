@@ -19,6 +19,7 @@ from litgpt_core import checkpoint
 from litgpt_core.config.compose import TrainConfig, dump
 from litgpt_core.config.diff import differences
 from litgpt_core.config.trainer import TrainerSettings
+from litgpt_core.core.directories import clean_temporary
 from litgpt_core.core.errors import CheckpointError, ConfigError, LightComputeError
 from litgpt_core.data.prepare import LOCATIONS
 
@@ -158,7 +159,7 @@ def open_run(config: TrainConfig) -> RunFolder:
     folder = RunFolder(path)
     if used:
         refuse_another_run(folder, config)
-        checkpoint.clean_temporary(folder.checkpoints)
+        clean_temporary(folder.checkpoints)
         found = checkpoint.newest_valid(folder.checkpoints)
         if found is None:
             _refuse_to_overwrite_torn(folder, config)

@@ -13,8 +13,9 @@ import pytest
 import torch
 import yaml
 
-from litgpt_core.checkpoint import clean_temporary, load_extra, load_weights, save_directory, verify
+from litgpt_core.checkpoint import load_extra, load_weights, save_directory, verify
 from litgpt_core.checkpoint.directory import portable_weights
+from litgpt_core.core.directories import clean_temporary
 from litgpt_core.core.errors import CheckpointError
 
 

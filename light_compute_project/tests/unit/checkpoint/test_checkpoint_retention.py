@@ -13,7 +13,6 @@ import pytest
 import torch
 
 from litgpt_core.checkpoint import (
-    clean_temporary,
     link,
     load_extra,
     load_weights,
@@ -24,7 +23,7 @@ from litgpt_core.checkpoint import (
     step_of,
     verify,
 )
-from litgpt_core.core.directories import hidden_sibling
+from litgpt_core.core.directories import clean_temporary, hidden_sibling
 from litgpt_core.core.errors import CheckpointError
 
 SAVING_LOOP = """
