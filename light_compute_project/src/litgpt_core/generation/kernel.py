@@ -31,10 +31,10 @@ from litgpt_core.generation.sampling import no_numbers
 from litgpt_core.generation.weight_memory import rooms_for
 from litgpt_core.model.attention import CausalSelfAttention
 from litgpt_core.model.block import Block
-from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.mlp import GemmaMLP, GptNeoxMLP, LLaMAMLP
 from litgpt_core.model.norm import RMSNorm
 from litgpt_core.model.rope import score_scaling
+from litgpt_core.model.structure import structure
 
 if TYPE_CHECKING:
     from litgpt_core.generation.sampling_settings import SamplingSettings
@@ -64,7 +64,7 @@ its default, so that a field which is new in the model cannot be passed over in 
 
 def structure_obstacle(model: GPT) -> str | None:
     """Why the kernel does not know this architecture, or None; where its weights are does not matter."""
-    for item in fields(GPTConfig):
+    for item in fields(model.config):
         default = item.default_factory() if item.default_factory is not MISSING else item.default
         value = getattr(model.config, item.name)
         if item.name not in UNDERSTOOD and value not in (default, None):
@@ -213,7 +213,7 @@ class KernelDecoder(Decoder):
     # --- the model in the kernel's words
 
     def _describe(self, *, n_sequences: int, length: int) -> structs.Model:
-        model, c = self._model, self._model.config
+        model, c, parts = self._model, self._model.config, structure(self._model.config)
         wte = model.transformer.wte.weight
         cache_type = wte.dtype if self._panels is not None else torch.float32
         wide = _round_up(c.head_size, structs.MAX_LANES * 4 // cache_type.itemsize)
@@ -227,8 +227,8 @@ class KernelDecoder(Decoder):
             assert isinstance(block, Block)
             self._describe_layer(layers[i], block)
             layers[i].keys, layers[i].values = cache[i, 0].data_ptr(), cache[i, 1].data_ptr()
-            layers[i].rope = tables[model.transformer.rope_indices[i]] if tables else None
-            layers[i].window = c.window_of(i) or 0
+            layers[i].rope = tables[parts.layers[i].rope] if tables else None
+            layers[i].window = parts.layers[i].window or 0
         scale = torch.full((), c.n_embd**0.5, dtype=wte.dtype).item() if c.scale_embeddings else 1.0
         return structs.Model(
             n_layer=c.n_layer,
@@ -249,7 +249,7 @@ class KernelDecoder(Decoder):
             shared_norm=c.shared_attention_norm,
             norm_qk_over_all_heads=c.norm_qk and c.norm_qk_type == "olmo2",
             rope_interleaved=c.rope_interleave,
-            activation=structs.ACTIVATIONS[_activation(c)],
+            activation=structs.ACTIVATIONS[parts.layers[0].activation],
             norm_eps=c.norm_eps,
             score_scale=score_scaling(c.rope_adjustments) / math.sqrt(c.attention_scores_scalar or c.head_size),
             score_cap=c.attention_logit_softcapping or 0.0,
@@ -316,11 +316,6 @@ class KernelDecoder(Decoder):
     def _keep(self, tensor: Tensor) -> Tensor:
         self._kept.append(tensor)
         return tensor
-
-
-def _activation(config: GPTConfig) -> str:
-    gelu = "gelu_tanh" if config.gelu_approximate == "tanh" else "gelu"
-    return "silu" if config.mlp_class_name == "LLaMAMLP" else gelu
 
 
 def _round_up(size: int, multiple: int = structs.MAX_LANES) -> int:

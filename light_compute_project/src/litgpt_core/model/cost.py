@@ -11,13 +11,13 @@ only the chosen ones):
 That is the formula of the PaLM paper (Chowdhery et al. 2022, appendix B), as in nanoGPT: attention is counted as if
 every token read all T, although the causal mask lets it read half on average, so that utilisation compares with
 published numbers. Norms, activations, rope and softmax are left out, as everywhere. Not here: which parameters there
-are (`shapes`), what a device can do (`environment`), what memory training takes (`planning/cost`).
+are (`structure`), what a device can do (`core/machine`), what memory training takes (`planning/cost`).
 """
 
 from __future__ import annotations
 
 from litgpt_core.model.config import GPTConfig
-from litgpt_core.model.shapes import block_parameters, outer_parameters
+from litgpt_core.model.structure import block_parameters, layer_structure, outer_parameters
 
 
 def flops_per_token(config: GPTConfig, *, seq_length: int) -> float:
@@ -35,18 +35,12 @@ def forward_flops_per_token(config: GPTConfig, *, seq_length: int) -> float:
 def matmul_parameters(config: GPTConfig) -> int:
     """Matrix weights that one token is multiplied with: no biases, norms, tables or unused experts, but lm_head."""
     blocks = sum(
-        parameter.size
+        linear.rows * linear.columns
         for layer in range(config.n_layer)
-        for parameter in block_parameters(config, layer)
-        if parameter.is_matrix and not _is_idle(parameter.name, config)
+        for linear in layer_structure(config, layer).linears
+        if linear.expert is None or linear.expert < config.n_expert_per_token  # experts are of one size
     )
     return blocks + config.n_embd * config.padded_vocab_size
-
-
-def _is_idle(name: str, config: GPTConfig) -> bool:
-    """All experts have one size; the first few stand for those that a token passes through."""
-    path = name.split(".")
-    return "experts" in path and int(path[path.index("experts") + 1]) >= config.n_expert_per_token
 
 
 def count_parameters(config: GPTConfig, *, embedding: bool = True) -> int:

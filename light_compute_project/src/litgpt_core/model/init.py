@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from litgpt_core.model.gpt import GPT
 from litgpt_core.model.moe import GroupedTopkRouter
 from litgpt_core.model.norm import RMSNorm
+from litgpt_core.model.structure import structure
 
 STD = 0.02
 
@@ -32,6 +33,7 @@ STD = 0.02
 def initialize(model: GPT, *, seed: int) -> None:
     """Set every parameter and persistent buffer of `model` by the rules above, in place; it must not be on meta."""
     config = model.config
+    residual = {path for path, linear in structure(config).linears() if linear.adds_to_residual}
     residual_std = STD / math.sqrt(2 * config.n_layer) if config.init_projection == "scaled" else 0.0
     for prefix, module in model.named_modules():
         if isinstance(module, RMSNorm):
@@ -40,7 +42,7 @@ def initialize(model: GPT, *, seed: int) -> None:
             module.reset_parameters()  # weight 1, bias 0
         elif isinstance(module, (nn.Linear, nn.Embedding, GroupedTopkRouter)):
             if not (config.tie_embeddings and module is model.lm_head):  # a tied head has wte's values
-                std = residual_std if prefix.endswith(".proj") else STD
+                std = residual_std if prefix in residual else STD
                 _normal(module.weight, std=std, seed=seed, name=f"{prefix}.weight")
             if isinstance(module, nn.Linear) and module.bias is not None:
                 module.bias.zero_()

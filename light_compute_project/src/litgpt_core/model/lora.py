@@ -23,10 +23,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from litgpt_core.core.errors import CheckpointError, ConfigError
-from litgpt_core.model.attention import CausalSelfAttention
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.gpt import GPT
 from litgpt_core.model.lora_settings import LoRASettings
+from litgpt_core.model.structure import structure
 
 MARK = "lora_"
 """In the names of adapters' weights, and of no others."""
@@ -112,25 +112,16 @@ def add_adapters(model: GPT, settings: LoRASettings, *, seed: int) -> None:
 
 def _chosen(model: GPT, settings: LoRASettings) -> list[tuple[str, Parts]]:
     """Layers that get an adapter: their path, and their rows."""
-    targets, c = set(settings.targets), model.config
+    targets = set(settings.targets)
     found: list[tuple[str, Parts]] = []
-    heads, groups = c.n_head * c.head_size, c.n_query_groups * c.head_size
-    qkv = ((heads, "query" in targets), (groups, "key" in targets), (groups, "value" in targets))
-
-    def whole(path: str, layer: nn.Module) -> None:
-        if isinstance(layer, nn.Linear):
-            found.append((path, ((layer.out_features, True),)))
-
-    for path, module in model.named_modules():
-        if isinstance(module, CausalSelfAttention):
-            if any(adapted for _, adapted in qkv):
-                found.append((f"{path}.qkv", qkv))
-            if "projection" in targets:
-                whole(f"{path}.proj", module.proj)
-        elif ".mlp" in path and "mlp" in targets:
-            whole(path, module)
-    if "head" in targets:
-        whole("lm_head", model.lm_head)
+    for path, linear in structure(model.config).linears():
+        if linear.row_groups:
+            parts = tuple((rows, name in targets) for name, rows in linear.row_groups)
+        else:
+            target = {"attention": "projection", "router": "mlp"}.get(linear.role, linear.role)
+            parts = ((linear.rows, target in targets),)
+        if any(adapted for _, adapted in parts) and isinstance(model.get_submodule(path), nn.Linear):
+            found.append((path, parts))
     return found
 
 

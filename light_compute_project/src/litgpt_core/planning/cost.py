@@ -25,7 +25,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import accumulate
 
-from litgpt_core.model.shapes import Parameter, block_parameters, outer_parameters
+from litgpt_core.model.structure import Parameter, block_parameters, outer_parameters
 from litgpt_core.planning.activations import WIDE, BlockBytes, block_bytes, loss_bytes, outer_bytes
 from litgpt_core.planning.recipe import Layout, Recipe, accumulates, is_flat, reduced_width, setup_of, state_width
 

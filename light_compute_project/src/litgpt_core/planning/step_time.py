@@ -20,7 +20,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from litgpt_core.model.cost import count_parameters, flops_per_token, forward_flops_per_token
-from litgpt_core.model.shapes import Parameter, block_parameters
+from litgpt_core.model.structure import Parameter, block_parameters
 from litgpt_core.planning.gpus import GPU, PCIE_4
 from litgpt_core.planning.recipe import Layout, Recipe, accumulates, reduced_width, setup_of, state_width
 

@@ -11,14 +11,15 @@ from typing import Any
 
 from litgpt_core.export.huggingface.family import Family
 from litgpt_core.export.huggingface.llama import (
-    attention_rules,
+    ATTENTION,
+    MLP,
+    OUTER,
     layer_types,
-    mlp_rules,
     read_common,
     rules,
     write_common,
 )
-from litgpt_core.export.huggingface.rules import Rule, linear
+from litgpt_core.export.huggingface.rules import Names, Rule, named_rules
 from litgpt_core.export.huggingface.settings import ConfigFile, rope_out
 from litgpt_core.model.config import GPTConfig
 
@@ -113,18 +114,16 @@ def _write_gemma3(config: GPTConfig) -> dict[str, Any]:
     return {**_write_later(config), **rope_out(config), "rope_local_base_freq": local}
 
 
+_LATER_NORMS: Names = {
+    "norm_1": "input_layernorm",
+    "post_attention_norm": "post_attention_layernorm",
+    "norm_2": "pre_feedforward_layernorm",
+    "post_mlp_norm": "post_feedforward_layernorm",
+}
+
+
 def _rules_later(config: GPTConfig) -> Iterator[Rule]:
-    yield from linear("transformer.wte", "model.embed_tokens", bias=False)
-    for layer in range(config.n_layer):
-        ours, theirs = f"transformer.h.{layer}", f"model.layers.{layer}"
-        yield from linear(f"{ours}.norm_1", f"{theirs}.input_layernorm", bias=False)
-        yield from attention_rules(config, ours, theirs)
-        yield from linear(f"{ours}.post_attention_norm", f"{theirs}.post_attention_layernorm", bias=False)
-        yield from linear(f"{ours}.norm_2", f"{theirs}.pre_feedforward_layernorm", bias=False)
-        yield from mlp_rules(config, ours, theirs)
-        yield from linear(f"{ours}.post_mlp_norm", f"{theirs}.post_feedforward_layernorm", bias=False)
-    yield from linear("transformer.ln_f", "model.norm", bias=False)
-    yield from linear("lm_head", "lm_head", bias=False)
+    return named_rules(config, layers="model.layers.{}", names={**OUTER, **_LATER_NORMS, **ATTENTION, **MLP})
 
 
 _SHARED: dict[str, Any] = {"base": "model.", "head": "lm_head.weight", "tied_by_default": True}

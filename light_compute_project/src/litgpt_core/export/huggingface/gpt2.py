@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from litgpt_core.export.huggingface.family import Family
-from litgpt_core.export.huggingface.rules import Layout, Rule, linear
+from litgpt_core.export.huggingface.rules import Layout, Names, Rule, Theirs, named_rules
 from litgpt_core.export.huggingface.settings import ConfigFile
 from litgpt_core.model.config import GPTConfig
 
@@ -48,19 +48,22 @@ def _write(config: GPTConfig) -> dict[str, Any]:
     }
 
 
+_NAMES: Names = {
+    "transformer.wte": "transformer.wte",
+    "transformer.wpe": "transformer.wpe",
+    "norm_1": "ln_1",
+    "attn.qkv": Theirs("attn.c_attn", Layout.TRANSPOSED),
+    "attn.proj": Theirs("attn.c_proj", Layout.TRANSPOSED),
+    "norm_2": "ln_2",
+    "mlp.fc": Theirs("mlp.c_fc", Layout.TRANSPOSED),
+    "mlp.proj": Theirs("mlp.c_proj", Layout.TRANSPOSED),
+    "transformer.ln_f": "transformer.ln_f",
+    "lm_head": "lm_head",
+}
+
+
 def _rules(config: GPTConfig) -> Iterator[Rule]:
-    yield from linear("transformer.wte", "transformer.wte", bias=False)
-    yield from linear("transformer.wpe", "transformer.wpe", bias=False)
-    for layer in range(config.n_layer):
-        block = f"transformer.h.{layer}"
-        yield from linear(f"{block}.norm_1", f"{block}.ln_1", bias=True)
-        yield from linear(f"{block}.attn.qkv", f"{block}.attn.c_attn", bias=True, layout=Layout.TRANSPOSED)
-        yield from linear(f"{block}.attn.proj", f"{block}.attn.c_proj", bias=True, layout=Layout.TRANSPOSED)
-        yield from linear(f"{block}.norm_2", f"{block}.ln_2", bias=True)
-        yield from linear(f"{block}.mlp.fc", f"{block}.mlp.c_fc", bias=True, layout=Layout.TRANSPOSED)
-        yield from linear(f"{block}.mlp.proj", f"{block}.mlp.c_proj", bias=True, layout=Layout.TRANSPOSED)
-    yield from linear("transformer.ln_f", "transformer.ln_f", bias=True)
-    yield from linear("lm_head", "lm_head", bias=False)
+    return named_rules(config, layers="transformer.h.{}", names=_NAMES)
 
 
 GPT2 = Family(

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from litgpt_core.export.huggingface.family import Family
-from litgpt_core.export.huggingface.rules import Layout, Rule, joined, linear
+from litgpt_core.export.huggingface.rules import Names, Rule, named_rules
 from litgpt_core.export.huggingface.settings import ConfigFile, rope_out
 from litgpt_core.model.config import GPTConfig
 
@@ -137,54 +137,30 @@ def _write_phi3(config: GPTConfig) -> dict[str, Any]:
     return {**written, **own, "sliding_window": config.sliding_window_size, "pad_token_id": None}
 
 
+ATTENTION: Names = {
+    "attn.qkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+    "attn.proj": "self_attn.o_proj",
+    "attn.norm_q": "self_attn.q_norm",
+    "attn.norm_k": "self_attn.k_norm",
+}
+MLP: Names = {"mlp.fc_1": "mlp.gate_proj", "mlp.fc_2": "mlp.up_proj", "mlp.proj": "mlp.down_proj"}
+OUTER: Names = {"transformer.wte": "model.embed_tokens", "transformer.ln_f": "model.norm", "lm_head": "lm_head"}
+NORMS: Names = {"norm_1": "input_layernorm", "norm_2": "post_attention_layernorm"}
+PHI3_JOINED: Names = {
+    "attn.qkv": "self_attn.qkv_proj",
+    "mlp.fc_1": "mlp.gate_up_proj",
+    "mlp.fc_2": "mlp.gate_up_proj",
+}
+
+
 def rules(config: GPTConfig) -> Iterator[Rule]:
     """Names of Llama, Mistral, Qwen 2 and 3; Gemma's norms are in its own file."""
-    yield from linear("transformer.wte", "model.embed_tokens", bias=False)
-    for layer in range(config.n_layer):
-        ours, theirs = f"transformer.h.{layer}", f"model.layers.{layer}"
-        yield from linear(f"{ours}.norm_1", f"{theirs}.input_layernorm", bias=False)
-        yield from attention_rules(config, ours, theirs)
-        yield from linear(f"{ours}.norm_2", f"{theirs}.post_attention_layernorm", bias=False)
-        yield from mlp_rules(config, ours, theirs)
-    yield from linear("transformer.ln_f", "model.norm", bias=False)
-    yield from linear("lm_head", "lm_head", bias=False)
-
-
-def attention_rules(config: GPTConfig, ours: str, theirs: str) -> Iterator[Rule]:
-    """One layer's attention."""
-    heads, groups = config.n_head * config.head_size, config.n_query_groups * config.head_size
-    qkv = [f"{theirs}.self_attn.{part}_proj" for part in "qkv"]
-    biased = config.bias or config.attn_bias
-    yield from joined(f"{ours}.attn.qkv", qkv, parts=(heads, groups, groups), bias=biased)
-    yield from linear(f"{ours}.attn.proj", f"{theirs}.self_attn.o_proj", bias=config.bias)
-    if config.norm_qk:
-        yield from linear(f"{ours}.attn.norm_q", f"{theirs}.self_attn.q_norm", bias=False)
-        yield from linear(f"{ours}.attn.norm_k", f"{theirs}.self_attn.k_norm", bias=False)
-
-
-def mlp_rules(config: GPTConfig, ours: str, theirs: str) -> Iterator[Rule]:
-    """One layer's MLP."""
-    for name, their_name in (("fc_1", "gate_proj"), ("fc_2", "up_proj"), ("proj", "down_proj")):
-        yield from linear(f"{ours}.mlp.{name}", f"{theirs}.mlp.{their_name}", bias=config.bias)
+    return named_rules(config, layers="model.layers.{}", names={**OUTER, **NORMS, **ATTENTION, **MLP})
 
 
 def _rules_phi3(config: GPTConfig) -> Iterator[Rule]:
-    yield from linear("transformer.wte", "model.embed_tokens", bias=False)
-    for layer in range(config.n_layer):
-        ours, theirs = f"transformer.h.{layer}", f"model.layers.{layer}"
-        yield from linear(f"{ours}.norm_1", f"{theirs}.input_layernorm", bias=False)
-        yield from linear(f"{ours}.attn.qkv", f"{theirs}.self_attn.qkv_proj", bias=False)
-        yield from linear(f"{ours}.attn.proj", f"{theirs}.self_attn.o_proj", bias=False)
-        yield from linear(f"{ours}.norm_2", f"{theirs}.post_attention_layernorm", bias=False)
-        yield Rule(
-            ours=(f"{ours}.mlp.fc_1.weight", f"{ours}.mlp.fc_2.weight"),
-            theirs=(f"{theirs}.mlp.gate_up_proj.weight",),
-            layout=Layout.SPLIT,
-            parts=(config.intermediate_size,) * 2,
-        )
-        yield from linear(f"{ours}.mlp.proj", f"{theirs}.mlp.down_proj", bias=False)
-    yield from linear("transformer.ln_f", "model.norm", bias=False)
-    yield from linear("lm_head", "lm_head", bias=False)
+    names = {**OUTER, **NORMS, **ATTENTION, **MLP, **PHI3_JOINED}
+    return named_rules(config, layers="model.layers.{}", names=names)
 
 
 _SHARED: dict[str, Any] = {"base": "model.", "head": "lm_head.weight"}

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from litgpt_core.export.huggingface.family import Family
-from litgpt_core.export.huggingface.rules import Layout, Rule, joined, linear
+from litgpt_core.export.huggingface.rules import Layout, Names, Rule, Theirs, named_rules
 from litgpt_core.export.huggingface.settings import ConfigFile, rope_out
 from litgpt_core.model.config import GPTConfig
 
@@ -61,19 +61,21 @@ def _write_neox(config: GPTConfig) -> dict[str, Any]:
     }
 
 
+_NEOX_NAMES: Names = {
+    "transformer.wte": "gpt_neox.embed_in",
+    "norm_1": "input_layernorm",
+    "attn.qkv": Theirs("attention.query_key_value", Layout.INTERLEAVED),
+    "attn.proj": "attention.dense",
+    "norm_2": "post_attention_layernorm",
+    "mlp.fc": "mlp.dense_h_to_4h",
+    "mlp.proj": "mlp.dense_4h_to_h",
+    "transformer.ln_f": "gpt_neox.final_layer_norm",
+    "lm_head": "embed_out",
+}
+
+
 def _rules_neox(config: GPTConfig) -> Iterator[Rule]:
-    interleaved = {"layout": Layout.INTERLEAVED, "heads": config.n_head}
-    yield from linear("transformer.wte", "gpt_neox.embed_in", bias=False)
-    for layer in range(config.n_layer):
-        ours, theirs = f"transformer.h.{layer}", f"gpt_neox.layers.{layer}"
-        yield from linear(f"{ours}.norm_1", f"{theirs}.input_layernorm", bias=True)
-        yield from linear(f"{ours}.attn.qkv", f"{theirs}.attention.query_key_value", bias=True, **interleaved)  # type: ignore[arg-type]
-        yield from linear(f"{ours}.attn.proj", f"{theirs}.attention.dense", bias=True)
-        yield from linear(f"{ours}.norm_2", f"{theirs}.post_attention_layernorm", bias=True)
-        yield from linear(f"{ours}.mlp.fc", f"{theirs}.mlp.dense_h_to_4h", bias=True)
-        yield from linear(f"{ours}.mlp.proj", f"{theirs}.mlp.dense_4h_to_h", bias=True)
-    yield from linear("transformer.ln_f", "gpt_neox.final_layer_norm", bias=True)
-    yield from linear("lm_head", "embed_out", bias=False)
+    return named_rules(config, layers="gpt_neox.layers.{}", names=_NEOX_NAMES)
 
 
 def _read_phi(file: ConfigFile) -> dict[str, Any]:
@@ -103,19 +105,20 @@ def _write_phi(config: GPTConfig) -> dict[str, Any]:
     }
 
 
+_PHI_NAMES: Names = {
+    "transformer.wte": "model.embed_tokens",
+    "norm_1": "input_layernorm",
+    "attn.qkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+    "attn.proj": "self_attn.dense",
+    "mlp.fc": "mlp.fc1",
+    "mlp.proj": "mlp.fc2",
+    "transformer.ln_f": "model.final_layernorm",
+    "lm_head": "lm_head",
+}
+
+
 def _rules_phi(config: GPTConfig) -> Iterator[Rule]:
-    heads, groups = config.n_head * config.head_size, config.n_query_groups * config.head_size
-    yield from linear("transformer.wte", "model.embed_tokens", bias=False)
-    for layer in range(config.n_layer):
-        ours, theirs = f"transformer.h.{layer}", f"model.layers.{layer}"
-        qkv = [f"{theirs}.self_attn.{part}_proj" for part in "qkv"]
-        yield from linear(f"{ours}.norm_1", f"{theirs}.input_layernorm", bias=True)
-        yield from joined(f"{ours}.attn.qkv", qkv, parts=(heads, groups, groups), bias=True)
-        yield from linear(f"{ours}.attn.proj", f"{theirs}.self_attn.dense", bias=True)
-        yield from linear(f"{ours}.mlp.fc", f"{theirs}.mlp.fc1", bias=True)
-        yield from linear(f"{ours}.mlp.proj", f"{theirs}.mlp.fc2", bias=True)
-    yield from linear("transformer.ln_f", "model.final_layernorm", bias=True)
-    yield from linear("lm_head", "lm_head", bias=True)
+    return named_rules(config, layers="model.layers.{}", names=_PHI_NAMES)
 
 
 GPT_NEOX = Family(

@@ -12,13 +12,17 @@ are predicted by the same code that moves the weights.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
+from litgpt_core.model.structure import Linear, Parameter, structure
+
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from litgpt_core.model.config import GPTConfig
 
 
 class Layout(Enum):
@@ -80,16 +84,66 @@ def _swap(tensor: Tensor, first: int, second: int) -> Tensor:
     return counted.transpose(0, 1).reshape(tensor.shape)
 
 
-def linear(ours: str, theirs: str, *, bias: bool, layout: Layout = Layout.SAME, heads: int = 0) -> Iterator[Rule]:
-    """The rules of one layer's weight and, if it has one, bias. Biases have no columns to transpose."""
-    yield Rule(ours=(f"{ours}.weight",), theirs=(f"{theirs}.weight",), layout=layout, heads=heads)
-    if bias:
-        layout = Layout.SAME if layout is Layout.TRANSPOSED else layout
-        yield Rule(ours=(f"{ours}.bias",), theirs=(f"{theirs}.bias",), layout=layout, heads=heads)
+@dataclass(frozen=True)
+class Theirs:
+    """A part's name there, where its layout is another one."""
+
+    name: str
+    layout: Layout
 
 
-def joined(ours: str, theirs: Sequence[str], *, parts: Sequence[int], bias: bool) -> Iterator[Rule]:
-    """The rules of one layer of ours that lies in several of theirs, `parts` rows each."""
-    for kind in ("weight", "bias") if bias else ("weight",):
-        names = tuple(f"{name}.{kind}" for name in theirs)
-        yield Rule(ours=(f"{ours}.{kind}",), theirs=names, layout=Layout.JOINED, parts=tuple(parts))
+Names = Mapping[str, "str | tuple[str, ...] | Theirs"]
+"""Part here -> its name there. A tuple: it lies there in one tensor for each of its row groups (query, key, value).
+Parts of one block that share a name: their rows lie one above the other there (gate over up)."""
+
+
+def named_rules(config: GPTConfig, *, layers: str, names: Names) -> Iterator[Rule]:
+    """The rules of a whole model from the names of its parts there; shapes and biases come from `structure`.
+
+    Args:
+        config: Decides which parts there are.
+        layers: Prefix of a block there, with `{}` for its number.
+        names: Of every part of the model, those in blocks without prefix.
+    """
+    model = structure(config)
+    for table in model.embeddings:
+        yield from _one(table.parameters(), table.name, table.name, names)
+    for layer in model.layers:
+        prefix = layers.format(layer.index)
+        for part in layer.parts:
+            there = names[part.name]
+            together = [each for each in layer.linears if names[each.name] == there]
+            if isinstance(there, tuple):
+                assert isinstance(part, Linear) and len(there) == len(part.row_groups)
+                rows = tuple(number for _, number in part.row_groups)
+                for parameter in part.parameters():
+                    kind = parameter.name.rpartition(".")[2]
+                    theirs = tuple(f"{prefix}.{name}.{kind}" for name in there)
+                    yield Rule(ours=(layer.path(parameter.name),), theirs=theirs, layout=Layout.JOINED, parts=rows)
+            elif len(together) < 2:
+                yield from _one(part.parameters(), part.name, layer.path(part.name), names, prefix, config.n_head)
+            elif part is together[0]:
+                rows = tuple(each.rows for each in together)
+                for kind in ("weight", "bias") if together[0].bias else ("weight",):
+                    ours = tuple(layer.path(f"{each.name}.{kind}") for each in together)
+                    yield Rule(ours=ours, theirs=(f"{prefix}.{there}.{kind}",), layout=Layout.SPLIT, parts=rows)
+    for name, parameters in ((p.name, p.parameters()) for p in (model.last_norm, model.head)):
+        yield from _one(parameters, name, name, names)
+
+
+def _one(
+    parameters: Iterator[Parameter], part: str, ours: str, names: Names, prefix: str = "", heads: int = 0
+) -> Iterator[Rule]:
+    """Weight and bias of one part that is one part there. Biases have no columns to transpose."""
+    there = names[part]
+    name, layout = (there.name, there.layout) if isinstance(there, Theirs) else (str(there), Layout.SAME)
+    theirs = f"{prefix}.{name}" if prefix else name
+    for parameter in parameters:
+        kind = parameter.name.rpartition(".")[2]
+        chosen = Layout.SAME if layout is Layout.TRANSPOSED and kind == "bias" else layout
+        yield Rule(
+            ours=(f"{ours}.{kind}",),
+            theirs=(f"{theirs}.{kind}",),
+            layout=chosen,
+            heads=heads if chosen is Layout.INTERLEAVED else 0,
+        )
