@@ -175,7 +175,7 @@ def test_the_script_from_end_to_end(project: Any) -> None:
     assert (
         "merge commit" in output
         and "warning: pyproject.toml pins litgpt==" in output
-        and 'uv add "litgpt==0.0.2"' in output
+        and 'make upgrade PACKAGES="litgpt==0.0.2"' in output
     )
     output = run(root, SCRIPT, "--status", *url)
     assert "synced     v0.0.2" in output
