@@ -53,7 +53,7 @@ def with_constraints(project: str, pins: list[str]) -> str:
 
 
 def freed(project: str, wanted: list[str], *, date: str) -> str:
-    """pyproject.toml without the pins of the packages named (without any if none is named) and with a date not before `date`.
+    """pyproject.toml without the pins of the packages named, or of all if none is named, and dated `date` or later.
 
     A name with a version, `torch==2.16.0`, is pinned to that version.
     """

@@ -1,7 +1,7 @@
 """What a new version in a package index changes: nothing. uv and our Makefile against an index made here.
 
-The index answers on this machine's loopback address and gives its files dates, so that a version can appear today that is
-dated before `exclude-newer`.
+The index answers on this machine's loopback address and gives its files dates, so that a version can appear today
+that is dated before `exclude-newer`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ import zipfile
 def build_editable(folder, config_settings=None, metadata_directory=None):
     with zipfile.ZipFile(f"{folder}/ours-1-py3-none-any.whl", "w") as wheel:
         wheel.writestr("ours-1.dist-info/METADATA", "Metadata-Version: 2.1\\nName: ours\\nVersion: 1\\n")
-        wheel.writestr("ours-1.dist-info/WHEEL", "Wheel-Version: 1.0\\nGenerator: test\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
+        tags = "Wheel-Version: 1.0\\nGenerator: test\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n"
+        wheel.writestr("ours-1.dist-info/WHEEL", tags)
         wheel.writestr("ours-1.dist-info/RECORD", "")
     return "ours-1-py3-none-any.whl"
 '''

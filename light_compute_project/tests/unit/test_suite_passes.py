@@ -1,4 +1,4 @@
-"""What a run of the tests takes: two passes, nightly tests on request, and one repetition, reported, in the serial pass."""
+"""What a run of the tests takes: two passes, nightly tests on request, one reported repetition."""
 
 from __future__ import annotations
 
@@ -11,7 +11,13 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).resolve().parents[1]
-SETTINGS = "[pytest]\naddopts = --strict-markers -p no:cacheprovider\nmarkers =\n    serial: x\n    nightly: x\n    parity: x\n"
+SETTINGS = """[pytest]
+addopts = --strict-markers -p no:cacheprovider
+markers =
+    serial: x
+    nightly: x
+    parity: x
+"""
 SUITE = """
 import pathlib, pytest
 
