@@ -80,9 +80,8 @@ def write_chats(folder: Path) -> None:
         path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-@pytest.mark.parity
-def test_every_command_of_the_readme_runs(page: Path, shell: Any, mirror: Path | None) -> None:
+def run_commands(lines: list[str], shell: Any, mirror: Path | None) -> int:
+    """Run the commands in order, in a folder with texts and chats to learn from; how many were run."""
     texts = shell.folder / "my_texts"
     texts.mkdir()
     dice = random.Random(0)
@@ -93,7 +92,7 @@ def test_every_command_of_the_readme_runs(page: Path, shell: Any, mirror: Path |
     if mirror is not None:
         shell.environment["LIGHT_COMPUTE_DATA_MIRROR"] = str(mirror)
     ran = 0
-    for command in commands(page):
+    for command in lines:
         if command.startswith(NOT_RUN) or (mirror is None and "shakespeare" in command):
             continue
         words = shlex.split(command.rpartition(" | ")[2])  # what is piped in does not matter here
@@ -106,7 +105,22 @@ def test_every_command_of_the_readme_runs(page: Path, shell: Any, mirror: Path |
         else:
             shell.run(executable(words, shell.cache))
         ran += 1
-    assert ran >= 3
+    return ran
+
+
+def test_the_first_commands_of_the_readme_run(shell: Any, mirror: Path | None) -> None:
+    """`make baseline` and `make test`, and both in their bare form, which trains for a few steps here."""
+    first = commands(ROOT / "README.md")[:4]
+    assert [line.split()[0] for line in first] == ["make", "make", "uv", "uv"]
+    assert run_commands(first, shell, mirror) == 3
+    assert (shell.folder / "runs" / "my-baseline" / "final" / "lit_model.pth").is_file()
+
+
+@pytest.mark.nightly
+@pytest.mark.parity
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_command_of_the_readme_runs(page: Path, shell: Any, mirror: Path | None) -> None:
+    assert run_commands(commands(page), shell, mirror) >= 3
     shutil.rmtree(shell.folder / "runs")
 
 
