@@ -50,7 +50,7 @@ test-parity: $(INSTALLED)  ## what is compared with upstream: contract and parit
 	@$(call PASSES,$(SRC)/tests --nightly -m parity $(ARGS))
 
 test-fast: $(INSTALLED)  ## unit tests only
-	$(PYTEST) $(SRC)/tests/unit $(WORKERS) -m "not parity" $(ARGS)
+	@$(call PASSES,$(SRC)/tests/unit -m "not parity" $(ARGS))
 
 test-integration: $(INSTALLED)  ## real processes, upstream's commands, kills and full disks
 	@$(call PASSES,$(SRC)/tests/integration $(ARGS))
@@ -59,7 +59,7 @@ check: $(INSTALLED)  ## format, lint, types, unit tests (import arrows included)
 	$(RUN) ruff format --check $(SRC)
 	$(RUN) ruff check $(SRC)
 	$(RUN) mypy
-	$(PYTEST) $(SRC)/tests/unit $(WORKERS) -m "not parity" -q
+	@$(call PASSES,$(SRC)/tests/unit -m "not parity" -q)
 
 format: $(INSTALLED)  ## rewrite files the way `check` wants them
 	$(RUN) ruff format $(SRC)

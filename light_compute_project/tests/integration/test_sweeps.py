@@ -12,6 +12,8 @@ from typing import Any
 import psutil
 import pytest
 
+pytestmark = pytest.mark.serial
+
 FIXED = [
     "+experiment=smoke",
     "logger=none",

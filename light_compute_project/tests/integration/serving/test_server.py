@@ -29,6 +29,8 @@ from litgpt_core.model.gpt import GPT
 from litgpt_core.model.init import initialize
 from litgpt_core.prompts import save_style, style_named
 
+pytestmark = pytest.mark.serial
+
 PROJECT = Path(__file__).resolve().parents[3]
 SHAPE = {"n_layer": 2, "n_head": 4, "n_embd": 64, "block_size": 8192, "vocab_size": 256, "padding_multiple": 256}
 HELLO = [{"role": "user", "content": "Hello"}]

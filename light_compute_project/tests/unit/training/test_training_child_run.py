@@ -15,7 +15,7 @@ import pytest
 from litgpt_core.training import child_run
 from litgpt_core.training.child_run import ChildRun, StopSignals, end_left_over, write_claim
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has them")
+pytestmark = [pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has them"), pytest.mark.serial]
 
 DEAF = """
 import signal, subprocess, sys, time

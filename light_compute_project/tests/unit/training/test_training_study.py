@@ -212,6 +212,7 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+@pytest.mark.serial
 @pytest.mark.skipif(sys.platform != "linux", reason="the end of a parent is told by Linux")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_study_that_ends_early_goes_on_as_if_nothing_had_happened(
