@@ -87,6 +87,12 @@ def test_a_run_takes_its_part_and_an_empty_pass_is_no_failure(
     assert (code, passed(output)) == (0, wanted), output
 
 
+def test_the_serial_pass_does_not_import_files_without_a_serial_test(suite: Path) -> None:
+    (suite / "test_other.py").write_text("raise SystemExit('was imported')\n")
+    assert run(suite, "--pass", "serial")[0] == 0
+    assert run(suite, "--pass", "parallel")[0] != 0
+
+
 def test_a_failure_in_the_serial_pass_is_repeated_alone_and_reported(suite: Path) -> None:
     code, output = run(suite, "--pass", "serial", more=FAILS_ONCE)
     assert code == 0, output
