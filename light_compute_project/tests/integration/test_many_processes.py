@@ -189,7 +189,7 @@ def undisturbed(module_shell: Any) -> Undisturbed:
     ("cell", "who", "number", "exit_code"),
     [
         pytest.param("ddp", "launcher", signal.SIGTERM, 143, marks=pytest.mark.nightly),
-        ("ddp, accumulation, workers", "rank 1", signal.SIGKILL, 137),
+        pytest.param("ddp, accumulation, workers", "rank 1", signal.SIGKILL, 137, marks=pytest.mark.nightly),
         pytest.param("fsdp, whole", "launcher", signal.SIGKILL, -9, marks=pytest.mark.nightly),
         ("fsdp, parts", "everybody", signal.SIGUSR1, 143),
     ],

@@ -232,7 +232,7 @@ def nightly(*values: Any) -> Any:
         ("GPT-2", {"precision": "bf16-master", "checkpointing": "selective"}),
         ("GPT-2", {"precision": "bf16-true", "optimizer": "muon"}),
         ("Llama", {"precision": "32-true", "checkpointing": "full", "loss_chunk_size": 128}),
-        ("Llama", {"precision": "bf16-mixed", "loss_chunk_size": 128}),
+        nightly("Llama", {"precision": "bf16-mixed", "loss_chunk_size": 128}),
         nightly("Llama", {"precision": "bf16-mixed", "checkpointing": "full", "optimizer": "muon"}),
         nightly("Llama", {"precision": "bf16-master", "checkpointing": "full", "global_batch": 4}),
         nightly("Llama", {"precision": "bf16-true", "checkpointing": "full", "optimizer": "muon"}),
