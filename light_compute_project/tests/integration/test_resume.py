@@ -60,7 +60,9 @@ def test_every_step_has_one_row(undisturbed: dict[str, list[tuple[Any, ...]]]) -
 
 @pytest.mark.serial
 @pytest.mark.parametrize(
-    ("number", "exit_code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=lambda v: str(v)
+    ("number", "exit_code"),
+    [(signal.SIGKILL, -9), (signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.nightly)],
+    ids=lambda v: str(v),
 )
 def test_killed_and_resumed_equals_undisturbed(
     module_shell: Any, undisturbed: dict[str, list[tuple[Any, ...]]], number: signal.Signals, exit_code: int
@@ -78,6 +80,7 @@ def test_killed_and_resumed_equals_undisturbed(
     assert trace(module_shell.rows(name)) == undisturbed["whole"]
 
 
+@pytest.mark.nightly
 @pytest.mark.serial
 def test_resume_in_the_middle_of_accumulation(module_shell: Any) -> None:
     module_shell.train(*EXACT, SLOWER, "run.name=whole-accumulated")

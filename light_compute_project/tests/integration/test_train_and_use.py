@@ -164,6 +164,7 @@ def test_a_dead_dashboard_server_does_not_stop_the_run(shell: Any) -> None:
     assert (shell.folder / "runs" / "smoke" / "final" / "lit_model.pth").exists()
 
 
+@pytest.mark.nightly
 def test_the_dashboard_id_survives_a_resume(shell: Any) -> None:
     base = ["+experiment=smoke", "trainer.sample_tokens=0", "trainer.save_interval=5"]
     shell.train(*base, "trainer.max_steps=5")

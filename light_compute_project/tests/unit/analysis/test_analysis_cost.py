@@ -238,7 +238,7 @@ def nightly(*values: Any) -> Any:
         nightly("Llama", {"precision": "bf16-true", "checkpointing": "full", "optimizer": "muon"}),
         nightly("Llama", {"precision": "bf16-true", "checkpointing": "selective", "global_batch": 4}),
         ("experts", {"precision": "32-true"}),
-        ("experts", {"precision": "bf16-mixed"}),
+        nightly("experts", {"precision": "bf16-mixed"}),
     ],
     ids=lambda value: value if isinstance(value, str) else " ".join(str(v) for v in value.values()),
 )

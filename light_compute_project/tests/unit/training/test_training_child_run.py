@@ -33,8 +33,9 @@ def start(folder: Path, code: str) -> ChildRun:
 
 
 def wait_for_line(folder: Path, text: str) -> list[str]:
+    """The whole lines of the output once they hold the text: a line may arrive in pieces."""
     deadline = time.monotonic() + 60
-    while text not in (said := (folder / "output").read_text()):
+    while text not in (said := "".join((folder / "output").read_text().rpartition("\n")[:2])):
         assert time.monotonic() < deadline, said
         time.sleep(0.01)
     return said.splitlines()
