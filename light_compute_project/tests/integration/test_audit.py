@@ -76,6 +76,7 @@ def test_the_whole_run_is_had_again_by_the_command_that_is_printed(audited: Any)
     assert compared.startswith("PASS: identical: 27 numbers of 6 rows.")
 
 
+@pytest.mark.nightly
 def test_another_corpus_ends_the_audit(audited: Any) -> None:
     text = audited.folder / "text.txt"
     before = text.read_text()

@@ -116,6 +116,7 @@ def test_adapters_lie_alone_and_merged_and_the_base_is_untouched(base: Any, lora
     assert size < 0.3 * (base.folder / "runs" / "lora" / "final" / "lit_model.pth").stat().st_size
 
 
+@pytest.mark.nightly
 @pytest.mark.serial
 def test_killed_and_resumed_equals_undisturbed_although_the_log_has_grown(base: Any, lora: Any) -> None:
     run = base.folder / "runs" / "killed"

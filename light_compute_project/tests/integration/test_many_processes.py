@@ -19,8 +19,6 @@ import torch
 
 from litgpt_core import checkpoint
 
-pytestmark = pytest.mark.serial
-
 STEPS, SAVED = 12, 4
 EXACT = [
     "+experiment=smoke",
@@ -185,6 +183,7 @@ def undisturbed(module_shell: Any) -> Undisturbed:
     return Undisturbed(module_shell)
 
 
+@pytest.mark.serial
 @pytest.mark.parametrize(
     ("cell", "who", "number", "exit_code"),
     [
@@ -268,6 +267,7 @@ def test_a_torn_part_is_named_and_passed_over(module_shell: Any, undisturbed: di
     assert checkpoint.newest_valid(kept) == kept / f"step-{LONG:08d}"
 
 
+@pytest.mark.serial
 def test_a_signal_during_the_start_leaves_nobody(shell: Any) -> None:
     process = subprocess.Popen(
         shell.train_command(*EXACT, "trainer.devices=2", "run.name=early"),
@@ -287,6 +287,8 @@ def test_a_signal_during_the_start_leaves_nobody(shell: Any) -> None:
     assert not (shell.folder / "runs" / "early" / "checkpoints").exists()
 
 
+@pytest.mark.nightly
+@pytest.mark.serial
 def test_a_process_that_hangs_is_noticed_with_its_stack(shell: Any) -> None:
     name = "hung"
     settings = [
@@ -355,6 +357,7 @@ def test_a_finished_run_says_so_once_and_auto_fits_another_number_of_processes(s
     assert again.stdout.count("continue a prompt") == 1 and "finished already" in again.stderr
 
 
+@pytest.mark.serial
 @pytest.mark.nightly
 def test_time_and_money_end_a_run_with_a_checkpoint(module_shell: Any) -> None:
     long = [*EXACT, "trainer.max_steps=100000", "trainer.eval_interval=50000", "trainer.save_interval=50000"]

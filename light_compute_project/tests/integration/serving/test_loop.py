@@ -12,8 +12,6 @@ from typing import Any
 import httpx
 import pytest
 
-pytestmark = pytest.mark.serial
-
 THINGS = ("red car", "blue hat", "green cup", "black dog", "white cat", "old ship")
 
 
@@ -40,6 +38,7 @@ def running(shell: Any) -> Any:
         process.wait(30)
 
 
+@pytest.mark.serial
 @pytest.mark.nightly
 def test_chats_over_http_become_a_better_model_without_a_restart(shell: Any, running: Any) -> None:
     shell.train("+experiment=smoke", "model.block_size=128", "run.name=base", "logger=none", "trainer.sample_tokens=0")
