@@ -1,56 +1,110 @@
 # One command for each thing people do here. `make` alone lists them.
 # uv is used if the machine has it; otherwise it is put into .uv/ inside this folder, by pip into a private virtual environment.
+# Packages are installed into .venv/ when requirements.txt or pyproject.toml has changed, and the hash of every file is checked.
 
-UV_VERSION := 0.13.8
 PYTHON ?= python3
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
-RUN := $(UV) run
+VENV := $(or $(UV_PROJECT_ENVIRONMENT),.venv)
+INSTALLED := $(VENV)/requirements-installed
+RUN := $(UV) run --no-sync
 SRC := light_compute_project
+PINS := $(UV) run --quiet --no-project python $(SRC)/tools/pins.py
+EXPORT := $(UV) export --quiet --format requirements.txt --no-header --no-annotate --no-emit-project --all-groups --all-extras \
+	--output-file requirements.txt
+FREE = free $(if $(BEFORE),--before $(BEFORE)) $(PACKAGES)
 # Most of the suite waits for processes to start, so a worker per core (at most four: each may take 2 GB) with a thread each
 WORKERS := -n auto --maxprocesses 4 --dist loadfile
 PYTEST := OMP_NUM_THREADS=1 $(RUN) pytest
+# Tests of signals, several processes and browsers run after all others, one at a time; there a failure is repeated once and reported
+define PASSES
+failed=0; \
+echo "Pass 1 of 2: in parallel"; $(PYTEST) $(1) --pass parallel $(WORKERS) || failed=1; \
+echo "Pass 2 of 2: one at a time"; $(PYTEST) $(1) --pass serial || failed=1; \
+exit $$failed
+endef
 # Where this is set (container images often do) every process compiles torch and Lightning anew: 8 s instead of 4 s to import them
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help baseline smoke test test-fast test-integration check format requirements clean
+.PHONY: help environment baseline smoke test test-nightly test-parity test-fast test-integration check types format requirements outdated resolve-upgrade upgrade clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
-baseline: $(UV)  ## train the baseline on real text: no account, no download but packages, minutes on a laptop
+environment: $(INSTALLED)  ## install exactly what requirements.txt lists, hashes checked; the other commands do it first
+
+baseline: $(INSTALLED)  ## train the baseline on real text: no account, no download but packages, minutes on a laptop
 	$(RUN) python $(SRC)/scripts/train.py +experiment=baseline $(ARGS)
 
-smoke: $(UV)  ## check the model in seconds, then train the smallest one
+smoke: $(INSTALLED)  ## check the model in seconds, then train the smallest one
 	$(RUN) python $(SRC)/scripts/smoke_test.py
 	$(RUN) python $(SRC)/scripts/test_training.py
 
-test: $(UV)  ## every test that needs no GPU (this is what CI runs)
-	$(PYTEST) $(SRC)/tests $(WORKERS) --durations 40 $(ARGS)
+test: $(INSTALLED)  ## the tests that need no GPU and are not marked nightly (this is what CI runs)
+	@$(call PASSES,$(SRC)/tests --durations 20 $(ARGS))
 
-test-fast: $(UV)  ## unit tests only
-	$(PYTEST) $(SRC)/tests/unit $(WORKERS) -m "not parity" $(ARGS)
+test-nightly: $(INSTALLED)  ## every test that needs no GPU, the slow and rare ones too: before a release, and every night
+	@$(call PASSES,$(SRC)/tests --nightly --durations 40 $(ARGS))
 
-test-integration: $(UV)  ## real processes, upstream's commands, kills and full disks
-	$(PYTEST) $(SRC)/tests/integration $(WORKERS) $(ARGS)
+test-parity: $(INSTALLED)  ## what is compared with upstream: contract and parity tests, all of them
+	@$(call PASSES,$(SRC)/tests --nightly -m parity $(ARGS))
 
-check: $(UV)  ## format, lint, types, unit tests (import arrows included)
+test-fast: $(INSTALLED)  ## unit tests only
+	@$(call PASSES,$(SRC)/tests/unit -m "not parity" $(ARGS))
+
+test-integration: $(INSTALLED)  ## real processes, upstream's commands, kills and full disks
+	@$(call PASSES,$(SRC)/tests/integration $(ARGS))
+
+check: $(INSTALLED)  ## format, lint, types, unit tests (import arrows included)
 	$(RUN) ruff format --check $(SRC)
 	$(RUN) ruff check $(SRC)
-	$(RUN) mypy
-	$(PYTEST) $(SRC)/tests/unit $(WORKERS) -m "not parity" -q
+	$(MAKE) types
+	@$(call PASSES,$(SRC)/tests/unit -m "not parity" -q)
 
-format: $(UV)  ## rewrite files the way `check` wants them
+types: $(INSTALLED)  ## types alone
+	$(RUN) mypy
+
+format: $(INSTALLED)  ## rewrite files the way `check` wants them
 	$(RUN) ruff format $(SRC)
 	$(RUN) ruff check --fix $(SRC)
 
-requirements: $(UV)  ## export the resolved versions with hashes
-	$(UV) export --quiet --format requirements.txt --no-header --no-annotate --no-emit-project --all-groups --output-file requirements.txt
+requirements: $(UV)  ## resolve anew within the pins: requirements.txt with hashes, and from it the pins in pyproject.toml
+	$(EXPORT)
+	$(PINS) write
+
+outdated: $(UV)  ## what upgrade would raise; nothing is changed
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && cp pyproject.toml requirements.txt README.md Makefile "$$folder" && \
+	mkdir "$$folder/$(SRC)" && cp -R $(SRC)/tools "$$folder/$(SRC)" && \
+	$(MAKE) --silent --no-print-directory -C "$$folder" UV="$(abspath $(UV))" resolve-upgrade
+
+resolve-upgrade:
+	@cp requirements.txt requirements-before.txt
+	@$(PINS) $(FREE)
+	@rm -f uv.lock
+	@$(EXPORT)
+	@$(PINS) write
+	@$(PINS) changes requirements-before.txt
+
+upgrade: $(UV)  ## raise versions, say which, test them: all, or PACKAGES="torch litgpt==0.5.14"; BEFORE=2026-12-24 for a later date
+	@$(MAKE) --no-print-directory resolve-upgrade
+	$(MAKE) test-parity
+	@$(PINS) changes requirements-before.txt
+	@rm requirements-before.txt
+	@echo "Contract and parity tests pass. Next: make test-nightly, then commit pyproject.toml and requirements.txt with this table."
 
 clean:  ## remove the environment and caches, keep runs and data
-	rm -rf .venv .uv .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .uv .mypy_cache .ruff_cache .pytest_cache
 
-.uv/bin/uv:
-	@echo "uv is not installed: putting uv $(UV_VERSION) into .uv/"
+$(INSTALLED): requirements.txt pyproject.toml | $(UV)
+	@echo "Installing the packages of requirements.txt into $(VENV)/. The first time they are downloaded: minutes, a few GB on Linux."
+	@[ -e $(VENV)/pyvenv.cfg ] || $(UV) venv --quiet --allow-existing $(VENV)
+	@$(UV) pip install --quiet --python $(VENV) --require-hashes --constraints requirements.txt --build-constraints requirements.txt \
+		--requirements pyproject.toml --group dev --group corpus
+	@$(UV) pip install --quiet --python $(VENV) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.uv/bin/uv: .ci/uv.txt
+	@echo "uv is not installed: putting $$(sed -n 's/ .*//; /^uv==/p' .ci/uv.txt) into .uv/"
 	@$(PYTHON) -m venv .uv || { echo "$(PYTHON) cannot make a virtual environment. Install it (Debian: apt-get install python3-venv) or install uv."; exit 1; }
-	@.uv/bin/python -m pip install --quiet --disable-pip-version-check "uv==$(UV_VERSION)"
+	@.uv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: --requirement .ci/uv.txt
+	@touch $@

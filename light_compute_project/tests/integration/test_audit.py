@@ -66,6 +66,7 @@ def test_an_edited_row_is_named_with_step_and_quantity(audited: Any) -> None:
     assert (first["step"], first["quantity"], first["one"]) == (4, "grad_norm", rows[1]["grad_norm"])
 
 
+@pytest.mark.nightly
 def test_the_whole_run_is_had_again_by_the_command_that_is_printed(audited: Any) -> None:
     *_, command = audit(audited, "--command", "runs/run").stdout.strip().splitlines()
     words = shlex.split(command)
@@ -75,6 +76,7 @@ def test_the_whole_run_is_had_again_by_the_command_that_is_printed(audited: Any)
     assert compared.startswith("PASS: identical: 27 numbers of 6 rows.")
 
 
+@pytest.mark.nightly
 def test_another_corpus_ends_the_audit(audited: Any) -> None:
     text = audited.folder / "text.txt"
     before = text.read_text()
@@ -87,6 +89,7 @@ def test_another_corpus_ends_the_audit(audited: Any) -> None:
         text.write_text(before)
 
 
+@pytest.mark.nightly
 def test_the_commands_of_the_page_run(shell: Any) -> None:
     blocks = re.findall(r"```bash\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
     commands = [line for line in "\n".join(blocks).splitlines() if line and not line.startswith("#")]

@@ -94,8 +94,14 @@ def tiny_disk(tmp_path: Path) -> Any:
 
 @pytest.mark.parametrize(
     "together",
-    [[], ["trainer.devices=2", "trainer.strategy=fsdp", "trainer.sharded_checkpoints=true"]],
-    ids=["one process", "two that write parts"],
+    [
+        pytest.param([], id="one process"),
+        pytest.param(
+            ["trainer.devices=2", "trainer.strategy=fsdp", "trainer.sharded_checkpoints=true"],
+            id="two that write parts",
+            marks=pytest.mark.nightly,
+        ),
+    ],
 )
 def test_a_full_disk_keeps_the_last_good_checkpoint(shell: Any, tiny_disk: Path, together: list[str]) -> None:
     # One checkpoint of the tiny model with its optimizer is about 1.6 MB: the first fits, the second does not.

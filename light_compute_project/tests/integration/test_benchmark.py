@@ -74,6 +74,7 @@ def test_a_race_against_a_copy_of_nanogpt(race: Any) -> None:
     assert set(record["nanogpt"]["sha256"]) == {"train.py", "model.py", "configurator.py"}
 
 
+@pytest.mark.nightly
 def test_chunks_hold_less_memory_and_give_the_same_loss(shell: Any) -> None:
     arguments = ["--vocab", "100000", "--tokens", "1024", "--width", "16", "--chunks", "0,128", "--rounds", "1"]
     shell.run(shell.command("benchmark.py", "loss-memory", *arguments, "--out", "memory.json"))

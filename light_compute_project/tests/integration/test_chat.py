@@ -138,6 +138,7 @@ class Terminal:
         os.close(self._end)
 
 
+@pytest.mark.serial
 @pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals")
 def test_at_a_terminal_ctrl_c_stops_the_answer_and_a_second_one_leaves(shell: Any, model: Path) -> None:
     command = shell.command("chat.py", "--max_new_tokens", "100000000", "--device", "cpu", "--compile", "false")
@@ -165,6 +166,7 @@ def test_at_a_terminal_ctrl_c_stops_the_answer_and_a_second_one_leaves(shell: An
         terminal.close()
 
 
+@pytest.mark.nightly
 def test_the_examples_run_in_order(shell: Any) -> None:
     said = []
     for name in ("01_train_tiny.py", "02_generate.py", "03_chat_loop.py"):

@@ -116,6 +116,8 @@ def test_adapters_lie_alone_and_merged_and_the_base_is_untouched(base: Any, lora
     assert size < 0.3 * (base.folder / "runs" / "lora" / "final" / "lit_model.pth").stat().st_size
 
 
+@pytest.mark.nightly
+@pytest.mark.serial
 def test_killed_and_resumed_equals_undisturbed_although_the_log_has_grown(base: Any, lora: Any) -> None:
     run = base.folder / "runs" / "killed"
     base.start_and_signal(
@@ -148,6 +150,8 @@ def test_litgpt_merges_the_adapters_to_the_same_weights_and_so_do_we(base: Any, 
     assert "exists" in done.stderr and "--force" in done.stderr
 
 
+@pytest.mark.nightly
+@pytest.mark.serial
 @pytest.mark.parametrize("adapters", [[], ["lora=default"]], ids=["whole model", "adapters"])
 def test_two_processes_learn_what_one_learns(base: Any, full: Any, adapters: list[str]) -> None:
     """Packed rows with different numbers of answers in every process: losses are of the tokens, not of the rows."""

@@ -36,7 +36,9 @@ def built(shell) -> dict[str, int]:
     return {str(path.relative_to(cache)): path.stat().st_mtime_ns for path in cache.rglob("*.so")}
 
 
-@pytest.mark.parametrize(("word", "place"), [("auto", "kernels/"), ("true", "inductor/")])
+@pytest.mark.parametrize(
+    ("word", "place"), [("auto", "kernels/"), pytest.param("true", "inductor/", marks=pytest.mark.nightly)]
+)
 def test_the_second_start_compiles_nothing(shell, checkpoint, word, place):
     shell.environment.pop("XDG_CACHE_HOME", None)
     shell.environment.pop("TORCHINDUCTOR_CACHE_DIR", None)

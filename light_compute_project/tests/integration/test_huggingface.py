@@ -144,6 +144,7 @@ def test_mistakes_are_named_and_cost_nothing(module_shell: Any, text: Path) -> N
     assert "There is no model 'nothing'" in done.stderr and not (shell.folder / "runs" / "nothing").exists()
 
 
+@pytest.mark.nightly
 def test_every_command_of_the_page_runs_and_says_what_the_page_says(shell: Any) -> None:
     dice = random.Random(1)
     texts = shell.folder / "my_texts"

@@ -120,10 +120,15 @@ def one(module_shell: Any) -> list[dict[str, Any]]:
     "settings",
     [
         ["trainer.devices=2"],
-        ["trainer.devices=4"],
+        pytest.param(["trainer.devices=4"], marks=pytest.mark.nightly),
         ["trainer.devices=2", "trainer.strategy=fsdp"],
-        ["trainer.devices=4", "trainer.strategy=fsdp", "trainer.activation_checkpointing=selective"],
-        ["trainer.devices=4", "trainer.strategy=fsdp_hybrid", "trainer.shard_size=2"],
+        pytest.param(
+            ["trainer.devices=4", "trainer.strategy=fsdp", "trainer.activation_checkpointing=selective"],
+            marks=pytest.mark.nightly,
+        ),
+        pytest.param(
+            ["trainer.devices=4", "trainer.strategy=fsdp_hybrid", "trainer.shard_size=2"], marks=pytest.mark.nightly
+        ),
     ],
     ids=lambda settings: " ".join(settings),
 )
@@ -139,6 +144,7 @@ def test_any_number_of_processes_follows_one(module_shell: Any, one: list[dict[s
     assert summary["n_params"] == module_shell.summary("one")["n_params"]
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("recipe", ["ddp", "fsdp", "fsdp_hybrid"])
 def test_the_recipes_run_as_they_are(module_shell: Any, recipe: str) -> None:
     short = ["trainer.max_steps=2", "trainer.eval_tokens=2048", "trainer.sample_tokens=4", "trainer.compile=false"]
@@ -148,6 +154,7 @@ def test_the_recipes_run_as_they_are(module_shell: Any, recipe: str) -> None:
     assert (module_shell.folder / "runs" / f"recipe-{recipe}" / "samples.txt").is_file()
 
 
+@pytest.mark.nightly
 def test_torchrun_and_plain_python_give_the_same_bits(module_shell: Any) -> None:
     module_shell.train(*EXACT, DROPOUT, "trainer.devices=2", "run.name=plain", "logger=wandb", "logger.mode=offline")
     command = module_shell.train_command(*EXACT, DROPOUT, "run.name=torchrun")
@@ -157,21 +164,32 @@ def test_torchrun_and_plain_python_give_the_same_bits(module_shell: Any) -> None
     assert len(runs) == 1, "one dashboard run, whatever the number of processes"
 
 
+class Undisturbed(dict[str, list[tuple[Any, ...]]]):
+    """Cell -> the rows of its run, which is made when it is first asked for."""
+
+    def __init__(self, shell: Any) -> None:
+        super().__init__()
+        self.shell = shell
+
+    def __missing__(self, cell: str) -> list[tuple[Any, ...]]:
+        name = f"whole-{list(CELLS).index(cell)}"
+        self.shell.train(*LONGER, *CELLS[cell], f"run.name={name}")
+        self[cell] = trace(self.shell.rows(name))
+        return self[cell]
+
+
 @pytest.fixture(scope="module")
-def undisturbed(module_shell: Any) -> dict[str, list[tuple[Any, ...]]]:
-    traces = {}
-    for number, (cell, settings) in enumerate(CELLS.items()):
-        module_shell.train(*LONGER, *settings, f"run.name=whole-{number}")
-        traces[cell] = trace(module_shell.rows(f"whole-{number}"))
-    return traces
+def undisturbed(module_shell: Any) -> Undisturbed:
+    return Undisturbed(module_shell)
 
 
+@pytest.mark.serial
 @pytest.mark.parametrize(
     ("cell", "who", "number", "exit_code"),
     [
-        ("ddp", "launcher", signal.SIGTERM, 143),
-        ("ddp, accumulation, workers", "rank 1", signal.SIGKILL, 137),
-        ("fsdp, whole", "launcher", signal.SIGKILL, -9),
+        pytest.param("ddp", "launcher", signal.SIGTERM, 143, marks=pytest.mark.nightly),
+        pytest.param("ddp, accumulation, workers", "rank 1", signal.SIGKILL, 137, marks=pytest.mark.nightly),
+        pytest.param("fsdp, whole", "launcher", signal.SIGKILL, -9, marks=pytest.mark.nightly),
         ("fsdp, parts", "everybody", signal.SIGUSR1, 143),
     ],
 )
@@ -214,6 +232,7 @@ def test_killed_and_resumed_equals_undisturbed(
     assert trace(module_shell.rows(name)) == undisturbed[cell]
 
 
+@pytest.mark.nightly
 def test_the_number_of_processes_may_change(module_shell: Any, one: list[dict[str, Any]]) -> None:
     settings = [*EXACT, "run.name=changing", "run.resume=auto"]
     two = ["trainer.devices=2", "trainer.strategy=fsdp", "trainer.sharded_checkpoints=true"]
@@ -234,6 +253,7 @@ def test_the_number_of_processes_may_change(module_shell: Any, one: list[dict[st
     assert "exists" in again
 
 
+@pytest.mark.nightly
 def test_a_torn_part_is_named_and_passed_over(module_shell: Any, undisturbed: dict[str, list[tuple[Any, ...]]]) -> None:
     cell = "fsdp, parts"
     settings = [*LONGER, *CELLS[cell], "run.name=torn", "run.resume=auto"]
@@ -247,6 +267,7 @@ def test_a_torn_part_is_named_and_passed_over(module_shell: Any, undisturbed: di
     assert checkpoint.newest_valid(kept) == kept / f"step-{LONG:08d}"
 
 
+@pytest.mark.serial
 def test_a_signal_during_the_start_leaves_nobody(shell: Any) -> None:
     process = subprocess.Popen(
         shell.train_command(*EXACT, "trainer.devices=2", "run.name=early"),
@@ -266,6 +287,8 @@ def test_a_signal_during_the_start_leaves_nobody(shell: Any) -> None:
     assert not (shell.folder / "runs" / "early" / "checkpoints").exists()
 
 
+@pytest.mark.nightly
+@pytest.mark.serial
 def test_a_process_that_hangs_is_noticed_with_its_stack(shell: Any) -> None:
     name = "hung"
     settings = [
@@ -324,6 +347,7 @@ def test_a_problem_of_rank_0_alone_is_told_once(shell: Any) -> None:
     assert "global_batch_size=1 cannot be shared by 2 processes" in done and "Traceback" not in done
 
 
+@pytest.mark.nightly
 def test_a_finished_run_says_so_once_and_auto_fits_another_number_of_processes(shell: Any) -> None:
     auto = [*EXACT, "trainer.micro_batch_size=auto", "run.name=auto", "run.resume=auto", "trainer.max_steps=6"]
     shell.train(*auto, "trainer.stop_after=3")
@@ -333,6 +357,8 @@ def test_a_finished_run_says_so_once_and_auto_fits_another_number_of_processes(s
     assert again.stdout.count("continue a prompt") == 1 and "finished already" in again.stderr
 
 
+@pytest.mark.serial
+@pytest.mark.nightly
 def test_time_and_money_end_a_run_with_a_checkpoint(module_shell: Any) -> None:
     long = [*EXACT, "trainer.max_steps=100000", "trainer.eval_interval=50000", "trainer.save_interval=50000"]
     settings = [*long, "run.name=budget", "run.resume=auto"]

@@ -40,8 +40,7 @@ def trace(rows: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
 @pytest.fixture(scope="module")
 def undisturbed(module_shell: Any) -> dict[str, list[tuple[Any, ...]]]:
     module_shell.train(*EXACT, "run.name=whole")
-    module_shell.train(*EXACT, SLOWER, "run.name=whole-accumulated")
-    return {name: trace(module_shell.rows(name)) for name in ("whole", "whole-accumulated")}
+    return {"whole": trace(module_shell.rows("whole"))}
 
 
 def checkpoint_at(folder: Path, step: int) -> bool:
@@ -59,8 +58,11 @@ def test_every_step_has_one_row(undisturbed: dict[str, list[tuple[Any, ...]]]) -
     assert validated == [10, 20, 30, 40]
 
 
+@pytest.mark.serial
 @pytest.mark.parametrize(
-    ("number", "exit_code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=lambda v: str(v)
+    ("number", "exit_code"),
+    [(signal.SIGKILL, -9), (signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.nightly)],
+    ids=lambda v: str(v),
 )
 def test_killed_and_resumed_equals_undisturbed(
     module_shell: Any, undisturbed: dict[str, list[tuple[Any, ...]]], number: signal.Signals, exit_code: int
@@ -78,13 +80,16 @@ def test_killed_and_resumed_equals_undisturbed(
     assert trace(module_shell.rows(name)) == undisturbed["whole"]
 
 
-def test_resume_in_the_middle_of_accumulation(module_shell: Any, undisturbed: dict[str, list[tuple[Any, ...]]]) -> None:
+@pytest.mark.nightly
+@pytest.mark.serial
+def test_resume_in_the_middle_of_accumulation(module_shell: Any) -> None:
+    module_shell.train(*EXACT, SLOWER, "run.name=whole-accumulated")
     run = module_shell.folder / "runs" / "accumulated"
     module_shell.start_and_signal(
         [*EXACT, SLOWER, "run.name=accumulated"], when=lambda: checkpoint_at(run, 10), number=signal.SIGKILL
     )
     module_shell.train(*EXACT, SLOWER, "run.name=accumulated", "run.resume=auto")
-    assert trace(module_shell.rows("accumulated")) == undisturbed["whole-accumulated"]
+    assert trace(module_shell.rows("accumulated")) == trace(module_shell.rows("whole-accumulated"))
 
 
 def test_resume_auto_starts_where_nothing_is(shell: Any) -> None:
@@ -154,6 +159,8 @@ def test_a_run_that_blows_up_keeps_finite_checkpoints(shell: Any) -> None:
         assert all(bool(w.isfinite().all()) for w in checkpoint.load_weights(directory).values())
 
 
+@pytest.mark.nightly
+@pytest.mark.serial
 def test_killed_again_and_again_at_any_moment(shell: Any) -> None:
     """In a step, between micro-batches, in a save, in a validation, where an epoch ends: it does not matter."""
     (shell.folder / "text.txt").write_text("\n\n".join(f"line {i * i} of a small text, {i}" for i in range(400)))

@@ -17,7 +17,9 @@ ROOT = Path(__file__).resolve().parents[3]
     [
         ["ruff", "format", "--check", "light_compute_project"],
         ["ruff", "check", "light_compute_project"],
-        ["mypy", "--cache-dir", "/dev/null" if sys.platform != "win32" else "nul"],
+        pytest.param(
+            ["mypy", "--cache-dir", "/dev/null" if sys.platform != "win32" else "nul"], marks=pytest.mark.nightly
+        ),
     ],
     ids=["format", "lint", "types"],
 )

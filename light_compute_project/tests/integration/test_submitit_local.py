@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
+
+pytestmark = pytest.mark.serial
 
 SHORT = [
     "+experiment=smoke",

@@ -12,6 +12,8 @@ from typing import Any
 import psutil
 import pytest
 
+pytestmark = pytest.mark.serial
+
 FIXED = [
     "+experiment=smoke",
     "logger=none",
@@ -67,6 +69,7 @@ def test_a_grid_that_is_killed_goes_on_where_it_was(shell: Any) -> None:
     assert (runs / "g-sweep" / "sweep.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.nightly
 def test_a_study_gives_a_hopeless_trial_up_and_keeps_the_best(shell: Any) -> None:
     words = [*FIXED, f"data.cache_dir={shell.cache}", "run.name=s", "seed=1", "optim.lr=5e-3,1e-6"]
     command = shell.command("study.py", *words, "--sampler", "grid", "--startup", "1")

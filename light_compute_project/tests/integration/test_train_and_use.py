@@ -147,7 +147,7 @@ def test_upstream_generates_from_final_unchanged(module_shell: Any, trained: Any
     assert ours.stdout.strip() and ours.stdout.strip() in done.stdout
 
 
-@pytest.mark.parametrize("logger", ["csv", "none"])
+@pytest.mark.parametrize("logger", ["csv", pytest.param("none", marks=pytest.mark.nightly)])
 def test_other_loggers(shell: Any, logger: str) -> None:
     shell.train("+experiment=smoke", "trainer.max_steps=10", "trainer.sample_tokens=0", f"logger={logger}")
     run = shell.folder / "runs" / "smoke"
@@ -156,6 +156,7 @@ def test_other_loggers(shell: Any, logger: str) -> None:
     assert not (run / "wandb").exists()
 
 
+@pytest.mark.nightly
 def test_a_dead_dashboard_server_does_not_stop_the_run(shell: Any) -> None:
     shell.environment["WANDB_API_KEY"] = "0" * 40
     shell.environment["WANDB_BASE_URL"] = "http://127.0.0.1:9"
@@ -164,6 +165,7 @@ def test_a_dead_dashboard_server_does_not_stop_the_run(shell: Any) -> None:
     assert (shell.folder / "runs" / "smoke" / "final" / "lit_model.pth").exists()
 
 
+@pytest.mark.nightly
 def test_the_dashboard_id_survives_a_resume(shell: Any) -> None:
     base = ["+experiment=smoke", "trainer.sample_tokens=0", "trainer.save_interval=5"]
     shell.train(*base, "trainer.max_steps=5")

@@ -55,7 +55,9 @@ def _check_versions(packages: dict[str, str]) -> None:
         raise DataError(
             "python_source: " + "; ".join(problems),
             needed="exactly these versions, so that every machine trains on the same bytes",
-            fix="uv sync   (or set data.packages.<name>=<installed version>: another corpus, losses no longer compare)",
+            fix="uv sync; outside the repository: pip install "
+            + " ".join(f"{package}=={version}" for package, version in sorted(packages.items()))
+            + "   (or set data.packages.<name>=<installed version>: another corpus, losses no longer compare)",
         )
 
 

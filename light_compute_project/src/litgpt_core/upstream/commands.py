@@ -150,7 +150,7 @@ def pin_remark(root: Path, name: str) -> str:
     back = f"{SCRIPT} --ref v{version}"
     if not name.startswith("v"):
         return f"{text}To have both the same:\n  {back}"
-    onward = (f'uv add "litgpt=={name[1:]}"', f"{SCRIPT} --record {name}", f"{SCRIPT} --record-names")
+    onward = (f'make upgrade PACKAGES="litgpt=={name[1:]}"', f"{SCRIPT} --record {name}", f"{SCRIPT} --record-names")
     return "\n".join([f"{text}To have both the same, either", *(f"  {line}" for line in onward), "or", f"  {back}"])
 
 

@@ -9,6 +9,7 @@ import re
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from litgpt_core.core.errors import EnvironmentProblem
 from litgpt_core.upstream.refusal import SyncRefused
@@ -30,17 +31,23 @@ class Installed:
 def pinned_version(root: Path) -> str:
     """The version in pyproject.toml, such as 0.5.13. Raises SyncRefused if LitGPT is not pinned exactly there."""
     try:
-        project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        content = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
+        lines = [*content["project"].get("dependencies", ()), *_constraints(content)]
     except (OSError, KeyError, tomllib.TOMLDecodeError) as error:
         raise SyncRefused(f"pyproject.toml cannot be read: {error}", needed="the project's own") from error
-    for line in project.get("dependencies", ()):
+    for line in lines:
         if found := re.fullmatch(rf"{PACKAGE}\s*==\s*([\w.+!-]+)", line.split(";")[0].strip()):
             return found[1]
     raise SyncRefused(
         f"pyproject.toml does not pin {PACKAGE} to one version.",
         needed="an exact pin: behaviour and names are tested against one version",
-        fix='uv add "litgpt==0.5.13"',
+        fix='make upgrade PACKAGES="litgpt==0.5.13"',
     )
+
+
+def _constraints(content: dict[str, Any]) -> list[str]:
+    """What this repository pins for uv; the package's own dependencies may be bounds."""
+    return list(content.get("tool", {}).get("uv", {}).get("constraint-dependencies", ()))
 
 
 def pinned_tag(root: Path) -> str:

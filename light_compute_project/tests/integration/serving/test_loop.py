@@ -38,6 +38,8 @@ def running(shell: Any) -> Any:
         process.wait(30)
 
 
+@pytest.mark.serial
+@pytest.mark.nightly
 def test_chats_over_http_become_a_better_model_without_a_restart(shell: Any, running: Any) -> None:
     shell.train("+experiment=smoke", "model.block_size=128", "run.name=base", "logger=none", "trainer.sample_tokens=0")
     url = running("base", "--temperature", "0", "--max_new_tokens", "24")

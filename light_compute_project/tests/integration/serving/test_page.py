@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 import time
 
+import pytest
 from playwright.sync_api import Page, expect
+
+pytestmark = pytest.mark.serial
 
 LONG = "Tell me at length about the sea."
 

@@ -63,6 +63,7 @@ def test_files_are_small():
     assert not {name: count for name, count in lines.items() if count > 350}
 
 
+@pytest.mark.serial
 def test_events_arrive_whole_however_they_are_cut(chat):
     text = ': hello\n\ndata: {"a": 1}\n\ndata:two\r\ndata: lines\r\n\r\nevent: x\ndata: é €\n\n\n\n'
     text += "data: [DONE]\n\ndata: cut"

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
+pytestmark = pytest.mark.serial
+
 IMAGES = Path(__file__).resolve().parents[3] / "docs" / "images"
 PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
 STORY = "Tell me a story about a lighthouse."

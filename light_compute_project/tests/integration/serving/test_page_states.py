@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 import time
 
+import pytest
 from playwright.sync_api import expect
+
+pytestmark = pytest.mark.serial
 
 
 def test_a_refused_request_shows_the_servers_message(chat):

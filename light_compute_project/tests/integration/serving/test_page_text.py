@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 from playwright.sync_api import expect
+
+pytestmark = pytest.mark.serial
 
 HOSTILE = """\
 <script>alert(1)</script><img src=x onerror="alert(2)"><svg onload=alert(3)>

@@ -145,6 +145,7 @@ def test_openais_own_client(served, folder):
     assert "talker answers at" in (folder / "logs" / "serve.log").read_text()
 
 
+@pytest.mark.serial
 def test_many_at_once_all_get_their_own_answer(served):
     words = {"model": "talker", "messages": HELLO, "max_tokens": 60, "temperature": 1.0}
     alone = [served.client.chat.completions.create(**words, seed=seed).choices[0].message.content for seed in range(6)]
@@ -159,6 +160,7 @@ def test_many_at_once_all_get_their_own_answer(served):
     assert served.metric("running") == served.metric("waiting") == 0
 
 
+@pytest.mark.serial
 def test_a_full_queue_sends_people_away_and_time_runs_out(narrow):
     words = {"model": "talker", "messages": HELLO, "max_tokens": 100_000}
     failed: list[Exception] = []
@@ -183,6 +185,7 @@ def test_a_full_queue_sends_people_away_and_time_runs_out(narrow):
     assert narrow.client.completions.create(model="talker", prompt="x", max_tokens=2).usage.completion_tokens == 2
 
 
+@pytest.mark.serial
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_client_that_goes_frees_its_place(narrow, stream):
     cancelled = 'requests_total{model="talker",outcome="cancelled"}'
@@ -214,6 +217,7 @@ def test_the_pages_python_runs_and_its_options_exist(served, shell):
     assert not [option for option in named if f"{option} " not in known and f"{option},\n" not in known]
 
 
+@pytest.mark.serial
 def test_sigterm_lets_answers_end_and_leaves_nobody_behind(served):
     got: list[str] = []
 

@@ -8,8 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from litgpt_core.deploy.job_request import JobRequest
 from litgpt_core.deploy.sbatch_script import TrainingJob, render
+
+pytestmark = pytest.mark.serial
 
 PYTHON = """
 import os, signal, sys, time

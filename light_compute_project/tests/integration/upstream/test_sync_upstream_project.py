@@ -118,6 +118,7 @@ def test_our_scripts_and_pytest_take_the_wheel_and_pythonpath_the_tree(project: 
     assert Path(os.fsdecode(tree.stdout).strip()).resolve() == root.resolve()
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("kind", ["wheel", "sdist"])
 def test_what_we_ship_holds_nothing_of_upstreams(project: Any, kind: str) -> None:
     pytest.importorskip("setuptools", minversion="77")
@@ -144,6 +145,7 @@ def test_what_we_ship_holds_nothing_of_upstreams(project: Any, kind: str) -> Non
     assert inside <= ours, sorted(inside - ours)
 
 
+@pytest.mark.nightly
 def test_our_own_quick_tests_pass_after_a_sync(project: Any) -> None:
     lab = project
     sync(lab.ours.root, "v0.0.2", url=lab.url)
@@ -158,6 +160,7 @@ def test_our_own_quick_tests_pass_after_a_sync(project: Any) -> None:
     assert re.search(r"\d+ passed", output)
 
 
+@pytest.mark.nightly
 def test_upstreams_own_tests_collect_beside_ours(project: Any) -> None:
     lab = project
     sync(lab.ours.root, "v0.0.2", url=lab.url)
@@ -175,7 +178,7 @@ def test_the_script_from_end_to_end(project: Any) -> None:
     assert (
         "merge commit" in output
         and "warning: pyproject.toml pins litgpt==" in output
-        and 'uv add "litgpt==0.0.2"' in output
+        and 'make upgrade PACKAGES="litgpt==0.0.2"' in output
     )
     output = run(root, SCRIPT, "--status", *url)
     assert "synced     v0.0.2" in output

@@ -69,6 +69,7 @@ def test_step_names_go_both_ways():
     assert step_of(Path(step_name(123_456_789))) == 123_456_789
 
 
+@pytest.mark.serial
 @pytest.mark.skipif(os.name == "nt", reason="kill -9 is POSIX")
 def test_kill_9_at_any_moment_leaves_a_checkpoint_that_loads(tmp_path, tokenizer_dir):
     folder, chance, first = tmp_path / "checkpoints", random.Random(0), 1

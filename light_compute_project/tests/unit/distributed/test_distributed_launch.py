@@ -16,7 +16,7 @@ import pytest
 
 from litgpt_core.distributed.launch import launch
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals")
+pytestmark = [pytest.mark.skipif(sys.platform == "win32", reason="signals"), pytest.mark.serial]
 
 
 def python(code: str) -> list[str]:

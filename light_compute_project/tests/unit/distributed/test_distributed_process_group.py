@@ -185,6 +185,7 @@ SPEAKING = """
 """
 
 
+@pytest.mark.serial
 def test_three_processes_speak_and_one_tells_the_problem() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

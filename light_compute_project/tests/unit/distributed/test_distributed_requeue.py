@@ -74,6 +74,7 @@ def test_nobody_asks_outside_a_job_or_unless_told_to(
     assert not request_requeue() and scontrol.asked == []
 
 
+@pytest.mark.serial
 @pytest.mark.parametrize("name", ["RANK", "SLURM_PROCID"])
 def test_other_ranks_leave_the_asking_to_rank_0_and_stay_meanwhile(
     scontrol: Scontrol, monkeypatch: pytest.MonkeyPatch, name: str

@@ -79,6 +79,7 @@ def test_mistakes_are_answered_with_exit_code_2(directory, run):
     assert run(directory, "--device", "cuda:99")[0] == 2
 
 
+@pytest.mark.serial
 @pytest.mark.skipif(os.name == "nt", reason="SIGINT to another process is POSIX")
 def test_ctrl_c_stops_with_130(directory):
     command = [sys.executable, str(SCRIPT), str(directory), "--max_new_tokens", "1000000", "--no-stop_at_eos"]

@@ -220,6 +220,11 @@ def test_eight_billion_by_hand() -> None:
 # ---- what comes and goes ----
 
 
+def nightly(*values: Any) -> Any:
+    """Values of a test that takes about a minute on a processor that does not multiply bfloat16."""
+    return pytest.param(*values, marks=pytest.mark.nightly)
+
+
 @pytest.mark.parametrize(
     ("shape", "fields"),
     [
@@ -227,13 +232,13 @@ def test_eight_billion_by_hand() -> None:
         ("GPT-2", {"precision": "bf16-master", "checkpointing": "selective"}),
         ("GPT-2", {"precision": "bf16-true", "optimizer": "muon"}),
         ("Llama", {"precision": "32-true", "checkpointing": "full", "loss_chunk_size": 128}),
-        ("Llama", {"precision": "bf16-mixed", "loss_chunk_size": 128}),
-        ("Llama", {"precision": "bf16-mixed", "checkpointing": "full", "optimizer": "muon"}),
-        ("Llama", {"precision": "bf16-master", "checkpointing": "full", "global_batch": 4}),
-        ("Llama", {"precision": "bf16-true", "checkpointing": "full", "optimizer": "muon"}),
-        ("Llama", {"precision": "bf16-true", "checkpointing": "selective", "global_batch": 4}),
+        nightly("Llama", {"precision": "bf16-mixed", "loss_chunk_size": 128}),
+        nightly("Llama", {"precision": "bf16-mixed", "checkpointing": "full", "optimizer": "muon"}),
+        nightly("Llama", {"precision": "bf16-master", "checkpointing": "full", "global_batch": 4}),
+        nightly("Llama", {"precision": "bf16-true", "checkpointing": "full", "optimizer": "muon"}),
+        nightly("Llama", {"precision": "bf16-true", "checkpointing": "selective", "global_batch": 4}),
         ("experts", {"precision": "32-true"}),
-        ("experts", {"precision": "bf16-mixed"}),
+        nightly("experts", {"precision": "bf16-mixed"}),
     ],
     ids=lambda value: value if isinstance(value, str) else " ".join(str(v) for v in value.values()),
 )
@@ -242,7 +247,9 @@ def test_the_peak_of_one_process(shape: str, fields: dict[str, Any]) -> None:
     assert memory(plan, Layout()).peak == pytest.approx(allocated(plan, Layout()), rel=BOUND)
 
 
-@pytest.mark.parametrize("fields", [{"precision": "32-true"}, {"precision": "bf16-mixed", "checkpointing": "full"}])
+@pytest.mark.parametrize(
+    "fields", [{"precision": "32-true"}, nightly({"precision": "bf16-mixed", "checkpointing": "full"})]
+)
 def test_the_peak_under_ddp(fields: dict[str, Any]) -> None:
     plan, layout = recipe("Llama", global_batch=4, **fields), Layout(strategy="ddp", devices=2)
     assert memory(plan, layout).peak == pytest.approx(allocated(plan, layout), rel=BOUND)
@@ -251,12 +258,12 @@ def test_the_peak_under_ddp(fields: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("devices", "checkpointing", "precision"),
     [
-        (2, "none", "bf16-mixed"),
+        nightly(2, "none", "bf16-mixed"),
         (2, "full", "32-true"),
-        (2, "full", "bf16-true"),
+        nightly(2, "full", "bf16-true"),
         (8, "none", "32-true"),
-        (8, "full", "bf16-mixed"),
-        (8, "selective", "bf16-mixed"),
+        nightly(8, "full", "bf16-mixed"),
+        nightly(8, "selective", "bf16-mixed"),
     ],
 )
 def test_the_peak_under_fsdp(devices: int, checkpointing: Any, precision: Any) -> None:

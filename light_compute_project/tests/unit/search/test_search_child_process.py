@@ -15,7 +15,7 @@ import pytest
 from litgpt_core.search import child_process as child_run
 from litgpt_core.search.child_process import ChildRun, StopSignals, end_left_over, write_claim
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has them")
+pytestmark = [pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has them"), pytest.mark.serial]
 
 DEAF = """
 import signal, subprocess, sys, time
@@ -33,8 +33,9 @@ def start(folder: Path, code: str) -> ChildRun:
 
 
 def wait_for_line(folder: Path, text: str) -> list[str]:
+    """The whole lines of the output once they hold the text: a line may arrive in pieces."""
     deadline = time.monotonic() + 60
-    while text not in (said := (folder / "output").read_text()):
+    while text not in (said := "".join((folder / "output").read_text().rpartition("\n")[:2])):
         assert time.monotonic() < deadline, said
         time.sleep(0.01)
     return said.splitlines()

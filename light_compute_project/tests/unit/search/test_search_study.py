@@ -212,8 +212,9 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+@pytest.mark.serial
 @pytest.mark.skipif(sys.platform != "linux", reason="the end of a parent is told by Linux")
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.nightly)])
 def test_a_study_that_ends_early_goes_on_as_if_nothing_had_happened(
     fake_train: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:

@@ -261,6 +261,7 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+@pytest.mark.serial
 @pytest.mark.skipif(sys.platform != "linux", reason="the end of a parent is told by Linux")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_sweep_that_ends_early_goes_on_where_it_was(run: Callable[..., int], number: signal.Signals) -> None:

@@ -137,6 +137,7 @@ def test_a_gpu_that_is_found_later_gets_triton_back() -> None:
     subprocess.run([sys.executable, "-c", TRITON_BACK], check=True)
 
 
+@pytest.mark.nightly
 def test_on_a_cpu_triton_is_neither_loaded_nor_missed() -> None:
     done = subprocess.run([sys.executable, "-c", WITHOUT_TRITON], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr
