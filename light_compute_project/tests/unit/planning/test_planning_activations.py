@@ -12,7 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from litgpt_core.model import attend
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.gpt import GPT
-from litgpt_core.model.shapes import block_parameters
+from litgpt_core.model.structure import block_parameters
 from litgpt_core.planning.activations import QUERY_BLOCK, WRITTEN_OUT_LENGTH, Setup, attention_kind, block_bytes
 from litgpt_core.training.activation_checkpointing import checkpoint_blocks
 from litgpt_core.training.live_memory import LiveMemory
