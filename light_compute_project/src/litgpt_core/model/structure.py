@@ -1,9 +1,10 @@
 """What a model is made of, as data, from its config alone: nothing is built, torch is not imported.
 
-    structure(config)
-      outer        token embedding, position embedding, lm_head                        Embedding, Linear
-      layers       one Layer per block, its parts in the order of the state dict       Norm, Linear
-      last_norm    transformer.ln_f                                                    Norm
+    structure(config) -> ModelStructure
+      head, embeddings    lm_head, token and position embedding          LinearPart, EmbeddingPart
+      layers              one BlockStructure per block: its parts        NormPart, LinearPart
+                          in the order of the state dict
+      last_norm           transformer.ln_f                               NormPart
 
 A part says what other code would otherwise derive from the config again: its name, shape and bias, which activation a
 linear layer reads (`reads`), whether its result is added to the residual stream (`adds_to_residual`), which rows belong
@@ -47,7 +48,7 @@ class Parameter(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Linear:
+class LinearPart:
     """One linear layer: y = W x + b, W of shape (rows, columns)."""
 
     name: str
@@ -75,7 +76,7 @@ class Linear:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Norm:
+class NormPart:
     """One norm over the last dimension."""
 
     name: str
@@ -95,7 +96,7 @@ class Norm:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Embedding:
+class EmbeddingPart:
     """One embedding table."""
 
     name: str
@@ -108,11 +109,11 @@ class Embedding:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layer:
+class BlockStructure:
     """One transformer block."""
 
     index: int
-    parts: tuple[Linear | Norm, ...]
+    parts: tuple[LinearPart | NormPart, ...]
     """In the order of the state dict."""
     attention: Literal["grouped", "latent"]
     window: int | None
@@ -124,14 +125,14 @@ class Layer:
     activation: Activation
 
     @property
-    def linears(self) -> list[Linear]:
+    def linears(self) -> list[LinearPart]:
         """The linear layers, in order."""
-        return [part for part in self.parts if isinstance(part, Linear)]
+        return [part for part in self.parts if isinstance(part, LinearPart)]
 
     @property
-    def norms(self) -> list[Norm]:
+    def norms(self) -> list[NormPart]:
         """The norms, in order."""
-        return [part for part in self.parts if isinstance(part, Norm)]
+        return [part for part in self.parts if isinstance(part, NormPart)]
 
     def parameters(self) -> list[Parameter]:
         """All of the block's, in the order of the state dict."""
@@ -143,18 +144,18 @@ class Layer:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Structure:
+class ModelStructure:
     """A whole model."""
 
-    head: Linear
+    head: LinearPart
     tied: bool
     """`lm_head.weight` is the token embedding."""
-    embeddings: tuple[Embedding, ...]
+    embeddings: tuple[EmbeddingPart, ...]
     """`transformer.wte`, and `transformer.wpe` with learned positions."""
-    layers: tuple[Layer, ...]
-    last_norm: Norm
+    layers: tuple[BlockStructure, ...]
+    last_norm: NormPart
 
-    def linears(self) -> Iterator[tuple[str, Linear]]:
+    def linears(self) -> Iterator[tuple[str, LinearPart]]:
         """Every linear layer with its module path, blocks first, then the head."""
         for layer in self.layers:
             yield from ((layer.path(linear.name), linear) for linear in layer.linears)
@@ -167,13 +168,13 @@ class Structure:
         return [*head, *tables, *self.last_norm.parameters()]
 
 
-def structure(config: GPTConfig) -> Structure:
+def structure(config: GPTConfig) -> ModelStructure:
     """Describe the model that `GPT(config)` builds."""
-    embeddings = [Embedding(name="transformer.wte", rows=config.padded_vocab_size, columns=config.n_embd)]
+    embeddings = [EmbeddingPart(name="transformer.wte", rows=config.padded_vocab_size, columns=config.n_embd)]
     if config.position_embedding == "learned":
-        embeddings.append(Embedding(name="transformer.wpe", rows=config.block_size, columns=config.n_embd))
-    return Structure(
-        head=Linear(
+        embeddings.append(EmbeddingPart(name="transformer.wpe", rows=config.block_size, columns=config.n_embd))
+    return ModelStructure(
+        head=LinearPart(
             name="lm_head",
             rows=config.padded_vocab_size,
             columns=config.n_embd,
@@ -188,12 +189,12 @@ def structure(config: GPTConfig) -> Structure:
     )
 
 
-def layer_structure(config: GPTConfig, index: int) -> Layer:
+def layer_structure(config: GPTConfig, index: int) -> BlockStructure:
     """Describe one block."""
     c, width = config, config.n_embd
     gelu: Activation = "gelu_tanh" if c.gelu_approximate == "tanh" else "gelu"
     kind = c.mlp_class_of(index)
-    return Layer(
+    return BlockStructure(
         index=index,
         parts=(
             *([_norm(c, "norm_1", width)] if c.norm_1 else ()),
@@ -221,17 +222,17 @@ def outer_parameters(config: GPTConfig) -> list[Parameter]:
     return structure(config).outer_parameters()
 
 
-def _norm(c: GPTConfig, name: str, size: int) -> Norm:
+def _norm(c: GPTConfig, name: str, size: int) -> NormPart:
     if c.norm_class_name == "RMSNorm":
-        return Norm(name=name, kind="RMSNorm", size=size, weight=True, bias=False, unit_offset="Gemma" in c.name)
+        return NormPart(name=name, kind="RMSNorm", size=size, weight=True, bias=False, unit_offset="Gemma" in c.name)
     affine = "OLMo" not in c.name
-    return Norm(name=name, kind="LayerNorm", size=size, weight=affine, bias=affine)
+    return NormPart(name=name, kind="LayerNorm", size=size, weight=affine, bias=affine)
 
 
-def _attention(c: GPTConfig) -> list[Linear | Norm]:
+def _attention(c: GPTConfig) -> list[LinearPart | NormPart]:
     heads, groups = c.n_head * c.head_size, c.n_query_groups * c.head_size
-    parts: list[Linear | Norm] = [
-        Linear(
+    parts: list[LinearPart | NormPart] = [
+        LinearPart(
             name="attn.qkv",
             rows=heads + 2 * groups,
             columns=c.n_embd,
@@ -249,8 +250,8 @@ def _attention(c: GPTConfig) -> list[Linear | Norm]:
     return parts
 
 
-def _attention_projection(c: GPTConfig, *, columns: int) -> Linear:
-    return Linear(
+def _attention_projection(c: GPTConfig, *, columns: int) -> LinearPart:
+    return LinearPart(
         name="attn.proj",
         rows=c.n_embd,
         columns=columns,
@@ -261,16 +262,16 @@ def _attention_projection(c: GPTConfig, *, columns: int) -> Linear:
     )
 
 
-def _latent_attention(c: GPTConfig) -> list[Linear | Norm]:
+def _latent_attention(c: GPTConfig) -> list[LinearPart | NormPart]:
     assert c.latent_attention is not None
     d, nh = latent_dims(c.latent_attention), c.n_head
     q_rank, kv_rank, rope = d["q_lora_rank"], d["kv_lora_rank"], d["qk_rope_head_dim"]
 
-    def linear(name: str, rows: int, columns: int, reads: str, *, bias: bool) -> Linear:
-        return Linear(name=f"attn.{name}", rows=rows, columns=columns, bias=bias, role="attention", reads=reads)
+    def linear(name: str, rows: int, columns: int, reads: str, *, bias: bool) -> LinearPart:
+        return LinearPart(name=f"attn.{name}", rows=rows, columns=columns, bias=bias, role="attention", reads=reads)
 
-    def norm(name: str, size: int) -> Norm:
-        return Norm(name=f"attn.{name}", kind="RMSNorm", size=size, weight=True, bias=False)
+    def norm(name: str, size: int) -> NormPart:
+        return NormPart(name=f"attn.{name}", kind="RMSNorm", size=size, weight=True, bias=False)
 
     return [
         linear("q_a_proj", q_rank, c.n_embd, "norm_1", bias=c.attn_bias),
@@ -283,13 +284,15 @@ def _latent_attention(c: GPTConfig) -> list[Linear | Norm]:
     ]
 
 
-def _mlp(c: GPTConfig, kind: str) -> list[Linear]:
+def _mlp(c: GPTConfig, kind: str) -> list[LinearPart]:
     if kind == "GptNeoxMLP":
         return [_up(c, "mlp.fc", c.intermediate_size), _down(c, "mlp.proj", c.intermediate_size)]
     if kind != "LLaMAMoE":
         return _gated(c, "mlp", c.intermediate_size)
     size = c.moe_intermediate_size
-    router = Linear(name="mlp.gate", rows=c.n_expert, columns=c.n_embd, bias=False, role="router", reads=_mlp_input(c))
+    router = LinearPart(
+        name="mlp.gate", rows=c.n_expert, columns=c.n_embd, bias=False, role="router", reads=_mlp_input(c)
+    )
     parts = [router]
     for number in range(c.n_expert):
         parts += _gated(c, f"mlp.experts.{number}", size or c.intermediate_size, expert=number)
@@ -298,7 +301,7 @@ def _mlp(c: GPTConfig, kind: str) -> list[Linear]:
     return parts
 
 
-def _gated(c: GPTConfig, name: str, hidden: int, *, expert: int | None = None) -> list[Linear]:
+def _gated(c: GPTConfig, name: str, hidden: int, *, expert: int | None = None) -> list[LinearPart]:
     return [
         _up(c, f"{name}.fc_1", hidden, expert=expert),
         _up(c, f"{name}.fc_2", hidden, expert=expert),
@@ -310,13 +313,15 @@ def _mlp_input(c: GPTConfig) -> str:
     return "norm_1" if c.shared_attention_norm else "norm_2"
 
 
-def _up(c: GPTConfig, name: str, hidden: int, *, expert: int | None = None) -> Linear:
-    return Linear(name=name, rows=hidden, columns=c.n_embd, bias=c.bias, role="mlp", reads=_mlp_input(c), expert=expert)
+def _up(c: GPTConfig, name: str, hidden: int, *, expert: int | None = None) -> LinearPart:
+    return LinearPart(
+        name=name, rows=hidden, columns=c.n_embd, bias=c.bias, role="mlp", reads=_mlp_input(c), expert=expert
+    )
 
 
-def _down(c: GPTConfig, name: str, hidden: int, *, expert: int | None = None) -> Linear:
+def _down(c: GPTConfig, name: str, hidden: int, *, expert: int | None = None) -> LinearPart:
     reads = "hidden" if expert is None else f"hidden of expert {expert}"
-    return Linear(
+    return LinearPart(
         name=name,
         rows=c.n_embd,
         columns=hidden,

@@ -20,7 +20,7 @@ from litgpt_core.model.cost import count_parameters, matmul_parameters
 from litgpt_core.model.init import initialize
 from litgpt_core.model.lora import LoRALinear, add_adapters
 from litgpt_core.model.lora_settings import LoRASettings
-from litgpt_core.model.structure import Linear, block_parameters, outer_parameters, structure
+from litgpt_core.model.structure import LinearPart, block_parameters, outer_parameters, structure
 from litgpt_core.planning.cost import memory
 from litgpt_core.planning.recipe import Layout, Recipe
 
@@ -115,9 +115,9 @@ class GatedAttention(CausalSelfAttention):
 def gated(monkeypatch: pytest.MonkeyPatch) -> GPTConfig:
     known = structure_module._attention
 
-    def attention(config: GPTConfig) -> list[Linear | structure_module.Norm]:
+    def attention(config: GPTConfig) -> list[LinearPart | structure_module.NormPart]:
         width = config.n_embd
-        gate = Linear(name="attn.gate", rows=width, columns=width, bias=False, role="attention", reads="norm_1")
+        gate = LinearPart(name="attn.gate", rows=width, columns=width, bias=False, role="attention", reads="norm_1")
         return [*known(config), gate]
 
     monkeypatch.setattr(structure_module, "_attention", attention)

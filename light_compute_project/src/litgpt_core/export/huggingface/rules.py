@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
-from litgpt_core.model.structure import Linear, Parameter, structure
+from litgpt_core.model.structure import LinearPart, Parameter, structure
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -114,7 +114,7 @@ def named_rules(config: GPTConfig, *, layers: str, names: Names) -> Iterator[Rul
             there = names[part.name]
             together = [each for each in layer.linears if names[each.name] == there]
             if isinstance(there, tuple):
-                assert isinstance(part, Linear) and len(there) == len(part.row_groups)
+                assert isinstance(part, LinearPart) and len(there) == len(part.row_groups)
                 rows = tuple(number for _, number in part.row_groups)
                 for parameter in part.parameters():
                     kind = parameter.name.rpartition(".")[2]
