@@ -6,6 +6,7 @@ lines call `iter time` leaves out fetching the batch and logging, to its advanta
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ import yaml
 
 from benchmarks.race import Contestant, Reading, steady_seconds
 from benchmarks.workload import Workload
+from litgpt_core.core.machine import PROJECT_DIR
 
 EVAL_BATCHES = 20
 _STEP = re.compile(r"iter (\d+) step (\d+) \| loss train: ([\d.naif]+),.*?iter time: ([\d.]+) ms( \(step\))?")
@@ -49,6 +51,7 @@ def litgpt(workload: Workload, *, label: str, precision: str) -> Contestant:
         describes=f"litgpt pretrain, {precision}, compiled, rope instead of learned positions",
         command=command,
         read=read,
+        environment={"PYTHONPATH": os.pathsep.join(filter(None, [str(PROJECT_DIR), os.environ.get("PYTHONPATH")]))},
     )
 
 

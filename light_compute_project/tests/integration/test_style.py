@@ -33,7 +33,9 @@ def test_a_tree_of_litgpts_at_the_root_is_not_ours_to_check(tmp_path: Path) -> N
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     source = tmp_path / "light_compute_project" / "src"
     (tmp_path / "litgpt").mkdir()
-    source.mkdir(parents=True)
+    for folder in ("src", "benchmarks", "docs/generate"):
+        (source.parent / folder).mkdir(parents=True)
+        (source.parent / folder / "ours.py").touch()
     (tmp_path / "litgpt" / "__init__.py").touch()
     (tmp_path / "litgpt" / "utils.py").write_text("def untyped(x):\n    return x\n")
     (source / "ours.py").write_text("from litgpt.utils import untyped\n\nfound = untyped(1)\n")
