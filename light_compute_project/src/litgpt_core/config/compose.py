@@ -8,6 +8,7 @@ was written (`source.py`). Nothing is built here and nothing is read but YAML.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import typing
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 from litgpt_core.config.litgpt import expand
 from litgpt_core.config.source import CONFIG_DIR, Source, group_names, option_names
 from litgpt_core.config.trainer import (
+    CustomLoggerSettings,
     LoggerSettings,
     PlainLoggerSettings,
     RunSettings,
@@ -26,7 +28,7 @@ from litgpt_core.core.text import nearest
 from litgpt_core.data.settings import DATA_KINDS, DataSettings
 from litgpt_core.model.config import PRETRAINED_FIELDS, GPTConfig, ModelSettings
 from litgpt_core.model.lora_settings import LoRASettings
-from litgpt_core.optim.settings import AdamWSettings, MuonSettings, OptimSettings
+from litgpt_core.optim.settings import AdamWSettings, CustomOptimSettings, MuonSettings, OptimSettings
 from litgpt_core.tokenizers.settings import (
     ByteSettings,
     CharSettings,
@@ -34,6 +36,8 @@ from litgpt_core.tokenizers.settings import (
     SubwordSettings,
     TokenizerSettings,
 )
+
+logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,8 +68,12 @@ _KINDS: dict[str, dict[str, type]] = {
         "pretrained": PretrainedSettings,
     },
     "data": DATA_KINDS,
-    "optim": {"adamw": AdamWSettings, "muon": MuonSettings},
-    "logger": {"wandb": WandbSettings, **dict.fromkeys(("csv", "tensorboard", "none"), PlainLoggerSettings)},
+    "optim": {"adamw": AdamWSettings, "muon": MuonSettings, "custom": CustomOptimSettings},
+    "logger": {
+        "wandb": WandbSettings,
+        **dict.fromkeys(("csv", "tensorboard", "none"), PlainLoggerSettings),
+        "custom": CustomLoggerSettings,
+    },
 }
 _TOP_LEVEL = ("seed", "init_from", "run", "model", "tokenizer", "data", "optim", "trainer", "logger", "lora")
 _MODEL_FORBIDDEN = {
@@ -197,6 +205,7 @@ def check(plain: dict[str, Any], *, source: Source) -> TrainConfig:
         sections[key] = _value(plain.get(key), wanted, path=key, source=source, problems=problems)
     if sections["seed"] is not None and not 0 <= sections["seed"] < 2**63:
         problems.append(f"seed={sections['seed']}: needed a whole number from 0 to 2^63 - 1{source.where('seed')}")
+    plain = _without_other_optimizers(plain, source)
     sections["run"] = _section(_with_text_name(plain), "run", RunSettings, source, problems)
     sections["trainer"] = _section(plain, "trainer", TrainerSettings, source, problems)
     sections["model"] = _model(plain, source, problems)
@@ -225,6 +234,19 @@ def _with_text_name(plain: dict[str, Any]) -> dict[str, Any]:
     if isinstance(run, dict) and isinstance(run.get("name"), (int, float)):
         plain["run"] = {**run, "name": str(run["name"])}
     return plain
+
+
+def _without_other_optimizers(plain: dict[str, Any], source: Source) -> dict[str, Any]:
+    """`optim=custom` under an experiment drops what its file says for AdamW or Muon: other classes have other rates."""
+    optim = plain.get("optim")
+    if not isinstance(optim, dict) or optim.get("kind") != "custom":
+        return plain
+    others = {f.name for cls in (AdamWSettings, MuonSettings) for f in dataclasses.fields(cls)}
+    others -= {f.name for f in dataclasses.fields(CustomOptimSettings)}
+    left_over = [key for key in optim if key in others and "command line" not in source.where(f"optim.{key}")]
+    for key in left_over:
+        logger.warning("optim=custom: optim.%s=%s is not used%s", key, optim[key], source.where(f"optim.{key}"))
+    return {**plain, "optim": {key: value for key, value in optim.items() if key not in left_over}}
 
 
 def _section(plain: dict[str, Any], path: str, cls: type, source: Source, problems: list[str]) -> Any:
