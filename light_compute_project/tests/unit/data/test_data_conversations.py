@@ -55,9 +55,7 @@ def test_a_later_answer_replaces_the_earlier_one_and_what_followed_it(write_rows
     assert reading.replaced == 2
 
 
-def test_an_answer_rated_down_is_read_but_not_learnt_and_cut_off_at_the_end(
-    write_rows: Write, exchange: Exchange
-) -> None:
+def test_an_answer_rated_down_is_no_target_and_is_removed_at_the_end(write_rows: Write, exchange: Exchange) -> None:
     def rate(row: dict[str, Any], rating: int) -> dict[str, Any]:
         return {"timestamp": "t", "type": "rating", "id": row["id"], "rating": rating}
 
