@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from types import FunctionType
 from typing import Any
@@ -35,7 +35,7 @@ def import_class(path: str, *, base: str, setting: str) -> type:
     return found
 
 
-def import_function(path: str, *, example: str, setting: str) -> FunctionType:
+def import_function(path: str, *, example: str, setting: str) -> Callable[..., Any]:
     """The function that a dotted path names.
 
     Args:
@@ -80,14 +80,14 @@ def _public(module: Any) -> list[str]:
     ]
 
 
-def arguments_of(cls: type | FunctionType, *, supplied: Collection[str]) -> Mapping[str, inspect.Parameter]:
+def arguments_of(cls: Callable[..., Any], *, supplied: Collection[str]) -> Mapping[str, inspect.Parameter]:
     """The keyword arguments of a function or a class's constructor, without those that the program passes itself."""
     parameters = inspect.signature(cls).parameters
     return {name: parameter for name, parameter in parameters.items() if name not in supplied}
 
 
 def check_arguments(
-    cls: type | FunctionType, given: Mapping[str, Any], *, supplied: Collection[str], setting: str
+    cls: Callable[..., Any], given: Mapping[str, Any], *, supplied: Collection[str], setting: str
 ) -> None:
     """Check names only: values are the constructor's to judge.
 

@@ -60,7 +60,7 @@ def prepare_chats(data: ChatDataSettings, tokenizer: TokenizerSettings, *, style
 
     Args:
         data: Where the conversations are.
-        tokenizer: Trained on the training side if it is not a pretrained one.
+        tokenizer: Trained on the training split unless it is pretrained.
         style: The prompt style that formats a conversation.
         block_size: Longer conversations are truncated.
 

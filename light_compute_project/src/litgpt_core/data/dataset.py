@@ -142,7 +142,7 @@ class ValidationBatches(Dataset[Batch], ABC):
     divide by the number of targets that are not -100. A batch may hold no target at all.
 
     Args:
-        rows: Rows of the whole split.
+        rows: Rows of the entire split.
         block_size: T, tokens per row.
         batch_size: Rows per batch; lowered to what one rank has when that is less.
         max_tokens: At most about this many tokens (rounded down to rows, one at least), from rows spread evenly over

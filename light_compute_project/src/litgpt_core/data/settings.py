@@ -7,9 +7,9 @@ stays fast. The YAML files in `configs/data/` carry the same field names.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FunctionType
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -184,7 +184,7 @@ class CustomTextSettings:
         check_arguments(self.function, self.kwargs, supplied=(), setting="data.kwargs")
 
     @property
-    def function(self) -> FunctionType:
+    def function(self) -> Callable[..., Any]:
         """The function at `reader`.
 
         Raises:
