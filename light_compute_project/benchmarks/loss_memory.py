@@ -22,11 +22,12 @@ def run_loss_memory(options: BenchmarkOptions, *, folder: Path) -> dict[str, Any
     Raises:
         EnvironmentProblem: A process failed.
     """
+    threads = options.threads or available_threads()
     work = {
         "vocabulary": options.vocab,
         "tokens": options.tokens,
         "width": options.width,
-        "threads": options.threads or available_threads(),
+        "threads": threads,
         "device": options.device,
     }
     origin = provenance(options.command)
@@ -37,7 +38,7 @@ def run_loss_memory(options: BenchmarkOptions, *, folder: Path) -> dict[str, Any
                 "loss_memory:measure",
                 {**work, "chunk_size": int(label)},
                 folder=folder / f"chunk-{label}-{index + 1}",
-                threads=work["threads"],
+                threads=threads,
                 name=f"loss_chunk_size={label}",
             )
             results[int(label)].append(result)

@@ -28,8 +28,10 @@ class BenchmarkOptions(argparse.Namespace):
     verb: str
     shape: str
     experiment: str
+    names: str
+    """--against as given."""
     against: tuple[str, ...]
-    """Checked names of peers."""
+    """Its peers, checked."""
     variants: list[tuple[str, list[str]]]
     """Further programs of ours: label and overrides."""
     overrides: list[str]
@@ -80,7 +82,7 @@ def parse(arguments: Sequence[str], *, description: str, command: str = "") -> B
     options.variants = [parse_variant(text) for text in getattr(options, "ours", ())]
     known = {"train": TRAIN_PEERS, "generate": GENERATE_PEERS}.get(options.verb)
     if known is not None:
-        options.against = choose_peers(options.against, known=known, nanogpt_dir=options.nanogpt_dir)
+        options.against = choose_peers(options.names, known=known, nanogpt_dir=options.nanogpt_dir)
     elif options.nanogpt_dir is not None:
         check_nanogpt(options.nanogpt_dir)
     return options
@@ -89,7 +91,7 @@ def parse(arguments: Sequence[str], *, description: str, command: str = "") -> B
 def _train(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--shape", default="small", choices=("small", "large"), help="experiment bench_SHAPE (small)")
-    add("--against", default="", help="comma-separated, or all: " + ", ".join(TRAIN_PEERS))
+    add("--against", dest="names", default="", help="comma-separated, or all: " + ", ".join(TRAIN_PEERS))
     add("--set", dest="overrides", action="append", default=[], metavar="OVERRIDE", help="for all programs; repeatable")
     _own_variants(parser)
 
@@ -110,7 +112,7 @@ def _to_loss(parser: argparse.ArgumentParser) -> None:
 def _generate(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--shape", default="10m", choices=("10m", "124m"), help="the model (10m)")
-    add("--against", default="", help="comma-separated, or all: " + ", ".join(GENERATE_PEERS))
+    add("--against", dest="names", default="", help="comma-separated, or all: " + ", ".join(GENERATE_PEERS))
     add("--precision", type=_precisions, default="bf16", help="of ours, as in generate.py; comma-separated (bf16)")
     add("--batch", type=numbers(1), default="1", help="sequences at once, of ours: 1,4,16 (1)")
     add("--prompt_tokens", type=at_least(1), default=16, help="tokens of the prompt (16)")

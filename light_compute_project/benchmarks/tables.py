@@ -111,7 +111,7 @@ def _to_loss(record: Record) -> list[Table]:
             f"{numbers['compile_s']['median']:.1f}",
         )
     rounds = count(len(record["contestants"][0]["laps"]), "alternating round")
-    conditions = f"medians of {rounds}, each with an empty compiler cache; ratio: over ours"
+    conditions = f"medians of {rounds} with empty compiler caches; ratio: to ours"
     table.caption = _line(f"{_machine(record)}\n{conditions}")
     return [table]
 
