@@ -13,7 +13,7 @@ from benchmarks.peers import peer_versions
 from benchmarks.processes import available_threads
 from benchmarks.programs.nanogpt import FILES
 from litgpt_core.core.files import sha256_of
-from litgpt_core.core.machine import git_state
+from litgpt_core.core.source_code import git_state
 
 
 def provenance(command: str, *, peers: Sequence[str] = (), nanogpt_dir: Path | None = None) -> dict[str, Any]:

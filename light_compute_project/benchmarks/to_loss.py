@@ -29,7 +29,7 @@ from benchmarks.record import comparison_record, round_ratios, spread
 from benchmarks.runner import Measurement, RunSpec, Trial, run_rounds
 from litgpt_core.config.compose import load
 from litgpt_core.core.errors import ConfigError, EnvironmentProblem
-from litgpt_core.core.machine import number_kind
+from litgpt_core.core.rates import number_kind
 from litgpt_core.data.prepare import prepare
 from litgpt_core.model.cost import count_parameters, flops_per_token
 

@@ -10,7 +10,8 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
     """Returns `peak_mb` of the process (on CUDA the device), `rise_mb` over the peak before, `seconds` and `loss`."""
     import torch
 
-    from litgpt_core.core.machine import describe_environment, peak_memory_mb
+    from litgpt_core.core.environment import describe_environment
+    from litgpt_core.core.machine import peak_memory_mb
     from litgpt_core.model.loss import cross_entropy
 
     device = job["device"]
