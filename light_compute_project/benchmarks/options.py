@@ -194,8 +194,9 @@ def _shared(parser: argparse.ArgumentParser, verb: str) -> None:
     if verb in ("train", "to-loss", "generate", "ladder"):
         add("--nanogpt_dir", type=Path, metavar="FOLDER", help="a clone of nanoGPT")
         add("--trial_timeout", type=float, default=1800.0, metavar="SECONDS", help="for one trial (1800)")
-        for old, name, kind in (("--nanogpt-dir", "nanogpt_dir", Path), ("--lap_timeout", "trial_timeout", float)):
-            add(old, dest=name, type=kind, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+        hidden = argparse.SUPPRESS  # old spellings
+        add("--nanogpt-dir", dest="nanogpt_dir", type=Path, default=hidden, help=hidden)
+        add("--lap_timeout", dest="trial_timeout", type=float, default=hidden, help=hidden)
     else:
         parser.set_defaults(nanogpt_dir=None)
     if verb != "ceiling":
