@@ -22,7 +22,7 @@ def train_bare(job: dict[str, Any]) -> dict[str, Any]:
     from litgpt_core.training.compiler_start import prepare_compiler
 
     config = load(job["overrides"])
-    prepare_compiler(config.trainer)
+    prepare_compiler(config.trainer.hardware)
 
     import torch
 
@@ -40,10 +40,10 @@ def train_bare(job: dict[str, Any]) -> dict[str, Any]:
 
     assemble.quiet_third_parties()
     seed_rank(config.seed, rank=0)
-    hardware, steps = plan.hardware, config.trainer.max_steps
+    hardware, steps = plan.hardware, config.trainer.stop.max_steps
     device = torch.device(hardware.device)
     model, data = assemble.build_model(plan).to(device), assemble.build_data(plan)
-    module = TrainingModule(model, optim=config.optim, trainer_settings=config.trainer, hardware=hardware)
+    module = TrainingModule(model, optim=config.optim, batch=config.trainer.batch, max_steps=steps, hardware=hardware)
     optimizer = module.configure_optimizers()
     module.train()
     module.on_fit_start()

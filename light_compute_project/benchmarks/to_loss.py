@@ -118,7 +118,7 @@ def run_to_loss(race: ToLossRace, *, folder: Path, command: str) -> dict[str, An
         "n_head": model.n_head,
         "n_embd": model.n_embd,
         "block_size": model.block_size,
-        "batch_size": config.trainer.global_batch_size,
+        "batch_size": config.trainer.batch.global_batch_size,
         "n_params": count_parameters(model),
         "flops_per_token": flops_per_token(model, seq_length=model.block_size),
         "threads": threads,

@@ -112,9 +112,9 @@ def make_workload(
         name=name,
         arguments=arguments,
         model=config.model.build(vocab_size=data.vocab_size),
-        batch_size=config.trainer.global_batch_size,
-        micro_batch_size=config.trainer.micro_batch,
-        steps=steps if steps is not None else config.trainer.max_steps,
+        batch_size=config.trainer.batch.global_batch_size,
+        micro_batch_size=config.trainer.batch.micro_batch,
+        steps=steps if steps is not None else config.trainer.stop.max_steps,
         **_optimizer(config),
         threads=threads or available_threads(),
         device=device,
@@ -124,9 +124,9 @@ def make_workload(
 
 def _optimizer(config: TrainConfig) -> dict[str, Any]:
     optim = config.optim
-    if optim.kind != "adamw" or config.trainer.max_norm is None:
+    if optim.kind != "adamw" or config.trainer.batch.max_norm is None:
         raise ConfigError(
-            f"optim={optim.kind}, trainer.max_norm={config.trainer.max_norm} for every contestant",
+            f"optim={optim.kind}, trainer.max_norm={config.trainer.batch.max_norm} for every contestant",
             needed="AdamW and clipping, which every peer has",
             fix='another optimizer for ours alone: --ours "muon=optim=muon"',
         )
@@ -135,7 +135,7 @@ def _optimizer(config: TrainConfig) -> dict[str, Any]:
         "lr": optim.lr,
         "betas": (first, second),
         "weight_decay": optim.weight_decay,
-        "max_norm": config.trainer.max_norm,
+        "max_norm": config.trainer.batch.max_norm,
     }
 
 

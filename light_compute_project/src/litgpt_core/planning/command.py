@@ -45,8 +45,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Compose the config, plan, print."""
     config = load(arguments.overrides)
     counts = _counts(arguments.gpus)
-    micro_batch = arguments.micro_batch or _number(config.trainer.micro_batch_size)
-    price = arguments.cost_per_hour or config.trainer.cost_per_hour
+    micro_batch = arguments.micro_batch or _number(config.trainer.batch.micro_batch_size)
+    price = arguments.cost_per_hour or config.trainer.budget.cost_per_hour
     plans = []
     for gpu in GPUS if arguments.gpu == "all" else [find_gpu(name) for name in arguments.gpu.split(",")]:
         terms = Terms(
@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
         recipe = recipe_of(config, gpu)
         plans.append((terms, options(recipe, counts=counts, terms=terms, micro_batch=micro_batch)))
-    tokens = config.trainer.max_steps * recipe.tokens_per_step
+    tokens = config.trainer.stop.max_steps * recipe.tokens_per_step
     from rich.console import Console
 
     from litgpt_core.planning import tables
@@ -93,12 +93,12 @@ def recipe_of(config: TrainConfig, gpu: GPU) -> Recipe:
         raise ConfigError("a plan counts the training of all weights, not of adapters", fix="without lora=...")
     if config.optim.kind == "custom":
         raise ConfigError("what a custom optimizer holds is not known before it runs", fix="optim=adamw or optim=muon")
-    precision = _PLANNED.get(settings.precision)
-    if settings.precision == "auto":
+    precision = _PLANNED.get(settings.hardware.precision)
+    if settings.hardware.precision == "auto":
         precision = "bf16-mixed" if gpu.bf16 else "32-true"
     if precision is None:
         raise ConfigError(
-            f"trainer.precision={settings.precision} is not planned for GPUs",
+            f"trainer.precision={settings.hardware.precision} is not planned for GPUs",
             needed=f"auto, {', '.join(_PLANNED)}",
             fix="trainer.precision=auto",
         )
@@ -106,9 +106,9 @@ def recipe_of(config: TrainConfig, gpu: GPU) -> Recipe:
         model=config.model.build(vocab_size=_vocabulary(config)),
         optimizer=config.optim.kind,
         precision=precision,
-        checkpointing=settings.activation_checkpointing,
-        loss_chunk_size=settings.loss_chunk_size,
-        global_batch=settings.global_batch_size,
+        checkpointing=settings.batch.activation_checkpointing,
+        loss_chunk_size=settings.batch.loss_chunk_size,
+        global_batch=settings.batch.global_batch_size,
     )
 
 

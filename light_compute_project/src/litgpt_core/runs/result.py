@@ -16,9 +16,10 @@ def is_done(config: TrainConfig) -> bool:
     if not summary or not folder.final.is_dir():
         return False
     stopped = summary.get("early_stop")
-    if stopped and stopped == {"patience": config.trainer.patience, "min_delta": config.trainer.min_delta}:
+    stop = config.trainer.stop
+    if stopped and stopped == {"patience": stop.patience, "min_delta": stop.min_delta}:
         return True
-    return int((summary.get("final") or {}).get("step") or 0) >= config.trainer.max_steps
+    return int((summary.get("final") or {}).get("step") or 0) >= stop.max_steps
 
 
 def result_of(config: TrainConfig) -> dict[str, Any]:

@@ -121,7 +121,7 @@ class _Judge:
     """Hands new validations to Optuna and asks whether the trial is worth going on with."""
 
     def __init__(self, trial: Trial, *, metric: str, config: TrainConfig) -> None:
-        self.trial, self.max_steps = trial, config.trainer.max_steps
+        self.trial, self.max_steps = trial, config.trainer.stop.max_steps
         known = trial.study.get_trials(deepcopy=False)[trial.number].intermediate_values
         self.last_step = max(known, default=-1)
         self.last_value = known.get(self.last_step)

@@ -16,7 +16,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from litgpt_core.config.trainer import WandbSettings
+from litgpt_core.config.loggers import WandbSettings
 from litgpt_core.core import machine
 from litgpt_core.core.errors import ConfigError
 from litgpt_core.core.lock import exclusive

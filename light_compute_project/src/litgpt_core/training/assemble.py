@@ -76,16 +76,16 @@ def _refuse_another_tokenizer(source: Path, plan: Plan) -> None:
 
 def build_data(plan: Plan) -> TokenDataModule:
     """Batches in an order that is a function of the seed and the position alone."""
-    settings = plan.config.trainer
+    batch, evaluation = plan.config.trainer.batch, plan.config.trainer.evaluation
     return TokenDataModule(
         plan.data,
         block_size=plan.model.block_size,
         micro_batch_size=plan.micro_batch,
-        global_batch_size=settings.global_batch_size,
-        eval_batch_size=settings.eval_batch_size or plan.micro_batch,
-        eval_tokens=settings.eval_tokens,
+        global_batch_size=batch.global_batch_size,
+        eval_batch_size=evaluation.eval_batch_size or plan.micro_batch,
+        eval_tokens=evaluation.eval_tokens,
         seed=plan.config.seed,
-        num_workers=settings.num_workers,
+        num_workers=batch.num_workers,
     )
 
 
@@ -97,8 +97,8 @@ def build_recorder(plan: Plan) -> MetricsRecorder:
         val_tokens_per_byte=plan.data.val_tokens_per_byte,
         flops_per_token=plan.flops_per_token,
         peak_flops=lambda: plan.peak_of_all,
-        log_interval=plan.config.trainer.log_interval,
-        max_steps=plan.config.trainer.max_steps,
+        log_interval=plan.config.trainer.evaluation.log_interval,
+        max_steps=plan.config.trainer.stop.max_steps,
     )
 
 
@@ -110,23 +110,23 @@ def build_saver(plan: Plan, *, recorder: MetricsRecorder, stop: StopRequest) -> 
         recorder=recorder,
         stop=stop,
         team=plan.team,
-        meter=Meter(Budget.of(settings, devices=plan.team.world.world_size), started=plan.started),
+        meter=Meter(Budget.of(settings.budget, devices=plan.team.world.world_size), started=plan.started),
         seed=plan.config.seed,
-        save_interval=settings.save_interval,
-        keep=settings.keep_checkpoints,
-        stop_after=settings.stop_after,
+        save_interval=settings.checkpointing.save_interval,
+        keep=settings.checkpointing.keep_checkpoints,
+        stop_after=settings.stop.stop_after,
     )
 
 
 def build_early_stop(plan: Plan, *, recorder: MetricsRecorder) -> EarlyStop:
     """What ends the run before its last step."""
-    settings = plan.config.trainer
+    settings = plan.config.trainer.stop
     return EarlyStop(recorder=recorder, patience=settings.patience, min_delta=settings.min_delta)
 
 
 def build_watchdog(plan: Plan) -> Watchdog:
     """What notices that nothing moves."""
-    settings = plan.config.trainer
+    settings = plan.config.trainer.hardware
     path, seconds = plan.folder.path / f"hang-rank{plan.team.world.rank}.txt", settings.hang_timeout
     if seconds is not None and not plan.team.alone:
         seconds = min(seconds, 0.8 * settings.collective_timeout)  # else the others' waiting ends first, without stacks
@@ -170,13 +170,13 @@ def build_trainer(
         num_nodes=world.num_nodes,
         strategy=build_strategy(plan, team=plan.team, directory_io=directory_io),
         precision=plan.hardware.lightning_precision,  # type: ignore[arg-type]
-        max_steps=settings.max_steps,
+        max_steps=settings.stop.max_steps,
         max_epochs=-1,
         accumulate_grad_batches=plan.accumulate,
-        val_check_interval=settings.eval_interval * plan.accumulate,
+        val_check_interval=settings.evaluation.eval_interval * plan.accumulate,
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
-        deterministic=settings.deterministic,
+        deterministic=settings.hardware.deterministic,
         use_distributed_sampler=False,
         logger=dashboard if dashboard is not None else False,
         callbacks=list(callbacks),

@@ -59,7 +59,7 @@ class BeforeMeasure(Callback):
 def answers(plan: Plan, model: GPT) -> list[str]:
     """The model's likeliest answers to the held-out questions; none with `trainer.sample_tokens=0`."""
     tokenizer, style = tokenizers.load(plan.data.tokenizer_dir), load_style(plan.data.tokenizer_dir)
-    limit = plan.config.trainer.sample_tokens
+    limit = plan.config.trainer.evaluation.sample_tokens
     if style is None or not limit:
         return []
     random_state, written = torch.get_rng_state(), []

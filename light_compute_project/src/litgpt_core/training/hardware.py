@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from litgpt_core.config.trainer import TrainerSettings
+from litgpt_core.config.trainer import HardwareSettings
 from litgpt_core.core import machine
 from litgpt_core.core.errors import EnvironmentProblem
 
@@ -49,7 +49,7 @@ class Hardware:
 
 
 def choose_hardware(
-    settings: TrainerSettings,
+    settings: HardwareSettings,
     *,
     total_flops: float,
     width: int,
@@ -61,7 +61,7 @@ def choose_hardware(
     """Resolve the `auto` settings.
 
     Args:
-        settings: The trainer section.
+        settings: What was asked for.
         total_flops: Floating-point operations of the whole run, for `compile: auto`.
         width: The model's n_embd, for `precision: auto`.
         experts: The model is a mixture of experts, of which some may get no gradient in a step.
@@ -145,7 +145,7 @@ def _fast_bf16(device: str) -> bool:
     return device == "cpu" and machine.cpu_has_fast_bf16()
 
 
-def _compile(settings: TrainerSettings, *, device: str, total_flops: float) -> tuple[bool, str]:
+def _compile(settings: HardwareSettings, *, device: str, total_flops: float) -> tuple[bool, str]:
     if settings.compile is False:
         return False, "trainer.compile=false"
     obstacle = machine.compile_obstacle(device)

@@ -15,7 +15,7 @@ from typing import Any
 
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
-from litgpt_core.config.trainer import CustomLoggerSettings, LoggerSettings, WandbSettings
+from litgpt_core.config.loggers import CustomLoggerSettings, LoggerSettings, WandbSettings
 from litgpt_core.core.errors import ConfigError, EnvironmentProblem, Interrupted
 from litgpt_core.training.run_folder import RunFolder
 

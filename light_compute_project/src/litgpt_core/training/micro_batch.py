@@ -27,7 +27,7 @@ import yaml
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from litgpt_core.config.compose import TrainConfig
-from litgpt_core.config.trainer import TrainerSettings
+from litgpt_core.config.trainer import BatchSettings
 from litgpt_core.core.errors import EnvironmentProblem
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.cost import count_parameters
@@ -47,14 +47,16 @@ def recorded(config: TrainConfig, *, world_size: int = 1) -> TrainConfig:
     """The same config with the number that an earlier start of this run decided on, if `auto` is resumed and that
     number fits so many devices.
     """
-    if config.trainer.micro_batch_size != "auto" or not config.run.resume:
+    if config.trainer.batch.micro_batch_size != "auto" or not config.run.resume:
         return config
     try:
         before = yaml.safe_load((config.run.folder / "config.yaml").read_text(encoding="utf-8"))
         number = before["trainer"]["micro_batch_size"]
     except (OSError, yaml.YAMLError, KeyError, TypeError):
         return config
-    fits = isinstance(number, int) and number > 0 and config.trainer.global_batch_size % (number * world_size) == 0
+    fits = (
+        isinstance(number, int) and number > 0 and config.trainer.batch.global_batch_size % (number * world_size) == 0
+    )
     return _with_number(config, number) if fits else config
 
 
@@ -73,7 +75,7 @@ def decide(
     Raises:
         EnvironmentProblem: Not even one sequence fits on the GPU.
     """
-    settings = config.trainer
+    settings = config.trainer.batch
     if settings.micro_batch_size != "auto":
         return config
     sizes = divisors(settings.global_batch_size // world_size)
@@ -89,9 +91,8 @@ def decide(
 
 def _with_number(config: TrainConfig, number: int) -> TrainConfig:
     plain = {**config.plain, "trainer": {**config.plain["trainer"], "micro_batch_size": number}}
-    return dataclasses.replace(
-        config, trainer=dataclasses.replace(config.trainer, micro_batch_size=number), plain=plain
-    )
+    batch = dataclasses.replace(config.trainer.batch, micro_batch_size=number)
+    return dataclasses.replace(config, trainer=dataclasses.replace(config.trainer, batch=batch), plain=plain)
 
 
 def divisors(number: int) -> list[int]:
@@ -103,7 +104,7 @@ def divisors(number: int) -> list[int]:
 
 
 def _by_estimate(
-    sizes: list[int], model: GPTConfig, settings: TrainerSettings, *, hardware: Hardware, available: int
+    sizes: list[int], model: GPTConfig, settings: BatchSettings, *, hardware: Hardware, available: int
 ) -> tuple[int, str]:
     """The largest of `sizes` whose estimated bytes stay within the share of `available` bytes, and why."""
     if sizes == [1]:
@@ -133,7 +134,7 @@ def _by_estimate(
     return number, reason
 
 
-def step_bytes(model: GPTConfig, settings: TrainerSettings, *, hardware: Hardware, batch: int) -> int:
+def step_bytes(model: GPTConfig, settings: BatchSettings, *, hardware: Hardware, batch: int) -> int:
     """Bytes that training with micro-batches of `batch` sequences holds at its peak: weights, optimizer, activations.
 
     A mixture of experts is run in earnest, since what its tensors' shapes are depends on the numbers in them.
@@ -185,7 +186,7 @@ def _by_trying(sizes: list[int], trial: Callable[[int], None]) -> tuple[int, str
     )
 
 
-def _cuda_trial(model: GPTConfig, settings: TrainerSettings, *, hardware: Hardware) -> Callable[[int], None]:
+def _cuda_trial(model: GPTConfig, settings: BatchSettings, *, hardware: Hardware) -> Callable[[int], None]:
     def trial(size: int) -> None:
         torch.cuda.set_per_process_memory_fraction(SHARE["cuda"])
         try:
@@ -210,7 +211,7 @@ def _free_device_memory() -> None:
 # ---- both ----
 
 
-def _network(model: GPTConfig, settings: TrainerSettings, *, hardware: Hardware, device: str) -> GPT:
+def _network(model: GPTConfig, settings: BatchSettings, *, hardware: Hardware, device: str) -> GPT:
     usual = torch.get_default_dtype()
     torch.set_default_dtype(torch.bfloat16 if hardware.precision in ("bf16-master", "bf16-true") else usual)
     try:
@@ -222,7 +223,7 @@ def _network(model: GPTConfig, settings: TrainerSettings, *, hardware: Hardware,
     return network
 
 
-def _micro_batch(network: GPT, settings: TrainerSettings, *, hardware: Hardware, batch: int) -> None:
+def _micro_batch(network: GPT, settings: BatchSettings, *, hardware: Hardware, batch: int) -> None:
     """Forward and backward on ids of 0; gradients stay."""
     device = next(network.parameters()).device
     ids = torch.zeros(batch, network.config.block_size, dtype=torch.long, device=device)

@@ -87,12 +87,12 @@ class Plan:
     @property
     def tokens_per_step(self) -> int:
         """Tokens of one optimizer step over all devices."""
-        return self.config.trainer.global_batch_size * self.model.block_size
+        return self.config.trainer.batch.global_batch_size * self.model.block_size
 
     @property
     def accumulate(self) -> int:
         """Micro-batches per optimizer step."""
-        return self.config.trainer.global_batch_size // (self.micro_batch * self.team.world.world_size)
+        return self.config.trainer.batch.global_batch_size // (self.micro_batch * self.team.world.world_size)
 
     @property
     def shards_model(self) -> bool:
@@ -115,18 +115,18 @@ def make_plan(config: TrainConfig, *, command: str, team: Team | None = None) ->
     world = team.world
     config = micro_batch.recorded(find_pretrained(config), world_size=world.world_size)
     folder = team.first_alone(lambda: open_run(config))
-    device = find_device(config.trainer.accelerator)
-    if config.trainer.threads:
-        torch.set_num_threads(config.trainer.threads)
+    device = find_device(config.trainer.hardware.accelerator)
+    if config.trainer.hardware.threads:
+        torch.set_num_threads(config.trainer.hardware.threads)
     if device == "cpu":
         keep_freed_memory()
     begun_with = folder.read_environment().get("data_fingerprint") if folder.resume_from else None
     data = team.first_then_others(lambda: prepare_for(config, begun_with=begun_with))
     model = config.model.build(vocab_size=data.vocab_size)
     per_token = flops_per_token(model, seq_length=model.block_size) * (ADAPTER_WORK if config.lora else 1.0)
-    tokens = config.trainer.max_steps * config.trainer.global_batch_size * model.block_size
+    tokens = config.trainer.stop.max_steps * config.trainer.batch.global_batch_size * model.block_size
     hardware = choose_hardware(
-        config.trainer,
+        config.trainer.hardware,
         total_flops=per_token * tokens,
         width=model.n_embd,
         experts=model.n_expert > 0,
@@ -135,27 +135,27 @@ def make_plan(config: TrainConfig, *, command: str, team: Team | None = None) ->
         processes=world.world_size,
     )
     sharding = choose_sharding(
-        strategy=config.trainer.strategy,
+        strategy=config.trainer.hardware.strategy,
         world_size=world.world_size,
         local_world_size=world.local_world_size,
-        shard_size=config.trainer.shard_size,
+        shard_size=config.trainer.hardware.shard_size,
         precision=hardware.precision,
-        cpu_offload=config.trainer.cpu_offload and device == "cuda",
+        cpu_offload=config.trainer.hardware.cpu_offload and device == "cuda",
     )
     if sharding is not None and config.lora is not None:
         raise ConfigError(
-            f"lora with trainer.strategy={config.trainer.strategy}",
+            f"lora with trainer.strategy={config.trainer.hardware.strategy}",
             needed="adapters beside whole base weights",
             fix="trainer.strategy=ddp",
         )
     size = world.world_size
-    check_batch(global_batch_size=config.trainer.global_batch_size, micro_batch_size=None, world_size=size)
+    check_batch(global_batch_size=config.trainer.batch.global_batch_size, micro_batch_size=None, world_size=size)
     config = team.first_alone(
         lambda: micro_batch.decide(
             config, model=model, hardware=hardware, world_size=size, neighbours=world.local_world_size
         )
     )
-    settings = config.trainer
+    settings = config.trainer.batch
     micro = check_batch(
         global_batch_size=settings.global_batch_size,
         micro_batch_size=settings.micro_batch if settings.micro_batch_size else None,
@@ -165,7 +165,7 @@ def make_plan(config: TrainConfig, *, command: str, team: Team | None = None) ->
         check_adaptable(model, config.lora)
     _check_corpus_length(data, model, config, micro=micro)
     _check_same_corpus(data, folder)
-    if not team.first_alone(lambda: is_finished(folder, settings)):
+    if not team.first_alone(lambda: is_finished(folder, config.trainer.stop)):
         team.first_alone(lambda: claim_run(folder, config))
     return Plan(
         config=config,
@@ -231,21 +231,21 @@ def announce(plan: Plan, *, n_params: int) -> None:
     hardware, config = plan.hardware, plan.config
     compiled = f"{'compiled' if hardware.compile else 'not compiled'} ({hardware.compile_reason})"
     device = machine.device_name(hardware.device)
-    many, how = plan.team.world.world_size, config.trainer.strategy
+    many, how = plan.team.world.world_size, config.trainer.hardware.strategy
     together = f" x {many} ({'ddp' if plan.sharding is None else how})" if many > 1 else ""
     logger.info("model: %s parameters; %s%s, %s, %s", f"{n_params:,}", device, together, hardware.precision, compiled)
     if plan.folder.resume_from:
         logger.info("continuing from %s", plan.folder.resume_from)
-    tokens = config.trainer.max_steps * plan.tokens_per_step
-    if config.optim.schedule.lr_warmup_steps >= config.trainer.max_steps:
+    tokens = config.trainer.stop.max_steps * plan.tokens_per_step
+    if config.optim.schedule.lr_warmup_steps >= config.trainer.stop.max_steps:
         logger.warning(
             "optim.schedule.lr_warmup_steps=%s, but trainer.max_steps=%s: the learning rate never reaches its peak",
             config.optim.schedule.lr_warmup_steps,
-            config.trainer.max_steps,
+            config.trainer.stop.max_steps,
         )
     logger.info(
         "training: %s steps, %s tokens (%.2f epochs of %s); loss is in nats per token",
-        f"{config.trainer.max_steps:,}",
+        f"{config.trainer.stop.max_steps:,}",
         f"{tokens:,}",
         tokens / plan.data.epoch_tokens,
         f"{plan.data.epoch_tokens:,}",

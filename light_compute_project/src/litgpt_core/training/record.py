@@ -54,7 +54,7 @@ def run_facts(plan: Plan, trainer: Trainer) -> dict[str, Any]:
             "compile": hardware.compile,
             "compile_reason": hardware.compile_reason,
             "flat": hardware.flat,
-            "micro_batch": config.trainer.global_batch_size // (plan.accumulate * trainer.world_size),
+            "micro_batch": config.trainer.batch.global_batch_size // (plan.accumulate * trainer.world_size),
             "accumulate": plan.accumulate,
             "tokens_per_step": plan.tokens_per_step,
         },

@@ -77,7 +77,7 @@ def summarise(
         "peak_memory_mb": machine.peak_memory_mb(device),
         "device": machine.device_name(device),
         "command": plan.command,
-        "sample_prompts": plan.config.trainer.sample_prompts,
+        "sample_prompts": plan.config.trainer.evaluation.sample_prompts,
         "data": {"name": plan.config.data.name, "fingerprint": plan.data.fingerprint},
         "git": machine.git_state(),
         "versions": machine.package_versions(),

@@ -65,7 +65,7 @@ def run(plan: Plan, *, stop: StopRequest) -> RunResult:
     Raises:
         LightComputeError: Anything the user can mend; `Interrupted` when a signal ended the run after saving.
     """
-    if plan.team.first_alone(lambda: is_finished(plan.folder, plan.config.trainer)):
+    if plan.team.first_alone(lambda: is_finished(plan.folder, plan.config.trainer.stop)):
         logger.info("%s is finished already: nothing was left to do", plan.folder.path)
         return RunResult(folder=plan.folder, summary=plan.folder.read_summary() if plan.team.is_first else {})
     with log_to_file(plan.folder.log) if plan.team.is_first else contextlib.nullcontext():
@@ -85,9 +85,14 @@ def _carry_out(plan: Plan, *, stop: StopRequest) -> RunResult:
     saver = assemble.build_saver(plan, recorder=recorder, stop=stop)
     early_stop = assemble.build_early_stop(plan, recorder=recorder)
     directory_io = assemble.build_directory_io(plan, model=model)
-    display = ProgressDisplay(recorder, max_steps=config.trainer.max_steps)
+    display = ProgressDisplay(recorder, max_steps=config.trainer.stop.max_steps)
     module = TrainingModule(
-        model, optim=config.optim, trainer_settings=config.trainer, hardware=plan.hardware, sharding=plan.sharding
+        model,
+        optim=config.optim,
+        batch=config.trainer.batch,
+        max_steps=config.trainer.stop.max_steps,
+        hardware=plan.hardware,
+        sharding=plan.sharding,
     )
     first = [BeforeMeasure(plan, data=data)] if plan.data.is_chat and config.init_from else []
     callbacks = [*first, recorder, saver, early_stop, display, assemble.build_watchdog(plan)]

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from litgpt_core.config.trainer import TrainerSettings
 from litgpt_core.core.errors import ConfigError, Interrupted, LightComputeError
 from litgpt_core.distributed.launch import launch, this_command
 from litgpt_core.distributed.process_group import connect, told_when_others_are_lost
@@ -20,6 +19,7 @@ from litgpt_core.distributed.world import World, die_with_launcher
 from litgpt_core.training.stop import StopRequest, stop_on_signals
 
 if TYPE_CHECKING:
+    from litgpt_core.config.trainer import HardwareSettings
     from litgpt_core.training.runner import RunResult
 
 
@@ -46,21 +46,21 @@ def train(overrides: Sequence[str], *, command: str) -> RunResult | int:
 
             config = load(overrides)
             world = World.find()
-            count = processes_to_start(config.trainer, world)
+            count = processes_to_start(config.trainer.hardware, world)
         if count > 1:
             return launch(count, command=this_command())
 
         with stop.loading():
             from litgpt_core.training.compiler_start import let_triton_in, prepare_compiler
 
-            prepare_compiler(config.trainer)
+            prepare_compiler(config.trainer.hardware)
 
             from litgpt_core.training.hardware import find_device
 
-            device = find_device(config.trainer.accelerator)
+            device = find_device(config.trainer.hardware.accelerator)
             if device == "cuda":
                 let_triton_in()
-        team = connect(world, device=device, timeout_s=config.trainer.collective_timeout)
+        team = connect(world, device=device, timeout_s=config.trainer.hardware.collective_timeout)
 
         stop.speaks = team.is_first
         with told_when_others_are_lost(team):
@@ -101,7 +101,7 @@ def back_to_the_queue(stop: StopRequest) -> Iterator[None]:
         raise stop.ending() from error
 
 
-def processes_to_start(settings: TrainerSettings, world: World) -> int:
+def processes_to_start(settings: HardwareSettings, world: World) -> int:
     """How many processes `trainer.devices` asks for here; 1 where a launcher has started them.
 
     Raises:

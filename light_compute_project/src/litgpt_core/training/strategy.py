@@ -91,14 +91,14 @@ def build_strategy(plan: Plan, *, team: Team, directory_io: LitGPTDirectoryIO) -
     settings = plan.config.trainer
     if team.alone:
         return "auto"
-    timeout = timedelta(seconds=settings.collective_timeout)
+    timeout = timedelta(seconds=settings.hardware.collective_timeout)
     if not plan.shards_model:
         return DDPStrategy(
             timeout=timeout,
             gradient_as_bucket_view=True,
             find_unused_parameters=plan.model.n_expert > 0,  # an expert that no token went to has no gradient
         )
-    parts = settings.sharded_checkpoints
+    parts = settings.checkpointing.sharded_checkpoints
     return ShardedStrategy(
         team,
         directory_io=directory_io,

@@ -11,7 +11,7 @@ import threading
 
 import pytest
 
-from litgpt_core.config.trainer import TrainerSettings
+from litgpt_core.config.trainer import HardwareSettings
 from litgpt_core.core.errors import ConfigError, EnvironmentProblem
 from litgpt_core.distributed.process_group import Team
 from litgpt_core.distributed.world import World, check_batch, first_host
@@ -106,15 +106,15 @@ def test_numbers_that_do_not_fit_are_all_named(micro: int | None, world: int, ad
 
 
 def test_what_is_started_here() -> None:
-    assert processes_to_start(TrainerSettings(), World()) == 1
-    assert processes_to_start(TrainerSettings(devices=3), World()) == 3
-    assert processes_to_start(TrainerSettings(devices="auto", accelerator="cpu"), World()) == 1
-    assert processes_to_start(TrainerSettings(devices="auto"), World.find(TORCHRUN)) == 1
-    assert processes_to_start(TrainerSettings(devices=4, num_nodes=2), World.find(TORCHRUN)) == 1
+    assert processes_to_start(HardwareSettings(), World()) == 1
+    assert processes_to_start(HardwareSettings(devices=3), World()) == 3
+    assert processes_to_start(HardwareSettings(devices="auto", accelerator="cpu"), World()) == 1
+    assert processes_to_start(HardwareSettings(devices="auto"), World.find(TORCHRUN)) == 1
+    assert processes_to_start(HardwareSettings(devices=4, num_nodes=2), World.find(TORCHRUN)) == 1
     with pytest.raises(ConfigError, match="torchrun has started 4 processes on each of 2 nodes"):
-        processes_to_start(TrainerSettings(devices=2), World.find(TORCHRUN))
+        processes_to_start(HardwareSettings(devices=2), World.find(TORCHRUN))
     with pytest.raises(ConfigError, match="no launcher has started this process"):
-        processes_to_start(TrainerSettings(num_nodes=2), World())
+        processes_to_start(HardwareSettings(num_nodes=2), World())
 
 
 def test_a_team_of_one_answers_itself() -> None:

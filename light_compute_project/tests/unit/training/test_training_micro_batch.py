@@ -11,7 +11,7 @@ import yaml
 
 from litgpt_core.config import compose as configuration
 from litgpt_core.config.compose import TrainConfig, dump
-from litgpt_core.config.trainer import TrainerSettings
+from litgpt_core.config.trainer import BatchSettings
 from litgpt_core.core.errors import ConfigError, EnvironmentProblem
 from litgpt_core.doctor.model_checks import KINDS, build
 from litgpt_core.model.config import GPTConfig
@@ -36,7 +36,7 @@ def test_divisors_come_largest_first() -> None:
 @pytest.mark.parametrize("precision", ["32-true", "bf16-master", "bf16-mixed"])
 @pytest.mark.parametrize("checkpointing", ["none", "selective", "full"])
 def test_larger_batches_need_more_and_never_less_per_sequence(checkpointing: Any, precision: str) -> None:
-    settings, where = TrainerSettings(activation_checkpointing=checkpointing), hardware(precision=precision)
+    settings, where = BatchSettings(activation_checkpointing=checkpointing), hardware(precision=precision)
     needs = [micro_batch.step_bytes(SHAPE, settings, hardware=where, batch=n) for n in (1, 16, 32, 64)]
     steps = [(b - a) / n for a, b, n in zip(needs, needs[1:], (15, 16, 32), strict=False)]
     assert 0 < steps[0] <= steps[1] * 1.01 and steps[2] == pytest.approx(steps[1], rel=0.02)
@@ -46,7 +46,7 @@ def test_larger_batches_need_more_and_never_less_per_sequence(checkpointing: Any
 def test_every_kind_of_model_can_be_counted(kind: str) -> None:
     shape, where = build(kind).config, hardware(flat=kind != "mixture of experts")
     before = torch.get_rng_state()
-    one, four = (micro_batch.step_bytes(shape, TrainerSettings(), hardware=where, batch=n) for n in (1, 4))
+    one, four = (micro_batch.step_bytes(shape, BatchSettings(), hardware=where, batch=n) for n in (1, 4))
     assert 0 < one < four
     assert torch.equal(torch.get_rng_state(), before)
 
@@ -54,20 +54,20 @@ def test_every_kind_of_model_can_be_counted(kind: str) -> None:
 def test_counting_without_memory_equals_counting_in_earnest(monkeypatch: pytest.MonkeyPatch) -> None:
     import contextlib
 
-    fake = micro_batch.step_bytes(SHAPE, TrainerSettings(), hardware=hardware(), batch=2)
+    fake = micro_batch.step_bytes(SHAPE, BatchSettings(), hardware=hardware(), batch=2)
     monkeypatch.setattr(micro_batch, "FakeTensorMode", contextlib.nullcontext)
-    assert micro_batch.step_bytes(SHAPE, TrainerSettings(), hardware=hardware(), batch=2) == fake
+    assert micro_batch.step_bytes(SHAPE, BatchSettings(), hardware=hardware(), batch=2) == fake
 
 
 def test_a_cpu_takes_the_largest_divisor_within_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
     found = {}
     for sequences in (6, 8, 23, 24):
-        need = micro_batch.step_bytes(SHAPE, TrainerSettings(), hardware=hardware(), batch=sequences)
+        need = micro_batch.step_bytes(SHAPE, BatchSettings(), hardware=hardware(), batch=sequences)
         enough = need / micro_batch.SHARE["cpu"] + 1
         monkeypatch.setattr(micro_batch, "available_memory", lambda enough=enough: int(enough))
         decided = micro_batch.decide(auto(), model=SHAPE, hardware=hardware())
-        found[sequences] = decided.trainer.micro_batch_size
-        assert decided.trainer.global_batch_size == 24
+        found[sequences] = decided.trainer.batch.micro_batch_size
+        assert decided.trainer.batch.global_batch_size == 24
     assert found == {6: 6, 8: 8, 23: 12, 24: 24}
 
 
@@ -79,14 +79,14 @@ def test_the_decision_is_logged_with_its_reason_and_recorded(
         decided = micro_batch.decide(auto(), model=SHAPE, hardware=hardware())
     assert "micro-batch: 24 of 24" in caplog.text and "75% of what is available" in caplog.text
     assert yaml.safe_load(dump(decided.plain))["trainer"]["micro_batch_size"] == 24
-    assert decided.trainer.micro_batch == 24
+    assert decided.trainer.batch.micro_batch == 24
 
 
 def test_too_little_for_one_sequence_is_one_with_a_warning(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(micro_batch, "available_memory", lambda: 1000)
-    assert micro_batch.decide(auto(), model=SHAPE, hardware=hardware()).trainer.micro_batch_size == 1
+    assert micro_batch.decide(auto(), model=SHAPE, hardware=hardware()).trainer.batch.micro_batch_size == 1
     assert "trainer.activation_checkpointing=full" in caplog.text
 
 
@@ -107,7 +107,7 @@ def test_a_gpu_goes_down_until_memory_suffices(room: int, expected: int, monkeyp
 
     monkeypatch.setattr(micro_batch, "_cuda_trial", lambda *_, **__: trial)
     decided = micro_batch.decide(auto(), model=SHAPE, hardware=hardware(device="cuda", flat=False))
-    assert decided.trainer.micro_batch_size == expected
+    assert decided.trainer.batch.micro_batch_size == expected
     assert tried == [n for n in micro_batch.divisors(24) if n >= expected], "largest first, and no further than needed"
 
 
@@ -133,7 +133,7 @@ def test_other_failures_of_a_trial_are_not_swallowed(monkeypatch: pytest.MonkeyP
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_real_gpu_finds_room_for_a_small_model() -> None:
     decided = micro_batch.decide(auto(), model=SHAPE, hardware=hardware(device="cuda", flat=False))
-    assert decided.trainer.micro_batch_size == 24
+    assert decided.trainer.batch.micro_batch_size == 24
 
 
 def test_a_resumed_run_takes_the_number_of_its_start(tmp_path: Path) -> None:
@@ -142,14 +142,14 @@ def test_a_resumed_run_takes_the_number_of_its_start(tmp_path: Path) -> None:
     (tmp_path / "r").mkdir()
     (tmp_path / "r" / "config.yaml").write_text(dump(decided.plain))
     resumed = micro_batch.recorded(auto(*here, "run.resume=true"))
-    assert resumed.trainer.micro_batch_size == resumed.plain["trainer"]["micro_batch_size"] == 8
-    assert micro_batch.recorded(auto(*here)).trainer.micro_batch_size == "auto", "a new run decides anew"
+    assert resumed.trainer.batch.micro_batch_size == resumed.plain["trainer"]["micro_batch_size"] == 8
+    assert micro_batch.recorded(auto(*here)).trainer.batch.micro_batch_size == "auto", "a new run decides anew"
     other = auto(*here, "run.resume=true", "trainer.global_batch_size=20")
-    assert micro_batch.recorded(other).trainer.micro_batch_size == "auto", "the run folder refuses it by name"
+    assert micro_batch.recorded(other).trainer.batch.micro_batch_size == "auto", "the run folder refuses it by name"
 
 
 def test_settings_know_auto_and_nothing_else_that_is_no_number() -> None:
-    settings = TrainerSettings(micro_batch_size="auto")
+    settings = BatchSettings(micro_batch_size="auto")
     with pytest.raises(ConfigError, match=r"trainer\.micro_batch_size=32"):
         _ = settings.micro_batch
     with pytest.raises(ConfigError, match="micro_batch_size"):
