@@ -16,12 +16,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-<<<<<<< HEAD
 from litgpt_core.config.loggers import WandbSettings
-from litgpt_core.core import machine
-=======
-from litgpt_core.config.trainer import WandbSettings
->>>>>>> main
 from litgpt_core.core.errors import ConfigError
 from litgpt_core.core.lock import exclusive
 from litgpt_core.core.packages import package_versions
