@@ -11,6 +11,7 @@ import yaml
 
 from litgpt_core.config.compose import load
 from litgpt_core.config.litgpt_keys import EVAL_DEFAULTS, LOG_DEFAULTS, TOP_DEFAULTS, TRAIN_DEFAULTS, literal
+from litgpt_core.config.trainer import TrainerSettings
 from litgpt_core.core.errors import ConfigError
 
 FILE: dict[str, Any] = {
@@ -46,8 +47,10 @@ def refusal(folder: Path, changes: dict[str, Any], *typed: str) -> str:
 
 
 def at(config: Any, path: str) -> Any:
-    """`a.b.c` of settings; below `model`, of its fields."""
+    """`a.b.c` of settings; below `model`, of its fields; below `trainer`, of whichever group has it."""
     for key in path.split("."):
+        if isinstance(config, TrainerSettings):
+            config = next(group for group in vars(config).values() if hasattr(group, key))
         config = config[key] if isinstance(config, dict) else getattr(config, key)
     return config
 
