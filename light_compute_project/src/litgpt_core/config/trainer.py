@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from litgpt_core.config.batch import check_batch
 from litgpt_core.core.durations import seconds_of
 from litgpt_core.core.errors import ConfigError
 
@@ -53,12 +54,8 @@ class BatchSettings:
 
     def __post_init__(self) -> None:
         micro = self.micro_batch_size
-        if isinstance(micro, int) and self.global_batch_size % micro:
-            fitting = max(n for n in range(1, micro) if self.global_batch_size % n == 0)
-            raise ConfigError(
-                f"trainer.micro_batch_size={micro} does not divide trainer.global_batch_size={self.global_batch_size}: "
-                f"try trainer.micro_batch_size={fitting}"
-            )
+        if isinstance(micro, int):
+            check_batch(global_batch_size=self.global_batch_size, micro_batch_size=micro, world_size=1)
 
     @property
     def micro_batch(self) -> int:

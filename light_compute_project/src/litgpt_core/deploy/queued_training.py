@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 
+from litgpt_core.config.batch import check_batch
 from litgpt_core.config.compose import TrainConfig
 from litgpt_core.core.errors import ConfigError
 from litgpt_core.core.machine import PROJECT_DIR
-from litgpt_core.distributed.world import check_batch
 
 
 def own_overrides(overrides: Sequence[str], *, decided: Mapping[str, str]) -> list[str]:

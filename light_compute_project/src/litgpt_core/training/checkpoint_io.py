@@ -12,7 +12,7 @@ takes the adapters alone: the base weights are in the model already, from `init_
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lightning.fabric.plugins import CheckpointIO
 
@@ -25,6 +25,9 @@ from litgpt_core.model import lora
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.gpt import GPT
 from litgpt_core.training.run_folder import RESUME_FILE
+
+if TYPE_CHECKING:
+    from litgpt_core.training.plan import Plan
 
 WEIGHT_PREFIX = "model."
 """The LightningModule holds the network as `self.model`."""
@@ -52,6 +55,22 @@ class LitGPTDirectoryIO(CheckpointIO):
     ) -> None:
         self.config, self.tokenizer_dir, self.hyperparameters = config, tokenizer_dir, hyperparameters
         self.accumulate, self.adapted = accumulate, adapted
+
+    @classmethod
+    def of(cls, plan: Plan, *, model: GPT) -> LitGPTDirectoryIO:
+        """Of a run; with adapters it also writes what `litgpt merge_lora` reads."""
+        config = plan.resolved.config
+        hyperparameters = {**config.plain, "model_config": plan.resolved.model.to_full_dict()}
+        if config.lora is not None and config.init_from:
+            base = checkpoint_room.resolve(Path(config.init_from).expanduser()).resolve()
+            hyperparameters |= {**config.lora.to_litgpt(), "checkpoint_dir": str(base), "precision": "32-true"}
+        return cls(
+            config=plan.resolved.model,
+            tokenizer_dir=plan.data.tokenizer_dir,
+            hyperparameters=hyperparameters,
+            accumulate=plan.resolved.accumulate,
+            adapted=model if config.lora is not None else None,
+        )
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         """Write the directory `path`."""

@@ -24,6 +24,29 @@ CPU_BF16_WIDTH = 256
 
 
 @dataclass(frozen=True, kw_only=True)
+class Machine:
+    """What there is to compute with."""
+
+    device: str
+    """`cpu`, `cuda` or `mps`."""
+    fast_bf16: bool
+    """The device multiplies bfloat16 in hardware."""
+    compile_obstacle: str | None
+    """Why torch.compile cannot work here, None if it can."""
+
+
+def look_at_machine(accelerator: str) -> Machine:
+    """The machine, for `trainer.accelerator`.
+
+    Raises:
+        EnvironmentProblem: The device that was asked for is not here.
+    """
+    device = find_device(accelerator)
+    obstacle = machine.compile_obstacle(device)
+    return Machine(device=device, fast_bf16=_fast_bf16(device), compile_obstacle=obstacle)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Hardware:
     """How this run computes."""
 
@@ -50,6 +73,7 @@ class Hardware:
 
 def choose_hardware(
     settings: HardwareSettings,
+    found: Machine,
     *,
     total_flops: float,
     width: int,
@@ -62,6 +86,7 @@ def choose_hardware(
 
     Args:
         settings: What was asked for.
+        found: What there is.
         total_flops: Floating-point operations of the whole run, for `compile: auto`.
         width: The model's n_embd, for `precision: auto`.
         experts: The model is a mixture of experts, of which some may get no gradient in a step.
@@ -70,9 +95,9 @@ def choose_hardware(
         processes: That train together; several keep weights as separate tensors, whose gradients are sent early.
 
     Raises:
-        EnvironmentProblem: A device was asked for that is not here, or `compile=true` where nothing can compile.
+        EnvironmentProblem: `compile=true` where nothing can compile, or a precision that this cannot be trained in.
     """
-    device, several = find_device(settings.accelerator), processes > 1
+    device, several = found.device, processes > 1
     if several and device == "mps":
         raise EnvironmentProblem(
             f"{processes} processes on mps, which has one device", needed="one process", fix="trainer.devices=1"
@@ -84,13 +109,12 @@ def choose_hardware(
         f" in {processes} processes": several,
     }
     one_buffer = device == "cpu" and not any(obstacles.values())
-    fast_bf16 = _fast_bf16(device)
-    compiled, reason = _compile(settings, device=device, total_flops=total_flops)
+    compiled, reason = _compile(settings, found, total_flops=total_flops)
     precision: str = settings.precision
     if precision == "auto":
         casts_pay = device != "cpu" or compiled or width >= CPU_BF16_WIDTH
         wanted = "bf16-master" if one_buffer else "bf16-mixed"
-        precision = wanted if fast_bf16 and casts_pay else "32-true"
+        precision = wanted if found.fast_bf16 and casts_pay else "32-true"
     flat = one_buffer and precision in ("32-true", "bf16-master", "bf16-mixed")
     if precision == "bf16-master" and not flat:
         raise EnvironmentProblem(
@@ -116,7 +140,7 @@ def choose_hardware(
         precision=precision,
         compile=compiled,
         compile_reason=reason,
-        fast_bf16=fast_bf16,
+        fast_bf16=found.fast_bf16,
         flat=flat,
     )
 
@@ -145,10 +169,10 @@ def _fast_bf16(device: str) -> bool:
     return device == "cpu" and machine.cpu_has_fast_bf16()
 
 
-def _compile(settings: HardwareSettings, *, device: str, total_flops: float) -> tuple[bool, str]:
+def _compile(settings: HardwareSettings, found: Machine, *, total_flops: float) -> tuple[bool, str]:
     if settings.compile is False:
         return False, "trainer.compile=false"
-    obstacle = machine.compile_obstacle(device)
+    obstacle = found.compile_obstacle
     if settings.compile is True:
         if obstacle:
             raise EnvironmentProblem(
@@ -159,7 +183,7 @@ def _compile(settings: HardwareSettings, *, device: str, total_flops: float) -> 
         return True, "trainer.compile=true"
     if obstacle:
         return False, obstacle
-    threshold = COMPILE_BREAK_EVEN_FLOPS.get(device, float("inf"))
+    threshold = COMPILE_BREAK_EVEN_FLOPS.get(found.device, float("inf"))
     if total_flops < threshold:
         return False, f"the run is too short to earn compiling back ({total_flops:.1e} of {threshold:.0e} FLOP)"
     return True, "the run is long enough"

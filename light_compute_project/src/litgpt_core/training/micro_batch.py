@@ -26,6 +26,7 @@ import torch
 import yaml
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from litgpt_core.config.batch import micro_batches
 from litgpt_core.config.compose import TrainConfig
 from litgpt_core.config.trainer import BatchSettings
 from litgpt_core.core.errors import EnvironmentProblem
@@ -54,10 +55,9 @@ def recorded(config: TrainConfig, *, world_size: int = 1) -> TrainConfig:
         number = before["trainer"]["micro_batch_size"]
     except (OSError, yaml.YAMLError, KeyError, TypeError):
         return config
-    fits = (
-        isinstance(number, int) and number > 0 and config.trainer.batch.global_batch_size % (number * world_size) == 0
-    )
-    return _with_number(config, number) if fits else config
+    whole, asked = isinstance(number, int) and number > 0, config.trainer.batch.global_batch_size
+    fits = whole and micro_batches(asked, micro=number, processes=world_size)
+    return with_number(config, number) if fits else config
 
 
 def decide(
@@ -86,10 +86,11 @@ def decide(
             sizes, model, settings, hardware=hardware, available=available_memory() // neighbours
         )
     logger.info("micro-batch: %d of %d sequences (auto: %s)", number, settings.global_batch_size, reason)
-    return _with_number(config, number)
+    return with_number(config, number)
 
 
-def _with_number(config: TrainConfig, number: int) -> TrainConfig:
+def with_number(config: TrainConfig, number: int) -> TrainConfig:
+    """The same config with that micro-batch, in its settings and in what is written to `config.yaml`."""
     plain = {**config.plain, "trainer": {**config.plain["trainer"], "micro_batch_size": number}}
     batch = dataclasses.replace(config.trainer.batch, micro_batch_size=number)
     return dataclasses.replace(config, trainer=dataclasses.replace(config.trainer, batch=batch), plain=plain)

@@ -13,8 +13,9 @@ import torch
 from litgpt_core import checkpoint
 from litgpt_core.checkpoint.layout import WEIGHTS
 from litgpt_core.config.compose import TrainConfig
+from litgpt_core.config.trainer import HardwareSettings
 from litgpt_core.core import machine
-from litgpt_core.core.errors import ConfigError, DataError
+from litgpt_core.core.errors import DataError
 from litgpt_core.core.files import sha256_of
 from litgpt_core.core.rates import peak_flops
 from litgpt_core.data.chat_prepare import prepare_chats
@@ -22,43 +23,27 @@ from litgpt_core.data.dataset import TrainBatches
 from litgpt_core.data.prepare import PreparedData, find_prepared, prepare
 from litgpt_core.data.settings import ChatDataSettings
 from litgpt_core.distributed.process_group import Team
-from litgpt_core.distributed.sharding import Sharding, choose_sharding
-from litgpt_core.distributed.world import World, check_batch
+from litgpt_core.distributed.world import World
 from litgpt_core.model.config import GPTConfig
-from litgpt_core.model.cost import count_parameters, flops_per_token
-from litgpt_core.model.lora import check_adaptable
-from litgpt_core.optim.settings import CustomOptimSettings
 from litgpt_core.training import micro_batch
 from litgpt_core.training.allocator import keep_freed_memory
-from litgpt_core.training.hardware import Hardware, choose_hardware, find_device
+from litgpt_core.training.hardware import Hardware, Machine, look_at_machine
 from litgpt_core.training.pretrained import chat_style, find_pretrained
+from litgpt_core.training.resolve import Facts, Fit, ResolvedConfig, resolve
 from litgpt_core.training.run_folder import RunFolder, claim_run, is_finished, open_run
 
 logger = logging.getLogger(__name__)
-
-
-ADAPTER_WORK = 2 / 3
-"""Share of a step's work where the base weights are frozen: forward, and backward to the activations but not to W."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """One run, decided but not begun."""
 
-    config: TrainConfig
+    resolved: ResolvedConfig
     command: str
     """What the user typed, for the record."""
     folder: RunFolder
     data: PreparedData
-    model: GPTConfig
-    hardware: Hardware
-    flops_per_token: float
-    """Forward and backward."""
-    micro_batch: int
-    """Sequences per forward pass and process."""
-    n_params: int
-    sharding: Sharding | None = None
-    """How the model is shared out over processes, if it is."""
     team: Team = field(default_factory=lambda: Team(World()))
     """The processes of the run."""
     started: float = field(default_factory=time.perf_counter)
@@ -70,7 +55,7 @@ class Plan:
 
         A CPU's is measured when first asked for: first asked for after the first steps, when nothing else computes.
         """
-        return peak_flops(self.hardware.device, precision=self.hardware.precision)
+        return peak_flops(self.resolved.hardware.device, precision=self.resolved.hardware.precision)
 
     @property
     def peak_of_all(self) -> float | None:
@@ -82,27 +67,12 @@ class Plan:
     @cached_property
     def base_sha256(self) -> str:
         """Hash of the weights file that `init_from` names."""
-        assert self.config.init_from is not None
-        return sha256_of(checkpoint.resolve(Path(self.config.init_from).expanduser()) / WEIGHTS)
-
-    @property
-    def tokens_per_step(self) -> int:
-        """Tokens of one optimizer step over all devices."""
-        return self.config.trainer.batch.global_batch_size * self.model.block_size
-
-    @property
-    def accumulate(self) -> int:
-        """Micro-batches per optimizer step."""
-        return self.config.trainer.batch.global_batch_size // (self.micro_batch * self.team.world.world_size)
-
-    @property
-    def shards_model(self) -> bool:
-        """Whether no process holds the whole model."""
-        return self.sharding is not None
+        assert self.resolved.config.init_from is not None
+        return sha256_of(checkpoint.resolve(Path(self.resolved.config.init_from).expanduser()) / WEIGHTS)
 
 
 def make_plan(config: TrainConfig, *, command: str, team: Team | None = None) -> Plan:
-    """Look at the run folder, prepare the corpus, settle on the hardware, and only then claim the folder.
+    """Look at the run folder and the machine, prepare the corpus, resolve the config, and only then claim the folder.
 
     What only one process may do (looking for a checkpoint, claiming the folder), rank 0 does for all.
 
@@ -113,75 +83,45 @@ def make_plan(config: TrainConfig, *, command: str, team: Team | None = None) ->
     """
     started = time.perf_counter()
     team = team or Team(World())
-    world = team.world
-    config = micro_batch.recorded(find_pretrained(config), world_size=world.world_size)
+    config = micro_batch.recorded(find_pretrained(config), world_size=team.world.world_size)
     folder = team.first_alone(lambda: open_run(config))
-    device = find_device(config.trainer.hardware.accelerator)
-    if config.trainer.hardware.threads:
-        torch.set_num_threads(config.trainer.hardware.threads)
-    if device == "cpu":
-        keep_freed_memory()
+    found = find_machine(config.trainer.hardware)
     begun_with = folder.read_environment().get("data_fingerprint") if folder.resume_from else None
     data = team.first_then_others(lambda: prepare_for(config, begun_with=begun_with))
-    model = config.model.build(vocab_size=data.vocab_size)
-    per_token = flops_per_token(model, seq_length=model.block_size) * (ADAPTER_WORK if config.lora else 1.0)
-    tokens = config.trainer.stop.max_steps * config.trainer.batch.global_batch_size * model.block_size
-    hardware = choose_hardware(
-        config.trainer.hardware,
-        total_flops=per_token * tokens,
-        width=model.n_embd,
-        experts=model.n_expert > 0,
-        adapters=config.lora is not None,
-        custom_optimizer=isinstance(config.optim, CustomOptimSettings),
-        processes=world.world_size,
-    )
-    sharding = choose_sharding(
-        strategy=config.trainer.hardware.strategy,
-        world_size=world.world_size,
-        local_world_size=world.local_world_size,
-        shard_size=config.trainer.hardware.shard_size,
-        precision=hardware.precision,
-        cpu_offload=config.trainer.hardware.cpu_offload and device == "cuda",
-    )
-    if sharding is not None and config.lora is not None:
-        raise ConfigError(
-            f"lora with trainer.strategy={config.trainer.hardware.strategy}",
-            needed="adapters beside whole base weights",
-            fix="trainer.strategy=ddp",
-        )
-    size = world.world_size
-    check_batch(global_batch_size=config.trainer.batch.global_batch_size, micro_batch_size=None, world_size=size)
-    config = team.first_alone(
-        lambda: micro_batch.decide(
-            config, model=model, hardware=hardware, world_size=size, neighbours=world.local_world_size
-        )
-    )
-    settings = config.trainer.batch
-    micro = check_batch(
-        global_batch_size=settings.global_batch_size,
-        micro_batch_size=settings.micro_batch if settings.micro_batch_size else None,
-        world_size=world.world_size,
-    )
-    if config.lora is not None:
-        check_adaptable(model, config.lora)
-    _check_corpus_length(data, model, config, micro=micro)
+    resolved = resolve(config, Facts(world=team.world, machine=found, vocab_size=data.vocab_size, fit=_fit(team)))
+    _check_corpus_length(data, resolved)
     _check_same_corpus(data, folder)
     if not team.first_alone(lambda: is_finished(folder, config.trainer.stop)):
-        team.first_alone(lambda: claim_run(folder, config))
-    return Plan(
-        config=config,
-        command=command,
-        folder=folder,
-        data=data,
-        model=model,
-        hardware=hardware,
-        flops_per_token=per_token,
-        micro_batch=micro,
-        n_params=count_parameters(model),
-        sharding=sharding,
-        team=team,
-        started=started,
-    )
+        team.first_alone(lambda: claim_run(folder, resolved.config))
+    return Plan(resolved=resolved, command=command, folder=folder, data=data, team=team, started=started)
+
+
+def find_machine(settings: HardwareSettings) -> Machine:
+    """What there is to compute with; from here on torch has the threads that the settings ask for."""
+    found = look_at_machine(settings.accelerator)
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    if found.device == "cpu":
+        keep_freed_memory()
+    return found
+
+
+def _fit(team: Team) -> Fit:
+    """`micro_batch.decide`, done by rank 0 for all."""
+    world = team.world
+
+    def fit(config: TrainConfig, model: GPTConfig, hardware: Hardware) -> TrainConfig:
+        return team.first_alone(
+            lambda: micro_batch.decide(
+                config,
+                model=model,
+                hardware=hardware,
+                world_size=world.world_size,
+                neighbours=world.local_world_size,
+            )
+        )
+
+    return fit
 
 
 def prepare_for(config: TrainConfig, *, begun_with: str | None = None) -> PreparedData:
@@ -206,12 +146,16 @@ def prepare_for(config: TrainConfig, *, begun_with: str | None = None) -> Prepar
     return prepare_chats(config.data, config.tokenizer, style=style, block_size=block_size)
 
 
-def _check_corpus_length(data: PreparedData, model: GPTConfig, config: TrainConfig, *, micro: int) -> None:
+def _check_corpus_length(data: PreparedData, resolved: ResolvedConfig) -> None:
     """Raise DataError where the training split is shorter than one context, before the run folder is claimed."""
     if data.is_chat:
         return  # its rows are padded
     TrainBatches(
-        data.train_path, dtype=data.dtype, block_size=model.block_size, seed=config.seed, micro_batch_size=micro
+        data.train_path,
+        dtype=data.dtype,
+        block_size=resolved.model.block_size,
+        seed=resolved.config.seed,
+        micro_batch_size=resolved.micro_batch,
     )
 
 
@@ -229,15 +173,15 @@ def _check_same_corpus(data: PreparedData, folder: RunFolder) -> None:
 
 def announce(plan: Plan, *, n_params: int) -> None:
     """Tell the user, in a few lines, what is about to happen."""
-    hardware, config = plan.hardware, plan.config
+    hardware, config = plan.resolved.hardware, plan.resolved.config
     compiled = f"{'compiled' if hardware.compile else 'not compiled'} ({hardware.compile_reason})"
     device = machine.device_name(hardware.device)
     many, how = plan.team.world.world_size, config.trainer.hardware.strategy
-    together = f" x {many} ({'ddp' if plan.sharding is None else how})" if many > 1 else ""
+    together = f" x {many} ({'ddp' if plan.resolved.sharding is None else how})" if many > 1 else ""
     logger.info("model: %s parameters; %s%s, %s, %s", f"{n_params:,}", device, together, hardware.precision, compiled)
     if plan.folder.resume_from:
         logger.info("continuing from %s", plan.folder.resume_from)
-    tokens = config.trainer.stop.max_steps * plan.tokens_per_step
+    tokens = config.trainer.stop.max_steps * plan.resolved.tokens_per_step
     if config.optim.schedule.lr_warmup_steps >= config.trainer.stop.max_steps:
         logger.warning(
             "optim.schedule.lr_warmup_steps=%s, but trainer.max_steps=%s: the learning rate never reaches its peak",

@@ -1,6 +1,6 @@
 """`model=pretrained` and `tokenizer=pretrained`: from the paths that were typed to checkpoint directories.
 
-The config knows only what was written; here the disk is looked at. Loading the weights is `assemble`'s.
+The config knows only what was written; here the disk is looked at. Loading the weights is `inputs.py`'s.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
@@ -20,12 +20,15 @@ from litgpt_core import checkpoint
 from litgpt_core.core.errors import Interrupted, LightComputeError
 from litgpt_core.distributed.process_group import Team
 from litgpt_core.distributed.requeue import request_requeue
-from litgpt_core.training.budget import Meter
+from litgpt_core.training.budget import Budget, Meter
 from litgpt_core.training.metrics import MetricsRecorder, non_finite
 from litgpt_core.training.module import TrainingModule
 from litgpt_core.training.random_state import random_state, take_own_state
 from litgpt_core.training.run_folder import RunFolder
 from litgpt_core.training.stop import StopRequest
+
+if TYPE_CHECKING:
+    from litgpt_core.training.plan import Plan
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +72,22 @@ class CheckpointSaver(Callback):
         self._improved = False
         self._random_states: list[dict[str, Any]] | None = None
         self._step_began, self._step_s, self._save_s = 0.0, 0.0, 0.0
+
+    @classmethod
+    def of(cls, plan: Plan, *, recorder: MetricsRecorder, stop: StopRequest) -> CheckpointSaver:
+        """The saver of a run."""
+        settings = plan.resolved.config.trainer
+        return cls(
+            plan.folder,
+            recorder=recorder,
+            stop=stop,
+            team=plan.team,
+            meter=Meter(Budget.of(settings.budget, devices=plan.team.world.world_size), started=plan.started),
+            seed=plan.resolved.config.seed,
+            save_interval=settings.checkpointing.save_interval,
+            keep=settings.checkpointing.keep_checkpoints,
+            stop_after=settings.stop.stop_after,
+        )
 
     # ---- state ----
 

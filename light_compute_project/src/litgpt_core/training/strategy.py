@@ -88,21 +88,21 @@ class WorldEnvironment(ClusterEnvironment):
 
 def build_strategy(plan: Plan, *, team: Team, directory_io: LitGPTDirectoryIO) -> Strategy | str:
     """The Trainer's strategy; "auto" for one process."""
-    settings = plan.config.trainer
+    settings = plan.resolved.config.trainer
     if team.alone:
         return "auto"
     timeout = timedelta(seconds=settings.hardware.collective_timeout)
-    if not plan.shards_model:
+    if not plan.resolved.shards_model:
         return DDPStrategy(
             timeout=timeout,
             gradient_as_bucket_view=True,
-            find_unused_parameters=plan.model.n_expert > 0,  # an expert that no token went to has no gradient
+            find_unused_parameters=plan.resolved.model.n_expert > 0,  # an expert that no token went to has no gradient
         )
     parts = settings.checkpointing.sharded_checkpoints
     return ShardedStrategy(
         team,
         directory_io=directory_io,
-        in_parts=plan.n_params >= SHARDED_FROM if parts == "auto" else parts,
+        in_parts=plan.resolved.n_params >= SHARDED_FROM if parts == "auto" else parts,
         data_parallel_size=team.world.world_size,
         tensor_parallel_size=1,
         timeout=timeout,

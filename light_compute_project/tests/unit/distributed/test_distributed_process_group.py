@@ -11,10 +11,11 @@ import threading
 
 import pytest
 
+from litgpt_core.config.batch import check_batch
 from litgpt_core.config.trainer import HardwareSettings
 from litgpt_core.core.errors import ConfigError, EnvironmentProblem
 from litgpt_core.distributed.process_group import Team
-from litgpt_core.distributed.world import World, check_batch, first_host
+from litgpt_core.distributed.world import World, first_host
 from litgpt_core.training.start import processes_to_start
 
 TORCHRUN = {

@@ -19,7 +19,7 @@ from litgpt_core.model.lora_settings import LoRASettings
 from litgpt_core.model.loss import cross_entropy
 from litgpt_core.optim.settings import AdamWSettings
 from litgpt_core.training.activation_checkpointing import Mode, checkpoint_blocks
-from litgpt_core.training.hardware import choose_hardware
+from litgpt_core.training.hardware import choose_hardware, look_at_machine
 from litgpt_core.training.live_memory import LiveMemory
 from litgpt_core.training.module import TrainingModule
 
@@ -132,7 +132,7 @@ def test_without_gradients_a_block_runs_as_before(mode: Mode) -> None:
 @pytest.mark.parametrize("precision", ["32-true", "bf16-master"])
 def test_the_training_module_hands_it_to_the_network_that_computes_the_loss(mode: Mode, precision: Any) -> None:
     settings = HardwareSettings(accelerator="cpu", precision=precision, compile=False)
-    hardware = choose_hardware(settings, total_flops=1.0, width=32)
+    hardware = choose_hardware(settings, look_at_machine(settings.accelerator), total_flops=1.0, width=32)
     batch = BatchSettings(activation_checkpointing=mode, micro_batch_size=2)
     module = TrainingModule(build("MHA"), optim=AdamWSettings(), batch=batch, max_steps=1000, hardware=hardware)
     names = list(module.state_dict())

@@ -13,7 +13,7 @@ from litgpt_core.config.trainer import BatchSettings, HardwareSettings
 from litgpt_core.core.errors import ConfigError
 from litgpt_core.doctor.model_checks import build
 from litgpt_core.optim.settings import AdamWSettings
-from litgpt_core.training.hardware import choose_hardware
+from litgpt_core.training.hardware import choose_hardware, look_at_machine
 from litgpt_core.training.module import TrainingModule
 
 Z, SMOOTHING = 0.03, 0.2
@@ -21,7 +21,10 @@ Z, SMOOTHING = 0.03, 0.2
 
 def module(**settings: float) -> TrainingModule:
     hardware = choose_hardware(
-        HardwareSettings(accelerator="cpu", precision="32-true", compile=False), total_flops=1.0, width=32
+        HardwareSettings(accelerator="cpu", precision="32-true", compile=False),
+        look_at_machine("cpu"),
+        total_flops=1.0,
+        width=32,
     )
     batch = BatchSettings(**settings)  # type: ignore[arg-type]
     return TrainingModule(build("MHA"), optim=AdamWSettings(), batch=batch, max_steps=1000, hardware=hardware)

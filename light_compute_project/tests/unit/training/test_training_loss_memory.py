@@ -10,7 +10,7 @@ from litgpt_core.config.trainer import BatchSettings, HardwareSettings
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.gpt import GPT
 from litgpt_core.optim.settings import AdamWSettings
-from litgpt_core.training.hardware import choose_hardware
+from litgpt_core.training.hardware import choose_hardware, look_at_machine
 from litgpt_core.training.live_memory import LiveMemory
 from litgpt_core.training.module import TrainingModule
 
@@ -22,7 +22,7 @@ def module(*, chunk: int) -> TrainingModule:
     settings = HardwareSettings(accelerator="cpu", precision="32-true", compile=False)
     loss = BatchSettings(loss_chunk_size=chunk, z_loss=1e-4, label_smoothing=0.1)
     shape = GPTConfig(n_layer=1, n_head=2, n_embd=WIDTH, block_size=LENGTH, vocab_size=VOCABULARY)
-    hardware = choose_hardware(settings, total_flops=1.0, width=WIDTH)
+    hardware = choose_hardware(settings, look_at_machine(settings.accelerator), total_flops=1.0, width=WIDTH)
     return TrainingModule(GPT(shape), optim=AdamWSettings(), batch=loss, max_steps=1000, hardware=hardware)
 
 

@@ -15,7 +15,7 @@ from litgpt_core.config.trainer import BatchSettings, HardwareSettings
 from litgpt_core.doctor.model_checks import build
 from litgpt_core.model.loss import cross_entropy
 from litgpt_core.optim.settings import AdamWSettings, ScheduleSettings
-from litgpt_core.training.hardware import choose_hardware
+from litgpt_core.training.hardware import choose_hardware, look_at_machine
 from litgpt_core.training.module import TrainingModule
 
 ROWS, T, V = 8, 12, 61
@@ -39,7 +39,9 @@ def train(micro: int, folder: Path, *, flat: bool, steps: int = 2) -> tuple[dict
         (inputs[i : i + micro], targets[i : i + micro], segments[i : i + micro], count) for i in range(0, 8, micro)
     ]
     settings = HardwareSettings(accelerator="cpu", precision="32-true", compile=False)
-    hardware = choose_hardware(settings, total_flops=1.0, width=32, adapters=not flat)
+    hardware = choose_hardware(
+        settings, look_at_machine(settings.accelerator), total_flops=1.0, width=32, adapters=not flat
+    )
     optim = AdamWSettings(lr=1e-3, schedule=ScheduleSettings(kind="constant", lr_warmup_steps=0))
     losses: list[float] = []
 
