@@ -48,7 +48,7 @@ class BeforeMeasure(Callback):
         if trainer.global_step or self.plan.folder.resume_from is not None:
             return
         loss = loss_over_split(trainer, module=pl_module, data=self.data)
-        self.plan.team.on_first(lambda: self._write(loss, model=pl_module.model))
+        self.plan.group.rank_zero_only(lambda: self._write(loss, model=pl_module.model))
 
     def _write(self, loss: float, *, model: GPT) -> None:
         said = [] if self.plan.resolved.shards_model else answers(self.plan, model)

@@ -20,7 +20,7 @@ from litgpt_core import checkpoint as checkpoint_room
 from litgpt_core.checkpoint import sharded
 from litgpt_core.checkpoint.layout import ADAPTER
 from litgpt_core.checkpoint.verification import is_sharded
-from litgpt_core.distributed.process_group import Team
+from litgpt_core.distributed.process_group import ProcessGroup
 from litgpt_core.model import lora
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.gpt import GPT
@@ -79,7 +79,7 @@ class LitGPTDirectoryIO(CheckpointIO):
         weights = {k.removeprefix(WEIGHT_PREFIX): v for k, v in checkpoint["state_dict"].items()}
         self.write(Path(path), weights=weights, extra={RESUME_FILE: rest})
 
-    def save_parts(self, checkpoint: dict[str, Any], path: Path, *, team: Team) -> None:
+    def save_parts(self, checkpoint: dict[str, Any], path: Path, *, group: ProcessGroup) -> None:
         """Write the directory `path` with every process's part; all ranks call it.
 
         Raises:
@@ -96,12 +96,12 @@ class LitGPTDirectoryIO(CheckpointIO):
         def fill(folder: Path | None) -> sharded.Facts:
             nonlocal asked
             asked = True
-            shared = team.share(folder)
-            return {} if shared is None else sharded.write_parts(shared, tensors, group=team.group, gather=team.gather)
+            shared = group.broadcast(folder)
+            return {} if shared is None else sharded.write_parts(shared, tensors, group=group.gloo, gather=group.gather)
 
         problem: Exception | None = None
         try:
-            if team.is_first:
+            if group.is_rank_zero:
                 checkpoint_room.save_directory(
                     path, weights=None, fill=fill, extra={RESUME_FILE: rest}, **self._companions()
                 )
@@ -111,7 +111,7 @@ class LitGPTDirectoryIO(CheckpointIO):
             problem = error
             if not asked:  # the others wait for the folder's name
                 fill(None)
-        team.agree(problem)
+        group.raise_together(problem)
 
     def write(self, path: Path, *, weights: dict[str, Any], extra: dict[str, object] | None = None) -> None:
         """Write a directory from bare weights; without `extra` it is what `final/` holds."""

@@ -92,7 +92,7 @@ def _custom(settings: CustomLoggerSettings, *, folder: RunFolder, config: dict[s
 
 def dashboard_of(plan: Plan) -> Logger | None:
     """The logger; a resumed run finds its dashboard again by the id in `environment.json`; of rank 0."""
-    if not plan.team.is_first:
+    if not plan.group.is_rank_zero:
         return None
     config, folder = plan.resolved.config, plan.folder
     known = folder.read_environment().get("wandb_run_id") if folder.resume_from else None

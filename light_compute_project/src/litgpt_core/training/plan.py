@@ -22,7 +22,7 @@ from litgpt_core.data.chat_prepare import prepare_chats
 from litgpt_core.data.dataset import TrainBatches
 from litgpt_core.data.prepare import PreparedData, find_prepared, prepare
 from litgpt_core.data.settings import ChatDataSettings
-from litgpt_core.distributed.process_group import Team
+from litgpt_core.distributed.process_group import ProcessGroup
 from litgpt_core.distributed.world import World
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.training import micro_batch
@@ -44,7 +44,7 @@ class Plan:
     """What the user typed, for the record."""
     folder: RunFolder
     data: PreparedData
-    team: Team = field(default_factory=lambda: Team(World()))
+    group: ProcessGroup = field(default_factory=lambda: ProcessGroup(World()))
     """The processes of the run."""
     started: float = field(default_factory=time.perf_counter)
     """When the run began, on `time.perf_counter`'s clock."""
@@ -60,9 +60,9 @@ class Plan:
     @property
     def peak_of_all(self) -> float | None:
         """That of all devices together. Only rank 0 writes it down, and on a CPU measuring takes a moment."""
-        if not self.team.is_first or self.peak[0] is None:
+        if not self.group.is_rank_zero or self.peak[0] is None:
             return None
-        return self.peak[0] * self.team.world.world_size
+        return self.peak[0] * self.group.world.world_size
 
     @cached_property
     def base_sha256(self) -> str:
@@ -71,7 +71,7 @@ class Plan:
         return sha256_of(checkpoint.resolve(Path(self.resolved.config.init_from).expanduser()) / WEIGHTS)
 
 
-def make_plan(config: TrainConfig, *, command: str, team: Team | None = None) -> Plan:
+def make_plan(config: TrainConfig, *, command: str, group: ProcessGroup | None = None) -> Plan:
     """Look at the run folder and the machine, prepare the corpus, resolve the config, and only then claim the folder.
 
     What only one process may do (looking for a checkpoint, claiming the folder), rank 0 does for all.
@@ -82,18 +82,18 @@ def make_plan(config: TrainConfig, *, command: str, team: Team | None = None) ->
         LightComputeError: Anything the user can mend.
     """
     started = time.perf_counter()
-    team = team or Team(World())
-    config = micro_batch.recorded(find_pretrained(config), world_size=team.world.world_size)
-    folder = team.first_alone(lambda: open_run(config))
+    group = group or ProcessGroup(World())
+    config = micro_batch.recorded(find_pretrained(config), world_size=group.world.world_size)
+    folder = group.broadcast_result(lambda: open_run(config))
     found = find_machine(config.trainer.hardware)
     begun_with = folder.read_environment().get("data_fingerprint") if folder.resume_from else None
-    data = team.first_then_others(lambda: prepare_for(config, begun_with=begun_with))
-    resolved = resolve(config, Facts(world=team.world, machine=found, vocab_size=data.vocab_size, fit=_fit(team)))
+    data = group.rank_zero_first(lambda: prepare_for(config, begun_with=begun_with))
+    resolved = resolve(config, Facts(world=group.world, machine=found, vocab_size=data.vocab_size, fit=_fit(group)))
     _check_corpus_length(data, resolved)
     _check_same_corpus(data, folder)
-    if not team.first_alone(lambda: is_finished(folder, config.trainer.stop)):
-        team.first_alone(lambda: claim_run(folder, resolved.config))
-    return Plan(resolved=resolved, command=command, folder=folder, data=data, team=team, started=started)
+    if not group.broadcast_result(lambda: is_finished(folder, config.trainer.stop)):
+        group.broadcast_result(lambda: claim_run(folder, resolved.config))
+    return Plan(resolved=resolved, command=command, folder=folder, data=data, group=group, started=started)
 
 
 def find_machine(settings: HardwareSettings) -> Machine:
@@ -106,12 +106,12 @@ def find_machine(settings: HardwareSettings) -> Machine:
     return found
 
 
-def _fit(team: Team) -> Fit:
+def _fit(group: ProcessGroup) -> Fit:
     """`micro_batch.decide`, done by rank 0 for all."""
-    world = team.world
+    world = group.world
 
     def fit(config: TrainConfig, model: GPTConfig, hardware: Hardware) -> TrainConfig:
-        return team.first_alone(
+        return group.broadcast_result(
             lambda: micro_batch.decide(
                 config,
                 model=model,
@@ -176,7 +176,7 @@ def announce(plan: Plan, *, n_params: int) -> None:
     hardware, config = plan.resolved.hardware, plan.resolved.config
     compiled = f"{'compiled' if hardware.compile else 'not compiled'} ({hardware.compile_reason})"
     device = machine.device_name(hardware.device)
-    many, how = plan.team.world.world_size, config.trainer.hardware.strategy
+    many, how = plan.group.world.world_size, config.trainer.hardware.strategy
     together = f" x {many} ({'ddp' if plan.resolved.sharding is None else how})" if many > 1 else ""
     logger.info("model: %s parameters; %s%s, %s, %s", f"{n_params:,}", device, together, hardware.precision, compiled)
     if plan.folder.resume_from:

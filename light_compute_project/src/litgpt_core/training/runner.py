@@ -71,21 +71,21 @@ def run(plan: Plan, *, stop: StopRequest) -> RunResult:
     Raises:
         LightComputeError: Anything the user can mend; `Interrupted` when a signal ended the run after saving.
     """
-    if plan.team.first_alone(lambda: is_finished(plan.folder, plan.resolved.config.trainer.stop)):
+    if plan.group.broadcast_result(lambda: is_finished(plan.folder, plan.resolved.config.trainer.stop)):
         logger.info("%s is finished already: nothing was left to do", plan.folder.path)
-        return RunResult(folder=plan.folder, summary=plan.folder.read_summary() if plan.team.is_first else {})
-    with log_to_file(plan.folder.log) if plan.team.is_first else contextlib.nullcontext():
+        return RunResult(folder=plan.folder, summary=plan.folder.read_summary() if plan.group.is_rank_zero else {})
+    with log_to_file(plan.folder.log) if plan.group.is_rank_zero else contextlib.nullcontext():
         return _carry_out(plan, stop=stop)
 
 
 def _carry_out(plan: Plan, *, stop: StopRequest) -> RunResult:
     config = plan.resolved.config
     quiet_third_parties()
-    seed_rank(config.seed, rank=plan.team.world.rank)
+    seed_rank(config.seed, rank=plan.group.world.rank)
     model = build_model(plan)
     announce(plan, n_params=model.num_parameters())
 
-    dashboard = plan.team.on_first(lambda: dashboard_of(plan))
+    dashboard = plan.group.rank_zero_only(lambda: dashboard_of(plan))
     data = build_data(plan)
     recorder = MetricsRecorder.of(plan)
     saver = CheckpointSaver.of(plan, recorder=recorder, stop=stop)
@@ -103,7 +103,7 @@ def _carry_out(plan: Plan, *, stop: StopRequest) -> RunResult:
     first = [BeforeMeasure(plan, data=data)] if plan.data.is_chat and config.init_from else []
     callbacks = [*first, recorder, saver, early_stop, display, Watchdog.of(plan)]
     trainer = build_trainer(plan, dashboard=dashboard, callbacks=callbacks, directory_io=directory_io)
-    plan.team.on_first(lambda: record_environment(plan, trainer, wandb_run_id=wandb_id(dashboard)))
+    plan.group.rank_zero_only(lambda: record_environment(plan, trainer, wandb_run_id=wandb_id(dashboard)))
 
     resume_from = plan.folder.resume_from
     trainer.fit(module, datamodule=data, ckpt_path=str(resume_from) if resume_from else None)
@@ -140,7 +140,7 @@ def _leave_final(plan: Plan, trainer: Trainer, *, model: GPT, directory_io: LitG
     """Write `final/`, and `lora/` of adapters; the whole model without adapters on rank 0, None elsewhere."""
     strategy = trainer.strategy
     weights = strategy.whole_weights() if isinstance(strategy, ShardedStrategy) else model.state_dict()
-    if not plan.team.is_first:
+    if not plan.group.is_rank_zero:
         return None
     directory_io.write(plan.folder.final, weights=weights)
     if plan.resolved.config.lora is not None:

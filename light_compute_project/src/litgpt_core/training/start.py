@@ -60,14 +60,14 @@ def train(overrides: Sequence[str], *, command: str) -> RunResult | int:
             device = find_device(config.trainer.hardware.accelerator)
             if device == "cuda":
                 let_triton_in()
-        team = connect(world, device=device, timeout_s=config.trainer.hardware.collective_timeout)
+        group = connect(world, device=device, timeout_s=config.trainer.hardware.collective_timeout)
 
-        stop.speaks = team.is_first
-        with told_when_others_are_lost(team):
+        stop.speaks = group.is_rank_zero
+        with told_when_others_are_lost(group):
             with stop.loading():
                 from litgpt_core.training.plan import make_plan
 
-            plan = team.together(lambda: make_plan(config, command=command, team=team))
+            plan = group.on_all_ranks(lambda: make_plan(config, command=command, group=group))
 
             with stop.loading():
                 from litgpt_core.training.lean_import import import_lightning_lean

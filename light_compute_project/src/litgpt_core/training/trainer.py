@@ -5,26 +5,29 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from lightning import Callback, Trainer
 from lightning.pytorch.loggers import Logger
 
 from litgpt_core.training.checkpoint_io import LitGPTDirectoryIO
-from litgpt_core.training.plan import Plan
 from litgpt_core.training.strategy import WorldEnvironment, build_strategy
+
+if TYPE_CHECKING:
+    from litgpt_core.training.plan import Plan
 
 
 def build_trainer(
     plan: Plan, *, dashboard: Logger | None, callbacks: Sequence[Callback], directory_io: LitGPTDirectoryIO
 ) -> Trainer:
     """The Trainer of a run on a process group that exists already."""
-    settings, world = plan.resolved.config.trainer, plan.team.world
-    processes = [] if plan.team.alone else [WorldEnvironment(world)]
+    settings, world = plan.resolved.config.trainer, plan.group.world
+    processes = [] if plan.group.is_single else [WorldEnvironment(world)]
     return Trainer(
         accelerator=plan.resolved.hardware.device,
         devices=world.local_world_size,
         num_nodes=world.num_nodes,
-        strategy=build_strategy(plan, team=plan.team, directory_io=directory_io),
+        strategy=build_strategy(plan, group=plan.group, directory_io=directory_io),
         precision=plan.resolved.hardware.lightning_precision,  # type: ignore[arg-type]
         max_steps=settings.stop.max_steps,
         max_epochs=-1,
@@ -60,3 +63,12 @@ def quiet_third_parties() -> None:
         ".*`srun` command is available.*",
     ):
         warnings.filterwarnings("ignore", pattern)
+
+
+def dump_state(trainer: Trainer) -> dict[str, Any]:
+    """What a checkpoint of the Trainer holds; collective.
+
+    Lightning's public `Trainer.save_checkpoint` also writes it, and then waits at a barrier that a rank whose writing
+    failed never reaches. Private, so tests/contract says when it is gone.
+    """
+    return dict(trainer._checkpoint_connector.dump_checkpoint(weights_only=False))

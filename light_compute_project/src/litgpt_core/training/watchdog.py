@@ -37,8 +37,8 @@ class Watchdog(Callback):
     def of(cls, plan: Plan) -> Watchdog:
         """One for this process of a run."""
         settings = plan.resolved.config.trainer.hardware
-        path, seconds = plan.folder.path / f"hang-rank{plan.team.world.rank}.txt", settings.hang_timeout
-        if seconds is not None and not plan.team.alone:
+        path, seconds = plan.folder.path / f"hang-rank{plan.group.world.rank}.txt", settings.hang_timeout
+        if seconds is not None and not plan.group.is_single:
             # else the other processes' waiting ends first, without stacks
             seconds = min(seconds, 0.8 * settings.collective_timeout)
         return cls(path, seconds=seconds)
