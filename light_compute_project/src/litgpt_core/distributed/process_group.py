@@ -38,7 +38,7 @@ class FollowerStopped(LightComputeError):
 
 
 class ProcessGroup:
-    """The ranks of a run, connected. Every method but `is_first` is collective: all ranks call it, in the same order.
+    """The ranks of a run, connected. Every method is collective: all ranks call it, in the same order.
 
     Args:
         world: Who this is.
