@@ -28,8 +28,8 @@ def train_bare(job: dict[str, Any]) -> dict[str, Any]:
 
     from litgpt_core.optim.build import set_learning_rate
     from litgpt_core.optim.schedule import learning_rate_factor
+    from litgpt_core.training.gather import make_plan
     from litgpt_core.training.lean_import import import_lightning_lean
-    from litgpt_core.training.plan import make_plan
 
     plan = make_plan(config, command="bare loop")
     import_lightning_lean()

@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader, Sampler
 from litgpt_core.core.errors import ConfigError
 from litgpt_core.data.chat_dataset import ChatTrainBatches, ChatValBatches
 from litgpt_core.data.dataset import TrainBatches, ValBatches, accumulation_steps
-from litgpt_core.data.prepare import PreparedData
+from litgpt_core.data.prepared import PreparedData
 
 Batches = TrainBatches | ValBatches | ChatTrainBatches | ChatValBatches
 

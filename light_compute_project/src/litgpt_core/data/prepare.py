@@ -38,7 +38,7 @@ from litgpt_core.data.prepared import (
     meta_sha256,
     open_prepared,
 )
-from litgpt_core.data.settings import ChatDataSettings, CorpusSettings, DataSettings, cache_folder
+from litgpt_core.data.settings import LOCATIONS, ChatDataSettings, CorpusSettings, DataSettings, cache_folder
 from litgpt_core.data.shards import ShardFacts, token_dtype, write_shard
 from litgpt_core.data.sources import read_corpus
 from litgpt_core.data.split import SPLIT_RULE, Split, split_corpus
@@ -50,9 +50,6 @@ from litgpt_core.tokenizers.settings import PretrainedSettings, TokenizerSetting
 __all__ = ["PreparedData", "open_prepared", "prepare"]
 
 logger = logging.getLogger(__name__)
-
-LOCATIONS = ("cache_dir", "path", "url", "timeout_s")
-"""Settings that say where things are, not what they are: not part of the fingerprint, because the corpus hash is."""
 
 
 def prepare(data: DataSettings, tokenizer: TokenizerSettings) -> PreparedData:

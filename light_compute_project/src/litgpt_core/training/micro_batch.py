@@ -27,7 +27,7 @@ import yaml
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from litgpt_core.config.batch import micro_batches
-from litgpt_core.config.compose import TrainConfig
+from litgpt_core.config.train_config import TrainConfig
 from litgpt_core.config.trainer import BatchSettings
 from litgpt_core.core.errors import EnvironmentProblem
 from litgpt_core.model.config import GPTConfig

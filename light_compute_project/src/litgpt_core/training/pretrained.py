@@ -10,7 +10,7 @@ import logging
 from pathlib import Path
 
 from litgpt_core import checkpoint
-from litgpt_core.config.compose import TrainConfig
+from litgpt_core.config.train_config import TrainConfig
 from litgpt_core.data.settings import ChatDataSettings
 from litgpt_core.model.config import ModelSettings
 from litgpt_core.prompts.catalogue import HUMAN_ASSISTANT, style_named

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from litgpt_core.config.batch import check_batch, micro_batches
-from litgpt_core.config.compose import TrainConfig
+from litgpt_core.config.train_config import TrainConfig
 from litgpt_core.core.errors import ConfigError
 from litgpt_core.distributed.sharding import Sharding, choose_sharding
 from litgpt_core.distributed.world import World

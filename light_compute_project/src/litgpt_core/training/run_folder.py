@@ -16,12 +16,12 @@ from typing import Any
 import yaml
 
 from litgpt_core import checkpoint
-from litgpt_core.config.compose import TrainConfig, dump
 from litgpt_core.config.diff import differences
+from litgpt_core.config.train_config import TrainConfig, dump
 from litgpt_core.config.trainer import StopSettings
 from litgpt_core.core.directories import clean_temporary
 from litgpt_core.core.errors import CheckpointError, ConfigError, LightComputeError
-from litgpt_core.data.prepare import LOCATIONS
+from litgpt_core.data.settings import LOCATIONS
 
 logger = logging.getLogger(__name__)
 

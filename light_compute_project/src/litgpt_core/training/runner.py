@@ -1,6 +1,6 @@
 """A training run from its plan to its results: the whole story, top to bottom.
 
-    plan (plan.py): run folder, corpus and tokenizer; resolve.py: model shape, hardware, batch, sharding
+    the plan (gather.py: run folder, corpus and tokenizer; resolve.py: model shape, hardware, batch, sharding)
     the parts, each built from the plan, in the order below
     Trainer.fit -> best weights back, if wanted -> validation on the whole split -> final/ (and lora/)
     -> samples.txt -> before_after.md, after conversations -> summary.json -> loss.png
@@ -19,16 +19,16 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from lightning import Trainer
+from lightning import Callback, Trainer
 
 from litgpt_core import checkpoint
 from litgpt_core.core.console import log_to_file
 from litgpt_core.model.gpt import GPT
 from litgpt_core.model.lora import without_adapters
-from litgpt_core.training.before_after import BeforeMeasure, compare
 from litgpt_core.training.checkpoint_io import LitGPTDirectoryIO
 from litgpt_core.training.closing import close_run
 from litgpt_core.training.early_stop import EarlyStop
@@ -42,7 +42,6 @@ from litgpt_core.training.random_state import seed_rank
 from litgpt_core.training.record import record_environment
 from litgpt_core.training.results import draw_loss, summarise
 from litgpt_core.training.run_folder import RunFolder, is_finished, write_json
-from litgpt_core.training.samples import write_samples
 from litgpt_core.training.saving import CheckpointSaver
 from litgpt_core.training.stop import StopRequest
 from litgpt_core.training.strategy import ShardedStrategy
@@ -61,12 +60,25 @@ class RunResult:
     """Empty on every rank but the first."""
 
 
-def run(plan: Plan, *, stop: StopRequest) -> RunResult:
+@dataclass(frozen=True, kw_only=True)
+class TextOutputs:
+    """What a run writes with its model as a generator of text. Passed in: the loop itself needs no engine."""
+
+    write_samples: Callable[..., str]
+    """As `samples.write_samples`."""
+    measure_before: Callable[..., Callback]
+    """As `before_after.BeforeMeasure`."""
+    compare: Callable[..., dict[str, Any] | None]
+    """As `before_after.compare`."""
+
+
+def run(plan: Plan, *, stop: StopRequest, texts: TextOutputs) -> RunResult:
     """Carry out one training run, or continue it.
 
     Args:
-        plan: What `make_plan` settled.
+        plan: What `gather.make_plan` settled.
         stop: Where signals arrive.
+        texts: Samples, and answers before and after.
 
     Raises:
         LightComputeError: Anything the user can mend; `Interrupted` when a signal ended the run after saving.
@@ -75,10 +87,10 @@ def run(plan: Plan, *, stop: StopRequest) -> RunResult:
         logger.info("%s is finished already: nothing was left to do", plan.folder.path)
         return RunResult(folder=plan.folder, summary=plan.folder.read_summary() if plan.group.is_rank_zero else {})
     with log_to_file(plan.folder.log) if plan.group.is_rank_zero else contextlib.nullcontext():
-        return _carry_out(plan, stop=stop)
+        return _carry_out(plan, stop=stop, texts=texts)
 
 
-def _carry_out(plan: Plan, *, stop: StopRequest) -> RunResult:
+def _carry_out(plan: Plan, *, stop: StopRequest, texts: TextOutputs) -> RunResult:
     config = plan.resolved.config
     quiet_third_parties()
     seed_rank(config.seed, rank=plan.group.world.rank)
@@ -100,7 +112,7 @@ def _carry_out(plan: Plan, *, stop: StopRequest) -> RunResult:
         hardware=plan.resolved.hardware,
         sharding=plan.resolved.sharding,
     )
-    first = [BeforeMeasure(plan, data=data)] if plan.data.is_chat and config.init_from else []
+    first = [texts.measure_before(plan, data=data)] if plan.data.is_chat and config.init_from else []
     callbacks = [*first, recorder, saver, early_stop, display, Watchdog.of(plan)]
     trainer = build_trainer(plan, dashboard=dashboard, callbacks=callbacks, directory_io=directory_io)
     plan.group.rank_zero_only(lambda: record_environment(plan, trainer, wandb_run_id=wandb_id(dashboard)))
@@ -120,8 +132,8 @@ def _carry_out(plan: Plan, *, stop: StopRequest) -> RunResult:
     plain = _leave_final(plan, trainer, model=model, directory_io=directory_io)
     if plain is None:
         return RunResult(folder=plan.folder, summary={})
-    samples = write_samples(plan, model=plain)
-    comparison = compare(plan, model=plain, whole_split_loss=closing.whole_split_loss)
+    samples = texts.write_samples(plan, model=plain)
+    comparison = texts.compare(plan, model=plain, whole_split_loss=closing.whole_split_loss)
     summary = summarise(
         plan,
         recorder=recorder,

@@ -65,7 +65,7 @@ def train(overrides: Sequence[str], *, command: str) -> RunResult | int:
         stop.speaks = group.is_rank_zero
         with told_when_others_are_lost(group):
             with stop.loading():
-                from litgpt_core.training.plan import make_plan
+                from litgpt_core.training.gather import make_plan
 
             plan = group.on_all_ranks(lambda: make_plan(config, command=command, group=group))
 
@@ -74,9 +74,12 @@ def train(overrides: Sequence[str], *, command: str) -> RunResult | int:
 
                 import_lightning_lean()
 
-                from litgpt_core.training.runner import run
+                from litgpt_core.training.before_after import BeforeMeasure, compare
+                from litgpt_core.training.runner import TextOutputs, run
+                from litgpt_core.training.samples import write_samples
 
-            return run(plan, stop=stop)
+            texts = TextOutputs(write_samples=write_samples, measure_before=BeforeMeasure, compare=compare)
+            return run(plan, stop=stop, texts=texts)
 
 
 @contextmanager
