@@ -110,30 +110,19 @@ def choose_hardware(
     }
     one_buffer = device == "cpu" and not any(obstacles.values())
     compiled, reason = _compile(settings, found, total_flops=total_flops)
-    precision: str = settings.precision
-    if precision == "auto":
-        casts_pay = device != "cpu" or compiled or width >= CPU_BF16_WIDTH
-        wanted = "bf16-master" if one_buffer else "bf16-mixed"
-        precision = wanted if found.fast_bf16 and casts_pay else "32-true"
+    casts_pay = device != "cpu" or compiled or width >= CPU_BF16_WIDTH
+    fastest = ("bf16-master" if one_buffer else "bf16-mixed") if found.fast_bf16 and casts_pay else "32-true"
+    precision = fastest if settings.precision == "auto" else settings.precision
     flat = one_buffer and precision in ("32-true", "bf16-master", "bf16-mixed")
     if precision == "bf16-master" and not flat:
         raise EnvironmentProblem(
-            f"trainer.precision=bf16-master on {device}" + "".join(text for text, found in obstacles.items() if found),
-            needed="one process on a CPU, optim=adamw or muon, and a model whose every weight gets a gradient in every "
-            "step",
+            f"trainer.precision=bf16-master on {device}" + "".join(text for text, there in obstacles.items() if there),
+            needed="one process on a CPU, optim=adamw or muon, and a gradient for every weight in every step",
             fix="trainer.precision=bf16-mixed",
         )
-    if precision == "16-mixed" and device == "cpu":
-        raise EnvironmentProblem(
-            "trainer.precision=16-mixed on a CPU", needed="a GPU for float16", fix="trainer.precision=auto"
-        )
     sharded = several and settings.strategy in ("fsdp", "fsdp_hybrid")
-    if sharded and precision == "16-mixed":
-        raise EnvironmentProblem(
-            f"trainer.precision=16-mixed with trainer.strategy={settings.strategy}",
-            needed="a precision without loss scaling",
-            fix="trainer.precision=bf16-mixed, or trainer.strategy=ddp",
-        )
+    if precision == "16-mixed":
+        _check_float16(settings, device=device, sharded=sharded)
     return Hardware(
         sharded=sharded,
         device=device,
@@ -143,6 +132,19 @@ def choose_hardware(
         fast_bf16=found.fast_bf16,
         flat=flat,
     )
+
+
+def _check_float16(settings: HardwareSettings, *, device: str, sharded: bool) -> None:
+    if device == "cpu":
+        raise EnvironmentProblem(
+            "trainer.precision=16-mixed on a CPU", needed="a GPU for float16", fix="trainer.precision=auto"
+        )
+    if sharded:
+        raise EnvironmentProblem(
+            f"trainer.precision=16-mixed with trainer.strategy={settings.strategy}",
+            needed="a precision without loss scaling",
+            fix="trainer.precision=bf16-mixed, or trainer.strategy=ddp",
+        )
 
 
 def find_device(accelerator: str) -> str:
