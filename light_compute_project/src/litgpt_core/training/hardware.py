@@ -99,9 +99,8 @@ def choose_hardware(
     """
     device, several = found.device, processes > 1
     if several and device == "mps":
-        raise EnvironmentProblem(
-            f"{processes} processes on mps, which has one device", needed="one process", fix="trainer.devices=1"
-        )
+        given = f"{processes} processes on mps, which has one device"
+        raise EnvironmentProblem(given, needed="one process", fix="trainer.devices=1")
     obstacles = {
         " for a mixture of experts": experts,
         " for adapters": adapters,
