@@ -22,9 +22,6 @@ TINY_SHAKESPEARE_URL = "https://raw.githubusercontent.com/karpathy/char-rnn/mast
 TINY_SHAKESPEARE_SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
 TINY_SHAKESPEARE_BYTES = 1_115_394
 
-LOCATIONS = ("cache_dir", "path", "url", "timeout_s")
-"""Settings that say where things are, not what they are: not part of the fingerprint, because the corpus hash is."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class PythonSourceSettings:
@@ -199,6 +196,10 @@ DATA_KINDS: dict[str, type] = {
     "chat": ChatDataSettings,
 }
 """What `data.kind` may say."""
+
+
+LOCATIONS = ("cache_dir", "path", "url", "timeout_s")
+"""Settings that say where things are, not what they are: not part of the fingerprint, because the corpus hash is."""
 
 
 def cache_folder(data: DataSettings) -> Path:

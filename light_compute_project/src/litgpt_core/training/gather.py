@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import time
+from pathlib import Path
 
 import torch
 
+from litgpt_core import checkpoint
 from litgpt_core.config.train_config import TrainConfig
 from litgpt_core.config.trainer import HardwareSettings
 from litgpt_core.core.errors import DataError
-from litgpt_core.data.chat_prepare import prepare_chats
-from litgpt_core.data.dataset import TrainBatches
-from litgpt_core.data.prepare import PreparedData, find_prepared, prepare
-from litgpt_core.data.settings import ChatDataSettings
+from litgpt_core.data.prepare import prepare
+from litgpt_core.data.prepared import PreparedData
 from litgpt_core.distributed.process_group import ProcessGroup
 from litgpt_core.distributed.world import World
 from litgpt_core.model.config import GPTConfig
@@ -21,11 +20,9 @@ from litgpt_core.training import micro_batch
 from litgpt_core.training.allocator import keep_freed_memory
 from litgpt_core.training.hardware import Hardware, Machine, look_at_machine
 from litgpt_core.training.plan import Plan
-from litgpt_core.training.pretrained import chat_style, find_pretrained
-from litgpt_core.training.resolve import Facts, Fit, ResolvedConfig, resolve
+from litgpt_core.training.pretrained import find_pretrained
+from litgpt_core.training.resolve import Facts, Fit, resolve
 from litgpt_core.training.run_folder import RunFolder, claim_run, is_finished, open_run
-
-logger = logging.getLogger(__name__)
 
 
 def make_plan(config: TrainConfig, *, command: str, group: ProcessGroup | None = None) -> Plan:
@@ -46,7 +43,7 @@ def make_plan(config: TrainConfig, *, command: str, group: ProcessGroup | None =
     begun_with = folder.read_environment().get("data_fingerprint") if folder.resume_from else None
     data = group.rank_zero_first(lambda: prepare_for(config, begun_with=begun_with))
     resolved = resolve(config, Facts(world=group.world, machine=found, vocab_size=data.vocab_size, fit=_fit(group)))
-    _check_corpus_length(data, resolved)
+    data.check_block_size(resolved.model.block_size)
     _check_same_corpus(data, folder)
     if not group.broadcast_result(lambda: is_finished(folder, config.trainer.stop)):
         group.broadcast_result(lambda: claim_run(folder, resolved.config))
@@ -84,35 +81,17 @@ def _fit(group: ProcessGroup) -> Fit:
 def prepare_for(config: TrainConfig, *, begun_with: str | None = None) -> PreparedData:
     """The prepared folder that a config, whose pretrained parts were found, trains on.
 
-    A chat log grows while a run is interrupted. A resumed run goes on with the conversations it began with, whose
-    fingerprint is `begun_with`, as long as their prepared folder is there.
+    A resumed run on a chat log, which may have grown, uses the folder with the fingerprint `begun_with` if it exists.
 
     Raises:
         DataError, TokenizerError, CheckpointError: What is wrong with the corpus, the tokenizer or the prompt style.
     """
-    if not isinstance(config.data, ChatDataSettings):
-        return prepare(config.data, config.tokenizer)
-    if begun_with and (found := find_prepared(config.data, fingerprint=begun_with)) is not None:
-        logger.info(
-            "data %s: the conversations that this run began with; newer ones wait for another", found.meta["name"]
-        )
-        return found
-    style = chat_style(config.data, init_from=config.init_from)
-    logger.info("data %s: prompt style %s", config.data.name, style.name)
-    block_size = config.model.build(vocab_size=2).block_size
-    return prepare_chats(config.data, config.tokenizer, style=style, block_size=block_size)
-
-
-def _check_corpus_length(data: PreparedData, resolved: ResolvedConfig) -> None:
-    """Raise DataError where the training split is shorter than one context, before the run folder is claimed."""
-    if data.is_chat:
-        return  # its rows are padded
-    TrainBatches(
-        data.train_path,
-        dtype=data.dtype,
-        block_size=resolved.model.block_size,
-        seed=resolved.config.seed,
-        micro_batch_size=resolved.micro_batch,
+    return prepare(
+        config.data,
+        config.tokenizer,
+        block_size=config.model.build(vocab_size=2).block_size,
+        init_from=checkpoint.resolve(Path(config.init_from).expanduser()) if config.init_from else None,
+        fingerprint=begun_with,
     )
 
 

@@ -112,7 +112,7 @@ def _carry_out(plan: Plan, *, stop: StopRequest, texts: TextOutputs) -> RunResul
         hardware=plan.resolved.hardware,
         sharding=plan.resolved.sharding,
     )
-    first = [texts.measure_before(plan, data=data)] if plan.data.is_chat and config.init_from else []
+    first = [texts.measure_before(plan, data=data)] if plan.data.held_out and config.init_from else []
     callbacks = [*first, recorder, saver, early_stop, display, Watchdog.of(plan)]
     trainer = build_trainer(plan, dashboard=dashboard, callbacks=callbacks, directory_io=directory_io)
     plan.group.rank_zero_only(lambda: record_environment(plan, trainer, wandb_run_id=wandb_id(dashboard)))
