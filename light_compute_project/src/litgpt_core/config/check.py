@@ -26,7 +26,7 @@ def check_value(value: Any, wanted: Any, *, path: str, source: Source, problems:
     from pydantic import ConfigDict, TypeAdapter, ValidationError
 
     try:
-        return TypeAdapter(wanted, config=ConfigDict(strict=True)).validate_python(value)
+        return TypeAdapter(wanted, config=ConfigDict(strict=True, allow_inf_nan=False)).validate_python(value)
     except ValidationError as error:
         needs = "; or ".join(dict.fromkeys(item["msg"].removeprefix("Input should be ") for item in error.errors()))
         given = "nothing (???)" if value in (None, "???") else f"{value!r}"

@@ -1,6 +1,7 @@
 """What the `trainer` section of a training config may say: six groups of settings, each for those whom it concerns.
 
 Ranges stand in the types, which pydantic checks (`check.py`); here is only what several settings must satisfy together.
+The bounds come from pydantic's own dependency annotated-types, so that `--help` need not load pydantic.
 """
 
 from __future__ import annotations
@@ -8,17 +9,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from pydantic import Field
+from annotated_types import Ge, Gt, Lt
 
 from litgpt_core.config.batch import check_batch
 from litgpt_core.core.durations import seconds_of
 from litgpt_core.core.errors import ConfigError
 
-Count = Annotated[int, Field(ge=1)]
-NotNegative = Annotated[int, Field(ge=0)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, lt=1)]
+Count = Annotated[int, Ge(1)]
+NotNegative = Annotated[int, Ge(0)]
+Positive = Annotated[float, Gt(0)]
+Weight = Annotated[float, Ge(0)]
+Share = Annotated[float, Ge(0), Lt(1)]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -152,7 +152,7 @@ def test_the_example_experiment_works_and_its_misspelling_gives_the_message_on_t
     mine.write_text(textwrap.dedent(example[1]), encoding="utf-8")
 
     loaded = config.load(["+experiment=mine"])
-    assert (loaded.run.name, loaded.model.fields["n_layer"], loaded.trainer.max_steps) == ("mine", 8, 500)
+    assert (loaded.run.name, loaded.model.fields["n_layer"], loaded.trainer.stop.max_steps) == ("mine", 8, 500)
 
     mine.write_text(textwrap.dedent(example[1]).replace("n_layer", "n_layr"), encoding="utf-8")
     for overrides in (["+experiment=mine", "optim.learning_rate=2e-3"], ["+experiment=mein"]):
