@@ -179,7 +179,7 @@ def write_name(w: Weights, letters: str, rng: random.Random, temperature: float 
     return name.strip()
 
 
-def main(path: str, *, steps: int = 1000, lr: float = 0.01) -> None:
+def main(path: str, *, steps: int = 1000, lr: float = 0.005) -> None:
     """Learn from one name (of a file with one on each line) after the other, then write ten."""
     names, rng, began = Path(path).read_text(encoding="utf-8").split(), random.Random(1), time.process_time()
     rng.shuffle(names)

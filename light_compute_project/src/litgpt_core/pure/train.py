@@ -118,7 +118,7 @@ class Trained:
 
 
 def train(
-    names: Sequence[str], *, steps: int = 1000, batch_size: int = 1, lr: float = 0.01, seed: int = 1, **sizes: int
+    names: Sequence[str], *, steps: int = 1000, batch_size: int = 2, lr: float = 0.007, seed: int = 1, **sizes: int
 ) -> Trained:
     """Learn from `steps` batches of names, shuffled by `seed`; `lr` falls in a line to 0. `sizes` are `Config`'s.
 

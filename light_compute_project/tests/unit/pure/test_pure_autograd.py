@@ -102,7 +102,9 @@ def test_the_tape_is_microgpt() -> None:
     loss.backward()
     assert train.gradients(rows, c, [ids]) == pytest.approx(loss.data, abs=1e-12)
     for name, each in rows.items():
-        assert_near(each.grad, torch.tensor([[v.grad for v in row] for row in scalar[name]]).double(), 1e-12)
+        assert_near(
+            each.grad, torch.tensor([[v.grad for v in row] for row in scalar[name]], dtype=torch.float64), 1e-12
+        )
 
 
 def test_names_of_a_batch_do_not_see_each_other() -> None:
@@ -185,7 +187,7 @@ def test_microgpt_learns_and_writes(tmp_path: Path, capsys: pytest.CaptureFixtur
     microgpt.main(str(path), steps=40, lr=0.05)
     report, *names = capsys.readouterr().out.split("\r")[-1].splitlines()
     loss = float(report.split("loss of the last 200: ")[1].split(",")[0])
-    assert loss < 1.0 < 1.61  # ln 5: a guess among a, b, d, e and the end
+    assert loss < 1.3  # the mean of all 40; a guess among a, b, d, e and the end has ln 5 = 1.61
     assert len(names) == 10
     assert set("".join(names)) <= set("abde")
 
