@@ -1,6 +1,7 @@
-"""The model of `microgpt` on the tape of `tape`, trained on a file of names; the result is a LitGPT checkpoint.
+"""The model of `microgpt` on the tape of `tape`, trained on a file of names; `checkpoint` writes it to a directory.
 
-python -m litgpt_core.pure.train names.txt runs/names
+trained = train(Path("names.txt").read_text().split())     # 1,000 batches of two names, seconds
+save(trained, Path("runs/names"))                           # from `checkpoint`: a LitGPT directory
 """
 
 # ruff: noqa: B905 (zip stops at the shortest: a check of every short row would cost more than the row)
