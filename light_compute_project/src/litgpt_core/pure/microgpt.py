@@ -1,6 +1,6 @@
 """A GPT in one file of plain Python: data, tokenizer, autograd, model, Adam and sampling, in that order.
 
-    python microgpt.py names.txt        learns from 1,000 names for about a minute, then writes ten of its own
+    python microgpt.py names.txt [1000]     learns from 1,000 names for about a minute, then writes ten of its own
 
 Every number is a `Value` that remembers how it was computed, which makes all derivatives of the loss computable. The
 model is one of `litgpt_core.model`; the tests compare all gradients. `tape` does the same on rows, 20 times as fast.
@@ -197,4 +197,4 @@ def main(path: str, *, steps: int = 1000, lr: float = 0.005) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], steps=int([*sys.argv, "1000"][2]))
