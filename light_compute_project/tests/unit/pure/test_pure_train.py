@@ -89,3 +89,19 @@ def test_a_bare_interpreter_writes_the_same_words(trained: Trained, tmp_path: Pa
     sampling = SamplingSettings(temperature=0.8, top_k=50)
     expected = "".join(PureEngine(tmp_path).generate_text_stream("ba", max_new_tokens=10, sampling=sampling, seed=3))
     assert done.stdout == f"ba{expected}\n"
+
+
+@pytest.mark.parity
+def test_litgpt_reads_the_checkpoint(trained: Trained, tmp_path: Path) -> None:
+    """Its own config, model and tokenizer; the same logits as the core's."""
+    litgpt = pytest.importorskip("litgpt")
+    from litgpt.tokenizer import Tokenizer
+
+    save(trained, tmp_path)
+    model = litgpt.GPT(litgpt.Config.from_file(tmp_path / "model_config.yaml"))
+    model.load_state_dict(torch.load(tmp_path / "lit_model.pth", weights_only=True))
+    ids = encode("bakilo", trained.letters)
+    assert Tokenizer(tmp_path).encode("bakilo", bos=False, eos=True).tolist() == ids[1:]
+    with torch.no_grad():
+        core = load_model(tmp_path)(torch.tensor([ids]))
+        assert torch.allclose(model(torch.tensor([ids])), core, atol=1e-5)
