@@ -18,8 +18,8 @@ from array import array
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import reduce
 from itertools import accumulate, repeat
-from math import prod
 from operator import mul
 from pathlib import Path
 from typing import Any
@@ -128,10 +128,11 @@ class _Reader(pickle.Unpickler):
         key, numbers = storage
         known = (key, offset, shape, strides)
         if known not in self.tensors:
+            count: int = reduce(mul, shape, 1)
             last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
-            if min((offset, *shape, *strides), default=0) < 0 or (prod(shape) and last >= len(numbers)):
+            if min((offset, *shape, *strides), default=0) < 0 or (count and last >= len(numbers)):
                 raise _damaged(self.file, f"a tensor of shape {shape} reaches beyond its {len(numbers):,} numbers")
-            values = numbers[offset : offset + prod(shape)]
+            values = numbers[offset : offset + count]
             if strides != _contiguous(shape):
                 places = [offset]
                 for size, stride in zip(shape, strides, strict=True):
@@ -157,7 +158,7 @@ def _numbers(data: bytes, kind: str, *, swapped: bool) -> array[float]:
     if kind == "e":
         order = "<" if (sys.byteorder == "little") != swapped else ">"
         return array("f", struct.unpack(f"{order}{len(data) // 2}e", data))
-    values = array(kind, data)
+    values: array[float] = array(kind, data)
     if swapped:
         values.byteswap()
     return values
