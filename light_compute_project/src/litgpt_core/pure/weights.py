@@ -130,7 +130,7 @@ class _Reader(pickle.Unpickler):
         if known not in self.tensors:
             count: int = reduce(mul, shape, 1)
             last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
-            if min((offset, *shape, *strides), default=0) < 0 or (count and last >= len(numbers)):
+            if min((offset, *shape, *strides), default=0) < 0 or (count and max(last + 1, count) > len(numbers)):
                 raise _damaged(self.file, f"a tensor of shape {shape} reaches beyond its {len(numbers):,} numbers")
             values = numbers[offset : offset + count]
             if strides != _contiguous(shape):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import struct
 import zipfile
 from pathlib import Path
 
@@ -98,6 +99,13 @@ def test_shapes_beyond_the_numbers_and_compressed_bombs_are_refused(tmp_path: Pa
         read_weights(path)
     archive_of(path, content, numbers=numbers[:13])
     with pytest.raises(CheckpointError, match="no whole numbers"):
+        read_weights(path)
+    layouts = [
+        b"".join(b"J" + struct.pack("<i", each) for each in pair) for pair in ((2, 2), (2, 1), (2**30, 2**30), (0, 0))
+    ]
+    shape, strides, huge, zeros = layouts
+    archive_of(path, content.replace(shape, huge).replace(strides, zeros), numbers=numbers)
+    with pytest.raises(CheckpointError, match="reaches beyond its 4 numbers"):
         read_weights(path)
     archive_of(path, content, numbers=bytes(10**6), compression=zipfile.ZIP_DEFLATED)
     with pytest.raises(CheckpointError, match="compressed"):
