@@ -18,13 +18,18 @@ def main() -> int:
     """Parse, generate, print as it goes; then tokens per second."""
     a = _parser().parse_args()
     sampling = sampling_of(a)
-    from litgpt_core.generation.kernel_build import begin_build
+    if a.engine == "pure":
+        from litgpt_core.generation.pure_engine import pure_engine_of
 
-    begin_build(device=a.device, compile=a.compile)
+        engine = pure_engine_of(a.checkpoint, vars(a))
+    else:
+        from litgpt_core.generation.kernel_build import begin_build
 
-    from litgpt_core.generation import Engine  # torch is imported now, after --help has been answered
+        begin_build(device=a.device, compile=a.compile)
 
-    engine = Engine.from_directory(a.checkpoint, **machine_of(a))
+        from litgpt_core.generation import Engine  # torch is imported now, after --help has been answered
+
+        engine = Engine.from_directory(a.checkpoint, **machine_of(a))
     stop_ids = None if a.stop_at_eos else ()
     limits = {"max_new_tokens": a.max_new_tokens, "stop_ids": stop_ids}
     if a.num_beams > 1 or a.contrastive_alpha is not None:
@@ -64,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--num_beams", type=int, default=1, help="above 1: beam search, the likeliest text instead of a drawn one (1)")
     add("--length_penalty", type=float, default=1.0, help="of beam search: above 0 favours longer texts (1.0)")
     add("--contrastive_alpha", type=float, help="contrastive search: weight of being unlike what stands there, 0 to 1")
+    add("--engine", choices=("auto", "pure"), default="auto", help="pure: plain Python, without torch (auto)")
     add_machine_options(parser)
     return parser
 

@@ -10,7 +10,7 @@ SOURCE = Path(__file__).resolve().parents[2] / "src" / "litgpt_core"
 
 LEVELS = (
     ("core",),
-    ("model", "tokenizers", "upstream"),
+    ("model", "tokenizers", "pure", "upstream"),
     ("prompts", "optim"),
     ("data", "checkpoint"),
     ("config",),
