@@ -10,8 +10,8 @@ from litgpt_core.config.trainer import TrainerSettings
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.gpt import GPT
 from litgpt_core.optim.settings import AdamWSettings
+from litgpt_core.planning.live_memory import LiveMemory
 from litgpt_core.training.hardware import choose_hardware
-from litgpt_core.training.live_memory import LiveMemory
 from litgpt_core.training.module import TrainingModule
 
 BATCH, LENGTH, VOCABULARY, WIDTH, CHUNK = 4, 128, 16_384, 16, 32
