@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from litgpt_core.audit.suspects import Suspect, look_up
+from litgpt_core.audit.causes import Cause, look_up
 from litgpt_core.audit.trace import QUANTITIES, TraceComparison
 
 
@@ -23,7 +23,7 @@ class Table:
     header: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
     note: str = ""
-    """What a reader must know to read it; a line below."""
+    """Explanation below the table."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,12 +37,12 @@ class Report:
     verdict: str
     """One or two sentences: identical, or what differs."""
     method: list[str]
-    """What was done, for somebody who wants to do it again."""
+    """What was done, step by step."""
     tables: list[Table]
     remarks: list[str]
     """What a reader should know before relying on the verdict."""
-    suspects: list[Suspect] | None
-    """Recorded differences between the environments, the likeliest cause first; None where they are not in question."""
+    likely_causes: list[Cause] | None
+    """Recorded differences between the environments, the most likely cause first; None where that does not apply."""
     identical: bool
     """Whether every number that was compared is equal to the last bit."""
     numbers: dict[str, Any]
@@ -61,18 +61,18 @@ class Report:
         parts += ["## What was done", "\n".join(f"{n}. {line}" for n, line in enumerate(self.method, start=1))]
         parts += ["## Results", *(markdown_table(table, level=3) for table in self.tables)]
         if self.remarks:
-            parts += ["## Before relying on this", "\n".join(f"- {remark}" for remark in self.remarks)]
-        if self.suspects is not None:
-            parts += ["## Suspects", self._suspects(self.suspects)]
+            parts += ["## Limitations", "\n".join(f"- {remark}" for remark in self.remarks)]
+        if self.likely_causes is not None:
+            parts += ["## Likely causes", self._causes(self.likely_causes)]
         parts += ["## Environment", markdown_table(environment_table(self.environments), level=3)]
         return "\n\n".join(parts) + "\n"
 
-    def _suspects(self, found: list[Suspect]) -> str:
+    def _causes(self, found: list[Cause]) -> str:
         if not found:
-            return "Nothing that is recorded differs between the environments."
-        rows = [(s.what, s.one, s.other, s.why) for s in found]
+            return "Nothing recorded differs between the environments."
+        rows = [(c.what, c.one, c.other, c.why) for c in found]
         sides = list(self.environments)[:2] if len(self.environments) > 1 else ["one", "other"]
-        lead = "These differ, and made no difference here." if self.identical else "These differ, the likeliest first."
+        lead = "These differ, but did not change the result." if self.identical else "These differ, the most likely first."
         return lead + "\n\n" + markdown_table(Table(title="", header=("what", *sides, "how it matters"), rows=rows))
 
     def write(self, folder: Path, *, stem: str = "audit") -> list[Path]:
