@@ -131,8 +131,8 @@ def _time_table() -> list[str]:
             slower = "the same" if slow.time.tokens_per_s == fast.time.tokens_per_s else _rate(slow)
             changes = ", ".join(f"`{change}`" for change in fast.changes) or "–"
             rows.append(
-                f"| {example.title} | {number} | {fast.layout.strategy}, micro-batch {fast.recipe.micro_batch} | {changes} "
-                f"| {fast.time.tokens_per_s:,.0f} | {duration_text(fast.seconds(1e9))} "
+                f"| {example.title} | {number} | {fast.layout.strategy}, micro-batch {fast.recipe.micro_batch} "
+                f"| {changes} | {fast.time.tokens_per_s:,.0f} | {duration_text(fast.seconds(1e9))} "
                 f"| {fast.seconds(1e9) * number / 3600:.1f} | {slower} |"
             )
     return rows

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from litgpt_core.audit.audit import checked
+from litgpt_core.audit.causes import code_causes, look_up
 from litgpt_core.audit.corpus import check_same_data
 from litgpt_core.audit.overrides import arguments_for
 from litgpt_core.audit.recorded import RecordedRun
 from litgpt_core.audit.replay import as_recorded, recorded_variables
-from litgpt_core.audit.causes import code_causes, look_up
 from litgpt_core.core.source_code import code_state
 
 SCRIPT = "light_compute_project/scripts/train.py"

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from litgpt_core.audit.causes import likely_causes, look_up, setting_causes
 from litgpt_core.audit.corpus import check_same_data
 from litgpt_core.audit.overrides import with_overrides
 from litgpt_core.audit.recorded import RecordedRun
@@ -26,7 +27,6 @@ from litgpt_core.audit.report import (
     trace_numbers,
     trace_table,
 )
-from litgpt_core.audit.causes import look_up, setting_causes, likely_causes
 from litgpt_core.audit.trace import TraceComparison, compare_rows
 from litgpt_core.config.compose import TrainConfig, check, load
 from litgpt_core.config.diff import computing_sha256, differences, is_place
@@ -178,7 +178,7 @@ def _method(
     threads = look_up(then, "threads.torch") or then.get("torch_threads")
     decided = f"{then.get('device')}, {then.get('precision')}, {threads} torch thread{'' if threads == 1 else 's'}, "
     decided += "compiled" if look_up(then, "decisions.compile") or run.summary.get("compiled") else "not compiled"
-    overrides = f"Further settings: {' '.join(changes)}." if changes else "No setting that a step depends on was changed."
+    overrides = f"Further settings: {' '.join(changes)}." if changes else "No setting that affects a step was changed."
     variables_text = f" Environment: {' '.join(f'{k}={v}' for k, v in variables.items())}." if variables else ""
     required = "equality to the last bit" if within == 0 else f"a relative difference of at most {share(within)}"
     return [

@@ -63,7 +63,15 @@ WITHOUT_EFFECT = frozenset(
     f"trainer.{key}"
     for key in (
         *("save_interval", "keep_checkpoints", "restore_best", "stop_after", "sample_prompts", "sample_tokens"),
-        *("max_time", "max_sitting_time", "max_session_time", "max_cost", "cost_per_hour", "hang_timeout", "collective_timeout"),
+        *(
+            "max_time",
+            "max_sitting_time",
+            "max_session_time",
+            "max_cost",
+            "cost_per_hour",
+            "hang_timeout",
+            "collective_timeout",
+        ),
     )
 )
 """Settings that no number of a row depends on, besides the sections `run` and `logger`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from litgpt_core.audit.causes import likely_causes, setting_causes
 from litgpt_core.audit.recorded import RecordedRun
 from litgpt_core.audit.report import (
     Report,
@@ -15,7 +16,6 @@ from litgpt_core.audit.report import (
     trace_numbers,
     trace_table,
 )
-from litgpt_core.audit.causes import setting_causes, likely_causes
 from litgpt_core.audit.trace import (
     PLANNED_SPREAD,
     TraceComparison,

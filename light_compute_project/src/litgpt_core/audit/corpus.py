@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from litgpt_core.audit.recorded import RecordedRun
 from litgpt_core.audit.causes import look_up
+from litgpt_core.audit.recorded import RecordedRun
 from litgpt_core.config.compose import TrainConfig
 from litgpt_core.core.errors import DataError
 
@@ -29,7 +29,7 @@ def check_same_data(run: RecordedRun, config: TrainConfig) -> str:
     now = prepare_for(find_pretrained(config))
     if then is None:
         raise DataError(
-            f"{run.path / 'environment.json'} records no data fingerprint, so it is unknown what the run was trained on",
+            f"{run.path / 'environment.json'} records no data fingerprint: what the run was trained on is unknown",
             needed="data_fingerprint, as train.py writes it",
         )
     if now.fingerprint != then:

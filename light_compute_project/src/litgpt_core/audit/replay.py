@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from litgpt_core.audit.causes import look_up
 from litgpt_core.audit.overrides import arguments_for
 from litgpt_core.audit.recorded import RecordedRun
-from litgpt_core.audit.causes import look_up
 from litgpt_core.core.errors import Interrupted, LightComputeError
 from litgpt_core.core.machine import PROJECT_DIR
 

@@ -72,7 +72,9 @@ class Report:
             return "Nothing recorded differs between the environments."
         rows = [(c.what, c.one, c.other, c.why) for c in found]
         sides = list(self.environments)[:2] if len(self.environments) > 1 else ["one", "other"]
-        lead = "These differ, but did not change the result." if self.identical else "These differ, the most likely first."
+        lead = (
+            "These differ, but did not change the result." if self.identical else "Differences, the most likely first."
+        )
         return lead + "\n\n" + markdown_table(Table(title="", header=("what", *sides, "how it matters"), rows=rows))
 
     def write(self, folder: Path, *, stem: str = "audit") -> list[Path]:

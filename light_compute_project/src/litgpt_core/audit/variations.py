@@ -10,11 +10,11 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from litgpt_core.audit.causes import likely_causes
 from litgpt_core.audit.overrides import with_overrides
 from litgpt_core.audit.recorded import RecordedRun
 from litgpt_core.audit.replay import shortened, temporary_training
 from litgpt_core.audit.report import Report, Table, describe_first, number, share, trace_numbers, trace_table
-from litgpt_core.audit.causes import likely_causes
 from litgpt_core.audit.trace import PLANNED_SPREAD, compare_rows, last_validation, relative, spread
 from litgpt_core.core.errors import ConfigError, LightComputeError
 
@@ -78,7 +78,9 @@ def repeat(plain: Plain, *, name: str, steps: int | None = None, within: float =
     elif found.agrees:
         verdict = f"equal within {share(within)}: largest difference {share(found.largest_relative)} in {many}."
     else:
-        verdict = f"the first difference is at {describe_first(found, sides=sides)}. {found.differing} of {many} differ."
+        verdict = (
+            f"the first difference is at {describe_first(found, sides=sides)}. {found.differing} of {many} differ."
+        )
     return Report(
         kind="repeat",
         title=f"Audit of {name}: do two runs of {steps} steps agree?",

@@ -33,10 +33,19 @@ def parse(arguments: Sequence[str], *, description: str) -> argparse.Namespace:
     add("--gpus", default="1,8,64", help="numbers of GPUs, comma-separated (default: 1,8,64)")
     add("--gpu", default="H100", help=f"GPU types, comma-separated, or all: {kinds} (default: H100)")
     add("--per_node", type=int, default=8, help="GPUs per machine (default: 8)")
-    add("--network_gbps", type=float, default=NETWORK_GBPS, help="Gb/s between machines, all network cards together (400)")
+    add(
+        "--network_gbps",
+        type=float,
+        default=NETWORK_GBPS,
+        help="Gb/s per machine to the others (400)",
+    )
     add("--mfu", type=float, default=MFU, help=f"assumed model FLOPs utilisation (default: {MFU:g})")
     add("--cost_per_hour", type=float, help="dollars per GPU and hour (default: trainer.cost_per_hour)")
-    add("--micro_batch", type=int, help="sequences per GPU and forward pass (default: the config's, else the largest that fits)")
+    add(
+        "--micro_batch",
+        type=int,
+        help="sequences per forward pass (default: the config's, or what fits)",
+    )
     add("--json", action="store_true", help="print JSON instead of tables")
     return parser.parse_intermixed_args(list(arguments))
 
@@ -91,6 +100,8 @@ def _recipe(config: TrainConfig, gpu: GPU) -> Recipe:
     settings = config.trainer
     if config.lora is not None:
         raise ConfigError("plans cover full training, not adapters", fix="without lora=...")
+    if config.optim.kind == "custom":
+        raise ConfigError("the memory of a custom optimizer is unknown before it runs", fix="optim=adamw or optim=muon")
     precision = _PLANNED.get(settings.precision)
     if settings.precision == "auto":
         precision = "bf16-mixed" if gpu.bf16 else "32-true"

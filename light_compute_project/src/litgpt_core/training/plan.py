@@ -20,13 +20,14 @@ from litgpt_core.core.rates import peak_flops
 from litgpt_core.data.chat_prepare import prepare_chats
 from litgpt_core.data.dataset import TrainBatches
 from litgpt_core.data.prepare import PreparedData, find_prepared, prepare
-from litgpt_core.data.settings import ChatSettings
+from litgpt_core.data.settings import ChatDataSettings
 from litgpt_core.distributed.process_group import Team
 from litgpt_core.distributed.sharding import Sharding, choose_sharding
 from litgpt_core.distributed.world import World, check_batch
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.cost import count_parameters, flops_per_token
 from litgpt_core.model.lora import check_adaptable
+from litgpt_core.optim.settings import CustomOptimSettings
 from litgpt_core.training import micro_batch
 from litgpt_core.training.allocator import keep_freed_memory
 from litgpt_core.training.hardware import Hardware, choose_hardware, find_device
@@ -131,6 +132,7 @@ def make_plan(config: TrainConfig, *, command: str, team: Team | None = None) ->
         width=model.n_embd,
         experts=model.n_expert > 0,
         adapters=config.lora is not None,
+        custom_optimizer=isinstance(config.optim, CustomOptimSettings),
         processes=world.world_size,
     )
     sharding = choose_sharding(
@@ -191,7 +193,7 @@ def prepare_for(config: TrainConfig, *, begun_with: str | None = None) -> Prepar
     Raises:
         DataError, TokenizerError, CheckpointError: What is wrong with the corpus, the tokenizer or the prompt style.
     """
-    if not isinstance(config.data, ChatSettings):
+    if not isinstance(config.data, ChatDataSettings):
         return prepare(config.data, config.tokenizer)
     if begun_with and (found := find_prepared(config.data, fingerprint=begun_with)) is not None:
         logger.info(

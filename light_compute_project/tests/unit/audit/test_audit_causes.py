@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from litgpt_core.audit.causes import look_up, setting_causes, likely_causes
+from litgpt_core.audit.causes import likely_causes, look_up, setting_causes
 
 FACTS: dict[str, Any] = {
     "device": "cpu",

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from litgpt_core.audit.causes import Cause
 from litgpt_core.audit.report import (
     Report,
     Table,
@@ -16,7 +17,6 @@ from litgpt_core.audit.report import (
     trace_numbers,
     trace_table,
 )
-from litgpt_core.audit.causes import Cause
 from litgpt_core.audit.trace import compare_rows
 
 ONE = [{"step": 5, "tokens": 10, "lr": 0.1, "train_loss": 2.0, "grad_norm": 1.0, "val_loss": None}]
@@ -69,7 +69,9 @@ def test_the_json_holds_the_same_and_is_valid(tmp_path: Path) -> None:
     assert [path.name for path in paths] == ["audit-x.md", "audit-x.json"]
     content = json.loads(paths[1].read_text(), parse_constant=lambda text: pytest.fail(f"{text} is no JSON"))
     assert content["numbers"] == {"worst": "inf", "none": "nan", "fine": 0.1}
-    assert content["likely_causes"][0]["what"] == "torch" and content["environments"]["recorded"]["precision"] == "32-true"
+    assert (
+        content["likely_causes"][0]["what"] == "torch" and content["environments"]["recorded"]["precision"] == "32-true"
+    )
     assert [path.name for path in sorted((tmp_path / "new").iterdir())] == ["audit-x.json", "audit-x.md"]
 
 

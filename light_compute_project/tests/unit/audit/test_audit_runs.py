@@ -125,6 +125,11 @@ def test_a_session_with_other_settings_ends_what_can_be_replayed(make_run: MakeR
         how_many(run, 40)
 
 
+def test_sessions_of_older_runs_are_read_under_their_old_key(make_run: MakeRun) -> None:
+    old = RecordedRun.read(make_run("a", sittings=[session(0), session(12)]))
+    assert [entry["from_step"] for entry in old.sessions] == [0, 12]
+
+
 def test_a_resumed_run_with_the_same_settings_is_one_run(make_run: MakeRun) -> None:
     run = RecordedRun.read(make_run("a", sessions=[session(0), session(12, save_interval=7)]))
     assert run.changed_settings == [] and how_many(run, 60) == 60
@@ -206,7 +211,10 @@ def test_runs_of_equal_settings_must_be_identical(make_run: MakeRun) -> None:
 def test_runs_of_other_settings_may_lie_a_percent_apart(make_run: MakeRun, shift: float, passed: bool) -> None:
     report = compare_runs(make_run("a"), make_run("b", "seed=2", run_rows=rows(shift=shift)))
     assert report.passed is passed and report.likely_causes is not None
-    assert report.likely_causes[0].what == "seed" and (report.likely_causes[0].one, report.likely_causes[0].other) == ("1337", "2")
+    assert report.likely_causes[0].what == "seed" and (report.likely_causes[0].one, report.likely_causes[0].other) == (
+        "1337",
+        "2",
+    )
     assert report.numbers["last_shared_validation"]["step"] == 60
     assert report.numbers["last_shared_validation"]["spread"] == pytest.approx(shift / (3.4 + shift / 2))
 
