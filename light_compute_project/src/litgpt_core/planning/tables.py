@@ -32,9 +32,9 @@ WIDE_ENOUGH = 140
 
 
 ASSUMED = (
-    "[dim]Memory is counted tensor by tensor. Speed assumes {mfu:.0%} of the data sheet's peak FLOP/s (--mfu) and 80 % of "
-    "its link bandwidth. Compiled steps need less memory; kernel launches, which dominate steps of a few ms, are ignored. "
-    "Method and checks: docs/distributed.md[/]"
+    "[dim]Memory is counted tensor by tensor. Speed assumes {mfu:.0%} of the data sheet's peak FLOP/s (--mfu) and 80 % "
+    "of its link bandwidth. Compiled steps need less memory; kernel launches, which dominate steps of a few ms, are "
+    "ignored. Method and checks: docs/distributed.md[/]"
 )
 
 
