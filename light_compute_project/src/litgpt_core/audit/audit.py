@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,16 +21,17 @@ from litgpt_core.audit.replay import (
 from litgpt_core.audit.report import (
     Report,
     Table,
-    describe_first,
     share,
     trace_numbers,
     trace_table,
+    trace_verdict,
 )
 from litgpt_core.audit.trace import TraceComparison, compare_rows
 from litgpt_core.config.compose import TrainConfig, check, load
 from litgpt_core.config.diff import computing_sha256, differences, is_place
 from litgpt_core.config.source import Source
 from litgpt_core.core.errors import ConfigError
+from litgpt_core.core.files import sha256_of
 
 logger = logging.getLogger(__name__)
 
@@ -146,23 +146,12 @@ def as_settings(run: Path | None, *, experiment: str | None, changes: Sequence[s
 
 
 def _verdict(found: TraceComparison, *, steps: int, within: float, corrupt: list[int]) -> str:
-    if corrupt:
-        lines = ", ".join(map(str, corrupt[:5]))
-        rest = _verdict_of_rows(found, steps, within)
-        return f"metrics.jsonl is damaged: line {lines} holds no row. Apart from that: {rest}"
-    return _verdict_of_rows(found, steps, within)
-
-
-def _verdict_of_rows(found: TraceComparison, steps: int, within: float) -> str:
-    many = f"{found.values} numbers of {len(found.steps)} rows"
-    if found.identical:
-        return f"identical: all {many} up to step {steps} are equal to the last bit."
-    if found.agrees:
-        largest = share(found.largest_relative)
-        return f"equal within {share(within)}: {many} up to step {steps}, largest difference {largest}."
-    if not found.values:
-        return "there was nothing to compare."
-    return f"the first difference is at {describe_first(found, sides=SIDES)}. {found.differing} of {many} differ."
+    many = f"{found.values} numbers of {len(found.steps)} rows up to step {steps}"
+    verdict = trace_verdict(found, many=many, sides=SIDES, within=within)
+    if not corrupt:
+        return verdict
+    lines = ", ".join(map(str, corrupt[:5]))
+    return f"metrics.jsonl is corrupt: line {lines} holds no row. Apart from that: {verdict}"
 
 
 def _method(
@@ -218,10 +207,11 @@ def _remarks(run: RecordedRun, replayed: RecordedRun, *, steps: int) -> list[str
     if then.get("config_sha256") not in (None, computing_sha256(run.plain)):
         remarks.append("config.yaml is not the one that environment.json has recorded: it was changed later.")
     if diff := look_up(then, "code.diff_sha256"):
-        whole = diff == _sha256(run.path / "code.diff")
+        file = run.path / "code.diff"
+        complete = file.is_file() and diff == sha256_of(file)
         remarks.append(
             "The run's code was not committed; code.diff in the run folder holds what was changed."
-            if whole
+            if complete
             else "The run's code was not committed, and code.diff is missing or not the one that was recorded."
         )
     now = replayed.environment
@@ -239,10 +229,6 @@ def _duration(run: RecordedRun, steps: int) -> str:
     """How long it took the run."""
     known = [row for row in run.rows if row["step"] <= steps and row.get("elapsed_s")]
     return f", which took it {known[-1]['elapsed_s']:.0f} s" if known else ""
-
-
-def _sha256(file: Path) -> str | None:
-    return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None
 
 
 def _last_line(run: RecordedRun) -> int:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from litgpt_core.audit.causes import Cause, look_up
-from litgpt_core.audit.trace import QUANTITIES, TraceComparison
+from litgpt_core.audit.trace import QUANTITIES, RowDifference, TraceComparison
+from litgpt_core.core.files import write_atomically
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,9 +83,7 @@ class Report:
         folder.mkdir(parents=True, exist_ok=True)
         paths = [folder / f"{stem}.md", folder / f"{stem}.json"]
         for path, text in zip(paths, (self.to_markdown(), self.to_json()), strict=True):
-            temporary = path.with_name(f".{path.name}.tmp")
-            temporary.write_text(text, encoding="utf-8")
-            temporary.replace(path)
+            write_atomically(path, text)
         return paths
 
 
@@ -121,19 +120,28 @@ def trace_numbers(found: TraceComparison) -> dict[str, Any]:
         "compared_steps": found.steps,
         "values": found.values,
         "differing": found.differing,
-        "first_difference": None if found.first is None else _difference(dataclasses.asdict(found.first), found.first),
+        "first_difference": _difference(found.first),
         "largest_relative": found.largest_relative,
         "quantities": {
-            name: {
-                "values": quantity.values,
-                "differing": quantity.differing,
-                "largest": None
-                if quantity.largest is None
-                else _difference(dataclasses.asdict(quantity.largest), quantity.largest),
-            }
+            name: {**dataclasses.asdict(quantity), "largest": _difference(quantity.largest)}
             for name, quantity in found.quantities.items()
         },
     }
+
+
+def _difference(at: RowDifference | None) -> dict[str, Any] | None:
+    return None if at is None else {**dataclasses.asdict(at), "absolute": at.absolute, "relative": at.relative}
+
+
+def trace_verdict(found: TraceComparison, *, many: str, sides: tuple[str, str], within: float) -> str:
+    """A comparison in a sentence or two; `many` says what was compared, as in "18 numbers of 4 rows"."""
+    if not found.values:
+        return "there was nothing to compare."
+    if found.identical:
+        return f"identical: all {many} are equal to the last bit."
+    if found.agrees:
+        return f"equal within {share(within)}: largest difference {share(found.largest_relative)} in {many}."
+    return f"the first difference is at {describe_first(found, sides=sides)}. {found.differing} of {many} differ."
 
 
 def describe_first(found: TraceComparison, *, sides: tuple[str, str]) -> str:
@@ -209,10 +217,6 @@ def share(value: float | None) -> str:
     if value == 0:
         return "0"
     return f"{value:.2%}" if value >= 1e-3 else f"{value:.1e}"
-
-
-def _difference(plain: dict[str, Any], at: Any) -> dict[str, Any]:
-    return {**plain, "absolute": at.absolute, "relative": at.relative}
 
 
 def _finite(value: Any) -> Any:

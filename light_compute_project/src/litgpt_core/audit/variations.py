@@ -14,7 +14,16 @@ from litgpt_core.audit.causes import likely_causes
 from litgpt_core.audit.overrides import with_overrides
 from litgpt_core.audit.recorded import RecordedRun
 from litgpt_core.audit.replay import shortened, temporary_training
-from litgpt_core.audit.report import Report, Table, describe_first, number, share, trace_numbers, trace_table
+from litgpt_core.audit.report import (
+    Report,
+    Table,
+    describe_first,
+    number,
+    share,
+    trace_numbers,
+    trace_table,
+    trace_verdict,
+)
 from litgpt_core.audit.trace import PLANNED_SPREAD, compare_rows, last_validation, relative, spread
 from litgpt_core.core.errors import ConfigError, LightComputeError
 
@@ -73,19 +82,11 @@ def repeat(plain: Plain, *, name: str, steps: int | None = None, within: float =
     sides, (one, other) = ("first", "second"), runs.values()
     found = compare_rows(one.rows, other.rows, within=within)
     many = f"{found.values} numbers of {len(found.steps)} steps"
-    if found.identical:
-        verdict = f"identical: all {many} are equal to the last bit."
-    elif found.agrees:
-        verdict = f"equal within {share(within)}: largest difference {share(found.largest_relative)} in {many}."
-    else:
-        verdict = (
-            f"the first difference is at {describe_first(found, sides=sides)}. {found.differing} of {many} differ."
-        )
     return Report(
         kind="repeat",
         title=f"Audit of {name}: do two runs of {steps} steps agree?",
         passed=found.agrees,
-        verdict=verdict,
+        verdict=trace_verdict(found, many=many, sides=sides, within=within),
         method=[
             *_settings(plain, name=name, steps=steps),
             "Trained it twice, one process after the other, each in a temporary folder.",
