@@ -32,6 +32,7 @@ from litgpt_core.config.diff import computing_sha256, differences, is_place
 from litgpt_core.config.source import Source
 from litgpt_core.core.errors import ConfigError
 from litgpt_core.core.files import sha256_of
+from litgpt_core.core.text import count
 
 logger = logging.getLogger(__name__)
 
@@ -165,7 +166,7 @@ def _method(
 ) -> list[str]:
     then = run.environment
     threads = look_up(then, "threads.torch") or then.get("torch_threads")
-    decided = f"{then.get('device')}, {then.get('precision')}, {threads} torch thread{'' if threads == 1 else 's'}, "
+    decided = f"{then.get('device')}, {then.get('precision')}, {count(threads or 0, 'torch thread')}, "
     decided += "compiled" if look_up(then, "decisions.compile") or run.summary.get("compiled") else "not compiled"
     overrides = f"Further settings: {' '.join(changes)}." if changes else "No setting that affects a step was changed."
     variables_text = f" Environment: {' '.join(f'{k}={v}' for k, v in variables.items())}." if variables else ""

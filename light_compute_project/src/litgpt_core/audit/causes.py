@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from litgpt_core.config.diff import differences, is_place
+from litgpt_core.core.text import count
 
 Facts = Mapping[str, Any]
 
@@ -158,7 +159,7 @@ def code_causes(one: Facts, other: Facts, *, in_a_step: bool) -> Iterator[Cause]
         changed = [name for name in changed if name.startswith(NOT_IN_A_STEP) != in_a_step]
         if changed:
             more = f" and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
-            many = f"{len(changed)} source file{'s' * (len(changed) > 1)}"
+            many = count(len(changed), "source file")
             part = "differ" if in_a_step else "beside training differ"
             why = f"{many} {part}: {', '.join(changed[:_SHOWN])}{more}"
             what = "code" if in_a_step else "other code"

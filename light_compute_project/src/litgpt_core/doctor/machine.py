@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Literal
 import psutil
 
 from litgpt_core.core.machine import compile_obstacle, cpu_name
+from litgpt_core.core.text import count
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -86,7 +87,7 @@ def check_torch(process: subprocess.Popen[str], *, timeout: float = 60) -> Itera
         yield finding("torch", f"cannot be used: {why}", level="fail", fix=reinstall)
         return
     facts = json.loads(output.splitlines()[-1])
-    found = f"{facts['version']}, {facts['threads']} threads, {facts['cpu']}"
+    found = f"{facts['version']}, {count(facts['threads'], 'thread')}, {facts['cpu']}"
     if facts["sum"] != 64.0**3:
         yield finding("torch", f"{found}: matrix products are wrong", level="fail", fix=reinstall)
         return

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from litgpt_core.core.durations import duration_text
+from litgpt_core.core.text import count
 from litgpt_core.model.cost import count_parameters
 from litgpt_core.planning.memory import SHARE
 from litgpt_core.planning.plan import CHUNK, Option, Terms, best
@@ -125,11 +126,10 @@ def verdict(found: Sequence[Option], *, terms: Terms, tokens: float) -> list[str
 
 def _line(word: str, option: Option, terms: Terms, tokens: float) -> str:
     number = option.layout.devices
-    gpus = f"{number} GPU" + ("s" if number > 1 else "")
     nodes = f" on {option.layout.nodes} machines (scripts/slurm.py)" if option.layout.nodes > 1 else ""
     host = option.memory.host * min(number, option.layout.per_node)
     host_text = f", {gigabytes(host)} GB of host memory per machine" if host else ""
-    said = f"{word}: {gpus}{nodes}, {_price(option, terms, tokens)}{host_text}"
+    said = f"{word}: {count(number, 'GPU')}{nodes}, {_price(option, terms, tokens)}{host_text}"
     return f"{said}: train.py ... {' '.join(option.overrides)}"
 
 
