@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from benchmarks.live_memory import LiveMemory
 from torch import Tensor
 
 from litgpt_core.config.trainer import TrainerSettings
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.gpt import GPT
 from litgpt_core.optim.settings import AdamWSettings
-from litgpt_core.planning.live_memory import LiveMemory
 from litgpt_core.training.hardware import choose_hardware
 from litgpt_core.training.module import TrainingModule
 
