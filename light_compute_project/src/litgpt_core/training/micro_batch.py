@@ -32,7 +32,7 @@ from litgpt_core.model.gpt import GPT
 from litgpt_core.model.loss import cross_entropy
 from litgpt_core.planning.activations import Device
 from litgpt_core.planning.memory import SHARE, largest_micro_batch, memory
-from litgpt_core.planning.recipe import DeviceLayout, Precision, Recipe, recipe_of
+from litgpt_core.planning.recipe import DeviceLayout, Precision, Recipe, Strategy, recipe_of
 from litgpt_core.training.activation_checkpointing import checkpoint_blocks
 from litgpt_core.training.hardware import Hardware
 
@@ -112,9 +112,11 @@ def layout_of(settings: TrainerSettings, *, hardware: Hardware, world_size: int,
     """The devices of a run, and who holds what."""
     if world_size == 1:
         return DeviceLayout()
-    sharded = settings.strategy if settings.strategy in ("fsdp", "fsdp_hybrid") and hardware.sharded else None
+    strategy: Strategy = "ddp"
+    if hardware.sharded:
+        strategy = "fsdp_hybrid" if settings.strategy == "fsdp_hybrid" else "fsdp"
     return DeviceLayout(
-        strategy="ddp" if sharded is None else sharded,
+        strategy=strategy,
         devices=world_size,
         per_node=per_node,
         shard_size=settings.shard_size,
