@@ -86,9 +86,8 @@ def decide(
         sizes = [size for size in divisors(settings.global_batch_size // world_size) if size <= most]
         number, reason = _by_trying(sizes, _cuda_trial(model, settings, hardware=hardware))
     else:
-        limit = SHARE[hardware.device] * (available_memory() // neighbours)
-        number, reason = _by_estimate(recipe, layout, limit=limit)
-        reason += f", {SHARE[hardware.device]:.0%} of what is available"
+        available = available_memory() // neighbours
+        number, reason = _by_estimate(recipe, layout, available=available, share=SHARE[hardware.device])
     logger.info("micro-batch: %d of %d sequences (auto: %s)", number, settings.global_batch_size, reason)
     return _with_number(config, number)
 
@@ -124,22 +123,24 @@ def layout_of(settings: TrainerSettings, *, hardware: Hardware, world_size: int,
     )
 
 
-def _by_estimate(recipe: Recipe, layout: DeviceLayout, *, limit: float) -> tuple[int, str]:
-    """The largest micro-batch whose estimate stays within `limit` bytes, or 1, and why."""
-    sizes = divisors(recipe.global_batch // layout.devices)
+def _by_estimate(recipe: Recipe, layout: DeviceLayout, *, available: float, share: float) -> tuple[int, str]:
+    """The largest micro-batch whose estimate stays within the share of `available` bytes, or 1, and why."""
+    sizes, limit = divisors(recipe.global_batch // layout.devices), share * available
     if sizes == [1]:
-        return 1, f"there is nothing to divide; limit {limit / 1e9:.2f} GB"
+        return 1, "there is nothing to divide"
 
-    def gigabytes(size: int) -> float:
-        return memory(dataclasses.replace(recipe, micro_batch=size), layout).peak / 1e9
+    def gigabytes(size: int) -> str:
+        return f"{memory(dataclasses.replace(recipe, micro_batch=size), layout).peak / 1e9:.2f} GB"
 
     number = largest_micro_batch(recipe, layout, limit=limit)
     if number is None:
         logger.warning("even one sequence at a time may not fit into memory: try trainer.activation_checkpointing=full")
         number = 1
-    larger = sizes[sizes.index(number) - 1] if number != sizes[0] else None
-    reason = "" if larger is None else f"{larger} would take {gigabytes(larger):.2f} GB; "
-    return number, f"{reason}an estimated {gigabytes(number):.2f} GB of {limit / 1e9:.2f} GB"
+    reason = f"an estimated {gigabytes(number)} of {limit / 1e9:.2f} GB, {share:.0%} of what is available"
+    if number != sizes[0]:
+        larger = sizes[sizes.index(number) - 1]
+        reason += f"; {larger} would take {gigabytes(larger)}"
+    return number, reason
 
 
 def available_memory() -> int:
