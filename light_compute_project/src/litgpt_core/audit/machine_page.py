@@ -90,8 +90,8 @@ def environment_page(facts: dict[str, Any]) -> str:
         "# Environment",
         f"Generated on {facts['recorded_at'][:10]} by the command below; do not edit.",
         f"```text\n{COMMAND}\n```",
-        "This is the machine on which the command was last run, as an example of what is recorded. Every run stores the "
-        "same facts and more in its own `environment.json`. How they are used: "
+        "This is the machine on which the command was last run, as an example of what is recorded. Every run stores "
+        "the same facts and more in its own `environment.json`. How they are used: "
         "[docs/reproducibility.md](docs/reproducibility.md).",
     ]
     for title, entries in _SECTIONS:
