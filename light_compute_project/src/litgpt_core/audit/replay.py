@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from litgpt_core.audit.causes import look_up
 from litgpt_core.audit.overrides import arguments_for
 from litgpt_core.audit.recorded import RecordedRun
-from litgpt_core.audit.suspects import look_up
 from litgpt_core.core.errors import Interrupted, LightComputeError
 from litgpt_core.core.machine import PROJECT_DIR
 
@@ -48,7 +48,7 @@ def as_recorded(run: RecordedRun) -> Plain:
     if trainer.get("num_nodes", 1) != 1:
         trainer["num_nodes"] = 1
     plain["trainer"] = trainer
-    base = typed_in(run)
+    base = started_in(run)
     return plain if base == Path.cwd() else with_absolute_paths(plain, base=base)
 
 
@@ -67,7 +67,7 @@ def _absolute(path: str, base: Path) -> str:
     return (base / path).resolve().as_posix() if (base / path).exists() and not path.startswith("~") else path
 
 
-def typed_in(run: RecordedRun) -> Path:
+def started_in(run: RecordedRun) -> Path:
     """The folder from which the run's relative paths are meant: above `runs/NAME`, wherever that lies now."""
     settings = run.plain.get("run") or {}
     inside = Path(str(settings.get("dir", "runs"))) / run.name
@@ -97,13 +97,13 @@ def shortened(plain: Plain, *, steps: int) -> Plain:
         trainer["stop_after"] = steps
     else:
         trainer.pop("stop_after", None)
-    for limit in ("max_time", "max_sitting_time", "max_cost", "cost_per_hour"):
+    for limit in ("max_time", "max_sitting_time", "max_session_time", "max_cost", "cost_per_hour"):
         trainer.pop(limit, None)
     changed["logger"] = {"kind": "none"}
     return changed
 
 
-class Stage:
+class TrainingFolder:
     """A temporary folder in which configs are trained, one process after the other.
 
     Args:
@@ -123,7 +123,7 @@ class Stage:
 
         Raises:
             Interrupted: A signal arrived; the process has ended.
-            LightComputeError: The run failed; holds the end of what it said.
+            LightComputeError: The run failed; with the end of its output.
         """
         from litgpt_core.search.child_process import POLL_S, ChildRun, StopSignals
 
@@ -149,7 +149,7 @@ class Stage:
 
 
 @contextmanager
-def stage() -> Iterator[Stage]:
-    """A stage that leaves nothing behind."""
+def temporary_training() -> Iterator[TrainingFolder]:
+    """A temporary folder for training, removed afterwards."""
     with tempfile.TemporaryDirectory(prefix="reproducibility-audit-", ignore_cleanup_errors=True) as folder:
-        yield Stage(Path(folder))
+        yield TrainingFolder(Path(folder))

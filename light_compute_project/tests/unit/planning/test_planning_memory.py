@@ -29,9 +29,8 @@ from litgpt_core.model.gpt import GPT
 from litgpt_core.model.loss import cross_entropy
 from litgpt_core.optim.build import build_flat_optimizer, build_optimizer
 from litgpt_core.optim.settings import AdamWSettings, MuonSettings
-from litgpt_core.planning.cost import SHARE, Memory, largest_micro_batch, memory
-from litgpt_core.planning.recipe import Layout, Recipe
-from litgpt_core.training import micro_batch
+from litgpt_core.planning.memory import SHARE, Memory, largest_micro_batch, memory
+from litgpt_core.planning.recipe import DeviceLayout, Recipe
 from litgpt_core.training.activation_checkpointing import checkpoint_blocks
 
 GPT2 = GPTConfig(
@@ -68,12 +67,13 @@ def _sent_by_nobody(_, bucket):  # type: ignore[no-untyped-def]  # DDP refuses a
 
 
 class _Loss(nn.Module):
-    def __init__(self, model: GPT, chunk: int) -> None:
+    def __init__(self, model: GPT, recipe: Recipe) -> None:
         super().__init__()
-        self.model, self.chunk = model, chunk
+        self.model, self.chunk = model, recipe.loss_chunk_size
+        self.terms = {"z_loss": 1e-4 * (recipe.loss_terms > 1), "label_smoothing": 0.1 * (recipe.loss_terms > 2)}
 
     def forward(self, idx: Tensor) -> Tensor:
-        return cross_entropy(self.model.hidden(idx), self.model.head, idx, chunk_size=self.chunk)
+        return cross_entropy(self.model.hidden(idx), self.model.head, idx, chunk_size=self.chunk, **self.terms)
 
 
 @dataclasses.dataclass
@@ -81,7 +81,7 @@ class Training:
     """A model and its optimizer, put together as training does it."""
 
     recipe: Recipe
-    layout: Layout
+    layout: DeviceLayout
 
     def __post_init__(self) -> None:
         r, bf16 = self.recipe, self.recipe.precision.startswith("bf16")
@@ -112,7 +112,7 @@ class Training:
             self.optimizer = build_optimizer(self.model, settings, fast_bf16=bf16)
         if not self.layout.sharded:
             checkpoint_blocks(network, r.checkpointing)
-        loss = _Loss(network, r.loss_chunk_size)
+        loss = _Loss(network, r)
         if self.layout.strategy == "ddp":
             loss = nn.parallel.DistributedDataParallel(loss, gradient_as_bucket_view=True)
             loss.register_comm_hook(None, _sent_by_nobody)
@@ -135,7 +135,7 @@ class Training:
         self.optimizer.step()
 
 
-def allocated(recipe: Recipe, layout: Layout) -> int:
+def allocated(recipe: Recipe, layout: DeviceLayout) -> int:
     """The most bytes at once in the third step, weights included."""
     gc.collect()  # what an earlier test left in cycles would count as freed here
     with processes(layout.devices), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as watched:
@@ -171,14 +171,14 @@ def recipe(shape: str, **fields: Any) -> Recipe:
 @pytest.mark.parametrize(
     "layout",
     [
-        Layout(strategy="ddp", devices=2),
-        Layout(strategy="fsdp", devices=2),
-        Layout(strategy="fsdp", devices=3),
-        Layout(strategy="fsdp_hybrid", devices=16, per_node=8),
+        DeviceLayout(strategy="ddp", devices=2),
+        DeviceLayout(strategy="fsdp", devices=2),
+        DeviceLayout(strategy="fsdp", devices=3),
+        DeviceLayout(strategy="fsdp_hybrid", devices=16, per_node=8),
     ],
     ids=["ddp 2", "fsdp 2", "fsdp 3, uneven", "hybrid 2 x 8"],
 )
-def test_state_is_exact(layout: Layout, shape: str, optimizer: Any, precision: Any) -> None:
+def test_state_is_exact(layout: DeviceLayout, shape: str, optimizer: Any, precision: Any) -> None:
     plan = recipe(shape, precision=precision, optimizer=optimizer, global_batch=layout.devices, micro_batch=1)
     with processes(layout.devices):
         training = Training(plan, layout)
@@ -196,9 +196,9 @@ def test_state_is_exact(layout: Layout, shape: str, optimizer: Any, precision: A
 def test_state_of_one_process_on_a_cpu_is_exact(optimizer: Any, precision: Any) -> None:
     """One buffer of weights, one of gradients, two of means, and perhaps a copy in bfloat16."""
     plan = recipe("Llama", precision=precision, optimizer=optimizer)
-    flat = Training(plan, Layout()).optimizer
+    flat = Training(plan, DeviceLayout()).optimizer
     copy = flat.flat._copy if precision == "bf16-master" else torch.empty(0)  # type: ignore[attr-defined]
-    found = memory(plan, Layout())
+    found = memory(plan, DeviceLayout())
     assert found.weights == flat.flat.master.nbytes + copy.nbytes  # type: ignore[attr-defined]
     assert found.gradients == flat.flat.gradient.nbytes  # type: ignore[attr-defined]
     assert found.optimizer == flat._first.nbytes + flat._second.nbytes  # type: ignore[attr-defined]
@@ -209,10 +209,10 @@ def test_eight_billion_by_hand() -> None:
     model = GPTConfig.from_name("Llama-3.1-8B", block_size=4096)
     numbers = count_parameters(model)
     plan = Recipe(model=model, global_batch=8)
-    one, eight = memory(plan, Layout()), memory(plan, Layout(strategy="fsdp", devices=8))
+    one, eight = memory(plan, DeviceLayout()), memory(plan, DeviceLayout(strategy="fsdp", devices=8))
     assert one.weights + one.gradients + one.optimizer == 16 * numbers == 128_484_179_968
     assert eight.weights + eight.gradients + eight.optimizer == 2 * numbers
-    away = memory(plan, Layout(strategy="fsdp", devices=8, cpu_offload=True))
+    away = memory(plan, DeviceLayout(strategy="fsdp", devices=8, cpu_offload=True))
     assert (away.weights, away.gradients, away.optimizer, away.host) == (0, 0, 0, 2 * numbers)
     assert away.peak < eight.peak - 1.5 * numbers
 
@@ -229,6 +229,8 @@ def nightly(*values: Any) -> Any:
     ("shape", "fields"),
     [
         ("GPT-2", {"precision": "32-true"}),
+        ("GPT-2", {"precision": "32-true", "loss_terms": 2}),
+        ("GPT-2", {"precision": "32-true", "loss_terms": 3}),
         ("GPT-2", {"precision": "bf16-master", "checkpointing": "selective"}),
         ("GPT-2", {"precision": "bf16-true", "optimizer": "muon"}),
         ("Llama", {"precision": "32-true", "checkpointing": "full", "loss_chunk_size": 128}),
@@ -244,14 +246,14 @@ def nightly(*values: Any) -> Any:
 )
 def test_the_peak_of_one_process(shape: str, fields: dict[str, Any]) -> None:
     plan = recipe(shape, **fields)
-    assert memory(plan, Layout()).peak == pytest.approx(allocated(plan, Layout()), rel=BOUND)
+    assert memory(plan, DeviceLayout()).peak == pytest.approx(allocated(plan, DeviceLayout()), rel=BOUND)
 
 
 @pytest.mark.parametrize(
     "fields", [{"precision": "32-true"}, nightly({"precision": "bf16-mixed", "checkpointing": "full"})]
 )
 def test_the_peak_under_ddp(fields: dict[str, Any]) -> None:
-    plan, layout = recipe("Llama", global_batch=4, **fields), Layout(strategy="ddp", devices=2)
+    plan, layout = recipe("Llama", global_batch=4, **fields), DeviceLayout(strategy="ddp", devices=2)
     assert memory(plan, layout).peak == pytest.approx(allocated(plan, layout), rel=BOUND)
 
 
@@ -268,7 +270,7 @@ def test_the_peak_under_ddp(fields: dict[str, Any]) -> None:
 )
 def test_the_peak_under_fsdp(devices: int, checkpointing: Any, precision: Any) -> None:
     plan = recipe("Llama", precision=precision, checkpointing=checkpointing, global_batch=2 * devices)
-    layout = Layout(strategy="fsdp", devices=devices)
+    layout = DeviceLayout(strategy="fsdp", devices=devices)
     assert memory(plan, layout).peak == pytest.approx(allocated(plan, layout), rel=SHARDED_BOUND)
 
 
@@ -278,22 +280,22 @@ def test_the_peak_under_fsdp(devices: int, checkpointing: Any, precision: Any) -
 LARGE = Recipe(model=GPTConfig.from_name("Llama-3.2-1B", block_size=2048), global_batch=512, micro_batch=4)
 
 
-def peak(layout: Layout, **fields: Any) -> float:
+def peak(layout: DeviceLayout, **fields: Any) -> float:
     return memory(dataclasses.replace(LARGE, **fields), layout).peak
 
 
 def test_every_way_of_saving_saves() -> None:
-    eight = Layout(strategy="fsdp", devices=8)
+    eight = DeviceLayout(strategy="fsdp", devices=8)
     assert peak(eight, checkpointing="full") < peak(eight, checkpointing="selective") < peak(eight)
     assert peak(eight, loss_chunk_size=1024) < peak(eight)
     assert peak(eight, micro_batch=2) < peak(eight, micro_batch=4)
-    assert peak(Layout(strategy="fsdp", devices=8, cpu_offload=True)) < peak(eight) < peak(Layout())
-    assert peak(Layout(strategy="fsdp", devices=64)) < peak(Layout(strategy="fsdp_hybrid", devices=64))
-    assert peak(Layout(strategy="fsdp_hybrid", devices=64)) == peak(eight, global_batch=64)
+    assert peak(DeviceLayout(strategy="fsdp", devices=8, cpu_offload=True)) < peak(eight) < peak(DeviceLayout())
+    assert peak(DeviceLayout(strategy="fsdp", devices=64)) < peak(DeviceLayout(strategy="fsdp_hybrid", devices=64))
+    assert peak(DeviceLayout(strategy="fsdp_hybrid", devices=64)) == peak(eight, global_batch=64)
 
 
 def test_the_parts_are_at_least_the_peak() -> None:
-    for layout in (Layout(), Layout(strategy="ddp", devices=8), Layout(strategy="fsdp", devices=8)):
+    for layout in (DeviceLayout(), DeviceLayout(strategy="ddp", devices=8), DeviceLayout(strategy="fsdp", devices=8)):
         for mode in ("none", "full"):
             found: Memory = memory(dataclasses.replace(LARGE, checkpointing=mode), layout)
             parts = found.weights + found.gradients + found.optimizer + found.activations + found.logits
@@ -302,24 +304,20 @@ def test_the_parts_are_at_least_the_peak() -> None:
 
 
 def test_the_largest_micro_batch_fits_and_the_next_does_not() -> None:
-    layout, limit = Layout(strategy="ddp", devices=8), SHARE * 80e9
+    layout, limit = DeviceLayout(strategy="ddp", devices=8), SHARE["cuda"] * 80e9
     size = largest_micro_batch(LARGE, layout, limit=limit)
     assert size is not None and 64 % size == 0
     assert peak(layout, micro_batch=size) <= limit < peak(layout, micro_batch=2 * size)
     assert largest_micro_batch(LARGE, layout, limit=1e9) is None
 
 
-def test_the_share_of_a_gpu_is_that_of_automatic_micro_batches() -> None:
-    assert micro_batch.SHARE["cuda"] == SHARE
-
-
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: Layout(devices=2), "ddp, fsdp or fsdp_hybrid"),
-        (lambda: Layout(strategy="fsdp_hybrid", devices=12, per_node=8), "groups of one size"),
+        (lambda: DeviceLayout(devices=2), "ddp, fsdp or fsdp_hybrid"),
+        (lambda: DeviceLayout(strategy="fsdp_hybrid", devices=12, per_node=8), "groups of one size"),
         (
-            lambda: memory(dataclasses.replace(LARGE, global_batch=6), Layout(strategy="ddp", devices=4)),
+            lambda: memory(dataclasses.replace(LARGE, global_batch=6), DeviceLayout(strategy="ddp", devices=4)),
             "multiple of 16",
         ),
     ],

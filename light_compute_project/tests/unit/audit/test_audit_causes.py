@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from litgpt_core.audit.suspects import look_up, setting_suspects, suspects
+from litgpt_core.audit.causes import likely_causes, look_up, setting_causes
 
 FACTS: dict[str, Any] = {
     "device": "cpu",
@@ -40,8 +40,8 @@ def changed(path: str, value: Any) -> dict[str, Any]:
     return facts
 
 
-def test_equal_environments_have_no_suspects() -> None:
-    assert suspects(FACTS, copy.deepcopy(FACTS)) == []
+def test_equal_environments_have_no_likely_causes() -> None:
+    assert likely_causes(FACTS, copy.deepcopy(FACTS)) == []
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_each_difference_is_named_with_both_values(path: str, value: Any, what: 
         facts["code"]["package_files"]["model/gpt.py"] = value
     else:
         facts = changed(path, value)
-    [found] = suspects(FACTS, facts)
+    [found] = likely_causes(FACTS, facts)
     assert found.what == what and (found.one, found.other) == shown and found.why
 
 
@@ -72,14 +72,14 @@ def test_changed_source_files_are_named_and_those_beside_training_come_last() ->
     facts = copy.deepcopy(FACTS)
     facts["code"]["package_files"] |= {"training/module.py": "new", "serving/app.py": "new", "optim/added.py": "new"}
     facts["platform"] = "Linux-7"
-    found = suspects(FACTS, facts)
+    found = likely_causes(FACTS, facts)
     assert [each.what for each in found] == ["code", "system", "other code"]
     assert "optim/added.py, training/module.py" in found[0].why and "serving" not in found[0].why
     assert "serving/app.py" in found[2].why
 
 
 def test_the_same_version_with_other_files_is_said_so() -> None:
-    [found] = suspects(FACTS, changed("packages/torch", {"version": "2.11", "sha256": "v" * 64}))
+    [found] = likely_causes(FACTS, changed("packages/torch", {"version": "2.11", "sha256": "v" * 64}))
     assert found.what == "torch" and "same version" in found.why
 
 
@@ -87,7 +87,7 @@ def test_packages_that_do_not_compute_share_a_line_and_ours_has_none() -> None:
     facts = copy.deepcopy(FACTS)
     facts["packages"] |= {"rich": {"version": "14", "sha256": "s"}, "added": {"version": "1", "sha256": "y"}}
     facts["packages"]["light-compute-project"] = {"version": "0.2", "sha256": "z"}
-    [found] = suspects(FACTS, facts)
+    [found] = likely_causes(FACTS, facts)
     assert found.what == "other packages" and "rich 13 -> 14" in found.why and "added absent -> 1" in found.why
 
 
@@ -96,7 +96,7 @@ def test_data_comes_first_then_code_then_packages() -> None:
     facts |= {"data_fingerprint": "e" * 64, "cpu": "Other"}
     facts["packages"]["torch"] = {"version": "3", "sha256": "w"}
     facts["code"]["package_files"]["model/gpt.py"] = "new"
-    assert [each.what for each in suspects(FACTS, facts)] == ["prepared data", "code", "torch", "processor"]
+    assert [each.what for each in likely_causes(FACTS, facts)] == ["prepared data", "code", "torch", "processor"]
 
 
 def test_a_record_of_older_code_is_compared_as_far_as_it_goes() -> None:
@@ -107,13 +107,13 @@ def test_a_record_of_older_code_is_compared_as_far_as_it_goes() -> None:
         "git": {"commit": "b" * 40},
     }
     new = {**FACTS, "versions": {"python": "3.11", "torch": "2.11"}}
-    assert [each.what for each in suspects(old, new)] == ["code", "torch", "processor"]
+    assert [each.what for each in likely_causes(old, new)] == ["code", "torch", "processor"]
 
 
-def test_settings_without_effect_are_no_suspects() -> None:
+def test_settings_without_effect_are_no_likely_causes() -> None:
     one = {"seed": 1, "run": {"name": "a"}, "logger": {"kind": "none"}, "trainer": {"save_interval": 5, "threads": 1}}
     other = {"seed": 1, "run": {"name": "b"}, "logger": {"kind": "csv"}, "trainer": {"save_interval": 9, "threads": 2}}
-    [found] = setting_suspects(one, other)
+    [found] = setting_causes(one, other)
     assert (found.what, found.one, found.other) == ("trainer.threads", "1", "2")
 
 

@@ -1,4 +1,4 @@
-"""What differs between two recorded environments, the likeliest cause of other numbers first. None is a verdict."""
+"""What differs between two recorded environments, the most likely cause of different numbers first; not a proof."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from litgpt_core.config.diff import differences, is_place
+from litgpt_core.core.text import count
 
 Facts = Mapping[str, Any]
 
@@ -33,7 +34,7 @@ _SHOWN = 6
 
 
 @dataclass(frozen=True, kw_only=True)
-class Suspect:
+class Cause:
     """One recorded fact that is not the same on both sides."""
 
     what: str
@@ -43,11 +44,11 @@ class Suspect:
     """How it can change a number."""
 
 
-def suspects(one: Facts, other: Facts) -> list[Suspect]:
-    """Differences between two `environment.json`, the likeliest first; facts that a side lacks are not compared."""
+def likely_causes(one: Facts, other: Facts) -> list[Cause]:
+    """Differences between two `environment.json`, the most likely first; facts that a side lacks are not compared."""
     return [
         *_plain(one, other, _DATA),
-        *code_suspects(one, other, in_a_step=True),
+        *code_causes(one, other, in_a_step=True),
         *_plain(one, other, _DECISIONS),
         *_packages(one, other),
         *_plain(one, other, _BUILD),
@@ -55,7 +56,7 @@ def suspects(one: Facts, other: Facts) -> list[Suspect]:
         *_table(one, other, "determinism", "torch's choice between algorithms"),
         *_table(one, other, "variables", "read by torch and its libraries when they start", absent="not set"),
         *_plain(one, other, _SURROUNDINGS),
-        *code_suspects(one, other, in_a_step=False),
+        *code_causes(one, other, in_a_step=False),
     ]
 
 
@@ -63,19 +64,27 @@ WITHOUT_EFFECT = frozenset(
     f"trainer.{key}"
     for key in (
         *("save_interval", "keep_checkpoints", "restore_best", "stop_after", "sample_prompts", "sample_tokens"),
-        *("max_time", "max_sitting_time", "max_cost", "cost_per_hour", "hang_timeout", "collective_timeout"),
+        *(
+            "max_time",
+            "max_sitting_time",
+            "max_session_time",
+            "max_cost",
+            "cost_per_hour",
+            "hang_timeout",
+            "collective_timeout",
+        ),
     )
 )
 """Settings that no number of a row depends on, besides the sections `run` and `logger`."""
 
 
-def setting_suspects(one: dict[str, Any], other: dict[str, Any]) -> list[Suspect]:
+def setting_causes(one: dict[str, Any], other: dict[str, Any]) -> list[Cause]:
     """Settings that differ between two configs and that a row can depend on."""
     found = []
     for key, line in differences(one, other):
         if not is_place(key) and key not in WITHOUT_EFFECT:
             before, _, after = line.removeprefix(f"{key}: ").partition(" -> ")
-            found.append(Suspect(what=key, one=before, other=after, why="another setting"))
+            found.append(Cause(what=key, one=before, other=after, why="another setting"))
     return found
 
 
@@ -124,24 +133,24 @@ _SURROUNDINGS = (
 )
 
 
-def _plain(one: Facts, other: Facts, wanted: tuple[tuple[str, str, str], ...]) -> Iterator[Suspect]:
+def _plain(one: Facts, other: Facts, wanted: tuple[tuple[str, str, str], ...]) -> Iterator[Cause]:
     for key, what, why in wanted:
         a, b = look_up(one, key), look_up(other, key)
         if a is not None and b is not None and a != b:
-            yield Suspect(what=what, one=_short(a), other=_short(b), why=why)
+            yield Cause(what=what, one=_short(a), other=_short(b), why=why)
 
 
-def _table(one: Facts, other: Facts, name: str, why: str, *, absent: str | None = None) -> Iterator[Suspect]:
+def _table(one: Facts, other: Facts, name: str, why: str, *, absent: str | None = None) -> Iterator[Cause]:
     a, b = one.get(name), other.get(name)
     if not isinstance(a, dict) or not isinstance(b, dict):
         return
     for key in sorted({*a, *b}):
         left, right = a.get(key, absent), b.get(key, absent)
         if left != right and left is not None and right is not None:
-            yield Suspect(what=key, one=_short(left), other=_short(right), why=why)
+            yield Cause(what=key, one=_short(left), other=_short(right), why=why)
 
 
-def code_suspects(one: Facts, other: Facts, *, in_a_step: bool) -> Iterator[Suspect]:
+def code_causes(one: Facts, other: Facts, *, in_a_step: bool) -> Iterator[Cause]:
     """Source files that take part in a step, or the others; where a side has no list of them, the commits."""
     a, b = look_up(one, "code.package_files"), look_up(other, "code.package_files")
     commits = [str(look_up(facts, "git.commit") or "unknown")[:12] for facts in (one, other)]
@@ -150,16 +159,16 @@ def code_suspects(one: Facts, other: Facts, *, in_a_step: bool) -> Iterator[Susp
         changed = [name for name in changed if name.startswith(NOT_IN_A_STEP) != in_a_step]
         if changed:
             more = f" and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
-            many = f"{len(changed)} source file{'s' * (len(changed) > 1)}"
+            many = count(len(changed), "source file")
             part = "differ" if in_a_step else "beside training differ"
             why = f"{many} {part}: {', '.join(changed[:_SHOWN])}{more}"
             what = "code" if in_a_step else "other code"
-            yield Suspect(what=what, one=commits[0], other=commits[1], why=why)
+            yield Cause(what=what, one=commits[0], other=commits[1], why=why)
     elif in_a_step and commits[0] != commits[1]:
-        yield Suspect(what="code", one=commits[0], other=commits[1], why="another commit")
+        yield Cause(what="code", one=commits[0], other=commits[1], why="another commit")
 
 
-def _packages(one: Facts, other: Facts) -> Iterator[Suspect]:
+def _packages(one: Facts, other: Facts) -> Iterator[Cause]:
     """Those that compute by name, all others in one line."""
     a, b = one.get("packages"), other.get("packages")
     if not a or not b:  # runs of older code
@@ -171,14 +180,14 @@ def _packages(one: Facts, other: Facts) -> Iterator[Suspect]:
     for name in sorted(computing, key=lambda name: (name not in COMPUTING_PACKAGES, name)):
         left, right = (_version(table.get(name)) for table in (a, b))
         if left == right:
-            yield Suspect(what=name, one=left, other=right, why="the same version, but other files were installed")
+            yield Cause(what=name, one=left, other=right, why="the same version, but other files were installed")
         else:
-            yield Suspect(what=name, one=left, other=right, why="another version computes")
+            yield Cause(what=name, one=left, other=right, why="another version computes")
     rest = [name for name in changed if name not in computing]
     if rest:
         shown = [f"{name} {_version(a.get(name))} -> {_version(b.get(name))}" for name in rest[:_SHOWN]]
         more = f", and {len(rest) - _SHOWN} more" if len(rest) > _SHOWN else ""
-        yield Suspect(
+        yield Cause(
             what="other packages",
             one=f"{len(a)} installed",
             other=f"{len(b)} installed",
