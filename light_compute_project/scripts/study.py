@@ -34,9 +34,9 @@ def main() -> int:
     )
     parser.add_argument("--timeout", help="of this command, such as 90m or 8h; what runs is saved and continued later")
     arguments = parser.parse_intermixed_args()
+    from litgpt_core.core.durations import seconds_of
     from litgpt_core.search.study import StudyRequest, run_study
     from litgpt_core.search.study_store import SearchSettings
-    from litgpt_core.core.durations import seconds_of
 
     return run_study(
         StudyRequest(
