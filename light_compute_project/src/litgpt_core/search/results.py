@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from rich.console import Console
 from rich.table import Table
 
-from litgpt_core.core import machine
 from litgpt_core.core.files import write_json
+from litgpt_core.core.packages import package_versions
+from litgpt_core.core.source_code import git_state
 from litgpt_core.search import plots
 from litgpt_core.search.trial_store import TrialFacts, TrialStore
 
@@ -84,8 +85,8 @@ def report(findings: Findings) -> None:
     write_record(
         findings,
         picture=findings.plot_file.name if drawn else None,
-        git=machine.git_state(),
-        versions=machine.package_versions(),
+        git=git_state(),
+        versions=package_versions(),
     )
     console = Console()
     for table in tables(findings):
