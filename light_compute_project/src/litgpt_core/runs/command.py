@@ -6,7 +6,7 @@ import argparse
 import csv
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from litgpt_core.core.errors import ConfigError
@@ -24,38 +24,42 @@ included. Columns are short names (val_loss, val_bpb, step, tokens, lr, commit, 
 summary.json, config.yaml and environment.json.
 """
 
+VERBS = {
+    "list": "Every run: state, step, losses, time.",
+    "table": "Chosen columns of runs, sorted.",
+    "compare": "Settings in which runs differ, and their results.",
+    "diff": "The same as compare.",
+    "plot": "Curves of several runs in one file.",
+    "best": "Name and folder of the run with the smallest value.",
+}
 
-def build_parser() -> argparse.ArgumentParser:
-    """The verbs and their options."""
+
+def build_parser(verb: str = "") -> argparse.ArgumentParser:
+    """The options of one verb; without a verb, the page of all."""
     parser = argparse.ArgumentParser(
-        prog="lcp runs", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=f"runs.py {verb}".strip(),
+        description=VERBS.get(verb, DESCRIPTION),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-    added: dict[str, argparse.ArgumentParser] = {}
-    for name, text in (
-        ("list", "every run: state, step, losses, time"),
-        ("table", "chosen columns, sorted"),
-        ("compare", "settings that differ, and results"),
-        ("diff", "the same as compare"),
-        ("plot", "curves of several runs in one file"),
-        ("best", "the run with the smallest value"),
-    ):
-        added[name] = verbs.add_parser(name, help=text)
-        added[name].add_argument("runs", nargs="*", metavar="RUN", help="names, patterns or folders (all)")
-        added[name].add_argument("--dir", default="runs", metavar="FOLDER", help="where runs lie (runs)")
-    for name in ("list", "table"):
-        add = added[name].add_argument
-        add("--columns", metavar="A,B", help="names or dotted keys")
+    add = parser.add_argument
+    if not verb:
+        add("verb", choices=list(VERBS), help="what to do; VERB --help shows its options")
+        return parser
+    add("runs", nargs="*", metavar="RUN", help="names, patterns or folders (all)")
+    add("--dir", default="runs", metavar="FOLDER", help="where runs lie (runs)")
+    if verb in ("list", "table"):
+        add("--columns", metavar="A,B", help="short names or dotted keys")
         add("--sort", default="", metavar="COLUMN", help="smallest first")
         add("--reverse", action="store_true", help="largest first")
         add("--format", choices=["text", "csv", "json"], default="text", help="of the output (text)")
-    add = added["plot"].add_argument
-    add("--metric", default="val_loss", metavar="A,B", help="keys of metrics.jsonl (val_loss)")
-    add("--x", choices=["steps", "tokens", "time"], default="steps", help="x axis (steps)")
-    add("--out", default="runs.png", metavar="FILE", help="file to write: .png, .svg or .pdf (runs.png)")
-    add("--log", action="store_true", help="logarithmic y axis")
-    added["best"].add_argument("--by", default="val_loss", metavar="COLUMN", help="what is compared (val_loss)")
-    added["best"].add_argument("--largest", action="store_true", help="the largest value is best")
+    if verb == "plot":
+        add("--metric", default="val_loss", metavar="A,B", help="keys of metrics.jsonl (val_loss)")
+        add("--x", choices=["steps", "tokens", "time"], default="steps", help="x axis (steps)")
+        add("--out", default="runs.png", metavar="FILE", help="file to write: .png, .svg or .pdf (runs.png)")
+        add("--log", action="store_true", help="logarithmic y axis")
+    if verb == "best":
+        add("--by", default="val_loss", metavar="COLUMN", help="what is compared (val_loss)")
+        add("--largest", action="store_true", help="the largest value is best")
     return parser
 
 
@@ -63,21 +67,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Carry out one verb; 0.
 
     Args:
-        argv: What follows `lcp runs`; None: the command line's.
+        argv: The verb and what follows it; None: the command line's.
 
     Raises:
         LightComputeError: A run, column or file is not what was expected.
     """
-    arguments = build_parser().parse_args(argv)
-    verbs: dict[str, Callable[[argparse.Namespace], None]] = {
-        "list": _table,
-        "table": _table,
-        "compare": _compare,
-        "diff": _compare,
-        "plot": _plot,
-        "best": _best,
-    }
-    verbs[arguments.verb](arguments)
+    words = list(sys.argv[1:] if argv is None else argv)
+    verb = build_parser().parse_args(words[:1]).verb
+    arguments = build_parser(verb).parse_intermixed_args(words[1:])
+    {"compare": _compare, "diff": _compare, "plot": _plot, "best": _best}.get(verb, _table)(arguments)
     return 0
 
 

@@ -122,6 +122,15 @@ def output(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     return capsys.readouterr().out
 
 
+@pytest.mark.parametrize("words", [["--help"], ["plot", "--help"], ["lst"]])
+def test_help_and_slips_end_in_a_page_of_the_verbs(capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(words)
+    said = capsys.readouterr()
+    assert end.value.code == (2 if words == ["lst"] else 0)
+    assert ("--metric" if words[0] == "plot" else "compare") in said.out + said.err
+
+
 def test_list_shows_every_run(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shown = output(capsys, "list")
     assert all(word in shown for word in ("broken-off", "s-study-000", "unfinished", "2.5000", "1 min 15 s", "1,234"))
@@ -147,6 +156,7 @@ def test_compare_shows_settings_that_differ_and_results(
 
 def test_best_names_the_run_and_its_folder(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert output(capsys, "best").splitlines() == ["fast: val_loss 2.5", "runs/fast"]
+    assert output(capsys, "best", "--by", "val_bpb", "s*").splitlines()[1] == "runs/s-study/s-study-000"
 
 
 def test_a_plot_has_a_curve_for_each_run_and_a_panel_for_each_metric(
