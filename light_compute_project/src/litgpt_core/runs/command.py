@@ -127,6 +127,10 @@ def _best(arguments: argparse.Namespace) -> None:
 def _print(*parts: Any) -> None:
     from rich.console import Console
 
-    console = Console()
     for part in parts:
+        console = Console()
+        if not isinstance(part, str):  # a table keeps its width; a narrower terminal wraps its lines
+            console.width = max(
+                console.width, console.measure(part, options=console.options.update(width=2000)).maximum
+            )
         console.print(part, highlight=False, markup=False, soft_wrap=isinstance(part, str))

@@ -55,25 +55,23 @@ def table(found: Sequence[dict[str, Any]]) -> Table:
     drawn = Table()
     for key in found[0] if found else ():
         is_text = any(isinstance(row[key], str) for row in found)
-        drawn.add_column(key, justify="left" if is_text else "right", overflow="fold")
+        drawn.add_column(key, justify="left" if is_text else "right", no_wrap=True)
     for row in found:
         drawn.add_row(*(shown(key, value) for key, value in row.items()))
     return drawn
 
 
 def shown(key: str, value: Any) -> str:
-    """One value as people read it."""
+    """One value as people read it: results rounded, settings as they are typed."""
     if value is None:
         return ""
     if key.endswith(("train_s", "wall_s")):
         return duration_text(float(value))
     if key == "started":
         return str(value)[:16].replace("T", " ")
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return str(value)
-    if isinstance(value, int):
-        return f"{value:,}"
-    return f"{value:.4f}" if 1e-2 <= abs(value) < 1000 else f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"
+    if key.split(".")[-1] in (*RESULTS, "n_params") and isinstance(value, (int, float)):
+        return f"{value:,}" if isinstance(value, int) else f"{value:.4f}" if abs(value) < 1000 else f"{value:,.0f}"
+    return str(value)
 
 
 def changed_settings(runs: Sequence[RunRecord]) -> dict[str, list[Any]]:
@@ -100,7 +98,7 @@ def comparison(runs: Sequence[RunRecord]) -> list[Table]:
         one = Table(title=title, title_justify="left")
         one.add_column("")
         for run in runs:
-            one.add_column(run.name, justify="right", overflow="fold")
+            one.add_column(run.name, justify="right", no_wrap=True)
         for key, each in values.items():
             if any(value is not None for value in each):
                 one.add_row(key, *("(absent)" if v is None and values is settings else shown(key, v) for v in each))
