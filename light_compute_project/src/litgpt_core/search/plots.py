@@ -122,10 +122,10 @@ def _draw_axis(axes: Axes, findings: Findings, *, key: str) -> None:
     is_numeric = numbers(texts) is not None
     places: dict[str, float] = dict(zip(texts, numbers(texts) or range(len(texts)), strict=True))
     series: dict[str, dict[float, list[float]]] = {}
-    for trial in _valued(findings, "done"):
+    for trial, value in _valued(findings, "done"):
         others = [k for k in findings.varied if k not in (key, "seed", "run.name")]
         label = ", ".join(f"{k.split('.')[-1]} {trial.params[k]}" for k in others)
-        series.setdefault(label, {}).setdefault(places[trial.params[key]], []).append(trial.value or 0.0)
+        series.setdefault(label, {}).setdefault(places[trial.params[key]], []).append(value)
     for number, (label, found) in enumerate(sorted(series.items())):
         colour, xs = COLOURS[number % len(COLOURS)], sorted(found)
         axes.plot(xs, [statistics.fmean(found[x]) for x in xs], color=colour, linewidth=1.2, label=label or None)
@@ -145,8 +145,14 @@ def _draw_axis(axes: Axes, findings: Findings, *, key: str) -> None:
 # ---- panels of a study ----
 
 
-def _valued(findings: Findings, state: str) -> list[TrialFacts]:
-    return [trial for trial in findings.trials if trial.state == state and trial.value is not None]
+def _valued(findings: Findings, state: str) -> list[tuple[TrialFacts, float]]:
+    """Trials that ended so and have a value, with it."""
+    return [(trial, trial.value) for trial in findings.trials if trial.state == state and trial.value is not None]
+
+
+def _along(trials: Sequence[tuple[TrialFacts, float]]) -> tuple[list[int], list[float]]:
+    """Numbers and values, for plotting."""
+    return [trial.number or 0 for trial, _ in trials], [value for _, value in trials]
 
 
 def _draw_history(axes: Axes, findings: Findings) -> None:
@@ -156,11 +162,12 @@ def _draw_history(axes: Axes, findings: Findings) -> None:
     failed = [trial for trial in findings.trials if trial.state in ("failed", "diverged")]
     if pruned:
         label = "pruned, at its last validation"
-        axes.plot([t.number for t in pruned], [t.value for t in pruned], "x", color=PRUNED, label=label)
+        axes.plot(*_along(pruned), "x", color=PRUNED, label=label)
     if done:
-        axes.plot([t.number for t in done], [t.value for t in done], "o", color=DONE, label="done")
-        lowest = list(itertools.accumulate((t.value for t in done if t.value is not None), min))
-        at = [*(t.number for t in done), findings.trials[-1].number]
+        axes.plot(*_along(done), "o", color=DONE, label="done")
+        numbers_done, values = _along(done)
+        lowest = list(itertools.accumulate(values, min))
+        at = [*numbers_done, findings.trials[-1].number or 0]
         axes.plot(at, [*lowest, lowest[-1]], color=BEST, linewidth=1.4, drawstyle="steps-post", label="best so far")
     for number, trial in enumerate(failed):
         label = "failed" if number == 0 else None
@@ -204,9 +211,9 @@ def _draw_slice(axes: Axes, findings: Findings, *, parameter: Parameter) -> None
 
     best = findings.best
     for state, marker, colour, size in (("pruned", "x", PRUNED, 6), ("done", "o", DONE, 5)):
-        found = [trial for trial in _valued(findings, state) if parameter.key in trial.params]
-        axes.plot([place(t) for t in found], [t.value for t in found], marker, color=colour, markersize=size)
-    if best is not None and parameter.key in best.params:
+        found = [(place(trial), value) for trial, value in _valued(findings, state) if parameter.key in trial.params]
+        axes.plot([x for x, _ in found], [y for _, y in found], marker, color=colour, markersize=size)
+    if best is not None and best.value is not None and parameter.key in best.params:
         axes.plot([place(best)], [best.value], "*", color=BEST, markersize=13)
     if places:
         axes.set_xticks(list(places.values()), list(places))
