@@ -11,18 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from litgpt_core.core.files import replacing
+from litgpt_core.search.findings import METRIC_NAMES, SearchResults, short_names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from litgpt_core.search.results import Findings
-    from litgpt_core.search.study_space import Parameter
+    from litgpt_core.search.study_space import SearchParameter
     from litgpt_core.search.trial_store import TrialFacts
 
 COLOURS = ("#2563eb", "#c2410c", "#15803d", "#7e22ce", "#0e7490", "#a16207", "#be185d", "#525252")
 DONE, PRUNED, BEST, FAILED = "#2563eb", "#9ca3af", "#c2410c", "#b91c1c"
-Panel = Callable[["Axes", "Findings"], None]
-AXIS_LABELS = {"val_loss": "val loss (nats/token)", "val_bpb": "val bits per byte"}
+Panel = Callable[["Axes", SearchResults], None]
 MAX_LABELS = 12
 """More runs than this are drawn without a legend."""
 COLUMNS = 3
@@ -30,7 +29,7 @@ MAX_SLICES = 9
 """Parameters that get a panel."""
 
 
-def draw(findings: Findings, path: Path) -> bool:
+def draw(findings: SearchResults, path: Path) -> bool:
     """Draw the plot of a sweep or a study; whether there was anything to draw."""
     from matplotlib.figure import Figure
 
@@ -53,18 +52,18 @@ def draw(findings: Findings, path: Path) -> bool:
     return True
 
 
-def _sweep_panels(findings: Findings) -> list[Panel]:
+def _sweep_panels(findings: SearchResults) -> list[Panel]:
     axis = main_axis(findings)
     return [_draw_groups, *([partial(_draw_axis, key=axis)] if axis else [])]
 
 
-def _study_panels(findings: Findings) -> list[Panel]:
+def _study_panels(findings: SearchResults) -> list[Panel]:
     slices = list(findings.parameters.values())[:MAX_SLICES]
     shares: list[Panel] = [_draw_shares] if findings.shares else []
     return [_draw_history, _draw_curves, *shares, *(partial(_draw_slice, parameter=one) for one in slices)]
 
 
-def main_axis(findings: Findings) -> str | None:
+def main_axis(findings: SearchResults) -> str | None:
     """The swept key along which a plot says most: numbers before names, then the one with most values."""
     axes = {k: v for k, v in findings.axes.items() if len(v) > 1 and k not in ("seed", "run.name", "run.dir")}
     if not axes:
@@ -99,7 +98,7 @@ def _style(axes: Axes, *, title: str, x: str, y: str, legend: bool = False) -> N
 # ---- panels of a sweep ----
 
 
-def _draw_groups(axes: Axes, findings: Findings) -> None:
+def _draw_groups(axes: Axes, findings: SearchResults) -> None:
     """Curves; runs that differ only in the seed share a colour."""
     colours: dict[tuple[str, ...], str] = {}
     for trial in findings.trials:
@@ -111,10 +110,10 @@ def _draw_groups(axes: Axes, findings: Findings) -> None:
             axes.plot(*zip(*points, strict=True), line, color=colour, linewidth=1.4, marker=".", label=label)
     title = "validation while training (dotted: not finished)"
     few = len(findings.trials) <= MAX_LABELS
-    _style(axes, title=title, x="optimizer step", y=AXIS_LABELS[findings.metric], legend=few)
+    _style(axes, title=title, x="optimizer step", y=METRIC_NAMES[findings.metric], legend=few)
 
 
-def _draw_axis(axes: Axes, findings: Findings, *, key: str) -> None:
+def _draw_axis(axes: Axes, findings: SearchResults, *, key: str) -> None:
     """Each run a dot; runs that differ only in the seed are joined at their mean; other swept keys are colours."""
     from matplotlib.ticker import NullLocator
 
@@ -139,13 +138,13 @@ def _draw_axis(axes: Axes, findings: Findings, *, key: str) -> None:
         axes.xaxis.set_minor_locator(NullLocator())
     seeds = ", line: mean over seeds" if "seed" in findings.varied else ""
     title = f"finished runs, whole validation split{seeds}"
-    _style(axes, title=title, x=key, y=AXIS_LABELS[findings.metric], legend=len(series) <= MAX_LABELS)
+    _style(axes, title=title, x=key, y=METRIC_NAMES[findings.metric], legend=len(series) <= MAX_LABELS)
 
 
 # ---- panels of a study ----
 
 
-def _valued(findings: Findings, state: str) -> list[tuple[TrialFacts, float]]:
+def _valued(findings: SearchResults, state: str) -> list[tuple[TrialFacts, float]]:
     """Trials that ended so and have a value, with it."""
     return [(trial, trial.value) for trial in findings.trials if trial.state == state and trial.value is not None]
 
@@ -155,7 +154,7 @@ def _along(trials: Sequence[tuple[TrialFacts, float]]) -> tuple[list[int], list[
     return [trial.number or 0 for trial, _ in trials], [value for _, value in trials]
 
 
-def _draw_history(axes: Axes, findings: Findings) -> None:
+def _draw_history(axes: Axes, findings: SearchResults) -> None:
     from matplotlib.ticker import MaxNLocator
 
     done, pruned = _valued(findings, "done"), _valued(findings, "pruned")
@@ -173,10 +172,10 @@ def _draw_history(axes: Axes, findings: Findings) -> None:
         label = "failed" if number == 0 else None
         axes.axvline(trial.number or 0, color=FAILED, linewidth=0.8, linestyle=":", label=label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _style(axes, title="the search", x="trial", y=AXIS_LABELS[findings.metric], legend=True)
+    _style(axes, title="the search", x="trial", y=METRIC_NAMES[findings.metric], legend=True)
 
 
-def _draw_curves(axes: Axes, findings: Findings) -> None:
+def _draw_curves(axes: Axes, findings: SearchResults) -> None:
     best = findings.best
     for trial in findings.trials:
         if points := sorted(trial.validations.items()):
@@ -186,12 +185,10 @@ def _draw_curves(axes: Axes, findings: Findings) -> None:
             width, front = (2.0, 3) if is_best else (0.9, 2 if done else 1)
             axes.plot(*zip(*points, strict=True), color=colour, linewidth=width, marker=".", zorder=front, label=label)
     title = "validation of every trial (grey: not finished)"
-    _style(axes, title=title, x="optimizer step", y=AXIS_LABELS[findings.metric], legend=True)
+    _style(axes, title=title, x="optimizer step", y=METRIC_NAMES[findings.metric], legend=True)
 
 
-def _draw_shares(axes: Axes, findings: Findings) -> None:
-    from litgpt_core.search.results import short_names
-
+def _draw_shares(axes: Axes, findings: SearchResults) -> None:
     keys = list(reversed(findings.shares))
     axes.barh(range(len(keys)), [findings.shares[key] for key in keys], color=DONE)
     axes.set_yticks(range(len(keys)), short_names(keys))
@@ -199,7 +196,7 @@ def _draw_shares(axes: Axes, findings: Findings) -> None:
     _style(axes, title="what mattered among the completed trials", x="share in the spread (PED-ANOVA)", y="")
 
 
-def _draw_slice(axes: Axes, findings: Findings, *, parameter: Parameter) -> None:
+def _draw_slice(axes: Axes, findings: SearchResults, *, parameter: SearchParameter) -> None:
     """Value of every trial along one parameter; choices stand side by side."""
     from matplotlib.ticker import MaxNLocator
 
@@ -222,4 +219,4 @@ def _draw_slice(axes: Axes, findings: Findings, *, parameter: Parameter) -> None
         axes.set_xscale("log")
     elif parameter.kind == "int":
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _style(axes, title=parameter.text, x=parameter.key, y=AXIS_LABELS[findings.metric])
+    _style(axes, title=parameter.text, x=parameter.key, y=METRIC_NAMES[findings.metric])

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import statistics
 import warnings
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import asdict
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -16,70 +14,14 @@ from litgpt_core.core.files import write_json
 from litgpt_core.core.packages import package_versions
 from litgpt_core.core.source_code import git_state
 from litgpt_core.search import plots
+from litgpt_core.search.findings import METRIC_NAMES, SearchResults, short_names
 from litgpt_core.search.trial_store import TrialFacts, TrialStore
 
-if TYPE_CHECKING:
-    from litgpt_core.search.study_space import Parameter
-
-METRIC_NAMES = {"val_loss": "val loss (nats/token)", "val_bpb": "val bits per byte"}
 MIN_FOR_IMPORTANCE = 4
 """Completed trials below which a share of the spread says nothing."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Findings:
-    """What is reported of a sweep or a study."""
-
-    kind: Literal["sweep", "study"]
-    """Names the record file and the plot."""
-    name: str
-    folder: Path
-    metric: str
-    """What trials are compared by: `val_loss` or `val_bpb`; smaller is better."""
-    trials: list[TrialFacts]
-    """In their order."""
-    axes: dict[str, list[str]] = field(default_factory=dict)
-    """Of a sweep: swept key -> its values, as they are typed."""
-    parameters: dict[str, Parameter] = field(default_factory=dict)
-    """Of a study."""
-    shares: dict[str, float] = field(default_factory=dict)
-    """Parameter -> its share in the spread of the completed trials."""
-    settings: dict[str, Any] = field(default_factory=dict)
-    """What the record file says before its trials."""
-    best_command: str | None = None
-    """What trains the best trial again as a run of its own."""
-
-    @property
-    def varied(self) -> list[str]:
-        """Keys with more than one value."""
-        return [key for key, values in self.axes.items() if len(values) > 1] or list(self.parameters)
-
-    @property
-    def ranked(self) -> list[TrialFacts]:
-        """The completed trials, best first, then the pruned, then the others."""
-        order = {"done": 0, "pruned": 1}
-        indexed = enumerate(self.trials)
-        key = sorted((order.get(t.state, 2), 0.0 if t.value is None else t.value, n) for n, t in indexed)
-        return [self.trials[n] for _, _, n in key]
-
-    @property
-    def best(self) -> TrialFacts | None:
-        """The completed trial with the lowest value."""
-        first = self.ranked[:1]
-        return first[0] if first and first[0].state == "done" else None
-
-    @property
-    def record_file(self) -> Path:
-        """`sweep.json` or `study.json`."""
-        return self.folder / f"{self.kind}.json"
-
-    @property
-    def plot_file(self) -> Path:
-        """`sweep.png` or `study.png`."""
-        return self.folder / f"{self.kind}.png"
-
-
-def report(findings: Findings) -> None:
+def report(findings: SearchResults) -> None:
     """Write the record and the plot, and print what they hold."""
     drawn = plots.draw(findings, findings.plot_file)
     write_record(
@@ -110,12 +52,12 @@ def report(findings: Findings) -> None:
     console.print("\n" + "\n".join(lines), highlight=False, markup=False, soft_wrap=True)
 
 
-def write_record(findings: Findings, **more: Any) -> None:
+def write_record(findings: SearchResults, **more: Any) -> None:
     """Write `sweep.json` or `study.json`."""
     write_json(findings.record_file, {**facts(findings), **more})
 
 
-def facts(findings: Findings) -> dict[str, Any]:
+def facts(findings: SearchResults) -> dict[str, Any]:
     """The content of the record file; plain values only."""
     best = findings.best
     trials = {"sweep": "runs", "study": "trials"}[findings.kind]
@@ -134,7 +76,7 @@ def _plain(trial: TrialFacts) -> dict[str, Any]:
     return {**asdict(trial), "validations": {str(step): value for step, value in trial.validations.items()}}
 
 
-def over_seeds(findings: Findings) -> list[dict[str, Any]]:
+def over_seeds(findings: SearchResults) -> list[dict[str, Any]]:
     """For each combination of the other values: mean, standard deviation (n - 1) and extremes over its seeds.
 
     Empty unless several seeds of one combination are done. The best mean comes first.
@@ -160,7 +102,7 @@ def over_seeds(findings: Findings) -> list[dict[str, Any]]:
 
 
 def importance(store: TrialStore) -> dict[str, float]:
-    """Parameter -> its share in the spread of the completed trials' values (PED-ANOVA), the largest first.
+    """SearchParameter -> its share in the spread of the completed trials' values (PED-ANOVA), the largest first.
 
     Empty where there are too few trials, or all have the same value.
     """
@@ -178,13 +120,7 @@ def importance(store: TrialStore) -> dict[str, float]:
     return {key: round(float(share), 4) for key, share in shares.items()}
 
 
-def short_names(keys: Sequence[str]) -> list[str]:
-    """Dotted keys without their section, as far as that tells them apart."""
-    ends = [key.split(".")[-1] for key in keys]
-    return [end if ends.count(end) == 1 else key for key, end in zip(keys, ends, strict=True)]
-
-
-def tables(findings: Findings) -> list[Table]:
+def tables(findings: SearchResults) -> list[Table]:
     """For the terminal: all trials, the best first, and the seeds taken together where there are several."""
     keys, what = findings.varied, {"sweep": "runs", "study": "trials"}[findings.kind]
     over = sum(trial.state in ("done", "pruned", "diverged", "failed") for trial in findings.trials)
@@ -211,7 +147,7 @@ def tables(findings: Findings) -> list[Table]:
     return [table, *_seed_table(findings)]
 
 
-def _seed_table(findings: Findings) -> list[Table]:
+def _seed_table(findings: SearchResults) -> list[Table]:
     rows = over_seeds(findings)
     if not rows:
         return []

@@ -28,7 +28,8 @@ from litgpt_core.core.text import hydra_quoted
 from litgpt_core.distributed.requeue import request_requeue
 from litgpt_core.runs.result import result_of
 from litgpt_core.search.child_run import end_left_over, refuse_ranks
-from litgpt_core.search.results import Findings, importance, report
+from litgpt_core.search.findings import SearchResults
+from litgpt_core.search.results import importance, report
 from litgpt_core.search.study_space import Space, read_space
 from litgpt_core.search.study_store import DATABASE, SearchSettings, StudyStore
 from litgpt_core.search.trial_store import facts_of
@@ -175,11 +176,11 @@ class Study(TrialSource):
     # ---- what is found ----
 
     @property
-    def findings(self) -> Findings:
+    def findings(self) -> SearchResults:
         """For the record, the table and the plot."""
         search, best = self.request.search, self.store.best
         command = ["uv", "run", "python", "light_compute_project/scripts/train.py"]
-        return Findings(
+        return SearchResults(
             kind="study",
             name=self.name,
             folder=self.folder,

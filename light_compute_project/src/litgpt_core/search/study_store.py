@@ -22,7 +22,7 @@ from litgpt_core.config.compose import TrainConfig
 from litgpt_core.config.diff import differences
 from litgpt_core.core.errors import ConfigError
 from litgpt_core.data.prepare import LOCATIONS
-from litgpt_core.search.study_space import Parameter, Space
+from litgpt_core.search.study_space import SearchParameter, Space
 from litgpt_core.search.trial_store import TrialStore
 from litgpt_core.training.run_folder import decides_trajectory
 
@@ -212,11 +212,11 @@ def _pruner(settings: SearchSettings, config: TrainConfig) -> optuna.pruners.Bas
     return optuna.pruners.HyperbandPruner(min_resource=trainer.eval_interval, max_resource=trainer.max_steps)
 
 
-def _parameter(entry: dict[str, Any]) -> Parameter:
-    return Parameter(**{**entry, "choices": tuple(entry["choices"])})
+def _parameter(entry: dict[str, Any]) -> SearchParameter:
+    return SearchParameter(**{**entry, "choices": tuple(entry["choices"])})
 
 
-def _incompatible(old: Parameter | None, new: Parameter, *, grid: bool) -> list[str]:
+def _incompatible(old: SearchParameter | None, new: SearchParameter, *, grid: bool) -> list[str]:
     """What Optuna does not take within one study: other choices, another kind or scale; and a changed grid."""
     line = f"{new.key}: {old.text if old else '(not searched)'} -> {new.text}"
     if old is None:

@@ -26,7 +26,8 @@ from litgpt_core.distributed.requeue import request_requeue
 from litgpt_core.runs.result import is_done, result_of
 from litgpt_core.search.child_run import end_left_over, refuse_ranks
 from litgpt_core.search.devices import share_of_machine, visible_devices
-from litgpt_core.search.results import Findings, report, write_record
+from litgpt_core.search.findings import SearchResults
+from litgpt_core.search.results import report, write_record
 from litgpt_core.search.sweep_folder import DATABASE, known_before, refuse_foreign_folder, sessions_before
 from litgpt_core.search.sweep_grid import Grid, Point, make_grid
 from litgpt_core.search.trial_store import TrialFacts, TrialStore, facts_of
@@ -109,7 +110,7 @@ class Sweep(TrialSource):
         return metric_of(self.grid)
 
     @property
-    def findings(self) -> Findings:
+    def findings(self) -> SearchResults:
         """For tables and plots: one trial for each point, in the order of the grid."""
         latest = self._latest()
         trials = []
@@ -231,9 +232,9 @@ def metric_of(grid: Grid) -> str:
     return "val_bpb" if any(key.split(".")[0] == "tokenizer" for key in grid.axes) else "val_loss"
 
 
-def findings_of(grid: Grid, trials: Sequence[TrialFacts], *, command: str) -> Findings:
+def findings_of(grid: Grid, trials: Sequence[TrialFacts], *, command: str) -> SearchResults:
     """What a grid has found."""
-    return Findings(
+    return SearchResults(
         kind="sweep",
         name=grid.name,
         folder=grid.folder,
