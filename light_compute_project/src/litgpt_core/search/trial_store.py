@@ -139,7 +139,7 @@ def facts_of(trial: FrozenTrial) -> TrialFacts:
     begin, end, noted = trial.datetime_start, trial.datetime_complete, trial.user_attrs
     return TrialFacts(
         number=trial.number,
-        name=noted.get("name", ""),
+        name=noted.get("name") or f"trial {trial.number}",
         state=_state_of(trial),
         params=trial.params,
         overrides=noted.get("overrides", []),
