@@ -25,6 +25,7 @@ PAGES = (
     PROJECT / "docs" / "inference.md",
     PROJECT / "docs" / "finetuning.md",
     PROJECT / "docs" / "sweeps.md",
+    PROJECT / "docs" / "runs.md",
     PROJECT / "docs" / "distributed.md",
     PROJECT / "docs" / "slurm.md",
 )

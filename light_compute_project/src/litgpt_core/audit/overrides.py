@@ -9,6 +9,7 @@ from typing import Any
 from litgpt_core.config.compose import compose, normalise_overrides
 from litgpt_core.config.diff import differences, flatten
 from litgpt_core.core.errors import ConfigError, LightComputeError
+from litgpt_core.core.text import hydra_quoted
 
 
 def arguments_for(target: Mapping[str, Any], *, given: Sequence[str] = ()) -> list[str]:
@@ -84,9 +85,7 @@ def _text(value: str) -> str:
     """A string; in quotes unless it is a plain word that no parser takes for another type."""
     if re.fullmatch(r"\w[\w.-]*(/[\w.-]+)*", value, re.ASCII) and not _is_something_else(value):
         return value
-    escaped = re.sub(r"(\\*)'", lambda match: match[1] * 2 + "\\'", value)
-    escaped = re.sub(r"\\+$", lambda match: match[0] * 2, escaped)
-    return "'" + escaped.replace("${", "\\${") + "'"
+    return hydra_quoted(value).replace("${", "\\${")
 
 
 def _is_something_else(word: str) -> bool:

@@ -125,7 +125,8 @@ class TrainingFolder:
             Interrupted: A signal arrived; the process has ended.
             LightComputeError: The run failed; with the end of its output.
         """
-        from litgpt_core.search.child_process import POLL_S, ChildRun, StopSignals
+        from litgpt_core.core.child_process import StopSignals
+        from litgpt_core.search.child_run import POLL_S, ChildRun
 
         target = {**plain, "run": {"name": name, "dir": self.folder.as_posix(), "resume": False}}
         command = [sys.executable, str(PROJECT_DIR / "scripts" / "train.py"), *arguments_for(target)]
@@ -133,7 +134,7 @@ class TrainingFolder:
         with StopSignals() as signals:
             child = ChildRun(command, name=name, folder=self.folder, output=output, environment=variables)
             while (ending := child.poll()) is None:
-                child.obey(signals)
+                child.forward(signals)
                 time.sleep(POLL_S)
         if signals.received is not None:
             raise Interrupted(

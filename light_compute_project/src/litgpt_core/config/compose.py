@@ -25,7 +25,7 @@ from litgpt_core.config.trainer import (
     WandbSettings,
 )
 from litgpt_core.core.errors import ConfigError
-from litgpt_core.core.text import nearest
+from litgpt_core.core.text import hydra_quoted, nearest
 from litgpt_core.data.settings import DATA_KINDS, DataSettings
 from litgpt_core.model.config import PRETRAINED_FIELDS, GPTConfig, ModelSettings
 from litgpt_core.model.lora_settings import LoRASettings
@@ -155,7 +155,7 @@ def _attempts(given: str) -> list[str]:
 def _quoted(text: str) -> str:
     """`key=value` with the value in quotes, for what Hydra's grammar does not take bare: umlauts, `~`, brackets."""
     key, _, value = text.partition("=")
-    return f"{key}='" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    return f"{key}={hydra_quoted(value)}"
 
 
 def _option_problems(text: str, group: str, override: Any) -> list[str]:

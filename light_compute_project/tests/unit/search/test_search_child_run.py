@@ -12,8 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from litgpt_core.search import child_process as child_run
-from litgpt_core.search.child_process import ChildRun, StopSignals, end_left_over, write_claim
+from litgpt_core.core import child_process
+from litgpt_core.core.child_process import StopSignals
+from litgpt_core.search.child_run import ChildRun, end_left_over, write_claim
 
 pytestmark = [pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has them"), pytest.mark.serial]
 
@@ -73,11 +74,11 @@ def test_ctrl_c_is_passed_on_each_time_and_the_third_kills_all_of_it(tmp_path: P
     with StopSignals() as signals:
         for number in (1, 2):
             signal.raise_signal(signal.SIGINT)
-            child.obey(signals)
-            child.obey(signals)
+            child.forward(signals)
+            child.forward(signals)
             assert wait_for_line(tmp_path, "heard 2\n" * number).count("heard 2") == number and child.poll() is None
         signal.raise_signal(signal.SIGINT)
-        child.obey(signals)
+        child.forward(signals)
     ending = child.wait()
     assert ending.exit_code == 137 and ending.stopped and signals.exit_code == 130
     deadline = time.monotonic() + 10
@@ -92,15 +93,15 @@ def test_other_signals_become_one_sigterm(tmp_path: Path) -> None:
     with StopSignals() as signals:
         for number in (signal.SIGUSR1, signal.SIGTERM, signal.SIGHUP, signal.SIGTERM):
             signal.raise_signal(number)
-            child.obey(signals)
+            child.forward(signals)
         assert signals.received == signal.SIGUSR1 and signals.exit_code == 143
     assert wait_for_line(tmp_path, "heard").count("heard 15") == 1 and child.poll() is None
-    child._kill()
+    child.kill()
     child.wait()
 
 
 def test_what_does_not_stop_in_time_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(child_run, "GRACE_S", 0.3)
+    monkeypatch.setattr(child_process, "GRACE_S", 0.3)
     child = start(tmp_path, DEAF)
     wait_for_line(tmp_path, "ready")
     child.stop()
