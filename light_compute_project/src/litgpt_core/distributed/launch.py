@@ -12,7 +12,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from types import FrameType
@@ -123,8 +122,3 @@ def _send(processes: Sequence[subprocess.Popen[bytes]], number: int) -> None:
     for process in processes:
         if process.poll() is None:
             process.send_signal(number)
-
-
-def this_command() -> list[str]:
-    """How this very process was started."""
-    return [sys.executable, *sys.argv]

@@ -52,8 +52,8 @@ class StudyRequest:
     timeout_s: float | None
     """Of this command."""
     command: str
-    script: Path
-    """`train.py`."""
+    script: Path | None = None
+    """What is started instead of `lcp train`, for tests."""
 
 
 class Study:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from litgpt_core.config.compose import TrainConfig
+from litgpt_core.core.command_line import child_command
 from litgpt_core.runs.result import is_done, result_of
 from litgpt_core.search.child_process import POLL_S, ChildRun, Ending, StopSignals
 from litgpt_core.training.rows import GrowingCurve
@@ -48,14 +49,14 @@ class TrialRun:
     Args:
         config: Of the trial's run.
         overrides: What is typed for it.
-        script: `train.py`.
+        script: What is started instead of `lcp train`, for tests.
         folder: Of the study.
         metric: Which key of `metrics.jsonl` is judged.
     """
 
     config: TrainConfig
     overrides: Sequence[str]
-    script: Path
+    script: Path | None
     folder: Path
     metric: str
 
@@ -98,7 +99,8 @@ class TrialRun:
 
     def _start(self) -> ChildRun:
         self.output.parent.mkdir(exist_ok=True)
-        command = [sys.executable, str(self.script), *self.overrides, "run.resume=auto"]
+        overrides = [*self.overrides, "run.resume=auto"]
+        command = [sys.executable, str(self.script), *overrides] if self.script else child_command("train", *overrides)
         return ChildRun(command, name=self.config.run.name, folder=self.folder, output=self.output)
 
     def _finished(self, judge: _Judge, ending: Ending) -> Outcome:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from litgpt_core.config.trainer import WandbSettings
 from litgpt_core.core import machine
+from litgpt_core.core.command_line import child_command, command_for_record
 from litgpt_core.core.errors import ConfigError
 from litgpt_core.core.lock import exclusive
 from litgpt_core.distributed.requeue import request_requeue
@@ -38,7 +39,7 @@ def sweep(overrides: Sequence[str], *, script: Path | None = None) -> int:
 
     Args:
         overrides: What was typed besides `-m`.
-        script: The `train.py` to start; None: the one that runs.
+        script: What is started instead of `lcp train`, for tests.
 
     Returns:
         0 if all ended well; the exit code of the first run that did not; 130 or 143 after a signal.
@@ -49,10 +50,10 @@ def sweep(overrides: Sequence[str], *, script: Path | None = None) -> int:
     grid.folder.mkdir(parents=True, exist_ok=True)
     with exclusive(grid.folder / ".lock", purpose=f"the sweep in {grid.folder}", keep=True):
         end_left_over(grid.folder)
-        record = open_sweep(grid, command=shlex.join(["python", *sys.argv]))
+        record = open_sweep(grid, command=command_for_record("train", ["-m", *overrides]))
         record.write()
         with StopSignals() as signals:
-            _run_all(record, jobs=jobs, signals=signals, script=script or Path(sys.argv[0]))
+            _run_all(record, jobs=jobs, signals=signals, script=script)
             _report(record)
     if signals.received is not None:
         logger.warning("%s: the sweep is stopped; the same command continues it", signals.received.name)
@@ -70,7 +71,7 @@ def _jobs(overrides: Sequence[str]) -> tuple[int, list[str]]:
     return int(number), rest
 
 
-def _run_all(record: SweepRecord, *, jobs: int, signals: StopSignals, script: Path) -> None:
+def _run_all(record: SweepRecord, *, jobs: int, signals: StopSignals, script: Path | None) -> None:
     """Start runs as places become free, until all have ended or a signal came."""
     waiting = list(reversed(record.unfinished))
     running: dict[int, tuple[Point, Entry, ChildRun]] = {}
@@ -98,7 +99,7 @@ def _run_all(record: SweepRecord, *, jobs: int, signals: StopSignals, script: Pa
 
 
 def _start(
-    record: SweepRecord, point: Point, entry: Entry, *, script: Path, environment: dict[str, str], to_file: bool
+    record: SweepRecord, point: Point, entry: Entry, *, script: Path | None, environment: dict[str, str], to_file: bool
 ) -> ChildRun:
     """One run, which continues where it was if it was started before."""
     overrides = list(point.overrides)
@@ -114,7 +115,7 @@ def _start(
         output = record.grid.folder / "output" / f"{point.name}.txt"
         output.parent.mkdir(exist_ok=True)
     return ChildRun(
-        [sys.executable, str(script), *overrides],
+        [sys.executable, str(script), *overrides] if script else child_command("train", *overrides),
         name=point.name,
         folder=record.grid.folder,
         output=output,
