@@ -8,53 +8,48 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from litgpt_core.core.checkout import in_checkout
-from litgpt_core.core.command_line import PROGRAM
+from litgpt_core.core.command_line import PROGRAM, take_config_dir
 from litgpt_core.core.console import run_script
 from litgpt_core.core.errors import ConfigError, EnvironmentProblem
 from litgpt_core.core.text import nearest
 
-
-@dataclass(frozen=True, kw_only=True)
-class Verb:
-    """One command."""
-
-    module: str
-    """In `litgpt_core.commands`, with a function `main(arguments) -> exit code`."""
-    help: str
-    checkout_only: bool = False
-    """Whether it needs what only a checkout of the repository has."""
-
-
 VERBS = {
-    "train": Verb(module="train", help="train a model from a config; with -m every combination of values"),
-    "generate": Verb(module="generate", help="continue a prompt with a trained model"),
-    "chat": Verb(module="chat", help="talk to a model in the terminal"),
-    "serve": Verb(module="serve", help="a chat page and OpenAI's API over HTTP"),
-    "search": Verb(module="study", help="search settings with Optuna; every trial is a training"),
-    "slurm": Verb(module="slurm", help="queue a training on a SLURM cluster"),
-    "plan": Verb(module="plan", help="memory, time and cost of a training on GPUs, before they are rented"),
-    "audit": Verb(module="reproducibility_audit", help="replay or compare runs: is this run reproducible?"),
-    "data": Verb(module="prepare_data", help="prepare a corpus beforehand: tokenizer and token shards"),
-    "tokenizer": Verb(module="train_tokenizer", help="train a tokenizer on text files"),
-    "import": Verb(module="import_huggingface", help="make a checkpoint directory from a Hugging Face folder"),
-    "export": Verb(module="export", help="write a checkpoint in another format"),
-    "merge_lora": Verb(module="merge_lora", help="merge adapters into their base model"),
-    "consolidate": Verb(module="consolidate", help="make one checkpoint directory from a sharded checkpoint"),
-    "doctor": Verb(module="doctor", help="check Python, packages, GPU, disk and configs, and say what to fix"),
-    "smoke": Verb(module="smoke_test", help="check in seconds that models are right on this machine"),
-    "test_training": Verb(module="test_training", help="check that training works: a short run, killed and resumed"),
-    "benchmark": Verb(module="benchmark", help="race against LitGPT, nanoGPT and others", checkout_only=True),
-    "sync": Verb(module="sync_upstream", help="verify LitGPT's files or bring its tree in", checkout_only=True),
-    "config": Verb(module="document_config", help="rewrite the tables of the settings page", checkout_only=True),
+    "train": ("train", "train a model from a config; with -m every combination of values"),
+    "generate": ("generate", "continue a prompt with a trained model"),
+    "chat": ("chat", "talk to a model in the terminal"),
+    "serve": ("serve", "a chat page and OpenAI's API over HTTP"),
+    "search": ("study", "search settings with Optuna; every trial is a training"),
+    "slurm": ("slurm", "queue a training on a SLURM cluster"),
+    "plan": ("plan", "memory, time and cost of a training on GPUs, before they are rented"),
+    "audit": ("reproducibility_audit", "replay or compare runs: is this run reproducible?"),
+    "data": ("prepare_data", "prepare a corpus beforehand: tokenizer and token shards"),
+    "tokenizer": ("train_tokenizer", "train a tokenizer on text files"),
+    "import": ("import_huggingface", "make a checkpoint directory from a Hugging Face folder"),
+    "export": ("export", "write a checkpoint in another format"),
+    "merge_lora": ("merge_lora", "merge adapters into their base model"),
+    "consolidate": ("consolidate", "make one checkpoint directory from a sharded checkpoint"),
+    "init": ("init", "make a folder to start from: configs, a small text, a page of commands"),
+    "doctor": ("doctor", "check Python, packages, GPU, disk and configs, and say what to fix"),
+    "smoke": ("smoke_test", "check in seconds that models are right on this machine"),
+    "test_training": ("test_training", "check that training works: a short run, killed and resumed"),
+    "benchmark": ("benchmark", "race against LitGPT, nanoGPT and others"),
+    "sync": ("sync_upstream", "verify LitGPT's files or bring its tree in"),
+    "config": ("document_config", "rewrite the tables of the settings page"),
 }
+"""Verb -> its module in `litgpt_core.commands`, with a function `main(arguments) -> exit code`, and a line of help."""
+
+CHECKOUT_ONLY = {"benchmark", "sync", "config"}
+"""Verbs that need what only a checkout of the repository has."""
+
+COMPOSING = {"train", "search", "slurm", "plan", "audit", "data", "doctor"}
+"""Verbs that compose configs, and so take `--config_dir DIR`."""
 
 ALIASES = {
     "sweep": ("train", "-m"),
     "study": ("search",),
-    **{verb.module: (name,) for name, verb in VERBS.items() if verb.module not in VERBS},
+    **{module: (name,) for name, (module, _) in VERBS.items() if module not in VERBS},
 }
 """Other names: the first word is the verb, the rest comes before what was given."""
 
@@ -81,28 +76,29 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     name = name.replace("-", "_")
     name, *before = ALIASES.get(name, (name,))
-    verb = VERBS.get(name)
-    if verb is None:
+    if name not in VERBS:
         raise ConfigError(
             f"there is no command {arguments[0]!r}{nearest(name, [*VERBS, *ALIASES])}", fix=f"{PROGRAM} --help"
         )
-    if verb.checkout_only and not in_checkout():
+    if name in CHECKOUT_ONLY and not in_checkout():
         raise EnvironmentProblem(
             f"{PROGRAM} {name} needs a checkout of the repository; this is an installed package",
             needed="a clone of the repository, with uv",
             fix=f"uv run {PROGRAM} {name} in the clone",
         )
-    module = importlib.import_module(f"litgpt_core.commands.{verb.module}")
+    if name in COMPOSING:
+        rest = take_config_dir(rest)
+    module = importlib.import_module(f"litgpt_core.commands.{VERBS[name][0]}")
     return int(module.main([*before, *rest]) or 0)
 
 
 def overview() -> str:
     """The text of `lcp --help`."""
-    shown = {name: verb for name, verb in VERBS.items() if in_checkout() or not verb.checkout_only}
+    shown = {name: line for name, (_, line) in VERBS.items() if in_checkout() or name not in CHECKOUT_ONLY}
     width = max(map(len, shown))
     return (
         f"usage: {PROGRAM} COMMAND [ARGUMENTS]\n\nLanguage-model research with little compute.\n\ncommands:\n"
-        + "".join(f"  {name:<{width}}  {verb.help}\n" for name, verb in shown.items())
+        + "".join(f"  {name:<{width}}  {line}\n" for name, line in shown.items())
         + f"\n{PROGRAM} COMMAND --help says more. {PROGRAM} --version prints the version.\n"
     )
 

@@ -51,13 +51,13 @@ def test_importing_the_package_or_the_command_loads_nothing_slow() -> None:
 
 def test_every_script_is_a_verb_and_every_verb_a_module() -> None:
     scripts = {path.stem for path in (PROJECT / "scripts").glob("*.py")}
-    modules = {verb.module for verb in cli.VERBS.values()}
+    modules = {module for module, _ in cli.VERBS.values()}
     assert scripts <= modules
     assert {path.stem for path in Path(cli.__file__).with_name("commands").glob("*.py")} == modules | {"__init__"}
     for script in scripts:
         verb = cli.ALIASES.get(script, (script,))[0]
         assert f'run("{verb}")' in (PROJECT / "scripts" / f"{script}.py").read_text(encoding="utf-8")
-        assert cli.VERBS[verb].module == script
+        assert cli.VERBS[verb][0] == script
 
 
 def test_other_names_lead_to_the_same_verb(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,6 +7,7 @@ started as `lcp VERB` or by the script of the same name in `scripts/`; help and 
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shlex
 import sys
@@ -15,9 +16,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from litgpt_core.core.checkout import in_checkout
+from litgpt_core.core.errors import ConfigError
 from litgpt_core.core.text import nearest
 
 PROGRAM = "lcp"
+
+CONFIG_DIR_VARIABLE = "LIGHT_COMPUTE_CONFIG_DIR"
+"""Environment variable that `--config_dir` sets, for this process and those that it starts."""
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -90,7 +95,8 @@ def command_for_record(verb: str, arguments: Sequence[str]) -> str:
         arguments: What follows it.
     """
     script = _script()
-    return shlex.join(["python", str(script), *arguments] if script else [PROGRAM, verb, *arguments])
+    start = ["python", str(script)] if script else [PROGRAM, verb]
+    return shlex.join([*start, *config_dir_option(), *arguments])
 
 
 def recorded_arguments(command: str, *, verb: str, script: str) -> list[str]:
@@ -100,13 +106,16 @@ def recorded_arguments(command: str, *, verb: str, script: str) -> list[str]:
         command: From a record.
         verb: As behind `lcp`.
         script: Name of the script of the same command.
+
+    Returns:
+        What followed; without `--config_dir`, which says where settings were looked up and not what they were.
     """
     words = shlex.split(command)
     for place, word in enumerate(words):
-        if word == script or word.endswith(("/" + script, "\\" + script)):
-            return words[place + 1 :]
-        if Path(word).name == PROGRAM and words[place + 1 : place + 2] == [verb]:
-            return words[place + 2 :]
+        by_script = word == script or word.endswith(("/" + script, "\\" + script))
+        if by_script or (Path(word).name == PROGRAM and words[place + 1 : place + 2] == [verb]):
+            found = words[place + (1 if by_script else 2) :]
+            return found[2:] if found[:1] == ["--config_dir"] else found
     return []
 
 
@@ -115,7 +124,31 @@ def child_command(verb: str, *arguments: str) -> list[str]:
 
     The current folder is kept off the module search path: a folder named `litgpt` there must not be imported.
     """
-    return [sys.executable, "-P", "-m", "litgpt_core", verb, *arguments]
+    return [sys.executable, "-P", "-m", "litgpt_core", verb, *config_dir_option(), *arguments]
+
+
+def take_config_dir(arguments: Sequence[str]) -> list[str]:
+    """The arguments without `--config_dir DIR`, which is kept in the environment for whatever composes a config.
+
+    Raises:
+        ConfigError: No folder follows the option.
+    """
+    rest, words = [], iter(arguments)
+    for word in words:
+        name, equals, value = word.partition("=")
+        if name not in ("--config_dir", "--config-dir"):
+            rest.append(word)
+        elif folder := value if equals else next(words, ""):
+            os.environ[CONFIG_DIR_VARIABLE] = str(Path(folder).expanduser().resolve())
+        else:
+            raise ConfigError("--config_dir without a folder", needed="a folder", fix="--config_dir FOLDER")
+    return rest
+
+
+def config_dir_option() -> list[str]:
+    """`--config_dir DIR` for another process, if this one was given it."""
+    given = os.environ.get(CONFIG_DIR_VARIABLE)
+    return ["--config_dir", given] if given else []
 
 
 def shown_command(verb: str, *arguments: str) -> str:

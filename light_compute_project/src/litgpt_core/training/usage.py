@@ -20,7 +20,9 @@ examples:
   {program} +experiment=baseline hydra/launcher=submitit_slurm hydra.launcher.partition=gpu    as a job of a SLURM queue
   {program} -m +experiment=smoke optim.lr=1e-3,3e-3 seed=1,2   one run after the other; again: continue (docs/sweeps.md)
 
-groups and their options (files in light_compute_project/configs/):
+--config_dir FOLDER, else configs/ in the current folder, is searched before the files that come with the package
+
+groups and their options:
 """
 
 _TAIL = """
