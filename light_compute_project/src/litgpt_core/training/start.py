@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from litgpt_core.training.runner import RunResult
 
 
-def train(overrides: Sequence[str], *, command: str) -> RunResult | int:
+def train(overrides: Sequence[str], *, command: str = "litgpt_core.train") -> RunResult | int:
     """Compose and check the config, settle the plan, carry the run out.
 
     Where the config asks for several processes and no launcher has started them, they are started here.
 
     Args:
         overrides: Command-line arguments such as `+experiment=baseline`.
-        command: What the user typed, for the record.
+        command: The command line, for the record; of a call from Python its own name.
 
     Returns:
         The run's results (without numbers on every rank but the first), or the exit code of the processes that were
