@@ -26,6 +26,7 @@ from litgpt_core.distributed.world import World, check_batch
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.cost import count_parameters, flops_per_token
 from litgpt_core.model.lora import check_adaptable
+from litgpt_core.optim.settings import CustomOptimSettings
 from litgpt_core.training import micro_batch
 from litgpt_core.training.allocator import keep_freed_memory
 from litgpt_core.training.hardware import Hardware, choose_hardware, find_device
@@ -130,6 +131,7 @@ def make_plan(config: TrainConfig, *, command: str, team: Team | None = None) ->
         width=model.n_embd,
         experts=model.n_expert > 0,
         adapters=config.lora is not None,
+        custom_optimizer=isinstance(config.optim, CustomOptimSettings),
         processes=world.world_size,
     )
     sharding = choose_sharding(

@@ -105,3 +105,13 @@ def test_a_mixture_of_experts_keeps_its_weights_apart(monkeypatch: pytest.Monkey
     assert hardware.choose_hardware(asked, total_flops=SHORT, width=64).lightning_precision == "32-true"
     with pytest.raises(EnvironmentProblem, match="mixture of experts"):
         hardware.choose_hardware(asked, total_flops=SHORT, width=512, experts=True)
+
+
+def test_an_optimizer_of_another_class_has_no_flat_updates(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "cpu_has_fast_bf16", lambda: True)
+    settings = TrainerSettings(accelerator="cpu", compile=False)
+    auto = hardware.choose_hardware(settings, total_flops=SHORT, width=512, custom_optimizer=True)
+    assert (auto.precision, auto.flat) == ("bf16-mixed", False)
+    with pytest.raises(EnvironmentProblem, match="with optim=custom"):
+        asked = TrainerSettings(accelerator="cpu", precision="bf16-master")
+        hardware.choose_hardware(asked, total_flops=SHORT, width=512, custom_optimizer=True)
