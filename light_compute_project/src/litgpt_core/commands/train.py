@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from litgpt_core.core.command_line import command_for_record, program_of, wants_help
-from litgpt_core.deploy.launcher_settings import is_for_launcher
+from litgpt_core.deploy.retired_launcher import is_for_launcher, refuse_launcher
 from litgpt_core.training.usage import usage
 
 if TYPE_CHECKING:
@@ -20,9 +20,7 @@ def main(arguments: Sequence[str]) -> int:
         sys.stdout.write(usage(program_of("train")))
         return 0
     if any(map(is_for_launcher, arguments)):
-        from litgpt_core.deploy.submitit_launcher import launch
-
-        return launch(arguments)
+        return refuse_launcher(arguments)
     if {"-m", "--multirun"} & set(arguments):
         from litgpt_core.search.sweep import sweep
 

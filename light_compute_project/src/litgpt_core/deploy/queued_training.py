@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 
 from litgpt_core.config.compose import TrainConfig
+from litgpt_core.core.command_line import child_command
 from litgpt_core.core.errors import ConfigError
-from litgpt_core.core.machine import PROJECT_DIR
 from litgpt_core.distributed.world import check_batch
 
 
@@ -27,7 +26,7 @@ def own_overrides(overrides: Sequence[str], *, decided: Mapping[str, str]) -> li
         if key in decided:
             problems.append(f"{text}: in a job this follows from {decided[key]}")
         elif key == "run.resume" and value not in ("auto", "true"):
-            problems.append(f"{text}: a job that returns to the queue has to continue: leave run.resume away")
+            problems.append(f"{text}: a requeued job has to continue its run: remove run.resume")
         elif key != "run.resume":
             kept.append(text)
     if problems:
@@ -54,7 +53,7 @@ def job_overrides(own: Sequence[str], *, devices: int | None, nodes: int, gpus: 
 
 def train_command(overrides: Sequence[str]) -> list[str]:
     """The whole command line of a training that continues what is there."""
-    return [sys.executable, str(PROJECT_DIR / "scripts" / "train.py"), *overrides, "run.resume=auto"]
+    return child_command("train", *overrides, "run.resume=auto")
 
 
 def check_fit(config: TrainConfig, *, world_size: int, cores: int | None, option: str) -> None:

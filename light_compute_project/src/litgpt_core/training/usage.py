@@ -17,7 +17,7 @@ examples:
   {program} model=registry model.name=Llama-3.2-1B ...    any name in LitGPT's registry
   {program} +experiment=finetune_chat init_from=runs/NAME  learn from chat_history.jsonl; lora=default trains adapters
   {program} from_litgpt=FILE.yaml data=text data.path=...  what a config of `litgpt pretrain` says, run here
-  {program} +experiment=baseline hydra/launcher=submitit_slurm hydra.launcher.partition=gpu    as a job of a SLURM queue
+  lcp slurm +experiment=baseline --gpus_per_node 4 --submit    as a job of a SLURM queue (docs/slurm.md)
   {program} -m +experiment=smoke optim.lr=1e-3,3e-3 seed=1,2   one run after the other; again: continue (docs/sweeps.md)
 
 --config_dir FOLDER, else configs/ in the current folder, is searched before the files that come with the package
