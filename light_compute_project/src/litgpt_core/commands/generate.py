@@ -11,7 +11,7 @@ from pathlib import Path
 
 from litgpt_core.core.command_line import CommandParser, YesNo
 from litgpt_core.core.errors import ConfigError
-from litgpt_core.generation.arguments import add_machine_options, add_sampling_options, machine_of, sampling_of
+from litgpt_core.generation.arguments import add_machine_options, add_sampling_options, sampling_of
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -24,7 +24,7 @@ def main(arguments: Sequence[str]) -> int:
 
     from litgpt_core.generation import Engine  # torch is imported now, after --help has been answered
 
-    engine = Engine.from_directory(a.checkpoint, **machine_of(a))
+    engine = Engine.from_directory(a.checkpoint, device=a.device, dtype=a.precision, compile=a.compile)
     stop_ids = None if a.stop_at_eos else ()
     limits = {"max_new_tokens": a.max_new_tokens, "stop_ids": stop_ids}
     if a.num_beams > 1 or a.contrastive_alpha is not None:

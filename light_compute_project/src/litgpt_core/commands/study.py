@@ -27,9 +27,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--prune_from", type=int, default=0, metavar="STEP", help="median prunes from this step on")
     parser.add_argument("--timeout", help="of this command, such as 90m or 8h; what runs is saved and continued later")
     given = parser.parse_intermixed_args(arguments)
+    from litgpt_core.core.durations import seconds_of
     from litgpt_core.search.study import StudyRequest, run_study
     from litgpt_core.search.study_store import SearchSettings
-    from litgpt_core.training.budget import seconds_of
 
     return run_study(
         StudyRequest(

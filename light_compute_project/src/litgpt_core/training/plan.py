@@ -16,6 +16,7 @@ from litgpt_core.config.compose import TrainConfig
 from litgpt_core.core import machine
 from litgpt_core.core.errors import ConfigError, DataError
 from litgpt_core.core.files import sha256_of
+from litgpt_core.core.rates import peak_flops
 from litgpt_core.data.chat_prepare import prepare_chats
 from litgpt_core.data.dataset import TrainBatches
 from litgpt_core.data.prepare import PreparedData, find_prepared, prepare
@@ -69,7 +70,7 @@ class Plan:
 
         A CPU's is measured when first asked for: first asked for after the first steps, when nothing else computes.
         """
-        return machine.peak_flops(self.hardware.device, precision=self.hardware.precision)
+        return peak_flops(self.hardware.device, precision=self.hardware.precision)
 
     @property
     def peak_of_all(self) -> float | None:
