@@ -73,7 +73,7 @@ def test_batches_are_windows_and_the_same_one_token_later() -> None:
 
 
 def test_an_estimate_counts_tokens_and_needs_a_batch() -> None:
-    model = litgpt_core.GPT(litgpt_core.GPTConfig(n_layer=1, n_head=2, n_embd=8, block_size=8, vocab_size=5))
+    model = litgpt_core.GPT(litgpt_core.GPTConfig(n_layer=1, n_head=2, n_embd=16, block_size=8, vocab_size=5))
     initialize(model, seed=1)
     model.eval()
     ids = torch.randint(5, (3, 8), generator=torch.Generator().manual_seed(0))

@@ -201,7 +201,7 @@ def _search_own_folder_first() -> None:
     class OwnFolderFirst(SearchPathPlugin):
         def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
             for folder in config_dirs()[:-1]:
-                search_path.prepend(provider="own", path=folder.as_uri(), anchor="main")
+                search_path.prepend(provider="own", path=f"file://{folder}", anchor="main")
 
     Plugins.instance().register(OwnFolderFirst)
 

@@ -24,7 +24,7 @@ run:
 trainer:
   max_steps: 7
 """
-SMALL = "source: fields\nname: small\nblock_size: 16\nn_layer: 1\nn_head: 2\nn_embd: 8\n"
+SMALL = "source: fields\nname: small\nblock_size: 16\nn_layer: 1\nn_head: 2\nn_embd: 16\n"
 
 
 def write_configs(folder: Path) -> Path:
@@ -49,7 +49,7 @@ def test_configs_of_the_current_folder_inherit_from_the_shipped_ones(here: Path)
     assert {"mine", "smoke"} <= set(option_names("experiment")) and {"small", "tiny"} <= set(option_names("model"))
     config = load(["+experiment=mine"])
     assert (config.run.name, config.trainer.max_steps, config.trainer.eval_interval) == ("mine", 7, 20)
-    assert (config.model.fields["n_embd"], config.data.name) == (8, "small_source")
+    assert (config.model.fields["n_embd"], config.data.name) == (16, "small_source")
 
 
 def test_a_file_of_the_same_name_replaces_the_shipped_one(here: Path) -> None:
