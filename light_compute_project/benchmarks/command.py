@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 import signal
 import sys
 import tempfile
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.peers import GENERATE_PEERS, TRAIN_PEERS, check_nanogpt, choose_peers
+from litgpt_core.core.command_line import CommandParser
 from litgpt_core.core.errors import ConfigError
 from litgpt_core.core.machine import PROJECT_DIR
 
@@ -28,7 +28,7 @@ VERBS = {
 
 def parse(arguments: Sequence[str], *, description: str) -> argparse.Namespace:
     """The parsed command line; prints help and leaves the process where that was asked for."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser("benchmark", description=description)
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     made = {name: verbs.add_parser(name, help=text, description=text) for name, text in VERBS.items()}
 
@@ -80,7 +80,7 @@ def parse(arguments: Sequence[str], *, description: str) -> argparse.Namespace:
 def _shared(parser: argparse.ArgumentParser, verb: str) -> None:
     add = parser.add_argument
     if verb in ("train", "to-loss", "generate", "ladder"):
-        add("--nanogpt-dir", "--nanogpt_dir", type=Path, help="a folder that holds nanoGPT")
+        add("--nanogpt_dir", type=Path, help="a folder that holds nanoGPT")
         add("--lap_timeout", type=float, default=1800.0, help="seconds for one lap (1800)")
     if verb != "ceiling":
         add("--rounds", type=int, default=3, help="how often each contestant runs (3)")
@@ -92,13 +92,12 @@ def _shared(parser: argparse.ArgumentParser, verb: str) -> None:
     add("--keep", type=Path, metavar="FOLDER", help="keep what the processes wrote, in this new folder")
 
 
-def run(arguments: argparse.Namespace, *, typed: Sequence[str]) -> int:
+def run(arguments: argparse.Namespace, *, command: str) -> int:
     """Carry out the verb; 0 when done.
 
     Raises:
         LightComputeError: Anything the user can mend.
     """
-    command = shlex.join(["python", *typed])
     if arguments.out is not None and arguments.out.is_dir():  # told now, and not after the race
         raise ConfigError(f"--out {arguments.out} is a folder", needed="a file", fix=f"--out {arguments.out}/race.json")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the contestant that runs is ended too

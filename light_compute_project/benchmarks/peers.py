@@ -79,11 +79,11 @@ def check_nanogpt(folder: Path | None) -> Path:
         ConfigError: No folder was named, or files are missing in it.
     """
     needed = "a folder that holds nanoGPT's " + ", ".join(NANOGPT_FILES)
-    fix = "--nanogpt-dir FOLDER (a clone of github.com/karpathy/nanoGPT), or leave nanogpt out of --against"
+    fix = "--nanogpt_dir FOLDER (a clone of github.com/karpathy/nanoGPT), or leave nanogpt out of --against"
     if folder is None:
-        raise ConfigError("--against nanogpt without --nanogpt-dir", needed=needed, fix=fix)
+        raise ConfigError("--against nanogpt without --nanogpt_dir", needed=needed, fix=fix)
     if missing := [name for name in NANOGPT_FILES if not (folder / name).is_file()]:
-        raise ConfigError(f"--nanogpt-dir {folder}: no {', '.join(missing)} there", needed=needed, fix=fix)
+        raise ConfigError(f"--nanogpt_dir {folder}: no {', '.join(missing)} there", needed=needed, fix=fix)
     return folder.resolve()
 
 

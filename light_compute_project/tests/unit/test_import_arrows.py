@@ -19,6 +19,9 @@ LEVELS = (
     ("runs",),
     ("search",),
     ("export", "serving", "audit", "deploy", "doctor"),
+    ("commands",),
+    ("cli",),
+    ("__main__",),
 )
 RANK = {package: level for level, packages in enumerate(LEVELS) for package in packages}
 

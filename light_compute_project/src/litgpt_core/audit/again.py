@@ -12,6 +12,7 @@ from litgpt_core.audit.corpus import check_same_data
 from litgpt_core.audit.overrides import arguments_for
 from litgpt_core.audit.recorded import RecordedRun
 from litgpt_core.audit.replay import as_recorded, recorded_variables
+from litgpt_core.core.command_line import recorded_arguments
 from litgpt_core.core.source_code import code_state
 
 SCRIPT = "light_compute_project/scripts/train.py"
@@ -49,9 +50,9 @@ def command_lines(path: Path) -> list[str]:
 def original_arguments(run: RecordedRun) -> list[str]:
     """The original arguments of `train.py`, without those that name the run and its folder."""
     first = run.sessions[0] if run.sessions else run.environment
-    words = shlex.split(str(first.get("command") or run.summary.get("command") or ""))
-    place = next((n for n, word in enumerate(words) if word.endswith("train.py")), len(words))
-    return [word for word in words[place + 1 :] if not word.lstrip("+").startswith("run.")]
+    command = str(first.get("command") or run.summary.get("command") or "")
+    words = recorded_arguments(command, verb="train", script="train.py")
+    return [word for word in words if not word.lstrip("+").startswith("run.")]
 
 
 def _code_lines(run: RecordedRun) -> list[str]:

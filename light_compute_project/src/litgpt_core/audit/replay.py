@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -15,8 +14,8 @@ from typing import Any
 from litgpt_core.audit.causes import look_up
 from litgpt_core.audit.overrides import arguments_for
 from litgpt_core.audit.recorded import RecordedRun
+from litgpt_core.core.command_line import child_command
 from litgpt_core.core.errors import Interrupted, LightComputeError
-from litgpt_core.core.machine import PROJECT_DIR
 
 logger = logging.getLogger(__name__)
 
@@ -129,7 +128,7 @@ class TrainingFolder:
         from litgpt_core.search.child_run import POLL_S, ChildRun
 
         target = {**plain, "run": {"name": name, "dir": self.folder.as_posix(), "resume": False}}
-        command = [sys.executable, str(PROJECT_DIR / "scripts" / "train.py"), *arguments_for(target)]
+        command = child_command("train", *arguments_for(target))
         output = self.folder / f"{name}.log"
         with StopSignals() as signals:
             child = ChildRun(command, name=name, folder=self.folder, output=output, environment=variables)

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import wraps
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from litgpt_core.core.machine import PROJECT_DIR
+from litgpt_core.config.source import CONFIG_DIR
 from litgpt_core.doctor.results import CheckFailed, CheckResult, run_check
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.cost import count_parameters
@@ -136,7 +135,7 @@ def shipped_configs(*, vocab_size: int) -> dict[str, GPTConfig]:
 
     return {
         path.stem: _shipped(yaml.safe_load(path.read_text(encoding="utf-8")), vocab_size)
-        for path in sorted(Path(PROJECT_DIR, "configs", "model").glob("*.yaml"))
+        for path in sorted((CONFIG_DIR / "model").glob("*.yaml"))
         if path.stem != "pretrained"
     }
 

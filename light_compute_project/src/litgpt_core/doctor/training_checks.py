@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from litgpt_core import checkpoint
-from litgpt_core.core.machine import PROJECT_DIR
+from litgpt_core.core.command_line import child_command
 from litgpt_core.doctor.results import CheckFailed, CheckResult, run_check
 
 STEPS, KILLED_AFTER = 40, 20
@@ -109,17 +108,16 @@ def _equal(a: float | None, b: float | None, *, exact: bool) -> bool:
 
 
 def _generates(folder: Path, overrides: tuple[str, ...]) -> str:
-    script = str(PROJECT_DIR / "scripts" / "generate.py")
-    command = [sys.executable, script, "runs/undisturbed/final", "--prompt", "import ", "--max_new_tokens", "40"]
+    command = child_command("generate", "runs/undisturbed/final", "--prompt", "import ", "--max_new_tokens", "40")
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, encoding="utf-8", check=False)
     if done.returncode or not done.stdout.startswith("import "):
-        raise CheckFailed(f"generate.py ended with {done.returncode}: {done.stderr.strip()[-300:]}")
+        raise CheckFailed(f"lcp generate ended with {done.returncode}: {done.stderr.strip()[-300:]}")
     return repr(done.stdout.strip()[:60])
 
 
 def _start(folder: Path, name: str, overrides: tuple[str, ...]) -> subprocess.Popen[str]:
     settings = [*RECIPE, f"run.name={name}", f"data.cache_dir={folder.resolve().as_posix()}/data", *overrides]
-    command = [sys.executable, str(PROJECT_DIR / "scripts" / "train.py"), *settings]
+    command = child_command("train", *settings)
     return subprocess.Popen(
         command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8"
     )
@@ -128,7 +126,7 @@ def _start(folder: Path, name: str, overrides: tuple[str, ...]) -> subprocess.Po
 def _finish(process: subprocess.Popen[str]) -> None:
     output, _ = process.communicate()
     if process.returncode:
-        raise CheckFailed(f"train.py ended with {process.returncode}: {output.strip()[-500:]}")
+        raise CheckFailed(f"lcp train ended with {process.returncode}: {output.strip()[-500:]}")
 
 
 def _rows(folder: Path, name: str) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from litgpt_core.config.compose import TrainConfig, load
+from litgpt_core.core.command_line import CommandParser
 from litgpt_core.core.errors import ConfigError
 from litgpt_core.planning.gpus import GPU, GPUS, find_gpu
 from litgpt_core.planning.plan import NETWORK_GBPS, Option, Terms, options
@@ -27,7 +28,7 @@ CHARACTERS = 128
 
 def parse(arguments: Sequence[str], *, description: str) -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser("plan", description=description)
     add, kinds = parser.add_argument, ", ".join(gpu.name for gpu in GPUS)
     add("overrides", nargs="*", metavar="OVERRIDE", help="as for train.py: +experiment=x trainer.max_steps=1000")
     add("--gpus", default="1,8,64", help="numbers of GPUs, comma-separated (default: 1,8,64)")

@@ -61,7 +61,7 @@ def test_an_unknown_peer_is_refused_with_the_known_ones() -> None:
 
 
 def test_nanogpt_needs_its_folder_and_its_files(nanogpt_dir: Path) -> None:
-    with pytest.raises(ConfigError, match="without --nanogpt-dir"):
+    with pytest.raises(ConfigError, match="without --nanogpt_dir"):
         choose_peers("nanogpt", known=TRAIN_PEERS, nanogpt_dir=None)
     (nanogpt_dir / "model.py").unlink()
     with pytest.raises(ConfigError, match=r"no model\.py there"):

@@ -95,4 +95,4 @@ def test_impossible_tests_are_refused():
 
 def test_a_folder_to_write_to_is_refused_before_the_race(tmp_path):
     with pytest.raises(ConfigError, match="is a folder"):
-        run(parse(["serve", "--out", str(tmp_path)], description=""), typed=[])
+        run(parse(["serve", "--out", str(tmp_path)], description=""), command="")

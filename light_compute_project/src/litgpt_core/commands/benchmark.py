@@ -1,0 +1,21 @@
+"""Race this project against its peers in one command, and keep the result: a table, a JSON and a bar chart.
+
+lcp benchmark train --shape small --against litgpt,litgpt-bf16
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from litgpt_core.core.checkout import PROJECT_DIR
+from litgpt_core.core.command_line import command_for_record
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Parse, race, print."""
+    sys.path.insert(0, str(PROJECT_DIR))
+    from benchmarks.command import parse, run
+
+    command = command_for_record("benchmark", arguments)
+    return run(parse(arguments, description=__doc__ or ""), command=command)
