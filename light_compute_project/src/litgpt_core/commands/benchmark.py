@@ -1,4 +1,4 @@
-"""Race this project against its peers in one command, and keep the result: a table, a JSON and a bar chart.
+"""Compare this project with nanoGPT, LitGPT, transformers and llama.cpp: a table, a JSON file and a chart.
 
 lcp benchmark train --shape small --against litgpt,litgpt-bf16
 """
@@ -13,9 +13,9 @@ from litgpt_core.core.command_line import command_for_record
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Parse, race, print."""
+    """Parse, measure, print."""
     sys.path.insert(0, str(PROJECT_DIR))
-    from benchmarks.command import parse, run
+    from benchmarks.command import run
+    from benchmarks.options import parse
 
-    command = command_for_record("benchmark", arguments)
-    return run(parse(arguments, description=__doc__ or ""), command=command)
+    return run(parse(arguments, description=__doc__ or "", command=command_for_record("benchmark", arguments)))
