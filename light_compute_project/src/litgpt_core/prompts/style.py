@@ -40,7 +40,7 @@ class PromptStyle(ABC):
         """
 
     @abstractmethod
-    def stop_texts(self) -> tuple[str, ...]:
+    def stop_strings(self) -> tuple[str, ...]:
         """Texts that end an answer and are no part of it."""
 
     def prompt(self, messages: Sequence[Message]) -> str:
@@ -55,7 +55,7 @@ class PromptStyle(ABC):
     def stop_tokens(self, tokenizer: Tokenizer) -> frozenset[int]:
         """Ids that end an answer: eos, and every stop text that is one token."""
         ids = {tokenizer.eos_id}
-        for text in self.stop_texts():
+        for text in self.stop_strings():
             with contextlib.suppress(TokenizerError):  # a character that the vocabulary lacks: it cannot come either
                 encoded = tokenizer.encode(text)
                 ids.update(encoded if len(encoded) == 1 else ())

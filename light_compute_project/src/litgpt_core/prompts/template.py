@@ -84,7 +84,7 @@ class TemplateStyle(PromptStyle):
                 so_far += answer + rest
         return [segment for text, learn in parts for segment in self._cut(text, learn=learn)]
 
-    def stop_texts(self) -> tuple[str, ...]:
+    def stop_strings(self) -> tuple[str, ...]:
         """See `PromptStyle`: what stands between an answer and the eos, if the template writes text there."""
         messages = [Message(role="user", content="?"), Message(role="assistant", content=_PROBE)]
         try:

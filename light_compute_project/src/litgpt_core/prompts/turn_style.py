@@ -75,7 +75,7 @@ class TurnStyle(PromptStyle):
                     segments.append(Segment(text="", learn=True, end_of_text=True))
         return segments
 
-    def stop_texts(self) -> tuple[str, ...]:
+    def stop_strings(self) -> tuple[str, ...]:
         """See `PromptStyle`."""
         return (*([self.end] if self.end else []), *self.stops)
 
@@ -107,6 +107,6 @@ class PlainStyle(PromptStyle):
             segments.append(Segment(text="", learn=True, end_of_text=True))
         return segments
 
-    def stop_texts(self) -> tuple[str, ...]:
+    def stop_strings(self) -> tuple[str, ...]:
         """None: a base model writes until its document ends."""
         return ()

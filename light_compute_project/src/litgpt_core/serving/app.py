@@ -22,7 +22,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
 from litgpt_core.core.errors import LightComputeError
-from litgpt_core.generation.request import GenerationRequest, Piece
+from litgpt_core.generation.request import Delta, GenerationRequest
 from litgpt_core.serving.answers import Answer
 from litgpt_core.serving.chat_log import READY, ChatLog
 from litgpt_core.serving.chat_memory import Exchange, KnownConversations, remember
@@ -107,9 +107,9 @@ class Server:
             self.metrics.refused(model=model.found.name, reason=reason)
             raise
 
-        async def on_finish(pieces: Sequence[Piece]) -> str | None:
-            if isinstance(asked, ChatRequest) and len(pieces) == 1:
-                return await self._remember(asked, pieces[0], model, requests[0])
+        async def on_finish(deltas: Sequence[Delta]) -> str | None:
+            if isinstance(asked, ChatRequest) and len(deltas) == 1:
+                return await self._remember(asked, deltas[0], model, requests[0])
             return None
 
         usage = asked.stream_options is not None and asked.stream_options.include_usage
@@ -154,17 +154,17 @@ class Server:
     # --- the log
 
     async def _remember(
-        self, asked: ChatRequest, piece: Piece, model: LoadedModel, request: GenerationRequest
+        self, asked: ChatRequest, delta: Delta, model: LoadedModel, request: GenerationRequest
     ) -> str | None:
         """Append a finished exchange; returns its id."""
         messages = [(message.role, message.text) for message in asked.messages]
-        if self.log is None or messages[-1][0] != "user" or not piece.text.strip():
+        if self.log is None or messages[-1][0] != "user" or not delta.text.strip():
             return None
         sampling = {key: value for key, value in vars(request.sampling).items() if value is not None}
         settings = {**sampling, "max_tokens": request.max_new_tokens, "seed": request.seed}
         exchange = Exchange(
             messages=messages,
-            answer=piece.text,
+            answer=delta.text,
             model=model.found.name,
             settings=settings,
             conversation_id=asked.conversation_id,

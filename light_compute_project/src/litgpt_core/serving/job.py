@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 from litgpt_core.core.errors import LightComputeError
-from litgpt_core.generation.request import FinishReason, GenerationRequest, Piece, join_pieces
+from litgpt_core.generation.request import Delta, FinishReason, GenerationRequest, join_deltas
 
 FLUSH_S = 0.02
 """A reader is woken at most this often: fifty times a second is more than eyes follow, and sending costs time that the
@@ -31,7 +31,7 @@ class Stopped(LightComputeError):
 class Job:
     """A request and what has come of it so far.
 
-    The worker calls `deliver`, `fail`; the reader awaits `pieces` or `result`, and calls `cancel` when it has gone.
+    The worker calls `deliver`, `fail`; the reader awaits `deltas` or `result`, and calls `cancel` when it has gone.
     """
 
     request: GenerationRequest
@@ -48,21 +48,21 @@ class Job:
         self._loop = asyncio.get_running_loop()
         self._event = asyncio.Event()
         self._lock = threading.Lock()
-        self._pieces: list[Piece] = []
+        self._pieces: list[Delta] = []
         self._wake_at = 0.0
 
     # --- the worker's side
 
-    def deliver(self, piece: Piece, *, neighbours: int = 0) -> bool:
-        """Keep a piece; returns whether the reader should be woken now, given so many other texts in the making."""
+    def deliver(self, delta: Delta, *, neighbours: int = 0) -> bool:
+        """Keep a delta; returns whether the reader should be woken now, given so many other texts in the making."""
         with self._lock:
-            self._pieces.append(piece)
-        self.new_tokens += len(piece.token_ids)
-        if self.first_token is None and piece.token_ids:
+            self._pieces.append(delta)
+        self.new_tokens += len(delta.token_ids)
+        if self.first_token is None and delta.token_ids:
             self.first_token = time.monotonic()
-        self.finish_reason = piece.finish_reason
+        self.finish_reason = delta.finish_reason
         now = time.monotonic()
-        if piece.finish_reason is None and now < self._wake_at:
+        if delta.finish_reason is None and now < self._wake_at:
             return False
         self._wake_at = now + max(FLUSH_S, neighbours / FLUSHES_PER_S)
         return True
@@ -82,29 +82,29 @@ class Job:
         """Nobody reads on: the worker gives its place to others."""
         self.cancelled = True
 
-    async def pieces(self) -> AsyncIterator[Piece]:
+    async def deltas(self) -> AsyncIterator[Delta]:
         """What comes, as it comes; raises the error that ended it. Leaving early cancels the work."""
         try:
             while True:
                 await self._event.wait()
                 self._event.clear()
                 with self._lock:
-                    pieces, self._pieces = self._pieces, []
-                if pieces:
-                    piece = join_pieces(pieces)
-                    failed = piece.finish_reason == "error"
-                    if not failed or piece.text:
-                        yield piece._replace(finish_reason=None) if failed else piece
-                    if piece.finish_reason is not None and not failed:
+                    deltas, self._pieces = self._pieces, []
+                if deltas:
+                    delta = join_deltas(deltas)
+                    failed = delta.finish_reason == "error"
+                    if not failed or delta.text:
+                        yield delta._replace(finish_reason=None) if failed else delta
+                    if delta.finish_reason is not None and not failed:
                         return
                 if self.error is not None:
                     raise self.error
         finally:
             self.cancel()
 
-    async def result(self) -> Piece:
+    async def result(self) -> Delta:
         """Everything at once."""
-        return join_pieces([piece async for piece in self.pieces()])
+        return join_deltas([delta async for delta in self.deltas()])
 
     def set_event(self) -> None:
         """In the loop only."""

@@ -215,7 +215,7 @@ class ModelShelf:
     def _load(self, found: FoundModel) -> LoadedModel:
         s = self._settings
         engine = Engine.from_directory(
-            found.directory, device=s.device, dtype=s.precision, compile=s.compile, panels=True
+            found.directory, device=s.device, dtype=s.precision, compile=s.compile, packed_weights=True
         )
         style = load_style(found.directory)
         slots = slots_that_fit(engine, wanted=s.slots)

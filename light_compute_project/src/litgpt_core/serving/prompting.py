@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from litgpt_core.core.errors import ConfigError
-from litgpt_core.generation.fitting import BASE_STYLE, PromptTooLong, fit_prompt
+from litgpt_core.generation.prompt_fitting import BASE_STYLE, PromptTooLong, fit_prompt
 from litgpt_core.generation.request import GenerationRequest
 from litgpt_core.prompts import Message, style_named
 from litgpt_core.serving.errors import TooLong
@@ -45,7 +45,7 @@ def chat_requests(asked: ChatRequest, model: LoadedModel, settings: ServerSettin
         max_new_tokens=new_tokens,
         sampling=_sampling(asked, settings),
         stop_ids=() if asked.ignore_eos else style.stop_tokens(tokenizer),
-        stop=(*style.stop_texts(), *asked.stops),
+        stop=(*style.stop_strings(), *asked.stops),
         logprobs=logprobs,
         overflow="stop",
     )

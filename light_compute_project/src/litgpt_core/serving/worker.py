@@ -1,6 +1,6 @@
-"""The thread that owns a model: takes jobs from a bounded queue, writes them side by side, gives pieces back.
+"""The thread that owns a model: takes jobs from a bounded queue, writes them side by side, gives deltas back.
 
-    submit --> waiting (bounded) --> a slot of the batch --> pieces --> Job        continuous batching: jobs join and
+    submit --> waiting (bounded) --> a slot of the batch --> deltas --> Job        continuous batching: jobs join and
                     |                       |                                      leave between two steps
                   Busy               cancelled, timed out: dropped, the slot is free
 
@@ -19,9 +19,9 @@ from litgpt_core.core.errors import LightComputeError
 from litgpt_core.serving.job import Job, Stopped, TimedOut, wake_all
 
 if TYPE_CHECKING:
-    from litgpt_core.generation.batch import TextBatch
+    from litgpt_core.generation.continuous_batch import ContinuousBatch
     from litgpt_core.generation.engine import Engine
-    from litgpt_core.generation.live_text import LiveText
+    from litgpt_core.generation.sequence_state import SequenceState
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class Worker:
         self.engine, self.name = engine, name
         self._slots, self._queue = slots, queue
         self._waiting: collections.deque[Job] = collections.deque()
-        self._live: dict[LiveText, Job] = {}
+        self._live: dict[SequenceState, Job] = {}
         self._changed = threading.Condition()
         self._closing = False
         self._recent_s = 1.0  # how long a job has taken lately
@@ -80,7 +80,7 @@ class Worker:
         return not self._live and not self._waiting
 
     def submit(self, job: Job) -> None:
-        """Hand a job over; its pieces come to it.
+        """Hand a job over; its deltas come to it.
 
         Raises:
             Busy: Slots and queue are full.
@@ -138,7 +138,7 @@ class Worker:
                     return False
             return True
 
-    def _turn(self, batch: TextBatch) -> None:
+    def _turn(self, batch: ContinuousBatch) -> None:
         """Admit, drop, one step of all."""
         now = time.monotonic()
         for text, job in list(self._live.items()):
@@ -148,21 +148,21 @@ class Worker:
                 self._end_unfinished(job)
         while batch.has_room and (coming := self._next_waiting(now)) is not None:
             try:
-                text = self.engine.live_text(coming.request)
+                text = self.engine.new_sequence(coming.request)
             except Exception as problem:
                 coming.fail(problem)
                 continue
             batch.add(text)
             self._live[text] = coming
         wake = []
-        for text, piece in batch.step():
+        for text, delta in batch.step():
             job = self._live[text]
             if text.error is not None:
                 logger.warning("A text of %s failed: %r", self.name, text.error)
                 job.error = text.error
-            if job.deliver(piece, neighbours=len(self._live)):
+            if job.deliver(delta, neighbours=len(self._live)):
                 wake.append(job)
-            if piece.finish_reason is not None:
+            if delta.finish_reason is not None:
                 del self._live[text]
                 self._recent_s += 0.2 * (time.monotonic() - job.asked - self._recent_s)
         wake_all(wake)

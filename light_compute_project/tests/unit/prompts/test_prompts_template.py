@@ -55,14 +55,14 @@ def test_the_answers_and_their_ends_are_found_in_the_rendered_text() -> None:
         ("d<|im_end|>", True),
         ("\n", False),
     ]
-    assert style_of(CHATML).stop_texts() == ("<|im_end|>",)
+    assert style_of(CHATML).stop_strings() == ("<|im_end|>",)
     assert parts(style_of(TURNS), told("a", "b")) == [
         ("<s>", False),
         ("[Q] a [/Q]", False),
         (" b", True),
         ("<|endoftext|>", True),
     ]
-    assert style_of(TURNS).stop_texts() == ()
+    assert style_of(TURNS).stop_strings() == ()
 
 
 @pytest.mark.parametrize("template", [CHATML, TURNS, REASONING, THINKING_PROMPT])

@@ -27,10 +27,10 @@ def expected(make_model):
         from litgpt_core.generation.request import GenerationRequest
         from litgpt_core.generation.sampling import GREEDY
 
-        usual = {"max_new_tokens": 12, "sampling": GREEDY, "stop": style.stop_texts(), "overflow": "stop"}
+        usual = {"max_new_tokens": 12, "sampling": GREEDY, "stop": style.stop_strings(), "overflow": "stop"}
         usual["stop_ids"] = style.stop_tokens(engine.tokenizer)
         request = GenerationRequest(prompt_ids=tuple(ids), **(usual | words))
-        return "".join(piece.text for piece in engine.stream(request)), len(ids)
+        return "".join(delta.text for delta in engine.stream(request)), len(ids)
 
     return _expected
 

@@ -43,11 +43,11 @@ def test_limits_are_kept(client):
     answer = here.post(CHAT, json={"messages": [{"role": "user", "content": "x" * 3000}]})
     assert answer.status_code == 413 and error(answer)["code"] == "body_too_large"
 
-    def pieces():
+    def deltas():
         for _ in range(10):
             yield b" " * 500
 
-    answer = here.post(CHAT, content=pieces(), headers={"content-type": "application/json"})
+    answer = here.post(CHAT, content=deltas(), headers={"content-type": "application/json"})
     assert answer.status_code == 413, "a body that does not say its length is counted as it comes"
 
 

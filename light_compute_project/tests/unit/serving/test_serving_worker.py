@@ -45,28 +45,28 @@ class Gate:
     """Holds a worker's steps back until it is opened, so that a test decides what happens in between."""
 
     def __init__(self, monkeypatch) -> None:
-        from litgpt_core.generation.batch import TextBatch
+        from litgpt_core.generation.continuous_batch import ContinuousBatch
 
         self.open, self.steps = threading.Event(), 0
-        step = TextBatch.step
+        step = ContinuousBatch.step
 
         def held(batch):
             self.open.wait(10)
             self.steps += 1
             return step(batch)
 
-        monkeypatch.setattr(TextBatch, "step", held)
+        monkeypatch.setattr(ContinuousBatch, "step", held)
 
 
 def test_more_jobs_than_slots_all_come_to_their_own_end(engine, worker):
-    alone = ["".join(piece.text for piece in engine.stream(request(i))) for i in range(9)]
+    alone = ["".join(delta.text for delta in engine.stream(request(i))) for i in range(9)]
     shared = worker()
 
     async def run():
         jobs = [job(i) for i in range(9)]
         for each in jobs:
             shared.submit(each)
-        return [piece.text for piece in await asyncio.gather(*(each.result() for each in jobs))]
+        return [delta.text for delta in await asyncio.gather(*(each.result() for each in jobs))]
 
     assert asyncio.run(run()) == alone
     assert len(set(alone)) == 9 and shared.idle
@@ -99,7 +99,7 @@ def test_who_leaves_stops_the_work_and_frees_the_place(worker, monkeypatch):
     async def run():
         first = job(1, tokens=1000)
         shared.submit(first)
-        async for _ in first.pieces():
+        async for _ in first.deltas():
             break  # the reader goes; its generator is closed when the loop has turned
         first.cancel()
         shared.submit(second := job(2))
@@ -129,9 +129,9 @@ def test_time_runs_out_for_running_and_for_waiting_jobs(worker, monkeypatch):
 
 
 def test_an_error_of_the_whole_batch_ends_its_texts_and_not_the_worker(worker, monkeypatch):
-    from litgpt_core.generation.batch import TextBatch
+    from litgpt_core.generation.continuous_batch import ContinuousBatch
 
-    shared, step, calls = worker(), TextBatch.step, []
+    shared, step, calls = worker(), ContinuousBatch.step, []
 
     def broken(batch):
         calls.append(1)
@@ -139,7 +139,7 @@ def test_an_error_of_the_whole_batch_ends_its_texts_and_not_the_worker(worker, m
             raise MemoryError("poison")
         return step(batch)
 
-    monkeypatch.setattr(TextBatch, "step", broken)
+    monkeypatch.setattr(ContinuousBatch, "step", broken)
 
     async def run():
         shared.submit(first := job(0))
