@@ -1,4 +1,4 @@
-"""Jobs to answers in OpenAI's shapes, whole or streamed."""
+"""Builds responses in OpenAI's format from jobs, complete or streamed."""
 
 from __future__ import annotations
 
@@ -21,31 +21,31 @@ if TYPE_CHECKING:
     from litgpt_core.tokenizers.base import Tokenizer
 
 Finished = Callable[[Sequence[Delta]], Awaitable[str | None]]
-"""Called with the whole answers when all are there; may give the exchange's id."""
+"""Called with the complete choices when all have ended; may return the id of the logged exchange."""
 
 
 @dataclass(kw_only=True)
-class Answer:
-    """The answers (choices) to one request in the making."""
+class CompletionResponse:
+    """The response to one request while its choices are being generated."""
 
     model: LoadedModel
     jobs: list[Job]
     chat: bool
-    """Chat messages, or plain completions."""
+    """Whether it is a chat completion or a plain one."""
     on_finish: Finished
     prefixes: list[str] = field(default_factory=list)
-    """Put before each text (`echo`)."""
+    """Prepended to each text (`echo`)."""
     with_usage: bool = False
-    """End a stream with the usage."""
-    number: str = field(default_factory=lambda: uuid.uuid4().hex)
+    """End a stream with the token usage."""
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
     created: int = field(default_factory=lambda: int(time.time()))
 
-    async def whole(self) -> dict[str, Any]:
-        """One JSON answer."""
+    async def complete(self) -> dict[str, Any]:
+        """The complete response as one JSON object."""
         results = [asyncio.ensure_future(job.result()) for job in self.jobs]
         try:
             deltas = await asyncio.gather(*results)
-        finally:  # one that fails must not leave the others waiting
+        finally:  # if one fails, do not leave the others waiting
             for result in results:
                 result.cancel()
             await asyncio.gather(*results, return_exceptions=True)
@@ -58,7 +58,7 @@ class Answer:
         return body
 
     async def events(self) -> AsyncIterator[bytes]:
-        """Server-sent events; an error in the middle is an event too, as the status has gone out."""
+        """Server-sent events; an error after the start is an event too, because the status has been sent."""
         try:
             async for body in self._bodies():
                 yield _event(body)
@@ -90,9 +90,9 @@ class Answer:
     # --- shapes
 
     def _frame(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
-        number = f"{'chatcmpl' if self.chat else 'cmpl'}-{self.number}"
+        full_id = f"{'chatcmpl' if self.chat else 'cmpl'}-{self.id}"
         name = self.model.found.name
-        return {"id": number, "object": kind, "created": self.created, "model": name, "choices": choices}
+        return {"id": full_id, "object": kind, "created": self.created, "model": name, "choices": choices}
 
     def _first_choice(self, index: int, delta: dict[str, Any]) -> dict[str, Any]:
         return {"index": index, "delta": delta, "logprobs": None, "finish_reason": None}
@@ -113,11 +113,9 @@ class Answer:
         return {"index": index, "text": before + delta.text, **rest}
 
     def _usage(self) -> dict[str, int]:
-        read = sum(
-            {id(job.request.prompt_ids): len(job.request.prompt_ids) for job in self.jobs}.values()
-        )  # once for n
-        written = sum(job.new_tokens for job in self.jobs)
-        return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
+        prompts = {id(job.request.prompt_ids): len(job.request.prompt_ids) for job in self.jobs}  # once for all n
+        prompt, new = sum(prompts.values()), sum(job.new_tokens for job in self.jobs)
+        return {"prompt_tokens": prompt, "completion_tokens": new, "total_tokens": prompt + new}
 
     def _logprobs(self, delta: Delta, *, offset: int = 0) -> dict[str, Any] | None:
         if not delta.logprobs:
@@ -129,7 +127,7 @@ class Answer:
 
 
 async def merged(streams: Sequence[AsyncIterator[Delta]]) -> AsyncIterator[tuple[int, Delta]]:
-    """Pieces of several answers with their index, as they come; the first error ends all."""
+    """Deltas of several choices with their index, as they arrive; the first error ends all."""
     if len(streams) == 1:  # the usual case needs no tasks
         async with contextlib.aclosing(streams[0]) as only:  # type: ignore[type-var]
             async for part in only:
