@@ -25,9 +25,9 @@ def _chat(arguments: argparse.Namespace) -> int:
     begin_build(device=arguments.device, compile=arguments.compile)  # beside the import of torch
 
     from litgpt_core.generation.chat_model import ModelLoader, choose
-    from litgpt_core.generation.console_chat import ConsoleChat, ConsoleChatSettings
+    from litgpt_core.generation.console_chat import ChatSettings, ConsoleChat
 
-    settings = ConsoleChatSettings(sampling=sampling, max_new_tokens=arguments.max_new_tokens, seed=arguments.seed)
+    settings = ChatSettings(sampling=sampling, max_new_tokens=arguments.max_new_tokens, seed=arguments.seed)
     load = ModelLoader(
         device=arguments.device, precision=arguments.precision, compile=arguments.compile, style=arguments.style
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from litgpt_core.data.chat_rows import Conversation
+from litgpt_core.data.chat_rows import ChatExample
 from litgpt_core.prompts.encode import encode_conversation
 from litgpt_core.prompts.message import Message
 from litgpt_core.prompts.style import PromptStyle
@@ -37,7 +37,7 @@ class EncodedChat:
 
 
 def encode_chat(
-    conversation: Conversation, *, style: PromptStyle, tokenizer: Tokenizer, block_size: int
+    conversation: ChatExample, *, style: PromptStyle, tokenizer: Tokenizer, block_size: int
 ) -> EncodedChat | None:
     """Ids of at most block_size + 1, of which block_size are inputs and block_size targets; None if nothing is learnt.
 

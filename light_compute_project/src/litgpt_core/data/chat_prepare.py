@@ -22,8 +22,8 @@ import numpy as np
 
 from litgpt_core.core.errors import ConfigError, DataError, TokenizerError
 from litgpt_core.data.chat_encoding import EncodedChat, encode_chat
-from litgpt_core.data.chat_rows import Conversation
-from litgpt_core.data.conversations import Reading, read_conversations
+from litgpt_core.data.chat_rows import ChatExample
+from litgpt_core.data.conversations import ReadCounts, read_conversations
 from litgpt_core.data.packing import pack
 from litgpt_core.data.prepare import (
     content_settings,
@@ -34,7 +34,7 @@ from litgpt_core.data.prepare import (
     write_meta,
 )
 from litgpt_core.data.prepared import FORMAT_VERSION, PreparedData, canonical_json
-from litgpt_core.data.settings import ChatSettings
+from litgpt_core.data.settings import ChatDataSettings
 from litgpt_core.data.shards import token_dtype
 from litgpt_core.prompts.directory import save_style
 from litgpt_core.prompts.style import PromptStyle
@@ -54,7 +54,7 @@ _RULE = 2
 
 
 def prepare_chats(
-    data: ChatSettings, tokenizer: TokenizerSettings, *, style: PromptStyle, block_size: int
+    data: ChatDataSettings, tokenizer: TokenizerSettings, *, style: PromptStyle, block_size: int
 ) -> PreparedData:
     """Find the prepared folder for these settings, or make it. The files are read in any case.
 
@@ -68,16 +68,16 @@ def prepare_chats(
         DataError: Nothing can be read, fewer than `LEAST` conversations are left, or the folder cannot be written.
         TokenizerError: The tokenizer cannot be trained or loaded.
     """
-    conversations, reading = read_conversations(data)
-    _refuse_few(len(conversations), data, reading.summary())
+    conversations, counts = read_conversations(data)
+    _refuse_few(len(conversations), data, counts.summary())
     train, val = split_conversations(conversations, data)
     logger.info(
         "data %s: %s conversations from %s file(s), %s held out%s",
         data.name,
         f"{len(conversations):,}",
-        f"{reading.files:,}",
+        f"{counts.files:,}",
         f"{len(val):,}",
-        f"; {reading.summary()}" if reading.summary() else "",
+        f"; {counts.summary()}" if counts.summary() else "",
     )
     decides = {
         "format_version": FORMAT_VERSION,
@@ -97,7 +97,7 @@ def prepare_chats(
             data,
             tokenizer,
             sides={"train": train, "val": val},
-            reading=reading,
+            counts=counts,
             style=style,
             block_size=block_size,
             fingerprint=fingerprint,
@@ -107,11 +107,11 @@ def prepare_chats(
 
 
 def split_conversations(
-    conversations: Sequence[Conversation], data: ChatSettings
-) -> tuple[list[Conversation], list[Conversation]]:
+    conversations: Sequence[ChatExample], data: ChatDataSettings
+) -> tuple[list[ChatExample], list[ChatExample]]:
     """(training, validation): each conversation's seeded lot against `val_fraction`; at least one on either side."""
 
-    def lot(conversation: Conversation) -> int:
+    def lot(conversation: ChatExample) -> int:
         digest = hashlib.sha256(f"{data.split_seed}:{conversation.identity}".encode()).digest()
         return int.from_bytes(digest[:8], "big")
 
@@ -128,17 +128,17 @@ def style_identity(style: PromptStyle) -> dict[str, Any]:
     return {key: value for key, value in vars(style).items() if key not in ("source", "description")}
 
 
-def _identity(conversation: Conversation) -> list[Any]:
+def _identity(conversation: ChatExample) -> list[Any]:
     return [conversation.content(), sorted(conversation.refused)]
 
 
 def _build(
     work: Path,
-    data: ChatSettings,
+    data: ChatDataSettings,
     settings: TokenizerSettings,
     *,
-    sides: dict[str, list[Conversation]],
-    reading: Reading,
+    sides: dict[str, list[ChatExample]],
+    counts: ReadCounts,
     style: PromptStyle,
     block_size: int,
     fingerprint: str,
@@ -154,7 +154,7 @@ def _build(
         kept[side] = [conversation for conversation, chat in pairs if chat is not None]
         unusable += len(conversations) - len(encoded[side])
     lost = f"{unusable:,} that the style, the vocabulary or model.block_size={block_size} leaves nothing of"
-    left_out = ", ".join(filter(None, (reading.summary(), lost if unusable else "")))
+    left_out = ", ".join(filter(None, (counts.summary(), lost if unusable else "")))
     _refuse_few(sum(map(len, encoded.values())), data, left_out)
     for side, chats in encoded.items():
         if not chats:
@@ -169,7 +169,7 @@ def _build(
         "name": data.name,
         "kind": data.kind,
         "data_settings": content_settings(data),
-        "reading": {**reading.facts(), "unusable": unusable},
+        "reading": {**counts.facts(), "unusable": unusable},
         "style": style.name,
         "block_size": block_size,
         "splits": facts,
@@ -182,7 +182,7 @@ def _build(
 
 
 def encode_or_leave_out(
-    conversation: Conversation, style: PromptStyle, tokenizer: Tokenizer, block_size: int
+    conversation: ChatExample, style: PromptStyle, tokenizer: Tokenizer, block_size: int
 ) -> EncodedChat | None:
     """None, with a log line, for one that this style or vocabulary cannot write down."""
     try:
@@ -219,12 +219,12 @@ def _chain(parts: Iterable[Sequence[int]]) -> Iterable[int]:
     return (value for part in parts for value in part)
 
 
-def _rendered(conversation: Conversation, style: PromptStyle) -> str:
+def _rendered(conversation: ChatExample, style: PromptStyle) -> str:
     segments = style.segments(conversation.messages)
     return "".join(segment.text for segment in segments if not segment.is_token)
 
 
-def _held_out(conversations: Sequence[Conversation]) -> list[list[dict[str, str]]]:
+def _held_out(conversations: Sequence[ChatExample]) -> list[list[dict[str, str]]]:
     """The first questions of a few held-out conversations, with the answers that people were given."""
     shown = []
     for conversation in conversations[:HELD_OUT_SHOWN]:
@@ -233,7 +233,7 @@ def _held_out(conversations: Sequence[Conversation]) -> list[list[dict[str, str]
     return shown
 
 
-def _log_cuts(data: ChatSettings, chats: Sequence[EncodedChat], block_size: int) -> None:
+def _log_cuts(data: ChatDataSettings, chats: Sequence[EncodedChat], block_size: int) -> None:
     shortened = [chat for chat in chats if chat.exchanges_cut or chat.tokens_cut]
     if shortened:
         logger.warning(
@@ -247,7 +247,7 @@ def _log_cuts(data: ChatSettings, chats: Sequence[EncodedChat], block_size: int)
         )
 
 
-def _refuse_few(count: int, data: ChatSettings, left_out: str) -> None:
+def _refuse_few(count: int, data: ChatDataSettings, left_out: str) -> None:
     if count < LEAST:
         raise DataError(
             f"{data.path} holds {count} usable conversation{'' if count == 1 else 's'}"

@@ -22,7 +22,7 @@ _ROLES = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Conversation:
+class ChatExample:
     """Messages that alternate, the user's first after an optional system text, the last one an answer to learn from."""
 
     identity: str
@@ -48,7 +48,7 @@ class UnusableError(Exception):
 # ---- OpenAI and ShareGPT ----
 
 
-def from_messages(row: dict[str, Any]) -> Conversation:
+def from_messages(row: dict[str, Any]) -> ChatExample:
     """A row that holds a whole conversation, under `messages` or `conversations`."""
     key, role_key, text_key = ("messages", "role", "content")
     if key not in row:
@@ -92,7 +92,7 @@ def _encodable(text: str) -> str:
 
 def _conversation(
     messages: list[Message], *, identity: str | None, refused: frozenset[int] = frozenset()
-) -> Conversation:
+) -> ChatExample:
     """With messages of one role in a row joined, as styles write them. ConfigError for an impossible order."""
     system, turns = turns_of(messages)
     said = [Message(role="system", content=system)] if system else []
@@ -101,7 +101,7 @@ def _conversation(
         if turn.answer is not None:
             said.append(Message(role="assistant", content=turn.answer))
     hashed = hashlib.sha256(canonical_json([[m.role, m.content] for m in said])).hexdigest()
-    return Conversation(identity=identity or hashed, messages=tuple(said), refused=refused)
+    return ChatExample(identity=identity or hashed, messages=tuple(said), refused=refused)
 
 
 # ---- the chat log ----
@@ -117,7 +117,7 @@ class _Exchange:
     rating: int
 
 
-class ChatLog:
+class LoggedExchanges:
     """Exchanges by conversation and turn, and ratings by exchange, as the lines come."""
 
     def __init__(self) -> None:
@@ -161,7 +161,7 @@ class ChatLog:
         turns[turn] = exchange
         return name
 
-    def conversations(self) -> dict[str, Conversation]:
+    def conversations(self) -> dict[str, ChatExample]:
         """Each conversation with its turns in order; the first system text is that of the conversation."""
         found = {}
         for name, turns in self.turns.items():

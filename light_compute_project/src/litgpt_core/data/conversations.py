@@ -30,9 +30,9 @@ from pathlib import Path
 from typing import Any
 
 from litgpt_core.core.errors import DataError
-from litgpt_core.data.chat_rows import ChatLog, Conversation, UnusableError, from_messages
+from litgpt_core.data.chat_rows import ChatExample, LoggedExchanges, UnusableError, from_messages
 from litgpt_core.data.prepared import canonical_json
-from litgpt_core.data.settings import ChatSettings
+from litgpt_core.data.settings import ChatDataSettings
 from litgpt_core.data.text import matching_files, missing_path
 
 logger = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ SHOWN = 5
 
 
 @dataclass(kw_only=True)
-class Reading:
+class ReadCounts:
     """What was read and what was left out, for the log and meta.json."""
 
     files: int = 0
@@ -77,20 +77,20 @@ class Reading:
         return {name: len(value) if isinstance(value, list) else value for name, value in vars(self).items()}
 
 
-def read_conversations(data: ChatSettings) -> tuple[list[Conversation], Reading]:
+def read_conversations(data: ChatDataSettings) -> tuple[list[ChatExample], ReadCounts]:
     """All usable conversations of a file or folder, in the order of their first lines.
 
     Raises:
         DataError: The path is missing or unreadable, or no file of the folder matches.
     """
-    reading, log, others = Reading(), ChatLog(), list[Conversation]()
-    order: dict[str, Conversation | None] = {}
+    counts, log, others = ReadCounts(), LoggedExchanges(), list[ChatExample]()
+    order: dict[str, ChatExample | None] = {}
     for path in _files(Path(data.path).expanduser(), data.glob):
-        reading.files += 1
+        counts.files += 1
         for number, raw in enumerate(_lines(path), start=1):
             if not raw.strip():
                 continue
-            reading.lines += 1
+            counts.lines += 1
             try:
                 row = _row(raw)
                 if "messages" in row or "conversations" in row:
@@ -99,15 +99,15 @@ def read_conversations(data: ChatSettings) -> tuple[list[Conversation], Reading]
                 elif (name := log.take(row)) is not None:
                     order.setdefault(f"log {name}", None)
             except UnusableError as problem:
-                reading.broken.append(f"{path}:{number}: {problem}")
-    logged, reading.replaced = log.conversations(), log.replaced
+                counts.broken.append(f"{path}:{number}: {problem}")
+    logged, counts.replaced = log.conversations(), log.replaced
     listed = [conversation or logged[key.removeprefix("log ")] for key, conversation in order.items()]
-    kept = _without_duplicates([c for c in (_learnable(c, reading) for c in listed) if c is not None], reading)
-    for line in reading.broken[:SHOWN]:
+    kept = _without_duplicates([c for c in (_learnable(c, counts) for c in listed) if c is not None], counts)
+    for line in counts.broken[:SHOWN]:
         logger.warning("data %s: skipped %s", data.name, line)
-    if len(reading.broken) > SHOWN:
-        logger.warning("data %s: and %s more broken lines", data.name, f"{len(reading.broken) - SHOWN:,}")
-    return kept, reading
+    if len(counts.broken) > SHOWN:
+        logger.warning("data %s: and %s more broken lines", data.name, f"{len(counts.broken) - SHOWN:,}")
+    return kept, counts
 
 
 # ---- files ----
@@ -164,28 +164,28 @@ def _row(raw: bytes) -> dict[str, Any]:
 # ---- what is learnt from ----
 
 
-def _learnable(conversation: Conversation, reading: Reading) -> Conversation | None:
+def _learnable(conversation: ChatExample, counts: ReadCounts) -> ChatExample | None:
     """Cut after the last answer that is worth learning; None if there is none."""
     messages, refused = list(conversation.messages), set(conversation.refused)
-    reading.rated_down += len(refused)
+    counts.rated_down += len(refused)
     refused |= {number for number, answer in enumerate(conversation.answers) if not answer.strip()}
     if messages[-1].role == "user":
         messages.pop()
-        reading.unanswered += 1
+        counts.unanswered += 1
     answers = sum(message.role == "assistant" for message in messages)
     while answers and answers - 1 in refused:
         del messages[-2:]
         answers -= 1
         refused.discard(answers)
     if not answers:
-        reading.empty += 1
+        counts.empty += 1
         return None
-    return Conversation(identity=conversation.identity, messages=tuple(messages), refused=frozenset(refused))
+    return ChatExample(identity=conversation.identity, messages=tuple(messages), refused=frozenset(refused))
 
 
-def _without_duplicates(conversations: list[Conversation], reading: Reading) -> list[Conversation]:
-    first: dict[bytes, Conversation] = {}
+def _without_duplicates(conversations: list[ChatExample], counts: ReadCounts) -> list[ChatExample]:
+    first: dict[bytes, ChatExample] = {}
     for conversation in conversations:
         first.setdefault(hashlib.sha256(canonical_json(conversation.content())).digest(), conversation)
-    reading.duplicates += len(conversations) - len(first)
+    counts.duplicates += len(conversations) - len(first)
     return list(first.values())

@@ -38,7 +38,7 @@ from litgpt_core.data.prepared import (
     meta_sha256,
     open_prepared,
 )
-from litgpt_core.data.settings import ChatSettings, CorpusSettings, DataSettings, cache_folder
+from litgpt_core.data.settings import ChatDataSettings, CorpusSettings, DataSettings, cache_folder
 from litgpt_core.data.shards import ShardFacts, token_dtype, write_shard
 from litgpt_core.data.sources import read_corpus
 from litgpt_core.data.split import SPLIT_RULE, Split, split_corpus
@@ -65,7 +65,7 @@ def prepare(data: DataSettings, tokenizer: TokenizerSettings) -> PreparedData:
         DataError: The corpus cannot be read or split, or the folder cannot be written.
         TokenizerError: The tokenizer cannot be trained on this text, or cannot represent the validation text.
     """
-    if isinstance(data, ChatSettings):
+    if isinstance(data, ChatDataSettings):
         raise ConfigError(
             "data=chat: conversations are prepared for one model, with its prompt style and its context length",
             needed="a corpus of text here",

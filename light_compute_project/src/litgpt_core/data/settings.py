@@ -150,7 +150,7 @@ class TextSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ChatSettings:
+class ChatDataSettings:
     """Conversations: `serve.py`'s chat log, what `chat.py` saved, or anybody's in OpenAI's or ShareGPT's format."""
 
     kind: Literal["chat"] = "chat"
@@ -188,12 +188,12 @@ class ChatSettings:
 CorpusSettings = PythonSourceSettings | TinyShakespeareSettings | TextSettings
 """Plain text: one stream of tokens, all of which are learnt."""
 
-DataSettings = CorpusSettings | ChatSettings
+DataSettings = CorpusSettings | ChatDataSettings
 DATA_KINDS: dict[str, type] = {
     "python_source": PythonSourceSettings,
     "tiny_shakespeare": TinyShakespeareSettings,
     "text": TextSettings,
-    "chat": ChatSettings,
+    "chat": ChatDataSettings,
 }
 """What `data.kind` may say."""
 

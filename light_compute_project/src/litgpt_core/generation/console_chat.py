@@ -46,7 +46,7 @@ COMMANDS = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ConsoleChatSettings:
+class ChatSettings:
     """The settings that commands change; each change makes a new object."""
 
     sampling: SamplingSettings = dataclasses.field(default_factory=lambda: SamplingSettings(temperature=0.8, top_k=50))
@@ -88,7 +88,7 @@ class ConsoleChat:
         read: Callable[[str], str],
         out: TextIO,
         notes: TextIO,
-        settings: ConsoleChatSettings,
+        settings: ChatSettings,
         system: str | None = None,
         interactive: bool = True,
     ) -> None:

@@ -16,8 +16,9 @@ import difflib
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields, replace
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 
 from litgpt_core.core.errors import CheckpointError, ConfigError
 from litgpt_core.model.config_checks import UNSET, latent_dims, raise_problems, type_problems, value_problems
@@ -112,7 +113,7 @@ class GPTConfig:
     """Start of the projections into the residual stream: normal with 0.02 / sqrt(2 * n_layer), or zero. See init.py."""
 
     def __post_init__(self) -> None:
-        raise_problems(self.name, type_problems(self))
+        raise_problems(self.name, type_problems(self, _hints()))
         raise_problems(self.name, value_problems(self))
         self.name = self.name or str(self.hf_config.get("name", ""))
         if self.head_size is UNSET:
@@ -239,6 +240,11 @@ class GPTConfig:
     def to_full_dict(self) -> dict[str, Any]:
         """Every field as plain values, for hyperparameters and records."""
         return asdict(self)
+
+
+@lru_cache(maxsize=1)
+def _hints() -> dict[str, Any]:
+    return get_type_hints(GPTConfig)
 
 
 def _default(item: Field[Any]) -> Any:

@@ -8,9 +8,8 @@ from __future__ import annotations
 import difflib
 import logging
 import types
-from collections.abc import Iterator
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from litgpt_core.core.errors import ConfigError
 
@@ -60,17 +59,10 @@ def latent_dims(latent_attention: dict[str, Any]) -> dict[str, int]:
 # --- types
 
 
-@lru_cache(maxsize=1)
-def _hints() -> dict[str, Any]:
-    from litgpt_core.model.config import GPTConfig
-
-    return get_type_hints(GPTConfig)
-
-
-def type_problems(config: GPTConfig) -> list[Problem]:
-    """Fields whose value is not of the annotated type, e.g. a number that YAML read as text."""
+def type_problems(config: GPTConfig, hints: Mapping[str, Any]) -> list[Problem]:
+    """Fields whose value is not of the type in `hints`, e.g. a number that YAML read as text."""
     problems = []
-    for name, hint in _hints().items():
+    for name, hint in hints.items():
         value = getattr(config, name)
         if get_origin(hint) is Literal:
             choices = [str(choice) for choice in get_args(hint)]

@@ -19,7 +19,7 @@ from litgpt_core.core.files import sha256_of
 from litgpt_core.data.chat_prepare import prepare_chats
 from litgpt_core.data.dataset import TrainBatches
 from litgpt_core.data.prepare import PreparedData, find_prepared, prepare
-from litgpt_core.data.settings import ChatSettings
+from litgpt_core.data.settings import ChatDataSettings
 from litgpt_core.distributed.process_group import Team
 from litgpt_core.distributed.sharding import Sharding, choose_sharding
 from litgpt_core.distributed.world import World, check_batch
@@ -190,7 +190,7 @@ def prepare_for(config: TrainConfig, *, begun_with: str | None = None) -> Prepar
     Raises:
         DataError, TokenizerError, CheckpointError: What is wrong with the corpus, the tokenizer or the prompt style.
     """
-    if not isinstance(config.data, ChatSettings):
+    if not isinstance(config.data, ChatDataSettings):
         return prepare(config.data, config.tokenizer)
     if begun_with and (found := find_prepared(config.data, fingerprint=begun_with)) is not None:
         logger.info(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from litgpt_core import checkpoint
 from litgpt_core.config.compose import TrainConfig
-from litgpt_core.data.settings import ChatSettings
+from litgpt_core.data.settings import ChatDataSettings
 from litgpt_core.model.config import ModelSettings
 from litgpt_core.prompts.catalogue import HUMAN_ASSISTANT, style_named
 from litgpt_core.prompts.directory import load_style
@@ -46,7 +46,7 @@ def _directory(text: str) -> Path:
     return checkpoint.find_model(text).directory
 
 
-def chat_style(data: ChatSettings, *, init_from: str | None) -> PromptStyle:
+def chat_style(data: ChatDataSettings, *, init_from: str | None) -> PromptStyle:
     """The style that conversations are written in: the one named, else that of the checkpoint, else human_assistant.
 
     Raises:

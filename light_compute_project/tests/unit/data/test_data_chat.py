@@ -15,11 +15,11 @@ from litgpt_core.core.errors import DataError
 from litgpt_core.data.chat_dataset import ChatRows, ChatTrainBatches, ChatValBatches
 from litgpt_core.data.chat_encoding import encode_chat
 from litgpt_core.data.chat_prepare import encode_or_leave_out, prepare_chats, split_conversations
-from litgpt_core.data.chat_rows import Conversation
+from litgpt_core.data.chat_rows import ChatExample
 from litgpt_core.data.conversations import read_conversations
 from litgpt_core.data.packing import pack
 from litgpt_core.data.prepared import PreparedData
-from litgpt_core.data.settings import ChatSettings
+from litgpt_core.data.settings import ChatDataSettings
 from litgpt_core.prompts import Message, load_style, style_named
 from litgpt_core.tokenizers.registry import train as train_tokenizer
 from litgpt_core.tokenizers.settings import ByteSettings, CharSettings
@@ -30,18 +30,18 @@ Write = Callable[..., Path]
 Exchange = Callable[..., dict[str, Any]]
 
 
-def chat(*texts: str, refused: frozenset[int] = frozenset(), system: str = "") -> Conversation:
+def chat(*texts: str, refused: frozenset[int] = frozenset(), system: str = "") -> ChatExample:
     """Texts by turns, the user's first."""
     messages = [Message(role="system", content=system)] if system else []
     messages += [Message(role="assistant" if i % 2 else "user", content=text) for i, text in enumerate(texts)]
-    return Conversation(identity=texts[0], messages=tuple(messages), refused=refused)
+    return ChatExample(identity=texts[0], messages=tuple(messages), refused=refused)
 
 
 def learnt(ids: list[int], flags: list[bool]) -> str:
     return TOKENIZER.decode([i for i, flag in zip(ids, flags, strict=True) if flag])
 
 
-def encode(conversation: Conversation, *, block_size: int = 500) -> Any:
+def encode(conversation: ChatExample, *, block_size: int = 500) -> Any:
     return encode_chat(conversation, style=STYLE, tokenizer=TOKENIZER, block_size=block_size)
 
 
@@ -93,25 +93,27 @@ def test_packing_holds_every_index_once_and_overfills_no_row(seed: int) -> None:
 # --- the split
 
 
-def many(count: int, *, first: int = 0) -> list[Conversation]:
+def many(count: int, *, first: int = 0) -> list[ChatExample]:
     return [chat(f"question {i}", f"answer {i}") for i in range(first, first + count)]
 
 
 def test_nobody_changes_sides_when_conversations_are_added() -> None:
-    data = ChatSettings(path="x")
+    data = ChatDataSettings(path="x")
     before = {c.identity for c in split_conversations(many(200), data)[1]}
     train, val = split_conversations([*many(100, first=500), *many(200)][::-1], data)
     after = {c.identity for c in val}
     assert before == {name for name in after if name in {c.identity for c in many(200)}}
     assert len(train) + len(val) == 300 and 15 <= len(val) <= 45
-    other = {c.identity for c in split_conversations(many(200), ChatSettings(path="x", split_seed=5))[1]}
+    other = {c.identity for c in split_conversations(many(200), ChatDataSettings(path="x", split_seed=5))[1]}
     assert other != before
 
 
 @pytest.mark.parametrize(("fraction", "seed"), [(1e-9, 1), (0.5, 3)])
 def test_there_is_at_least_one_conversation_on_either_side(fraction: float, seed: int) -> None:
     for count in (2, 3, 10):
-        train, val = split_conversations(many(count), ChatSettings(path="x", val_fraction=fraction, split_seed=seed))
+        train, val = split_conversations(
+            many(count), ChatDataSettings(path="x", val_fraction=fraction, split_seed=seed)
+        )
         assert train and val and len(train) + len(val) == count
 
 
@@ -119,17 +121,17 @@ def test_there_is_at_least_one_conversation_on_either_side(fraction: float, seed
 
 
 @pytest.fixture
-def settings(tmp_path: Path, write_rows: Write, exchange: Exchange) -> ChatSettings:
+def settings(tmp_path: Path, write_rows: Write, exchange: Exchange) -> ChatDataSettings:
     rows = [exchange(f"question {i}", "x" * (i % 7 + 1) + f" {i}", conversation=str(i)) for i in range(40)]
     path = write_rows(*rows, "{broken")
-    return ChatSettings(path=str(path), cache_dir=str(tmp_path / "cache"), val_fraction=0.2)
+    return ChatDataSettings(path=str(path), cache_dir=str(tmp_path / "cache"), val_fraction=0.2)
 
 
-def prepare(settings: ChatSettings, *, block_size: int = 100) -> PreparedData:
+def prepare(settings: ChatDataSettings, *, block_size: int = 100) -> PreparedData:
     return prepare_chats(settings, ByteSettings(), style=STYLE, block_size=block_size)
 
 
-def test_the_folder_says_what_is_in_it_and_is_found_again(settings: ChatSettings) -> None:
+def test_the_folder_says_what_is_in_it_and_is_found_again(settings: ChatDataSettings) -> None:
     prepared = prepare(settings)
     stamp = (prepared.directory / "meta.json").stat().st_mtime_ns
     assert prepare(settings).directory == prepared.directory
@@ -147,7 +149,7 @@ def test_the_folder_says_what_is_in_it_and_is_found_again(settings: ChatSettings
 
 
 def test_another_rating_makes_another_folder_and_a_torn_one_is_made_again(
-    settings: ChatSettings, exchange: Exchange
+    settings: ChatDataSettings, exchange: Exchange
 ) -> None:
     prepared = prepare(settings)
     (prepared.directory / "train.learn.bin").write_bytes(b"")
@@ -165,14 +167,14 @@ def test_fewer_than_ten_are_refused_with_the_count_and_the_reasons(
     rows = [exchange(f"q{i}", "r", conversation=str(i)) for i in range(9)]
     path = write_rows(*rows, rows[0], "{", exchange("down", "r", conversation="down", rating=-1))
     with pytest.raises(DataError) as caught:
-        prepare(ChatSettings(path=str(path), cache_dir=str(tmp_path)))
+        prepare(ChatDataSettings(path=str(path), cache_dir=str(tmp_path)))
     message = str(caught.value)
     assert "9 usable conversations" in message and "at least 10" in message
     assert "1 broken line(s)" in message and "1 conversation(s) without an answer" in message
     assert not list(tmp_path.glob("chat-*"))
 
 
-def test_cut_conversations_are_counted_in_the_log(settings: ChatSettings, caplog: pytest.LogCaptureFixture) -> None:
+def test_cut_conversations_are_counted_in_the_log(settings: ChatDataSettings, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         prepared = prepare(settings, block_size=24)
     assert "longer than model.block_size=24" in caplog.text
@@ -184,7 +186,7 @@ def test_what_the_vocabulary_lacks_is_left_out(
 ) -> None:
     rows = [exchange("q", f"a{i}", conversation=str(i)) for i in range(12)]
     path = write_rows(*rows, exchange("q", "ä", conversation="umlaut"))
-    conversations, _ = read_conversations(ChatSettings(path=str(path)))
+    conversations, _ = read_conversations(ChatDataSettings(path=str(path)))
     ascii_only = train_tokenizer(CharSettings(), ["".join(map(chr, range(10, 127)))])
     with caplog.at_level(logging.WARNING):
         usable = [c for c in conversations if encode_or_leave_out(c, STYLE, ascii_only, 50) is not None]
@@ -196,7 +198,7 @@ def test_what_the_vocabulary_lacks_is_left_out(
 BATCHES: dict[str, Any] = {"seed": 1, "micro_batch_size": 2, "global_batch_size": 4}
 
 
-def test_a_row_holds_whole_conversations_side_by_side(settings: ChatSettings) -> None:
+def test_a_row_holds_whole_conversations_side_by_side(settings: ChatDataSettings) -> None:
     prepared = prepare(settings)
     rows, seen = ChatRows(prepared, "train"), 0
     for number in range(len(rows)):
@@ -216,7 +218,7 @@ def test_a_row_holds_whole_conversations_side_by_side(settings: ChatSettings) ->
     )
 
 
-def test_each_epoch_visits_every_row_once_in_an_order_of_its_own(settings: ChatSettings) -> None:
+def test_each_epoch_visits_every_row_once_in_an_order_of_its_own(settings: ChatDataSettings) -> None:
     data = ChatTrainBatches(prepare(settings), **BATCHES)
     n = data.samples_per_epoch
     orders = [data.numbers(epoch * n, n).tolist() for epoch in (0, 1, 10**9)]
@@ -224,7 +226,7 @@ def test_each_epoch_visits_every_row_once_in_an_order_of_its_own(settings: ChatS
     assert len({tuple(order) for order in orders}) == 3
 
 
-def test_ranks_and_micro_batches_share_one_order_and_one_count(settings: ChatSettings) -> None:
+def test_ranks_and_micro_batches_share_one_order_and_one_count(settings: ChatDataSettings) -> None:
     prepared = prepare(settings)
     whole = ChatTrainBatches(prepared, seed=1, micro_batch_size=4, global_batch_size=4)
     for world_size, micro in ((1, 1), (1, 2), (2, 1), (2, 2), (4, 1)):
@@ -242,7 +244,7 @@ def test_ranks_and_micro_batches_share_one_order_and_one_count(settings: ChatSet
             assert {float(part[3]) for part in parts} == {float((whole[step][1] != -100).sum())}
 
 
-def test_validation_shows_every_target_once_whatever_the_shares(settings: ChatSettings) -> None:
+def test_validation_shows_every_target_once_whatever_the_shares(settings: ChatDataSettings) -> None:
     prepared = prepare(settings)
     for world_size, size in ((1, 1), (1, 100), (2, 2), (3, 1)):
         shares = [ChatValBatches(prepared, batch_size=size, rank=r, world_size=world_size) for r in range(world_size)]
@@ -256,7 +258,7 @@ def test_validation_shows_every_target_once_whatever_the_shares(settings: ChatSe
         few[len(few)]
 
 
-def test_a_dataset_survives_the_way_to_a_worker(settings: ChatSettings) -> None:
+def test_a_dataset_survives_the_way_to_a_worker(settings: ChatDataSettings) -> None:
     data = ChatTrainBatches(prepare(settings), **BATCHES)
     before = data[5]
     copied = pickle.loads(pickle.dumps(data))[5]

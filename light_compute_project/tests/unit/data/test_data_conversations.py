@@ -11,19 +11,19 @@ from typing import Any
 import pytest
 
 from litgpt_core.core.errors import DataError
-from litgpt_core.data.chat_rows import Conversation
-from litgpt_core.data.conversations import Reading, read_conversations
-from litgpt_core.data.settings import ChatSettings
+from litgpt_core.data.chat_rows import ChatExample
+from litgpt_core.data.conversations import ReadCounts, read_conversations
+from litgpt_core.data.settings import ChatDataSettings
 
 Write = Callable[..., Path]
 Exchange = Callable[..., dict[str, Any]]
 
 
-def read(path: Path) -> tuple[list[Conversation], Reading]:
-    return read_conversations(ChatSettings(path=str(path)))
+def read(path: Path) -> tuple[list[ChatExample], ReadCounts]:
+    return read_conversations(ChatDataSettings(path=str(path)))
 
 
-def said(conversation: Conversation) -> list[str]:
+def said(conversation: ChatExample) -> list[str]:
     return [f"{message.role[0]}:{message.content}" for message in conversation.messages]
 
 

@@ -11,7 +11,7 @@ import yaml
 from litgpt_core.core.errors import ConfigError
 from litgpt_core.core.machine import PROJECT_DIR
 from litgpt_core.data.settings import (
-    ChatSettings,
+    ChatDataSettings,
     PythonSourceSettings,
     TextSettings,
     TinyShakespeareSettings,
@@ -21,7 +21,7 @@ from litgpt_core.data.settings import (
 CONFIGS = Path(__file__).parents[3] / "configs" / "data"
 
 
-@pytest.mark.parametrize("kind", [PythonSourceSettings, TinyShakespeareSettings, TextSettings, ChatSettings])
+@pytest.mark.parametrize("kind", [PythonSourceSettings, TinyShakespeareSettings, TextSettings, ChatDataSettings])
 def test_yaml_equals_defaults(kind: type) -> None:
     required = {"path": "somewhere"} if kind is TextSettings else {}
     settings = kind(**required)
@@ -50,7 +50,7 @@ def test_all_problems_are_reported_together() -> None:
     with pytest.raises(ConfigError, match="packages is empty"):
         PythonSourceSettings(packages={}, max_file_bytes=0)
     with pytest.raises(ConfigError, match=r"data\.path=chat_history\.jsonl"):
-        ChatSettings(path="")
+        ChatDataSettings(path="")
     with pytest.raises(ConfigError, match="sha256"):
         TinyShakespeareSettings(sha256="abc", url="ftp://x", timeout_s=0, size_bytes=0)
 

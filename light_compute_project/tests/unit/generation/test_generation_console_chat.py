@@ -13,7 +13,7 @@ from litgpt_core.checkpoint import find_model
 from litgpt_core.core.errors import CheckpointError, ConfigError
 from litgpt_core.generation.chat_model import ChatModel, ModelLoader, choose
 from litgpt_core.generation.chat_session import ChatSession
-from litgpt_core.generation.console_chat import COMMANDS, ConsoleChat, ConsoleChatSettings
+from litgpt_core.generation.console_chat import COMMANDS, ChatSettings, ConsoleChat
 from litgpt_core.prompts import save_style, style_named
 
 Talk = Callable[..., tuple[str, str]]
@@ -44,7 +44,7 @@ def talk(here: Path) -> Talk:
             return str(line)
 
         out, notes = io.StringIO(), io.StringIO()
-        settings = ConsoleChatSettings(max_new_tokens=6, seed=1)
+        settings = ChatSettings(max_new_tokens=6, seed=1)
         chat = ConsoleChat(
             load(find_model("small")),
             load=load,
@@ -224,7 +224,7 @@ def test_no_model_at_all_is_explained(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_wrong_settings_are_refused() -> None:
     with pytest.raises(ConfigError, match="max_new_tokens=0"):
-        ConsoleChatSettings(max_new_tokens=0)
+        ChatSettings(max_new_tokens=0)
 
 
 def test_a_loaded_model_is_what_it_says(here: Path) -> None:

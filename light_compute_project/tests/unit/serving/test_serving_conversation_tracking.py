@@ -5,7 +5,7 @@ import json
 import pytest
 
 from litgpt_core.data.conversations import read_conversations
-from litgpt_core.data.settings import ChatSettings
+from litgpt_core.data.settings import ChatDataSettings
 from litgpt_core.serving.chat_log import ExchangeLog
 from litgpt_core.serving.conversation_tracking import Exchange, RecentConversations, log_exchange
 
@@ -50,7 +50,7 @@ def test_an_unknown_history_is_logged_as_context(say):
     found = rows(say)
     assert [(row["turn"], row["user"], row["rating"]) for row in found] == [(0, "A", -1), (1, "And the second?", None)]
     assert {row["system"] for row in found} == {"Be kind."} and say.log.conversations == 1
-    [conversation], _ = read_conversations(ChatSettings(name="chat", path=str(say.log.path)))
+    [conversation], _ = read_conversations(ChatDataSettings(name="chat", path=str(say.log.path)))
     assert [message.content for message in conversation.messages] == ["Be kind.", "A", "a", "And the second?", "b"]
 
 
