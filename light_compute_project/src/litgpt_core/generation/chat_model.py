@@ -77,8 +77,8 @@ def choose(name: str | None) -> tuple[FoundModel, list[str]]:
         found = find_model(name)
         return found, [f"Model: {describe(found)}."]
     discovered = discover()
-    searched = "; ".join(discovered.looked_at)
-    skipped = [f"  skipped {line}" for line in discovered.passed_over]
+    searched = "; ".join(discovered.searched)
+    skipped = [f"  skipped {line}" for line in discovered.skipped]
     if not discovered.models:
         raise CheckpointError(
             "\n".join([f"No model was found. Searched {searched}.", *skipped]),

@@ -273,7 +273,7 @@ class ConsoleChat:
             for found in discovered.models:
                 mark = "*" if found.directory.resolve() == self.model.found.directory.resolve() else " "
                 self._note(f"{mark} {describe(found)}")
-            for line in discovered.passed_over:
+            for line in discovered.skipped:
                 self._note(f"  skipped {line}")
             self._note("/model NAME switches to another model; * marks the current one")
             return

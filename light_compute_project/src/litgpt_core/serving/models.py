@@ -103,7 +103,7 @@ class ModelPool:
             if not found:
                 discovered = discover(self._roots)
                 raise CheckpointError(
-                    f"No model was found ({'; '.join([*discovered.looked_at, *discovered.passed_over])}).",
+                    f"No model was found ({'; '.join([*discovered.searched, *discovered.skipped])}).",
                     needed="a trained or downloaded model below the current folder, or its path",
                     fix="serve.py runs/NAME; to train one: train.py +experiment=smoke",
                 )

@@ -1,4 +1,4 @@
-"""Ids: what is read before an answer is a beginning of what is learnt, for every style and kind of tokenizer."""
+"""The ids of a prompt are a prefix of the ids of the conversation, for every style and kind of tokenizer."""
 
 from __future__ import annotations
 
