@@ -72,7 +72,7 @@ def check_archive(file: Path) -> None:
 
 
 def what_runs_code(file: Path) -> str:
-    """Objects in a torch.save file other than tensors and plain values, as module.name; empty if safe. Loads nothing."""
+    """Objects of a torch.save file other than tensors and plain values, as module.name; empty if safe. Runs nothing."""
     import torch
 
     try:
