@@ -54,7 +54,7 @@ def test_text_goes_to_stdout_and_figures_to_stderr(directory, run):
     assert len(re.findall("^decoding on cpu, ", errors, re.MULTILINE)) == 1
 
 
-def test_searches_and_stop_texts(directory, run):
+def test_searches_and_stop_strings(directory, run):
     arguments = (directory, "--prompt", "def ", "--max_new_tokens", 6, "--device", "cpu")
     code, out, errors = run(*arguments, "--num_beams", 3, "--num_samples", 2)
     assert code == 0 and out.count("def ") == 2 and errors.count("log-probability") == 2

@@ -1,4 +1,4 @@
-"""Jobs to answers in OpenAI's shapes, whole or streamed."""
+"""Builds responses in OpenAI's format from jobs, complete or streamed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from litgpt_core.generation.request import Piece, join_pieces
+from litgpt_core.generation.request import Delta, join_deltas
 from litgpt_core.serving.errors import describe
 from litgpt_core.serving.job import Job
 
@@ -20,37 +20,37 @@ if TYPE_CHECKING:
     from litgpt_core.serving.models import LoadedModel
     from litgpt_core.tokenizers.base import Tokenizer
 
-Finished = Callable[[Sequence[Piece]], Awaitable[str | None]]
-"""Called with the whole answers when all are there; may give the exchange's id."""
+Finished = Callable[[Sequence[Delta]], Awaitable[str | None]]
+"""Called with the complete choices when all have ended; may return the id of the logged exchange."""
 
 
 @dataclass(kw_only=True)
-class Answer:
-    """The answers (choices) to one request in the making."""
+class CompletionResponse:
+    """The response to one request while its choices are being generated."""
 
     model: LoadedModel
     jobs: list[Job]
     chat: bool
-    """Chat messages, or plain completions."""
+    """Whether it is a chat completion or a plain one."""
     on_finish: Finished
     prefixes: list[str] = field(default_factory=list)
-    """Put before each text (`echo`)."""
+    """Prepended to each text (`echo`)."""
     with_usage: bool = False
-    """End a stream with the usage."""
-    number: str = field(default_factory=lambda: uuid.uuid4().hex)
+    """End a stream with the token usage."""
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
     created: int = field(default_factory=lambda: int(time.time()))
 
-    async def whole(self) -> dict[str, Any]:
-        """One JSON answer."""
+    async def complete(self) -> dict[str, Any]:
+        """The complete response as one JSON object."""
         results = [asyncio.ensure_future(job.result()) for job in self.jobs]
         try:
-            pieces = await asyncio.gather(*results)
-        finally:  # one that fails must not leave the others waiting
+            deltas = await asyncio.gather(*results)
+        finally:  # if one fails, do not leave the others waiting
             for result in results:
                 result.cancel()
             await asyncio.gather(*results, return_exceptions=True)
-        exchange = await self.on_finish(pieces)
-        choices = [self._choice(index, piece) for index, piece in enumerate(pieces)]
+        exchange = await self.on_finish(deltas)
+        choices = [self._choice(index, delta) for index, delta in enumerate(deltas)]
         body = self._frame("chat.completion" if self.chat else "text_completion", choices)
         body["usage"] = self._usage()
         if exchange is not None:
@@ -58,7 +58,7 @@ class Answer:
         return body
 
     async def events(self) -> AsyncIterator[bytes]:
-        """Server-sent events; an error in the middle is an event too, as the status has gone out."""
+        """Server-sent events; an error after the start is an event too, because the status has been sent."""
         try:
             async for body in self._bodies():
                 yield _event(body)
@@ -70,17 +70,17 @@ class Answer:
         kind = "chat.completion.chunk" if self.chat else "text_completion"
         if self.chat:
             for index in range(len(self.jobs)):
-                yield self._frame(kind, [self._delta(index, {"role": "assistant", "content": ""})])
-        got: list[list[Piece]] = [[] for _ in self.jobs]
+                yield self._frame(kind, [self._first_choice(index, {"role": "assistant", "content": ""})])
+        got: list[list[Delta]] = [[] for _ in self.jobs]
         offsets, ended = [0] * len(self.jobs), 0
-        async for index, piece in merged([job.pieces() for job in self.jobs]):
+        async for index, delta in merged([job.deltas() for job in self.jobs]):
             before = "" if self.chat or got[index] or not self.prefixes else self.prefixes[index]
-            got[index].append(piece)
-            body = self._frame(kind, [self._piece(index, piece, before=before, offset=offsets[index])])
-            offsets[index] += len(piece.text)
-            ended += piece.finish_reason is not None
+            got[index].append(delta)
+            body = self._frame(kind, [self._stream_choice(index, delta, before=before, offset=offsets[index])])
+            offsets[index] += len(delta.text)
+            ended += delta.finish_reason is not None
             if ended == len(self.jobs):
-                exchange = await self.on_finish([join_pieces(pieces) for pieces in got])
+                exchange = await self.on_finish([join_deltas(deltas) for deltas in got])
                 if exchange is not None:
                     body["exchange_id"] = exchange
             yield body
@@ -90,46 +90,44 @@ class Answer:
     # --- shapes
 
     def _frame(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
-        number = f"{'chatcmpl' if self.chat else 'cmpl'}-{self.number}"
+        full_id = f"{'chatcmpl' if self.chat else 'cmpl'}-{self.id}"
         name = self.model.found.name
-        return {"id": number, "object": kind, "created": self.created, "model": name, "choices": choices}
+        return {"id": full_id, "object": kind, "created": self.created, "model": name, "choices": choices}
 
-    def _delta(self, index: int, delta: dict[str, Any]) -> dict[str, Any]:
+    def _first_choice(self, index: int, delta: dict[str, Any]) -> dict[str, Any]:
         return {"index": index, "delta": delta, "logprobs": None, "finish_reason": None}
 
-    def _piece(self, index: int, piece: Piece, *, before: str, offset: int) -> dict[str, Any]:
-        logprobs = self._logprobs(piece, offset=offset)
+    def _stream_choice(self, index: int, delta: Delta, *, before: str, offset: int) -> dict[str, Any]:
+        logprobs = self._logprobs(delta, offset=offset)
         if not self.chat:
-            text = before + piece.text
-            return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": piece.finish_reason}
-        delta = {"content": piece.text} if piece.text else {}
-        return {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": piece.finish_reason}
+            text = before + delta.text
+            return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": delta.finish_reason}
+        content = {"content": delta.text} if delta.text else {}
+        return {"index": index, "delta": content, "logprobs": logprobs, "finish_reason": delta.finish_reason}
 
-    def _choice(self, index: int, piece: Piece) -> dict[str, Any]:
-        rest = {"logprobs": self._logprobs(piece), "finish_reason": piece.finish_reason}
+    def _choice(self, index: int, delta: Delta) -> dict[str, Any]:
+        rest = {"logprobs": self._logprobs(delta), "finish_reason": delta.finish_reason}
         if self.chat:
-            return {"index": index, "message": {"role": "assistant", "content": piece.text}, **rest}
+            return {"index": index, "message": {"role": "assistant", "content": delta.text}, **rest}
         before = self.prefixes[index] if self.prefixes else ""
-        return {"index": index, "text": before + piece.text, **rest}
+        return {"index": index, "text": before + delta.text, **rest}
 
     def _usage(self) -> dict[str, int]:
-        read = sum(
-            {id(job.request.prompt_ids): len(job.request.prompt_ids) for job in self.jobs}.values()
-        )  # once for n
-        written = sum(job.new_tokens for job in self.jobs)
-        return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
+        prompts = {id(job.request.prompt_ids): len(job.request.prompt_ids) for job in self.jobs}  # once for all n
+        prompt, new = sum(prompts.values()), sum(job.new_tokens for job in self.jobs)
+        return {"prompt_tokens": prompt, "completion_tokens": new, "total_tokens": prompt + new}
 
-    def _logprobs(self, piece: Piece, *, offset: int = 0) -> dict[str, Any] | None:
-        if not piece.logprobs:
+    def _logprobs(self, delta: Delta, *, offset: int = 0) -> dict[str, Any] | None:
+        if not delta.logprobs:
             return None
         tokenizer = self.model.engine.tokenizer
         if self.chat:
-            return {"content": [_chat_logprob(value, tokenizer) for value in piece.logprobs], "refusal": None}
-        return _completion_logprobs(piece.logprobs, tokenizer, offset=offset)
+            return {"content": [_chat_logprob(value, tokenizer) for value in delta.logprobs], "refusal": None}
+        return _completion_logprobs(delta.logprobs, tokenizer, offset=offset)
 
 
-async def merged(streams: Sequence[AsyncIterator[Piece]]) -> AsyncIterator[tuple[int, Piece]]:
-    """Pieces of several answers with their index, as they come; the first error ends all."""
+async def merged(streams: Sequence[AsyncIterator[Delta]]) -> AsyncIterator[tuple[int, Delta]]:
+    """Deltas of several choices with their index, as they arrive; the first error ends all."""
     if len(streams) == 1:  # the usual case needs no tasks
         async with contextlib.aclosing(streams[0]) as only:  # type: ignore[type-var]
             async for part in only:
@@ -141,10 +139,10 @@ async def merged(streams: Sequence[AsyncIterator[Piece]]) -> AsyncIterator[tuple
             done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             for future in done:
                 index = waiting.pop(future)
-                piece = future.result()
-                if piece is not None:
+                delta = future.result()
+                if delta is not None:
                     waiting[asyncio.ensure_future(anext(streams[index], None))] = index
-                    yield index, piece
+                    yield index, delta
     finally:
         for future in waiting:
             future.cancel()

@@ -1,11 +1,11 @@
-"""A conversation with one model: messages in, answers as a stream, and what the model sees of a long one.
+"""A chat session with one model: takes messages, streams answers, keeps the conversation.
 
-    conversation = Conversation(engine, style=load_style(directory))
-    for text in conversation.reply("Hello", max_new_tokens=100):
+    session = ChatSession(engine, style=load_style(directory))
+    for text in session.reply("Hello", max_new_tokens=100):
         print(text, end="", flush=True)
 
-What the model sees of a long one is `fitting`'s business; nothing is lost from `messages`. A model without a style is a
-base model: it continues the text that the messages make.
+`prompt_fitting` decides how much of a long conversation is in the prompt; `messages` always keeps all of it. A model
+without a style is a base model: it continues the messages as plain text.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from litgpt_core.generation.fitting import BASE_STYLE, fit_prompt
-from litgpt_core.generation.request import DEFAULT_SAMPLING, FinishReason, GenerationRequest, Piece
+from litgpt_core.generation.prompt_fitting import BASE_STYLE, fit_prompt
+from litgpt_core.generation.request import DEFAULT_SAMPLING, Delta, FinishReason, GenerationRequest
 from litgpt_core.generation.sampling_settings import SamplingSettings
 from litgpt_core.generation.stats import GenerationStats
 from litgpt_core.prompts import Message, PromptStyle, style_named
@@ -28,34 +28,34 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class Reply:
-    """What the latest answer took; complete once its stream has ended."""
+    """Statistics of the latest answer; complete once its stream has ended."""
 
     prompt_tokens: int
-    """Tokens of the conversation that the model read."""
+    """Tokens of the prompt."""
     turns_left_out: int
-    """Oldest turns that found no room; a base model's text is cut anywhere instead."""
+    """Number of oldest turns that did not fit; always 0 for a base model, whose text is cut at any token."""
     stats: GenerationStats
     """Tokens and seconds."""
     finish_reason: FinishReason | None = None
-    """None: the stream was closed before its end."""
+    """None if the stream was closed before its end."""
 
     @property
     def context_used(self) -> int:
-        """Tokens that the model's window held at the end."""
+        """Tokens of the context window in use at the end."""
         return self.prompt_tokens + self.stats.new_tokens
 
 
-class Conversation:
-    """See the module.
+class ChatSession:
+    """See the module docstring.
 
     Args:
-        engine: The model; one text at a time.
-        style: How it wants conversations written; None for a base model.
-        system: A text that says how to behave, before everything.
+        engine: Generates one answer at a time.
+        style: The model's prompt style; None for a base model.
+        system: The system prompt.
 
     Attributes:
-        messages: All that was said, without the system text.
-        latest: What the latest answer took; None before the first.
+        messages: All messages so far, without the system prompt.
+        latest: Statistics of the latest answer; None before the first.
     """
 
     def __init__(self, engine: Engine, *, style: PromptStyle | None = None, system: str | None = None) -> None:
@@ -66,7 +66,7 @@ class Conversation:
 
     @property
     def block_size(self) -> int:
-        """Most tokens the model sees at once."""
+        """The model's context window in tokens."""
         return self.engine.model.config.block_size
 
     def reply(
@@ -77,14 +77,14 @@ class Conversation:
         sampling: SamplingSettings = DEFAULT_SAMPLING,
         seed: int | None = None,
     ) -> Generator[str, None, None]:
-        """The answer to `text`, in pieces as they come.
+        """Stream the answer to `text`.
 
-        Closing the stream early keeps what has come as the answer; if nothing has, `text` was never said.
+        Closing the stream early keeps the text so far as the answer; without any text, the message is removed too.
 
         Raises:
-            ConfigError: `text` (with the system text) is too long for the model's window.
+            ConfigError: `text` (with the system prompt) does not fit the context window.
             TokenizerError: The vocabulary cannot represent it.
-            CheckpointError: The model answers NaN.
+            CheckpointError: The model's logits are NaN or infinite.
         """
         messages = [*self.messages, Message(role="user", content=text)]
         fitted = fit_prompt(
@@ -100,7 +100,7 @@ class Conversation:
             sampling=sampling,
             seed=seed,
             stop_ids=self.style.stop_tokens(self.engine.tokenizer),
-            stop=self.style.stop_texts(),
+            stop=self.style.stop_strings(),
             overflow="slide" if self.is_base else "stop",
         )
         return self._stream(messages, request, left_out=fitted.turns_left_out)
@@ -110,21 +110,21 @@ class Conversation:
     ) -> Generator[str, None, None]:
         reply = Reply(prompt_tokens=len(request.prompt_ids), turns_left_out=left_out, stats=GenerationStats())
         self.latest = reply
-        pieces = cast("Generator[Piece, None, None]", self.engine.stream(request))
+        deltas = cast("Generator[Delta, None, None]", self.engine.stream(request))
         answer = ""
         try:
-            with contextlib.closing(pieces):
-                for piece in pieces:
-                    reply.stats, reply.finish_reason = self.engine.stats, piece.finish_reason
-                    answer += piece.text
-                    if piece.text:
-                        yield piece.text
+            with contextlib.closing(deltas):
+                for delta in deltas:
+                    reply.stats, reply.finish_reason = self.engine.stats, delta.finish_reason
+                    answer += delta.text
+                    if delta.text:
+                        yield delta.text
         finally:
             if answer or reply.finish_reason is not None:
                 self.messages = [*messages, Message(role="assistant", content=answer)]
 
     def reset(self) -> None:
-        """Forget what was said; the system text stays."""
+        """Remove all messages; the system prompt stays."""
         self.messages, self.latest = [], None
 
     def as_json_line(self) -> str:

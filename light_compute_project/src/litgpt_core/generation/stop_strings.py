@@ -1,19 +1,19 @@
-"""Ending a text at a string, although the string may come in pieces."""
+"""Ending a text at a stop string, even where the string is split over several deltas."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 
-class StopTexts:
-    """Lets text through until one of `stops` appears; holds back what may be the beginning of one.
+class StopStrings:
+    """Passes text through until one of `stops` appears; holds back what may be the beginning of one.
 
-    The text ends where the first stop is complete (of several that are complete with the same character, the one that
-    began first), so that it does not matter how the text was cut into pieces. What comes out joins to the text before
-    that stop, or to the whole text if none appears.
+    The text ends where the first stop string is complete (if several complete with the same character, at the one that
+    began first), so the result does not depend on how the text was split. The concatenated output is the text before
+    that stop string, or the whole text if none appears.
 
     Attributes:
-        found: The stop that ended the text, or None.
+        found: The stop string that ended the text, or None.
     """
 
     def __init__(self, stops: Sequence[str]) -> None:
@@ -22,7 +22,7 @@ class StopTexts:
         self.found: str | None = None
 
     def push(self, text: str) -> str:
-        """What is certain to stand before any stop."""
+        """Returns the text that certainly precedes any stop string."""
         if not self._stops or self.found is not None:
             return "" if self.found is not None else text
         self._held += text
@@ -36,12 +36,12 @@ class StopTexts:
         return out
 
     def finish(self) -> str:
-        """What was held back and is no stop after all."""
+        """Returns the held-back text, which turned out not to be a stop string."""
         out, self._held = self._held, ""
         return out
 
 
 def _overlap(text: str, stop: str) -> int:
-    """Length of the longest proper beginning of `stop` that `text` ends with."""
+    """Length of the longest proper prefix of `stop` that `text` ends with."""
     longest = min(len(text), len(stop) - 1)
     return next((size for size in range(longest, 0, -1) if text.endswith(stop[:size])), 0)

@@ -1,7 +1,7 @@
-"""How much of a conversation a model sees: what fits its window and leaves room for an answer.
+"""Fits a conversation into the context window, leaving room for the answer.
 
-The system text, the newest message, and as many turns before it as fit; the oldest are left out first. A base model has
-no turns, only text: it sees the system text and as much of the rest's end as fits.
+The prompt holds the system prompt, the newest message, and as many turns before it as fit; the oldest are left out
+first. A base model has no turns: its prompt is the system prompt and as much of the end of the text as fits.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
     from litgpt_core.tokenizers.base import Tokenizer
 
 BASE_STYLE = "plain"
-"""How a conversation is put to a model that knows none: as text that goes on."""
+"""The prompt style for base models: messages joined as plain text."""
 
 
 class PromptTooLong(ConfigError):
-    """A message alone is longer than the model's window."""
+    """A single message exceeds the context window."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FittedPrompt:
-    """What the model sees."""
+    """A prompt that fits the context window."""
 
     ids: tuple[int, ...]
-    """With bos where the model wants it."""
+    """Token ids, with bos where the model expects it."""
     turns_left_out: int
-    """Oldest turns that found no room; 0 for a base model, whose text is cut anywhere instead."""
+    """Number of oldest turns that did not fit; 0 for a base model, whose text is cut at any token."""
 
 
 def fit_prompt(
@@ -46,15 +46,15 @@ def fit_prompt(
     """The prompt of a conversation whose last message is the user's.
 
     Args:
-        messages: The first may be the system's.
-        style: Of the model; None for a base model.
-        tokenizer: Of the model.
-        block_size: Tokens that the model sees at once.
-        max_new_tokens: Longest answer; room is kept for it, up to half the window.
+        messages: The first may be the system prompt.
+        style: The model's prompt style; None for a base model.
+        tokenizer: The model's tokenizer.
+        block_size: The context window in tokens.
+        max_new_tokens: Maximum length of the answer; reserved in the window, up to half of it.
 
     Raises:
-        PromptTooLong: The newest message (with the system text) does not fit; a ConfigError.
-        ConfigError: The order is wrong.
+        PromptTooLong: The newest message (with the system prompt) does not fit; a ConfigError.
+        ConfigError: The roles are in an invalid order.
         TokenizerError: The vocabulary cannot represent it.
     """
     system = [message for message in messages[:1] if message.role == "system"]
@@ -78,8 +78,8 @@ def fit_prompt(
     ids = encoded.get(first) or encode_prompt(style, tokenizer, [*system, *turns[starts[first] :]])
     if len(ids) >= block_size:
         raise PromptTooLong(
-            f"The message has {len(ids)} tokens with all that is written around it.",
-            needed=f"fewer than the {block_size} tokens that this model sees at once",
-            fix="say it shorter" + (", or shorten the system text" if system else ""),
+            f"The message has {len(ids)} tokens, including the prompt style's own.",
+            needed=f"fewer than the {block_size} tokens of this model's context window",
+            fix="shorten the message" + (" or the system prompt" if system else ""),
         )
     return FittedPrompt(ids=tuple(ids), turns_left_out=first)

@@ -1,8 +1,8 @@
-"""Which conversation an exchange belongs to, where the client does not say: programs send the whole history each time.
+"""Assigns exchanges to conversations if the client sends no conversation id: clients send the whole history each time.
 
-history known (we answered it)     next turn of that conversation
-history unknown                    a new conversation; the earlier exchanges are logged with rating -1, so that
-                                   training reads them and does not learn them
+known history (answered here)      the next turn of that conversation
+unknown history                    a new conversation; the earlier exchanges are logged with rating -1, so that training
+                                   uses them as context only
 no history                         a new conversation
 """
 
@@ -18,53 +18,53 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from litgpt_core.serving.chat_log import ChatLog
+    from litgpt_core.serving.chat_log import ExchangeLog
 
-Said = tuple[str, str]
+RoleText = tuple[str, str]
 """Role and text."""
 
-REMEMBERED = 10_000
-"""Conversations whose latest state is kept in memory."""
+MAX_CONVERSATIONS = 10_000
+"""Number of conversations whose latest state is kept in memory."""
 SYSTEM = ("system", "developer")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Exchange:
-    """A question that was answered."""
+    """A user message and its answer."""
 
-    messages: Sequence[Said]
-    """All that the client sent; the last is the user's."""
+    messages: Sequence[RoleText]
+    """All messages of the request; the last is the user's."""
     answer: str
     model: str
     settings: dict[str, Any]
     conversation_id: str | None
-    """As the client named it."""
+    """Given by the client."""
     turn: int | None
-    """Likewise."""
+    """Given by the client."""
 
 
-class KnownConversations:
-    """What was said in the latest conversations -> their id and number of turns."""
+class RecentConversations:
+    """Maps the messages of recent conversations to their id and number of turns."""
 
     def __init__(self) -> None:
         self._states: OrderedDict[bytes, tuple[str, int]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def find(self, messages: Sequence[Said]) -> tuple[str, int] | None:
-        """(conversation id, turns so far) of a history that we have answered."""
+    def find(self, messages: Sequence[RoleText]) -> tuple[str, int] | None:
+        """(conversation id, turns so far) of a history whose last answer was given here."""
         with self._lock:
             return self._states.get(_digest(messages))
 
-    def keep(self, messages: Sequence[Said], *, conversation_id: str, turns: int) -> None:
-        """The conversation stands here now."""
+    def keep(self, messages: Sequence[RoleText], *, conversation_id: str, turns: int) -> None:
+        """Store the present state of a conversation."""
         with self._lock:
             self._states[_digest(messages)] = (conversation_id, turns)
-            while len(self._states) > REMEMBERED:
+            while len(self._states) > MAX_CONVERSATIONS:
                 self._states.popitem(last=False)
 
 
-def remember(exchange: Exchange, *, log: ChatLog, known: KnownConversations) -> str:
-    """Append an exchange to the log where it belongs; returns its id. Raises OSError as `ChatLog.add`."""
+def log_exchange(exchange: Exchange, *, log: ExchangeLog, known: RecentConversations) -> str:
+    """Append an exchange to the log under its conversation; returns its id. Raises OSError as `ExchangeLog.add`."""
     system = next((text for role, text in exchange.messages if role in SYSTEM), None)
     conversation, turn = exchange.conversation_id, exchange.turn
     users = sum(role == "user" for role, _ in exchange.messages)
@@ -99,8 +99,8 @@ def remember(exchange: Exchange, *, log: ChatLog, known: KnownConversations) -> 
     return number
 
 
-def _pairs(history: Sequence[Said]) -> list[tuple[str, str]]:
-    """Questions and answers in turn; none if anything else is among them."""
+def _pairs(history: Sequence[RoleText]) -> list[tuple[str, str]]:
+    """Pairs of user and assistant messages; empty if the roles do not alternate."""
     rest = [said for said in history if said[0] not in SYSTEM]
     roles = [role for role, _ in rest]
     if roles != ["user", "assistant"] * (len(rest) // 2):
@@ -108,5 +108,5 @@ def _pairs(history: Sequence[Said]) -> list[tuple[str, str]]:
     return [(rest[i][1], rest[i + 1][1]) for i in range(0, len(rest), 2)]
 
 
-def _digest(messages: Sequence[Said]) -> bytes:
+def _digest(messages: Sequence[RoleText]) -> bytes:
     return hashlib.sha256(json.dumps([list(said) for said in messages]).encode()).digest()

@@ -1,11 +1,11 @@
-// Many activation vectors (N, K) times a weight matrix that was rearranged for it beforehand; sums in fp32.
+// Many activation vectors (N, K) times a weight matrix that was packed beforehand; sums in fp32.
 //
-//     weights (O, K), rows            panels of 2 * LANES outputs: for every k, the weights of all its outputs side by side
+//     weights (O, K)  ->  packed: groups of 2 * LANES outputs; for every k, the weights of all outputs of the group
 //
-// So the lanes of a vector are outputs, an activation is broadcast to them, and nothing is added up across lanes: with
-// several lines at once almost every instruction is a multiplication. The sums of an output run over k in order whatever
-// the number of lines, so a line's result does not depend on its neighbours. How a row of a panel lies in memory, and
-// what it is multiplied by, a `Product` says.
+// The lanes of a vector are outputs, an activation is broadcast to them, and nothing is summed across lanes: with several
+// rows of activations almost every instruction is a multiplication. The sum of an output runs over k in order, for any
+// number of rows, so the result of a row does not depend on the other rows. `Product` defines the memory layout of a row
+// of packed weights and its multiplication.
 #pragma once
 
 #include "matmul.hpp"
@@ -14,7 +14,7 @@
 #include <immintrin.h>
 #endif
 
-constexpr int PANEL = 2 * LANES;
+constexpr int PACK_WIDTH = 2 * LANES;
 constexpr int LINES = LANES == 16 ? 12 : 6;  // as many as there are registers for: two accumulators each
 constexpr int STREAMS = 4;
 
@@ -38,14 +38,14 @@ template <> struct Product<bf16> {
 
     static inline void row(const bf16* from, vec& first, vec& second) {
         first = load<vec>(from);
-        second = load<vec>(from + PANEL);
+        second = load<vec>(from + PACK_WIDTH);
     }
     static inline vec add(vec total, vec weights, Number number) {
         return (vec)_mm512_dpbf16_ps((__m512)total, (__m512bh)weights, (__m512bh)_mm512_set1_epi32(int(number)));
     }
     static inline void pack(const float* from, Number* to, size_t size) {
         size_t i = 0;
-        for (; i + PANEL <= size; i += PANEL) {
+        for (; i + PACK_WIDTH <= size; i += PACK_WIDTH) {
             const __m512bh both = _mm512_cvtne2ps_pbh(_mm512_loadu_ps(from + i + LANES), _mm512_loadu_ps(from + i));
             std::memcpy(to + i / 2, &both, sizeof both);
         }
@@ -57,10 +57,10 @@ template <> struct Product<bf16> {
 
 template <class W> constexpr size_t steps(size_t size) { return (size + Product<W>::DEPTH - 1) / Product<W>::DEPTH; }
 
-// One line's sums of one panel, of which `wanted` exist, to where they belong.
-static inline void keep(const vec* sums, const Output& out, size_t line, size_t begin, size_t wanted) {
+// Stores the sums of one row for one group, of which `count` outputs exist.
+static inline void keep(const vec* sums, const Output& out, size_t line, size_t begin, size_t count) {
     float* to = out.to + line * out.width + begin;
-    if (wanted == PANEL) {
+    if (count == PACK_WIDTH) {
 #pragma GCC unroll 2
         for (int half = 0; half < 2; half++) {
             vec value = sums[half];
@@ -70,7 +70,7 @@ static inline void keep(const vec* sums, const Output& out, size_t line, size_t 
         }
         return;
     }
-    for (size_t i = 0; i < wanted; i++) {
+    for (size_t i = 0; i < count; i++) {
         const float value = sums[i / LANES][i % LANES] + (out.bias ? out.bias[begin + i] : 0.0f);
         to[i] = out.add ? to[i] + value : value;
     }
@@ -83,20 +83,20 @@ struct Soon {
 };
 constexpr int CACHE_LINE = 64;
 
-// M lines times P panels, the first at output `column`, each `apart` outputs after the last; outputs below `end` exist.
+// M rows times P groups, the first at output `column`, each `apart` outputs after the last; outputs below `end` exist.
 // Meanwhile `soon` is fetched, evenly: in a burst it would have to be waited for.
 template <int P, int M, class W>
-static inline void panel_tile(const W* panels, size_t size, const float* packed, size_t column, size_t apart, size_t end,
+static inline void packed_tile(const W* weights, size_t size, const float* packed, size_t column, size_t apart, size_t end,
                               const Output& out, size_t line, Soon soon) {
     using Kind = Product<W>;
     const size_t depth = steps<W>(size), width = depth * Kind::DEPTH;
-    const W* from = panels + column * width;
+    const W* from = weights + column * width;
     const auto* lines = reinterpret_cast<const typename Kind::Number*>(packed) + line * depth;
     vec total[P][M][2] = {};
     for (size_t k = 0; k < depth; k++) {
         if (P == 1 && k < soon.lines) {
-            constexpr int ROW = PANEL * Kind::DEPTH * int(sizeof(W)) / CACHE_LINE;
-            if (soon.lines > depth)  // all of a panel: a row for each row
+            constexpr int ROW = PACK_WIDTH * Kind::DEPTH * int(sizeof(W)) / CACHE_LINE;
+            if (soon.lines > depth)  // a whole group: one row of it per row
                 for (int i = 0; i < ROW; i++) __builtin_prefetch(soon.at + (k * ROW + i) * CACHE_LINE, 0, 2);
             else
                 __builtin_prefetch(soon.at + k * CACHE_LINE, 0, 2);
@@ -107,7 +107,7 @@ static inline void panel_tile(const W* panels, size_t size, const float* packed,
 #pragma GCC unroll 16
         for (int p = 0; p < P; p++) {
             vec first, second;
-            Kind::row(from + p * apart * width + k * PANEL * Kind::DEPTH, first, second);
+            Kind::row(from + p * apart * width + k * PACK_WIDTH * Kind::DEPTH, first, second);
 #pragma GCC unroll 16
             for (int m = 0; m < M; m++) {
                 total[p][m][0] = Kind::add(total[p][m][0], first, number[m]);
@@ -116,52 +116,52 @@ static inline void panel_tile(const W* panels, size_t size, const float* packed,
         }
     }
     for (int p = 0; p < P; p++) {
-        const size_t begin = column + p * apart, wanted = end - begin < PANEL ? end - begin : PANEL;
-        for (int m = 0; m < M; m++) keep(total[p][m], out, line + m, begin, wanted);
+        const size_t begin = column + p * apart, count = end - begin < PACK_WIDTH ? end - begin : PACK_WIDTH;
+        for (int m = 0; m < M; m++) keep(total[p][m], out, line + m, begin, count);
     }
 }
 
-// `lines` lines, M at most, of one panel.
+// `lines` rows of activations, M at most, times one group.
 template <int M, class W>
-static inline void panel_lines(const W* panels, size_t size, const float* packed, size_t column, size_t end,
+static inline void packed_lines(const W* weights, size_t size, const float* packed, size_t column, size_t end,
                                const Output& out, size_t line, size_t lines, Soon soon) {
     if constexpr (M > 0) {
         if (lines != M)
-            panel_lines<M - 1>(panels, size, packed, column, end, out, line, lines, soon);
+            packed_lines<M - 1>(weights, size, packed, column, end, out, line, lines, soon);
         else
-            panel_tile<1, M>(panels, size, packed, column, 0, end, out, line, soon);
+            packed_tile<1, M>(weights, size, packed, column, 0, end, out, line, soon);
     }
 }
 
-// Few lines: P panels at once, far apart, so that each is a stream of its own for the prefetcher and the chains of
-// additions, each waiting for the last, are enough for the processor to have something to do in between. Returns the
-// column that they end at.
+// Few rows: P groups at once, far apart, so that each is a separate stream for the prefetcher and there are enough
+// independent chains of additions to hide their latency. Returns the column after the last.
 template <int P, int M, class W>
-static inline size_t panel_streams(const W* panels, size_t size, size_t begin, size_t end, const float* packed,
+static inline size_t packed_streams(const W* weights, size_t size, size_t begin, size_t end, const float* packed,
                                    const Output& out) {
-    const size_t apart = (end - begin) / (P * PANEL) * PANEL;
-    for (size_t column = begin; column < begin + apart; column += PANEL)
-        panel_tile<P, M>(panels, size, packed, column, apart, end, out, 0, {});
+    const size_t apart = (end - begin) / (P * PACK_WIDTH) * PACK_WIDTH;
+    for (size_t column = begin; column < begin + apart; column += PACK_WIDTH)
+        packed_tile<P, M>(weights, size, packed, column, apart, end, out, 0, {});
     return begin + P * apart;
 }
 
-// Outputs [begin, end), multiples of PANEL but for the last end, of n packed lines. With many lines, a panel stays in the
-// nearest caches while all of them pass by, in parts as equal as can be; each part fetches its share of the next panel.
+// Outputs [begin, end), multiples of PACK_WIDTH except for the last end, of n packed rows. With many rows, a group stays in
+// the nearest caches while all rows are processed in parts of about equal size; each part prefetches its share of the next
+// group.
 template <class W>
-static void multiply_panels(const W* panels, size_t size, size_t begin, size_t end, const float* packed, size_t n,
+static void multiply_packed(const W* weights, size_t size, size_t begin, size_t end, const float* packed, size_t n,
                             const Output& out) {
-    if (n == 0) return;  // a part of a prompt, of whose logits nobody wants any
-    if (n == 1) begin = panel_streams<STREAMS, 1>(panels, size, begin, end, packed, out);
-    if (n == 2) begin = panel_streams<STREAMS, 2>(panels, size, begin, end, packed, out);
-    if (n == 3) begin = panel_streams<2, 3>(panels, size, begin, end, packed, out);
+    if (n == 0) return;  // a chunk of a prompt that needs no logits
+    if (n == 1) begin = packed_streams<STREAMS, 1>(weights, size, begin, end, packed, out);
+    if (n == 2) begin = packed_streams<STREAMS, 2>(weights, size, begin, end, packed, out);
+    if (n == 3) begin = packed_streams<2, 3>(weights, size, begin, end, packed, out);
     const size_t parts = (n + LINES - 1) / LINES, width = steps<W>(size) * Product<W>::DEPTH;
-    const size_t share = (width * PANEL * sizeof(W) / CACHE_LINE + parts - 1) / parts;
-    for (size_t column = begin; column < end; column += PANEL) {
-        const char* next = reinterpret_cast<const char*>(panels + (column + PANEL) * width);
+    const size_t share = (width * PACK_WIDTH * sizeof(W) / CACHE_LINE + parts - 1) / parts;
+    for (size_t column = begin; column < end; column += PACK_WIDTH) {
+        const char* next = reinterpret_cast<const char*>(weights + (column + PACK_WIDTH) * width);
         for (size_t part = 0; part < parts; part++) {
             const size_t line = n * part / parts, lines = n * (part + 1) / parts - line;
             const Soon soon{next + part * share * CACHE_LINE, n > 3 ? share : 0};
-            panel_lines<LINES>(panels, size, packed, column, end, out, line, lines, soon);
+            packed_lines<LINES>(weights, size, packed, column, end, out, line, lines, soon);
         }
     }
 }
