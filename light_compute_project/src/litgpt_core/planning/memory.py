@@ -160,18 +160,17 @@ class _Step:
 
     @cached_property
     def logits_forward(self) -> float:
-        """Logits as float32 and their log-softmax, of one chunk where the loss has chunks."""
+        """Logits as float32, their log-softmax, and for z-loss the exponents; of one chunk, if the loss has chunks."""
         c = self.recipe.model
         capped = self.setup.product if c.final_logit_softcapping is not None else 0
-        return self._rows * c.padded_vocab_size * (2 * WIDE + capped)
+        return self._rows * c.padded_vocab_size * ((3 if self.recipe.z_loss else 2) * WIDE + capped)
 
     @cached_property
     def logits_backward(self) -> float:
-        """Gradients besides, one per term until they are added; in chunks the head's gradient is accumulated and the
-        stream's is collected, too.
-        """
+        """Gradients besides, two for z-loss; with chunks the head's gradient is accumulated, the stream's collected."""
         c, p = self.recipe.model, self.setup.product
-        both = self.logits_forward + self._rows * c.padded_vocab_size * self.recipe.loss_terms * WIDE
+        gradients = self._rows * c.padded_vocab_size * (2 if self.recipe.z_loss else 1) * WIDE
+        both = self.logits_forward + gradients
         if self.recipe.loss_chunk_size:
             return both + self.head * p + self.tokens * c.n_embd * p
         product = self._rows * c.padded_vocab_size * p + self.head * p + (self.head * WIDE if self.setup.casts else 0)

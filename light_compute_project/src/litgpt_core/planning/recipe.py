@@ -27,8 +27,7 @@ class Recipe:
     precision: Precision = "bf16-mixed"
     checkpointing: Checkpointing = "none"
     loss_chunk_size: int = 0
-    loss_terms: int = 1
-    """Terms of the loss that have a gradient as large as the logits each: its own, z-loss, label smoothing."""
+    z_loss: float = 0.0
     global_batch: int = 1
     """Sequences of an optimizer step, over all devices."""
     micro_batch: int = 1
@@ -89,7 +88,7 @@ def recipe_of(config: TrainConfig, *, model: GPTConfig, precision: Precision, de
         precision=precision,
         checkpointing=settings.activation_checkpointing,
         loss_chunk_size=settings.loss_chunk_size,
-        loss_terms=1 + (settings.z_loss > 0) + (settings.label_smoothing > 0),
+        z_loss=settings.z_loss,
         global_batch=settings.global_batch_size,
         device=device,
     )
