@@ -21,7 +21,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from litgpt_core.config.compose import TrainConfig
 from litgpt_core.config.diff import differences
 from litgpt_core.core.errors import ConfigError
-from litgpt_core.data.prepare import LOCATIONS
+from litgpt_core.data.settings import LOCATIONS
 from litgpt_core.search.study_space import SearchParameter, Space
 from litgpt_core.search.trial_store import TrialStore
 from litgpt_core.training.run_folder import decides_trajectory
