@@ -188,7 +188,7 @@ def best(runs: Iterable[RunRecord], *, by: str = "val_loss", largest: bool = Fal
     if not having:
         known = sorted({name for run in candidates for name in run.known})
         raise ConfigError(f"none of {len(candidates)} runs has a number {by!r}{nearest(by, known)}")
-    return (max if largest else min)(having, key=lambda pair: pair[0])[1]
+    return sorted(having, key=lambda pair: pair[0], reverse=largest)[0][1]
 
 
 def number_of(value: Any) -> float | None:
