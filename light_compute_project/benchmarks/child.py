@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -55,6 +56,29 @@ def run_child(
     command = child_command(function, job, folder=folder)
     run_measured(command, folder=folder, environment=child_environment(threads), timeout_s=timeout_s, name=name)
     return child_result(folder, name=name)
+
+
+def read_generations(result: dict[str, Any], *, precision: str, name: str) -> Measurement:
+    """The result of `children.timing.time_generations`.
+
+    Raises:
+        EnvironmentProblem: Numbers are missing, or generations stopped early.
+    """
+    try:
+        total, generated = result["total_s"], result["new_tokens"]
+        known = ("start_to_first_s", "load_to_first_s", "warm_up_s")
+        numbers = {key: float(result[key]) for key in known if key in result}
+        numbers["first_token_s"] = statistics.median(result["first_s"])
+        rate = statistics.median(n / s for n, s in zip(generated, total, strict=True))
+    except (KeyError, ValueError, ZeroDivisionError, statistics.StatisticsError) as error:
+        raise EnvironmentProblem(f"{name} left an incomplete result: {error!r}") from None
+    if len(set(generated)) != 1:
+        raise EnvironmentProblem(f"{name} generated {generated} tokens", needed="the same number each time")
+    batch = int(result.get("batch", 1))
+    numbers["batch"] = float(batch)
+    decoding = [s - f for s, f in zip(total, result["first_s"], strict=True)]
+    numbers["decode_tokens_per_s"] = (generated[0] - batch) / statistics.median(decoding)
+    return Measurement(tokens_per_s=rate, precision=precision, numbers=numbers, raw=total)
 
 
 def child_spec(

@@ -6,21 +6,17 @@ end-of-document token stops no program, except LitGPT's command, whose number of
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.child import child_spec, run_child
+from benchmarks.child import run_child
+from benchmarks.comparison import run_comparison
 from benchmarks.options import BenchmarkOptions
 from benchmarks.peers import GENERATE_PEERS
-from benchmarks.processes import available_threads, child_environment
+from benchmarks.processes import available_threads
 from benchmarks.programs import ours
-from benchmarks.provenance import measure_ceiling, provenance
-from benchmarks.record import comparison_record
-from benchmarks.runner import Measurement, RunSpec, run_rounds
-from litgpt_core.core.errors import ConfigError, EnvironmentProblem
+from litgpt_core.core.errors import ConfigError
 
 SHAPES: dict[str, tuple[tuple[str, ...], int]] = {
     "10m": (("model=reference",), 66),
@@ -63,61 +59,16 @@ class GenerateWork:
             "rate": "new tokens of all sequences / seconds of the whole generation, prompt included; greedy",
         }
 
-    def child_spec(
-        self,
-        function: str,
-        *,
-        label: str,
-        precision: str,
-        describes: str,
-        settings: Mapping[str, Any] | None = None,
-        ours: bool = False,
-        environment: Mapping[str, str] | None = None,
-        files: Sequence[Path] = (),
-    ) -> RunSpec:
-        """A program that is called through Python: `child.child_spec` with this work as its job, plus `settings`."""
-        job = {
+    def job(self) -> dict[str, Any]:
+        """What a program of `children/` gets."""
+        return {
             "checkpoint": str(self.checkpoint),
             **{name: self.made[name] for name in ("model", "prompt_ids", "vocab_size")},
             "new_tokens": self.new_tokens,
             "repeats": self.repeats,
             "threads": self.threads,
             "device": self.device,
-            **(settings or {}),
         }
-        return child_spec(
-            function,
-            job,
-            label=label,
-            ours=ours,
-            describes=describes,
-            read=lambda result: read_generations(result, precision=precision, name=label),
-            environment=environment,
-            files=files,
-        )
-
-
-def read_generations(result: dict[str, Any], *, precision: str, name: str) -> Measurement:
-    """The result of `children.timing.time_generations`.
-
-    Raises:
-        EnvironmentProblem: Numbers are missing, or generations stopped early.
-    """
-    try:
-        total, generated = result["total_s"], result["new_tokens"]
-        known = ("start_to_first_s", "load_to_first_s", "warm_up_s")
-        numbers = {key: float(result[key]) for key in known if key in result}
-        numbers["first_token_s"] = statistics.median(result["first_s"])
-        rate = statistics.median(n / s for n, s in zip(generated, total, strict=True))
-    except (KeyError, ValueError, ZeroDivisionError, statistics.StatisticsError) as error:
-        raise EnvironmentProblem(f"{name} left an incomplete result: {error!r}") from None
-    if len(set(generated)) != 1:
-        raise EnvironmentProblem(f"{name} generated {generated} tokens", needed="the same number each time")
-    batch = int(result.get("batch", 1))
-    numbers["batch"] = float(batch)
-    decoding = [s - f for s, f in zip(total, result["first_s"], strict=True)]
-    numbers["decode_tokens_per_s"] = (generated[0] - batch) / statistics.median(decoding)
-    return Measurement(tokens_per_s=rate, precision=precision, numbers=numbers, raw=total)
 
 
 def run_generation(options: BenchmarkOptions, *, folder: Path) -> dict[str, Any]:
@@ -132,18 +83,7 @@ def run_generation(options: BenchmarkOptions, *, folder: Path) -> dict[str, Any]
     specs += [ours.generate(work, label=f"ours-{dtype}", dtype=dtype) for dtype in options.precision[1:]]
     specs += [ours.generate(work, label=f"ours-x{n}", dtype=first, batch=n) for n in options.batch if n > 1]
     specs += [GENERATE_PEERS[name](work, label=name) for name in options.against]
-    ceiling = measure_ceiling(folder, device=work.device, threads=work.threads)
-    origin = provenance(options.command, peers=options.against, nanogpt_dir=options.nanogpt_dir)
-    trials = run_rounds(
-        specs,
-        rounds=options.rounds,
-        folder=folder,
-        environment=child_environment(work.threads),
-        timeout_s=options.trial_timeout,
-    )
-    return comparison_record(
-        "generate", specs=specs, trials=trials, work=work.facts(), ceiling=ceiling, provenance=origin
-    )
+    return run_comparison("generate", specs, options=options, work=work.facts(), folder=folder)[0]
 
 
 def generate_work(options: BenchmarkOptions, *, folder: Path) -> GenerateWork:

@@ -89,33 +89,55 @@ def parse(arguments: Sequence[str], *, description: str, command: str = "") -> B
     return options
 
 
+_AGAINST = "programs to compare with, comma-separated, or all: "
+
+
 def _train(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--shape", default="small", choices=("small", "large"), help="experiment bench_SHAPE (small)")
-    add("--against", dest="names", default="", help="comma-separated, or all: " + ", ".join(TRAIN_PEERS))
-    add("--set", dest="overrides", action="append", default=[], metavar="OVERRIDE", help="for all programs; repeatable")
+    add("--against", dest="names", default="", help=_AGAINST + ", ".join(TRAIN_PEERS))
+    add(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="OVERRIDE",
+        help="config override for all programs; repeatable",
+    )
     _own_variants(parser)
 
 
 def _own_variants(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--ours", action="append", default=[], metavar="LABEL=OVERRIDES", help="a variant of ours; repeatable")
-    add("--steps", type=at_least(1), help="optimizer steps of a trial (the experiment's)")
+    add("--ours", action="append", default=[], metavar="LABEL=OVERRIDES", help="one more variant of ours; repeatable")
+    add("--steps", type=at_least(1), help="optimizer steps of a trial (as in the experiment)")
 
 
 def _to_loss(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--experiment", default="shakespeare_char", help="ours (shakespeare_char)")
-    add("--set", dest="overrides", action="append", default=[], metavar="OVERRIDE", help="for ours; repeatable")
-    add("--seed", type=int, default=1337, help="of our first round; each further round adds 1 (1337)")
+    add("--experiment", default="shakespeare_char", help="experiment of ours (shakespeare_char)")
+    add(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="OVERRIDE",
+        help="config override for ours; repeatable",
+    )
+    add("--seed", type=int, default=1337, help="seed of our first round; each further round adds 1 (1337)")
 
 
 def _generate(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--shape", default="10m", choices=("10m", "124m"), help="the model (10m)")
-    add("--against", dest="names", default="", help="comma-separated, or all: " + ", ".join(GENERATE_PEERS))
-    add("--precision", type=_precisions, default="bf16", help="of ours, as in generate.py; comma-separated (bf16)")
-    add("--batch", type=numbers(1), default="1", help="sequences at once, of ours: 1,4,16 (1)")
+    add("--against", dest="names", default="", help=_AGAINST + ", ".join(GENERATE_PEERS))
+    add(
+        "--precision",
+        type=_precisions,
+        default="bf16",
+        help="precisions of ours, as in generate.py, comma-separated (bf16)",
+    )
+    add("--batch", type=numbers(1), default="1", help="batch sizes of ours, such as 1,4,16 (1)")
     add("--prompt_tokens", type=at_least(1), default=16, help="tokens of the prompt (16)")
     add("--new_tokens", type=at_least(2), default=200, help="tokens of a generation (200)")
     add("--repeats", type=at_least(1), default=3, help="generations of a trial, after one that warms up (3)")
@@ -124,8 +146,13 @@ def _generate(parser: argparse.ArgumentParser) -> None:
 def _serve(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--shape", default="10m", choices=("10m", "124m"), help="the model (10m)")
-    add("--streams", type=numbers(1), default="1,32", help="concurrent streams; a trial of each per round (1,32)")
-    add("--requests", type=at_least(1), default=2, help="consecutive requests on every stream of a trial (2)")
+    add(
+        "--streams",
+        type=numbers(1),
+        default="1,32",
+        help="numbers of concurrent streams, each measured in every round (1,32)",
+    )
+    add("--requests", type=at_least(1), default=2, help="requests that each stream sends, one after another (2)")
     add("--prompt_tokens", type=at_least(1), default=16, help="tokens of the prompt (16)")
     add("--new_tokens", type=at_least(1), default=200, help="tokens of an answer (200)")
     parser.set_defaults(repeats=1)
@@ -141,10 +168,15 @@ def _ladder(parser: argparse.ArgumentParser) -> None:
 
 def _loss_memory(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--vocab", type=at_least(2), default=128_256, help="ids (128256)")
+    add("--vocab", type=at_least(2), default=128_256, help="vocabulary size (128256)")
     add("--tokens", type=at_least(1), default=4096, help="tokens of a batch (4096)")
     add("--width", type=at_least(1), default=512, help="n_embd (512)")
-    add("--chunks", type=numbers(0), default="0,512,128", help="values of loss_chunk_size, 0: no chunks (0,512,128)")
+    add(
+        "--chunks",
+        type=numbers(0),
+        default="0,512,128",
+        help="values of trainer.loss_chunk_size, 0 for no chunks (0,512,128)",
+    )
 
 
 _OPTIONS_OF: dict[str, Callable[[argparse.ArgumentParser], None]] = {
@@ -161,18 +193,31 @@ _OPTIONS_OF: dict[str, Callable[[argparse.ArgumentParser], None]] = {
 def _shared(parser: argparse.ArgumentParser, verb: str) -> None:
     add = parser.add_argument
     if verb in ("train", "to-loss", "generate", "ladder"):
-        add("--nanogpt_dir", "--nanogpt-dir", type=Path, metavar="FOLDER", help="a folder that holds nanoGPT")
-        add("--trial_timeout", "--lap_timeout", type=float, default=1800.0, help="seconds for one trial (1800)")
+        add("--nanogpt_dir", type=Path, metavar="FOLDER", help="a clone of nanoGPT")
+        add("--trial_timeout", type=float, default=1800.0, metavar="SECONDS", help="for one trial (1800)")
+        hidden = argparse.SUPPRESS  # old spellings
+        add("--nanogpt-dir", dest="nanogpt_dir", type=Path, default=hidden, help=hidden)
+        add("--lap_timeout", dest="trial_timeout", type=float, default=hidden, help=hidden)
     else:
         parser.set_defaults(nanogpt_dir=None)
     if verb != "ceiling":
         add("--rounds", type=at_least(1), default=3, help="trials of each program (3)")
     if verb != "ladder":
-        add("--threads", type=at_least(1), help="CPU threads of every program (all)")
+        add("--threads", type=at_least(1), help="CPU threads of every program (all cores)")
     if verb not in ("ladder", "to-loss"):
         add("--device", default="cpu", choices=("cpu", "cuda"), help="where to compute (cpu)")
-    add("--out", type=Path, metavar="FILE", help="JSON to write, with its chart alongside (metrics/benchmark-*.json)")
-    add("--keep", type=Path, metavar="FOLDER", help="keep what the processes wrote, in this new folder")
+    add(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="JSON file to write; a chart is drawn next to it (metrics/benchmark-*.json)",
+    )
+    add(
+        "--keep",
+        type=Path,
+        metavar="FOLDER",
+        help="new folder for the files that the processes write; otherwise they are deleted",
+    )
 
 
 def at_least(least: int) -> Callable[[str], int]:

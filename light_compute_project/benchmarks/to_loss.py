@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.child import run_child
+from benchmarks.comparison import run_comparison
 from benchmarks.options import BenchmarkOptions
-from benchmarks.processes import available_threads, child_environment
+from benchmarks.processes import available_threads
 from benchmarks.programs.nanogpt import DATASET, read_evaluations, read_steps, train_command
 from benchmarks.programs.ours import RUN, TRAIN, read_run_folder
-from benchmarks.provenance import measure_ceiling, provenance
-from benchmarks.record import comparison_record, round_ratios, spread
-from benchmarks.runner import Measurement, RunSpec, Trial, run_rounds
+from benchmarks.record import round_ratios, spread
+from benchmarks.runner import Measurement, RunSpec, Trial
 from litgpt_core.config.compose import load
 from litgpt_core.core.errors import ConfigError, EnvironmentProblem
 from litgpt_core.core.rates import number_kind
@@ -79,17 +79,6 @@ def run_to_loss(options: BenchmarkOptions, *, folder: Path) -> dict[str, Any]:
     specs = [ours(arguments, seed=options.seed, threads=threads)]
     if options.nanogpt_dir is not None:
         specs.append(nanogpt(options.nanogpt_dir, corpus=data.directory, vocabulary=data.vocab_size, threads=threads))
-    peers = [spec.label for spec in specs if not spec.ours]
-    origin = provenance(options.command, peers=peers, nanogpt_dir=options.nanogpt_dir)
-    ceiling = measure_ceiling(folder, device="cpu", threads=threads)
-    trials = run_rounds(
-        specs,
-        rounds=options.rounds,
-        folder=folder,
-        environment=child_environment(threads),
-        timeout_s=options.trial_timeout,
-        fresh_caches=True,
-    )
     work = {
         "name": options.experiment,
         **{name: getattr(model, name) for name in ("n_layer", "n_head", "n_embd", "block_size")},
@@ -99,7 +88,7 @@ def run_to_loss(options: BenchmarkOptions, *, folder: Path) -> dict[str, Any]:
         "threads": threads,
         "corpus": data.directory.name,
     }
-    record = comparison_record("to-loss", specs=specs, trials=trials, work=work, ceiling=ceiling, provenance=origin)
+    record, trials = run_comparison("to-loss", specs, options=options, work=work, folder=folder, fresh_caches=True)
     return {**record, **compare(specs, trials)}
 
 

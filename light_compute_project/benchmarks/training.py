@@ -10,13 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.comparison import run_comparison
 from benchmarks.options import BenchmarkOptions
 from benchmarks.peers import TRAIN_PEERS
-from benchmarks.processes import available_threads, child_environment
+from benchmarks.processes import available_threads
 from benchmarks.programs import ours
-from benchmarks.provenance import measure_ceiling, provenance
-from benchmarks.record import comparison_record
-from benchmarks.runner import run_rounds
 from litgpt_core.config.compose import load
 from litgpt_core.core.errors import ConfigError, EnvironmentProblem
 from litgpt_core.data.prepare import prepare
@@ -133,16 +131,7 @@ def run_training(options: BenchmarkOptions, *, folder: Path) -> dict[str, Any]:
     work = train_work(options)
     specs = [ours.train(work), *(ours.train(work, label=label, overrides=own) for label, own in options.variants)]
     specs += [TRAIN_PEERS[name](work, label=name) for name in options.against]
-    ceiling = measure_ceiling(folder, device=work.device, threads=work.threads)
-    origin = provenance(options.command, peers=options.against, nanogpt_dir=options.nanogpt_dir)
-    trials = run_rounds(
-        specs,
-        rounds=options.rounds,
-        folder=folder,
-        environment=child_environment(work.threads),
-        timeout_s=options.trial_timeout,
-    )
-    return comparison_record("train", specs=specs, trials=trials, work=work.facts(), ceiling=ceiling, provenance=origin)
+    return run_comparison("train", specs, options=options, work=work.facts(), folder=folder)[0]
 
 
 def run_ladder(options: BenchmarkOptions, *, folder: Path) -> Sequence[dict[str, Any]]:

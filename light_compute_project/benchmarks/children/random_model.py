@@ -6,6 +6,7 @@ generated text is noise; speed does not depend on it.
 
 from __future__ import annotations
 
+import json
 import string
 from pathlib import Path
 from typing import Any
@@ -70,8 +71,6 @@ def write_pair_tokenizer(folder: Path, *, vocab_size: int) -> None:
         folder: Gets tokenizer.json and tokenizer_config.json.
         vocab_size: Includes the end-of-document token, which comes last.
     """
-    import json
-
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
     alphabet = sorted(BYTE_TO_CHARACTER)

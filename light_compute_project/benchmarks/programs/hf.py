@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.child import child_spec
+from benchmarks.child import child_spec, read_generations
 from benchmarks.runner import Measurement, RunSpec, training_measurement
 from litgpt_core.core.errors import EnvironmentProblem
 
@@ -63,10 +64,10 @@ def read_training(result: dict[str, Any], *, tokens_per_step: int, bf16: bool, n
 def generate(work: GenerateWork, *, label: str, bf16: bool) -> RunSpec:
     """transformers' generate."""
     precision = "bf16" if bf16 else "fp32"
-    return work.child_spec(
+    return child_spec(
         "hf:generate",
+        {**work.job(), "bf16": bf16},
         label=label,
-        precision=precision,
-        settings={"bf16": bf16},
         describes=f"GPT2LMHeadModel.generate, {precision}, KV cache, learned positions",
+        read=partial(read_generations, precision=precision, name=label),
     )

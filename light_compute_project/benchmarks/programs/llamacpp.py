@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
+from benchmarks.child import child_spec, read_generations
 from benchmarks.runner import RunSpec
 
 if TYPE_CHECKING:
@@ -12,10 +14,10 @@ if TYPE_CHECKING:
 
 def generate(work: GenerateWork, *, label: str, kind: str) -> RunSpec:
     """llama.cpp on a GGUF file of this kind, f16 or q8_0."""
-    return work.child_spec(
+    return child_spec(
         "llamacpp:generate",
+        {**work.job(), "kind": kind.upper()},
         label=label,
-        precision=kind,
-        settings={"kind": kind.upper()},
         describes=f"llama.cpp through xllamacpp's wheel, gpt2 architecture, {kind}",
+        read=partial(read_generations, precision=kind, name=label),
     )

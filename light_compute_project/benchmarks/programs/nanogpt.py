@@ -11,9 +11,11 @@ import re
 import shutil
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmarks.child import child_spec, read_generations
 from benchmarks.runner import Measurement, RunSpec, training_measurement
 
 if TYPE_CHECKING:
@@ -123,10 +125,11 @@ def read_evaluations(output: str) -> list[tuple[int, float]]:
 def generate(work: GenerateWork, *, label: str) -> RunSpec:
     """nanoGPT's model.generate."""
     assert work.nanogpt_dir is not None
-    return work.child_spec(
+    return child_spec(
         "nanogpt:generate",
+        work.job(),
         label=label,
-        precision="fp32",
         describes="nanoGPT's model.generate, fp32, no KV cache, learned positions",
+        read=partial(read_generations, precision="fp32", name=label),
         files=[work.nanogpt_dir / name for name in FILES],
     )

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.child import child_spec
+from benchmarks.child import child_spec, read_generations
 from benchmarks.runner import Measurement, RunSpec, training_measurement
 from litgpt_core.core.errors import ConfigError, EnvironmentProblem
 from litgpt_core.core.machine import PROJECT_DIR
@@ -146,12 +147,13 @@ def generate(work: GenerateWork, *, label: str, dtype: str, batch: int = 1) -> R
         dtype: As generate.py's --precision.
         batch: Sequences generated together.
     """
-    return work.child_spec(
+    precision = {"32": "fp32", "16": "fp16"}.get(dtype, dtype)
+    return child_spec(
         "ours:generate",
+        {**work.job(), "dtype": dtype, "batch": batch},
         label=label,
         ours=True,
-        precision={"32": "fp32", "16": "fp16"}.get(dtype, dtype),
-        settings={"dtype": dtype, "batch": batch},
         describes=f"generation.Engine, --precision {dtype}, batch {batch}",
+        read=partial(read_generations, precision=precision, name=label),
         environment={"XDG_CACHE_HOME": str(work.checkpoint.parent / "cache")},
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import pickle
+import shlex
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 from benchmarks.generating import GenerateWork
-from benchmarks.options import parse
+from benchmarks.options import VERBS, parse
 from benchmarks.peers import GENERATE_PEERS, TRAIN_PEERS, choose_peers
 from benchmarks.programs import litgpt, nanogpt, ours
 from benchmarks.provenance import provenance
@@ -21,7 +22,8 @@ from benchmarks.training import TrainWork
 
 from litgpt_core.core.errors import ConfigError, EnvironmentProblem
 
-SCRIPT = Path(__file__).resolve().parents[3] / "scripts" / "benchmark.py"
+PROJECT = Path(__file__).resolve().parents[3]
+SCRIPT, PAGE = PROJECT / "scripts" / "benchmark.py", PROJECT / "docs" / "benchmark.md"
 
 
 @pytest.fixture
@@ -199,6 +201,16 @@ def test_options_have_one_spelling_and_keep_the_old_one(nanogpt_dir: Path) -> No
 def test_a_trial_needs_steps_to_be_measured(work: TrainWork) -> None:
     with pytest.raises(ConfigError, match="--steps 3"):
         replace(work, steps=3)
+
+
+def test_every_command_of_the_page_is_accepted(nanogpt_dir: Path, everything_installed: None) -> None:
+    lines = PAGE.read_text(encoding="utf-8").replace("\\\n", " ").splitlines()
+    commands = [shlex.split(line, comments=True) for line in lines if "scripts/benchmark.py " in line]
+    verbs = [
+        parse([str(nanogpt_dir) if word == "FOLDER" else word for word in words[4:]], description="").verb
+        for words in commands
+    ]
+    assert set(verbs) == set(VERBS)
 
 
 def test_provenance_names_the_copy_of_nanogpt(nanogpt_dir: Path) -> None:

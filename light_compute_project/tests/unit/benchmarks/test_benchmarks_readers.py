@@ -6,9 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from benchmarks.child import JOB, RESULT, RUN_CHILD, child_command, child_result
+from benchmarks.child import JOB, RESULT, RUN_CHILD, child_command, child_result, read_generations
 from benchmarks.children.timing import time_generations
-from benchmarks.generating import read_generations
 from benchmarks.programs import hf, litgpt, nanogpt
 from benchmarks.programs.ours import parse_variant, read_run
 
