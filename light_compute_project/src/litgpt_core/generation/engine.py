@@ -96,10 +96,8 @@ class Engine:
             packed_weights: See the class.
 
         Raises:
-            CheckpointError: The directory is incomplete or corrupted.
-            TokenizerError: Its tokenizer cannot be loaded.
-            EnvironmentProblem: The device is not available.
-            ConfigError: An argument is not one of those above.
+            CheckpointError, TokenizerError: The directory is incomplete or corrupted.
+            EnvironmentProblem, ConfigError: The device is not available, or an argument is not one of those above.
         """
         check_compile(compile)
         target, requested = choose_device(device), named_dtype(dtype)
@@ -109,13 +107,8 @@ class Engine:
         if target.type == "cpu":
             move_to_huge_pages(model, dtype=chosen)
         model = model.to(target, chosen)
-        return cls(
-            model,
-            tokenizers.load(directory),
-            add_bos=starts_with_bos(directory),
-            compile=compile,
-            packed_weights=packed_weights,
-        )
+        tokenizer, add_bos = tokenizers.load(directory), starts_with_bos(directory)
+        return cls(model, tokenizer, add_bos=add_bos, compile=compile, packed_weights=packed_weights)
 
     # --- one sequence
 
@@ -140,7 +133,7 @@ class Engine:
 
     def _run(self, sequence: SequenceState) -> Iterator[Delta]:
         start = time.perf_counter()
-        with self._decoding() as (decoder, stats):
+        with self.decoding() as (decoder, stats):
             batch = self._batch(decoder, [sequence])
             while not sequence.done:
                 for _, delta in batch.step():
@@ -153,9 +146,7 @@ class Engine:
                         raise sequence.error
                     yield delta
                     if self.stats is not stats:
-                        raise RuntimeError(
-                            "another generation was started on this engine: run one at a time, or use one engine each"
-                        )
+                        raise RuntimeError("another generation was started: run one at a time, or use two engines")
 
     def generate_stream(
         self,
@@ -218,23 +209,20 @@ class Engine:
         seed: int | None = None,
         stop_ids: Collection[int] | None = None,
     ) -> list[list[int]]:
-        """New ids of many sequences, decoded as one batch: the weights are read once per step for all of them.
+        """New ids of many sequences, decoded as one batch, which reads the weights once per step for all of them.
 
         Sequence i is sampled with seed + i. Arguments and errors are those of `generate_stream`.
         """
-        sequences = [
-            self.new_sequence(
-                request_of(
-                    prompt, max_new_tokens, sampling, seed=None if seed is None else seed + i, stop_ids=stop_ids
-                ),
-                with_text=False,
-            )
-            for i, prompt in enumerate(prompts)
-        ]
+        request = request_of((), max_new_tokens, sampling, seed=seed, stop_ids=stop_ids)
+        sequences = []
+        for i, prompt in enumerate(prompts):
+            own_seed = None if seed is None else seed + i
+            own = dataclasses.replace(request, prompt_ids=tuple(map(int, prompt)), seed=own_seed)
+            sequences.append(self.new_sequence(own, with_text=False))
         if not sequences:
             return []
         start = time.perf_counter()
-        with self._decoding(n_sequences=len(sequences)) as (decoder, stats):
+        with self.decoding(n_sequences=len(sequences)) as (decoder, stats):
             batch = self._batch(decoder, sequences)
             while batch.sequences:
                 deltas = batch.step()
@@ -256,22 +244,14 @@ class Engine:
         Create sequences with `new_sequence`. The engine cannot be used otherwise until the batch is closed.
         """
         length = self.model.config.block_size
-        with self.decoding(n_sequences=n_slots) as decoder:
+        with self.decoding(n_sequences=n_slots) as (decoder, _):
             yield ContinuousBatch(decoder, n_slots=n_slots, length=length, vocab_size=self.vocab_size, prefill=prefill)
 
-    # --- shared by the methods above
-
     @contextmanager
-    def decoding(self, decoder: Decoder | None = None, *, n_sequences: int = 1) -> Iterator[Decoder]:
-        """The model in evaluation mode and its decoder (or another one), for decoding methods in other modules."""
-        with self._decoding(n_sequences=n_sequences, decoder=decoder) as (chosen, _):
-            yield chosen
-
-    @contextmanager
-    def _decoding(
-        self, *, n_sequences: int = 1, decoder: Decoder | None = None
+    def decoding(
+        self, decoder: Decoder | None = None, *, n_sequences: int = 1
     ) -> Iterator[tuple[Decoder, GenerationStats]]:
-        """The model in evaluation mode and its decoder; restores the mode and frees the cache at the end."""
+        """The model in evaluation mode with its decoder (or another one); restores the mode and frees the cache."""
         self.stats = stats = GenerationStats(n_sequences=n_sequences)  # also identifies the current generation
         if self._mode_before is None:
             self._mode_before = self.model.training
