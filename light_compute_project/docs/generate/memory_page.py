@@ -15,9 +15,9 @@ from typing import Any
 from docs.generate.optim_plots import DIGEST_KEY, IMAGES, Curves, digest
 
 from litgpt_core.config.source import CONFIG_DIR
+from litgpt_core.core.checkout import PROJECT_DIR
 from litgpt_core.core.durations import duration_text
 from litgpt_core.core.errors import LightComputeError
-from litgpt_core.core.machine import PROJECT_DIR
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.cost import count_parameters
 from litgpt_core.planning.activations import Checkpointing

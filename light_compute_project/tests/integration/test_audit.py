@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from litgpt_core.core.command_line import child_command
+
 PROJECT = Path(__file__).resolve().parents[2]
 PAGE = PROJECT / "docs" / "reproducibility.md"
 SETTINGS = [
@@ -70,8 +72,7 @@ def test_an_edited_row_is_named_with_step_and_quantity(audited: Any) -> None:
 def test_the_whole_run_is_reproduced_by_the_command_that_is_printed(audited: Any) -> None:
     *_, command = audit(audited, "--command", "runs/run").stdout.strip().splitlines()
     words = shlex.split(command)
-    place = next(n for n, word in enumerate(words) if word.endswith("scripts/train.py"))
-    audited.run([sys.executable, str(PROJECT.parent / words[place]), *words[place + 1 :]])
+    audited.run(child_command(*words[words.index("lcp") + 1 :]))
     compared = audit(audited, "--compare", "runs/run", "runs/run-again").stdout
     assert compared.startswith("PASS: identical: 27 numbers of 6 rows.")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import site
 import subprocess
@@ -56,7 +57,9 @@ def files_below(folder: Path) -> set[Path]:
     return {path for path in folder.rglob("*") if "__pycache__" not in path.parts}
 
 
-def lcp(installed: Path, *arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+def lcp(
+    installed: Path, *arguments: str, folder: Path, codes: tuple[int, ...] = (0,)
+) -> subprocess.CompletedProcess[str]:
     python = installed.with_name("python.exe" if os.name == "nt" else "python")
     hidden = {"PYTHONPATH", "WANDB_API_KEY", "LIGHT_COMPUTE_CONFIG_DIR"}
     environment = {key: value for key, value in os.environ.items() if key not in hidden}
@@ -69,7 +72,7 @@ def lcp(installed: Path, *arguments: str, folder: Path) -> subprocess.CompletedP
         text=True,
         timeout=300,
     )
-    assert done.returncode == 0, f"{arguments}\n{done.stdout}\n{done.stderr}"
+    assert done.returncode in codes, f"{arguments}\n{done.stdout}\n{done.stderr}"
     return done
 
 
@@ -111,6 +114,10 @@ def test_the_wheel_trains_and_generates_and_all_files_lie_in_the_folder(installe
     (folder / "mine" / "home").mkdir()
     lcp(installed, "train", "+experiment=first", *own, folder=folder / "mine")
     assert (folder / "mine" / "runs" / "first" / "final" / "lit_model.pth").is_file()
+
+    report = lcp(installed, "doctor", folder=folder, codes=(0, 1)).stdout
+    assert re.search(r"^ok +packages +.* the package's metadata$", report, re.MULTILINE) and "configs" in report
+    assert not re.search(r"^\w+ +(?:git|LitGPT|\.gitignore) ", report, re.MULTILINE)
 
     assert {path.name for path in folder.iterdir()} == {"data", "home", "mine", "runs"}
     assert files_below(packages) == before

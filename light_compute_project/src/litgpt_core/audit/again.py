@@ -12,10 +12,8 @@ from litgpt_core.audit.corpus import check_same_data
 from litgpt_core.audit.overrides import arguments_for
 from litgpt_core.audit.recorded import RecordedRun
 from litgpt_core.audit.replay import as_recorded, recorded_variables
-from litgpt_core.core.command_line import recorded_arguments
+from litgpt_core.core.command_line import recorded_arguments, shown_words
 from litgpt_core.core.source_code import code_state
-
-SCRIPT = "light_compute_project/scripts/train.py"
 
 
 def command_lines(path: Path) -> list[str]:
@@ -39,7 +37,7 @@ def command_lines(path: Path) -> list[str]:
     fingerprint = check_same_data(run, checked(run, plain))
     arguments = arguments_for(plain, given=original_arguments(run))
     variables = [f"{name}={shlex.quote(value)}" for name, value in sorted(recorded_variables(run).items())]
-    command = ["uv", "run", "python", SCRIPT, *arguments]
+    command = shown_words("train", *arguments)
     return [
         f"# data: fingerprint {fingerprint[:12]}, unchanged",
         *(f"# {line}" for line in _code_lines(run)),

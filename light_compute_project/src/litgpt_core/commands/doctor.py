@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from litgpt_core.core.checkout import PROJECT_DIR
+from litgpt_core.core.checkout import PROJECT_DIR, in_checkout
 from litgpt_core.core.command_line import CommandParser
 
 
@@ -21,7 +21,8 @@ def main(arguments: Sequence[str]) -> int:
     from litgpt_core.doctor.checks import examine, render
 
     levels: Counter[str] = Counter()
-    for finding in examine(PROJECT_DIR.parent, folder=Path.cwd()):
+    root = PROJECT_DIR.parent if in_checkout() else None
+    for finding in examine(root, folder=Path.cwd()):
         print(render(finding), flush=True)
         levels[finding.level] += 1
     print(f"{levels['ok']} ok, {levels['warn']} warn, {levels['fail']} fail")

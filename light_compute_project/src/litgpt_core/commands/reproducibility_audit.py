@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from litgpt_core.core.checkout import in_checkout
 from litgpt_core.core.command_line import CommandParser
 
 
@@ -42,6 +43,8 @@ def main(arguments: Sequence[str]) -> int:
     from litgpt_core.audit.question import Question, answer
 
     given = vars(parser.parse_args(arguments))
+    if given["environment_info"] == Path() and not in_checkout():
+        given["environment_info"] = Path("environment_info.md")  # there is no page of the project's to rewrite
     given["within"] = None if given["within"] is None else given["within"] / 100
     answered = answer(Question(**given))
     print("\n".join(answered.lines))

@@ -153,7 +153,12 @@ def config_dir_option() -> list[str]:
 
 def shown_command(verb: str, *arguments: str) -> str:
     """A command for the user to type: `uv run lcp ...` in a checkout, `lcp ...` where the package is installed."""
-    return shlex.join([*(("uv", "run") if in_checkout() else ()), PROGRAM, verb, *arguments])
+    return shlex.join(shown_words(verb, *arguments))
+
+
+def shown_words(verb: str, *arguments: str) -> list[str]:
+    """The words of `shown_command`."""
+    return [*(("uv", "run") if in_checkout() else ()), PROGRAM, verb, *arguments]
 
 
 def _script() -> Path | None:

@@ -16,9 +16,6 @@ from pathlib import Path
 
 from litgpt_core.core.text import count
 
-PROJECT_DIR = Path(__file__).resolve().parents[3]
-"""The `light_compute_project` folder of this checkout."""
-
 
 def cpu_has_fast_bf16() -> bool:
     """True where the CPU multiplies bfloat16 in hardware (AVX512-BF16, AMX, or an Arm core with BF16)."""

@@ -30,21 +30,24 @@ _WANDB_HOST = "api.wandb.ai"
 _DAMAGED = "see light_compute_project/docs/upstream.md"
 
 
-def examine(root: Path, *, folder: Path) -> Iterator[Finding]:
+def examine(root: Path | None, *, folder: Path) -> Iterator[Finding]:
     """Every check, in the order of the report.
 
     Args:
-        root: Top folder of the checkout.
+        root: Top folder of the checkout; None: the package is installed from a wheel, and nothing of a checkout is
+            checked.
         folder: The working directory, in which `runs/` will be.
     """
     torch = start_torch()
     yield from check_python(root)
     yield from check_packages(root)
-    yield from check_litgpt(root)
-    yield from check_machine(root)
+    if root is not None:
+        yield from check_litgpt(root)
+    yield from check_machine(root or folder)
     yield check_runs(folder)
     yield check_wandb()
-    yield from check_git(root)
+    if root is not None:
+        yield from check_git(root)
     yield check_configs()
     yield from check_torch(torch)
 

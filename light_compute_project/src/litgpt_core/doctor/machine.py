@@ -124,7 +124,7 @@ def _gpu_of_the_driver() -> str | None:
     return done.stdout.splitlines()[0].strip() if done.stdout.strip() else None
 
 
-def check_python(root: Path) -> Iterator[Finding]:
+def check_python(root: Path | None) -> Iterator[Finding]:
     """The interpreter, its environment, and whether this checkout is the one that is installed in it."""
     version = f"{platform.python_version()} ({sys.executable})"
     fits = OLDEST_PYTHON <= sys.version_info[:2] < FIRST_UNSUPPORTED_PYTHON
@@ -134,19 +134,34 @@ def check_python(root: Path) -> Iterator[Finding]:
     import litgpt_core
 
     place = Path(str(litgpt_core.__file__)).resolve()
-    inside = place.is_relative_to(root.resolve())
+    inside = root is None or place.is_relative_to(root.resolve())
     found = f"imported from {place.parent}"
     yield finding("litgpt_core", found, level="ok" if inside else "fail", fix="uv sync, in this checkout")
 
 
-def check_packages(root: Path) -> Iterator[Finding]:
-    """Installed versions against pyproject.toml: the bounds that must hold, and the exact versions of this checkout."""
+def check_packages(root: Path | None) -> Iterator[Finding]:
+    """Installed versions against pyproject.toml: the bounds that must hold, and the exact versions of this checkout.
+
+    Without a checkout the bounds are those in the metadata of the installed package.
+    """
+    if root is None:
+        needed = _applicable(importlib.metadata.requires("light-compute-project") or ())
+        yield _check_bounds(needed, where="the package's metadata", fix="pip install --upgrade light-compute-project")
+        return
     try:
         text = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
         needed = _applicable(text["project"].get("dependencies", ()))
     except (OSError, KeyError, tomllib.TOMLDecodeError) as error:
         yield finding("pyproject.toml", str(error), level="fail", fix="git checkout pyproject.toml")
         return
+    bounds = _check_bounds(needed, where="pyproject.toml", fix="uv sync")
+    yield bounds
+    pins = _applicable(text.get("tool", {}).get("uv", {}).get("constraint-dependencies", ()))
+    if pins and bounds.level == "ok":
+        yield _check_pins(pins)
+
+
+def _check_bounds(needed: list[Requirement], *, where: str, fix: str) -> Finding:
     wrong = []
     for requirement in needed:
         version = _installed(requirement.name)
@@ -156,11 +171,8 @@ def check_packages(root: Path) -> Iterator[Finding]:
             wrong.append(f"{requirement.name} {version}, needed {requirement.specifier}")
         if version in MALICIOUS.get(requirement.name, ()):
             wrong.append(f"{requirement.name} {version} is a malicious upload: consider this machine's keys stolen")
-    found = "; ".join(wrong) if wrong else f"{len(needed)} of {len(needed)} within the bounds of pyproject.toml"
-    yield finding("packages", found, level="fail" if wrong else "ok", fix="uv sync")
-    pins = _applicable(text.get("tool", {}).get("uv", {}).get("constraint-dependencies", ()))
-    if pins and not wrong:
-        yield _check_pins(pins)
+    found = "; ".join(wrong) if wrong else f"{len(needed)} of {len(needed)} within the bounds of {where}"
+    return finding("packages", found, level="fail" if wrong else "ok", fix=fix)
 
 
 def _check_pins(pins: list[Requirement]) -> Finding:

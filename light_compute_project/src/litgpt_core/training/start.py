@@ -127,8 +127,8 @@ def processes_to_start(settings: TrainerSettings, world: World) -> int:
         raise ConfigError(
             f"trainer.num_nodes={settings.num_nodes}, but no launcher has started this process",
             needed="one start on every node",
-            fix="scripts/slurm.py, or on every node: torchrun --nnodes=N --nproc_per_node=M --rdzv_backend=c10d "
-            "--rdzv_endpoint=HOST:29500 light_compute_project/scripts/train.py ...",
+            fix="lcp slurm, or on every node: torchrun --nnodes=N --nproc_per_node=M --rdzv_backend=c10d "
+            "--rdzv_endpoint=HOST:29500 -m litgpt_core train ...",
         )
     if settings.devices != "auto":
         return settings.devices

@@ -15,8 +15,8 @@ from docs.generate import config_tables as config_docs
 from litgpt_core.config import compose as config
 from litgpt_core.config import source as config_source
 from litgpt_core.config.trainer import TrainerSettings
+from litgpt_core.core.checkout import PROJECT_DIR
 from litgpt_core.core.errors import ConfigError, LightComputeError
-from litgpt_core.core.machine import PROJECT_DIR
 from litgpt_core.model.config import GPTConfig
 
 

@@ -216,3 +216,15 @@ def test_a_line_says_what_to_type() -> None:
         "                       try: free room",
     ]
     assert doctor.render(doctor_machine.finding("disk", "fine", fix="free room")) == "ok    disk             fine"
+
+
+# ---- without a checkout ----
+
+
+def test_an_installed_package_is_checked_against_its_metadata(monkeypatch: pytest.MonkeyPatch) -> None:
+    [found] = check_packages(None)
+    assert found.level == "ok" and "the package's metadata" in found.found
+    assert [each.level for each in check_python(None) if each.name == "litgpt_core"] == ["ok"]
+    monkeypatch.setattr(importlib.metadata, "requires", lambda name: ["torch>=999", "absent; extra == 'other'"])
+    [found] = check_packages(None)
+    assert found.level == "fail" and "needed >=999" in found.found and "pip install" in found.fix
