@@ -97,7 +97,9 @@ class LitGPTDirectoryIO(CheckpointIO):
             nonlocal asked
             asked = True
             shared = group.broadcast(folder)
-            return {} if shared is None else sharded.write_parts(shared, tensors, group=group.gloo, gather=group.gather)
+            return (
+                {} if shared is None else sharded.write_shards(shared, tensors, group=group.gloo, gather=group.gather)
+            )
 
         problem: Exception | None = None
         try:
@@ -146,7 +148,7 @@ class LitGPTDirectoryIO(CheckpointIO):
         directory = Path(path)
         rest = self.load_rest(directory)
         if is_sharded(directory):
-            parts = sharded.read_whole(directory, prefix=sharded.OPTIMIZER)
+            parts = sharded.read_full(directory, prefix=sharded.OPTIMIZER)
             rest["optimizer_states"] = [sharded.unflatten_state(parts, rest["optimizer_states"][0])]
         weights = self.read_weights(directory)
         return {**rest, "state_dict": {WEIGHT_PREFIX + key: value for key, value in weights.items()}}
