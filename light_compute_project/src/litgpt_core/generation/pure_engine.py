@@ -1,4 +1,4 @@
-"""`--engine pure`: the plain-Python model of `litgpt_core.pure` behind the methods of `Engine` that generate.py uses.
+"""`--engine pure`: the plain-Python model of `litgpt_core.pure` with the methods of `Engine` that `lcp generate` uses.
 
 It starts without importing torch, so that its first token is there before torch would be. Sums are in double precision:
 the text is that of `Engine` with `--precision 32` for the same seed.
@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from litgpt_core import tokenizers
 from litgpt_core.checkpoint.search import resolve
-from litgpt_core.core.errors import ConfigError
 from litgpt_core.generation.sampling_settings import SamplingSettings
 from litgpt_core.generation.stats import GenerationStats
-from litgpt_core.generation.stop_texts import StopTexts
+from litgpt_core.generation.stop_strings import StopStrings
 from litgpt_core.generation.stream import StreamDecoder
 from litgpt_core.prompts.bos import starts_with_bos
 from litgpt_core.pure.generate import generate
@@ -55,9 +54,9 @@ class PureEngine:
         stop_ids: Collection[int] | None = None,
         stop: Sequence[str] = (),
     ) -> Iterator[str]:
-        """The text after `prompt` in whole characters, up to the first of the `stop` texts; see `Engine`."""
+        """The text after `prompt` in whole characters, up to the first stop string; see `Engine`."""
         prompt_ids = self.encode_prompt(prompt)
-        decoder, stops = StreamDecoder(self.tokenizer, prompt_ids=prompt_ids), StopTexts(stop)
+        decoder, stops = StreamDecoder(self.tokenizer, prompt_ids=prompt_ids), StopStrings(stop)
         began, self.stats = time.perf_counter(), GenerationStats()
         new_ids = generate(
             self.model,
@@ -78,26 +77,3 @@ class PureEngine:
                 return
         if text := stops.push(decoder.finish()) + ("" if stops.found is not None else stops.finish()):
             yield text
-
-
-WORKS_WITH: dict[str, tuple[object, ...]] = {
-    "device": ("auto", "cpu"),
-    "precision": ("auto", "32"),
-    "compile": ("auto", "false"),
-    "num_beams": (1,),
-    "contrastive_alpha": (None,),
-}
-"""Options of generate.py and the values, the default first, that mean something in plain Python."""
-
-
-def pure_engine_of(directory: Path, options: Mapping[str, object]) -> PureEngine:
-    """The engine for the options of generate.py; ConfigError for one that plain Python would ignore."""
-    for name, allowed in WORKS_WITH.items():
-        value = options.get(name, allowed[0])
-        if value not in allowed:
-            raise ConfigError(
-                f"--{name} {value} was given with --engine pure.",
-                needed="a CPU, full precision, and sampling or greedy decoding",
-                fix="leave out --engine pure",
-            )
-    return PureEngine(directory)
