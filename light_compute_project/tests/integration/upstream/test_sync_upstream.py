@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from litgpt_core.upstream.git import Git
-from litgpt_core.upstream.manifest import Entry, manifest_of_commit, parse_manifest, read_manifest
+from litgpt_core.upstream.manifest import ManifestEntry, manifest_of_commit, parse_manifest, read_manifest
 from litgpt_core.upstream.placement import MANIFEST, RECORD
 from litgpt_core.upstream.preview import preview
 from litgpt_core.upstream.refusal import SyncRefused
@@ -201,7 +201,7 @@ def test_the_manifest_of_a_commit_survives_its_text_form(lab: Any) -> None:
         assert parse_manifest(manifest.render(), source="text") == manifest
         assert manifest.tree == lab.upstream.git("rev-parse", f"{tag}^{{tree}}")
         assert set(manifest.entries) == set(lab.upstream.files(tag))
-    assert manifest.entries["extensions/tool/run.sh"] == Entry(
+    assert manifest.entries["extensions/tool/run.sh"] == ManifestEntry(
         mode="100755", blob=lab.upstream.git("rev-parse", "v0.0.2:extensions/tool/run.sh")
     )
 

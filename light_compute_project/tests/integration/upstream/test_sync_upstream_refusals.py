@@ -263,7 +263,7 @@ def put(path: Path) -> None:
 def test_a_file_that_git_does_not_track_lies_in_the_way(lab: Any, name: str) -> None:
     lab.release("v0.0.3", {"litgpt/mine.local": "theirs\n"})
     BLOCKERS[name](lab.ours.root)
-    refused(lab, "v0.0.3", says=("lie in the way", "move them away"))
+    refused(lab, "v0.0.3", says=("are in the way", "move them away"))
 
 
 def test_leftovers_in_a_folder_that_becomes_a_file(lab: Any) -> None:
@@ -293,7 +293,7 @@ def test_a_disk_that_fills_up_while_files_are_written(lab: Any) -> None:
         lab.ours.git("status")  # the copy's index knows other inodes
         lab.release("v0.0.3", {"tutorials/large.bin": b"a" * 4_000_000, "litgpt/aaa.py": "written before it fills\n"})
         before = lab.ours.snapshot()
-        with pytest.raises(SyncRefused, match="taken back"):
+        with pytest.raises(SyncRefused, match="rolled back"):
             sync(lab.ours.root, "v0.0.3", url=lab.url)
         after = lab.ours.snapshot()
         for key in ("git:index", "git:ORIG_HEAD"):  # written anew by the way back; what they say is compared below

@@ -27,10 +27,10 @@ SMALL = {"n_layer": 1, "n_head": 2, "n_embd": 16, "parallel_residual": False, "r
 
 def texts(*, seed: int = 0) -> list[str]:
     """Source code, strange characters, and random mixtures of what both hold."""
-    dice = random.Random(seed)
+    rng = random.Random(seed)
     alphabet = sorted(set(SOURCE + STRANGE))
     cuts = [SOURCE[start : start + 700] for start in range(0, len(SOURCE), 700)]
-    return [*cuts, STRANGE, "", " ", "  a", *("".join(dice.choices(alphabet, k=60)) for _ in range(60))]
+    return [*cuts, STRANGE, "", " ", "  a", *("".join(rng.choices(alphabet, k=60)) for _ in range(60))]
 
 
 def train(kind: str, folder: Path) -> tokenizers.Tokenizer:

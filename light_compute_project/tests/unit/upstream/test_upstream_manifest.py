@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from litgpt_core.upstream.manifest import Entry, Manifest, blob_id, parse_manifest, read_manifest, tree_id
+from litgpt_core.upstream.manifest import Manifest, ManifestEntry, blob_id, parse_manifest, read_manifest, tree_id
 from litgpt_core.upstream.pin import Installed, installed_package, pinned_tag, pinned_version
 from litgpt_core.upstream.placement import (
     MANIFEST,
@@ -27,7 +27,7 @@ from litgpt_core.upstream.remote import manifest_path, newest_tags
 from litgpt_core.upstream.verify import verify, verify_package
 
 ROOT = Path(__file__).resolve().parents[4]
-FILE = Entry(mode="100644", blob=blob_id(b"hello\n"))
+FILE = ManifestEntry(mode="100644", blob=blob_id(b"hello\n"))
 
 
 def manifest(*paths: str) -> Manifest:
@@ -192,9 +192,9 @@ def test_case_twins_among_upstreams_own() -> None:
 
 
 def test_path_changes_tell_renames_from_new_files() -> None:
-    other = Entry(mode="100755", blob="2" * 40)
+    other = ManifestEntry(mode="100755", blob="2" * 40)
     rows = path_changes(
-        {"a": FILE, "b": other, "c": FILE}, new={"d": FILE, "b": FILE, "e": Entry(mode="1", blob="3" * 40)}
+        {"a": FILE, "b": other, "c": FILE}, new={"d": FILE, "b": FILE, "e": ManifestEntry(mode="1", blob="3" * 40)}
     )
     assert rows == ["M  b", "D  c", "R  a -> d", "A  e"]
 
