@@ -1,4 +1,4 @@
-"""Which models lie around, and from what a person types to one of them."""
+"""Discovery of models below the current folder, and finding them by name or path."""
 
 from __future__ import annotations
 

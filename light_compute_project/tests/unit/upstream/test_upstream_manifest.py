@@ -57,7 +57,7 @@ def test_the_manifests_that_we_keep_give_the_trees_of_their_tags() -> None:
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A small checkout with a small litgpt installed beside it."""
+    """A small checkout, and a small installed litgpt."""
     package = tmp_path / "site" / "litgpt"
     (package / "data").mkdir(parents=True)
     for name in ("__init__.py", "data/base.py"):
