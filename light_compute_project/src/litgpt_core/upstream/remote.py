@@ -115,5 +115,5 @@ def fetch(git: Git, ref: RemoteRef, *, url: str) -> None:
 
 
 def manifest_path(root: Path, ref: str) -> Path:
-    """Where the manifest of a tag lies in a checkout of this project."""
+    """Path of the manifest of a tag in a checkout of this project."""
     return root / MANIFESTS / f"manifest-{ref}.txt"
