@@ -34,7 +34,8 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
     """
     import torch
 
-    from litgpt_core.core.machine import describe_environment, peak_flops
+    from litgpt_core.core.environment import describe_environment
+    from litgpt_core.core.rates import peak_flops
 
     device = job["device"]
     torch.set_num_threads(job["threads"])

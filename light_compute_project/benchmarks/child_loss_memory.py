@@ -12,7 +12,8 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
     """`peak_mb` of the process (of the device on CUDA), `rise_mb` above what it held before, `seconds`, `loss`."""
     import torch
 
-    from litgpt_core.core.machine import describe_environment, peak_memory_mb
+    from litgpt_core.core.environment import describe_environment
+    from litgpt_core.core.machine import peak_memory_mb
     from litgpt_core.model.loss import cross_entropy
 
     device = job["device"]

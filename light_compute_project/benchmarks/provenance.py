@@ -14,7 +14,7 @@ from typing import Any
 from benchmarks.child import child_command, child_result
 from benchmarks.peers import NANOGPT_FILES, peer_versions
 from benchmarks.processes import run_measured, thread_variables
-from litgpt_core.core.machine import git_state
+from litgpt_core.core.source_code import git_state
 
 
 def provenance(command: str, *, peers: Sequence[str] = (), nanogpt_dir: Path | None = None) -> dict[str, Any]:

@@ -30,7 +30,8 @@ from benchmarks.train_nanogpt import copy_nanogpt, read_evaluations, read_steps
 from benchmarks.workload import available_threads
 from litgpt_core.config.compose import load
 from litgpt_core.core.errors import ConfigError, EnvironmentProblem
-from litgpt_core.core.machine import PROJECT_DIR, number_kind
+from litgpt_core.core.machine import PROJECT_DIR
+from litgpt_core.core.rates import number_kind
 from litgpt_core.data.prepare import prepare
 from litgpt_core.model.cost import count_parameters, flops_per_token
 

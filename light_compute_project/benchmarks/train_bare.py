@@ -10,7 +10,7 @@ from pathlib import Path
 from benchmarks.child import child_command, child_result
 from benchmarks.race import Contestant, Reading, steady_seconds
 from benchmarks.workload import Workload
-from litgpt_core.core.machine import number_kind
+from litgpt_core.core.rates import number_kind
 
 
 def bare(workload: Workload, *, label: str) -> Contestant:

@@ -10,7 +10,8 @@ from pathlib import Path
 from benchmarks.race import Contestant, Reading, steady_seconds
 from benchmarks.workload import Workload
 from litgpt_core.core.errors import ConfigError, EnvironmentProblem
-from litgpt_core.core.machine import PROJECT_DIR, number_kind
+from litgpt_core.core.machine import PROJECT_DIR
+from litgpt_core.core.rates import number_kind
 
 RUN = "run"
 ROWS_PER_LAP = 20

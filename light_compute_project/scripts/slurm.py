@@ -1,8 +1,8 @@
-"""Queue a training on a SLURM cluster: check it here, show the sbatch script, or hand it in.
+"""Queue a training on a SLURM cluster: check it here, print the sbatch script, or submit it. -m: a sweep as an array.
 
 python light_compute_project/scripts/slurm.py +experiment=baseline --gpus-per-node 4 --time 12h --partition gpu --submit
 
-The job saves two minutes before its time ends, goes back into the queue and continues where it stopped.
+The job saves two minutes before its time limit, is requeued and continues where it stopped.
 More: light_compute_project/docs/slurm.md
 """
 

@@ -6,7 +6,7 @@ import shlex
 import sys
 
 from litgpt_core.core.console import run_script
-from litgpt_core.deploy.launcher_settings import is_for_launcher
+from litgpt_core.deploy.retired_launcher import is_for_launcher, refuse_launcher
 from litgpt_core.training.usage import usage
 
 
@@ -17,9 +17,7 @@ def main() -> int:
         sys.stdout.write(usage())
         return 0
     if any(map(is_for_launcher, arguments)):
-        from litgpt_core.deploy.submitit_launcher import launch
-
-        return launch(arguments)
+        return refuse_launcher(arguments)
     if {"-m", "--multirun"} & set(arguments):
         from litgpt_core.search.sweep import sweep
 

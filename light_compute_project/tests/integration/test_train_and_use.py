@@ -148,8 +148,11 @@ def test_upstream_generates_from_final_unchanged(module_shell: Any, trained: Any
 
 
 @pytest.mark.parametrize("logger", ["csv", pytest.param("none", marks=pytest.mark.nightly)])
-def test_other_loggers(shell: Any, logger: str) -> None:
-    shell.train("+experiment=smoke", "trainer.max_steps=10", "trainer.sample_tokens=0", f"logger={logger}")
+def test_other_loggers_and_an_optimizer_by_class_path(shell: Any, logger: str) -> None:
+    optimizer = (
+        ["optim=custom", "optim.class_path=torch.optim.NAdam", "optim.kwargs.lr=2e-3"] if logger == "csv" else []
+    )
+    shell.train("+experiment=smoke", "trainer.max_steps=10", "trainer.sample_tokens=0", f"logger={logger}", *optimizer)
     run = shell.folder / "runs" / "smoke"
     assert (run / "metrics.jsonl").stat().st_size > 0
     assert (run / "csv" / "version_0" / "metrics.csv").exists() == (logger == "csv")

@@ -24,10 +24,9 @@ RANK = {package: level for level, packages in enumerate(LEVELS) for package in p
 
 CONFINED = {
     "lightning": ("training", "data/module.py"),
-    "hydra": ("config/compose.py", "deploy/launcher_settings.py", "search/sweep_grid.py", "search/study"),
+    "hydra": ("config/compose.py", "search/sweep_grid.py", "search/study"),
     "optuna": ("search/study",),
     "omegaconf": ("config/compose.py",),
-    "submitit": ("deploy/submitit_",),
     "wandb": ("training/loggers.py",),
     "matplotlib": ("training/results.py", "search/sweep_pictures.py", "search/study_pictures.py"),
     "litgpt": (),

@@ -12,7 +12,7 @@ from litgpt_core.audit.overrides import arguments_for
 from litgpt_core.audit.recorded import RecordedRun
 from litgpt_core.audit.replay import as_recorded, recorded_variables
 from litgpt_core.audit.suspects import code_suspects, look_up
-from litgpt_core.core.provenance import code_state
+from litgpt_core.core.source_code import code_state
 
 SCRIPT = "light_compute_project/scripts/train.py"
 

@@ -7,8 +7,9 @@ from typing import Any
 
 from litgpt_core.audit.report import Table, brief, markdown_table
 from litgpt_core.audit.suspects import look_up
+from litgpt_core.core.environment import machine_facts
 from litgpt_core.core.machine import PROJECT_DIR
-from litgpt_core.core.provenance import code_state, machine_facts
+from litgpt_core.core.source_code import code_state
 
 PAGE = PROJECT_DIR / "environment_info.md"
 COMMAND = "uv run python light_compute_project/scripts/reproducibility_audit.py --environment-info"

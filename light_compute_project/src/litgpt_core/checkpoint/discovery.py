@@ -135,9 +135,9 @@ def _not_found(text: str, found: Discovery, several: list[FoundModel]) -> Checkp
         listed = " or ".join(model.name for model in several)
         return CheckpointError(f"{text!r} could be {listed}.", needed="one of them", fix=several[0].name)
     if not found.models:
-        skipped = "".join(f"; skipped {line}" for line in found.skipped)
+        reasons = "".join(f"; skipped {line}" for line in found.skipped)
         return CheckpointError(
-            f"There is no model {text!r}, nor any other model ({'; '.join(found.searched)}){skipped}.",
+            f"There is no model {text!r}, nor any other model ({'; '.join(found.searched)}){reasons}.",
             needed="a trained or downloaded model",
             fix=_TRAIN,
         )

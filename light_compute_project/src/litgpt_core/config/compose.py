@@ -8,25 +8,28 @@ was written (`source.py`). Nothing is built here and nothing is read but YAML.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import typing
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from litgpt_core.config.check import check_section, check_value
 from litgpt_core.config.litgpt import expand
 from litgpt_core.config.source import CONFIG_DIR, Source, group_names, option_names
 from litgpt_core.config.trainer import (
+    CustomLoggerSettings,
     LoggerSettings,
     PlainLoggerSettings,
     RunSettings,
     TrainerSettings,
     WandbSettings,
 )
-from litgpt_core.core.errors import ConfigError, LightComputeError
+from litgpt_core.core.errors import ConfigError
 from litgpt_core.core.text import nearest
 from litgpt_core.data.settings import DATA_KINDS, DataSettings
 from litgpt_core.model.config import PRETRAINED_FIELDS, GPTConfig, ModelSettings
 from litgpt_core.model.lora_settings import LoRASettings
-from litgpt_core.optim.settings import AdamWSettings, MuonSettings, OptimSettings
+from litgpt_core.optim.settings import AdamWSettings, CustomOptimSettings, MuonSettings, OptimSettings
 from litgpt_core.tokenizers.settings import (
     ByteSettings,
     CharSettings,
@@ -34,6 +37,8 @@ from litgpt_core.tokenizers.settings import (
     SubwordSettings,
     TokenizerSettings,
 )
+
+logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,8 +69,12 @@ _KINDS: dict[str, dict[str, type]] = {
         "pretrained": PretrainedSettings,
     },
     "data": DATA_KINDS,
-    "optim": {"adamw": AdamWSettings, "muon": MuonSettings},
-    "logger": {"wandb": WandbSettings, **dict.fromkeys(("csv", "tensorboard", "none"), PlainLoggerSettings)},
+    "optim": {"adamw": AdamWSettings, "muon": MuonSettings, "custom": CustomOptimSettings},
+    "logger": {
+        "wandb": WandbSettings,
+        **dict.fromkeys(("csv", "tensorboard", "none"), PlainLoggerSettings),
+        "custom": CustomLoggerSettings,
+    },
 }
 _TOP_LEVEL = ("seed", "init_from", "run", "model", "tokenizer", "data", "optim", "trainer", "logger", "lora")
 _MODEL_FORBIDDEN = {
@@ -194,21 +203,22 @@ def check(plain: dict[str, Any], *, source: Source) -> TrainConfig:
     sections: dict[str, Any] = {}
     for key in ("seed", "init_from"):
         wanted: Any = int if key == "seed" else (str | None)
-        sections[key] = _value(plain.get(key), wanted, path=key, source=source, problems=problems)
+        sections[key] = check_value(plain.get(key), wanted, path=key, source=source, problems=problems)
     if sections["seed"] is not None and not 0 <= sections["seed"] < 2**63:
         problems.append(f"seed={sections['seed']}: needed a whole number from 0 to 2^63 - 1{source.where('seed')}")
-    sections["run"] = _section(_with_text_name(plain), "run", RunSettings, source, problems)
-    sections["trainer"] = _section(plain, "trainer", TrainerSettings, source, problems)
+    plain = _without_other_optimizers(plain, source)
+    sections["run"] = check_section(_with_text_name(plain), "run", RunSettings, source, problems)
+    sections["trainer"] = check_section(plain, "trainer", TrainerSettings, source, problems)
     sections["model"] = _model(plain, source, problems)
     for group, kinds in _KINDS.items():
         kind = (plain.get(group) or {}).get("kind")
         if kind not in kinds:
             problems.append(f"{group}.kind={kind!r}{nearest(str(kind), list(kinds))}{source.where(f'{group}.kind')}")
         else:
-            sections[group] = _section(plain, group, kinds[kind], source, problems)
+            sections[group] = check_section(plain, group, kinds[kind], source, problems)
     sections["lora"] = None
     if plain.get("lora") is not None:
-        sections["lora"] = _section(plain, "lora", LoRASettings, source, problems)
+        sections["lora"] = check_section(plain, "lora", LoRASettings, source, problems)
         if not plain.get("init_from"):
             problems.append(f"lora: there is nothing to adapt: type init_from=CHECKPOINT{source.where('lora')}")
     if isinstance(settings := sections.get("tokenizer"), PretrainedSettings):
@@ -227,49 +237,17 @@ def _with_text_name(plain: dict[str, Any]) -> dict[str, Any]:
     return plain
 
 
-def _section(plain: dict[str, Any], path: str, cls: type, source: Source, problems: list[str]) -> Any:
-    """One section as `cls`; problems are appended, and None is returned if there were any."""
-    return _value(plain.get(path), cls, path=path, source=source, problems=problems)
-
-
-def _value(value: Any, wanted: Any, *, path: str, source: Source, problems: list[str]) -> Any:
-    if dataclasses.is_dataclass(wanted) and isinstance(wanted, type):
-        return _dataclass(value, wanted, path=path, source=source, problems=problems)
-    from pydantic import ConfigDict, TypeAdapter, ValidationError
-
-    try:
-        return TypeAdapter(wanted, config=ConfigDict(strict=True)).validate_python(value)
-    except ValidationError as error:
-        needs = "; or ".join(dict.fromkeys(item["msg"].removeprefix("Input should be ") for item in error.errors()))
-        given = "nothing (???)" if value in (None, "???") else f"{value!r}"
-        problems.append(f"{path}={given}: needed {needs}{source.where(path)}")
-        return None
-
-
-def _dataclass(value: Any, cls: type, *, path: str, source: Source, problems: list[str]) -> Any:
-    if not isinstance(value, dict):
-        problems.append(f"{path}={value!r}: needed a group of settings{source.where(path)}")
-        return None
-    hints = typing.get_type_hints(cls)
-    fields = {f.name: f for f in dataclasses.fields(cls)}
-    before, built = len(problems), {}
-    for key, item in value.items():
-        where = f"{path}.{key}"
-        if key not in fields:
-            problems.append(f"unknown setting {where}{nearest(str(key), list(fields))}{source.where(where)}")
-        else:
-            built[key] = _value(item, hints[key], path=where, source=source, problems=problems)
-    for name, field in fields.items():
-        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-        if required and name not in value:
-            problems.append(f"{path}.{name} is missing: type {path}.{name}=...")
-    if len(problems) > before:
-        return None
-    try:
-        return cls(**built)
-    except LightComputeError as error:
-        problems.append(str(error))
-        return None
+def _without_other_optimizers(plain: dict[str, Any], source: Source) -> dict[str, Any]:
+    """`optim=custom` under an experiment drops what its file says for AdamW or Muon: other classes have other rates."""
+    optim = plain.get("optim")
+    if not isinstance(optim, dict) or optim.get("kind") != "custom":
+        return plain
+    others = {f.name for cls in (AdamWSettings, MuonSettings) for f in dataclasses.fields(cls)}
+    others -= {f.name for f in dataclasses.fields(CustomOptimSettings)}
+    left_over = [key for key in optim if key in others and "command line" not in source.where(f"optim.{key}")]
+    for key in left_over:
+        logger.warning("optim=custom: optim.%s=%s is not used%s", key, optim[key], source.where(f"optim.{key}"))
+    return {**plain, "optim": {key: value for key, value in optim.items() if key not in left_over}}
 
 
 def _model(plain: dict[str, Any], source: Source, problems: list[str]) -> ModelSettings | None:
@@ -286,7 +264,7 @@ def _model(plain: dict[str, Any], source: Source, problems: list[str]) -> ModelS
         elif key not in ("source", "path") and key not in names:
             problems.append(f"unknown setting {where}{nearest(str(key), ['source', *names])}{source.where(where)}")
         elif key != "source":
-            _value(item, hints.get(key, str | None), path=where, source=source, problems=problems)
+            check_value(item, hints.get(key, str | None), path=where, source=source, problems=problems)
     kind = section.get("source")
     if kind not in ("fields", "registry", "pretrained"):
         problems.append(f"model.source={kind!r}: needed fields, registry or pretrained{source.where('model.source')}")

@@ -1,4 +1,6 @@
-"""What the `run`, `trainer` and `logger` sections of a training config may say. Standard library only."""
+"""What the `run`, `trainer` and `logger` sections of a training config may say. Only `logger=custom` imports more than
+the standard library: the class that it names.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +8,9 @@ import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from litgpt_core.core.class_path import arguments_of, check_arguments, import_class
 from litgpt_core.core.durations import seconds_of
 from litgpt_core.core.errors import ConfigError
 
@@ -276,4 +279,34 @@ class PlainLoggerSettings:
     """Where curves go besides `metrics.jsonl`."""
 
 
-LoggerSettings = WandbSettings | PlainLoggerSettings
+@dataclass(frozen=True, kw_only=True)
+class CustomLoggerSettings:
+    """Any of Lightning's loggers, or one of your own, by its import path."""
+
+    kind: Literal["custom"] = "custom"
+    """Which logger these settings belong to."""
+    class_path: str
+    """Import path of a subclass of `lightning.pytorch.loggers.Logger`."""
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    """Arguments of its constructor. `save_dir` is the run folder, unless another is given."""
+
+    def __post_init__(self) -> None:
+        given = {"save_dir": "", **self.kwargs} if self.takes_save_dir else self.kwargs
+        check_arguments(self.logger_class, given, supplied=(), setting="logger.kwargs")
+
+    @property
+    def logger_class(self) -> type:
+        """The class at `class_path`.
+
+        Raises:
+            ConfigError: It cannot be imported, or is no logger.
+        """
+        return import_class(self.class_path, base="lightning.pytorch.loggers.Logger", setting="logger.class_path")
+
+    @property
+    def takes_save_dir(self) -> bool:
+        """Whether the class wants to know a folder to write to."""
+        return "save_dir" in arguments_of(self.logger_class, supplied=())
+
+
+LoggerSettings = WandbSettings | PlainLoggerSettings | CustomLoggerSettings

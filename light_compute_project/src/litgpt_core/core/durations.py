@@ -10,11 +10,13 @@ from litgpt_core.core.errors import ConfigError
 Duration = str | float
 """As people write it: `90m`, `2h30m`, `1.5h`, `00:11:30:00`, or a number of seconds."""
 
-EXAMPLES = "90m, 2h30m, 1.5d, hours as 11:30:00, days as 01:11:30:00 or 1-11:30:00, or a number of seconds"
+EXAMPLES = "90m, 2h30m, 1.5d, hours as 11:30:00, days as 01:11:30:00, 1-11:30:00 or 1-11, or a number of seconds"
 
 _SECONDS = {"d": 86_400.0, "h": 3_600.0, "m": 60.0, "s": 1.0}
 _UNITS = re.compile(r"(?:(\d+(?:\.\d+)?)d)?(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?")
 _CLOCK = re.compile(r"(?:(\d+)[-:])?(\d+):([0-5]?\d):([0-5]?\d)")
+_DAYS = re.compile(r"(\d+)-(\d+)(?::([0-5]?\d))?")
+"""SLURM's `1-11` and `1-11:30`: after days come hours."""
 
 YAML_BASE_60 = 60**3
 """YAML 1.1 reads a bare `1:02:30:00` as one number in base 60, which is not what a clock means from here on."""
@@ -23,8 +25,9 @@ YAML_BASE_60 = 60**3
 def seconds_of(duration: Duration) -> float:
     """Seconds of a duration as people write it.
 
-    `HH:MM:SS` and Lightning's `DD:HH:MM:SS` are taken, as is SLURM's `D-HH:MM:SS`. Two fields are refused: `1:30` is
-    minutes to one and hours to another.
+    A number without a unit is seconds, for every option and setting. `HH:MM:SS` and Lightning's `DD:HH:MM:SS` are
+    taken, as are SLURM's `D-HH`, `D-HH:MM` and `D-HH:MM:SS`. Two fields are refused: `1:30` is minutes to one and hours
+    to another.
 
     Raises:
         ConfigError: It is none of these, or not above 0.
@@ -44,8 +47,8 @@ def seconds_of(duration: Duration) -> float:
 def _read(text: str) -> float | None:
     if not text:
         return None
-    if clock := _CLOCK.fullmatch(text):
-        fields = zip(_SECONDS.values(), clock.groups(default="0"), strict=True)
+    if clock := _CLOCK.fullmatch(text) or _DAYS.fullmatch(text):
+        fields = zip(_SECONDS.values(), clock.groups(default="0"), strict=False)
     elif units := _UNITS.fullmatch(text):
         fields = zip(_SECONDS.values(), units.groups(default="0"), strict=True)
     else:

@@ -1,1 +1,1 @@
-"""Runs on machines that others hand out: a SLURM queue, by script or through submitit. This file imports nothing."""
+"""Runs in the queue of a SLURM cluster. This file imports nothing."""

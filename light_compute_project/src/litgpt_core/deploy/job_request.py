@@ -5,10 +5,12 @@ One task is one process of the training, and has one GPU where there are GPUs.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from litgpt_core.core.durations import Duration, seconds_of
 from litgpt_core.core.errors import ConfigError, LightComputeError
 
 LONGEST_GRACE_S = 65_535
@@ -52,15 +54,17 @@ class JobRequest:
     mem: str | None = None
     """Memory of each node, such as 64G; None: the cluster's default."""
     time: str | None = None
-    """Longest time, in SLURM's notation or as 90m, 12h, 2d; None: the partition's limit."""
+    """Time limit of the job, such as 90m, 12h, 2d; None: the partition's limit."""
     partition: str | None = None
     account: str | None = None
     qos: str | None = None
     constraint: str | None = None
-    signal_grace: int = 120
-    """Seconds before the end at which the run is told to save and leave."""
+    signal_grace: Duration = 120
+    """How long before the end the run is told to save and exit."""
     max_requeues: int = 200
-    """How often the job may return to the queue by itself."""
+    """How often the job may requeue itself."""
+    array_parallelism: int | None = None
+    """Jobs of a sweep that may run at the same time; None: as many as the cluster allows."""
     setup: Sequence[str] = ()
     """Shell lines before the training starts, such as `module load cuda`."""
     sbatch: Sequence[str] = ()
@@ -69,7 +73,13 @@ class JobRequest:
     def __post_init__(self) -> None:
         problems = [
             f"--{name.replace('_', '-')}={value}: needed a whole number of at least {least}"
-            for name, least in (("nodes", 1), ("tasks_per_node", 1), ("cpus_per_task", 1), ("max_requeues", 0))
+            for name, least in (
+                ("nodes", 1),
+                ("tasks_per_node", 1),
+                ("cpus_per_task", 1),
+                ("max_requeues", 0),
+                ("array_parallelism", 1),
+            )
             if (value := getattr(self, name)) is not None and value < least
         ]
         for name, (pattern, needed, example) in _PATTERNS.items():
@@ -90,8 +100,13 @@ class JobRequest:
 
     @property
     def seconds(self) -> int | None:
-        """`time`; None where the partition decides."""
-        return None if self.time is None else seconds_of(self.time)
+        """`time` in whole seconds; None where the partition decides."""
+        return None if self.time is None else math.ceil(seconds_of(self.time))
+
+    @property
+    def grace_s(self) -> int:
+        """`signal_grace` in whole seconds."""
+        return math.ceil(seconds_of(self.signal_grace))
 
     def _check_gpus(self) -> None:
         if self.gpus_per_node is None:
@@ -110,13 +125,20 @@ class JobRequest:
             raise ConfigError(f"--mem={self.mem!r}: needed a whole number and K, M, G or T: --mem=64G")
 
     def _check_times(self) -> None:
-        given = f"--signal-grace={self.signal_grace}"
-        if not 1 <= self.signal_grace <= LONGEST_GRACE_S:
-            raise ConfigError(f"{given}: needed whole seconds from 1 to {LONGEST_GRACE_S}")
-        if (seconds := self.seconds) is not None and seconds <= self.signal_grace + SOONER_S:
+        given, problems = f"--signal-grace={self.signal_grace}", []
+        for option, value in (("--time", self.time), ("--signal-grace", self.signal_grace)):
+            try:
+                seconds_of(1 if value is None else value)
+            except ConfigError as error:
+                problems.append(f"{option}={error}")
+        if problems:
+            raise ConfigError("\n".join(problems))
+        if self.grace_s > LONGEST_GRACE_S:
+            raise ConfigError(f"{given}: needed at most {LONGEST_GRACE_S} seconds")
+        if (seconds := self.seconds) is not None and seconds <= self.grace_s + SOONER_S:
             raise ConfigError(
-                f"--time={self.time} leaves no time to train before {given}: SLURM's warning may come {SOONER_S} s "
-                f"sooner than that; needed more than {self.signal_grace + SOONER_S} s"
+                f"--time={self.time} leaves no time to train before {given}: SLURM may send the warning {SOONER_S} s "
+                f"earlier than requested; needed more than {self.grace_s + SOONER_S} s, such as --time=1h"
             )
 
     def _check_lines(self) -> None:
@@ -133,30 +155,6 @@ class JobRequest:
                 problems.append(f"--sbatch={option}: this is decided by slurm.py's own options; see slurm.py --help")
         if problems:
             raise ConfigError("\n".join(problems))
-
-
-def seconds_of(text: str) -> int:
-    """A time as SLURM writes it, or with units.
-
-    `90` minutes, `90:30` minutes and seconds, `12:00:00` hours, `2-12`, `2-12:30` and `2-12:30:00` days; or `90m`,
-    `12h`, `2d`, `1d12h`.
-
-    Raises:
-        ConfigError: It is none of these, or no time at all.
-    """
-    units = re.fullmatch(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?", text)
-    slurm = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d\d?))?(?::(\d\d?))?", text)
-    seconds = 0
-    if units is not None:
-        days, hours, minutes = (int(part or 0) for part in units.groups())
-        seconds = days * 86_400 + hours * 3600 + minutes * 60
-    elif slurm is not None:
-        parts = [int(part) for part in slurm.groups()[1:] if part is not None]
-        weights = {1: (60,), 2: (60, 1), 3: (3600, 60, 1)}[3 if slurm[1] else len(parts)]  # after days come hours
-        seconds = int(slurm[1] or 0) * 86_400 + sum(n * weight for n, weight in zip(parts, weights, strict=False))
-    if seconds <= 0:
-        raise ConfigError(f"--time={text!r}: needed minutes, HOURS:MINUTES:SECONDS, DAYS-HOURS, or 90m, 12h, 2d")
-    return seconds
 
 
 def slurm_time(seconds: int) -> str:

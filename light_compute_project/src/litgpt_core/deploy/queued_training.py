@@ -27,7 +27,7 @@ def own_overrides(overrides: Sequence[str], *, decided: Mapping[str, str]) -> li
         if key in decided:
             problems.append(f"{text}: in a job this follows from {decided[key]}")
         elif key == "run.resume" and value not in ("auto", "true"):
-            problems.append(f"{text}: a job that returns to the queue has to continue: leave run.resume away")
+            problems.append(f"{text}: a requeued job has to continue its run: remove run.resume")
         elif key != "run.resume":
             kept.append(text)
     if problems:

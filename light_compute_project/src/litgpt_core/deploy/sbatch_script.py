@@ -1,8 +1,8 @@
-"""A run as an sbatch script: a pure function from a checked request to text.
+"""A run, or every run of a sweep, as an sbatch script: a pure function from a checked request to text.
 
 What the script does: SLURM starts one task per process of the training on every node; two minutes (`--signal-grace`)
-before the job ends, every process gets SIGUSR1, saves and leaves; the job goes back into the queue and the run
-continues where it stopped, because its command says `run.resume=auto`.
+before the job ends, every process gets SIGUSR1, saves and exits; the job is requeued and the run continues where it
+stopped, because its command says `run.resume=auto`. Several runs become one job array with an element for each.
 """
 
 from __future__ import annotations
@@ -26,8 +26,10 @@ unset RANK LOCAL_RANK WORLD_SIZE LOCAL_WORLD_SIZE GROUP_RANK    # of a shell tha
 """
 
 _ENDING = """\
-# 138: SLURM's warning came before Python could hear it. Later the run saves and asks for another turn by itself.
-if [ "$code" -eq 138 ] && [ "$LIGHT_COMPUTE_REQUEUE" = 1 ]; then scontrol requeue "$SLURM_JOB_ID"; fi
+# 138: SLURM's warning arrived before Python could handle it. Later the run saves and requeues the job itself.
+job=$SLURM_JOB_ID
+if [ -n "$SLURM_ARRAY_JOB_ID" ]; then job=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID; fi
+if [ "$code" -eq 138 ] && [ "$LIGHT_COMPUTE_REQUEUE" = 1 ]; then scontrol requeue "$job"; fi
 exit "$code"
 """
 
@@ -37,27 +39,33 @@ class TrainingJob:
     """What the script runs, and where.
 
     Args:
-        name: Of the run and of the job.
-        command: The training's whole command, without what the queue adds.
+        name: Of the job: that of the run, or of the sweep.
+        commands: The complete command of each run; more than one become a job array.
         folder: Where the command is typed; an absolute path that every node sees.
         logs: Folder of the job's output; absolute, must exist when the job starts.
         cores: Of each task.
     """
 
     name: str
-    command: Sequence[str]
+    commands: Sequence[Sequence[str]]
     folder: Path
     logs: Path
     cores: int
 
+    @property
+    def output(self) -> str:
+        """File name of a job's output: `%j`, or `%A_%a` in an array, stand for its number."""
+        return f"{self.name}-{'%j' if len(self.commands) == 1 else '%A_%a'}.out"
+
 
 def render(job: TrainingJob, request: JobRequest) -> str:
     """The script's text. Every value is quoted; nothing is looked up."""
-    seconds = request.seconds
+    seconds, last = request.seconds, len(job.commands) - 1
+    at_most = "" if request.array_parallelism is None else f"%{request.array_parallelism}"
     options: dict[str, str | int | None] = {
         "job-name": job.name,
         "chdir": str(job.folder),
-        "output": str(job.logs).replace("%", "%%") + f"/{job.name}-%j.out",
+        "output": str(job.logs).replace("%", "%%") + f"/{job.output}",
         "open-mode": "append",
         "nodes": request.nodes,
         "ntasks-per-node": request.tasks_per_node,
@@ -69,7 +77,8 @@ def render(job: TrainingJob, request: JobRequest) -> str:
         "account": request.account,
         "qos": request.qos,
         "constraint": request.constraint,
-        "signal": f"USR1@{request.signal_grace}",  # to the processes of srun; `B:` would reach this shell alone
+        "array": f"0-{last}{at_most}" if last else None,
+        "signal": f"USR1@{request.grace_s}",  # to the processes of srun; `B:` would reach this shell alone
     }
     lines = [f"#SBATCH --{key}={shlex.quote(str(value))}" for key, value in options.items() if value is not None]
     lines.append("#SBATCH --requeue")
@@ -77,16 +86,19 @@ def render(job: TrainingJob, request: JobRequest) -> str:
         key, equals, value = option.partition("=")
         lines.append(f"#SBATCH {key}{equals}{shlex.quote(value) if equals else ''}")
     environment = [
-        "export LIGHT_COMPUTE_REQUEUE=1    # the run asks for another turn when it is stopped",
+        "export LIGHT_COMPUTE_REQUEUE=1    # the run requeues this job when it is stopped",
         f'if [ "${{SLURM_RESTART_COUNT:-0}}" -ge {request.max_requeues} ]; then LIGHT_COMPUTE_REQUEUE=0; fi',
         f"export OMP_NUM_THREADS=${{OMP_NUM_THREADS:-{job.cores}}} PYTHONUNBUFFERED=1",
     ]
-    srun = [
-        "code=0",
-        # srun does not take this number over from sbatch in every version
-        f"srun --cpus-per-task={job.cores} --kill-on-bad-exit=1 \\",
-        f"    {shlex.join(job.command)} || code=$?",
-    ]
+    command = shlex.join(job.commands[0])
+    srun = ["code=0"]
+    if last:
+        elements = [f"    {number}) command=({shlex.join(one)}) ;;" for number, one in enumerate(job.commands)]
+        srun += ["# One element of the array for each run of the sweep", 'case "$SLURM_ARRAY_TASK_ID" in']
+        srun += [*elements, "esac"]
+        command = '"${command[@]}"'
+    # srun does not inherit the number of cores from sbatch in every version
+    srun += [f"srun --cpus-per-task={job.cores} --kill-on-bad-exit=1 \\", f"    {command} || code=$?"]
     blocks = ["#!/bin/bash\n" + "\n".join(lines), *(["\n".join(request.setup)] if request.setup else [])]
     blocks += ["\n".join(environment), _ADDRESS.rstrip(), "\n".join(srun), _ENDING]
     return "\n\n".join(blocks)

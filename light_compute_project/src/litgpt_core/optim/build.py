@@ -5,6 +5,8 @@
 | blocks' matrices (qkv, proj, fc, gate ...) | yes    | `lr`  | Muon at `matrix_lr`         |
 | embeddings, positions, lm_head             | yes    | `lr`  | AdamW at `lr`               |
 | norms, biases (one dimension)              | no     | `lr`  | AdamW at `lr`               |
+
+An optimizer of another class (`optim=custom`) gets the groups of `adamw`.
 """
 
 from __future__ import annotations
@@ -14,9 +16,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from litgpt_core.core.errors import ConfigError
 from litgpt_core.optim.flat import FlatOptimizer, FlatParameters
 from litgpt_core.optim.muon import MuonAdamW
-from litgpt_core.optim.settings import AdamWSettings, MuonSettings, OptimSettings
+from litgpt_core.optim.settings import AdamWSettings, CustomOptimSettings, MuonSettings, OptimSettings
 
 
 def parameter_groups(model: nn.Module, settings: OptimSettings) -> list[dict[str, Any]]:
@@ -34,7 +37,7 @@ def parameter_groups(model: nn.Module, settings: OptimSettings) -> list[dict[str
             matrices.append(parameter)
         else:
             tables.append(parameter)
-    decay = settings.weight_decay
+    decay = settings.weight_decay  # None where another class has none: then no group names it
     matrix_lr = settings.matrix_lr if isinstance(settings, MuonSettings) else settings.lr
     groups: list[dict[str, Any]] = [
         {"name": "matrices", "params": matrices, "peak_lr": matrix_lr, "weight_decay": decay},
@@ -44,6 +47,8 @@ def parameter_groups(model: nn.Module, settings: OptimSettings) -> list[dict[str
     groups = [group for group in groups if group["params"]]
     for group in groups:
         group["lr"] = group["peak_lr"]
+        if decay is None:
+            del group["weight_decay"]
     return groups
 
 
@@ -54,10 +59,13 @@ def build_optimizer(
 
     Args:
         model: Named parameters decide the groups.
-        settings: AdamW's or Muon's.
+        settings: AdamW's, Muon's, or those of another class.
         fast_bf16: Let Muon's matrix products run in bfloat16.
         fused: Use torch's one-kernel AdamW. It must be off under float16 loss scaling: that kernel unscales gradients
             by itself, after they would have been clipped.
+
+    Raises:
+        ConfigError: The other class does not take the values of its arguments.
     """
     groups = parameter_groups(model, settings)
     if isinstance(settings, AdamWSettings):
@@ -68,17 +76,36 @@ def build_optimizer(
             eps=settings.eps,
             fused=fused and device in ("cpu", "cuda", "mps"),
         )
+    if isinstance(settings, CustomOptimSettings):
+        return _custom(groups, settings, fused=fused)
     return MuonAdamW(_with_rules(groups, settings), dtype=_products(fast_bf16))
 
 
+def _custom(groups: list[dict[str, Any]], settings: CustomOptimSettings, *, fused: bool) -> torch.optim.Optimizer:
+    if settings.kwargs.get("fused") and not fused:
+        raise ConfigError(
+            "optim.kwargs.fused=true under float16 loss scaling", needed="gradients that are clipped after unscaling",
+            fix="optim.kwargs.fused=false",
+        )  # fmt: skip
+    try:
+        optimizer = settings.optimizer_class(groups, **settings.kwargs)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ConfigError(
+            f"{settings.class_path} does not take optim.kwargs={settings.kwargs}: {error}",
+            needed="values that its constructor accepts for three parameter groups",
+        ) from error
+    assert isinstance(optimizer, torch.optim.Optimizer)
+    return optimizer
+
+
 def build_flat_optimizer(
-    model: nn.Module, settings: OptimSettings, *, dtype: torch.dtype, fast_bf16: bool = False
+    model: nn.Module, settings: AdamWSettings | MuonSettings, *, dtype: torch.dtype, fast_bf16: bool = False
 ) -> FlatOptimizer:
     """The same updates over one buffer, which `model`'s parameters move into; see `optim/flat.py`.
 
     Args:
         model: Float32, on its device.
-        settings: AdamW's or Muon's.
+        settings: AdamW's or Muon's: other classes have no updates over one buffer.
         dtype: What forward and backward compute with; the optimizer's `flat.working` is the model for them.
         fast_bf16: Let Muon's matrix products run in bfloat16.
     """
@@ -86,7 +113,7 @@ def build_flat_optimizer(
     return FlatOptimizer(FlatParameters(model, groups, dtype=dtype), groups, dtype=_products(fast_bf16))
 
 
-def _with_rules(groups: list[dict[str, Any]], settings: OptimSettings) -> list[dict[str, Any]]:
+def _with_rules(groups: list[dict[str, Any]], settings: AdamWSettings | MuonSettings) -> list[dict[str, Any]]:
     """Add to every group which rule steps it and with which numbers."""
     for group in groups:
         group["muon"] = isinstance(settings, MuonSettings) and group["name"] == "matrices"

@@ -1,11 +1,12 @@
-"""What the `optim` config group may say. Standard library only, so that a config is checked without importing torch."""
+"""What the `optim` config group may say. Only `optim=custom` imports torch: to look at the class that it names."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
+from litgpt_core.core.class_path import arguments_of, check_arguments, import_class
 from litgpt_core.core.errors import ConfigError
 
 
@@ -85,7 +86,55 @@ class MuonSettings:
             )
 
 
-OptimSettings = AdamWSettings | MuonSettings
+@dataclass(frozen=True, kw_only=True)
+class CustomOptimSettings:
+    """Any optimizer by its import path, such as `torch.optim.NAdam`, on every parameter."""
+
+    kind: Literal["custom"] = "custom"
+    """Which optimizer these settings belong to."""
+    class_path: str
+    """Import path of a subclass of `torch.optim.Optimizer`."""
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    """Arguments of its constructor. `lr` is the peak learning rate; `weight_decay` is applied to matrices (2 or more
+    dimensions) only.
+    """
+    schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
+    """Learning rate over the run."""
+
+    def __post_init__(self) -> None:
+        cls = self.optimizer_class
+        check_arguments(cls, self.kwargs, supplied=("params",), setting="optim.kwargs")
+        if isinstance(self.lr, bool) or not isinstance(self.lr, int | float) or not 0 < self.lr < math.inf:
+            raise ConfigError(
+                f"optim.kwargs.lr={self.lr!r}: needed a number above 0, which optim.schedule multiplies",
+                fix="optim.kwargs.lr=1e-3",
+            )
+
+    @property
+    def optimizer_class(self) -> type:
+        """The class at `class_path`.
+
+        Raises:
+            ConfigError: It cannot be imported, or is no optimizer.
+        """
+        return import_class(self.class_path, base="torch.optim.Optimizer", setting="optim.class_path")
+
+    @property
+    def lr(self) -> Any:
+        """Peak learning rate: the one given, else the class's own default."""
+        return self._argument("lr")
+
+    @property
+    def weight_decay(self) -> Any:
+        """The one given, else the class's own default; None where the class has none."""
+        return self._argument("weight_decay")
+
+    def _argument(self, name: str) -> Any:
+        parameters = arguments_of(self.optimizer_class, supplied=("params",))
+        return self.kwargs.get(name, parameters[name].default if name in parameters else None)
+
+
+OptimSettings = AdamWSettings | MuonSettings | CustomOptimSettings
 
 
 def _check_adam(lr: float, betas: list[float], weight_decay: float, eps: float) -> None:

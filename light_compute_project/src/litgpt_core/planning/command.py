@@ -91,6 +91,8 @@ def recipe_of(config: TrainConfig, gpu: GPU) -> Recipe:
     settings = config.trainer
     if config.lora is not None:
         raise ConfigError("a plan counts the training of all weights, not of adapters", fix="without lora=...")
+    if config.optim.kind == "custom":
+        raise ConfigError("what a custom optimizer holds is not known before it runs", fix="optim=adamw or optim=muon")
     precision = _PLANNED.get(settings.precision)
     if settings.precision == "auto":
         precision = "bf16-mixed" if gpu.bf16 else "32-true"

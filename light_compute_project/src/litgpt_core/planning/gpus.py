@@ -2,7 +2,7 @@
 
 Memory is the data sheet's number of GB, as 10^9 bytes, which is a little less than drivers report. Links are one
 direction of one GPU to the others of its machine: half of what data sheets print for NVLink and PCIe. Peak rates are
-`environment`'s.
+`core.rates`'.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 
 from litgpt_core.core.errors import ConfigError
-from litgpt_core.core.machine import PEAK_DENSE_FLOPS
+from litgpt_core.core.rates import PEAK_DENSE_FLOPS
 
 NVLINK_3, NVLINK_4, NVLINK_5 = 300e9, 450e9, 900e9
 """Bytes per second of the third (A100: 600 GB/s in both directions), fourth (H100: 900) and fifth generation."""
@@ -27,7 +27,7 @@ class GPU:
 
     name: str
     part: str
-    """Its key in `environment.PEAK_DENSE_FLOPS`."""
+    """Its key in `rates.PEAK_DENSE_FLOPS`."""
     memory: float
     """Bytes."""
     bandwidth: float

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from litgpt_core.core import machine
+from litgpt_core.core.packages import package_versions
+from litgpt_core.core.source_code import git_state
 from litgpt_core.search.study_pictures import draw_study
 from litgpt_core.search.study_store import StudyStore
 from litgpt_core.search.sweep_pictures import short_names
@@ -63,8 +64,8 @@ def facts(study: Study, store: StudyStore, *, shares: dict[str, float]) -> dict[
         "trials": [trial_facts(trial) for trial in store.trials],
         "best": None if best is None else {**trial_facts(best), "command": best_command(study, best)},
         "importance": shares,
-        "git": machine.git_state(),
-        "versions": machine.package_versions(),
+        "git": git_state(),
+        "versions": package_versions(),
     }
 
 

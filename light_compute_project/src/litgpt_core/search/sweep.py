@@ -17,9 +17,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from litgpt_core.config.trainer import WandbSettings
-from litgpt_core.core import machine
 from litgpt_core.core.errors import ConfigError
 from litgpt_core.core.lock import exclusive
+from litgpt_core.core.packages import package_versions
+from litgpt_core.core.source_code import git_state
 from litgpt_core.distributed.requeue import request_requeue
 from litgpt_core.search.child_process import POLL_S, ChildRun, StopSignals, end_left_over, refuse_ranks
 from litgpt_core.search.sweep_grid import Point, make_grid
@@ -140,8 +141,8 @@ def _report(record: SweepRecord) -> None:
     record.write(
         **facts,
         picture=picture.name if drawn else None,
-        git=machine.git_state(),
-        versions=machine.package_versions(),
+        git=git_state(),
+        versions=package_versions(),
     )
     console = Console()
     for table in tables(record):

@@ -55,6 +55,7 @@ def choose_hardware(
     width: int,
     experts: bool = False,
     adapters: bool = False,
+    custom_optimizer: bool = False,
     processes: int = 1,
 ) -> Hardware:
     """Resolve the `auto` settings.
@@ -65,6 +66,7 @@ def choose_hardware(
         width: The model's n_embd, for `precision: auto`.
         experts: The model is a mixture of experts, of which some may get no gradient in a step.
         adapters: Only adapters are trained: then most weights have neither gradient nor master copy.
+        custom_optimizer: Its class is another than those whose updates are written over one buffer.
         processes: That train together; several keep weights as separate tensors, whose gradients are sent early.
 
     Raises:
@@ -75,24 +77,26 @@ def choose_hardware(
         raise EnvironmentProblem(
             f"{processes} processes on mps, which has one device", needed="one process", fix="trainer.devices=1"
         )
+    obstacles = {
+        " for a mixture of experts": experts,
+        " for adapters": adapters,
+        " with optim=custom": custom_optimizer,
+        f" in {processes} processes": several,
+    }
+    one_buffer = device == "cpu" and not any(obstacles.values())
     fast_bf16 = _fast_bf16(device)
     compiled, reason = _compile(settings, device=device, total_flops=total_flops)
     precision: str = settings.precision
     if precision == "auto":
         casts_pay = device != "cpu" or compiled or width >= CPU_BF16_WIDTH
-        wanted = "bf16-master" if device == "cpu" and not (experts or adapters or several) else "bf16-mixed"
+        wanted = "bf16-master" if one_buffer else "bf16-mixed"
         precision = wanted if fast_bf16 and casts_pay else "32-true"
-    flat = (
-        device == "cpu"
-        and not (experts or adapters or several)
-        and precision in ("32-true", "bf16-master", "bf16-mixed")
-    )
+    flat = one_buffer and precision in ("32-true", "bf16-master", "bf16-mixed")
     if precision == "bf16-master" and not flat:
         raise EnvironmentProblem(
-            f"trainer.precision=bf16-master on {device}"
-            + (" for a mixture of experts" if experts else " for adapters" if adapters else "")
-            + (f" in {processes} processes" if several else ""),
-            needed="one process on a CPU and a model whose every weight gets a gradient in every step",
+            f"trainer.precision=bf16-master on {device}" + "".join(text for text, found in obstacles.items() if found),
+            needed="one process on a CPU, optim=adamw or muon, and a model whose every weight gets a gradient in every "
+            "step",
             fix="trainer.precision=bf16-mixed",
         )
     if precision == "16-mixed" and device == "cpu":

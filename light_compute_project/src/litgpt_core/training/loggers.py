@@ -1,4 +1,4 @@
-"""Dashboards beside `metrics.jsonl`: Weights & Biases, CSV, TensorBoard or none.
+"""Dashboards beside `metrics.jsonl`: Weights & Biases, CSV, TensorBoard, any other by its class path, or none.
 
 W&B is online if a key is at hand and offline otherwise; it never asks, and no trouble with it ends a run.
 """
@@ -9,13 +9,14 @@ import importlib.util
 import logging
 import netrc
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
-from litgpt_core.config.trainer import LoggerSettings, WandbSettings
-from litgpt_core.core.errors import EnvironmentProblem, Interrupted
+from litgpt_core.config.trainer import CustomLoggerSettings, LoggerSettings, WandbSettings
+from litgpt_core.core.errors import ConfigError, EnvironmentProblem, Interrupted
 from litgpt_core.training.run_folder import RunFolder
 
 logger = logging.getLogger(__name__)
@@ -37,20 +38,52 @@ def build_logger(
 
     Raises:
         EnvironmentProblem: TensorBoard was asked for and is not installed.
+        ConfigError: A custom logger's constructor fails.
     """
     if isinstance(settings, WandbSettings):
         return _wandb(settings, folder=folder, name=name, config=config, run_id=wandb_run_id)
-    if settings.kind == "csv":
-        return CSVLogger(save_dir=folder.path, name="csv")  # a folder for each sitting: nothing is overwritten
-    if settings.kind == "tensorboard":
-        if importlib.util.find_spec("tensorboard") is None:
-            raise EnvironmentProblem(
-                "logger=tensorboard, but the tensorboard package is not installed",
-                needed="the extra that brings it",
-                fix="uv run --extra tensorboard python light_compute_project/scripts/train.py ...",
-            )
-        return TensorBoardLogger(save_dir=folder.path, name="tensorboard", version="")
-    return None
+    if isinstance(settings, CustomLoggerSettings):
+        return _custom(settings, folder=folder, config=config)
+    return _PLAIN[settings.kind](folder)
+
+
+def _csv(folder: RunFolder) -> Logger:
+    return CSVLogger(save_dir=folder.path, name="csv")  # a folder for each sitting: nothing is overwritten
+
+
+def _tensorboard(folder: RunFolder) -> Logger:
+    if importlib.util.find_spec("tensorboard") is None:
+        raise EnvironmentProblem(
+            "logger=tensorboard, but the tensorboard package is not installed",
+            needed="the extra that brings it",
+            fix="uv run --extra tensorboard python light_compute_project/scripts/train.py ...",
+        )
+    return TensorBoardLogger(save_dir=folder.path, name="tensorboard", version="")
+
+
+_PLAIN: dict[str, Callable[[RunFolder], Logger | None]] = {
+    "csv": _csv,
+    "tensorboard": _tensorboard,
+    "none": lambda folder: None,
+}
+"""`logger.kind` -> its builder, for loggers without settings of their own."""
+
+
+def _custom(settings: CustomLoggerSettings, *, folder: RunFolder, config: dict[str, Any]) -> Logger:
+    arguments = {"save_dir": str(folder.path), **settings.kwargs} if settings.takes_save_dir else settings.kwargs
+    try:
+        built = settings.logger_class(**arguments)
+        assert isinstance(built, Logger)
+        built.log_hyperparams(config)
+    except Interrupted:
+        raise
+    except Exception as error:  # whatever somebody else's constructor raises
+        raise ConfigError(
+            f"logger.class_path={settings.class_path} could not be started: {type(error).__name__}: {error}",
+            needed="arguments and packages with which it starts",
+            fix="logger.kwargs..., or logger=none: metrics.jsonl has every number",
+        ) from error
+    return built
 
 
 def wandb_mode(settings: WandbSettings) -> str:

@@ -26,7 +26,7 @@ from litgpt_core.model.loss import cross_entropy, token_losses
 from litgpt_core.optim.build import build_flat_optimizer, build_optimizer, set_learning_rate
 from litgpt_core.optim.flat import FlatParameters
 from litgpt_core.optim.schedule import learning_rate_factor
-from litgpt_core.optim.settings import OptimSettings
+from litgpt_core.optim.settings import CustomOptimSettings, OptimSettings
 from litgpt_core.training.activation_checkpointing import checkpoint_blocks
 from litgpt_core.training.hardware import Hardware
 
@@ -205,11 +205,12 @@ class TrainingModule(LightningModule):
             self.model.reshard()  # a forward pass alone leaves the outer group gathered
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """AdamW or Muon with the groups of `optim/build.py`."""
+        """The optimizer with the groups of `optim/build.py`."""
         precision = self.hardware.precision
         fast_bf16 = self.hardware.fast_bf16 and precision.startswith("bf16")
         if not self.hardware.flat:
             return build_optimizer(self.model, self.optim_settings, fast_bf16=fast_bf16, fused=precision != "16-mixed")
+        assert not isinstance(self.optim_settings, CustomOptimSettings)  # hardware.flat is never chosen for it
         dtype = torch.bfloat16 if precision == "bf16-master" else torch.float32
         optimizer = build_flat_optimizer(self.model, self.optim_settings, dtype=dtype, fast_bf16=fast_bf16)
         self._flat = optimizer.flat

@@ -16,6 +16,7 @@ from litgpt_core.config.compose import TrainConfig
 from litgpt_core.core import machine
 from litgpt_core.core.errors import ConfigError, DataError
 from litgpt_core.core.files import sha256_of
+from litgpt_core.core.rates import peak_flops
 from litgpt_core.data.chat_prepare import prepare_chats
 from litgpt_core.data.dataset import TrainBatches
 from litgpt_core.data.prepare import PreparedData, find_prepared, prepare
@@ -26,6 +27,7 @@ from litgpt_core.distributed.world import World, check_batch
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.cost import count_parameters, flops_per_token
 from litgpt_core.model.lora import check_adaptable
+from litgpt_core.optim.settings import CustomOptimSettings
 from litgpt_core.training import micro_batch
 from litgpt_core.training.allocator import keep_freed_memory
 from litgpt_core.training.hardware import Hardware, choose_hardware, find_device
@@ -68,7 +70,7 @@ class Plan:
 
         A CPU's is measured when first asked for: first asked for after the first steps, when nothing else computes.
         """
-        return machine.peak_flops(self.hardware.device, precision=self.hardware.precision)
+        return peak_flops(self.hardware.device, precision=self.hardware.precision)
 
     @property
     def peak_of_all(self) -> float | None:
@@ -130,6 +132,7 @@ def make_plan(config: TrainConfig, *, command: str, team: Team | None = None) ->
         width=model.n_embd,
         experts=model.n_expert > 0,
         adapters=config.lora is not None,
+        custom_optimizer=isinstance(config.optim, CustomOptimSettings),
         processes=world.world_size,
     )
     sharding = choose_sharding(

@@ -1,6 +1,6 @@
 """`environment.json` and `code.diff` of a run: everything its numbers depend on, written when its parts are built.
 
-What the machine and the code say is `provenance`'s work; here is what the run knows: data, seeds, decisions, and its
+What the machine and the code say is `core`'s work; here is what the run knows: data, seeds, decisions, and its
 sittings. `scripts/reproducibility_audit.py` reads all of it back.
 """
 
@@ -16,8 +16,9 @@ from lightning import Trainer
 from litgpt_core import checkpoint
 from litgpt_core.checkpoint.layout import CHECKSUMS, WEIGHTS
 from litgpt_core.config.diff import computing_sha256, flatten
+from litgpt_core.core.environment import machine_facts
 from litgpt_core.core.errors import LightComputeError
-from litgpt_core.core.provenance import black_out, code_state, encode, machine_facts
+from litgpt_core.core.source_code import black_out, code_state, encode
 from litgpt_core.training.plan import Plan
 from litgpt_core.training.run_folder import RunFolder, write_json
 

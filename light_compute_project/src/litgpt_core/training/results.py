@@ -11,6 +11,8 @@ import numpy as np
 from rich.table import Table
 
 from litgpt_core.core import machine
+from litgpt_core.core.packages import package_versions
+from litgpt_core.core.source_code import git_state
 from litgpt_core.training.closing import Closing
 from litgpt_core.training.early_stop import EarlyStop
 from litgpt_core.training.metrics import MetricsRecorder, bits_per_byte
@@ -79,8 +81,8 @@ def summarise(
         "command": plan.command,
         "sample_prompts": plan.config.trainer.sample_prompts,
         "data": {"name": plan.config.data.name, "fingerprint": plan.data.fingerprint},
-        "git": machine.git_state(),
-        "versions": machine.package_versions(),
+        "git": git_state(),
+        "versions": package_versions(),
         **({} if comparison is None else {"before_after": comparison}),
     }
 

@@ -17,7 +17,7 @@ examples:
   train.py model=registry model.name=Llama-3.2-1B ...    any name in LitGPT's registry
   train.py +experiment=finetune_chat init_from=runs/NAME  learn from chat_history.jsonl; lora=default trains adapters
   train.py from_litgpt=FILE.yaml data=text data.path=...  what a config of `litgpt pretrain` says, run here
-  train.py +experiment=baseline hydra/launcher=submitit_slurm hydra.launcher.partition=gpu    as a job of a SLURM queue
+  slurm.py +experiment=baseline --gpus-per-node 4 --submit    as a job of a SLURM queue (docs/slurm.md)
   train.py -m +experiment=smoke optim.lr=1e-3,3e-3 seed=1,2   one run after the other; again: continue (docs/sweeps.md)
 
 groups and their options (files in light_compute_project/configs/):

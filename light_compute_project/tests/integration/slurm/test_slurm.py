@@ -1,4 +1,4 @@
-"""A training in a real queue: submitted by scripts/slurm.py or submitit, warned, put back, continued, and in the end
+"""A training in a real queue: submitted by scripts/slurm.py, warned, put back, continued, and in the end
 what it would have been undisturbed, row by row.
 """
 
@@ -108,15 +108,3 @@ def test_a_run_that_is_warned_during_its_start_returns_to_the_queue(
     cluster.run("scancel", number)
     assert "stopped by SIGUSR1 before the first step" in log.read_text()
     assert not (module_shell.folder / "runs" / "early" / "checkpoints").exists()
-
-
-def test_a_submitit_job_that_is_warned_equals_undisturbed(
-    cluster: Any, module_shell: Any, until: Callable[..., None], undisturbed: list[tuple[Any, ...]]
-) -> None:
-    launcher = ["hydra/launcher=submitit_slurm", "hydra.launcher.partition=two", "hydra.launcher.cpus_per_task=2"]
-    done = module_shell.train(*EXACT, "run.name=submitit", *launcher)
-    found = re.search(r"^job (\d+): submitit; its output: (\S+)$", done.stderr, re.MULTILINE)
-    assert found, done.stderr
-    warn_at_checkpoint(cluster, module_shell, found[1], run="submitit", until=until, name="USR2")
-    ends_well(cluster, found[1], Path(found[2]))
-    assert trace(module_shell.rows("submitit")) == undisturbed

@@ -41,10 +41,12 @@ SAVES_AND_LEAVES = shlex.join([sys.executable, "-c", PYTHON])
 """What a training does when it is warned, without the training."""
 
 
-def submit(cluster: Any, folder: Path, program: str, *, name: str = "job", **asked: Any) -> tuple[str, Path]:
-    """A job whose every task runs `program` in bash; its number and what it says."""
+def submit(
+    cluster: Any, folder: Path, program: str, *, name: str = "job", runs: int = 1, **asked: Any
+) -> tuple[str, Path]:
+    """A job whose every task runs `program` in bash; its number and its output. Several runs are an array."""
     folder.mkdir(parents=True, exist_ok=True)
-    job = TrainingJob(name=name, command=["bash", "-c", program], folder=folder, logs=folder, cores=2)
+    job = TrainingJob(name=name, commands=[["bash", "-c", program]] * runs, folder=folder, logs=folder, cores=2)
     number = cluster.submit(render(job, JobRequest(**asked)), folder)
     return number, folder / f"{name}-{number}.out"
 
@@ -125,3 +127,17 @@ def test_a_failure_ends_every_task_and_is_not_repeated(cluster: Any, tmp_path: P
     program = 'if [ "$SLURM_PROCID" = 1 ]; then exit 2; fi; sleep 60'
     number, _ = submit(cluster, tmp_path, program, nodes=2, tasks_per_node=1)
     assert cluster.wait_for_state(number, "FAILED")["Restarts"] == "0"
+
+
+def test_one_element_of_an_array_is_warned_and_returns_without_the_other(
+    cluster: Any, tmp_path: Path, until: Callable[..., None]
+) -> None:
+    number, _ = submit(cluster, tmp_path, SAVES_AND_LEAVES, runs=2)
+    said = [tmp_path / f"job-{number}_{element}.out" for element in (0, 1)]
+    until(lambda: all(one.exists() and "ready" in one.read_text() for one in said), "both elements")
+    for element in (1, 0):  # the other one is still running when the first has returned
+        cluster.warn(f"{number}_{element}")
+        cluster.let_it_return(f"{number}_{element}")
+        cluster.wait_for_state(f"{number}_{element}", "COMPLETED")
+        assert {"saved 0", "ended 0"} <= set(said[element].read_text().splitlines())
+        assert "saved" not in said[0].read_text() or element == 0

@@ -92,6 +92,9 @@ def test_early_stopping_is_off_unless_asked_for() -> None:
 )
 def test_every_option_of_every_group_composes_and_checks(group: str, option: str) -> None:
     extra = {"text": ["data.path=README.md"], "pretrained": ["init_from=somewhere"]}.get(option, [])
+    if option == "custom":
+        named = {"optim": "torch.optim.NAdam", "logger": "lightning.pytorch.loggers.CSVLogger"}
+        extra = [f"{group}.class_path={named[group]}"]
     base = ["init_from=somewhere"] if group == "lora" else []
     config = load([f"{group}={option}", *extra, *base])
     assert getattr(config, group) is not None
@@ -174,6 +177,28 @@ def test_vocabulary_size_is_not_a_model_setting() -> None:
 def test_a_setting_of_another_kind_is_refused_not_ignored() -> None:
     assert "unknown setting tokenizer.vocab_size" in problem("tokenizer=char", "tokenizer.vocab_size=100")
     assert "unknown setting optim.matrix_lr" in problem("optim=adamw", "optim.matrix_lr=0.1")
+
+
+def test_a_class_path_is_checked_with_everything_else() -> None:
+    config = load(["optim=custom", "optim.class_path=torch.optim.NAdam", "optim.kwargs.lr=1e-3"])
+    assert (config.optim.kind, config.optim.kwargs) == ("custom", {"lr": 1e-3})
+    message = problem("optim=custom", "optim.class_path=torch.optim.NAdam", "optim.kwargs.lrr=1e-3", "seed=1.5")
+    assert "did you mean lr" in message and "seed=1.5" in message
+    assert "optim.class_path=nothing" in problem("optim=custom")
+    assert "a subclass of lightning.pytorch.loggers.Logger" in problem(
+        "logger=custom", "logger.class_path=torch.nn.GELU"
+    )
+    message = problem("logger=custom", "logger.class_path=lightning.pytorch.loggers.CSVLogger", "logger.kwargs.nam=x")
+    assert "unknown argument logger.kwargs.nam of CSVLogger; did you mean name" in message
+
+
+def test_an_experiments_rates_for_another_optimizer_are_dropped_with_a_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    custom = ["+experiment=smoke", "optim=custom", "optim.class_path=torch.optim.NAdam"]
+    assert sorted(load(custom).plain["optim"]) == ["class_path", "kind", "kwargs", "schedule"]
+    assert "optim.lr=" in caplog.text and "smoke.yaml" in caplog.text
+    assert "unknown setting optim.lr" in problem(*custom, "optim.lr=1e-3")
 
 
 def test_text_without_a_path_says_what_to_type() -> None:

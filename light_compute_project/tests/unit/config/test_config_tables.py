@@ -17,7 +17,6 @@ from litgpt_core.config import source as config_source
 from litgpt_core.config.trainer import TrainerSettings
 from litgpt_core.core.errors import ConfigError, LightComputeError
 from litgpt_core.core.machine import PROJECT_DIR
-from litgpt_core.deploy.launcher_settings import is_for_launcher, parse_launcher
 from litgpt_core.model.config import GPTConfig
 
 
@@ -125,9 +124,6 @@ def test_commands_on_our_pages_compose_and_check(command: str, tmp_path: Path, m
     for name in re.findall(r"from_litgpt=(\S+)", command):
         (tmp_path / name).write_text(LITGPT_CONFIG, encoding="utf-8")
     arguments = shlex.split(command)
-    if queued := [argument for argument in arguments if is_for_launcher(argument)]:
-        parse_launcher(queued)
-        arguments = [argument for argument in arguments if argument not in queued]
     if "-m" not in arguments:
         config.load(arguments)
         return

@@ -37,7 +37,13 @@ exit ${{GETENT:-0}}
 
 
 def job(folder: Path, **changes: Any) -> TrainingJob:
-    values: dict[str, Any] = {"name": "x", "command": ["train", *NASTY], "folder": folder, "logs": folder, "cores": 3}
+    values: dict[str, Any] = {
+        "name": "x",
+        "commands": [["train", *NASTY]],
+        "folder": folder,
+        "logs": folder,
+        "cores": 3,
+    }
     return TrainingJob(**values | changes)
 
 
@@ -160,3 +166,19 @@ def test_setup_runs_before_the_training(bash: Any, tmp_path: Path) -> None:
     done = bash(render(job(tmp_path), JobRequest(setup=["echo first", "export OMP_NUM_THREADS=7"])))
     first, second = done.stdout.splitlines()
     assert first == "first" and json.loads(second)[1]["OMP_NUM_THREADS"] == "7"
+
+
+def test_a_sweep_is_an_array_whose_elements_run_their_own_command(bash: Any, tmp_path: Path) -> None:
+    commands = [["train", *NASTY], ["train", "seed=2"], ["train", "seed=3"]]
+    script = render(job(tmp_path, commands=commands), JobRequest(array_parallelism=2))
+    assert options(script)["array"] == "0-2%2" and options(script)["output"] == f"{tmp_path}/x-%A_%a.out"
+    for number, command in enumerate(commands):
+        done = bash(script, SLURM_ARRAY_JOB_ID="20015", SLURM_ARRAY_TASK_ID=str(number))
+        assert json.loads(done.stdout)[0] == ["--cpus-per-task=3", "--kill-on-bad-exit=1", *command]
+    assert "array" not in options(render(job(tmp_path), JobRequest(array_parallelism=2)))
+
+
+def test_an_element_of_an_array_is_requeued_alone(bash: Any, tmp_path: Path) -> None:
+    script = render(job(tmp_path, commands=[["train"], ["train"]]), JobRequest())
+    bash(script, SLURM_ARRAY_JOB_ID="20015", SLURM_ARRAY_TASK_ID="1", CODE="138")
+    assert (tmp_path / "asked").read_text() == "requeue 20015_1\n"

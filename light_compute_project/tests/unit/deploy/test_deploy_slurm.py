@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
 import sys
 from pathlib import Path
@@ -83,7 +84,40 @@ def test_a_job_always_continues(here: Path, typed: str) -> None:
 def test_settings_that_would_be_ignored_are_refused(here: Path) -> None:
     with pytest.raises(ConfigError) as problem:
         run("trainer.devices=2", "trainer.num_nodes=2", "run.resume=false")
-    assert all(word in str(problem.value) for word in ("--tasks-per-node", "--nodes", "leave run.resume away"))
+    assert all(word in str(problem.value) for word in ("--tasks-per-node", "--nodes", "remove run.resume"))
+
+
+def test_a_sweep_is_one_array(here: Path) -> None:
+    script = run("-m", "seed=1,2", "optim.lr=1e-3,5e-3", "--array-parallelism", "3", "trainer.num_workers=2")
+    assert "#SBATCH --job-name=mine-sweep\n" in script and "#SBATCH --array=0-3%3\n" in script
+    elements = [line for line in script.splitlines() if "train.py" in line]
+    assert len(elements) == 4 and all(f"seed={seed}" in line for seed, line in zip("1122", elements, strict=True))
+    assert "run.name=mine-seed_2-lr_0.005 run.resume=auto" in elements[3].replace("trainer.devices=1 ", "").replace(
+        "trainer.num_nodes=1 ", ""
+    )
+    assert "#SBATCH --cpus-per-task=3\n" in script
+
+
+def test_several_runs_are_an_array_only_with_multirun(here: Path) -> None:
+    with pytest.raises(ConfigError, match=r"2 runs are requested.*\n.*-m for a job array"):
+        run("seed=1,2")
+    with pytest.raises(ConfigError, match="--array-parallelism"):
+        run("-m", "seed=1,2", "sweep.jobs=2")
+
+
+def test_a_run_of_a_sweep_that_does_not_fit_is_named(here: Path) -> None:
+    with pytest.raises(ConfigError, match=r"mine-num_workers_9: trainer\.num_workers=9, but --cpus-per-task=4"):
+        run("-m", "trainer.num_workers=2,9", "--cpus-per-task=4")
+
+
+def test_a_time_limit_without_a_unit_is_seconds_and_says_so(
+    here: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("litgpt_core"), "propagate", True)
+    assert "#SBATCH --time=0-00:12:00\n" in run("--time=720")
+    assert "--time=720 is 720 seconds" in caplog.text and "--time=720m" in caplog.text
+    caplog.clear()
+    assert "#SBATCH --time=0-12:00:00\n" in run("--time=720m") and caplog.text == ""
 
 
 def test_slips_of_the_request_and_of_the_config_are_told_at_once(here: Path) -> None:
@@ -101,6 +135,13 @@ def test_submitting_keeps_the_script_and_says_what_next(here: Path, monkeypatch:
     assert (here / "asked").read_text().split() == ["--parsable", str(script)]
     assert "job 17 is in the queue" in told and "runs/slurm/mine-17.out" in told and "scancel 17" in told
     assert str(here) not in told
+
+
+def test_submitting_a_sweep_names_the_logs_of_its_runs(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sbatch(here, monkeypatch, "echo 17")
+    told = run("-m", "seed=1,2", "--submit")
+    assert "job 17, an array of 2 runs," in told and "runs/slurm/mine-sweep-17_0.out" in told
+    assert (here / "runs" / "slurm" / "mine-sweep.sbatch").is_file()
 
 
 def test_what_sbatch_says_against_it_is_told(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from docs.generate.optim_plots import DIGEST_KEY, IMAGES, digest
 from PIL import Image
 
 from litgpt_core.core.errors import ConfigError
-from litgpt_core.core.machine import PEAK_DENSE_FLOPS
+from litgpt_core.core.rates import PEAK_DENSE_FLOPS
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.cost import count_parameters, flops_per_token, forward_flops_per_token
 from litgpt_core.planning import command as planning_command

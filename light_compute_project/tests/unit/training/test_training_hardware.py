@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from litgpt_core.config.trainer import TrainerSettings
-from litgpt_core.core import machine
+from litgpt_core.core import machine, rates
 from litgpt_core.core.errors import EnvironmentProblem
+from litgpt_core.core.rates import known_part, number_kind, peak_flops
 from litgpt_core.training import hardware
 
 LONG, SHORT = 1e18, 1e9
@@ -54,7 +55,7 @@ def test_compile_obstacle_names_what_is_missing(monkeypatch: pytest.MonkeyPatch)
     ("precision", "kind"), [("bf16-mixed", "bf16"), ("bf16-true", "bf16"), ("16-mixed", "fp16"), ("32-true", "fp32")]
 )
 def test_number_kinds(precision: str, kind: str) -> None:
-    assert machine.number_kind(precision) == kind
+    assert number_kind(precision) == kind
 
 
 @pytest.mark.parametrize(
@@ -74,14 +75,14 @@ def test_number_kinds(precision: str, kind: str) -> None:
     ],
 )
 def test_gpu_names_match_whole_words(name: str, part: str | None) -> None:
-    assert machine.known_part(name) == part
+    assert known_part(name) == part
 
 
 def test_a_cpu_s_peak_is_the_fastest_product_s(monkeypatch: pytest.MonkeyPatch) -> None:
     # the clock is asked once for the deadline, then before, at the beginning and at the end of each product
     moments = iter([0.0, *(0.01, 0.02, 0.05), *(0.06, 0.07, 0.08), *(0.10, 0.11, 0.15), 0.31])
-    monkeypatch.setattr(machine.time, "perf_counter", lambda: next(moments))
-    rate, source = machine.peak_flops("cpu", precision="32-true")
+    monkeypatch.setattr(rates.time, "perf_counter", lambda: next(moments))
+    rate, source = peak_flops("cpu", precision="32-true")
     assert rate == pytest.approx(2 * 1024**3 / 0.01), "the second product"
     assert "measured" in source
 
@@ -105,3 +106,13 @@ def test_a_mixture_of_experts_keeps_its_weights_apart(monkeypatch: pytest.Monkey
     assert hardware.choose_hardware(asked, total_flops=SHORT, width=64).lightning_precision == "32-true"
     with pytest.raises(EnvironmentProblem, match="mixture of experts"):
         hardware.choose_hardware(asked, total_flops=SHORT, width=512, experts=True)
+
+
+def test_an_optimizer_of_another_class_has_no_flat_updates(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "cpu_has_fast_bf16", lambda: True)
+    settings = TrainerSettings(accelerator="cpu", compile=False)
+    auto = hardware.choose_hardware(settings, total_flops=SHORT, width=512, custom_optimizer=True)
+    assert (auto.precision, auto.flat) == ("bf16-mixed", False)
+    with pytest.raises(EnvironmentProblem, match="with optim=custom"):
+        asked = TrainerSettings(accelerator="cpu", precision="bf16-master")
+        hardware.choose_hardware(asked, total_flops=SHORT, width=512, custom_optimizer=True)

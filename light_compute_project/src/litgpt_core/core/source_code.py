@@ -19,7 +19,7 @@ from typing import Any
 
 from litgpt_core.core.machine import PROJECT_DIR
 
-PACKAGE_DIR = Path(__file__).resolve().parents[2]
+PACKAGE_DIR = Path(__file__).resolve().parents[1]
 """The folder of `litgpt_core` itself, wherever it is installed."""
 
 SOURCE_SUFFIXES = (".py", ".yaml", ".yml", ".toml", ".cpp", ".hpp", ".h", ".cu", ".txt", ".sh", ".js", ".css", ".html")
@@ -51,6 +51,25 @@ class CodeState:
     """
     diff: str
     """The patch, for `git apply` on top of the commit; empty where nothing differs."""
+
+
+def git_state(folder: Path = PROJECT_DIR) -> dict[str, Any]:
+    """Commit, branch and whether tracked files differ from it; an empty dict outside a git checkout or without git."""
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=20, check=True
+        )
+        return done.stdout.strip()
+
+    try:
+        return {
+            "commit": git("rev-parse", "HEAD"),
+            "branch": git("rev-parse", "--abbrev-ref", "HEAD"),
+            "dirty": bool(git("status", "--porcelain", "--untracked-files=no")),
+        }
+    except (OSError, subprocess.SubprocessError):
+        return {}
 
 
 def code_state(folder: Path = PROJECT_DIR) -> CodeState:

@@ -1,13 +1,26 @@
-"""Every installed package with its version and a hash of what it brought."""
+"""Installed packages: versions, and a hash of what each brought."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib.metadata
 import json
+import platform
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
+
+REPORTED_PACKAGES = (
+    "torch",
+    "lightning",
+    "litgpt",
+    "hydra-core",
+    "omegaconf",
+    "numpy",
+    "tokenizers",
+    "sentencepiece",
+    "wandb",
+)
 
 _WRITTEN_BY_INSTALLERS = re.compile(
     r"\.dist-info/(?:INSTALLER|REQUESTED|RECORD|direct_url\.json|provenance_url\.json|uv_cache\.json|uv_build\.json),"
@@ -15,6 +28,17 @@ _WRITTEN_BY_INSTALLERS = re.compile(
 )
 _OUTSIDE = ("../", "..\\", "/", '"../')
 """Scripts beside the interpreter: their first line names the interpreter, so they differ between environments."""
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide what a run computes; `absent` where one is not installed."""
+    versions = {"python": platform.python_version()}
+    for name in REPORTED_PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = "absent"
+    return versions
 
 
 def installed_packages() -> dict[str, dict[str, str | None]]:

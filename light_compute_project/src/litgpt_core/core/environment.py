@@ -1,13 +1,23 @@
-"""The machine and torch as a computation sees them: build, processor, GPUs, driver, threads, switches."""
+"""What a result depends on besides its config and its code: machine, torch, packages, threads, switches.
+
+`machine_facts` is what `environment.json` of a run records, gathered in about a tenth of a second; nothing here decides
+anything. The code itself is `source_code`'s; comparing two records is `audit`'s.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import platform
 import re
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
+
+from litgpt_core.core.machine import cpu_name, device_name
+from litgpt_core.core.packages import installed_packages, package_versions, packages_sha256
+from litgpt_core.core.source_code import git_state
 
 VARIABLES = (
     *("OMP_NUM_THREADS", "OMP_DYNAMIC", "OMP_PROC_BIND", "OMP_PLACES", "OMP_SCHEDULE", "GOMP_CPU_AFFINITY"),
@@ -18,6 +28,52 @@ VARIABLES = (
     *("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF", "NCCL_ALGO", "NCCL_PROTO", "PYTHONHASHSEED"),
 )
 """Environment variables that can change a result; no other one is ever recorded."""
+
+
+def machine_facts(*, device: str) -> dict[str, Any]:
+    """Everything about machine, torch and packages that a record holds; plain values only.
+
+    Args:
+        device: `cpu`, `cuda` or `mps`, where the computation happens.
+    """
+    packages = installed_packages()
+    return {
+        **describe_environment(device=device),
+        "recorded_at": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "python": {
+            "version": platform.python_version(),
+            "implementation": platform.python_implementation(),
+            "compiler": platform.python_compiler(),
+        },
+        "torch_build": torch_build(),
+        "processor": processor(),
+        "gpus": gpus(device),
+        "driver": nvidia_driver(),
+        "threads": threads(),
+        "variables": recorded_variables(),
+        "determinism": determinism(),
+        "packages_sha256": packages_sha256(packages),
+        "packages": packages,
+    }
+
+
+def describe_environment(*, device: str) -> dict[str, Any]:
+    """The machine in a few lines: system, processor, device, versions, commit; plain values only."""
+    import torch
+
+    return {
+        "platform": platform.platform(),
+        "machine": platform.machine(),
+        "cpu": cpu_name(),
+        "cpu_count": os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
+        "device": device,
+        "device_name": device_name(device),
+        "cuda": torch.version.cuda if device == "cuda" else None,
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "versions": package_versions(),
+        "git": git_state(),
+    }
 
 
 def recorded_variables() -> dict[str, str]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from litgpt_core.core.provenance.packages import installed_packages, packages_sha256, record_sha256
+from litgpt_core.core.packages import installed_packages, packages_sha256, record_sha256
 
 OWN = ["thing/__init__.py,sha256=aaa,12", "thing/core.py,sha256=bbb,34", "thing-1.0.dist-info/METADATA,sha256=ccc,5"]
 BY_PIP = [

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from litgpt_core.core.provenance.source import black_out, code_state, encode, package_files
+from litgpt_core.core.source_code import black_out, code_state, encode, package_files
 
 
 def git(folder: Path, *arguments: str, stdin: str = "") -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from litgpt_core.core.provenance import machine, machine_facts
+from litgpt_core.core import environment
 
 CPUINFO = """processor\t: 0
 vendor_id\t: GenuineIntel
@@ -24,13 +24,13 @@ flags\t\t: fpu
 def test_the_processor_is_told_from_its_first_core(tmp_path: Path) -> None:
     file = tmp_path / "cpuinfo"
     file.write_text(CPUINFO)
-    found = machine.processor(file)
+    found = environment.processor(file)
     assert [found[key] for key in ("vendor", "family", "model", "stepping")] == ["GenuineIntel", "6", "143", "8"]
     file.write_text(CPUINFO.replace("fpu avx2 avx512f", "avx512f fpu avx2"))
-    assert machine.processor(file) == found, "the order of flags says nothing"
+    assert environment.processor(file) == found, "the order of flags says nothing"
     file.write_text(CPUINFO.replace("avx512f", ""))
-    assert machine.processor(file)["flags_sha256"] != found["flags_sha256"]
-    assert set(machine.processor(tmp_path / "absent").values()) == {None}
+    assert environment.processor(file)["flags_sha256"] != found["flags_sha256"]
+    assert set(environment.processor(tmp_path / "absent").values()) == {None}
 
 
 @pytest.mark.parametrize(
@@ -46,15 +46,15 @@ def test_the_processor_is_told_from_its_first_core(tmp_path: Path) -> None:
 )
 def test_the_driver_is_read_from_the_kernel(tmp_path: Path, text: str, version: str | None) -> None:
     (tmp_path / "version").write_text(text)
-    assert machine.nvidia_driver(tmp_path / "version") == version
-    assert machine.nvidia_driver(tmp_path / "absent") is None
+    assert environment.nvidia_driver(tmp_path / "version") == version
+    assert environment.nvidia_driver(tmp_path / "absent") is None
 
 
 def test_only_variables_that_can_change_a_result_are_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MKL_CBWR", "AVX2")
     monkeypatch.setenv("WANDB_API_KEY", "0123456789")
     monkeypatch.delenv("KMP_AFFINITY", raising=False)
-    found = machine.recorded_variables()
+    found = environment.recorded_variables()
     assert found["MKL_CBWR"] == "AVX2" and "KMP_AFFINITY" not in found and "WANDB_API_KEY" not in found
 
 
@@ -62,9 +62,9 @@ def test_switches_are_read_as_they_stand() -> None:
     before = torch.are_deterministic_algorithms_enabled()
     try:
         torch.use_deterministic_algorithms(True)
-        assert machine.determinism()["deterministic_algorithms"] is True
+        assert environment.determinism()["deterministic_algorithms"] is True
         torch.use_deterministic_algorithms(False)
-        assert machine.determinism()["deterministic_algorithms"] is False
+        assert environment.determinism()["deterministic_algorithms"] is False
     finally:
         torch.use_deterministic_algorithms(before)
 
@@ -72,7 +72,7 @@ def test_switches_are_read_as_they_stand() -> None:
 def test_the_builds_hash_leaves_the_machine_out(monkeypatch: pytest.MonkeyPatch) -> None:
     def build(text: str) -> str:
         monkeypatch.setattr(torch.__config__, "show", lambda: text)
-        return str(machine.torch_build()["config_sha256"])
+        return str(environment.torch_build()["config_sha256"])
 
     one = build("PyTorch built with:\n  - GCC 13.3\n  - CPU capability usage: AVX512\n")
     assert one == build("PyTorch built with:\n  - GCC 13.3\n  - CPU capability usage: AVX2\n")
@@ -80,7 +80,7 @@ def test_the_builds_hash_leaves_the_machine_out(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_facts_keep_the_names_that_older_records_have() -> None:
-    facts = machine_facts(device="cpu")
+    facts = environment.machine_facts(device="cpu")
     assert facts["torch_threads"] == facts["threads"]["torch"] == torch.get_num_threads()
     assert facts["versions"]["torch"] == facts["packages"]["torch"]["version"]
     assert {"platform", "cpu", "device_name", "git", "cpu_capability"} <= facts.keys()
