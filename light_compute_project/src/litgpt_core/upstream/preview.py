@@ -56,7 +56,9 @@ def _log(git: Git, plan: SyncPlan) -> str:
         return f"Upstream's log: {count} commits, the newest:\n" + _commits(git, new.commit, most=5)
     old = plan.old.manifest
     if git.maybe("rev-parse", "--verify", "--quiet", f"{old.commit}^{{commit}}") is None:
-        return f"Upstream's log: this clone does not have {old.ref} (commit {old.commit}); git fetch --unshallow adds it."
+        return (
+            f"Upstream's log: this clone does not have {old.ref} (commit {old.commit}); git fetch --unshallow adds it."
+        )
     parts = []
     for text, span in (("added", f"{old.commit}..{new.commit}"), ("removed", f"{new.commit}..{old.commit}")):
         number = int(git.text("rev-list", "--count", span))

@@ -56,7 +56,7 @@ def run(root: Path, *command: str, expect: int = 0) -> str:
     return done.stdout + done.stderr
 
 
-def test_nothing_of_ours_lies_where_upstream_puts_its_files() -> None:
+def test_none_of_our_files_is_at_an_upstream_path() -> None:
     tracked = subprocess.run(
         ["git", "-C", str(ROOT), "ls-files", "litgpt", "config_hub", "extensions", "tutorials", "tests", ".litgpt"],
         capture_output=True, text=True, check=False,

@@ -138,7 +138,7 @@ def test_any_path_survives_the_text_form(paths: list[str]) -> None:
 # ---- placement ----
 
 
-def test_where_upstreams_files_go() -> None:
+def test_paths_of_upstreams_files() -> None:
     given_paths = (
         "README.md",
         "LICENSE",
@@ -162,7 +162,7 @@ def test_where_upstreams_files_go() -> None:
     assert sorted(placed(manifest(*given_paths), with_ci=True)) == sorted([*aside, *usual, *ci])
 
 
-def test_the_record_says_what_was_placed() -> None:
+def test_the_record_lists_the_synced_files() -> None:
     synced = Synced(manifest=manifest("litgpt/a.py", ".github/b"), with_ci=True)
     record = synced.record()
     assert (
@@ -182,16 +182,16 @@ def test_the_record_says_what_was_placed() -> None:
         ("a.b/c", "a/b", False),
     ],
 )  # fmt: skip
-def test_clashes(brought: str, ours: str, clash: bool) -> None:
+def test_conflicting_paths(brought: str, ours: str, clash: bool) -> None:
     assert bool(clashes([brought], ours=[ours])) is clash
 
 
-def test_case_twins_among_upstreams_own() -> None:
+def test_upstream_paths_that_differ_only_in_case() -> None:
     assert case_twins(["a/b", "a/c", "A.txt"]) == []
     assert case_twins(["a/b", "A/c"]) == ["a/b: differs from A in case only"]
 
 
-def test_path_changes_tell_renames_from_new_files() -> None:
+def test_path_changes_distinguish_renames_from_new_files() -> None:
     other = ManifestEntry(mode="100755", blob="2" * 40)
     rows = path_changes(
         {"a": FILE, "b": other, "c": FILE}, new={"d": FILE, "b": FILE, "e": ManifestEntry(mode="1", blob="3" * 40)}

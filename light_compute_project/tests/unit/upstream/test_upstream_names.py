@@ -117,7 +117,7 @@ def test_definitions_follow_imports_members_and_bases() -> None:
         assert define(name, old) is None
 
 
-def test_attributes_of_objects_are_cut_off() -> None:
+def test_attributes_of_objects_are_removed() -> None:
     assert canonical("litgpt.GPT.forward.__wrapped__.x", sources(OLD)) == "litgpt.GPT.forward"
     assert canonical("litgpt.config.configs.append", sources(OLD)) == "litgpt.config.configs"
     assert canonical("litgpt.absent", sources(OLD)) is None
