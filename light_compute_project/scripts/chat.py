@@ -47,7 +47,7 @@ def _chat(arguments: argparse.Namespace) -> int:
         notes=sys.stderr,
         settings=settings,
         system=arguments.system,
-        interactive=at_terminal,
+        decorated=at_terminal,
     ).run()
 
 

@@ -30,20 +30,20 @@ def main() -> int:
     if a.num_beams > 1 or a.contrastive_alpha is not None:
         if a.stop:
             raise ConfigError("--stop was given with a search.", needed="--stop with drawn texts only")
-        from litgpt_core.generation.search_text import search_texts
+        from litgpt_core.generation.searched import searched_texts
 
         search = {"beams": a.num_beams, "length_penalty": a.length_penalty, "results": a.num_samples}
         search |= {"contrastive_alpha": a.contrastive_alpha, "top_k": a.top_k}
-        for text, note in search_texts(engine, a.prompt, **limits, **search):
+        for text, note in searched_texts(engine, a.prompt, **limits, **search):
             print(f"{a.prompt}{text}", flush=True)
             print(note, file=sys.stderr)
         return 0
     for sample in range(a.num_samples):
         seed = a.seed + sample
-        deltas = engine.generate_text_stream(a.prompt, sampling=sampling, seed=seed, stop=a.stop, **limits)
-        before = a.prompt  # with the first delta, because what decodes is chosen, and said, until then
-        for delta in deltas:
-            print(before + delta, end="", flush=True)
+        pieces = engine.generate_text_stream(a.prompt, sampling=sampling, seed=seed, stop=a.stop, **limits)
+        before = a.prompt  # with the first piece, because what decodes is chosen, and said, until then
+        for piece in pieces:
+            print(before + piece, end="", flush=True)
             before = ""
         print(before, flush=True)
         print(engine.stats.summary(), file=sys.stderr)

@@ -77,7 +77,7 @@ class ConsoleChat:
         notes: Receives everything else.
         settings: The initial settings; commands change them.
         system: The initial system prompt.
-        interactive: Whether a person is at the terminal: shows a prompt and hints, and continues after errors.
+        decorated: Whether a person is at the terminal: shows a prompt and hints, and continues after errors.
     """
 
     def __init__(
@@ -90,10 +90,10 @@ class ConsoleChat:
         notes: TextIO,
         settings: ChatSettings,
         system: str | None = None,
-        interactive: bool = True,
+        decorated: bool = True,
     ) -> None:
         self._load, self._read, self._out, self._notes = load, read, out, notes
-        self._interactive, self.settings = interactive, settings
+        self._interactive, self.settings = decorated, settings
         self._saved: tuple[Path, int, int] | None = None  # file, start and end offset of our line
         self._interrupted = False  # whether the latest event was Ctrl-C
         self._begin(model, system=system)

@@ -53,7 +53,7 @@ def talk(here: Path) -> Talk:
             notes=notes,
             settings=settings,
             system=system,
-            interactive=interactive,
+            decorated=interactive,
         )
         assert chat.run() == 0
         assert next(waiting, None) is None, "left before the end"

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from litgpt_core.generation.engine import Engine
 
 
-def search_texts(
+def searched_texts(
     engine: Engine,
     prompt: str,
     *,
