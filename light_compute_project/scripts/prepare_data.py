@@ -26,7 +26,8 @@ def main() -> int:
         "train": f"{prepared.train_tokens:,} tokens",
         "val": f"{prepared.val_tokens:,} tokens, {prepared.val_bytes:,} bytes",
         "vocabulary": f"{prepared.vocab_size:,} ids ({prepared.meta['tokenizer']['kind']}), stored as {prepared.dtype}",
-        "to beat": f"unigram {prepared.unigram_loss:.4f}, bigram {prepared.bigram_loss:.4f} nats per val token",
+        "to beat": ", ".join(f"{name} {loss:.4f}" for name, loss in prepared.references.items())
+        + " nats per val token",
     }
     sys.stdout.writelines(f"{name:<12}{value}\n" for name, value in lines.items())
     return 0

@@ -29,7 +29,7 @@ def main() -> int:
     return answer.exit_code
 
 
-def _answer(given: argparse.Namespace) -> commands.CommandResult:
+def _answer(given: argparse.Namespace) -> commands.Answer:
     if given.ref:
         act = commands.answer_dry_run if given.dry_run else commands.answer_sync
         return act(ROOT, given.ref, url=given.url, with_ci=given.with_ci)

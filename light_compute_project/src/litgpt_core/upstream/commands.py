@@ -32,29 +32,29 @@ SCRIPT = "uv run python light_compute_project/scripts/sync_upstream.py"
 
 
 @dataclass(frozen=True, kw_only=True)
-class CommandResult:
+class Answer:
     """Output and exit code of a command."""
 
     text: str
     exit_code: int = 0
 
 
-def answer_verify(root: Path) -> CommandResult:
+def answer_verify(root: Path) -> Answer:
     """Compare the installed wheel and the synced tree with their manifests; exit code 1 if anything differs."""
     results = verify(root)
     lines = [result.render() for result in results]
     if len(results) == 1:
         lines.append("ok    LitGPT's source tree is not in this repository, only the installed wheel")
-    return CommandResult(text="\n".join(lines), exit_code=0 if all(result.good for result in results) else 1)
+    return Answer(text="\n".join(lines), exit_code=0 if all(result.good for result in results) else 1)
 
 
-def answer_sync(root: Path, name: str, *, url: str, with_ci: bool) -> CommandResult:
+def answer_sync(root: Path, name: str, *, url: str, with_ci: bool) -> Answer:
     """Sync a version."""
     done = sync(root, name, url=url, with_ci=with_ci)
     manifest, brought = done.plan.new.manifest, done.plan.brought
     if done.commit == done.before:
         here = f"LitGPT {manifest.ref} is already here; nothing to do."
-        return CommandResult(text=_joined([here, pin_remark(root, name)]))
+        return Answer(text=_joined([here, pin_remark(root, name)]))
     before = f"{done.plan.old.manifest.ref} -> " if done.plan.old else ""
     lines = [
         f"LitGPT {before}{manifest.ref}: {len(brought)} files, merge commit {done.commit[:12]}, "
@@ -65,25 +65,25 @@ def answer_sync(root: Path, name: str, *, url: str, with_ci: bool) -> CommandRes
         pin_remark(root, name),
         f"To undo: {SCRIPT} --undo",
     ]
-    return CommandResult(text=_joined(lines))
+    return Answer(text=_joined(lines))
 
 
-def answer_dry_run(root: Path, name: str, *, url: str, with_ci: bool) -> CommandResult:
+def answer_dry_run(root: Path, name: str, *, url: str, with_ci: bool) -> Answer:
     """Show what a sync would change; exit code 2 if it would be refused."""
     text, refusal = preview(root, name, url=url, with_ci=with_ci)
     end = f"A sync would be refused now. {refusal}" if refusal else "The sync is possible; nothing was changed."
-    return CommandResult(
+    return Answer(
         text=_joined([f"{text}\n", end, pin_remark(root, name)]), exit_code=refusal.exit_code if refusal else 0
     )
 
 
-def answer_undo(root: Path) -> CommandResult:
+def answer_undo(root: Path) -> Answer:
     """Undo the last sync."""
     ref, head = undo(root)
-    return CommandResult(text=f"The sync to LitGPT {ref} is undone; HEAD is {head[:12]} again.")
+    return Answer(text=f"The sync to LitGPT {ref} is undone; HEAD is {head[:12]} again.")
 
 
-def answer_status(root: Path, *, url: str) -> CommandResult:
+def answer_status(root: Path, *, url: str) -> Answer:
     """Pin, installed version, synced ref, verification, newer tags; exit code 1 if the verification fails."""
     tag, synced = pinned_tag(root), _synced_on_disk(root)
     verified = answer_verify(root)
@@ -99,10 +99,10 @@ def answer_status(root: Path, *, url: str) -> CommandResult:
         lines.append(f"newer      unknown, the remote does not answer: {error.given.splitlines()[0]}")
     if synced:
         lines.append(pin_remark(root, synced.manifest.ref))
-    return CommandResult(text=_joined(lines), exit_code=verified.exit_code)
+    return Answer(text=_joined(lines), exit_code=verified.exit_code)
 
 
-def answer_names(root: Path) -> CommandResult:
+def answer_names(root: Path) -> Answer:
     """Compare the installed package with the committed snapshot of the names we use; exit code 1 if one changed."""
     snapshot = read_snapshot(snapshot_path(root, pinned_tag(root)))
     installed = installed_package()
@@ -111,10 +111,10 @@ def answer_names(root: Path) -> CommandResult:
     changes = compare_definitions(snapshot, found, places=used_names(root, old=sources))
     broken = [change for change in changes if change.state in ("gone", "signature changed")]
     head = f"{len(snapshot)} names that our code uses, {pinned_tag(root)} -> installed {installed.version}:"
-    return CommandResult(text=f"{head}\n{render_changes(changes)}", exit_code=1 if broken else 0)
+    return Answer(text=f"{head}\n{render_changes(changes)}", exit_code=1 if broken else 0)
 
 
-def record_names(root: Path) -> CommandResult:
+def record_names(root: Path) -> Answer:
     """Write the snapshot of the names we use, from the installed package, which must be the pinned release."""
     checked = verify_package(root)
     if not checked.good:
@@ -122,10 +122,10 @@ def record_names(root: Path) -> CommandResult:
     definitions = take_snapshot(root, sources=folder_sources(installed_package().folder.parent))
     path = snapshot_path(root, pinned_tag(root))
     path.write_text(render_snapshot(definitions), encoding="utf-8", newline="\n")
-    return CommandResult(text=f"{path.relative_to(root).as_posix()}: {len(definitions)} names")
+    return Answer(text=f"{path.relative_to(root).as_posix()}: {len(definitions)} names")
 
 
-def record_manifest(root: Path, name: str, *, url: str) -> CommandResult:
+def record_manifest(root: Path, name: str, *, url: str) -> Answer:
     """Write the manifest of a tag, before the pin is changed. An existing manifest is never replaced."""
     git = open_repository(root)
     ref = look_up(git, name, url=url)
@@ -135,7 +135,7 @@ def record_manifest(root: Path, name: str, *, url: str) -> CommandResult:
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(manifest.render(), encoding="utf-8", newline="\n")
-    return CommandResult(
+    return Answer(
         text=f"{path.relative_to(root).as_posix()}: {len(manifest.entries)} files, tree {manifest.tree}"
     )
 
