@@ -135,9 +135,7 @@ def record_manifest(root: Path, name: str, *, url: str) -> Answer:
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(manifest.render(), encoding="utf-8", newline="\n")
-    return Answer(
-        text=f"{path.relative_to(root).as_posix()}: {len(manifest.entries)} files, tree {manifest.tree}"
-    )
+    return Answer(text=f"{path.relative_to(root).as_posix()}: {len(manifest.entries)} files, tree {manifest.tree}")
 
 
 def pin_remark(root: Path, name: str) -> str:
