@@ -1,14 +1,16 @@
-"""Packed conversations as batches: inputs, targets with -100 where nothing is learnt, and which text a token is of.
+"""Packed conversations as batches: inputs, targets that are -100 outside the answers, and segments.
 
-    conversation   b  H  i  A  y  o  e        ids; learnt are y, o, e (the answer and its end)
+    conversation   b  H  i  A  y  o  e        ids; targets are y, o, e (the answer and its end)
     inputs         b  H  i  A  y  o
     targets        .  .  .  y  o  e           . = -100
     segments       2  2  2  2  2  2           the second conversation of its row; 0 is padding
 
-Same promises as `dataset`: map-style, asked for whole micro-batches, no position, the same answer for the same ordinal
-on every machine. Rows are fixed (`packing`), their order is drawn anew for every epoch. A training batch also carries
-the number of targets of the whole global batch it belongs to, over all micro-batches and processes: what the loss of
-the step is divided by, known to everybody without asking anybody.
+A validation batch is (inputs, targets, segments), each (B, T) int64. A training batch adds the number of targets of its
+whole global batch, over all micro-batches and processes, as a float32 scalar: the step's loss is divided by it, and
+every process computes it without communication.
+
+As in `dataset`, batches are whole micro-batches without a position, the same for the same ordinal on every machine.
+Rows are fixed (`packing`); each epoch visits them in a seeded order of its own.
 """
 
 from __future__ import annotations
@@ -17,20 +19,25 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from litgpt_core.data.dataset import IGNORE_INDEX, TokenFile, as_tensor, check_positive, checked_rank
+from litgpt_core.data.dataset import (
+    IGNORE_INDEX,
+    Batch,
+    TokenFile,
+    ValidationBatches,
+    as_tensor,
+    check_positive,
+    checked_rank,
+)
 from litgpt_core.data.order import Ints, epoch_keys, permute
 from litgpt_core.data.packing import pack
 from litgpt_core.data.prepared import PreparedData
-
-ChatBatch = tuple[torch.Tensor, ...]
-"""(inputs, targets, segments), each (B, T) int64; in training also the count, a scalar of float32."""
 
 
 class ChatRows:
     """The packed rows of one side of a prepared folder.
 
     Args:
-        prepared: What `prepare_chats` made.
+        prepared: A folder of chat data.
         side: `train` or `val`.
     """
 
@@ -43,7 +50,7 @@ class ChatRows:
         self.rows = pack(lengths.tolist(), capacity=self.block_size)
         learnt = np.concatenate([[0], np.cumsum(self.flags.array(), dtype=np.int64)])
         begins = self.flags.array()[self.bounds[:-1]] if len(lengths) else np.zeros(0)
-        per_chat = learnt[self.bounds[1:]] - learnt[self.bounds[:-1]] - begins  # the first id is nobody's target
+        per_chat = learnt[self.bounds[1:]] - learnt[self.bounds[:-1]] - begins  # the first id is no target
         self.targets: Ints = np.array([int(per_chat[row].sum()) for row in self.rows], dtype=np.int64)
 
     def __len__(self) -> int:
@@ -68,7 +75,7 @@ class ChatRows:
         return inputs, targets, segments
 
 
-class ChatTrainBatches(Dataset[ChatBatch]):
+class ChatTrainBatches(Dataset[Batch]):
     """Micro-batch k of one rank, for any k >= 0; row g of the run is the same for every world size.
 
     Args:
@@ -97,16 +104,16 @@ class ChatTrainBatches(Dataset[ChatBatch]):
 
     @property
     def samples_per_epoch(self) -> int:
-        """Rows visited once each before the order is drawn anew."""
+        """Rows visited once each before the next epoch's order begins."""
         return len(self.rows)
 
     def numbers(self, first: int, count: int) -> Ints:
-        """Rows that stand at places `first` to `first + count` of the run, shape (count,)."""
+        """Rows at positions `first` to `first + count` of the run, shape (count,)."""
         places = np.arange(first, first + count, dtype=np.int64)
         epochs, positions = np.divmod(places, len(self.rows))
         return permute(positions, n=len(self.rows), keys=epoch_keys(self.seed, epochs))
 
-    def __getitem__(self, k: int) -> ChatBatch:
+    def __getitem__(self, k: int) -> Batch:
         """(inputs, targets, segments, count) of micro-batch k."""
         if k < 0:
             raise IndexError(f"micro-batch ordinal {k} is negative")
@@ -118,14 +125,12 @@ class ChatTrainBatches(Dataset[ChatBatch]):
         return *self.rows.batch(mine, size=self.micro_batch_size), count
 
 
-class ChatValBatches(Dataset[ChatBatch]):
-    """The held-out rows, each once over all ranks, in batches of one shape; as many on every rank, with empty rows.
+class ChatValBatches(ValidationBatches):
+    """The held-out packed rows, each exactly once over all ranks.
 
     Args:
         prepared: The folder.
-        batch_size: Rows per batch; lowered to what one rank has when that is less.
-        max_tokens: At most about so many token places (one row at least), from rows spread evenly; None reads all.
-        rank, world_size: Which share this process reads.
+        batch_size, max_tokens, rank, world_size: As for `ValidationBatches`; padding counts as tokens.
     """
 
     def __init__(
@@ -137,25 +142,17 @@ class ChatValBatches(Dataset[ChatBatch]):
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        check_positive(batch_size=batch_size, world_size=world_size)
         self.rows = ChatRows(prepared, "val")
-        total = len(self.rows)
-        count = total if max_tokens is None else min(total, max(1, max_tokens // self.rows.block_size))
-        chosen = np.arange(count, dtype=np.int64) * total // count
-        per_rank = -(-count // world_size)
-        self.batch_size = min(batch_size, per_rank)
-        self._batches = -(-per_rank // self.batch_size)
-        self._mine = chosen[checked_rank(rank, world_size) :: world_size].tolist()
-        self.target_tokens = int(self.rows.targets[chosen].sum())
-        """Targets over all ranks."""
+        super().__init__(
+            rows=len(self.rows),
+            block_size=self.rows.block_size,
+            batch_size=batch_size,
+            max_tokens=max_tokens,
+            rank=rank,
+            world_size=world_size,
+        )
+        self.target_tokens = int(self.rows.targets[self.chosen].sum())
 
-    def __len__(self) -> int:
-        """Batches of this rank, the same on every rank."""
-        return self._batches
-
-    def __getitem__(self, index: int) -> ChatBatch:
-        """(inputs, targets, segments) of batch `index`."""
-        if not 0 <= index < self._batches:
-            raise IndexError(f"batch {index} of {self._batches}")
-        numbers = self._mine[index * self.batch_size : (index + 1) * self.batch_size]
-        return self.rows.batch(numbers, size=self.batch_size)
+    def batch(self, rows: list[int]) -> Batch:
+        """(inputs, targets, segments) of some rows."""
+        return self.rows.batch(rows, size=self.batch_size)

@@ -25,15 +25,16 @@ from litgpt_core.data.chat_encoding import EncodedChat, encode_chat
 from litgpt_core.data.chat_rows import ChatExample
 from litgpt_core.data.conversations import ReadCounts, read_conversations
 from litgpt_core.data.packing import pack
-from litgpt_core.data.prepare import (
+from litgpt_core.data.prepared import FORMAT_VERSION
+from litgpt_core.data.prepared_folder import (
     content_settings,
     find_or_make,
+    fingerprint_of,
     save_tokenizer,
     tokenizer_facts,
     tokenizer_identity,
     write_meta,
 )
-from litgpt_core.data.prepared import FORMAT_VERSION, PreparedData, canonical_json
 from litgpt_core.data.settings import ChatDataSettings
 from litgpt_core.data.shards import token_dtype
 from litgpt_core.prompts.directory import save_style
@@ -53,10 +54,8 @@ _RULE = 2
 """Raise this when the same conversations would give other files; it is part of the fingerprint."""
 
 
-def prepare_chats(
-    data: ChatDataSettings, tokenizer: TokenizerSettings, *, style: PromptStyle, block_size: int
-) -> PreparedData:
-    """Find the prepared folder for these settings, or make it. The files are read in any case.
+def prepare_chats(data: ChatDataSettings, tokenizer: TokenizerSettings, *, style: PromptStyle, block_size: int) -> Path:
+    """The prepared folder for these settings, made if it does not exist. The files are read in any case.
 
     Args:
         data: Where the conversations are.
@@ -79,7 +78,7 @@ def prepare_chats(
         f"{len(val):,}",
         f"; {counts.summary()}" if counts.summary() else "",
     )
-    decides = {
+    content = {
         "format_version": FORMAT_VERSION,
         "rule": _RULE,
         "data": content_settings(data),
@@ -89,7 +88,7 @@ def prepare_chats(
         "train": [_identity(c) for c in train],
         "val": [_identity(c) for c in val],
     }
-    fingerprint = hashlib.sha256(canonical_json(decides)).hexdigest()
+    fingerprint = fingerprint_of(content)
 
     def build(work: Path) -> None:
         _build(

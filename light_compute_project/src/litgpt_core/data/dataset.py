@@ -3,13 +3,14 @@
 Not here: the DataLoader and Lightning (`module`), the visiting order (`order`), how shards are written (`prepare`).
 
 Legend: B micro-batch size, T block size, N tokens in the shard. A shard is raw little-endian uint16 or uint32,
-memory-mapped, so its size is bounded by the disk and not by memory. Both classes are map-style datasets that are asked
-for whole micro-batches (`DataLoader(..., batch_size=None)`), keep no position, and give the same answer for the same
+memory-mapped, so its size is bounded by the disk and not by memory. Both classes are map-style datasets that return
+whole micro-batches (`DataLoader(..., batch_size=None)`), keep no position, and return the same batch for the same
 ordinal on every machine and in every worker.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,8 @@ from litgpt_core.data.order import Ints, epoch_keys, mix64, permute
 IGNORE_INDEX = -100
 """Target of a padding position; cross-entropy must skip it."""
 
-Batch = tuple[torch.Tensor, torch.Tensor]
+Batch = tuple[torch.Tensor, ...]
+"""(inputs, targets), and what else the kind of data adds."""
 
 
 class TokenFile:
@@ -77,7 +79,7 @@ class TrainBatches(Dataset[Batch]):
         rank, world_size: Which share this process reads.
 
     Raises:
-        DataError: The shard is missing, torn, or shorter than T + 1 tokens.
+        DataError: The shard is missing, incomplete, or shorter than T + 1 tokens.
     """
 
     def __init__(
@@ -113,7 +115,7 @@ class TrainBatches(Dataset[Batch]):
 
     @property
     def samples_per_epoch(self) -> int:
-        """Windows visited once each before the order is drawn anew."""
+        """Windows visited once each before the next epoch's order begins."""
         return self.windows
 
     def starts(self, k: int) -> Ints:
@@ -132,23 +134,64 @@ class TrainBatches(Dataset[Batch]):
         return as_tensor(rows[:, :-1]), as_tensor(rows[:, 1:])
 
 
-class ValBatches(Dataset[Batch]):
-    """The held-out split in windows that do not overlap: every target token exactly once over all ranks.
+class ValidationBatches(Dataset[Batch], ABC):
+    """Rows of a held-out split, each exactly once over all ranks, in batches of one shape.
 
-    All batches have the shape (B, T) and every rank has the same number of them, so that collective operations line up
-    and a compiled model sees one shape. What is missing (the end of the last window, rows that even out the ranks) has
-    input 0 and target -100: sum the losses and divide by the number of targets that are not -100. A batch may hold no
-    target at all.
+    Every rank has the same number of batches, so that collective operations line up and a compiled model sees one
+    shape. What is missing (rows that even out the ranks, ends of rows) has input 0 and target -100: sum the losses and
+    divide by the number of targets that are not -100. A batch may hold no target at all.
 
     Args:
-        path, dtype, block_size: As for `TrainBatches`; the shard needs two tokens.
+        rows: Rows of the whole split.
+        block_size: T, tokens per row.
         batch_size: Rows per batch; lowered to what one rank has when that is less.
-        max_tokens: At most about so many target tokens (rounded down to windows, one at least), from windows spread
-            evenly over the split and the same in every call; None reads all.
-        rank, world_size: Which share this process reads: every world_size-th window.
+        max_tokens: At most about this many tokens (rounded down to rows, one at least), from rows spread evenly over
+            the split and the same in every call; None reads all.
+        rank, world_size: Which share this process reads: every world_size-th row.
+    """
+
+    target_tokens: int
+    """Targets over all ranks that are not -100."""
+
+    def __init__(
+        self, *, rows: int, block_size: int, batch_size: int, max_tokens: int | None, rank: int, world_size: int
+    ) -> None:
+        check_positive(block_size=block_size, batch_size=batch_size, world_size=world_size)
+        if max_tokens is not None:
+            check_positive(max_tokens=max_tokens)
+        self.block_size = block_size
+        count = rows if max_tokens is None else min(rows, max(1, max_tokens // block_size))
+        self.chosen: Ints = np.arange(count, dtype=np.int64) * rows // count
+        per_rank = -(-count // world_size)
+        self.batch_size = min(batch_size, per_rank)
+        self._batches = -(-per_rank // self.batch_size)
+        self._own: list[int] = self.chosen[checked_rank(rank, world_size) :: world_size].tolist()
+
+    def __len__(self) -> int:
+        """Batches of this rank, the same on every rank."""
+        return self._batches
+
+    def __getitem__(self, index: int) -> Batch:
+        """Batch `index`: inputs and targets, both (B, T) int64, and what else the kind of data adds."""
+        if not 0 <= index < self._batches:
+            raise IndexError(f"batch {index} of {self._batches}")
+        return self.batch(self._own[index * self.batch_size : (index + 1) * self.batch_size])
+
+    @abstractmethod
+    def batch(self, rows: list[int]) -> Batch:
+        """The batch of these rows, filled up with empty ones to `batch_size`."""
+
+
+class ValBatches(ValidationBatches):
+    """The held-out split of a text in windows that do not overlap: every target token exactly once over all ranks.
+
+    Args:
+        path: The shard; it needs two tokens.
+        dtype, block_size: As for `TrainBatches`.
+        batch_size, max_tokens, rank, world_size: As for `ValidationBatches`.
 
     Raises:
-        DataError: The shard is missing, torn, or has fewer than two tokens.
+        DataError: The shard is missing, incomplete, or has fewer than two tokens.
     """
 
     def __init__(
@@ -162,41 +205,30 @@ class ValBatches(Dataset[Batch]):
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        check_positive(block_size=block_size, batch_size=batch_size, world_size=world_size)
-        if max_tokens is not None:
-            check_positive(max_tokens=max_tokens)
-        self.file, self.block_size = TokenFile(path, dtype=dtype), block_size
+        check_positive(block_size=block_size)
+        self.file = TokenFile(path, dtype=dtype)
         if self.file.tokens < 2:
             raise DataError(
                 f"{self.file.path} holds {self.file.tokens} tokens",
                 needed="at least 2: one input and the token after it",
                 fix="use a larger corpus or a larger data.val_fraction",
             )
-        windows = -(-(self.file.tokens - 1) // block_size)
-        count = windows if max_tokens is None else min(windows, max(1, max_tokens // block_size))
-        chosen = np.arange(count, dtype=np.int64) * windows // count
-        per_rank = -(-count // world_size)
-        self.batch_size = min(batch_size, per_rank)
-        self._batches = -(-per_rank // self.batch_size)
-        mine = chosen[checked_rank(rank, world_size) :: world_size]
-        self._window_ids = np.full(self._batches * self.batch_size, -1, dtype=np.int64)  # -1: a padding row
-        self._window_ids[: mine.size] = mine
-        self.target_tokens = int(np.minimum(block_size, self.file.tokens - 1 - chosen * block_size).sum())
-        """Targets over all ranks that are not -100."""
+        super().__init__(
+            rows=-(-(self.file.tokens - 1) // block_size),
+            block_size=block_size,
+            batch_size=batch_size,
+            max_tokens=max_tokens,
+            rank=rank,
+            world_size=world_size,
+        )
+        self.target_tokens = int(np.minimum(block_size, self.file.tokens - 1 - self.chosen * block_size).sum())
 
-    def __len__(self) -> int:
-        """Batches of this rank, the same on every rank."""
-        return self._batches
-
-    def __getitem__(self, index: int) -> Batch:
-        """(inputs, targets) of batch `index`, both (B, T) int64; positions without a target hold 0 and -100."""
-        if not 0 <= index < self._batches:
-            raise IndexError(f"batch {index} of {self._batches}")
+    def batch(self, rows: list[int]) -> Batch:
+        """(inputs, targets) of some windows, both (B, T) int64; positions without a target hold 0 and -100."""
         tokens, block = self.file.array(), self.block_size
         inputs = torch.zeros(self.batch_size, block, dtype=torch.int64)
         targets = torch.full((self.batch_size, block), IGNORE_INDEX, dtype=torch.int64)
-        ids = self._window_ids[index * self.batch_size : (index + 1) * self.batch_size]
-        for row, window in enumerate(ids[ids >= 0].tolist()):
+        for row, window in enumerate(rows):
             span = as_tensor(tokens[window * block : (window + 1) * block + 1])
             inputs[row, : span.numel() - 1] = span[:-1]
             targets[row, : span.numel() - 1] = span[1:]

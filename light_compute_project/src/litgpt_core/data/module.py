@@ -21,14 +21,11 @@ from typing import Any
 
 import lightning
 import torch
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from litgpt_core.core.errors import ConfigError
-from litgpt_core.data.chat_dataset import ChatTrainBatches, ChatValBatches
-from litgpt_core.data.dataset import TrainBatches, ValBatches, accumulation_steps
-from litgpt_core.data.prepare import PreparedData
-
-Batches = TrainBatches | ValBatches | ChatTrainBatches | ChatValBatches
+from litgpt_core.data.dataset import Batch, ValidationBatches, accumulation_steps
+from litgpt_core.data.prepared import PreparedData
 
 
 class OrdinalSampler(Sampler[int]):
@@ -110,49 +107,24 @@ class TokenDataModule(lightning.LightningDataModule):
                 needed="a position that this micro batch size and number of processes can start from",
                 fix="resume with the micro batch size and the number of processes of the first run",
             )
-        return self._loader(self._train_batches(rank, world_size), OrdinalSampler(samples // at_once))
+        batches = self.prepared.train_batches(
+            block_size=self.block_size, seed=self.seed, global_batch_size=self.global_batch_size, rank=rank, **sizes
+        )
+        return self._loader(batches, OrdinalSampler(samples // at_once))
 
     def val_dataloader(self) -> DataLoader[Any]:
         """This rank's share of the validation windows; padding targets are -100 (see `ValBatches`)."""
         return self._loader(self._val_batches(self.eval_tokens), None)
 
-    def whole_split(self) -> ValBatches | ChatValBatches:
-        """This rank's share of the whole split, whatever `eval_tokens` is; without a loader, which draws a number."""
+    def whole_split(self) -> ValidationBatches:
+        """This rank's share of the whole split, whatever `eval_tokens` is. Not a loader: that would use torch's global
+        random state.
+        """
         return self._val_batches(None)
 
-    def _train_batches(self, rank: int, world_size: int) -> TrainBatches | ChatTrainBatches:
-        if self.prepared.is_chat:
-            return ChatTrainBatches(
-                self.prepared,
-                seed=self.seed,
-                micro_batch_size=self.micro_batch_size,
-                global_batch_size=self.global_batch_size,
-                rank=rank,
-                world_size=world_size,
-            )
-        return TrainBatches(
-            self.prepared.train_path,
-            dtype=self.prepared.dtype,
-            block_size=self.block_size,
-            seed=self.seed,
-            micro_batch_size=self.micro_batch_size,
-            rank=rank,
-            world_size=world_size,
-        )
-
-    def _val_batches(self, max_tokens: int | None) -> ValBatches | ChatValBatches:
+    def _val_batches(self, max_tokens: int | None) -> ValidationBatches:
         rank, world_size = self._share()
-        if self.prepared.is_chat:
-            return ChatValBatches(
-                self.prepared,
-                batch_size=self.eval_batch_size,
-                max_tokens=max_tokens,
-                rank=rank,
-                world_size=world_size,
-            )
-        return ValBatches(
-            self.prepared.val_path,
-            dtype=self.prepared.dtype,
+        return self.prepared.val_batches(
             block_size=self.block_size,
             batch_size=self.eval_batch_size,
             max_tokens=max_tokens,
@@ -173,7 +145,7 @@ class TokenDataModule(lightning.LightningDataModule):
         share = self.trainer.distributed_sampler_kwargs or {"rank": 0, "num_replicas": 1}
         return int(share["rank"]), int(share["num_replicas"])
 
-    def _loader(self, dataset: Batches, sampler: OrdinalSampler | None) -> DataLoader[Any]:
+    def _loader(self, dataset: Dataset[Batch], sampler: OrdinalSampler | None) -> DataLoader[Any]:
         on_cuda = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
         return DataLoader(
             dataset,

@@ -1,30 +1,41 @@
-"""A prepared folder as it lies on the disk: what is in it, whether it may be used, and the numbers others ask it for.
+"""What text and chat data have in common once prepared: the folder's files, its checks, and one interface for training.
 
-Making one is `prepare`. Reading its shards as batches is `dataset`.
+    TextData (`text_data`)    one stream of tokens; every token is a target; reference losses of n-gram models
+    ChatData (`chat_data`)    packed conversations; only answers are targets; held-out questions as sample prompts
+
+`prepare.prepare` picks one of the two from `data.kind`; nothing else asks which it is.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from litgpt_core.core.errors import DataError
+if TYPE_CHECKING:
+    from torch.utils.data import Dataset
+
+    from litgpt_core.data.dataset import Batch, ValidationBatches
+    from litgpt_core.data.settings import DataSettings
+    from litgpt_core.tokenizers.settings import TokenizerSettings
 
 FORMAT_VERSION = 1
 """Raise this when the same settings and corpus would give other files."""
 
 
 @dataclass(frozen=True)
-class PreparedData:
-    """A prepared folder and its meta.json."""
+class PreparedData(ABC):
+    """A prepared folder and its meta.json. Torch is imported only when batches are requested."""
 
     directory: Path
     meta: dict[str, Any]
+
+    # ---- the same for text and chat
 
     @property
     def train_path(self) -> Path:
@@ -53,25 +64,13 @@ class PreparedData:
 
     @property
     def vocab_size(self) -> int:
-        """Ids of the tokenizer, specials included."""
+        """Ids of the tokenizer, special tokens included."""
         return int(self.meta["tokenizer"]["vocab_size"])
 
     @property
     def eos_id(self) -> int:
         """The end-of-document id."""
         return int(self.meta["tokenizer"]["eos_id"])
-
-    @property
-    def is_chat(self) -> bool:
-        """Whether conversations lie here, of which only the answers are learnt (`chat_prepare`)."""
-        return bool(self.meta.get("kind") == "chat")
-
-    @property
-    def epoch_tokens(self) -> int:
-        """Token places of one pass over the training split; with conversations, of its packed rows."""
-        if self.is_chat:
-            return int(self.meta["splits"]["train"]["rows"]) * int(self.meta["block_size"])
-        return self.train_tokens
 
     @property
     def train_tokens(self) -> int:
@@ -84,50 +83,86 @@ class PreparedData:
         return int(self.meta["splits"]["val"]["tokens"])
 
     @property
-    def val_targets(self) -> int:
-        """Validation tokens that a loss is computed for."""
-        return int(self.meta["splits"]["val"]["targets"]) if self.is_chat else self.val_tokens - 1
-
-    @property
     def val_bytes(self) -> int:
-        """UTF-8 bytes of the validation text; with conversations, of the answers in it."""
+        """UTF-8 bytes of the validation text; for chat, of the answers that are targets."""
         return int(self.meta["splits"]["val"]["bytes"])
 
+    # ---- where text and chat differ
+
+    @classmethod
+    @abstractmethod
+    def prepare(
+        cls,
+        data: DataSettings,
+        tokenizer: TokenizerSettings,
+        *,
+        block_size: int | None,
+        init_from: Path | None,
+        fingerprint: str | None,
+    ) -> PreparedData:
+        """Find the prepared folder for these settings, or make it; arguments and errors as for `prepare.prepare`."""
+
     @property
+    @abstractmethod
+    def epoch_tokens(self) -> int:
+        """Token positions of one pass over the training split."""
+
+    @property
+    @abstractmethod
+    def val_targets(self) -> int:
+        """Validation tokens that a loss is computed for."""
+
+    @property
+    @abstractmethod
     def val_tokens_per_byte(self) -> float:
         """Turns nats per token into bits per byte: `loss / ln 2 * val_tokens_per_byte`."""
-        return (self.val_targets if self.is_chat else self.val_tokens) / self.val_bytes
 
     @property
+    @abstractmethod
     def references(self) -> dict[str, float]:
-        """Reference model -> its loss on the validation split; none with conversations, where the base model is it."""
-        return {} if self.is_chat else {"unigram": self.unigram_loss, "bigram": self.bigram_loss}
+        """Name of a reference model -> its loss on the validation split, nats per token; may be empty."""
 
     @property
-    def unigram_loss(self) -> float:
-        """Nats per validation token of a unigram model fitted on the training tokens."""
-        return float(self.meta["reference_losses"]["unigram"])
+    @abstractmethod
+    def held_out(self) -> list[list[dict[str, Any]]]:
+        """Held-out conversations as sample prompts: messages of role and content, the last one the original answer."""
 
-    @property
-    def bigram_loss(self) -> float:
-        """Nats per validation token of a bigram model fitted on the training tokens."""
-        return float(self.meta["reference_losses"]["bigram"])
+    @abstractmethod
+    def check_block_size(self, block_size: int) -> None:
+        """Raise DataError if the training split holds no sample of `block_size` tokens."""
 
+    @abstractmethod
+    def train_batches(
+        self,
+        *,
+        block_size: int,
+        seed: int,
+        micro_batch_size: int,
+        global_batch_size: int,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> Dataset[Batch]:
+        """Training micro-batches by ordinal; (inputs, targets) first, targets of -100 are not learnt.
 
-def open_prepared(directory: Path) -> PreparedData:
-    """A prepared folder that is already there, checked for completeness but not against any settings.
+        Args:
+            block_size: T, tokens per row.
+            seed: Decides the order of rows.
+            micro_batch_size: Rows per micro-batch and process.
+            global_batch_size: Rows per optimizer step over all processes.
+            rank, world_size: Which share this process reads.
+        """
 
-    Raises:
-        DataError: The folder is missing or does not fit its meta.json.
-    """
-    problem = folder_problem(directory)
-    if problem:
-        raise DataError(
-            f"{directory} is not a usable prepared folder: {problem}",
-            needed="a folder made by this version's prepare",
-            fix=f"delete {directory} and prepare the data again",
-        )
-    return PreparedData(Path(directory), json.loads((directory / "meta.json").read_text(encoding="utf-8")))
+    @abstractmethod
+    def val_batches(
+        self,
+        *,
+        block_size: int,
+        batch_size: int,
+        max_tokens: int | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> ValidationBatches:
+        """This rank's batches of the held-out split; at most about `max_tokens` tokens of it, None reads all."""
 
 
 def folder_problem(directory: Path, *, fingerprint: str | None = None) -> str:

@@ -198,6 +198,10 @@ DATA_KINDS: dict[str, type] = {
 """What `data.kind` may say."""
 
 
+LOCATIONS = ("cache_dir", "path", "url", "timeout_s")
+"""Settings that say where things are, not what they are: not part of the fingerprint, because the corpus hash is."""
+
+
 def cache_folder(data: DataSettings) -> Path:
     """Absolute path of `cache_dir`: relative names lie in the project folder, `~` is the home folder. Creates nothing.
 

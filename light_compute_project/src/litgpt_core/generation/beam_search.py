@@ -81,7 +81,7 @@ def beam_search(
         )
     stops = frozenset({engine.tokenizer.eos_id} if stop_ids is None else stop_ids)
     search = _Search(beams=beams, results=results, length_penalty=length_penalty, stops=stops, limit=max_new_tokens)
-    with torch.no_grad(), engine.decoding(n_sequences=beams) as decoder:
+    with torch.no_grad(), engine.decoding(n_sequences=beams) as (decoder, _):
         decoder.start(n_sequences=beams, length=len(ids) + max_new_tokens)
         logits = decoder.feed([Feed(0, 0, ids)])[:, : engine.vocab_size]
         sources = search.step(logits)

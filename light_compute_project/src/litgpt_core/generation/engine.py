@@ -109,13 +109,8 @@ class Engine:
         if target.type == "cpu":
             move_to_huge_pages(model, dtype=chosen)
         model = model.to(target, chosen)
-        return cls(
-            model,
-            tokenizers.load(directory),
-            add_bos=starts_with_bos(directory),
-            compile=compile,
-            packed_weights=packed_weights,
-        )
+        tokenizer, add_bos = tokenizers.load(directory), starts_with_bos(directory)
+        return cls(model, tokenizer, add_bos=add_bos, compile=compile, packed_weights=packed_weights)
 
     # --- one sequence
 
@@ -140,7 +135,7 @@ class Engine:
 
     def _run(self, sequence: SequenceState) -> Iterator[Delta]:
         start = time.perf_counter()
-        with self._decoding() as (decoder, stats):
+        with self.decoding() as (decoder, stats):
             batch = self._batch(decoder, [sequence])
             while not sequence.done:
                 for _, delta in batch.step():
@@ -153,9 +148,7 @@ class Engine:
                         raise sequence.error
                     yield delta
                     if self.stats is not stats:
-                        raise RuntimeError(
-                            "another generation was started on this engine: run one at a time, or use one engine each"
-                        )
+                        raise RuntimeError("another generation was started: run one at a time, or use two engines")
 
     def generate_stream(
         self,
@@ -222,19 +215,16 @@ class Engine:
 
         Sequence i is sampled with seed + i. Arguments and errors are those of `generate_stream`.
         """
-        sequences = [
-            self.new_sequence(
-                request_of(
-                    prompt, max_new_tokens, sampling, seed=None if seed is None else seed + i, stop_ids=stop_ids
-                ),
-                with_text=False,
-            )
-            for i, prompt in enumerate(prompts)
+        seeds = [None if seed is None else seed + i for i in range(len(prompts))]
+        requests = [
+            request_of(prompt, max_new_tokens, sampling, seed=own, stop_ids=stop_ids)
+            for prompt, own in zip(prompts, seeds, strict=True)
         ]
+        sequences = [self.new_sequence(request, with_text=False) for request in requests]
         if not sequences:
             return []
         start = time.perf_counter()
-        with self._decoding(n_sequences=len(sequences)) as (decoder, stats):
+        with self.decoding(n_sequences=len(sequences)) as (decoder, stats):
             batch = self._batch(decoder, sequences)
             while batch.sequences:
                 deltas = batch.step()
@@ -256,22 +246,16 @@ class Engine:
         Create sequences with `new_sequence`. The engine cannot be used otherwise until the batch is closed.
         """
         length = self.model.config.block_size
-        with self.decoding(n_sequences=n_slots) as decoder:
+        with self.decoding(n_sequences=n_slots) as (decoder, _):
             yield ContinuousBatch(decoder, n_slots=n_slots, length=length, vocab_size=self.vocab_size, prefill=prefill)
 
     # --- shared by the methods above
 
     @contextmanager
-    def decoding(self, decoder: Decoder | None = None, *, n_sequences: int = 1) -> Iterator[Decoder]:
-        """The model in evaluation mode and its decoder (or another one), for decoding methods in other modules."""
-        with self._decoding(n_sequences=n_sequences, decoder=decoder) as (chosen, _):
-            yield chosen
-
-    @contextmanager
-    def _decoding(
-        self, *, n_sequences: int = 1, decoder: Decoder | None = None
+    def decoding(
+        self, decoder: Decoder | None = None, *, n_sequences: int = 1
     ) -> Iterator[tuple[Decoder, GenerationStats]]:
-        """The model in evaluation mode and its decoder; restores the mode and frees the cache at the end."""
+        """The model in evaluation mode with its decoder (or another one); restores the mode and frees the cache."""
         self.stats = stats = GenerationStats(n_sequences=n_sequences)  # also identifies the current generation
         if self._mode_before is None:
             self._mode_before = self.model.training

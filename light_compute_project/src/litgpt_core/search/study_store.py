@@ -22,7 +22,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from litgpt_core.config.compose import TrainConfig
 from litgpt_core.config.diff import differences
 from litgpt_core.core.errors import ConfigError
-from litgpt_core.data.prepare import LOCATIONS
+from litgpt_core.data.settings import LOCATIONS
 from litgpt_core.search.study_space import Parameter, Space
 from litgpt_core.training.run_folder import decides_trajectory
 

@@ -64,7 +64,7 @@ def answers(plan: Plan, model: GPT) -> list[str]:
         return []
     random_state, written = torch.get_rng_state(), []
     engine = Engine(without_adapters(model), tokenizer)
-    for messages in plan.data.meta["held_out"]:
+    for messages in plan.data.held_out:
         try:
             ids = encode_prompt(style, tokenizer, [Message(**message) for message in messages[:-1]])
             request = GenerationRequest(
@@ -85,10 +85,10 @@ def answers(plan: Plan, model: GPT) -> list[str]:
 def compare(plan: Plan, *, model: GPT, whole_split_loss: float) -> dict[str, Any] | None:
     """The comparison as plain values, also written to `before_after.md`; None where nothing was measured before."""
     before = plan.folder.read_before()
-    if not plan.data.is_chat or not plan.config.init_from or not before:
+    if not plan.data.held_out or not plan.config.init_from or not before:
         return None
     after = answers(plan, model)
-    asked = plan.data.meta["held_out"]
+    asked = plan.data.held_out
     rows = [
         {"question": m[-2]["content"], "answered": m[-1]["content"], "before": old, "after": new}
         for m, old, new in zip(asked, before["answers"], after, strict=False)

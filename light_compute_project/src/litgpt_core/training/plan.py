@@ -17,10 +17,8 @@ from litgpt_core.core import machine
 from litgpt_core.core.errors import ConfigError, DataError
 from litgpt_core.core.files import sha256_of
 from litgpt_core.core.rates import peak_flops
-from litgpt_core.data.chat_prepare import prepare_chats
-from litgpt_core.data.dataset import TrainBatches
-from litgpt_core.data.prepare import PreparedData, find_prepared, prepare
-from litgpt_core.data.settings import ChatDataSettings
+from litgpt_core.data.prepare import prepare
+from litgpt_core.data.prepared import PreparedData
 from litgpt_core.distributed.process_group import Team
 from litgpt_core.distributed.sharding import Sharding, choose_sharding
 from litgpt_core.distributed.world import World, check_batch
@@ -31,7 +29,7 @@ from litgpt_core.optim.settings import CustomOptimSettings
 from litgpt_core.training import micro_batch
 from litgpt_core.training.allocator import keep_freed_memory
 from litgpt_core.training.hardware import Hardware, choose_hardware, find_device
-from litgpt_core.training.pretrained import chat_style, find_pretrained
+from litgpt_core.training.pretrained import find_pretrained
 from litgpt_core.training.run_folder import RunFolder, claim_run, is_finished, open_run
 
 logger = logging.getLogger(__name__)
@@ -164,7 +162,7 @@ def make_plan(config: TrainConfig, *, command: str, team: Team | None = None) ->
     )
     if config.lora is not None:
         check_adaptable(model, config.lora)
-    _check_corpus_length(data, model, config, micro=micro)
+    data.check_block_size(model.block_size)
     _check_same_corpus(data, folder)
     if not team.first_alone(lambda: is_finished(folder, settings)):
         team.first_alone(lambda: claim_run(folder, config))
@@ -187,31 +185,17 @@ def make_plan(config: TrainConfig, *, command: str, team: Team | None = None) ->
 def prepare_for(config: TrainConfig, *, begun_with: str | None = None) -> PreparedData:
     """The prepared folder that a config, whose pretrained parts were found, trains on.
 
-    A chat log grows while a run is interrupted. A resumed run goes on with the conversations it began with, whose
-    fingerprint is `begun_with`, as long as their prepared folder is there.
+    A resumed run on a chat log, which may have grown, uses the folder with the fingerprint `begun_with` if it exists.
 
     Raises:
         DataError, TokenizerError, CheckpointError: What is wrong with the corpus, the tokenizer or the prompt style.
     """
-    if not isinstance(config.data, ChatDataSettings):
-        return prepare(config.data, config.tokenizer)
-    if begun_with and (found := find_prepared(config.data, fingerprint=begun_with)) is not None:
-        logger.info(
-            "data %s: the conversations that this run began with; newer ones wait for another", found.meta["name"]
-        )
-        return found
-    style = chat_style(config.data, init_from=config.init_from)
-    logger.info("data %s: prompt style %s", config.data.name, style.name)
-    block_size = config.model.build(vocab_size=2).block_size
-    return prepare_chats(config.data, config.tokenizer, style=style, block_size=block_size)
-
-
-def _check_corpus_length(data: PreparedData, model: GPTConfig, config: TrainConfig, *, micro: int) -> None:
-    """Raise DataError where the training split is shorter than one context, before the run folder is claimed."""
-    if data.is_chat:
-        return  # its rows are padded
-    TrainBatches(
-        data.train_path, dtype=data.dtype, block_size=model.block_size, seed=config.seed, micro_batch_size=micro
+    return prepare(
+        config.data,
+        config.tokenizer,
+        block_size=config.model.build(vocab_size=2).block_size,
+        init_from=checkpoint.resolve(Path(config.init_from).expanduser()) if config.init_from else None,
+        fingerprint=begun_with,
     )
 
 

@@ -11,11 +11,7 @@ from pathlib import Path
 
 from litgpt_core import checkpoint
 from litgpt_core.config.compose import TrainConfig
-from litgpt_core.data.settings import ChatDataSettings
 from litgpt_core.model.config import ModelSettings
-from litgpt_core.prompts.catalogue import HUMAN_ASSISTANT, style_named
-from litgpt_core.prompts.directory import load_style
-from litgpt_core.prompts.style import PromptStyle
 from litgpt_core.tokenizers.directory import JSON_FILE, MODEL_FILE
 from litgpt_core.tokenizers.settings import PretrainedSettings, TokenizerSettings
 
@@ -44,19 +40,6 @@ def _directory(text: str) -> Path:
     if path.exists() or path.is_absolute():
         return checkpoint.resolve(path)
     return checkpoint.find_model(text).directory
-
-
-def chat_style(data: ChatDataSettings, *, init_from: str | None) -> PromptStyle:
-    """The style that conversations are written in: the one named, else that of the checkpoint, else human_assistant.
-
-    Raises:
-        ConfigError: No style has that name.
-        CheckpointError: The checkpoint is missing, or its style is damaged.
-    """
-    if data.style != "auto":
-        return style_named(data.style)
-    found = load_style(checkpoint.resolve(Path(init_from).expanduser())) if init_from else None
-    return found or HUMAN_ASSISTANT
 
 
 def _model(settings: ModelSettings, *, fresh: bool) -> ModelSettings:

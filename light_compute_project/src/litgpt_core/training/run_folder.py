@@ -21,7 +21,7 @@ from litgpt_core.config.diff import differences
 from litgpt_core.config.trainer import TrainerSettings
 from litgpt_core.core.directories import clean_temporary
 from litgpt_core.core.errors import CheckpointError, ConfigError, LightComputeError
-from litgpt_core.data.prepare import LOCATIONS
+from litgpt_core.data.settings import LOCATIONS
 
 logger = logging.getLogger(__name__)
 

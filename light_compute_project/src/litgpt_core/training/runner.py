@@ -89,7 +89,7 @@ def _carry_out(plan: Plan, *, stop: StopRequest) -> RunResult:
     module = TrainingModule(
         model, optim=config.optim, trainer_settings=config.trainer, hardware=plan.hardware, sharding=plan.sharding
     )
-    first = [BeforeMeasure(plan, data=data)] if plan.data.is_chat and config.init_from else []
+    first = [BeforeMeasure(plan, data=data)] if plan.data.held_out and config.init_from else []
     callbacks = [*first, recorder, saver, early_stop, display, assemble.build_watchdog(plan)]
     trainer = assemble.build_trainer(plan, dashboard=dashboard, callbacks=callbacks, directory_io=directory_io)
     plan.team.on_first(lambda: record_environment(plan, trainer, wandb_run_id=wandb_id(dashboard)))

@@ -12,13 +12,15 @@ import pytest
 import torch
 
 from litgpt_core.core.errors import DataError
+from litgpt_core.data.chat_data import ChatData
 from litgpt_core.data.chat_dataset import ChatRows, ChatTrainBatches, ChatValBatches
 from litgpt_core.data.chat_encoding import encode_chat
-from litgpt_core.data.chat_prepare import encode_or_leave_out, prepare_chats, split_conversations
+from litgpt_core.data.chat_prepare import encode_or_leave_out, split_conversations
 from litgpt_core.data.chat_rows import ChatExample
 from litgpt_core.data.conversations import read_conversations
 from litgpt_core.data.packing import pack
-from litgpt_core.data.prepared import PreparedData
+from litgpt_core.data.prepare import open_prepared
+from litgpt_core.data.prepare import prepare as prepare_any
 from litgpt_core.data.settings import ChatDataSettings
 from litgpt_core.prompts import Message, load_style, style_named
 from litgpt_core.tokenizers.registry import train as train_tokenizer
@@ -127,8 +129,10 @@ def settings(tmp_path: Path, write_rows: Write, exchange: Exchange) -> ChatDataS
     return ChatDataSettings(path=str(path), cache_dir=str(tmp_path / "cache"), val_fraction=0.2)
 
 
-def prepare(settings: ChatDataSettings, *, block_size: int = 100) -> PreparedData:
-    return prepare_chats(settings, ByteSettings(), style=STYLE, block_size=block_size)
+def prepare(settings: ChatDataSettings, *, block_size: int = 100, fingerprint: str | None = None) -> ChatData:
+    prepared = prepare_any(settings, ByteSettings(), block_size=block_size, fingerprint=fingerprint)
+    assert isinstance(prepared, ChatData), "the kind in the settings decides the type"
+    return prepared
 
 
 def test_the_folder_says_what_is_in_it_and_is_found_again(settings: ChatDataSettings) -> None:
@@ -140,11 +144,12 @@ def test_the_folder_says_what_is_in_it_and_is_found_again(settings: ChatDataSett
     meta = prepared.meta
     assert meta["reading"]["broken"] == 1 and meta["style"] == "human_assistant"
     assert sum(side["documents"] for side in meta["splits"].values()) == 40
-    assert prepared.is_chat and prepared.references == {} and prepared.vocab_size == TOKENIZER.vocab_size
+    assert prepared.references == {} and prepared.vocab_size == TOKENIZER.vocab_size
     assert prepared.val_tokens_per_byte == prepared.val_targets / prepared.val_bytes
     assert prepared.val_targets == prepared.val_bytes + meta["splits"]["val"]["documents"], "a byte each, and the ends"
     assert load_style(prepared.tokenizer_dir) == STYLE, "checkpoints copy it from there"
-    first = meta["held_out"][0]
+    assert open_prepared(prepared.directory) == prepared, "the kind in meta.json decides the type"
+    first = prepared.held_out[0]
     assert [m["role"] for m in first] == ["user", "assistant"] and first[0]["content"].startswith("question ")
 
 
@@ -158,7 +163,10 @@ def test_another_rating_makes_another_folder_and_a_torn_one_is_made_again(
     row = exchange("question 3", "x" * 4 + " 3", conversation="3")
     with Path(settings.path).open("a") as file:
         file.write('{"type": "rating", "id": "' + row["id"] + '", "rating": -1}\n')
-    assert prepare(settings).fingerprint != prepared.fingerprint
+    grown = prepare(settings)
+    assert grown.fingerprint != prepared.fingerprint
+    assert prepare(settings, fingerprint=prepared.fingerprint) == again, "a resumed run keeps its conversations"
+    assert prepare(settings, fingerprint="0" * 64) == grown, "without that folder the log is read as it is now"
 
 
 def test_fewer_than_ten_are_refused_with_the_count_and_the_reasons(

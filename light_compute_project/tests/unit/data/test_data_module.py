@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from litgpt_core.core.errors import ConfigError
-from litgpt_core.data.prepare import PreparedData
+from litgpt_core.data.text_data import TextData
 
 lightning = pytest.importorskip("lightning")
 
@@ -19,13 +19,13 @@ from litgpt_core.data.module import OrdinalSampler, TokenDataModule  # noqa: E40
 
 
 @pytest.fixture
-def prepared(tmp_path: Path) -> PreparedData:
+def prepared(tmp_path: Path) -> TextData:
     for name, tokens in (("train.bin", 700), ("val.bin", 90)):
         np.arange(tokens, dtype="<u2").tofile(tmp_path / name)
-    return PreparedData(tmp_path, {"dtype": "uint16"})
+    return TextData(tmp_path, {"dtype": "uint16"})
 
 
-def module(prepared: PreparedData, **changes: object) -> TokenDataModule:
+def module(prepared: TextData, **changes: object) -> TokenDataModule:
     sizes = {"block_size": 8, "micro_batch_size": 2, "global_batch_size": 6, "eval_batch_size": 4, "seed": 3}
     return TokenDataModule(prepared, **{**sizes, **changes})
 
@@ -73,9 +73,7 @@ def fit(data: TokenDataModule, folder: Path, *, steps: int, resume: Path | None 
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_resumed_run_reads_what_the_undisturbed_one_would(
-    prepared: PreparedData, tmp_path: Path, workers: int
-) -> None:
+def test_a_resumed_run_reads_what_the_undisturbed_one_would(prepared: TextData, tmp_path: Path, workers: int) -> None:
     whole, _ = fit(module(prepared), tmp_path, steps=10)
     first, trainer = fit(module(prepared, num_workers=workers), tmp_path, steps=4)
     trainer.save_checkpoint(tmp_path / "at4.ckpt")
@@ -89,7 +87,7 @@ def test_a_resumed_run_reads_what_the_undisturbed_one_would(
     assert sorted(whole.validated[:89]) == list(range(1, 90))
 
 
-def test_position_is_one_number_of_samples(prepared: PreparedData) -> None:
+def test_position_is_one_number_of_samples(prepared: TextData) -> None:
     data = module(prepared)
     assert data.state_dict() == {"samples": 0}
     data.load_state_dict({"samples": 12})
@@ -100,7 +98,7 @@ def test_position_is_one_number_of_samples(prepared: PreparedData) -> None:
     assert [row for _, (inputs, _) in zip(range(3), loader, strict=False) for row in inputs[:, 0].tolist()] == rows[2]
 
 
-def test_a_changed_micro_batch_keeps_the_order(prepared: PreparedData) -> None:
+def test_a_changed_micro_batch_keeps_the_order(prepared: TextData) -> None:
     def rows(micro: int) -> list[int]:
         data = module(prepared, micro_batch_size=micro)
         data.load_state_dict({"samples": 18})
@@ -111,7 +109,7 @@ def test_a_changed_micro_batch_keeps_the_order(prepared: PreparedData) -> None:
     assert rows(1) == rows(2) == rows(3) == rows(6)
 
 
-def test_sizes_that_do_not_fit_name_the_numbers(prepared: PreparedData) -> None:
+def test_sizes_that_do_not_fit_name_the_numbers(prepared: TextData) -> None:
     with pytest.raises(ConfigError, match=r"global_batch_size=7.*2 \* 1 = 2"):
         module(prepared, global_batch_size=7).train_dataloader()
     data = module(prepared)
@@ -120,7 +118,7 @@ def test_sizes_that_do_not_fit_name_the_numbers(prepared: PreparedData) -> None:
         data.train_dataloader()
 
 
-def test_the_sampler_has_no_length(prepared: PreparedData) -> None:
+def test_the_sampler_has_no_length(prepared: TextData) -> None:
     assert [k for k, _ in zip(OrdinalSampler(5), range(3), strict=False)] == [5, 6, 7]
     with pytest.raises(TypeError):
         len(module(prepared).train_dataloader())

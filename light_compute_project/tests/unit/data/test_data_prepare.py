@@ -15,7 +15,7 @@ import pytest
 
 from litgpt_core.core.errors import DataError
 from litgpt_core.core.lock import exclusive
-from litgpt_core.data import prepare as prepare_module
+from litgpt_core.data import prepared_folder, text_prepare
 from litgpt_core.data.ngram import reference_losses
 from litgpt_core.data.prepare import open_prepared, prepare
 from litgpt_core.data.settings import TextSettings
@@ -64,8 +64,8 @@ def test_reference_losses_are_those_of_the_shards(texts: Path) -> None:
     prepared = prepare(settings(texts), ByteSettings())
     train, val = (np.fromfile(path, dtype="<u2") for path in (prepared.train_path, prepared.val_path))
     losses = reference_losses(train, val, vocab_size=prepared.vocab_size)
-    assert (prepared.unigram_loss, prepared.bigram_loss) == (losses.unigram, losses.bigram)
-    assert prepared.bigram_loss < prepared.unigram_loss
+    assert prepared.references == {"unigram": losses.unigram, "bigram": losses.bigram}
+    assert losses.bigram < losses.unigram
 
 
 def test_a_tail_split_has_no_eos_and_trains_its_tokenizer_on_train_only(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_a_tail_split_has_no_eos_and_trains_its_tokenizer_on_train_only(tmp_path
         return tokenizer
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(prepare_module, "train_tokenizer", record)
+        patch.setattr(prepared_folder, "train_tokenizer", record)
         prepare(data, SubwordSettings(kind="bpe", vocab_size=300))
     assert seen == [text[: int(len(text) * 0.8)]]
 
@@ -182,7 +182,7 @@ def test_a_failed_preparation_leaves_nothing(texts: Path, monkeypatch: pytest.Mo
     def fail(*_: object, **__: object) -> None:
         raise DataError("stopped half-way")
 
-    monkeypatch.setattr(prepare_module, "reference_losses", fail)
+    monkeypatch.setattr(text_prepare, "reference_losses", fail)
     with pytest.raises(DataError, match="half-way"):
         prepare(settings(texts), ByteSettings())
     assert list((texts.parent / "cache").iterdir()) == []
@@ -276,7 +276,7 @@ def test_the_lock_dies_with_its_holder(tmp_path: Path) -> None:
 def test_the_slower_of_two_uses_the_folder_of_the_faster(texts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without locks both build; the second finds the target in place when it is done."""
     monkeypatch.setattr("litgpt_core.core.lock._try_lock", no_locks)
-    build, inner = prepare_module._build, []
+    build, inner = text_prepare._build, []
 
     def slow_build(*args: object, **kwargs: object) -> None:
         build(*args, **kwargs)  # type: ignore[arg-type]
@@ -284,7 +284,7 @@ def test_the_slower_of_two_uses_the_folder_of_the_faster(texts: Path, monkeypatc
             inner.append("started")
             inner.append(prepare(settings(texts), ByteSettings()))
 
-    monkeypatch.setattr(prepare_module, "_build", slow_build)
+    monkeypatch.setattr(text_prepare, "_build", slow_build)
     slower = prepare(settings(texts), ByteSettings())
     assert slower == inner[1]
     assert [path.name for path in (texts.parent / "cache").iterdir()] == [slower.directory.name]

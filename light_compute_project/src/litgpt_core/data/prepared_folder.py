@@ -1,0 +1,176 @@
+"""A prepared folder on disk: made once under a lock, written beside its final place, renamed, and found again.
+
+The folder is `<cache_dir>/<name>-<first 12 digits of the fingerprint>/`. The fingerprint covers everything that decides
+the content, so changed settings make another folder and never a mixed one; a folder that exists is complete; several
+processes may prepare the same data at once. What is in it: `text_prepare` and `chat_prepare`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from litgpt_core.core.errors import DataError
+from litgpt_core.core.lock import exclusive
+from litgpt_core.data.prepared import canonical_json, folder_problem, meta_sha256
+from litgpt_core.data.settings import LOCATIONS, DataSettings, cache_folder
+from litgpt_core.tokenizers.base import Tokenizer
+from litgpt_core.tokenizers.directory import copy_companions
+from litgpt_core.tokenizers.registry import train as train_tokenizer
+from litgpt_core.tokenizers.settings import PretrainedSettings, TokenizerSettings
+
+logger = logging.getLogger(__name__)
+
+
+def read_meta(directory: Path) -> dict[str, Any]:
+    """The meta.json of a folder that is complete; the settings it was made from are not checked.
+
+    Raises:
+        DataError: The folder is missing or does not fit its meta.json.
+    """
+    problem = folder_problem(directory)
+    if problem:
+        raise DataError(
+            f"{directory} is not a usable prepared folder: {problem}",
+            needed="a folder made by this version's prepare",
+            fix=f"delete {directory} and prepare the data again",
+        )
+    meta: dict[str, Any] = json.loads((directory / "meta.json").read_text(encoding="utf-8"))
+    return meta
+
+
+def find_or_make(data: DataSettings, *, fingerprint: str, build: Callable[[Path], None]) -> Path:
+    """The folder with this fingerprint if it exists and is complete; else `build` writes one.
+
+    Raises:
+        DataError: The folder cannot be written.
+    """
+    folder = cache_folder(data)
+    target = folder / f"{data.name}-{fingerprint[:12]}"
+    if target.exists() and not (problem := folder_problem(target, fingerprint=fingerprint)):
+        return _reuse(target)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with exclusive(folder / f".{target.name}.lock", purpose=f"preparing {target.name}") as held:
+            if target.exists():
+                if not (problem := folder_problem(target, fingerprint=fingerprint)):
+                    return _reuse(target)
+                logger.warning("data: preparing %s again: %s", target, problem)
+            if held:
+                _remove_leftovers(folder, target.name)
+            work = folder / f".{target.name}.tmp-{os.getpid()}-{secrets.token_hex(3)}"
+            try:
+                work.mkdir()
+                build(work)
+                _publish(work, target, fingerprint=fingerprint)
+            finally:
+                shutil.rmtree(work, ignore_errors=True)
+    except OSError as error:
+        raise DataError(
+            f"cannot write prepared data to {folder}: {error.strerror or error}",
+            needed="a folder that can be written, with room for about half the size of the text",
+            fix="data.cache_dir=/another/folder",
+        ) from error
+    return target
+
+
+def find_folder(data: DataSettings, *, fingerprint: str) -> Path | None:
+    """The complete folder with this fingerprint, if it exists; the corpus is not read."""
+    target = cache_folder(data) / f"{data.name}-{fingerprint[:12]}"
+    if not target.exists() or folder_problem(target, fingerprint=fingerprint):
+        return None
+    return _reuse(target)
+
+
+def _reuse(target: Path) -> Path:
+    sides = read_meta(target)["splits"]
+    logger.info(
+        "data: using %s, %s train and %s val tokens",
+        target,
+        f"{sides['train']['tokens']:,}",
+        f"{sides['val']['tokens']:,}",
+    )
+    return target
+
+
+# ---- what text and chat write alike
+
+
+def fingerprint_of(content: dict[str, Any]) -> str:
+    """SHA-256 (hex) of everything that decides a folder's content."""
+    return hashlib.sha256(canonical_json(content)).hexdigest()
+
+
+def tokenizer_identity(settings: TokenizerSettings) -> dict[str, Any]:
+    """What decides the token ids: the settings of a tokenizer to train, or the fingerprint of an existing one."""
+    if isinstance(settings, PretrainedSettings):
+        return {"kind": settings.kind, "fingerprint": train_tokenizer(settings, ()).fingerprint()}
+    return dataclasses.asdict(settings)
+
+
+def content_settings(data: DataSettings) -> dict[str, Any]:
+    """The settings that decide what is in a prepared folder."""
+    return {key: value for key, value in dataclasses.asdict(data).items() if key not in LOCATIONS}
+
+
+def save_tokenizer(work: Path, settings: TokenizerSettings, texts: Iterable[str]) -> Tokenizer:
+    """Train or load the tokenizer and write its files, and those that travel with it, below `work`."""
+    tokenizer = train_tokenizer(settings, texts)
+    tokenizer.save(work / "tokenizer")
+    if isinstance(settings, PretrainedSettings) and settings.path is not None:
+        copy_companions(Path(settings.path).expanduser(), work / "tokenizer")
+    return tokenizer
+
+
+def write_meta(work: Path, meta: dict[str, Any], *, settings: TokenizerSettings, fingerprint: str) -> None:
+    """Complete and write meta.json; last of all, because it lists the hashes of the tokenizer's files."""
+    files = sorted(path for path in (work / "tokenizer").iterdir() if path.is_file())
+    meta["tokenizer"] |= {"files": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}}
+    meta |= {"fingerprint": fingerprint, "tokenizer_settings": dataclasses.asdict(settings)}
+    meta |= {"meta_sha256": meta_sha256(meta)}
+    (work / "meta.json").write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
+
+
+def tokenizer_facts(tokenizer: Tokenizer) -> dict[str, Any]:
+    """The tokenizer's entry in meta.json, before its files are listed."""
+    return {
+        "kind": tokenizer.kind,
+        "vocab_size": tokenizer.vocab_size,
+        "eos_id": tokenizer.eos_id,
+        "fingerprint": tokenizer.fingerprint(),
+    }
+
+
+# ---- publishing
+
+
+def _publish(work: Path, target: Path, *, fingerprint: str) -> None:
+    """Rename the finished folder into place; where another process was faster, use its folder if that is good."""
+    if target.exists():
+        if not folder_problem(target, fingerprint=fingerprint):
+            return
+        discarded = work.with_name(work.name + ".old")
+        target.rename(discarded)
+        shutil.rmtree(discarded, ignore_errors=True)
+    try:
+        work.rename(target)
+    except OSError:
+        if folder_problem(target, fingerprint=fingerprint):
+            raise
+    else:
+        logger.info("data: wrote %s", target)
+
+
+def _remove_leftovers(folder: Path, name: str) -> None:
+    """Unfinished folders of processes that died; only the holder of the lock may do this."""
+    for leftover in folder.glob(f".{name}.tmp-*"):
+        logger.info("data: removing %s, left by an interrupted preparation", leftover)
+        shutil.rmtree(leftover, ignore_errors=True)
