@@ -96,10 +96,8 @@ class Engine:
             packed_weights: See the class.
 
         Raises:
-            CheckpointError: The directory is incomplete or corrupted.
-            TokenizerError: Its tokenizer cannot be loaded.
-            EnvironmentProblem: The device is not available.
-            ConfigError: An argument is not one of those above.
+            CheckpointError, TokenizerError: The directory is incomplete or corrupted.
+            EnvironmentProblem, ConfigError: The device is not available, or an argument is not one of those above.
         """
         check_compile(compile)
         target, requested = choose_device(device), named_dtype(dtype)
@@ -211,16 +209,17 @@ class Engine:
         seed: int | None = None,
         stop_ids: Collection[int] | None = None,
     ) -> list[list[int]]:
-        """New ids of many sequences, decoded as one batch: the weights are read once per step for all of them.
+        """New ids of many sequences, decoded as one batch, which reads the weights once per step for all of them.
 
         Sequence i is sampled with seed + i. Arguments and errors are those of `generate_stream`.
         """
-        seeds = [None if seed is None else seed + i for i in range(len(prompts))]
-        requests = [
-            request_of(prompt, max_new_tokens, sampling, seed=own, stop_ids=stop_ids)
-            for prompt, own in zip(prompts, seeds, strict=True)
-        ]
-        sequences = [self.new_sequence(request, with_text=False) for request in requests]
+        request = request_of((), max_new_tokens, sampling, seed=seed, stop_ids=stop_ids)
+        sequences = []
+        for i, prompt in enumerate(prompts):
+            own = dataclasses.replace(
+                request, prompt_ids=tuple(map(int, prompt)), seed=None if seed is None else seed + i
+            )
+            sequences.append(self.new_sequence(own, with_text=False))
         if not sequences:
             return []
         start = time.perf_counter()
