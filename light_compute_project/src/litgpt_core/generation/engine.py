@@ -216,9 +216,8 @@ class Engine:
         request = request_of((), max_new_tokens, sampling, seed=seed, stop_ids=stop_ids)
         sequences = []
         for i, prompt in enumerate(prompts):
-            own = dataclasses.replace(
-                request, prompt_ids=tuple(map(int, prompt)), seed=None if seed is None else seed + i
-            )
+            own_seed = None if seed is None else seed + i
+            own = dataclasses.replace(request, prompt_ids=tuple(map(int, prompt)), seed=own_seed)
             sequences.append(self.new_sequence(own, with_text=False))
         if not sequences:
             return []
@@ -247,8 +246,6 @@ class Engine:
         length = self.model.config.block_size
         with self.decoding(n_sequences=n_slots) as (decoder, _):
             yield ContinuousBatch(decoder, n_slots=n_slots, length=length, vocab_size=self.vocab_size, prefill=prefill)
-
-    # --- shared by the methods above
 
     @contextmanager
     def decoding(
