@@ -11,6 +11,7 @@ from litgpt_core.checkpoint.layout import HYPERPARAMETERS
 from litgpt_core.checkpoint.search import resolve
 from litgpt_core.checkpoint.sharded import read_weights
 from litgpt_core.checkpoint.verification import is_sharded, verify
+from litgpt_core.core.command_line import shown_command
 from litgpt_core.core.errors import CheckpointError
 from litgpt_core.model.config import GPTConfig
 
@@ -33,7 +34,7 @@ def consolidate(source: Path, target: Path) -> Path:
         raise CheckpointError(
             f"{directory} is already a LitGPT directory: its weights are not sharded",
             needed="a checkpoint that was written with trainer.sharded_checkpoints=true",
-            fix=f"use it directly: scripts/generate.py {directory}",
+            fix=f"use it directly: {shown_command('generate', str(directory))}",
         )
     if target.exists():
         raise CheckpointError(f"{target} exists", needed="a new directory", fix=f"another name, or remove {target}")

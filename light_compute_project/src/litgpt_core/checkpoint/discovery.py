@@ -18,6 +18,7 @@ from litgpt_core.checkpoint.layout import MODEL_CONFIG, WEIGHTS
 from litgpt_core.checkpoint.retention import BEST, LAST, step_of
 from litgpt_core.checkpoint.search import resolve
 from litgpt_core.checkpoint.verification import verify
+from litgpt_core.core.command_line import shown_command
 from litgpt_core.core.errors import CheckpointError
 
 ROOTS = ("runs", "checkpoints", "trained_models", "models", ".")
@@ -29,7 +30,7 @@ MAX_FOLDERS = 20_000
 """Maximum number of folders that are read below one root."""
 
 _NOT_ENTERED = {"node_modules", "site-packages", "__pycache__", "venv", "wandb"}
-_TRAIN = "train one: python light_compute_project/scripts/train.py +experiment=smoke"
+_TRAIN = f"train one: {shown_command('train', '+experiment=smoke')}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from litgpt_core.core.child_process import SIGNALS
 from litgpt_core.core.errors import ConfigError, EnvironmentProblem
 
 PARENT = "LIGHT_COMPUTE_PARENT"
@@ -61,7 +62,7 @@ class World:
             raise EnvironmentProblem(
                 f"the launcher's variables are not whole: {problem}",
                 needed="RANK, LOCAL_RANK, WORLD_SIZE, LOCAL_WORLD_SIZE, MASTER_ADDR, MASTER_PORT, as torchrun has them",
-                fix="torchrun --nproc_per_node=2 light_compute_project/scripts/train.py ..., or unset RANK WORLD_SIZE",
+                fix="torchrun --nproc_per_node=2 -m litgpt_core train ..., or unset RANK WORLD_SIZE",
             ) from problem
         return cls()
 
@@ -122,14 +123,6 @@ def address_of(node: str) -> str:
         words = [word for word in done.stdout.split() if word.startswith("NodeAddr=")]
         return words[0].partition("=")[2] if words else node
     return node
-
-
-SIGNALS = [
-    number
-    for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2", "SIGHUP")
-    if (number := getattr(signal, name, None)) is not None
-]
-"""What a launcher passes on to its processes."""
 
 
 def let_signals_in() -> None:

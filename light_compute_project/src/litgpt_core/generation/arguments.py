@@ -27,7 +27,7 @@ def add_sampling_options(parser: argparse._ActionsContainer) -> None:
 
 
 def add_machine_options(parser: argparse.ArgumentParser) -> None:
-    """Options of where and how a model runs; `machine_of` reads them."""
+    """Options of where and how a model runs; `device`, `precision`, `compile`."""
     add = parser.add_argument
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     add("--precision", default="auto", help="auto (bf16 where it is fast), 32, bf16, 16")
@@ -47,8 +47,3 @@ def sampling_of(arguments: argparse.Namespace) -> SamplingSettings:
         frequency_penalty=arguments.frequency_penalty,
         presence_penalty=arguments.presence_penalty,
     )
-
-
-def machine_of(arguments: argparse.Namespace) -> dict[str, str]:
-    """What `add_machine_options` parsed, as `Engine.from_directory` takes it."""
-    return {"device": arguments.device, "dtype": arguments.precision, "compile": arguments.compile}

@@ -6,11 +6,12 @@ import time
 from dataclasses import dataclass
 
 from litgpt_core.checkpoint import FoundModel, discover, find_model
+from litgpt_core.core.command_line import shown_command
 from litgpt_core.core.errors import CheckpointError
 from litgpt_core.generation.engine import Engine
 from litgpt_core.prompts import PromptStyle, explain_style, style_named
 
-_TRAIN = "train one: python light_compute_project/scripts/train.py +experiment=smoke"
+_TRAIN = f"train one: {shown_command('train', '+experiment=smoke')}"
 
 
 @dataclass(frozen=True, kw_only=True)
