@@ -61,6 +61,7 @@ EXCEPTIONS = {
         # of a web page, of a plot
         "light_compute_project/src/litgpt_core/serving/static/",
         "light_compute_project/docs/optim.md",
+        "light_compute_project/docs/runs.md",
     ),
 }
 """Pattern: paths, or beginnings of paths, where the word is the field's own term."""

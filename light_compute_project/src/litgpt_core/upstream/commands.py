@@ -32,29 +32,29 @@ SCRIPT = "uv run python light_compute_project/scripts/sync_upstream.py"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class CommandResult:
     """Output and exit code of a command."""
 
     text: str
     exit_code: int = 0
 
 
-def answer_verify(root: Path) -> Answer:
+def answer_verify(root: Path) -> CommandResult:
     """Compare the installed wheel and the synced tree with their manifests; exit code 1 if anything differs."""
     results = verify(root)
     lines = [result.render() for result in results]
     if len(results) == 1:
         lines.append("ok    LitGPT's source tree is not in this repository, only the installed wheel")
-    return Answer(text="\n".join(lines), exit_code=0 if all(result.good for result in results) else 1)
+    return CommandResult(text="\n".join(lines), exit_code=0 if all(result.good for result in results) else 1)
 
 
-def answer_sync(root: Path, name: str, *, url: str, with_ci: bool) -> Answer:
+def answer_sync(root: Path, name: str, *, url: str, with_ci: bool) -> CommandResult:
     """Sync a version."""
     done = sync(root, name, url=url, with_ci=with_ci)
     manifest, brought = done.plan.new.manifest, done.plan.brought
     if done.commit == done.before:
         here = f"LitGPT {manifest.ref} is already here; nothing to do."
-        return Answer(text=_joined([here, pin_remark(root, name)]))
+        return CommandResult(text=_joined([here, pin_remark(root, name)]))
     before = f"{done.plan.old.manifest.ref} -> " if done.plan.old else ""
     lines = [
         f"LitGPT {before}{manifest.ref}: {len(brought)} files, merge commit {done.commit[:12]}, "
@@ -65,25 +65,25 @@ def answer_sync(root: Path, name: str, *, url: str, with_ci: bool) -> Answer:
         pin_remark(root, name),
         f"To undo: {SCRIPT} --undo",
     ]
-    return Answer(text=_joined(lines))
+    return CommandResult(text=_joined(lines))
 
 
-def answer_dry_run(root: Path, name: str, *, url: str, with_ci: bool) -> Answer:
+def answer_dry_run(root: Path, name: str, *, url: str, with_ci: bool) -> CommandResult:
     """Show what a sync would change; exit code 2 if it would be refused."""
     text, refusal = preview(root, name, url=url, with_ci=with_ci)
     end = f"A sync would be refused now. {refusal}" if refusal else "The sync is possible; nothing was changed."
-    return Answer(
+    return CommandResult(
         text=_joined([f"{text}\n", end, pin_remark(root, name)]), exit_code=refusal.exit_code if refusal else 0
     )
 
 
-def answer_undo(root: Path) -> Answer:
+def answer_undo(root: Path) -> CommandResult:
     """Undo the last sync."""
     ref, head = undo(root)
-    return Answer(text=f"The sync to LitGPT {ref} is undone; HEAD is {head[:12]} again.")
+    return CommandResult(text=f"The sync to LitGPT {ref} is undone; HEAD is {head[:12]} again.")
 
 
-def answer_status(root: Path, *, url: str) -> Answer:
+def answer_status(root: Path, *, url: str) -> CommandResult:
     """Pin, installed version, synced ref, verification, newer tags; exit code 1 if the verification fails."""
     tag, synced = pinned_tag(root), _synced_on_disk(root)
     verified = answer_verify(root)
@@ -94,15 +94,15 @@ def answer_status(root: Path, *, url: str) -> Answer:
     try:
         tags = newest_tags(ask(Git(root=root), url, "refs/tags/v*", timeout=15))
         newer = tags[: tags.index(tag)] if tag in tags else tags[:3]
-        lines.append("newer      " + (f"{', '.join(newer)}: {SCRIPT} --ref {newer[0]} --dry-run" if newer else "none"))
+        lines.append("newer      " + (f"{', '.join(newer)}: {SCRIPT} --ref {newer[0]} --dry_run" if newer else "none"))
     except LightComputeError as error:
         lines.append(f"newer      unknown, the remote does not answer: {error.given.splitlines()[0]}")
     if synced:
         lines.append(pin_remark(root, synced.manifest.ref))
-    return Answer(text=_joined(lines), exit_code=verified.exit_code)
+    return CommandResult(text=_joined(lines), exit_code=verified.exit_code)
 
 
-def answer_names(root: Path) -> Answer:
+def answer_names(root: Path) -> CommandResult:
     """Compare the installed package with the committed snapshot of the names we use; exit code 1 if one changed."""
     snapshot = read_snapshot(snapshot_path(root, pinned_tag(root)))
     installed = installed_package()
@@ -111,10 +111,10 @@ def answer_names(root: Path) -> Answer:
     changes = compare_definitions(snapshot, found, places=used_names(root, old=sources))
     broken = [change for change in changes if change.state in ("gone", "signature changed")]
     head = f"{len(snapshot)} names that our code uses, {pinned_tag(root)} -> installed {installed.version}:"
-    return Answer(text=f"{head}\n{render_changes(changes)}", exit_code=1 if broken else 0)
+    return CommandResult(text=f"{head}\n{render_changes(changes)}", exit_code=1 if broken else 0)
 
 
-def record_names(root: Path) -> Answer:
+def record_names(root: Path) -> CommandResult:
     """Write the snapshot of the names we use, from the installed package, which must be the pinned release."""
     checked = verify_package(root)
     if not checked.good:
@@ -122,10 +122,10 @@ def record_names(root: Path) -> Answer:
     definitions = take_snapshot(root, sources=folder_sources(installed_package().folder.parent))
     path = snapshot_path(root, pinned_tag(root))
     path.write_text(render_snapshot(definitions), encoding="utf-8", newline="\n")
-    return Answer(text=f"{path.relative_to(root).as_posix()}: {len(definitions)} names")
+    return CommandResult(text=f"{path.relative_to(root).as_posix()}: {len(definitions)} names")
 
 
-def record_manifest(root: Path, name: str, *, url: str) -> Answer:
+def record_manifest(root: Path, name: str, *, url: str) -> CommandResult:
     """Write the manifest of a tag, before the pin is changed. An existing manifest is never replaced."""
     git = open_repository(root)
     ref = look_up(git, name, url=url)
@@ -135,7 +135,9 @@ def record_manifest(root: Path, name: str, *, url: str) -> Answer:
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(manifest.render(), encoding="utf-8", newline="\n")
-    return Answer(text=f"{path.relative_to(root).as_posix()}: {len(manifest.entries)} files, tree {manifest.tree}")
+    return CommandResult(
+        text=f"{path.relative_to(root).as_posix()}: {len(manifest.entries)} files, tree {manifest.tree}"
+    )
 
 
 def pin_remark(root: Path, name: str) -> str:
@@ -150,7 +152,7 @@ def pin_remark(root: Path, name: str) -> str:
     back = f"{SCRIPT} --ref v{version}"
     if not name.startswith("v"):
         return f"{text}To have both the same:\n  {back}"
-    onward = (f'make upgrade PACKAGES="litgpt=={name[1:]}"', f"{SCRIPT} --record {name}", f"{SCRIPT} --record-names")
+    onward = (f'make upgrade PACKAGES="litgpt=={name[1:]}"', f"{SCRIPT} --record {name}", f"{SCRIPT} --record_names")
     return "\n".join([f"{text}To have both the same, either", *(f"  {line}" for line in onward), "or", f"  {back}"])
 
 
@@ -158,7 +160,7 @@ def _left_out(synced: Synced) -> str:
     skipped = [path for path in synced.manifest.entries if path.split("/", 1)[0] in CI_FOLDERS]
     if synced.with_ci:
         return "warning: .github/ is included; its workflows publish packages and pages: disable unwanted ones."
-    return f"{len(skipped)} files of .github/ and .lightning/ were left out (--with-ci adds them)." if skipped else ""
+    return f"{len(skipped)} files of .github/ and .lightning/ were left out (--with_ci adds them)." if skipped else ""
 
 
 def _synced_on_disk(root: Path) -> Synced | None:
