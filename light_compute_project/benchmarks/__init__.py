@@ -1,12 +1,16 @@
-"""Races against the peers: every contestant a process of its own, alternating, measured from outside.
+"""Benchmarks against nanoGPT, LitGPT, transformers and llama.cpp: a tool of the repository, not part of the package.
 
-    workload     what everybody has to do, read from one experiment's YAML
-    processes    one child process: wall time, peak memory, output
-    race         the order of the laps, and what one lap leaves
-    train_*      the command of each contestant in training, and how its step times are read
-    peer_*       modules that run inside a child process, the only places that import a peer
-    record       medians, spreads, ratios, provenance: the JSON in metrics/
-    table, chart what a reader sees
+Every program runs as its own process, in alternating order, and is measured from outside.
 
-Nothing here changes a model or decides a setting.
+    options, command   the command line; what each verb calls
+    peers              the programs to compare with, by name
+    programs/          a `RunSpec` for each program: its command, and how its output is read
+    children/          code that runs inside a measured process; the only place that imports a peer
+    runner             rounds of trials in alternating order; what one trial measured
+    processes, child   one process: wall time, peak memory, output; one function of `children/` in such a process
+    training, generating, to_loss, loss_memory, serving    the verbs
+    record             medians, spreads, ratios: the JSON in metrics/
+    tables, charts     what is printed and drawn from that JSON
+
+To add a program: one function in `programs/` that returns its RunSpec, and one line in `peers`.
 """

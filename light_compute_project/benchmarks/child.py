@@ -1,34 +1,41 @@
-"""What every child module of ours does around its one function: a job in, a result out, both JSON.
-
-python light_compute_project/benchmarks/run_child.py MODULE JOB.json RESULT.json
-"""
+"""One function of `children/` in a measured process of its own: a job goes in and a result comes out, both JSON."""
 
 from __future__ import annotations
 
 import json
+import shutil
+import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.processes import child_environment, run_measured
+from benchmarks.runner import Measurement, RunSpec
 from litgpt_core.core.errors import EnvironmentProblem
 
 RUN_CHILD = Path(__file__).with_name("run_child.py")
 JOB, RESULT = "job.json", "result.json"
 
 
-def child_command(module: str, job: dict[str, Any], *, folder: Path) -> list[str]:
-    """Write the job into the folder, and the command that carries it out there; `spawned_at` becomes the job's."""
+def child_command(function: str, job: Mapping[str, Any], *, folder: Path) -> list[str]:
+    """Write the job into the folder and return the command that runs it there.
+
+    Args:
+        function: `module:function` of `children/`.
+        job: Its argument; `spawned_at`, the time of this call, is added.
+        folder: The working directory of the process.
+    """
     (folder / JOB).write_text(json.dumps({**job, "spawned_at": time.time()}, indent=1), encoding="utf-8")
-    return [sys.executable, str(RUN_CHILD), module, JOB, RESULT]
+    return [sys.executable, str(RUN_CHILD), function, JOB, RESULT]
 
 
 def child_result(folder: Path, *, name: str) -> dict[str, Any]:
-    """What the child wrote.
+    """The result that the process wrote.
 
     Raises:
-        EnvironmentProblem: It is not there or not readable.
+        EnvironmentProblem: It is missing or not readable.
     """
     try:
         result: dict[str, Any] = json.loads((folder / RESULT).read_text(encoding="utf-8"))
@@ -37,44 +44,77 @@ def child_result(folder: Path, *, name: str) -> dict[str, Any]:
     return result
 
 
-def carry_out(function: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-    """In the child: read the job, call, write the result."""
-    result = function(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
-    Path(sys.argv[2]).write_text(json.dumps(result), encoding="utf-8")
-
-
-def time_generations(
-    generate: Callable[[int], int], *, new_tokens: int, repeats: int, spawned_at: float
+def run_child(
+    function: str, job: Mapping[str, Any], *, folder: Path, threads: int, name: str, timeout_s: float = 600
 ) -> dict[str, Any]:
-    """Time whole generations, prompt included, and the first token alone.
+    """Run the function to its end in `folder`, which is created if absent; its result.
+
+    Raises:
+        EnvironmentProblem: The process failed.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    command = child_command(function, job, folder=folder)
+    run_measured(command, folder=folder, environment=child_environment(threads), timeout_s=timeout_s, name=name)
+    return child_result(folder, name=name)
+
+
+def read_generations(result: dict[str, Any], *, precision: str, name: str) -> Measurement:
+    """The result of `children.timing.time_generations`.
+
+    Raises:
+        EnvironmentProblem: Numbers are missing, or generations stopped early.
+    """
+    try:
+        total, generated = result["total_s"], result["new_tokens"]
+        known = ("start_to_first_s", "load_to_first_s", "warm_up_s")
+        numbers = {key: float(result[key]) for key in known if key in result}
+        numbers["first_token_s"] = statistics.median(result["first_s"])
+        rate = statistics.median(n / s for n, s in zip(generated, total, strict=True))
+    except (KeyError, ValueError, ZeroDivisionError, statistics.StatisticsError) as error:
+        raise EnvironmentProblem(f"{name} left an incomplete result: {error!r}") from None
+    if len(set(generated)) != 1:
+        raise EnvironmentProblem(f"{name} generated {generated} tokens", needed="the same number each time")
+    batch = int(result.get("batch", 1))
+    numbers["batch"] = float(batch)
+    decoding = [s - f for s, f in zip(total, result["first_s"], strict=True)]
+    numbers["decode_tokens_per_s"] = (generated[0] - batch) / statistics.median(decoding)
+    return Measurement(tokens_per_s=rate, precision=precision, numbers=numbers, raw=total)
+
+
+def child_spec(
+    function: str,
+    job: Mapping[str, Any],
+    *,
+    label: str,
+    describes: str,
+    read: Callable[[dict[str, Any]], Measurement],
+    ours: bool = False,
+    environment: Mapping[str, str] | None = None,
+    files: Sequence[Path] = (),
+) -> RunSpec:
+    """A program that is a function of `children/`.
 
     Args:
-        generate: Number of tokens wanted -> number made.
-        new_tokens: Of a whole generation.
-        repeats: Whole generations.
-        spawned_at: `time.time()` just before this process was started.
-
-    Returns:
-        `start_to_first_s`, `warm_up_s` (the first whole generation, compiling included), and for each repeat
-        `first_s` and `total_s`; `new_tokens` as they were made.
+        function: `module:function`.
+        job: Its argument.
+        label: Name in tables.
+        describes: See `RunSpec`.
+        read: The function's result -> what was measured.
+        ours: See `RunSpec`.
+        environment: Variables for this program alone.
+        files: Copied into the trial's folder first.
     """
-    generate(1)
-    start_to_first = time.time() - spawned_at
-    started = time.perf_counter()
-    generate(new_tokens)
-    warm_up = time.perf_counter() - started
-    first, total, made = [], [], []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        generate(1)
-        first.append(time.perf_counter() - started)
-        started = time.perf_counter()
-        made.append(generate(new_tokens))
-        total.append(time.perf_counter() - started)
-    return {
-        "start_to_first_s": start_to_first,
-        "warm_up_s": warm_up,
-        "first_s": first,
-        "total_s": total,
-        "new_tokens": made,
-    }
+
+    def command(folder: Path) -> list[str]:
+        for file in files:
+            shutil.copyfile(file, folder / file.name)
+        return child_command(function, job, folder=folder)
+
+    return RunSpec(
+        label=label,
+        ours=ours,
+        describes=describes,
+        command=command,
+        read=lambda folder, output: read(child_result(folder, name=label)),
+        environment=environment or {},
+    )

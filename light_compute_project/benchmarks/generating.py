@@ -1,23 +1,22 @@
-"""`benchmark.py generate`: one model of random weights, one prompt, everybody decodes it greedily."""
+"""`benchmark.py generate`: all programs decode greedily from a model with random weights and one prompt.
+
+The rate is new tokens over the seconds of the whole generation, the prompt's prefill included, as LitGPT prints it. The
+end-of-document token stops no program, except LitGPT's command, whose number of tokens is checked.
+"""
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks import generate_contestants
-from benchmarks.child import child_command, child_result
-from benchmarks.generate_contestants import GenerateWork
-from benchmarks.processes import run_measured, thread_variables
-from benchmarks.provenance import measure_ceiling, provenance
-from benchmarks.race import run_race
-from benchmarks.record import race_record
-from benchmarks.workload import available_threads
+from benchmarks.child import run_child
+from benchmarks.comparison import run_comparison
+from benchmarks.options import BenchmarkOptions
+from benchmarks.peers import GENERATE_PEERS
+from benchmarks.processes import available_threads
+from benchmarks.programs import ours
 from litgpt_core.core.errors import ConfigError
-
-logger = logging.getLogger(__name__)
 
 SHAPES: dict[str, tuple[tuple[str, ...], int]] = {
     "10m": (("model=reference",), 66),
@@ -27,111 +26,95 @@ SHAPES: dict[str, tuple[tuple[str, ...], int]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class GenerateRace:
-    """What the command line says."""
+class GenerateWork:
+    """What every program generates."""
 
-    against: tuple[str, ...]
-    shape: str
-    dtypes: tuple[str, ...] = ("bf16",)
-    """Variants of ours, by generate.py's --precision."""
-    batches: tuple[int, ...] = (1,)
-    """Texts side by side, of ours in its first number type; 1 always takes part."""
-    prompt_tokens: int = 16
-    new_tokens: int = 200
-    repeats: int = 3
-    """Whole generations of a lap, after one that warms up."""
+    name: str
+    checkpoint: Path
+    """A directory that ours and LitGPT's commands read."""
+    made: dict[str, Any]
+    """What `children.random_model` returned: prompt, ids, shape, costs."""
+    new_tokens: int
+    repeats: int
+    """Whole generations of a trial, after one that warms up."""
+    threads: int
+    device: str
     nanogpt_dir: Path | None = None
-    rounds: int = 3
-    threads: int | None = None
-    device: str = "cpu"
-    lap_timeout_s: float = 1800.0
+    """The user's copy of nanoGPT."""
 
-    def __post_init__(self) -> None:
-        for name, least in (("rounds", 1), ("repeats", 1), ("new_tokens", 2), ("prompt_tokens", 1)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"--{name} {getattr(self, name)}", needed=f"{least} or more")
-        if min(self.batches, default=0) < 1 or len(set(self.batches)) != len(self.batches):
-            raise ConfigError(f"--batch {self.batches}", needed="different whole numbers from 1")
+    def facts(self) -> dict[str, Any]:
+        """Plain values for the JSON."""
+        model = dict(self.made["model"])
+        vocabulary = model.pop("padded_vocab_size")
+        return {
+            "name": self.name,
+            **model,
+            "vocabulary": vocabulary,
+            **{name: self.made[name] for name in ("n_params", "flops_per_token", "weights_read_per_token")},
+            "prompt_tokens": len(self.made["prompt_ids"]),
+            "new_tokens": self.new_tokens,
+            "repeats": self.repeats,
+            "threads": self.threads,
+            "device": self.device,
+            "rate": "new tokens of all sequences / seconds of the whole generation, prompt included; greedy",
+        }
+
+    def job(self) -> dict[str, Any]:
+        """What a program of `children/` gets."""
+        return {
+            "checkpoint": str(self.checkpoint),
+            **{name: self.made[name] for name in ("model", "prompt_ids", "vocab_size")},
+            "new_tokens": self.new_tokens,
+            "repeats": self.repeats,
+            "threads": self.threads,
+            "device": self.device,
+        }
 
 
-def run_generation_race(race: GenerateRace, *, folder: Path, command: str) -> dict[str, Any]:
-    """Run the whole race in `folder`, an empty folder that the caller removes.
-
-    Returns:
-        The JSON of `record.race_record`.
+def run_generation(options: BenchmarkOptions, *, folder: Path) -> dict[str, Any]:
+    """Run every trial in `folder`, an empty folder that the caller removes; the JSON of `record.comparison_record`.
 
     Raises:
-        LightComputeError: Anything the user can mend.
+        LightComputeError: A mistake of the user's, before the first trial where possible.
     """
-    threads = race.threads or available_threads()
-    work = make_work(race, folder=folder, threads=threads)
-    contestants = [
-        generate_contestants.ours(work, label="ours" if index == 0 else f"ours-{dtype}", dtype=dtype)
-        for index, dtype in enumerate(race.dtypes)
-    ]
-    contestants += [
-        generate_contestants.ours(work, label=f"ours-x{batch}", dtype=race.dtypes[0], batch=batch)
-        for batch in race.batches
-        if batch > 1
-    ]
-    contestants += generate_contestants.choose(work, race.against, nanogpt_dir=race.nanogpt_dir)
-    ceiling = measure_ceiling(folder, device=race.device, threads=threads)
-    origin = provenance(command, peers=race.against, nanogpt_dir=race.nanogpt_dir)
-    laps = run_race(
-        contestants,
-        rounds=race.rounds,
-        folder=folder,
-        environment=thread_variables(threads),
-        timeout_s=race.lap_timeout_s,
-    )
-    return race_record(
-        "generate", contestants=contestants, laps=laps, work=work.facts(), ceiling=ceiling, provenance=origin
-    )
+    work = generate_work(options, folder=folder)
+    first = options.precision[0]
+    specs = [ours.generate(work, label="ours", dtype=first)]
+    specs += [ours.generate(work, label=f"ours-{dtype}", dtype=dtype) for dtype in options.precision[1:]]
+    specs += [ours.generate(work, label=f"ours-x{n}", dtype=first, batch=n) for n in options.batch if n > 1]
+    specs += [GENERATE_PEERS[name](work, label=name) for name in options.against]
+    return run_comparison("generate", specs, options=options, work=work.facts(), folder=folder)[0]
 
 
-def make_work(race: GenerateRace, *, folder: Path, threads: int) -> GenerateWork:
-    """Make the model in a process of its own, and tell what everybody has to do."""
-    overrides, vocab_size = SHAPES[race.shape]
-    place = folder / "random-model"
-    place.mkdir(parents=True)
-    job: dict[str, Any] = {
+def generate_work(options: BenchmarkOptions, *, folder: Path) -> GenerateWork:
+    """Make the model in a process of its own.
+
+    Raises:
+        ConfigError: Prompt and new tokens exceed the model's context.
+    """
+    overrides, vocab_size = SHAPES[options.shape]
+    place, threads = folder / "random-model", options.threads or available_threads()
+    job = {
         "folder": str(place),
-        "overrides": list(overrides),
+        "overrides": overrides,
         "vocab_size": vocab_size,
-        "prompt_tokens": race.prompt_tokens,
-        "new_tokens": race.new_tokens,
+        "prompt_tokens": options.prompt_tokens,
+        "new_tokens": options.new_tokens,
     }
-    run_measured(
-        child_command("child_model", job, folder=place),
-        folder=place,
-        environment=thread_variables(threads),
-        timeout_s=600,
-        name="making the model",
-    )
-    made = child_result(place, name="making the model")
-    if race.prompt_tokens + race.new_tokens > made["model"]["block_size"]:
+    made = run_child("random_model:make_model", job, folder=place, threads=threads, name="making the model")
+    context = made["model"]["block_size"]
+    if options.prompt_tokens + options.new_tokens > context:
         raise ConfigError(
-            f"--prompt_tokens {race.prompt_tokens} and --new_tokens {race.new_tokens}",
-            needed=f"at most {made['model']['block_size']} together, the model's context",
+            f"--prompt_tokens {options.prompt_tokens} and --new_tokens {options.new_tokens}",
+            needed=f"at most {context} together, the model's context",
         )
     return GenerateWork(
-        name=race.shape,
+        name=options.shape,
         checkpoint=place / "model",
         made=made,
-        new_tokens=race.new_tokens,
-        repeats=race.repeats,
+        new_tokens=options.new_tokens,
+        repeats=options.repeats,
         threads=threads,
-        device=race.device,
+        device=options.device,
+        nanogpt_dir=options.nanogpt_dir,
     )
-
-
-def dtypes_of(text: str) -> tuple[str, ...]:
-    """`bf16,32` -> variants of ours.
-
-    Raises:
-        ConfigError: One of them is none of generate.py's.
-    """
-    names = tuple(name.strip() for name in text.split(",") if name.strip())
-    if not names or not set(names) <= {"auto", "32", "bf16", "16"}:
-        raise ConfigError(f"--precision {text!r}", needed="auto, 32, bf16, 16, with commas between them")
-    return names

@@ -1,53 +1,59 @@
-"""Who can be raced against, and what each needs to be here. Light: the command line reads it before anything else."""
+"""The programs to compare with, by name, and what each needs installed. No torch: the command line reads this first."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 
+from benchmarks.programs import hf, litgpt, llamacpp, nanogpt, ours
+from benchmarks.runner import RunSpec
 from litgpt_core.core.errors import ConfigError, EnvironmentProblem
 
-TRAIN_PEERS = (
-    "bare",
-    "nanogpt",
-    "nanogpt-compiled",
-    "litgpt",
-    "litgpt-bf16",
-    "hf",
-    "hf-bf16",
-    "hf-compiled",
-    "hf-bf16-compiled",
-)
-GENERATE_PEERS = (
-    "nanogpt",
-    "litgpt",
-    "litgpt-bf16",
-    "litgpt-bf16-compiled",
-    "hf",
-    "hf-bf16",
-    "llamacpp-f16",
-    "llamacpp-q8_0",
-)
+Peers = Mapping[str, Callable[..., RunSpec]]
+"""Name -> function of the work and `label`."""
+
+TRAIN_PEERS: Peers = {
+    "bare": ours.bare,
+    "nanogpt": partial(nanogpt.train, compiled=False),
+    "nanogpt-compiled": partial(nanogpt.train, compiled=True),
+    "litgpt": partial(litgpt.train, precision="32-true"),
+    "litgpt-bf16": partial(litgpt.train, precision="bf16-mixed"),
+    "hf": partial(hf.train, bf16=False),
+    "hf-bf16": partial(hf.train, bf16=True),
+    "hf-compiled": partial(hf.train, bf16=False, compiled=True),
+    "hf-bf16-compiled": partial(hf.train, bf16=True, compiled=True),
+}
+GENERATE_PEERS: Peers = {
+    "nanogpt": nanogpt.generate,
+    "litgpt": partial(litgpt.generate, precision="32-true"),
+    "litgpt-bf16": partial(litgpt.generate, precision="bf16-true"),
+    "litgpt-bf16-compiled": partial(litgpt.generate, precision="bf16-true", compiled=True),
+    "hf": partial(hf.generate, bf16=False),
+    "hf-bf16": partial(hf.generate, bf16=True),
+    "llamacpp-f16": partial(llamacpp.generate, kind="f16"),
+    "llamacpp-q8_0": partial(llamacpp.generate, kind="q8_0"),
+}
 PACKAGES = {"litgpt": ("litgpt",), "hf": ("transformers", "accelerate"), "llamacpp": ("xllamacpp", "gguf")}
-"""What each peer needs installed, by the first word of its name."""
-NANOGPT_FILES = ("train.py", "model.py", "configurator.py")
+"""Packages that a peer needs, by the first word of its name."""
 
 
-def choose_peers(text: str, *, known: Sequence[str], nanogpt_dir: Path | None) -> tuple[str, ...]:
-    """The peers that `--against` names, checked before anything is started.
+def choose_peers(text: str, *, known: Iterable[str], nanogpt_dir: Path | None) -> tuple[str, ...]:
+    """The peers that `--against` names, checked before anything starts.
 
     Args:
-        text: Names with commas between them. A family's name that is no peer's, such as llamacpp, means all of its
-            kind, and `all` means everybody.
+        text: Names separated by commas. The first word of several names, such as llamacpp, stands for all of them, and
+            `all` for every peer.
         known: Every name there is.
         nanogpt_dir: The user's copy of nanoGPT.
 
     Raises:
-        ConfigError: A name is unknown or stands twice, or nanoGPT's folder is not there.
+        ConfigError: A name is unknown, or nanoGPT's folder is missing.
         EnvironmentProblem: A peer's package is not installed.
     """
+    known = list(known)
     names: list[str] = []
     for name in (part.strip() for part in text.split(",") if part.strip()):
         meant = [n for n in known if n == name] or [n for n in known if name in ("all", _family(n))]
@@ -78,16 +84,16 @@ def check_nanogpt(folder: Path | None) -> Path:
     Raises:
         ConfigError: No folder was named, or files are missing in it.
     """
-    needed = "a folder that holds nanoGPT's " + ", ".join(NANOGPT_FILES)
-    fix = "--nanogpt-dir FOLDER (a clone of github.com/karpathy/nanoGPT), or leave nanogpt out of --against"
+    needed = "a folder that holds nanoGPT's " + ", ".join(nanogpt.FILES)
+    fix = "--nanogpt_dir FOLDER (a clone of github.com/karpathy/nanoGPT), or leave nanogpt out of --against"
     if folder is None:
-        raise ConfigError("--against nanogpt without --nanogpt-dir", needed=needed, fix=fix)
-    if missing := [name for name in NANOGPT_FILES if not (folder / name).is_file()]:
-        raise ConfigError(f"--nanogpt-dir {folder}: no {', '.join(missing)} there", needed=needed, fix=fix)
+        raise ConfigError("--against nanogpt without --nanogpt_dir", needed=needed, fix=fix)
+    if missing := [name for name in nanogpt.FILES if not (folder / name).is_file()]:
+        raise ConfigError(f"--nanogpt_dir {folder}: no {', '.join(missing)} there", needed=needed, fix=fix)
     return folder.resolve()
 
 
-def peer_versions(names: Sequence[str]) -> dict[str, str]:
+def peer_versions(names: Iterable[str]) -> dict[str, str]:
     """Installed versions of the packages that these peers need."""
     packages = {package for name in names for package in PACKAGES.get(_family(name), ())}
     return {package: importlib.metadata.version(package) for package in sorted(packages)}

@@ -1,6 +1,6 @@
-"""One child process, watched from outside: how long the whole command took and how much memory it held.
+"""One child process, measured from outside: wall time of the whole command, and peak memory.
 
-The watcher sleeps nearly always, so that it takes nothing from what it measures.
+The measuring process sleeps nearly all the time, so that it takes nothing from what it measures.
 """
 
 from __future__ import annotations
@@ -19,40 +19,40 @@ import psutil
 from litgpt_core.core.errors import EnvironmentProblem
 
 POLL_S = 0.02
-SAMPLE_EVERY = 50
-"""Polls between two looks at the memory of the whole process tree."""
-TAIL = 1500
+MEMORY_EVERY = 50
+"""Polls between two measurements of the whole process tree's memory."""
+ERROR_OUTPUT = 1500
 """Characters of a failed command's output that the error shows."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finished:
-    """What a child process left."""
+class ProcessResult:
+    """A process that ended with exit code 0."""
 
     output: str
-    """Everything it wrote, both streams."""
+    """stdout and stderr."""
     wall_s: float
     """From the start of the command to its end."""
     peak_mb: float
-    """Largest resident memory of the process itself, from the kernel's own count; MB are 10^6 bytes."""
+    """Peak resident memory of the process itself, as the kernel counts it (10^6 bytes)."""
     tree_mb: float
-    """Largest resident memory of it and its descendants together, looked at once a second."""
+    """Peak resident memory of the process and its descendants together, sampled once a second."""
 
 
 def run_measured(
     command: Sequence[str], *, folder: Path, environment: Mapping[str, str], timeout_s: float, name: str
-) -> Finished:
+) -> ProcessResult:
     """Run a command to its end.
 
     Args:
         command: Program and arguments.
         folder: Working directory; the output is kept there as `output.log`.
-        environment: Variables on top of this process's own.
-        timeout_s: Seconds after which it is killed.
-        name: What the error calls it.
+        environment: Variables added to this process's own.
+        timeout_s: Seconds after which the process and its descendants are killed.
+        name: Used in errors.
 
     Raises:
-        EnvironmentProblem: It could not be started, failed, or took too long; with the end of its output.
+        EnvironmentProblem: The command could not be started, failed or timed out; with the end of its output.
     """
     log = folder / "output.log"
     with log.open("wb") as stream:
@@ -64,7 +64,7 @@ def run_measured(
         except OSError as error:
             raise EnvironmentProblem(f"{name} could not be started: {error}", needed=str(command[0])) from None
         try:
-            peak_mb, tree_mb = _watch(process, deadline=started + timeout_s)
+            peak_mb, tree_mb = _wait(process, deadline=started + timeout_s)
         finally:
             if process.poll() is None:
                 _kill_tree(process)
@@ -72,22 +72,21 @@ def run_measured(
     output = log.read_text(encoding="utf-8", errors="replace")
     if process.returncode:
         late = wall_s >= timeout_s
+        problem = f"took longer than {timeout_s:.0f} s" if late else f"ended with {process.returncode}"
         raise EnvironmentProblem(
-            f"{name} "
-            + (f"took longer than {timeout_s:.0f} s" if late else f"ended with {process.returncode}")
-            + f":\n{output.strip()[-TAIL:]}",
-            needed="a contestant that finishes its lap",
-            fix="--lap_timeout with more seconds" if late else "the same command alone: " + " ".join(command),
+            f"{name} {problem}:\n{output.strip()[-ERROR_OUTPUT:]}",
+            needed="a command that ends in time and without an error",
+            fix="--trial_timeout with more seconds" if late else "the same command alone: " + " ".join(command),
         )
-    return Finished(output=output, wall_s=wall_s, peak_mb=max(peak_mb, 0.0), tree_mb=max(tree_mb, peak_mb))
+    return ProcessResult(output=output, wall_s=wall_s, peak_mb=peak_mb, tree_mb=max(tree_mb, peak_mb))
 
 
-def _watch(process: subprocess.Popen[bytes], *, deadline: float) -> tuple[float, float]:
+def _wait(process: subprocess.Popen[bytes], *, deadline: float) -> tuple[float, float]:
     """Wait for the end; `(peak of the process, peak of the tree)` in MB."""
     peak = tree = 0.0
     polls = 0
     while time.perf_counter() < deadline:
-        if polls % SAMPLE_EVERY == 0:
+        if polls % MEMORY_EVERY == 0:
             own, together = _resident_mb(process.pid)
             peak, tree = max(peak, own), max(tree, together)
         if sys.platform == "win32":
@@ -105,7 +104,7 @@ def _watch(process: subprocess.Popen[bytes], *, deadline: float) -> tuple[float,
 
 
 def _resident_mb(pid: int) -> tuple[float, float]:
-    own, together = 0.0, 0.0
+    own = together = 0.0
     with contextlib.suppress(psutil.Error):
         root = psutil.Process(pid)
         own = together = root.memory_info().rss / 1e6
@@ -116,7 +115,6 @@ def _resident_mb(pid: int) -> tuple[float, float]:
 
 
 def _kill_tree(process: subprocess.Popen[bytes]) -> None:
-    """End a process that we started, and its descendants."""
     with contextlib.suppress(psutil.Error):
         for child in psutil.Process(process.pid).children(recursive=True):
             with contextlib.suppress(psutil.Error):
@@ -125,8 +123,8 @@ def _kill_tree(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def thread_variables(threads: int) -> dict[str, str]:
-    """Environment that gives every child the same number of threads, and no network."""
+def child_environment(threads: int) -> dict[str, str]:
+    """Variables that every measured process gets: the same number of threads, and no network."""
     count = str(threads)
     return {
         "OMP_NUM_THREADS": count,
@@ -136,3 +134,10 @@ def thread_variables(threads: int) -> dict[str, str]:
         "TOKENIZERS_PARALLELISM": "false",
         "PYTHONIOENCODING": "utf-8",
     }
+
+
+def available_threads() -> int:
+    """CPU cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,19 +1,18 @@
-"""Where a record's numbers come from: the command, the moment, the checkout, the peers' versions, the machine.
-
-`measure_ceiling` is here because the process that measures it also describes the machine.
-"""
+"""Where a record's numbers come from: command, date, git state, versions of the peers, the machine and its limits."""
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.child import child_command, child_result
-from benchmarks.peers import NANOGPT_FILES, peer_versions
-from benchmarks.processes import run_measured, thread_variables
+from benchmarks.child import run_child
+from benchmarks.options import BenchmarkOptions
+from benchmarks.peers import peer_versions
+from benchmarks.processes import available_threads
+from benchmarks.programs.nanogpt import FILES
+from litgpt_core.core.files import sha256_of
 from litgpt_core.core.source_code import git_state
 
 
@@ -21,9 +20,9 @@ def provenance(command: str, *, peers: Sequence[str] = (), nanogpt_dir: Path | N
     """Command, local time, git state of this checkout, and versions of the peers.
 
     Args:
-        command: What was typed.
+        command: As given on the command line.
         peers: Names of the peers that take part.
-        nanogpt_dir: The user's copy; its commit, where it is a checkout of its own, and its files' hashes are noted.
+        nanogpt_dir: The user's copy; its commit, where it is a checkout of its own, and its files' hashes are recorded.
     """
     facts: dict[str, Any] = {
         "date": time.strftime("%Y-%m-%d %H:%M"),
@@ -35,26 +34,20 @@ def provenance(command: str, *, peers: Sequence[str] = (), nanogpt_dir: Path | N
         own = (nanogpt_dir / ".git").exists()
         facts["nanogpt"] = {
             "commit": git_state(nanogpt_dir).get("commit") if own else None,
-            "sha256": {n: hashlib.sha256((nanogpt_dir / n).read_bytes()).hexdigest() for n in NANOGPT_FILES},
+            "sha256": {name: sha256_of(nanogpt_dir / name) for name in FILES},
         }
     return facts
 
 
 def measure_ceiling(folder: Path, *, device: str, threads: int) -> dict[str, Any]:
-    """What `child_gemm.measure` finds, in a process of its own.
-
-    Args:
-        folder: A folder `ceiling` is made in it.
-        device: cpu or cuda.
-        threads: CPU threads.
-    """
-    place = folder / "ceiling"
-    place.mkdir(parents=True)
-    run_measured(
-        child_command("child_gemm", {"device": device, "threads": threads}, folder=place),
-        folder=place,
-        environment=thread_variables(threads),
-        timeout_s=300,
-        name="the matrix product",
+    """The result of `children.ceiling.measure`; its process runs in `folder`/ceiling."""
+    job = {"device": device, "threads": threads}
+    return run_child(
+        "ceiling:measure", job, folder=folder / "ceiling", threads=threads, name="the matrix product", timeout_s=300
     )
-    return child_result(place, name="the matrix product")
+
+
+def run_ceiling(options: BenchmarkOptions, *, folder: Path) -> dict[str, Any]:
+    """`benchmark.py ceiling`: the limits of this machine alone."""
+    found = measure_ceiling(folder, device=options.device, threads=options.threads or available_threads())
+    return {"kind": "ceiling", **provenance(options.command), **found}

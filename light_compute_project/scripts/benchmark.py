@@ -1,10 +1,11 @@
-"""Race this project against its peers in one command, and keep the result: a table, a JSON and a bar chart.
+"""Compare this project with nanoGPT, LitGPT, transformers and llama.cpp: a table, a JSON file and a chart.
 
 uv run python light_compute_project/scripts/benchmark.py train --shape small --against litgpt,litgpt-bf16
 """
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -12,11 +13,12 @@ from litgpt_core.core.console import run_script
 
 
 def main() -> int:
-    """Parse, race, print."""
+    """Parse, measure, print."""
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-    from benchmarks.command import parse, run
+    from benchmarks.command import run
+    from benchmarks.options import parse
 
-    return run(parse(sys.argv[1:], description=__doc__ or ""), typed=sys.argv)
+    return run(parse(sys.argv[1:], description=__doc__ or "", command=shlex.join(["python", *sys.argv])))
 
 
 if __name__ == "__main__":

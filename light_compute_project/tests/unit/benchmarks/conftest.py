@@ -1,4 +1,4 @@
-"""A workload and a race without a single measurement, for the tests of what surrounds measuring."""
+"""Work and records without a single measurement, for the tests of everything around measuring."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmarks.processes import Finished
-from benchmarks.race import Contestant, Lap, Reading
-from benchmarks.record import race_record
-from benchmarks.workload import Workload
+from benchmarks.processes import ProcessResult
+from benchmarks.record import comparison_record
+from benchmarks.runner import Measurement, RunSpec, Trial
+from benchmarks.training import TrainWork
 
 from litgpt_core.model.config import GPTConfig
 
 
 @pytest.fixture
-def workload(tmp_path: Path) -> Workload:
+def work(tmp_path: Path) -> TrainWork:
     corpus = tmp_path / "corpus"
     corpus.mkdir()
     for name in ("train.bin", "val.bin"):
@@ -36,7 +36,7 @@ def workload(tmp_path: Path) -> Workload:
         position_embedding="learned",
         tie_embeddings=True,
     )
-    return Workload(
+    return TrainWork(
         name="test",
         arguments=("+experiment=bench_small",),
         model=model,
@@ -53,37 +53,37 @@ def workload(tmp_path: Path) -> Workload:
     )
 
 
-def contestant(label: str, *, ours: bool = False) -> Contestant:
-    return Contestant(
+def spec(label: str, *, ours: bool = False) -> RunSpec:
+    return RunSpec(
         label=label,
         ours=ours,
         describes=f"what {label} is",
         command=lambda folder: [],
-        read=lambda folder, output: Reading(tokens_per_s=1.0, precision="fp32"),
+        read=lambda folder, output: Measurement(tokens_per_s=1.0, precision="fp32"),
     )
 
 
-def lap(label: str, round_number: int, rate: float, *, precision: str = "fp32", wall_s: float = 10.0) -> Lap:
-    return Lap(
+def trial(label: str, round_number: int, rate: float, *, precision: str = "fp32", wall_s: float = 10.0) -> Trial:
+    return Trial(
         label=label,
         round=round_number,
         command=["python", label],
-        reading=Reading(tokens_per_s=rate, precision=precision, numbers={"train_loss": 3.0}, raw=[0.1, 0.2]),
-        finished=Finished(output="", wall_s=wall_s, peak_mb=500.0, tree_mb=700.0),
+        measurement=Measurement(tokens_per_s=rate, precision=precision, numbers={"train_loss": 3.0}, raw=[0.1, 0.2]),
+        process=ProcessResult(output="", wall_s=wall_s, peak_mb=500.0, tree_mb=700.0),
     )
 
 
 @pytest.fixture
-def make_race() -> Callable[..., dict[str, Any]]:
-    """The record of a race of `ours` and `peer` with these rates per round."""
+def make_record() -> Callable[..., dict[str, Any]]:
+    """The record of a comparison of programs with these rates per round."""
 
-    def make(rates: dict[str, list[float]], *, kind: str = "train", **work: Any) -> dict[str, Any]:
-        laps = [
-            lap(label, index + 1, values[index], precision="bf16" if label.startswith("ours") else "fp32")
+    def make(rates: dict[str, list[float]], *, kind: str = "train", **facts: Any) -> dict[str, Any]:
+        trials = [
+            trial(label, index + 1, values[index], precision="bf16" if label.startswith("ours") else "fp32")
             for index in range(len(next(iter(rates.values()))))
             for label, values in rates.items()
         ]
-        facts = {
+        work = {
             "name": "test",
             "n_layer": 2,
             "n_head": 4,
@@ -93,7 +93,7 @@ def make_race() -> Callable[..., dict[str, Any]]:
             "n_params": 123_456,
             "threads": 2,
             "flops_per_token": 2e6,
-            **work,
+            **facts,
         }
         ceiling = {
             "gflops": {"fp32": 200.0, "bf16": 400.0},
@@ -101,11 +101,11 @@ def make_race() -> Callable[..., dict[str, Any]]:
             "read_gb_per_s": 40.0,
             "environment": {"device_name": "a processor, 2 threads", "versions": {"torch": "2.0"}},
         }
-        return race_record(
+        return comparison_record(
             kind,
-            contestants=[contestant(label, ours=label.startswith("ours")) for label in rates],
-            laps=laps,
-            work=facts,
+            specs=[spec(label, ours=label.startswith("ours")) for label in rates],
+            trials=trials,
+            work=work,
             ceiling=ceiling,
             provenance={"date": "2026-01-01 12:00", "command": "python benchmark.py", "git": {}, "peers": {}},
         )

@@ -1,40 +1,36 @@
-"""Who may take part, what each is told to do, and that it is the same work."""
+"""Which programs can be compared, what each is given to do, and that it is the same work."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
 import pickle
+import shlex
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmarks import peers, train_litgpt
-from benchmarks.generate_contestants import GenerateWork
-from benchmarks.generate_contestants import choose as choose_generators
-from benchmarks.generating import GenerateRace, dtypes_of
-from benchmarks.memory import LossMemory
+from benchmarks.generating import GenerateWork
+from benchmarks.options import VERBS, parse
 from benchmarks.peers import GENERATE_PEERS, TRAIN_PEERS, choose_peers
+from benchmarks.programs import litgpt, nanogpt, ours
 from benchmarks.provenance import provenance
-from benchmarks.train_nanogpt import DATASET, flags
-from benchmarks.train_ours import ours
-from benchmarks.training import TrainRace, choose
-from benchmarks.workload import Workload
+from benchmarks.training import TrainWork
 
 from litgpt_core.core.errors import ConfigError, EnvironmentProblem
 
-SCRIPT = Path(__file__).resolve().parents[3] / "scripts" / "benchmark.py"
+PROJECT = Path(__file__).resolve().parents[3]
+SCRIPT, PAGE = PROJECT / "scripts" / "benchmark.py", PROJECT / "docs" / "benchmark.md"
 
 
 @pytest.fixture
 def nanogpt_dir(tmp_path: Path) -> Path:
     folder = tmp_path / "nano"
     folder.mkdir()
-    for name in peers.NANOGPT_FILES:
+    for name in nanogpt.FILES:
         (folder / name).write_text(f"# stands for {name}\n", encoding="utf-8")
     return folder
 
@@ -52,7 +48,7 @@ def test_names_families_and_all(nanogpt_dir: Path, everything_installed: None) -
     assert chosen("litgpt-bf16, nanogpt,litgpt-bf16") == ("litgpt-bf16", "nanogpt")
     assert chosen("llamacpp") == ("llamacpp-f16", "llamacpp-q8_0")
     assert chosen("litgpt") == ("litgpt",)
-    assert chosen("all") == GENERATE_PEERS
+    assert chosen("all") == tuple(GENERATE_PEERS)
 
 
 def test_an_unknown_peer_is_refused_with_the_known_ones() -> None:
@@ -61,7 +57,7 @@ def test_an_unknown_peer_is_refused_with_the_known_ones() -> None:
 
 
 def test_nanogpt_needs_its_folder_and_its_files(nanogpt_dir: Path) -> None:
-    with pytest.raises(ConfigError, match="without --nanogpt-dir"):
+    with pytest.raises(ConfigError, match="without --nanogpt_dir"):
         choose_peers("nanogpt", known=TRAIN_PEERS, nanogpt_dir=None)
     (nanogpt_dir / "model.py").unlink()
     with pytest.raises(ConfigError, match=r"no model\.py there"):
@@ -74,31 +70,32 @@ def test_a_missing_package_names_the_group_to_install(monkeypatch: pytest.Monkey
         choose_peers("llamacpp-f16", known=GENERATE_PEERS, nanogpt_dir=None)
 
 
-def test_every_name_makes_the_contestant_of_that_name(workload: Workload, nanogpt_dir: Path, tmp_path: Path) -> None:
-    made = choose(workload, TRAIN_PEERS, nanogpt_dir=nanogpt_dir)
-    assert [contestant.label for contestant in made] == list(TRAIN_PEERS)
-    assert not any(contestant.ours for contestant in made)
-    for number, contestant in enumerate(made):
-        folder = tmp_path / f"lap-{number}"
+def test_every_name_makes_the_program_of_that_name(work: TrainWork, nanogpt_dir: Path, tmp_path: Path) -> None:
+    work = replace(work, nanogpt_dir=nanogpt_dir)
+    made = [make(work, label=name) for name, make in TRAIN_PEERS.items()]
+    assert [spec.label for spec in made] == list(TRAIN_PEERS)
+    assert not any(spec.ours for spec in made)
+    for number, spec in enumerate(made):
+        folder = tmp_path / f"trial-{number}"
         folder.mkdir()
-        assert contestant.command(folder)[0] == sys.executable
+        assert spec.command(folder)[0] == sys.executable
 
 
-def test_nanogpt_gets_our_shape_our_ids_and_unmodified_files(workload: Workload, nanogpt_dir: Path) -> None:
-    [contestant] = choose(workload, ["nanogpt-compiled"], nanogpt_dir=nanogpt_dir)
-    folder = nanogpt_dir.parent / "lap"
+def test_nanogpt_gets_our_shape_our_ids_and_unmodified_files(work: TrainWork, nanogpt_dir: Path) -> None:
+    work = replace(work, nanogpt_dir=nanogpt_dir)
+    folder = nanogpt_dir.parent / "trial"
     folder.mkdir()
-    command = contestant.command(folder)
+    command = TRAIN_PEERS["nanogpt-compiled"](work, label="nanogpt-compiled").command(folder)
     assert command[1] == "train.py" and "--compile=True" in command
-    for name in peers.NANOGPT_FILES:
+    for name in nanogpt.FILES:
         assert (folder / name).read_bytes() == (nanogpt_dir / name).read_bytes()
-    assert (folder / "data" / DATASET / "train.bin").read_bytes() == (workload.corpus / "train.bin").read_bytes()
-    assert pickle.loads((folder / "data" / DATASET / "meta.pkl").read_bytes()) == {"vocab_size": 128}
+    assert (folder / "data" / nanogpt.DATASET / "train.bin").read_bytes() == (work.corpus / "train.bin").read_bytes()
+    assert pickle.loads((folder / "data" / nanogpt.DATASET / "meta.pkl").read_bytes()) == {"vocab_size": 128}
     assert not (nanogpt_dir / "data").exists()
 
 
-def test_nanogpts_flags_are_the_work(workload: Workload) -> None:
-    given = dict(flag.removeprefix("--").split("=") for flag in flags(workload, compiled=False))
+def test_nanogpts_flags_are_the_work(work: TrainWork) -> None:
+    given = {name: str(value) for name, value in nanogpt.flags(work, compiled=False).items()}
     expected = {
         "n_layer": "2",
         "n_head": "4",
@@ -114,12 +111,12 @@ def test_nanogpts_flags_are_the_work(workload: Workload) -> None:
         "beta2": "0.99",
     }
     assert {name: given[name] for name in expected} == expected
-    on_gpu = flags(replace(workload, device="cuda"), compiled=True)
-    assert "--dtype=bfloat16" in on_gpu and "--device=cuda" in on_gpu
+    on_gpu = nanogpt.flags(replace(work, device="cuda"), compiled=True)
+    assert (on_gpu["dtype"], on_gpu["device"]) == ("bfloat16", "cuda")
 
 
-def test_litgpts_settings_are_the_work(workload: Workload) -> None:
-    settings = train_litgpt.settings(workload, precision="bf16-mixed")
+def test_litgpts_settings_are_the_work(work: TrainWork) -> None:
+    settings = litgpt.settings(work, precision="bf16-mixed")
     model, train = settings["model_config"], settings["train"]
     assert (model["n_layer"], model["n_head"], model["n_embd"], model["block_size"]) == (2, 4, 64, 32)
     assert model["padded_vocab_size"] == model["vocab_size"] == 128
@@ -129,19 +126,18 @@ def test_litgpts_settings_are_the_work(workload: Workload) -> None:
     assert settings["precision"] == "bf16-mixed"
 
 
-def test_ours_is_the_training_script_with_threads_and_variants(workload: Workload, tmp_path: Path) -> None:
-    command = ours(workload, label="fp32", overrides=["trainer.precision=32-true"]).command(tmp_path)
+def test_ours_is_the_training_script_with_threads_and_variants(work: TrainWork, tmp_path: Path) -> None:
+    command = ours.train(work, label="fp32", overrides=["trainer.precision=32-true"]).command(tmp_path)
     assert command[1].endswith("scripts/train.py") and command[2] == "+experiment=bench_small"
     assert {"trainer.max_steps=40", "trainer.threads=2", "trainer.log_interval=2"} <= set(command)
     assert command[-1] == "trainer.precision=32-true"
 
 
-def test_hugging_faces_job_is_the_work(workload: Workload, tmp_path: Path) -> None:
-    [contestant] = choose(workload, ["hf-bf16"], nanogpt_dir=None)
-    contestant.command(tmp_path)
+def test_hugging_faces_job_is_the_work(work: TrainWork, tmp_path: Path) -> None:
+    TRAIN_PEERS["hf-bf16"](work, label="hf-bf16").command(tmp_path)
     job = json.loads((tmp_path / "job.json").read_text(encoding="utf-8"))
-    assert (job["n_layer"], job["block_size"], job["vocabulary"], job["batch_size"]) == (2, 32, 128, 4)
-    assert (job["accumulate"], job["steps"], job["bf16"], job["cpu"]) == (3, 40, True, True)
+    assert (job["n_layer"], job["block_size"], job["vocabulary"], job["micro_batch_size"]) == (2, 32, 128, 4)
+    assert (job["batch_size"], job["steps"], job["bf16"], job["device"]) == (12, 40, True, "cpu")
 
 
 def test_generators_read_one_checkpoint_and_one_prompt(tmp_path: Path, nanogpt_dir: Path) -> None:
@@ -154,14 +150,15 @@ def test_generators_read_one_checkpoint_and_one_prompt(tmp_path: Path, nanogpt_d
         repeats=2,
         threads=2,
         device="cpu",
+        nanogpt_dir=nanogpt_dir,
     )
-    contestants = choose_generators(work, GENERATE_PEERS, nanogpt_dir=nanogpt_dir)
-    assert [contestant.label for contestant in contestants] == list(GENERATE_PEERS)
-    for number, contestant in enumerate(contestants):
-        folder = tmp_path / f"lap-{number}"
+    specs = [make(work, label=name) for name, make in GENERATE_PEERS.items()]
+    assert [spec.label for spec in specs] == list(GENERATE_PEERS)
+    for number, spec in enumerate(specs):
+        folder = tmp_path / f"trial-{number}"
         folder.mkdir()
-        command = contestant.command(folder)
-        if contestant.label.startswith("litgpt"):
+        command = spec.command(folder)
+        if spec.label.startswith("litgpt"):
             assert command[command.index("--num_samples") + 1] == "3"
             assert command[command.index("--prompt") + 1] == "It was"
         else:
@@ -170,30 +167,56 @@ def test_generators_read_one_checkpoint_and_one_prompt(tmp_path: Path, nanogpt_d
 
 
 @pytest.mark.parametrize(
-    ("make", "says"),
+    "arguments",
     [
-        (lambda: TrainRace(against=(), shape="small", rounds=0), "--rounds 0"),
-        (lambda: GenerateRace(against=(), shape="10m", repeats=0), "--repeats 0"),
-        (lambda: GenerateRace(against=(), shape="10m", batches=(4, 4)), "--batch"),
-        (lambda: LossMemory(chunk_sizes=(0, 0)), "--chunks"),
-        (lambda: LossMemory(tokens=0), "tokens 0"),
-        (lambda: dtypes_of("bf17"), "--precision 'bf17'"),
+        "train --rounds 0",
+        "generate --repeats 0",
+        "generate --new_tokens 1",
+        "generate --batch 4,4",
+        "generate --precision bf17",
+        "serve --streams ,",
+        "serve --streams 0",
+        "serve --streams 1,1",
+        "serve --rounds 0",
+        "serve --requests 0",
+        "ladder --rungs 2b",
+        "loss-memory --chunks 0,0",
+        "loss-memory --tokens 0",
     ],
 )
-def test_wrong_settings_are_refused(make: Callable[[], object], says: str) -> None:
-    with pytest.raises(ConfigError, match=says):
-        make()
+def test_wrong_settings_are_refused(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        parse(arguments.split(), description="")
+    _, option, value = arguments.split()
+    assert f"argument {option}: {value!r} given, " in capsys.readouterr().err
 
 
-def test_a_lap_needs_steps_to_be_measured(workload: Workload) -> None:
+def test_options_have_one_spelling_and_keep_the_old_one(nanogpt_dir: Path) -> None:
+    options = parse(["train", "--nanogpt-dir", str(nanogpt_dir), "--lap_timeout", "5"], description="", command="x")
+    assert (options.nanogpt_dir, options.trial_timeout, options.command) == (nanogpt_dir, 5.0, "x")
+    with pytest.raises(ConfigError, match="--ours 'fp32'"):
+        parse(["train", "--ours", "fp32"], description="")
+
+
+def test_a_trial_needs_steps_to_be_measured(work: TrainWork) -> None:
     with pytest.raises(ConfigError, match="--steps 3"):
-        replace(workload, steps=3)
+        replace(work, steps=3)
+
+
+def test_every_command_of_the_page_is_accepted(nanogpt_dir: Path, everything_installed: None) -> None:
+    lines = PAGE.read_text(encoding="utf-8").replace("\\\n", " ").splitlines()
+    commands = [shlex.split(line, comments=True) for line in lines if "scripts/benchmark.py " in line]
+    verbs = [
+        parse([str(nanogpt_dir) if word == "FOLDER" else word for word in words[4:]], description="").verb
+        for words in commands
+    ]
+    assert set(verbs) == set(VERBS)
 
 
 def test_provenance_names_the_copy_of_nanogpt(nanogpt_dir: Path) -> None:
     facts: dict[str, Any] = provenance("python benchmark.py", peers=("nanogpt",), nanogpt_dir=nanogpt_dir)
     assert facts["command"] == "python benchmark.py"
-    assert set(facts["nanogpt"]["sha256"]) == set(peers.NANOGPT_FILES) and facts["nanogpt"]["commit"] is None
+    assert set(facts["nanogpt"]["sha256"]) == set(nanogpt.FILES) and facts["nanogpt"]["commit"] is None
     assert "nanogpt" not in provenance("x", peers=("litgpt",), nanogpt_dir=nanogpt_dir)
 
 

@@ -1,4 +1,4 @@
-"""What each contestant prints or leaves, read into seconds per step."""
+"""The output of each program, read into seconds per step."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from benchmarks import train_litgpt, train_nanogpt
-from benchmarks.child import JOB, RESULT, RUN_CHILD, child_command, child_result, time_generations
-from benchmarks.generate_contestants import read_child, read_litgpt
-from benchmarks.train_hf import read_result
-from benchmarks.train_ours import parse_variant, read_run
+from benchmarks.child import JOB, RESULT, RUN_CHILD, child_command, child_result, read_generations
+from benchmarks.children.timing import time_generations
+from benchmarks.programs import hf, litgpt, nanogpt
+from benchmarks.programs.ours import parse_variant, read_run
 
 from litgpt_core.core.errors import ConfigError, EnvironmentProblem
 
@@ -35,26 +34,28 @@ Time for inference 3: 0.50 sec total, 400.00 tokens/sec
 
 
 def test_nanogpts_lines() -> None:
-    assert train_nanogpt.read_steps(NANOGPT) == pytest.approx([0.4123, 0.0412, 1.041])
-    assert train_nanogpt.read_losses(NANOGPT)[:2] == [4.2651, 4.2]
+    assert nanogpt.read_steps(NANOGPT) == pytest.approx([0.4123, 0.0412, 1.041])
+    assert nanogpt.read_losses(NANOGPT)[:2] == [4.2651, 4.2]
 
 
 def test_litgpts_micro_batches_add_up_to_steps() -> None:
-    assert train_litgpt.read_steps(LITGPT) == pytest.approx([0.15, 0.05])
-    assert train_litgpt.read_losses(LITGPT) == [4.871, 4.860, 4.850, 4.840]
+    assert litgpt.read_steps(LITGPT) == pytest.approx([0.15, 0.05])
+    assert litgpt.read_losses(LITGPT) == [4.871, 4.860, 4.850, 4.840]
 
 
 def test_litgpts_generation_leaves_the_first_out() -> None:
-    reading = read_litgpt(GENERATED, new_tokens=200, precision="bf16-true", name="litgpt")
-    assert reading.tokens_per_s == 450.0
-    assert reading.numbers == {"warm_up_s": 3.0} and reading.precision == "bf16"
+    measured = litgpt.read_generations(GENERATED, new_tokens=200, precision="bf16-true", name="litgpt")
+    assert measured.tokens_per_s == 450.0
+    assert measured.numbers == {"warm_up_s": 3.0} and measured.precision == "bf16"
 
 
 def test_litgpt_that_stopped_early_is_found_out() -> None:
-    with pytest.raises(EnvironmentProblem, match="made about 80 tokens"):
-        read_litgpt(GENERATED.replace("0.40 sec", "0.16 sec"), new_tokens=200, precision="32-true", name="litgpt")
-    with pytest.raises(EnvironmentProblem, match="printed 0 times"):
-        read_litgpt("nothing", new_tokens=200, precision="32-true", name="litgpt")
+    with pytest.raises(EnvironmentProblem, match="generated about 80 tokens"):
+        litgpt.read_generations(
+            GENERATED.replace("0.40 sec", "0.16 sec"), new_tokens=200, precision="32-true", name="litgpt"
+        )
+    with pytest.raises(EnvironmentProblem, match="printed the times of 0 generations"):
+        litgpt.read_generations("nothing", new_tokens=200, precision="32-true", name="litgpt")
 
 
 def run_folder(folder: Path, rates: list[float | None], *, device: str = "a processor, 2 threads") -> Path:
@@ -73,11 +74,11 @@ def run_folder(folder: Path, rates: list[float | None], *, device: str = "a proc
 
 def test_our_run_folder(tmp_path: Path) -> None:
     run = run_folder(tmp_path, [None, 100.0, 100.0, 2000.0, 1000.0, 4000.0])
-    reading = read_run(run, tokens_per_step=1000, name="ours")
-    assert reading.raw == [10.0, 10.0, 0.5, 1.0, 0.25]
-    assert reading.tokens_per_s == pytest.approx(2000.0)
-    assert reading.precision == "bf16"
-    assert reading.numbers == {"compile_s": 12.0, "train_loss": 2.5}
+    measured = read_run(run, tokens_per_step=1000, name="ours")
+    assert measured.raw == [10.0, 10.0, 0.5, 1.0, 0.25]
+    assert measured.tokens_per_s == pytest.approx(2000.0)
+    assert measured.precision == "bf16"
+    assert measured.numbers == {"compile_s": 12.0, "train_loss": 2.5}
 
 
 def test_memory_of_a_gpu_is_noted_beside_the_process(tmp_path: Path) -> None:
@@ -91,27 +92,27 @@ def test_a_run_without_a_summary_is_an_error(tmp_path: Path) -> None:
 
 
 def test_hugging_faces_result() -> None:
-    reading = read_result(
+    measured = hf.read_training(
         {"seconds": [9, 9, 0.5, 0.5], "train_loss": 3}, tokens_per_step=100, bf16=True, name="hf-bf16"
     )
-    assert (reading.tokens_per_s, reading.precision, reading.numbers) == (200.0, "bf16", {"train_loss": 3.0})
+    assert (measured.tokens_per_s, measured.precision, measured.numbers) == (200.0, "bf16", {"train_loss": 3.0})
     with pytest.raises(EnvironmentProblem, match="incomplete"):
-        read_result({"seconds": []}, tokens_per_step=100, bf16=True, name="hf-bf16")
+        hf.read_training({"seconds": []}, tokens_per_step=100, bf16=True, name="hf-bf16")
 
 
 def test_a_childs_generations() -> None:
     result = {"total_s": [1.0, 2.0, 4.0], "first_s": [0.1, 0.1, 0.1], "new_tokens": [201] * 3, "warm_up_s": 9.0}
-    reading = read_child(result, precision="bf16", name="ours")
-    assert reading.tokens_per_s == pytest.approx(100.5)
-    assert reading.numbers["first_token_s"] == 0.1 and reading.numbers["warm_up_s"] == 9.0
-    assert reading.numbers["decode_tokens_per_s"] == pytest.approx(200 / 1.9)
-    four = read_child({**result, "new_tokens": [804] * 3, "batch": 4}, precision="bf16", name="ours-x4")
+    measured = read_generations(result, precision="bf16", name="ours")
+    assert measured.tokens_per_s == pytest.approx(100.5)
+    assert measured.numbers["first_token_s"] == 0.1 and measured.numbers["warm_up_s"] == 9.0
+    assert measured.numbers["decode_tokens_per_s"] == pytest.approx(200 / 1.9)
+    four = read_generations({**result, "new_tokens": [804] * 3, "batch": 4}, precision="bf16", name="ours-x4")
     assert four.tokens_per_s == pytest.approx(402.0)
     assert four.numbers["decode_tokens_per_s"] == pytest.approx(800 / 1.9)
-    with pytest.raises(EnvironmentProblem, match="equally many"):
-        read_child({**result, "new_tokens": [201, 201, 17]}, precision="bf16", name="ours")
+    with pytest.raises(EnvironmentProblem, match="the same number"):
+        read_generations({**result, "new_tokens": [201, 201, 17]}, precision="bf16", name="ours")
     with pytest.raises(EnvironmentProblem, match="incomplete"):
-        read_child({}, precision="bf16", name="ours")
+        read_generations({}, precision="bf16", name="ours")
 
 
 def test_generations_are_timed_whole_and_for_the_first_token() -> None:
@@ -128,8 +129,8 @@ def test_generations_are_timed_whole_and_for_the_first_token() -> None:
 
 
 def test_a_child_gets_its_job_and_its_result_is_read(tmp_path: Path) -> None:
-    command = child_command("child_gemm", {"threads": 2}, folder=tmp_path)
-    assert command[1:] == [str(RUN_CHILD), "child_gemm", JOB, RESULT]
+    command = child_command("ceiling:measure", {"threads": 2}, folder=tmp_path)
+    assert command[1:] == [str(RUN_CHILD), "ceiling:measure", JOB, RESULT]
     job = json.loads((tmp_path / JOB).read_text(encoding="utf-8"))
     assert job["threads"] == 2 and job["spawned_at"] > 1e9
     with pytest.raises(EnvironmentProblem, match="left no readable result"):

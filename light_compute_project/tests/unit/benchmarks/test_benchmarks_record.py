@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmarks.chart import draw_race
+from benchmarks.charts import draw
 from benchmarks.record import portable, spread, write_record
-from benchmarks.table import ceiling_table, memory_table, number, race_tables
+from benchmarks.tables import number, tables
 from rich.console import Console
 
 from litgpt_core.core.machine import PROJECT_DIR
 
 Make = Callable[..., dict[str, Any]]
+METRICS = sorted((PROJECT_DIR / "metrics").glob("benchmark-*.json"))
 RATES = {"ours": [1000.0, 3000.0, 2000.0], "peer": [500.0, 1000.0, 2000.0]}
 
 
@@ -31,65 +32,65 @@ def test_spread() -> None:
     assert spread([3.0, 1.0, 2.0]) == {"median": 2.0, "min": 1.0, "max": 3.0}
 
 
-def test_ratios_are_formed_within_a_round(make_race: Make) -> None:
+def test_ratios_are_formed_within_a_round(make_record: Make) -> None:
     """The ratio of the medians would be 2.0 too; the rounds' own ratios are 2, 3 and 1."""
-    ratio = make_race(RATES)["ratios"]["ours"]["peer"]
+    ratio = make_record(RATES)["ratios"]["ours"]["peer"]
     assert ratio == {"median": 2.0, "min": 1.0, "max": 3.0, "rounds": [2.0, 3.0, 1.0]}
-    uneven = make_race({"ours": [100.0, 10.0, 30.0], "peer": [10.0, 100.0, 20.0]})["ratios"]["ours"]["peer"]
+    uneven = make_record({"ours": [100.0, 10.0, 30.0], "peer": [10.0, 100.0, 20.0]})["ratios"]["ours"]["peer"]
     assert uneven["median"] == 1.5 and uneven["min"] == 0.1
 
 
-def test_only_ours_get_ratios_and_variants_race_each_other(make_race: Make) -> None:
-    ratios = make_race({"ours": [10.0], "ours-fp32": [5.0], "peer": [2.0]})["ratios"]
+def test_only_ours_get_ratios_and_variants_are_compared_with_each_other(make_record: Make) -> None:
+    ratios = make_record({"ours": [10.0], "ours-fp32": [5.0], "peer": [2.0]})["ratios"]
     assert set(ratios) == {"ours", "ours-fp32"}
     assert ratios["ours"]["ours-fp32"]["median"] == 2.0
     assert ratios["ours-fp32"]["peer"]["median"] == 2.5
 
 
-def test_arithmetic_and_ceilings_by_number_type(make_race: Make) -> None:
-    ours, peer = make_race(RATES)["contestants"]
+def test_arithmetic_and_ceilings_by_number_type(make_record: Make) -> None:
+    ours, peer = make_record(RATES)["contestants"]
     assert ours["gflops"] == pytest.approx(2000 * 2e6 / 1e9)
     assert ours["ceiling_share"] == pytest.approx(4.0 / 400)
     assert peer["ceiling_share"] == pytest.approx(2.0 / 200)
     assert ours["mfu"] is None and ours["read_share"] is None
 
 
-def test_decoding_is_set_against_memory(make_race: Make) -> None:
-    ours, peer = make_race(RATES, kind="generate", weights_read_per_token=1_000_000)["contestants"]
+def test_decoding_is_set_against_memory(make_record: Make) -> None:
+    ours, peer = make_record(RATES, kind="generate", weights_read_per_token=1_000_000)["contestants"]
     assert ours["weight_gb_per_s"] == pytest.approx(2000 * 1e6 * 2 / 1e9)
     assert ours["read_share"] == pytest.approx(4.0 / 40)
     assert peer["weight_gb_per_s"] == pytest.approx(1000 * 1e6 * 4 / 1e9)
 
 
-def test_the_json_keeps_every_raw_number_and_where_it_came_from(make_race: Make, tmp_path: Path) -> None:
-    path = tmp_path / "metrics" / "race.json"
-    write_record(make_race(RATES), path)
+def test_the_json_keeps_every_raw_number_and_where_it_came_from(make_record: Make, tmp_path: Path) -> None:
+    path = tmp_path / "metrics" / "result.json"
+    write_record(make_record(RATES), path)
     record = json.loads(path.read_text(encoding="utf-8"))
     assert {"format", "kind", "date", "command", "git", "peers", "work", "environment", "order"} <= set(record)
     assert record["order"][:2] == [[1, "ours"], [1, "peer"]]
-    laps = record["contestants"][0]["laps"]
-    assert [lap["tokens_per_s"] for lap in laps] == RATES["ours"]
-    assert laps[0]["raw_s"] == [0.1, 0.2] and laps[0]["command"] == ["python", "ours"]
+    trials = record["contestants"][0]["laps"]
+    assert [one["tokens_per_s"] for one in trials] == RATES["ours"]
+    assert trials[0]["raw_s"] == [0.1, 0.2] and trials[0]["command"] == ["python", "ours"]
     assert record["contestants"][0]["wall_s"] == {"first": 10.0, "later_median": 10.0}
-    assert [p.name for p in path.parent.iterdir()] == ["race.json"]
+    assert [p.name for p in path.parent.iterdir()] == ["result.json"]
 
 
-def test_tables_fit_a_terminal_and_are_sorted(make_race: Make) -> None:
-    text = printed(*race_tables(make_race({"ours": [1500.0, 1600.0], "snail": [10.0, 20.0], "hare": [3000.0, 3200.0]})))
+def test_tables_fit_a_terminal_and_are_sorted(make_record: Make) -> None:
+    text = printed(*tables(make_record({"ours": [1500.0, 1600.0], "snail": [10.0, 20.0], "hare": [3000.0, 3200.0]})))
     assert text.index("hare") < text.index("ours  ") < text.index("snail")
     assert "0.50x (0.50–0.50)" in text and "115.00x" in text
     assert "…" not in text
     assert "123,456 parameters" in text
 
 
-def test_the_table_of_generation_tells_the_first_token(make_race: Make) -> None:
-    record = make_race(RATES, kind="generate", weights_read_per_token=1_000_000)
+def test_the_table_of_generation_tells_the_first_token(make_record: Make) -> None:
+    record = make_record(RATES, kind="generate", weights_read_per_token=1_000_000)
     record["contestants"][0]["numbers"] = {
         "first_token_s": {"median": 0.0123},
         "start_to_first_s": {"median": 4.1},
         "decode_tokens_per_s": {"median": 2100.0},
     }
-    text = printed(*race_tables(record))
+    text = printed(*tables(record))
     assert "12.3" in text and "4.1" in text and "2,100" in text and "…" not in text
 
 
@@ -97,32 +98,47 @@ def test_numbers_keep_three_digits() -> None:
     assert [number(value) for value in (18123.4, 999.6, 35.21, 0.5)] == ["18,123", "999.6", "35.21", "0.5"]
 
 
-def test_the_other_tables(make_race: Make) -> None:
-    record = make_race(RATES)
+def test_the_other_tables(make_record: Make) -> None:
+    record = make_record(RATES)
     found = {
+        "kind": "ceiling",
         "gflops": record["ceiling_gflops"],
         "by_size": record["ceiling_by_size"],
         "read_gb_per_s": 40.0,
         "environment": record["environment"],
     }
-    assert "1024²" in (text := printed(ceiling_table(found))) and "40.0 GB/s" in text
+    assert "1024²" in (text := printed(*tables(found))) and "40.0 GB/s" in text
     found["by_size"]["fp32"]["2048"] = 190.0  # bf16 was too slow to go on
-    assert "190" in (text := printed(ceiling_table(found))) and "–" in text
+    assert "190" in (text := printed(*tables(found))) and "–" in text
     variant = {name: spread([value]) for name, value in (("peak_mb", 800.0), ("rise_mb", 300.0), ("seconds", 1.5))}
     memory = {
+        "kind": "loss-memory",
         "vocabulary": 128_256,
         "tokens": 1000,
         "width": 64,
         "variants": [{"chunk_size": 0, **variant}, {"chunk_size": 100, **variant}],
     }
-    text = printed(memory_table(memory))
+    text = printed(*tables(memory))
     assert "513" in text and " 51 " in text  # MB of logits: 1,000 or 100 rows of 128,256 fp32 numbers
 
 
-def test_the_chart_is_a_png(make_race: Make, tmp_path: Path) -> None:
-    draw_race(make_race(RATES), tmp_path / "race.png")
-    content = (tmp_path / "race.png").read_bytes()
+def test_the_chart_is_a_png(make_record: Make, tmp_path: Path) -> None:
+    draw(make_record(RATES), tmp_path / "chart.png")
+    content = (tmp_path / "chart.png").read_bytes()
     assert content.startswith(b"\x89PNG") and len(content) > 10_000
+
+
+@pytest.mark.parametrize("path", METRICS, ids=lambda path: path.stem)
+def test_committed_records_are_still_printed_and_drawn(path: Path, tmp_path: Path) -> None:
+    record = json.loads(path.read_text(encoding="utf-8"))
+    text = printed(*tables(record))
+    for one in [*record.get("contestants", ()), *record.get("levels", ())]:
+        assert str(one.get("label", one.get("streams"))) in text
+        rates = one["tokens_per_s"] if record["kind"] != "to-loss" else record["losses"][one["label"]]
+        assert f"{rates['median']:,.0f}" in text or f"{rates['median']:,.4g}" in text
+    assert "…" not in text
+    draw(record, tmp_path / "chart.png")
+    assert (tmp_path / "chart.png").is_file() == (record["kind"] != "serve")
 
 
 def test_commands_are_written_without_the_places_of_this_machine(tmp_path: Path) -> None:

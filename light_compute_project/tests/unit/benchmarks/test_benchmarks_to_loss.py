@@ -1,4 +1,4 @@
-"""Reading both sides of the race to a loss, and comparing them round by round."""
+"""Reading both programs of `to-loss`, and comparing them round by round."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from benchmarks.peer_nanogpt_loss import evaluate
-from benchmarks.processes import Finished
-from benchmarks.race import Contestant, Lap, Reading
-from benchmarks.record import race_record
+from benchmarks.charts import draw
+from benchmarks.children.nanogpt import evaluate
+from benchmarks.processes import ProcessResult
+from benchmarks.record import comparison_record
+from benchmarks.runner import Measurement, RunSpec, Trial
+from benchmarks.tables import tables
 from benchmarks.to_loss import compare, read_nanogpt, read_ours
-from benchmarks.to_loss_report import draw_to_loss, to_loss_tables
 
 from litgpt_core.core.errors import EnvironmentProblem
 
@@ -56,12 +57,12 @@ def write_run(folder: Path) -> Path:
 
 
 def test_our_clock_is_the_sum_of_the_rows(tmp_path: Path) -> None:
-    reading = read_ours(write_run(tmp_path / "run"))
-    assert reading.numbers["clock_s"] == pytest.approx(1.0 + 2.0)
-    assert reading.numbers["val_loss"] == 2.4
-    assert reading.numbers["tokens"] == 2000
-    assert reading.curve == [(pytest.approx(3.0), 2.5)]
-    assert reading.precision == "bf16"
+    measured = read_ours(write_run(tmp_path / "run"))
+    assert measured.numbers["clock_s"] == pytest.approx(1.0 + 2.0)
+    assert measured.numbers["val_loss"] == 2.4
+    assert measured.numbers["tokens"] == 2000
+    assert measured.curve == [(pytest.approx(3.0), 2.5)]
+    assert measured.precision == "bf16"
 
 
 def test_a_first_row_of_the_first_step_alone_counts_at_the_next_rate(tmp_path: Path) -> None:
@@ -84,10 +85,10 @@ def test_nanogpts_evaluations_are_not_on_its_clock() -> None:
     for i in range(251):
         lines += [f"step {i}: train loss 2.4000, val loss 2.5000"] if i == 250 else []
         lines += [f"iter {i}: loss 2.0, time {9000 if i in (0, 250) else 40:.2f}ms, mfu -100.00%"]
-    reading = read_nanogpt("\n".join(lines), reached={"val_loss": 1.9, "n_params": 5})
-    assert reading.numbers["clock_s"] == pytest.approx(251 * 0.04)
-    assert reading.numbers["tokens"] == 251 * 12 * 64
-    assert reading.curve == [(pytest.approx(250 * 0.04), 2.5)]
+    measured = read_nanogpt("\n".join(lines), reached={"val_loss": 1.9, "n_params": 5})
+    assert measured.numbers["clock_s"] == pytest.approx(251 * 0.04)
+    assert measured.numbers["tokens"] == 251 * 12 * 64
+    assert measured.curve == [(pytest.approx(250 * 0.04), 2.5)]
     with pytest.raises(EnvironmentProblem, match="no iterations"):
         read_nanogpt("nothing", reached={"val_loss": 1.9, "n_params": 5})
 
@@ -112,36 +113,38 @@ def test_a_checkpoint_of_nanogpts_is_read_over_the_whole_split(tmp_path: Path, m
     assert (found["tokens"], found["iteration"], found["n_params"]) == (10, 8, 3)
 
 
-def lap(label: str, index: int, *, clock: float, wall: float, loss: float) -> Lap:
+def trial(label: str, index: int, *, clock: float, wall: float, loss: float) -> Trial:
     numbers = {"clock_s": clock, "val_loss": loss, "compile_s": 5.0, "tokens": 1000.0, "n_params": 10.0}
-    return Lap(
+    return Trial(
         label=label,
         round=index,
         command=["python"],
-        reading=Reading(tokens_per_s=1000 / clock, precision="fp32", numbers=numbers, raw=[0.1], curve=[(clock, loss)]),
-        finished=Finished(output="", wall_s=wall, peak_mb=1.0, tree_mb=1.0),
+        measurement=Measurement(
+            tokens_per_s=1000 / clock, precision="fp32", numbers=numbers, raw=[0.1], curve=[(clock, loss)]
+        ),
+        process=ProcessResult(output="", wall_s=wall, peak_mb=1.0, tree_mb=1.0),
     )
 
 
 def test_ratios_are_formed_within_a_round(tmp_path: Path) -> None:
-    contestants = [
-        Contestant(label=label, ours=label == "ours", describes="", command=lambda folder: [], read=lambda f, o: None)  # type: ignore[arg-type, return-value]
+    specs = [
+        RunSpec(label=label, ours=label == "ours", describes="", command=lambda folder: [], read=lambda f, o: None)  # type: ignore[arg-type, return-value]
         for label in ("ours", "nanogpt")
     ]
-    laps = [
-        *(lap("ours", 1, clock=5, wall=20, loss=1.88), lap("nanogpt", 1, clock=60, wall=80, loss=1.91)),
-        *(lap("nanogpt", 2, clock=140, wall=150, loss=1.91), lap("ours", 2, clock=10, wall=50, loss=1.90)),
+    trials = [
+        *(trial("ours", 1, clock=5, wall=20, loss=1.88), trial("nanogpt", 1, clock=60, wall=80, loss=1.91)),
+        *(trial("nanogpt", 2, clock=140, wall=150, loss=1.91), trial("ours", 2, clock=10, wall=50, loss=1.90)),
     ]
-    found = compare(contestants, laps)
+    found = compare(specs, trials)
     assert found["to_loss"]["nanogpt"]["clock"]["rounds"] == [12, 14]
     assert found["to_loss"]["nanogpt"]["wall"]["rounds"] == [4, 3]
     assert found["losses"]["ours"]["max"] == 1.90
     work: dict[str, Any] = {"name": "test", "flops_per_token": 1.0}
     record = {
-        **race_record("to-loss", contestants=contestants, laps=laps, work=work, ceiling=None, provenance={}),
+        **comparison_record("to-loss", specs=specs, trials=trials, work=work, ceiling=None, provenance={}),
         **found,
     }
-    table = to_loss_tables(record)[0]
-    assert [list(column.cells) for column in table.columns][3] == ["", "13.0"]
-    draw_to_loss(record, tmp_path / "race.png")
-    assert (tmp_path / "race.png").read_bytes().startswith(b"\x89PNG")
+    table = tables(record)[0]
+    assert [list(column.cells) for column in table.columns][4] == ["", "13.0x"]
+    draw(record, tmp_path / "chart.png")
+    assert (tmp_path / "chart.png").read_bytes().startswith(b"\x89PNG")

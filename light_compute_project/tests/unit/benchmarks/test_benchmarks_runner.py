@@ -1,4 +1,4 @@
-"""The order of laps, steady state, and one child process after another."""
+"""The order of trials, steady state, and one child process after another."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 from benchmarks.processes import run_measured
-from benchmarks.race import Contestant, Reading, order_of_round, run_race, steady_seconds
+from benchmarks.runner import Measurement, RunSpec, order_of_round, run_rounds, steady_seconds
 
 from litgpt_core.core.errors import EnvironmentProblem
 
 
-def test_every_round_holds_everybody_and_begins_with_another() -> None:
+def test_every_round_holds_every_program_and_begins_with_another() -> None:
     rounds = [order_of_round(["a", "b", "c"], index) for index in range(4)]
     assert rounds == [["a", "b", "c"], ["b", "c", "a"], ["c", "a", "b"], ["a", "b", "c"]]
 
@@ -24,38 +24,37 @@ def test_steady_state_leaves_the_first_half_out() -> None:
     assert steady_seconds([9.0, 1.0, 5.0], name="x") == 3.0
 
 
-def test_too_few_step_times_are_an_error_that_names_the_contestant() -> None:
+def test_too_few_step_times_are_an_error_that_names_the_program() -> None:
     with pytest.raises(EnvironmentProblem, match="nanogpt reported 2 step times"):
         steady_seconds([1.0, 1.0], name="nanogpt")
 
 
-def python(label: str, code: str) -> Contestant:
-    return Contestant(
+def python(label: str, code: str) -> RunSpec:
+    return RunSpec(
         label=label,
-        ours=False,
         describes="",
         command=lambda folder: [sys.executable, "-c", code],
-        read=lambda folder, output: Reading(tokens_per_s=float(output), precision="fp32"),
+        read=lambda folder, output: Measurement(tokens_per_s=float(output), precision="fp32"),
     )
 
 
-def test_a_race_alternates_and_gives_each_its_own_folder_and_cache(tmp_path: Path) -> None:
+def test_trials_alternate_and_each_program_has_each_its_own_folder_and_cache(tmp_path: Path) -> None:
     code = "import os; open('left', 'w').write(os.environ['TORCHINDUCTOR_CACHE_DIR']); print({})"
-    contestants = [python("a", code.format(5)), python("b", code.format(7))]
-    laps = run_race(contestants, rounds=2, folder=tmp_path, environment={"OMP_NUM_THREADS": "1"}, timeout_s=60)
-    assert [(lap.round, lap.label, lap.reading.tokens_per_s) for lap in laps] == [
+    specs = [python("a", code.format(5)), python("b", code.format(7))]
+    trials = run_rounds(specs, rounds=2, folder=tmp_path, environment={"OMP_NUM_THREADS": "1"}, timeout_s=60)
+    assert [(trial.round, trial.label, trial.measurement.tokens_per_s) for trial in trials] == [
         (1, "a", 5.0),
         (1, "b", 7.0),
         (2, "b", 7.0),
         (2, "a", 5.0),
     ]
-    caches = {lap: (tmp_path / lap / "left").read_text() for lap in ("a-1", "a-2", "b-1", "b-2")}
+    caches = {name: (tmp_path / name / "left").read_text() for name in ("a-1", "a-2", "b-1", "b-2")}
     assert caches["a-1"] == caches["a-2"] != caches["b-1"] == caches["b-2"]
 
 
-def test_two_contestants_may_not_share_a_label(tmp_path: Path) -> None:
+def test_two_programs_may_not_share_a_label(tmp_path: Path) -> None:
     with pytest.raises(EnvironmentProblem, match="same label"):
-        run_race([python("a", ""), python("a", "")], rounds=1, folder=tmp_path, environment={}, timeout_s=60)
+        run_rounds([python("a", ""), python("a", "")], rounds=1, folder=tmp_path, environment={}, timeout_s=60)
 
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -81,7 +80,7 @@ def test_peak_memory_is_that_of_the_child(tmp_path: Path) -> None:
     assert 0 < quiet_wall < 30
 
 
-def test_a_contestant_that_fails_ends_the_race_with_its_last_words(tmp_path: Path) -> None:
+def test_a_program_that_fails_ends_the_benchmark_with_its_error_output(tmp_path: Path) -> None:
     with pytest.raises(EnvironmentProblem, match=r"b ended with 3:\nno such flag"):
         run_measured(
             [sys.executable, "-c", "print('no such flag'); raise SystemExit(3)"],
@@ -92,7 +91,7 @@ def test_a_contestant_that_fails_ends_the_race_with_its_last_words(tmp_path: Pat
         )
 
 
-def test_a_contestant_that_hangs_is_ended(tmp_path: Path) -> None:
+def test_a_program_that_hangs_is_ended(tmp_path: Path) -> None:
     with pytest.raises(EnvironmentProblem, match="took longer than 1 s"):
         run_measured(
             [sys.executable, "-c", "import time; time.sleep(60)"],

@@ -1,15 +1,13 @@
-"""Runs in a process of its own: one forward and backward pass of the loss head, and the peak of its memory."""
+"""One forward and backward pass of the loss head, and its peak memory."""
 
 from __future__ import annotations
 
 import time
 from typing import Any
 
-from benchmarks.child import carry_out
-
 
 def measure(job: dict[str, Any]) -> dict[str, Any]:
-    """`peak_mb` of the process (of the device on CUDA), `rise_mb` above what it held before, `seconds`, `loss`."""
+    """Returns `peak_mb` of the process (on CUDA the device), `rise_mb` over the peak before, `seconds` and `loss`."""
     import torch
 
     from litgpt_core.core.environment import describe_environment
@@ -41,7 +39,3 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
         "loss": value,
         "environment": describe_environment(device=device),
     }
-
-
-if __name__ == "__main__":
-    carry_out(measure)

@@ -1,13 +1,11 @@
-"""Runs in a process of its own: our engine on the checkpoint, as scripts/generate.py uses it; with several texts, as
-scripts/serve.py does.
-"""
+"""Our engine on a checkpoint: at batch 1 as scripts/generate.py uses it, above that as scripts/serve.py does."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from benchmarks.child import carry_out, time_generations
+from benchmarks.children.timing import time_generations
 
 
 def generate(job: dict[str, Any]) -> dict[str, Any]:
@@ -25,12 +23,8 @@ def generate(job: dict[str, Any]) -> dict[str, Any]:
             )
             return sum(1 for _ in stream)
         prompts = [job["prompt_ids"]] * job["batch"]
-        texts = engine.generate_batch(prompts, max_new_tokens=count, sampling=greedy, seed=1, stop_ids=())
-        return sum(len(text) for text in texts)
+        sequences = engine.generate_batch(prompts, max_new_tokens=count, sampling=greedy, seed=1, stop_ids=())
+        return sum(len(sequence) for sequence in sequences)
 
     found = time_generations(tokens, new_tokens=job["new_tokens"], repeats=job["repeats"], spawned_at=job["spawned_at"])
     return {**found, "batch": job["batch"]}
-
-
-if __name__ == "__main__":
-    carry_out(generate)

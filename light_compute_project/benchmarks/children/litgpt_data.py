@@ -1,7 +1,7 @@
-"""Runs inside LitGPT's process: its `--data`, fed from our prepared ids. Nothing else of ours may import this module.
+"""LitGPT's `--data` over our prepared ids. Loaded by LitGPT's own process; nothing else here may import this module.
 
-LitGPT's own modules tokenize text with a subword tokenizer and write shards of another kind; this hands it the same ids
-that every contestant trains on.
+LitGPT's own data modules tokenize text with a subword tokenizer and write their own kind of shards; this gives it the
+same ids that all programs train on.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 
 class RandomWindows(Dataset[torch.Tensor]):
-    """So many windows of ids at random places, each (T + 1,) int64."""
+    """`count` windows of ids at random positions, each (T + 1,) int64."""
 
     def __init__(self, path: Path, *, length: int, count: int) -> None:
         self.ids = np.memmap(path, dtype=np.uint16, mode="r")
@@ -31,7 +31,7 @@ class RandomWindows(Dataset[torch.Tensor]):
 
 
 class TokenShards(DataModule):  # type: ignore[misc]
-    """LitGPT's face of a data set, over a prepared folder.
+    """LitGPT's interface to a data set, for a prepared folder.
 
     Args:
         folder: Holds train.bin and val.bin: raw uint16 ids.
@@ -43,7 +43,7 @@ class TokenShards(DataModule):  # type: ignore[misc]
         self.batch_size, self.length = 1, 2
 
     def connect(self, tokenizer: object = None, batch_size: int = 1, max_seq_length: int | None = None) -> None:
-        """Take what LitGPT knows by now."""
+        """Set batch size and length, as LitGPT does before training."""
         self.batch_size, self.length = batch_size, (max_seq_length or 1) + 1
 
     def train_dataloader(self) -> DataLoader[torch.Tensor]:

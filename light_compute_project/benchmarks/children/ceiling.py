@@ -1,7 +1,7 @@
-"""Runs in a process of its own: what this machine can do at most, and what machine it is.
+"""What this machine can do at most, and which machine it is.
 
-Training is set against its matrix product (squares of several sizes, the best counts), batch-1 decoding against how
-fast it reads memory (the sum of one large tensor).
+Training is compared with its matrix product (square matrices of several sizes, the best counts), decoding at batch 1
+with the rate at which it reads memory (the sum of one large tensor).
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
-
-from benchmarks.child import carry_out
 
 SIZES = {"cpu": (512, 1024, 2048), "cuda": (4096, 8192, 16384)}
 SECONDS_PER_SIZE = 0.7
@@ -24,12 +22,12 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
     """Measure each number type at each size.
 
     Args:
-        job: `device` (cpu or cuda), `threads`, and, where the usual ones shall not be taken, `sizes` (edges of the
-            square matrices) and `seconds` (for each size and number type).
+        job: `device` (cpu or cuda), `threads`, and optionally `sizes` (edges of the square matrices) and `seconds` (for
+            each size and number type).
 
     Returns:
         `gflops` (number type -> best GFLOP/s), `by_size` (number type -> edge -> GFLOP/s), `read_gb_per_s` (of memory),
-        `environment` (the machine's description), and on CUDA `data_sheet_gflops`, None for an unknown part. On CUDA
+        `environment` (description of the machine), and on CUDA `data_sheet_gflops`, None for an unknown device. On CUDA
         fp32 may use TF32 tensor cores, as nanoGPT and LitGPT do.
     """
     import torch
@@ -47,12 +45,12 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
             a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
             seconds = _best_seconds(partial(torch.matmul, a, b), device, budget)
             by_size[name][str(size)] = 2 * size**3 / seconds / 1e9
-            if seconds > budget:  # a type that this hardware does not multiply: minutes for the next size
+            if seconds > budget:  # this hardware has no fast product for the type: the next size would take minutes
                 break
     large = torch.ones(READ_MB * 1_000_000 // 4, device=device)
-    reading = _best_seconds(large.sum, device, budget)
+    seconds = _best_seconds(large.sum, device, budget)
     found: dict[str, Any] = {
-        "read_gb_per_s": large.nbytes / reading / 1e9,
+        "read_gb_per_s": large.nbytes / seconds / 1e9,
         "gflops": {name: max(rates.values()) for name, rates in by_size.items()},
         "by_size": by_size,
         "environment": describe_environment(device=device),
@@ -64,27 +62,20 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _best_seconds(product: Callable[[], object], device: str, budget: float) -> float:
+def _best_seconds(operation: Callable[[], object], device: str, budget: float) -> float:
     import torch
 
-    def wait() -> None:
+    def timed() -> float:
+        start = time.perf_counter()
+        operation()
         if device == "cuda":
             torch.cuda.synchronize()
+        return time.perf_counter() - start
 
-    for _ in range(2):
-        start = time.perf_counter()
-        product()
-        wait()
-        if (first := time.perf_counter() - start) > budget:
+    for _ in range(2):  # warm up
+        if (first := timed()) > budget:
             return first
     best, deadline = float("inf"), time.perf_counter() + budget
     while time.perf_counter() < deadline:
-        start = time.perf_counter()
-        product()
-        wait()
-        best = min(best, time.perf_counter() - start)
+        best = min(best, timed())
     return best
-
-
-if __name__ == "__main__":
-    carry_out(measure)

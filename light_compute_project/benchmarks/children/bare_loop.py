@@ -1,4 +1,4 @@
-"""Runs in a process of its own: our training without Lightning's Trainer, without logging, validation and checkpoints.
+"""Our training without Lightning's Trainer, without logging, validation and checkpoints.
 
 The model, the order of the data, the compiler, the precision and the optimizer are those of `scripts/train.py`.
 """
@@ -9,15 +9,14 @@ import contextlib
 import time
 from typing import Any
 
-from benchmarks.child import carry_out
 from litgpt_core.core.errors import ConfigError
 
 INTERVAL = 10
-"""Steps that are timed together, as `train_ours` times them."""
+"""Most steps that are timed together, as in `programs.ours`."""
 
 
-def train_bare(job: dict[str, Any]) -> dict[str, Any]:
-    """Take the steps; `seconds` of a step, one number for each interval, and the last `train_loss`."""
+def train(job: dict[str, Any]) -> dict[str, Any]:
+    """Train; returns `seconds` of a step, one number for each interval, `precision` and the last `train_loss`."""
     from litgpt_core.config.compose import load
     from litgpt_core.training.compiler_start import prepare_compiler
 
@@ -49,7 +48,7 @@ def train_bare(job: dict[str, Any]) -> dict[str, Any]:
     module.on_fit_start()
     if hardware.precision == "16-mixed":
         raise ConfigError(
-            "the bare loop does not scale float16's losses",
+            "the bare loop has no loss scaling for float16",
             needed="bfloat16 or float32",
             fix="--set trainer.precision=32-true, or leave bare out of --against",
         )
@@ -75,7 +74,3 @@ def train_bare(job: dict[str, Any]) -> dict[str, Any]:
             seconds.append((time.perf_counter() - began) / interval)
             began = time.perf_counter()
     return {"seconds": seconds, "precision": hardware.precision, "train_loss": last}
-
-
-if __name__ == "__main__":
-    carry_out(train_bare)

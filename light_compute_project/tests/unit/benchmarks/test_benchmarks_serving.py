@@ -1,20 +1,20 @@
-"""The load test counts what came and when, against a server that streams at a known pace."""
+"""The load client counts what arrived and when, against a server that streams at a known pace."""
 
 import asyncio
 import json
 
 import pytest
-from benchmarks.command import parse, run
-from benchmarks.load_client import Answered, load
-from benchmarks.serving_load import LoadTest, load_table, measure, percentile
-from benchmarks.serving_load import _ratios as ratios
-from benchmarks.serving_load import _summary as summary
+from benchmarks.command import run
+from benchmarks.load_client import StreamedAnswer, load
+from benchmarks.options import parse
+from benchmarks.serving import measure, percentile, summary
+from benchmarks.tables import tables
 
 from litgpt_core.core.errors import ConfigError, EnvironmentProblem
 
 
 async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, ending: str) -> None:
-    """Three pieces, 50 ms apart, then the usage of six tokens; or another ending."""
+    """Three chunks, 50 ms apart, then the usage of six tokens; or another ending."""
     head = await reader.readuntil(b"\r\n\r\n")
     size = int(head.lower().partition(b"content-length: ")[2].split()[0])
     asked = json.loads(await reader.readexactly(size))
@@ -35,8 +35,8 @@ async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, 
     writer.close()
 
 
-def loaded(ending: str, *, streams: int = 3, requests: int = 2) -> list[Answered]:
-    async def run() -> list[Answered]:
+def loaded(ending: str, *, streams: int = 3, requests: int = 2) -> list[StreamedAnswer]:
+    async def run() -> list[StreamedAnswer]:
         server = await asyncio.start_server(lambda r, w: answer(r, w, ending=ending), "127.0.0.1", 0)
         async with server:
             port = server.sockets[0].getsockname()[1]
@@ -69,30 +69,21 @@ def test_percentiles_are_values_that_occurred():
     assert percentile([7.0], 99) == 7.0
 
 
-def lap(number: int, streams: int, rate: float) -> dict:
+def trial(number: int, streams: int, rate: float) -> dict:
     latency = {"p50": 0.1, "p99": 0.2}
     rest = {"first_text_s": latency, "answer_s": latency, "longest_gap_s": 0.05}
     return {"round": number, "streams": streams, "tokens_per_s": rate, **rest}
 
 
 def test_ratios_are_formed_within_a_round():
-    laps = [lap(0, 1, 100.0), lap(0, 32, 300.0), lap(1, 1, 50.0), lap(1, 32, 200.0)]
-    assert ratios(laps, 32, 1) == [3.0, 4.0]
-    assert summary(32, laps)["tokens_per_s"] == {"median": 250.0, "min": 200.0, "max": 300.0}
-    record = {
-        "work": {"name": "10m", "n_params": 10, "new_tokens": 200},
-        "levels": [summary(1, laps), summary(32, laps)],
-        "ratios": {"32": {"median": 3.5, "min": 3.0, "max": 4.0}},
-    }
-    assert load_table(record).row_count == 2
+    trials = [trial(0, 1, 100.0), trial(0, 32, 300.0), trial(1, 1, 50.0), trial(1, 32, 200.0)]
+    found = summary(trials, (1, 32))
+    assert found["ratios"] == {"32": {"median": 3.5, "min": 3.0, "max": 4.0, "rounds": [3.0, 4.0]}}
+    assert found["levels"][1]["tokens_per_s"] == {"median": 250.0, "min": 200.0, "max": 300.0}
+    record = {"kind": "serve", "work": {"name": "10m", "n_params": 10, "new_tokens": 200}, **found}
+    assert [table.row_count for table in tables(record)] == [2, 2]
 
 
-def test_impossible_tests_are_refused():
-    for words in ({"streams": ()}, {"streams": (0,)}, {"streams": (1, 1)}, {"rounds": 0}, {"requests": 0}):
-        with pytest.raises(ConfigError):
-            LoadTest(**words)
-
-
-def test_a_folder_to_write_to_is_refused_before_the_race(tmp_path):
+def test_a_folder_to_write_to_is_refused_before_anything_runs(tmp_path):
     with pytest.raises(ConfigError, match="is a folder"):
-        run(parse(["serve", "--out", str(tmp_path)], description=""), typed=[])
+        run(parse(["serve", "--out", str(tmp_path)], description=""))

@@ -1,7 +1,7 @@
-"""Runs in a process of its own: writes a GPT-2 of random weights as GGUF and generates with llama.cpp (xllamacpp).
+"""llama.cpp, through xllamacpp, on a GPT-2 with random weights that is written as GGUF first.
 
-llama.cpp's own clock is read: its `timings` of the prompt and of the tokens. The wheel of xllamacpp is built for old
-processors too (AVX2 at most); `system_info` of the result says what it uses.
+Its own `timings` of the prompt and of the tokens are read. xllamacpp's wheel is built for old processors too (AVX2 at
+most); `system_info` of the result says what it uses.
 """
 
 from __future__ import annotations
@@ -10,8 +10,6 @@ import importlib
 import time
 from pathlib import Path
 from typing import Any
-
-from benchmarks.child import carry_out
 
 
 def generate(job: dict[str, Any]) -> dict[str, Any]:
@@ -30,27 +28,26 @@ def generate(job: dict[str, Any]) -> dict[str, Any]:
     server = xllamacpp.Server(params)
 
     def once(count: int) -> dict[str, Any]:
-        wanted = {
+        request = {
             "prompt": job["prompt_ids"],
             "n_predict": count,
             "temperature": 0.0,
             "ignore_eos": True,
             "cache_prompt": False,
         }
-        answer = server.handle_completions(wanted)
-        timings: dict[str, Any] = answer["timings"]
+        timings: dict[str, Any] = server.handle_completions(request)["timings"]
         return timings
 
     once(1)
     start_to_first = time.time() - written
     warm_up = once(job["new_tokens"])
-    laps = [once(job["new_tokens"]) for _ in range(job["repeats"])]
+    timed = [once(job["new_tokens"]) for _ in range(job["repeats"])]
     return {
         "load_to_first_s": start_to_first,
         "warm_up_s": (warm_up["prompt_ms"] + warm_up["predicted_ms"]) / 1000,
-        "first_s": [lap["prompt_ms"] / 1000 for lap in laps],
-        "total_s": [(lap["prompt_ms"] + lap["predicted_ms"]) / 1000 for lap in laps],
-        "new_tokens": [lap["predicted_n"] for lap in laps],
+        "first_s": [one["prompt_ms"] / 1000 for one in timed],
+        "total_s": [(one["prompt_ms"] + one["predicted_ms"]) / 1000 for one in timed],
+        "new_tokens": [one["predicted_n"] for one in timed],
         "system_info": str(xllamacpp.get_system_info()),
     }
 
@@ -107,7 +104,3 @@ def write_gguf(path: Path, *, shape: dict[str, Any], kind: str, vocab_size: int)
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-
-
-if __name__ == "__main__":
-    carry_out(generate)

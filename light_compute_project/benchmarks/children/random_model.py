@@ -1,7 +1,7 @@
-"""Runs in a process of its own: makes the model that everybody generates with, of random weights, as a checkpoint.
+"""A checkpoint with random weights, for the generation and serving benchmarks.
 
-Ours and LitGPT read this very directory; nanoGPT, transformers and llama.cpp make models of the same shape themselves.
-The weights say nothing, so the texts are noise; speed does not depend on them.
+Ours and LitGPT read this directory; nanoGPT, transformers and llama.cpp build models of the same shape themselves. The
+generated text is noise; speed does not depend on it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import string
 from pathlib import Path
 from typing import Any
 
-from benchmarks.child import carry_out
 from litgpt_core.tokenizers.byte_alphabet import BYTE_TO_CHARACTER
 
 CHARACTERS = "\n " + string.ascii_letters + "!$&',-.3:;?"
@@ -20,7 +19,7 @@ TEXT = "It was late and the harbour lay still; someone whistled, and a gull answ
 
 
 def make_model(job: dict[str, Any]) -> dict[str, Any]:
-    """Write the checkpoint; the prompt as `prompt` and `prompt_ids`."""
+    """Write the checkpoint; returns its prompt as `prompt` and `prompt_ids`, its shape and its costs."""
     import torch
 
     from litgpt_core import tokenizers
@@ -32,13 +31,13 @@ def make_model(job: dict[str, Any]) -> dict[str, Any]:
     from litgpt_core.tokenizers.settings import CharSettings
 
     folder = Path(job["folder"])
-    words = folder / "tokenizer"
+    tokenizer_dir = folder / "tokenizer"
     if job["vocab_size"] == len(CHARACTERS) + 1:
-        words.mkdir(parents=True)
-        tokenizers.train(CharSettings(kind="char"), [CHARACTERS]).save(words)
+        tokenizer_dir.mkdir(parents=True)
+        tokenizers.train(CharSettings(kind="char"), [CHARACTERS]).save(tokenizer_dir)
     else:
-        write_pair_tokenizer(words, vocab_size=job["vocab_size"])
-    tokenizer = tokenizers.load(words)
+        write_pair_tokenizer(tokenizer_dir, vocab_size=job["vocab_size"])
+    tokenizer = tokenizers.load(tokenizer_dir)
     config = load(job["overrides"]).model.build(vocab_size=tokenizer.vocab_size)
     model = GPT(config)
     initialize(model, seed=1337)
@@ -46,7 +45,7 @@ def make_model(job: dict[str, Any]) -> dict[str, Any]:
         folder / "model",
         weights=model.to(torch.bfloat16).state_dict(),
         config=config,
-        tokenizer_dir=words,
+        tokenizer_dir=tokenizer_dir,
         hyperparameters={},
     )
     text = next(t for n in range(1, 400) if len(tokenizer.encode(t := (TEXT * 5)[:n])) == job["prompt_tokens"])
@@ -69,44 +68,19 @@ def write_pair_tokenizer(folder: Path, *, vocab_size: int) -> None:
     """A byte-level BPE tokenizer of any size up to 65,792 without a corpus: every merge joins two bytes.
 
     Args:
-        folder: Where tokenizer.json and tokenizer_config.json go.
-        vocab_size: With the end-of-document token, which comes last.
+        folder: Gets tokenizer.json and tokenizer_config.json.
+        vocab_size: Includes the end-of-document token, which comes last.
     """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
     alphabet = sorted(BYTE_TO_CHARACTER)
     pairs = [(a, b) for a in alphabet for b in alphabet][: vocab_size - 1 - len(alphabet)]
-    pieces = [*alphabet, *(a + b for a, b in pairs), "<|endoftext|>"]
-    end = len(pieces) - 1
-    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
-    definition = {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": [
-            {
-                "id": end,
-                "content": pieces[end],
-                "single_word": False,
-                "lstrip": False,
-                "rstrip": False,
-                "normalized": False,
-                "special": True,
-            }
-        ],
-        "normalizer": None,
-        "pre_tokenizer": byte_level,
-        "post_processor": None,
-        "decoder": byte_level,
-        "model": {
-            "type": "BPE",
-            "vocab": {piece: index for index, piece in enumerate(pieces)},
-            "merges": [[a, b] for a, b in pairs],
-        },
-    }
+    vocabulary = {token: index for index, token in enumerate([*alphabet, *(a + b for a, b in pairs)])}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=pairs))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, trim_offsets=True, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel(add_prefix_space=False, trim_offsets=True, use_regex=False)
+    tokenizer.add_special_tokens(["<|endoftext|>"])
     folder.mkdir(parents=True)
-    (folder / "tokenizer.json").write_text(json.dumps(definition), encoding="utf-8")
-    described = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": pieces[end]}
+    tokenizer.save(str(folder / "tokenizer.json"))
+    described = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|endoftext|>"}
     (folder / "tokenizer_config.json").write_text(json.dumps(described), encoding="utf-8")
-
-
-if __name__ == "__main__":
-    carry_out(make_model)

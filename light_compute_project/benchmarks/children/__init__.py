@@ -1,0 +1,1 @@
+"""What runs inside measured processes. A module imports only what its own program needs."""

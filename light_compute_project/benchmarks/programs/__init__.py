@@ -1,0 +1,1 @@
+"""One module per program: its `RunSpec` for training, for generating, or for both. No torch: `--help` reads these."""
