@@ -25,8 +25,8 @@ from benchmarks.options import BenchmarkOptions
 from benchmarks.processes import child_environment
 from benchmarks.provenance import measure_ceiling, provenance
 from benchmarks.record import FORMAT, round_ratios, spread
+from litgpt_core.core.checkout import PROJECT_DIR
 from litgpt_core.core.errors import EnvironmentProblem
-from litgpt_core.core.machine import PROJECT_DIR
 
 logger = logging.getLogger(__name__)
 

@@ -1,9 +1,6 @@
-"""Read run folders: list, table, compare, plot, best. Pages: light_compute_project/docs/runs.md"""
+"""`lcp runs` as a script: the same function, in src/litgpt_core/runs/command.py."""
 
-from __future__ import annotations
-
-from litgpt_core.core.console import run_script
-from litgpt_core.runs.command import main
+from litgpt_core.cli import run
 
 if __name__ == "__main__":
-    run_script(main)
+    run("runs")

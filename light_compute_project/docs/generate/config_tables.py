@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from litgpt_core.config.compose import TrainConfig
+from litgpt_core.core.checkout import PROJECT_DIR
 from litgpt_core.core.errors import LightComputeError
-from litgpt_core.core.machine import PROJECT_DIR
 from litgpt_core.model.config import GPTConfig, ModelSettings
 
 PAGE = PROJECT_DIR / "docs" / "configuration.md"

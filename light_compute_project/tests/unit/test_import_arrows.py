@@ -10,7 +10,7 @@ SOURCE = Path(__file__).resolve().parents[2] / "src" / "litgpt_core"
 
 LEVELS = (
     ("core",),
-    ("model", "tokenizers", "upstream"),
+    ("model", "tokenizers", "pure", "upstream"),
     ("prompts", "optim"),
     ("data", "checkpoint"),
     ("config",),
@@ -19,6 +19,9 @@ LEVELS = (
     ("runs",),
     ("search",),
     ("export", "serving", "audit", "deploy", "doctor"),
+    ("commands",),
+    ("cli",),
+    ("__main__",),
 )
 RANK = {package: level for level, packages in enumerate(LEVELS) for package in packages}
 

@@ -8,6 +8,7 @@ was written (`source.py`). Nothing is built here and nothing is read but YAML.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 import typing
 from collections.abc import Iterable, Sequence
@@ -15,7 +16,7 @@ from typing import Any
 
 from litgpt_core.config.check import check_section, check_value
 from litgpt_core.config.litgpt import expand
-from litgpt_core.config.source import CONFIG_DIR, Source, group_names, option_names
+from litgpt_core.config.source import CONFIG_DIR, Source, config_dirs, group_names, option_names
 from litgpt_core.config.trainer import (
     CustomLoggerSettings,
     LoggerSettings,
@@ -179,6 +180,7 @@ def compose(arguments: Sequence[str]) -> dict[str, Any]:
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
+    _search_own_folder_first()
     try:
         with initialize_config_dir(version_base="1.3", config_dir=str(CONFIG_DIR)):
             composed = hydra_compose("train", overrides=list(arguments))
@@ -187,6 +189,21 @@ def compose(arguments: Sequence[str]) -> dict[str, Any]:
         raise ConfigError(f"the configuration cannot be composed: {_with_suggestion(str(error))}") from error
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}
+
+
+@functools.cache
+def _search_own_folder_first() -> None:
+    """Let Hydra look into the user's own config folder, where there is one, before the shipped one."""
+    from hydra.core.config_search_path import ConfigSearchPath
+    from hydra.core.plugins import Plugins
+    from hydra.plugins.search_path_plugin import SearchPathPlugin
+
+    class OwnFolderFirst(SearchPathPlugin):
+        def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+            for folder in config_dirs()[:-1]:
+                search_path.prepend(provider="own", path=f"file://{folder}", anchor="main")
+
+    Plugins.instance().register(OwnFolderFirst)
 
 
 def check(plain: dict[str, Any], *, source: Source) -> TrainConfig:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
+from litgpt_core.core.checkout import working_folder
 from litgpt_core.core.errors import ConfigError
-from litgpt_core.core.machine import PROJECT_DIR
 
 SplitKind = Literal["document", "tail"]
 DEFAULT_SPLIT_SEED = 1337
@@ -207,8 +207,7 @@ def cache_folder(data: DataSettings) -> Path:
 
     A copy installed as a wheel has no project folder; there, relative names lie in the current folder.
     """
-    base = PROJECT_DIR if (PROJECT_DIR / "src" / "litgpt_core").is_dir() else Path.cwd()
-    return base / Path(data.cache_dir).expanduser()
+    return working_folder() / Path(data.cache_dir).expanduser()
 
 
 def _common_problems(data: DataSettings, *, kind: str) -> list[str]:

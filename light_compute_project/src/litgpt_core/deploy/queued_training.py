@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 
 from litgpt_core.config.compose import TrainConfig
+from litgpt_core.core.command_line import child_command
 from litgpt_core.core.errors import ConfigError
-from litgpt_core.core.machine import PROJECT_DIR
 from litgpt_core.distributed.world import check_batch
 
 
@@ -54,7 +53,7 @@ def job_overrides(own: Sequence[str], *, devices: int | None, nodes: int, gpus: 
 
 def train_command(overrides: Sequence[str]) -> list[str]:
     """The whole command line of a training that continues what is there."""
-    return [sys.executable, str(PROJECT_DIR / "scripts" / "train.py"), *overrides, "run.resume=auto"]
+    return child_command("train", *overrides, "run.resume=auto")
 
 
 def check_fit(config: TrainConfig, *, world_size: int, cores: int | None, option: str) -> None:

@@ -10,7 +10,6 @@ import logging
 import os
 import signal
 import socket
-import sys
 import time
 from collections.abc import Sequence
 
@@ -100,8 +99,3 @@ def _wait(started: Sequence[ChildProcess], signals: StopSignals, *, grace_s: flo
 def _send(processes: Sequence[ChildProcess], number: signal.Signals) -> None:
     for process in processes:
         process.send(number)
-
-
-def this_command() -> list[str]:
-    """How this very process was started."""
-    return [sys.executable, *sys.argv]

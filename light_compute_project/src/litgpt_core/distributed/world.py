@@ -62,7 +62,7 @@ class World:
             raise EnvironmentProblem(
                 f"the launcher's variables are not whole: {problem}",
                 needed="RANK, LOCAL_RANK, WORLD_SIZE, LOCAL_WORLD_SIZE, MASTER_ADDR, MASTER_PORT, as torchrun has them",
-                fix="torchrun --nproc_per_node=2 light_compute_project/scripts/train.py ..., or unset RANK WORLD_SIZE",
+                fix="torchrun --nproc_per_node=2 -m litgpt_core train ..., or unset RANK WORLD_SIZE",
             ) from problem
         return cls()
 

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from litgpt_core.core.command_line import CommandParser, program_of
 from litgpt_core.core.errors import ConfigError
 
 DESCRIPTION = """Read run folders: list, table, compare, plot, best. Nothing is trained or changed.
@@ -34,12 +35,11 @@ VERBS = {
 }
 
 
-def build_parser(verb: str = "") -> argparse.ArgumentParser:
+def build_parser(verb: str = "") -> CommandParser:
     """The options of one verb; without a verb, the page of all."""
-    parser = argparse.ArgumentParser(
-        prog=f"runs.py {verb}".strip(),
+    parser = CommandParser(
+        prog=f"{program_of('runs')} {verb}".strip(),
         description=VERBS.get(verb, DESCRIPTION),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     if not verb:
@@ -63,16 +63,16 @@ def build_parser(verb: str = "") -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str]) -> int:
     """Carry out one verb; 0.
 
     Args:
-        argv: The verb and what follows it; None: the command line's.
+        argv: The verb and what follows it.
 
     Raises:
         LightComputeError: A run, column or file is not what was expected.
     """
-    words = list(sys.argv[1:] if argv is None else argv)
+    words = list(argv)
     verb = build_parser().parse_args(words[:1]).verb
     arguments = build_parser(verb).parse_intermixed_args(words[1:])
     {"compare": _compare, "diff": _compare, "plot": _plot, "best": _best}.get(verb, _table)(arguments)

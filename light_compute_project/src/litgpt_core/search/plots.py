@@ -169,8 +169,8 @@ def _draw_history(axes: Axes, findings: SearchResults) -> None:
         at = [*numbers_done, findings.trials[-1].number or 0]
         axes.plot(at, [*lowest, lowest[-1]], color=BEST, linewidth=1.4, drawstyle="steps-post", label="best so far")
     for number, trial in enumerate(failed):
-        once = "failed" if number == 0 else None
-        axes.axvline(trial.number or 0, color=FAILED, linewidth=0.8, linestyle=":", label=once)
+        label = "_nolegend_" if number else "failed"
+        axes.axvline(trial.number or 0, color=FAILED, linewidth=0.8, linestyle=":", label=label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _style(axes, title="the search", x="trial", y=METRIC_NAMES[findings.metric], legend=True)
 

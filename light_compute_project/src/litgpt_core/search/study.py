@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 import math
-import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from litgpt_core.config.compose import TrainConfig, load
 from litgpt_core.config.trainer import WandbSettings
 from litgpt_core.core.child_process import StopSignals
+from litgpt_core.core.command_line import child_command, shown_command
 from litgpt_core.core.errors import ConfigError, LightComputeError
 from litgpt_core.core.lock import exclusive
 from litgpt_core.core.text import hydra_quoted
@@ -59,8 +59,8 @@ class StudyRequest:
     timeout_s: float | None
     """Of this command."""
     command: str
-    script: Path
-    """`train.py`."""
+    script: Path | None = None
+    """What is started instead of `lcp train`, for tests."""
 
 
 class Study(TrialSource):
@@ -164,10 +164,12 @@ class Study(TrialSource):
             overrides.append(f"logger.group={self.name}")
         config = load(overrides)
         self.store.note(trial, name=name, run=config.run.folder.as_posix(), overrides=overrides)
+        overrides = [*overrides, "run.resume=auto"]
+        script = self.request.script
         return TrialRun(
             trial,
             config=config,
-            command=[sys.executable, str(self.request.script), *overrides, "run.resume=auto"],
+            command=[sys.executable, str(script), *overrides] if script else child_command("train", *overrides),
             folder=self.folder,
             metric=self.request.search.metric,
             output=self.folder / "output" / f"{name}.txt",
@@ -179,7 +181,6 @@ class Study(TrialSource):
     def findings(self) -> SearchResults:
         """For the record, the table and the plot."""
         search, best = self.request.search, self.store.best
-        command = ["uv", "run", "python", "light_compute_project/scripts/train.py"]
         return SearchResults(
             kind="study",
             name=self.name,
@@ -200,7 +201,7 @@ class Study(TrialSource):
             },
             best_command=None
             if best is None
-            else shlex.join([*command, *self.overrides(best.params, name=f"{self.name}-best")]),
+            else shown_command("train", *self.overrides(best.params, name=f"{self.name}-best")),
         )
 
     def overrides(self, values: dict[str, Any], *, name: str, folder: Path | None = None) -> list[str]:

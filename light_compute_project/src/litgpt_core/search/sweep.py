@@ -11,7 +11,6 @@ What the run folders hold decides; the database may know less after a kill.
 from __future__ import annotations
 
 import logging
-import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from litgpt_core.config.trainer import WandbSettings
 from litgpt_core.core.child_process import StopSignals
+from litgpt_core.core.command_line import child_command, command_for_record
 from litgpt_core.core.errors import ConfigError
 from litgpt_core.core.lock import exclusive
 from litgpt_core.distributed.requeue import request_requeue
@@ -48,7 +48,7 @@ def sweep(overrides: Sequence[str], *, script: Path | None = None) -> int:
 
     Args:
         overrides: The command line without `-m`.
-        script: The `train.py` to start; None: the one that runs.
+        script: What is started instead of `lcp train`, for tests.
 
     Returns:
         0 if all ended well; the exit code of the first run that did not; 130 or 143 after a signal.
@@ -59,7 +59,8 @@ def sweep(overrides: Sequence[str], *, script: Path | None = None) -> int:
     grid.folder.mkdir(parents=True, exist_ok=True)
     with exclusive(grid.folder / ".lock", purpose=f"the sweep in {grid.folder}", keep=True):
         end_left_over(grid.folder)
-        source = Sweep(grid, script=script or Path(sys.argv[0]), jobs=jobs, command=shlex.join(["python", *sys.argv]))
+        command = command_for_record("train", ["-m", *overrides])
+        source = Sweep(grid, script=script, jobs=jobs, command=command)
         with StopSignals() as signals:
             run_trials(source, jobs=jobs, signals=signals)
             report(source.findings)
@@ -75,7 +76,7 @@ class Sweep(TrialSource):
 
     Args:
         grid: All runs, checked.
-        script: `train.py`.
+        script: What is started instead of `lcp train`, for tests.
         jobs: How many run at the same time.
         command: The command line, for the record.
 
@@ -84,7 +85,7 @@ class Sweep(TrialSource):
             settings.
     """
 
-    def __init__(self, grid: Grid, *, script: Path, jobs: int, command: str) -> None:
+    def __init__(self, grid: Grid, *, script: Path | None, jobs: int, command: str) -> None:
         self.grid, self.script, self.jobs, self.command = grid, script, jobs, command
         before = known_before(grid)
         for point in grid.points:
@@ -151,7 +152,9 @@ class Sweep(TrialSource):
         return TrialRun(
             self._trial(point, known),
             config=point.config,
-            command=[sys.executable, str(self.script), *overrides],
+            command=[sys.executable, str(self.script), *overrides]
+            if self.script
+            else child_command("train", *overrides),
             folder=self.grid.folder,
             metric=self.metric,
             output=self.grid.folder / "output" / f"{point.name}.txt" if side_by_side else None,

@@ -72,9 +72,9 @@ def answers(plan: Plan, model: GPT) -> list[str]:
                 max_new_tokens=limit,
                 sampling=SamplingSettings(temperature=0.0),
                 stop_ids=style.stop_tokens(tokenizer),
-                stop=style.stop_texts(),
+                stop=style.stop_strings(),
             )
-            written.append("".join(piece.text for piece in engine.stream(request)).strip())
+            written.append("".join(delta.text for delta in engine.stream(request)).strip())
         except (CheckpointError, TokenizerError, ConfigError) as problem:  # logits that are not numbers, odd characters
             logger.warning("no answer to a held-out question: %s", problem.given)
             written.append("")

@@ -78,7 +78,7 @@ class LitGPTDirectoryIO(CheckpointIO):
             nonlocal asked
             asked = True
             shared = team.share(folder)
-            return {} if shared is None else sharded.write_parts(shared, tensors, group=team.group, gather=team.gather)
+            return {} if shared is None else sharded.write_shards(shared, tensors, group=team.group, gather=team.gather)
 
         problem: Exception | None = None
         try:
@@ -127,7 +127,7 @@ class LitGPTDirectoryIO(CheckpointIO):
         directory = Path(path)
         rest = self.load_rest(directory)
         if is_sharded(directory):
-            parts = sharded.read_whole(directory, prefix=sharded.OPTIMIZER)
+            parts = sharded.read_full(directory, prefix=sharded.OPTIMIZER)
             rest["optimizer_states"] = [sharded.unflatten_state(parts, rest["optimizer_states"][0])]
         weights = self.read_weights(directory)
         return {**rest, "state_dict": {WEIGHT_PREFIX + key: value for key, value in weights.items()}}

@@ -56,7 +56,7 @@ def _tensorboard(folder: RunFolder) -> Logger:
         raise EnvironmentProblem(
             "logger=tensorboard, but the tensorboard package is not installed",
             needed="the extra that brings it",
-            fix="uv run --extra tensorboard python light_compute_project/scripts/train.py ...",
+            fix="uv run --extra tensorboard lcp train ...",
         )
     return TensorBoardLogger(save_dir=folder.path, name="tensorboard", version="")
 

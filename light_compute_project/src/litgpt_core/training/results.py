@@ -11,6 +11,7 @@ import numpy as np
 from rich.table import Table
 
 from litgpt_core.core import machine
+from litgpt_core.core.command_line import shown_command
 from litgpt_core.core.packages import package_versions
 from litgpt_core.core.source_code import git_state
 from litgpt_core.training.closing import Closing
@@ -189,12 +190,12 @@ def next_commands(folder: Path, summary: dict[str, Any]) -> list[tuple[str, str]
     """What to type next, with what it does; the prompt is the run's own where it can be typed."""
     typed = [p.strip() for p in summary.get("sample_prompts", []) if p.strip() and not set(p) & set('"\n$`\\!')]
     prompt = typed[0] if typed else "The"
-    chat = f"uv run python light_compute_project/scripts/chat.py {folder.as_posix()}/final"
+    chat = shown_command("chat", f"{folder.as_posix()}/final")
     return [
         *([("talk to it", chat)] if "before_after" in summary else []),
         (
             "continue a prompt",
-            f'uv run python light_compute_project/scripts/generate.py {folder.as_posix()}/final --prompt "{prompt}"',
+            f'{shown_command("generate", f"{folder.as_posix()}/final")} --prompt "{prompt}"',
         ),
         ("upstream's own generate", f'uv run litgpt generate {folder.as_posix()}/final --prompt "{prompt}"'),
         ("look at the curve", f"{folder.as_posix()}/loss.png"),

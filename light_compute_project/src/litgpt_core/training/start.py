@@ -1,4 +1,4 @@
-"""The door that `scripts/train.py` knocks at: from what was typed to a finished run.
+"""Entry point of training: from the command line to a finished run.
 
 Signals are in hand from the start. Imports grow slower from line to line (config, then torch, then Lightning), so that
 mistakes are found before the next is paid for.
@@ -12,8 +12,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from litgpt_core.config.trainer import TrainerSettings
+from litgpt_core.core.command_line import child_command
 from litgpt_core.core.errors import ConfigError, Interrupted, LightComputeError
-from litgpt_core.distributed.launch import launch, this_command
+from litgpt_core.distributed.launch import launch
 from litgpt_core.distributed.process_group import connect, told_when_others_are_lost
 from litgpt_core.distributed.requeue import request_requeue
 from litgpt_core.distributed.world import World, die_with_launcher
@@ -23,14 +24,14 @@ if TYPE_CHECKING:
     from litgpt_core.training.runner import RunResult
 
 
-def train(overrides: Sequence[str], *, command: str) -> RunResult | int:
+def train(overrides: Sequence[str], *, command: str = "litgpt_core.train") -> RunResult | int:
     """Compose and check the config, settle the plan, carry the run out.
 
     Where the config asks for several processes and no launcher has started them, they are started here.
 
     Args:
         overrides: Command-line arguments such as `+experiment=baseline`.
-        command: What the user typed, for the record.
+        command: The command line, for the record; of a call from Python its own name.
 
     Returns:
         The run's results (without numbers on every rank but the first), or the exit code of the processes that were
@@ -48,7 +49,7 @@ def train(overrides: Sequence[str], *, command: str) -> RunResult | int:
             world = World.find()
             count = processes_to_start(config.trainer, world)
         if count > 1:
-            return launch(count, command=this_command())
+            return launch(count, command=child_command("train", *overrides))
 
         with stop.loading():
             from litgpt_core.training.compiler_start import let_triton_in, prepare_compiler
@@ -126,8 +127,8 @@ def processes_to_start(settings: TrainerSettings, world: World) -> int:
         raise ConfigError(
             f"trainer.num_nodes={settings.num_nodes}, but no launcher has started this process",
             needed="one start on every node",
-            fix="scripts/slurm.py, or on every node: torchrun --nnodes=N --nproc_per_node=M --rdzv_backend=c10d "
-            "--rdzv_endpoint=HOST:29500 light_compute_project/scripts/train.py ...",
+            fix="lcp slurm, or on every node: torchrun --nnodes=N --nproc_per_node=M --rdzv_backend=c10d "
+            "--rdzv_endpoint=HOST:29500 -m litgpt_core train ...",
         )
     if settings.devices != "auto":
         return settings.devices

@@ -190,7 +190,7 @@ class ShardedStrategy(ModelParallelStrategy):
         ours = module.state_dict()
         if (directory := checkpoint.get("parts")) is not None:
             names = {sharded.MODEL + name.removeprefix(WEIGHT_PREFIX): tensor for name, tensor in ours.items()}
-            sharded.read_parts(directory, names, group=self.team.group)
+            sharded.read_shards(directory, names, group=self.team.group)
             return
         with torch.no_grad():
             for name, tensor in ours.items():
@@ -202,14 +202,14 @@ class ShardedStrategy(ModelParallelStrategy):
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         if (directory := checkpoint.get("parts")) is not None:
             tensors = {}
-            for name, (shape, dtype) in sharded.part_shapes(directory).items():
+            for name, (shape, dtype) in sharded.tensor_shapes(directory).items():
                 if name.startswith(sharded.OPTIMIZER):
                     parameter = parameters[int(name.split("/")[1])]
                     same = shape == parameter.shape
                     tensors[name] = (
                         torch.zeros_like(parameter, dtype=dtype) if same else torch.zeros(shape, dtype=dtype)
                     )
-            sharded.read_parts(directory, tensors, group=self.team.group)
+            sharded.read_shards(directory, tensors, group=self.team.group)
             optimizer.load_state_dict(sharded.unflatten_state(tensors, saved))
             return
         state = {

@@ -1,4 +1,4 @@
-"""The page's files themselves: valid JavaScript, nothing from elsewhere, nothing inline, events in any pieces."""
+"""The page's files themselves: valid JavaScript, nothing from elsewhere, nothing inline, events in arbitrary chunks."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ def test_the_api_key_is_asked_for_and_kept_in_this_tab(chat):
     dialog = chat.page.get_by_role("dialog", name="API key")
     expect(dialog).to_be_visible()
     chat.button("Cancel").click()
-    expect(chat.page.get_by_role("alert").first).to_contain_text("This server wants an API key.")
+    expect(chat.page.get_by_role("alert").first).to_contain_text("This server requires an API key.")
     chat.button("Enter the key").click()
     chat.page.get_by_label("Key", exact=True).fill("wrong-key")
     chat.page.keyboard.press("Enter")
@@ -102,8 +102,8 @@ def test_the_api_key_is_asked_for_and_kept_in_this_tab(chat):
 
 
 def test_an_answer_that_breaks_off_keeps_its_text_and_says_so(chat):
-    piece = 'data: {"choices": [{"delta": {"content": "Half a sen"}}]}\n\n'
-    chat.page.route("**/v1/chat/completions", lambda route: route.fulfill(content_type="text/event-stream", body=piece))
+    delta = 'data: {"choices": [{"delta": {"content": "Half a sen"}}]}\n\n'
+    chat.page.route("**/v1/chat/completions", lambda route: route.fulfill(content_type="text/event-stream", body=delta))
     assert chat.ask("One") == "Half a sen"
     expect(chat.page.locator(".error-card")).to_contain_text("The connection ended before the answer did.")
 

@@ -32,8 +32,12 @@ def test_markup_in_a_message_an_answer_and_a_title_stays_text(chat):
     chat.answer_with(*(HOSTILE[start : start + 7] for start in range(0, len(HOSTILE), 7)))
     shown = chat.ask(HOSTILE)
     chat.reload()
-    for piece in ("<script>alert(1)</script>", "[click](javascript:alert(5))", "![picture](https://example.org/x.png)"):
-        assert piece in shown
+    for markup in (
+        "<script>alert(1)</script>",
+        "[click](javascript:alert(5))",
+        "![picture](https://example.org/x.png)",
+    ):
+        assert markup in shown
     expect(chat.page.locator(".bubble")).to_contain_text('<img src=x onerror="alert(2)">')
     assert chat.page.locator(FOREIGN).count() == 0
     assert chat.page.locator("[onerror], [onload], [onclick], [style*='url']").count() == 0

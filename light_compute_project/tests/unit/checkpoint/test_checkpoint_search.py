@@ -43,7 +43,7 @@ def test_a_typing_mistake_is_answered_with_near_names(tmp_path, save):
 
 def test_a_folder_without_a_checkpoint_says_what_is_there(tmp_path):
     (tmp_path / "config.yaml").write_text("")
-    with pytest.raises(CheckpointError, match=r"holds no checkpoint; in .* there is config\.yaml"):
+    with pytest.raises(CheckpointError, match=r"holds no checkpoint; .* contains config\.yaml"):
         resolve(tmp_path)
     with pytest.raises(CheckpointError, match="it is a file"):
         resolve(tmp_path / "config.yaml")

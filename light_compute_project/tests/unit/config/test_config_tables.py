@@ -15,8 +15,8 @@ from docs.generate import config_tables as config_docs
 from litgpt_core.config import compose as config
 from litgpt_core.config import source as config_source
 from litgpt_core.config.trainer import TrainerSettings
+from litgpt_core.core.checkout import PROJECT_DIR
 from litgpt_core.core.errors import ConfigError, LightComputeError
-from litgpt_core.core.machine import PROJECT_DIR
 from litgpt_core.model.config import GPTConfig
 
 
@@ -110,11 +110,11 @@ train:
 
 
 def training_commands() -> list[str]:
-    """What follows `train.py` on every line of a bash block of our pages."""
+    """What follows `train.py` or `lcp train` on every line of a bash block of our pages."""
     commands: set[str] = set()
     for page in PAGES:
         for block in re.findall(r"```bash\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
-            commands |= {m[1].split("  #")[0].strip() for m in re.finditer(r"train\.py ([^\n`]+)", block)}
+            commands |= {m[1].split("  #")[0].strip() for m in re.finditer(r"(?:train\.py|lcp train) ([^\n`]+)", block)}
     return sorted(commands - {"--help"})
 
 

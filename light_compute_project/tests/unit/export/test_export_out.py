@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from litgpt_core import checkpoint
+from litgpt_core.core.checkout import PROJECT_DIR
 from litgpt_core.core.errors import CheckpointError
-from litgpt_core.core.machine import PROJECT_DIR
 from litgpt_core.doctor.model_checks import shipped_configs
 from litgpt_core.export.huggingface import exporting
 from litgpt_core.export.huggingface.exporting import export_directory

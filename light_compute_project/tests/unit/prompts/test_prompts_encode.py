@@ -1,4 +1,4 @@
-"""Ids: what is read before an answer is a beginning of what is learnt, for every style and kind of tokenizer."""
+"""The ids of a prompt are a prefix of the ids of the conversation, for every style and kind of tokenizer."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_the_flags_are_true_on_the_answers_and_the_ends_of_their_turns(
             runs[-1].append(token_id)
     answers = [message.content for message in talk if message.role == "assistant"]
     assert len(runs) == len(answers)
-    stops, ends = style.stop_tokens(tokenizer), style.stop_texts()
+    stops, ends = style.stop_tokens(tokenizer), style.stop_strings()
     for number, (run, answer) in enumerate(zip(runs, answers, strict=True)):
         text = tokenizer.decode(run)
         assert text.startswith(answer)

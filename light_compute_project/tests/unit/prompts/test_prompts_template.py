@@ -1,4 +1,4 @@
-"""Hugging Face chat templates: rendered as transformers renders them, cut into what is read and what is learnt."""
+"""Hugging Face chat templates: rendered as by transformers, split into context and training targets."""
 
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ def test_the_answers_and_their_ends_are_found_in_the_rendered_text() -> None:
         ("d<|im_end|>", True),
         ("\n", False),
     ]
-    assert style_of(CHATML).stop_texts() == ("<|im_end|>",)
+    assert style_of(CHATML).stop_strings() == ("<|im_end|>",)
     assert parts(style_of(TURNS), told("a", "b")) == [
         ("<s>", False),
         ("[Q] a [/Q]", False),
         (" b", True),
         ("<|endoftext|>", True),
     ]
-    assert style_of(TURNS).stop_texts() == ()
+    assert style_of(TURNS).stop_strings() == ()
 
 
 @pytest.mark.parametrize("template", [CHATML, TURNS, REASONING, THINKING_PROMPT])
@@ -93,7 +93,7 @@ def test_a_template_that_rewrites_earlier_turns_teaches_the_last_answer(caplog: 
         found = parts(style, talk)
         style.segments(talk)
     assert found == [("U:a\nA:b.\nU:c\nA:", False), ("<think>y</think>d.", True), ("\n", False)]
-    assert caplog.text.count("only the last answer is learnt") == 1
+    assert caplog.text.count("only the last answer of each conversation") == 1
 
 
 def test_a_prompt_that_begins_the_answer_is_kept_before_what_is_learnt() -> None:

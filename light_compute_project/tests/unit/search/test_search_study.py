@@ -25,7 +25,6 @@ from litgpt_core.search.study_store import SearchSettings, StudyStore
 
 FIXED = ["+experiment=smoke", "logger=none", "trainer.max_steps=20", "trainer.eval_interval=5", "run.name=s"]
 RATE = "optim.lr=tag(log,interval(1e-4,0.5))"
-SCRIPTS = Path(__file__).resolve().parents[3] / "scripts"
 
 
 pytestmark = pytest.mark.usefixtures("no_picture")
@@ -102,7 +101,7 @@ def test_a_study_leaves_its_trials_its_best_and_how_to_repeat_it(fake_train: Pat
         *("output", "study.db", "study.json"),
     }
     command = content["best"]["command"].split()
-    assert command[:4] == ["uv", "run", "python", "light_compute_project/scripts/train.py"]
+    assert command[:4] == ["uv", "run", "lcp", "train"]
     config = load(command[4:])
     assert config.run.name == "s-study-best" and config.run.dir == "runs" and config.trainer.max_steps == 20
     assert config.optim.lr == content["best"]["params"]["optim.lr"]
@@ -180,11 +179,21 @@ def test_values_that_were_tried_are_not_trained_again(fake_train: Path) -> None:
 # ---- killed, stopped, out of time ----
 
 
+STUDY_OF_THE_STAND_IN = """
+import sys
+from litgpt_core import cli
+from litgpt_core.search import study_trial
+study_trial.child_command = lambda verb, *arguments: [sys.executable, "train.py", *arguments]
+cli.run("search")
+"""
+
+
 def start(folder: Path, *arguments: str, step_s: float) -> subprocess.Popen[str]:
-    """`study.py` as a process, beside the stand-in for train.py."""
-    shutil.copy(SCRIPTS / "study.py", folder)
+    """`lcp search` as a process, beside the stand-in for train.py."""
+    script = folder / "study.py"
+    script.write_text(STUDY_OF_THE_STAND_IN, encoding="utf-8")
     return subprocess.Popen(
-        [sys.executable, "study.py", *FIXED, RATE, "--pruner", "none", *arguments],
+        [sys.executable, script.name, *FIXED, RATE, "--pruner", "none", *arguments],
         cwd=folder,
         env={**os.environ, "FAKE_STEP_S": str(step_s)},
         stdout=subprocess.PIPE,

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from benchmarks.live_memory import LiveMemory
 from torch import Tensor
 
 from litgpt_core.config.trainer import TrainerSettings
@@ -20,7 +21,6 @@ from litgpt_core.model.loss import cross_entropy
 from litgpt_core.optim.settings import AdamWSettings
 from litgpt_core.training.activation_checkpointing import Mode, checkpoint_blocks
 from litgpt_core.training.hardware import choose_hardware
-from litgpt_core.training.live_memory import LiveMemory
 from litgpt_core.training.module import TrainingModule
 
 MODES: tuple[Mode, ...] = ("selective", "full")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from benchmarks.live_memory import LiveMemory
 from torch import Tensor
 
 from litgpt_core.config.trainer import TrainerSettings
@@ -11,7 +12,6 @@ from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.gpt import GPT
 from litgpt_core.optim.settings import AdamWSettings
 from litgpt_core.training.hardware import choose_hardware
-from litgpt_core.training.live_memory import LiveMemory
 from litgpt_core.training.module import TrainingModule
 
 BATCH, LENGTH, VOCABULARY, WIDTH, CHUNK = 4, 128, 16_384, 16, 32

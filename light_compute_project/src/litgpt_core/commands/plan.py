@@ -1,0 +1,15 @@
+"""Before GPUs are rented: does an experiment fit, under which strategy, how fast will it be, what will it cost?
+
+lcp plan +experiment=bench_gpu_1b --gpu h100,4090 --gpus 1,8
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Parse, plan, print."""
+    from litgpt_core.planning.command import parse, run
+
+    return run(parse(arguments, description=__doc__ or ""))
