@@ -9,15 +9,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from litgpt_core.core.command_line import CommandParser, YesNo
 from litgpt_core.core.errors import ConfigError
 from litgpt_core.generation.arguments import add_machine_options, add_sampling_options, sampling_of
-
-if TYPE_CHECKING:
-    from litgpt_core.generation import Engine
-    from litgpt_core.generation.pure_engine import PureEngine
+from litgpt_core.generation.engines import load_engine
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -30,15 +27,9 @@ def main(arguments: Sequence[str]) -> int:
             "--stop was given with a search", needed="--stop with sampling only", fix="leave out --stop or the search"
         )
     limits: dict[str, Any] = {"max_new_tokens": a.max_new_tokens, "stop_ids": None if a.stop_at_eos else ()}
-    engine: Engine | PureEngine
-    if a.engine == "pure":
-        from litgpt_core.generation.pure_engine import pure_engine_of
-
-        engine = pure_engine_of(a.checkpoint, vars(a))
-    else:
-        engine = _torch_engine(a)
-        if searches:
-            return _search(engine, a, limits)
+    engine = load_engine(a.checkpoint, vars(a))
+    if searches:
+        return _search(engine, a, limits)
     for sample in range(a.num_samples):
         chunks = engine.generate_text_stream(a.prompt, sampling=sampling, seed=a.seed + sample, stop=a.stop, **limits)
         before = a.prompt  # printed with the first chunk, because decoding starts, and may fail or log, only then
@@ -50,17 +41,7 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _torch_engine(a: argparse.Namespace) -> Engine:
-    from litgpt_core.generation.kernel_build import begin_build
-
-    begin_build(device=a.device, compile=a.compile)
-
-    from litgpt_core.generation import Engine  # imports torch, after --help and mistakes have been answered
-
-    return Engine.from_directory(a.checkpoint, device=a.device, dtype=a.precision, compile=a.compile)
-
-
-def _search(engine: Engine, a: argparse.Namespace, limits: dict[str, Any]) -> int:
+def _search(engine: Any, a: argparse.Namespace, limits: dict[str, Any]) -> int:
     from litgpt_core.generation.searched import searched_texts
 
     search = {"beams": a.num_beams, "length_penalty": a.length_penalty, "results": a.num_samples}

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from litgpt_core import tokenizers
 from litgpt_core.checkpoint.search import resolve
-from litgpt_core.core.errors import ConfigError
 from litgpt_core.generation.sampling_settings import SamplingSettings
 from litgpt_core.generation.stats import GenerationStats
 from litgpt_core.generation.stop_strings import StopStrings
@@ -78,26 +77,3 @@ class PureEngine:
                 return
         if text := stops.push(decoder.finish()) + ("" if stops.found is not None else stops.finish()):
             yield text
-
-
-WORKS_WITH: dict[str, tuple[object, ...]] = {
-    "device": ("auto", "cpu"),
-    "precision": ("auto", "32"),
-    "compile": ("auto", "false"),
-    "num_beams": (1,),
-    "contrastive_alpha": (None,),
-}
-"""Options of `lcp generate` and the values, the default first, that mean something in plain Python."""
-
-
-def pure_engine_of(directory: Path, options: Mapping[str, object]) -> PureEngine:
-    """The engine for the options of `lcp generate`; ConfigError for one that plain Python would ignore."""
-    for name, allowed in WORKS_WITH.items():
-        value = options.get(name, allowed[0])
-        if value not in allowed:
-            raise ConfigError(
-                f"--{name} {value} was given with --engine pure.",
-                needed="a CPU, full precision, and sampling or greedy decoding",
-                fix="leave out --engine pure",
-            )
-    return PureEngine(directory)

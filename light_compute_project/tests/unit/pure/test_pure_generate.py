@@ -14,7 +14,8 @@ from litgpt_core import tokenizers
 from litgpt_core.checkpoint import save_directory
 from litgpt_core.core.errors import CheckpointError, ConfigError
 from litgpt_core.generation import Engine, SamplingSettings
-from litgpt_core.generation.pure_engine import PureEngine, pure_engine_of
+from litgpt_core.generation.engines import load_engine
+from litgpt_core.generation.pure_engine import PureEngine
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.gpt import GPT
 from litgpt_core.model.init import initialize
@@ -99,7 +100,7 @@ def test_options_that_would_be_ignored_are_refused() -> None:
     wrong = {"num_beams": 3, "contrastive_alpha": 0.5, "device": "cuda", "precision": "bf16", "compile": "true"}
     for name, value in wrong.items():
         with pytest.raises(ConfigError, match=f"--{name}"):
-            pure_engine_of(Path("nowhere"), {name: value})
+            load_engine(Path("nowhere"), {"engine": "pure", name: value})
 
 
 def test_the_script_never_imports_torch(directory: Path) -> None:
