@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.options import BenchmarkOptions
+from litgpt_core.core.checkout import PROJECT_DIR
 from litgpt_core.core.errors import ConfigError
-from litgpt_core.core.machine import PROJECT_DIR
 
 RUN = {
     "train": "benchmarks.training:run_training",

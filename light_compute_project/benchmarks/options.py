@@ -1,4 +1,4 @@
-"""The options of scripts/benchmark.py. No torch: `--help` and mistakes answer at once."""
+"""The options of `lcp benchmark`. No torch: `--help` and mistakes answer at once."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from benchmarks.peers import GENERATE_PEERS, TRAIN_PEERS, check_nanogpt, choose_peers
 from benchmarks.programs.ours import parse_variant
+from litgpt_core.core.command_line import CommandParser
 
 VERBS = {
     "train": "training: tokens/s, GFLOP/s, memory, seconds of the whole command",
@@ -72,7 +73,7 @@ def parse(arguments: Sequence[str], *, description: str, command: str = "") -> B
         LightComputeError: A peer is unknown or not installed, or a variant is malformed.
         SystemExit: Help was requested (0), or an option is wrong (2).
     """
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser("benchmark", description=description)
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for name, text in VERBS.items():
         verb = verbs.add_parser(name, help=text, description=text)
@@ -194,9 +195,8 @@ def _shared(parser: argparse.ArgumentParser, verb: str) -> None:
     if verb in ("train", "to-loss", "generate", "ladder"):
         add("--nanogpt_dir", type=Path, metavar="FOLDER", help="a clone of nanoGPT")
         add("--trial_timeout", type=float, default=1800.0, metavar="SECONDS", help="for one trial (1800)")
-        hidden = argparse.SUPPRESS  # old spellings
-        add("--nanogpt-dir", dest="nanogpt_dir", type=Path, default=hidden, help=hidden)
-        add("--lap_timeout", dest="trial_timeout", type=float, default=hidden, help=hidden)
+        hidden = argparse.SUPPRESS
+        add("--lap_timeout", dest="trial_timeout", type=float, default=hidden, help=hidden)  # its old name
     else:
         parser.set_defaults(nanogpt_dir=None)
     if verb != "ceiling":

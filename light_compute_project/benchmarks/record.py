@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.runner import RunSpec, Trial
+from litgpt_core.core.checkout import PROJECT_DIR
 from litgpt_core.core.files import write_json
-from litgpt_core.core.machine import PROJECT_DIR
 
 BYTES = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "f16": 2.0, "q8_0": 34 / 32}
 """Bytes of one weight; llama.cpp's q8_0 adds a scale of two bytes to every 32."""

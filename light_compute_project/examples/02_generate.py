@@ -1,4 +1,4 @@
-"""Continue a text with a trained model: all at once, as a stream, and with every setting.
+"""Continue a text with a trained model: all at once, as a stream, and with a full request.
 
 python light_compute_project/examples/02_generate.py                # runs/example, from 01_train_tiny.py
 python light_compute_project/examples/02_generate.py runs/baseline --prompt "def "
@@ -21,17 +21,17 @@ def main() -> None:
 
     engine = Engine.from_directory(arguments.model)
 
-    # 1. All at once. Temperature 0 always takes the likeliest token.
+    # 1. All at once. Temperature 0 is greedy decoding.
     greedy = SamplingSettings(temperature=0)
     print("greedy: ", repr(engine.generate_text(arguments.prompt, max_new_tokens=40, sampling=greedy)))
 
-    # 2. As a stream: pieces of whole characters, as soon as they are known. Equal seeds give equal texts.
+    # 2. As a stream of whole characters. Equal seeds give equal texts.
     print("stream: ", end="")
     for text in engine.generate_text_stream(arguments.prompt, max_new_tokens=40, seed=1):
         print(text.replace("\n", "|"), end="", flush=True)
     print()
 
-    # 3. With every setting: a request, and pieces that know their ids and why the text ended.
+    # 3. With a full request; the deltas contain token ids and the finish reason.
     request = GenerationRequest(
         prompt_ids=tuple(engine.encode_prompt(arguments.prompt)),
         max_new_tokens=40,
@@ -39,12 +39,12 @@ def main() -> None:
         seed=1,
         stop=("\n",),
     )
-    pieces = list(engine.stream(request))
-    print("request:", repr("".join(piece.text for piece in pieces)), "ended by", pieces[-1].finish_reason)
+    deltas = list(engine.stream(request))
+    print("request:", repr("".join(delta.text for delta in deltas)), "ended by", deltas[-1].finish_reason)
     print(engine.stats.summary())
 
 
 if __name__ == "__main__":
     from litgpt_core.core.console import run_script
 
-    run_script(main)  # log lines on stderr, mistakes as plain messages
+    run_script(main)  # log lines on stderr, errors as plain messages

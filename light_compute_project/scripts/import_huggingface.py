@@ -1,38 +1,6 @@
-"""Make a checkpoint directory from a local Hugging Face folder, to generate from, to train further, to hand to LitGPT.
+"""`lcp import` as a script: the same function, in src/litgpt_core/commands/import_huggingface.py."""
 
-    python light_compute_project/scripts/import_huggingface.py HF_FOLDER CHECKPOINT_DIR
-
-The folder holds config.json, the weights (safetensors or pytorch_model.bin, whole or in shards) and a tokenizer, as
-`hf download ORG/NAME --local-dir HF_FOLDER` makes it. Nothing is downloaded, and no code of the folder
-is run. Known: GPT-2, Llama, Mistral, Qwen 2/2.5/3, GPT-NeoX (Pythia), Phi-1/2/3, Gemma 1/2/3 (text).
-"""
-
-from __future__ import annotations
-
-import argparse
-from pathlib import Path
-
-from litgpt_core.core.console import run_script
-
-
-def main() -> int:
-    """Parse, import, say what was made."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, metavar="HF_FOLDER", help="folder with config.json")
-    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT_DIR", help="directory to make")
-    parser.add_argument("--force", action="store_true", help="replace what is at CHECKPOINT_DIR")
-    arguments = parser.parse_args()
-    from litgpt_core.export.huggingface.importing import import_folder
-
-    made = import_folder(arguments.folder, arguments.checkpoint, force=arguments.force)
-    config = made.config
-    print(f"{made.path}: {made.architecture}, {made.parameters:,} parameters")
-    print(
-        f"{config.n_layer} layers, {config.n_embd} wide, context {config.block_size:,}, "
-        f"{config.vocab_size:,} tokens in {config.padded_vocab_size:,} rows"
-    )
-    return 0
-
+from litgpt_core.cli import run
 
 if __name__ == "__main__":
-    run_script(main)
+    run("import")

@@ -1,21 +1,6 @@
-"""Before GPUs are rented: does an experiment fit, under which strategy, how fast will it be, what will it cost?
+"""`lcp plan` as a script: the same function, in src/litgpt_core/commands/plan.py."""
 
-uv run python light_compute_project/scripts/plan.py +experiment=bench_gpu_1b --gpu h100,4090 --gpus 1,8
-"""
-
-from __future__ import annotations
-
-import sys
-
-from litgpt_core.core.console import run_script
-
-
-def main() -> int:
-    """Parse, plan, print."""
-    from litgpt_core.planning.command import parse, run
-
-    return run(parse(sys.argv[1:], description=__doc__ or ""))
-
+from litgpt_core.cli import run
 
 if __name__ == "__main__":
-    run_script(main)
+    run("plan")

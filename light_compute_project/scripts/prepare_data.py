@@ -1,63 +1,6 @@
-"""Read a corpus, train its tokenizer, write token shards for training: `prepare_data.py data=... tokenizer=...`."""
+"""`lcp data` as a script: the same function, in src/litgpt_core/commands/prepare_data.py."""
 
-from __future__ import annotations
-
-import sys
-
-from litgpt_core.core.console import run_script
-
-
-def main() -> int:
-    """Compose data and tokenizer settings as training does, prepare, print what was made."""
-    arguments = sys.argv[1:]
-    from litgpt_core.config.source import option_names
-
-    if {"-h", "--help"} & set(arguments):
-        sys.stdout.write(_usage(option_names("data"), option_names("tokenizer"), option_names("experiment")))
-        return 0
-    _refuse_other_settings(arguments)
-    from litgpt_core.config.compose import load
-    from litgpt_core.data.prepare import prepare
-
-    config = load(arguments)
-    prepared = prepare(config.data, config.tokenizer)
-    lines = {
-        "folder": str(prepared.directory),
-        "train": f"{prepared.train_tokens:,} tokens",
-        "val": f"{prepared.val_tokens:,} tokens, {prepared.val_bytes:,} bytes",
-        "vocabulary": f"{prepared.vocab_size:,} ids ({prepared.meta['tokenizer']['kind']}), stored as {prepared.dtype}",
-        "to beat": ", ".join(f"{name} {loss:.4f}" for name, loss in prepared.references.items())
-        + " nats per val token",
-    }
-    sys.stdout.writelines(f"{name:<12}{value}\n" for name, value in lines.items())
-    return 0
-
-
-def _usage(data: list[str], tokenizers: list[str], experiments: list[str]) -> str:
-    return (
-        "prepare_data.py [data=NAME] [data.KEY=VALUE ...] [tokenizer=NAME] [tokenizer.KEY=VALUE ...]\n"
-        "                [+experiment=NAME]\n\n"
-        f"  data        {', '.join(data)}\n"
-        f"  tokenizer   {', '.join(tokenizers)}\n"
-        f"  experiment  {', '.join(experiments)}   (its data and tokenizer are prepared)\n\n"
-        "Training prepares what it needs by itself; this does it beforehand.\n"
-        "Settings: configs/data/, configs/tokenizer/. "
-        "Example: prepare_data.py data=text data.path=my_texts tokenizer=bpe\n"
-    )
-
-
-def _refuse_other_settings(arguments: list[str]) -> None:
-    from litgpt_core.core.errors import ConfigError
-
-    keys = {text: text.lstrip("+~").partition("=")[0].split(".")[0] for text in arguments}
-    others = [text for text, key in keys.items() if key not in ("data", "tokenizer", "experiment")]
-    if others:
-        raise ConfigError(
-            f"{', '.join(others)} has no effect on the prepared data",
-            needed="data, tokenizer or experiment settings only",
-            fix="prepare_data.py --help",
-        )
-
+from litgpt_core.cli import run
 
 if __name__ == "__main__":
-    run_script(main)
+    run("data")

@@ -1,56 +1,6 @@
-"""Can this run be had again? Replays it and says "identical", or the first step and quantity that differ.
+"""`lcp audit` as a script: the same function, in src/litgpt_core/commands/reproducibility_audit.py."""
 
-    reproducibility_audit.py RUN [--steps N] [KEY=VALUE ...]   replay a run's first steps, compare every number
-    reproducibility_audit.py --experiment smoke [KEY=VALUE ...]  no run needed: train the first steps twice
-        ... --seeds 1,2,3                                      spread of the validation loss over seeds
-        ... --threads 1,2                                      what the number of CPU threads changes
-    reproducibility_audit.py --compare RUN_A RUN_B             two runs: settings, environments, every row
-    reproducibility_audit.py --config-diff RUN_A RUN_B         settings only
-    reproducibility_audit.py --command RUN                     the command that repeats a run; its data is checked
-    reproducibility_audit.py --environment-info [FILE]         write environment_info.md for this machine
-
-Reports are Markdown and JSON, in the run folder or in --output. Exit code 0 pass, 1 fail, 2 bad input.
-"""
-
-from __future__ import annotations
-
-import argparse
-from pathlib import Path
-
-from litgpt_core.core.console import run_script
-
-
-def main() -> int:
-    """Parse, answer one question, print the answer."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="*", metavar="RUN | KEY=VALUE", help="a run folder, and settings on top")
-    parser.add_argument("--experiment", metavar="NAME", help="a recipe of configs/experiment instead of a run")
-    parser.add_argument("--steps", type=int, metavar="N", help="how many; without it, a sensible few")
-    parser.add_argument("--seeds", type=_numbers, metavar="1,2,3", help="train with each of these seeds")
-    parser.add_argument("--threads", type=_numbers, metavar="1,2", help="train with each of these numbers of threads")
-    parser.add_argument(
-        "--within",
-        type=float,
-        metavar="PERCENT",
-        help="greatest relative difference that passes; 0 for a replay, 1 for seeds and threads",
-    )
-    parser.add_argument("--compare", nargs=2, type=Path, metavar=("RUN_A", "RUN_B"))
-    parser.add_argument("--config-diff", nargs=2, type=Path, metavar=("RUN_A", "RUN_B"))
-    parser.add_argument("--command", type=Path, metavar="RUN")
-    parser.add_argument("--environment-info", nargs="?", type=Path, const=Path(), metavar="FILE")
-    parser.add_argument("--output", type=Path, metavar="FOLDER", help="where the report goes")
-    from litgpt_core.audit.question import Question, answer
-
-    given = vars(parser.parse_args())
-    given["within"] = None if given["within"] is None else given["within"] / 100
-    answered = answer(Question(**given))
-    print("\n".join(answered.lines))
-    return answered.exit_code
-
-
-def _numbers(text: str) -> list[int]:
-    return [int(part) for part in text.split(",")]
-
+from litgpt_core.cli import run
 
 if __name__ == "__main__":
-    run_script(main)
+    run("audit")

@@ -1,64 +1,6 @@
-"""Verify LitGPT's files, bring its tree in, or see what a newer version would change.
+"""`lcp sync` as a script: the same function, in src/litgpt_core/commands/sync_upstream.py."""
 
-    uv run python light_compute_project/scripts/sync_upstream.py --verify                  # offline
-    uv run python light_compute_project/scripts/sync_upstream.py --ref v0.5.13 --dry-run   # log, paths, names we use
-    uv run python light_compute_project/scripts/sync_upstream.py --ref v0.5.13             # one merge commit
-    uv run python light_compute_project/scripts/sync_upstream.py --undo
-
-Exit code 0 if all is well, 1 if a file or a name differs, 2 with one message if something stands against it; then
-nothing was changed. docs/upstream.md tells the whole story.
-"""
-
-from __future__ import annotations
-
-import argparse
-from pathlib import Path
-
-from litgpt_core.core.console import run_script
-from litgpt_core.upstream import commands
-from litgpt_core.upstream.remote import UPSTREAM_URL
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def main() -> int:
-    """Parse, do the one thing, print."""
-    given = _parser().parse_args()
-    answer = _answer(given)
-    print(answer.text)
-    return answer.exit_code
-
-
-def _answer(given: argparse.Namespace) -> commands.Answer:
-    if given.ref:
-        act = commands.answer_dry_run if given.dry_run else commands.answer_sync
-        return act(ROOT, given.ref, url=given.url, with_ci=given.with_ci)
-    if given.record:
-        return commands.record_manifest(ROOT, given.record, url=given.url)
-    if given.status:
-        return commands.answer_status(ROOT, url=given.url)
-    if given.undo:
-        return commands.answer_undo(ROOT)
-    if given.names:
-        return commands.answer_names(ROOT)
-    return commands.record_names(ROOT) if given.record_names else commands.answer_verify(ROOT)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    one = parser.add_mutually_exclusive_group(required=True)
-    one.add_argument("--verify", action="store_true", help="compare the wheel and the synced tree with the tag")
-    one.add_argument("--status", action="store_true", help="pin, installed, synced, verified, newer tags")
-    one.add_argument("--ref", metavar="TAG", help="bring this tag or branch of upstream's in")
-    one.add_argument("--undo", action="store_true", help="take the sync back that is HEAD")
-    one.add_argument("--names", action="store_true", help="compare the installed litgpt with what our code uses of it")
-    one.add_argument("--record-names", action="store_true", help="write the snapshot that --names compares with")
-    one.add_argument("--record", metavar="TAG", help="write the manifest of a tag, before moving the pin to it")
-    parser.add_argument("--dry-run", action="store_true", help="with --ref: tell what would happen, change nothing")
-    parser.add_argument("--with-ci", action="store_true", help="with --ref: also .github/ and .lightning/")
-    parser.add_argument("--url", default=UPSTREAM_URL, help=f"upstream's repository ({UPSTREAM_URL})")
-    return parser
-
+from litgpt_core.cli import run
 
 if __name__ == "__main__":
-    run_script(main)
+    run("sync")

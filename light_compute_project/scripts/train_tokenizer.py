@@ -1,59 +1,6 @@
-"""Train a tokenizer on text files and save it in the form that this project and LitGPT load.
+"""`lcp tokenizer` as a script: the same function, in src/litgpt_core/commands/train_tokenizer.py."""
 
-    python light_compute_project/scripts/train_tokenizer.py --kind bpe --out my_tokenizer texts/ more.txt
-
-Folders are searched for *.txt, *.md and *.py unless --glob says otherwise. Exit code 2 and one message on a mistake.
-"""
-
-from __future__ import annotations
-
-import argparse
-import logging
-import sys
-from pathlib import Path
-
-from litgpt_core.core.errors import LightComputeError
-from litgpt_core.tokenizers.settings import KINDS
-
-
-def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    """The command line as a namespace."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument(
-        "inputs", nargs="+", type=Path, metavar="FILE_OR_FOLDER", help="UTF-8 text files, or folders of them"
-    )
-    parser.add_argument("--kind", choices=KINDS, default="bpe", help="which tokenizer (default: bpe)")
-    parser.add_argument(
-        "--vocab_size", type=int, default=4096, help="ids, specials included; not for char and byte (default: 4096)"
-    )
-    parser.add_argument("--out", type=Path, required=True, help="folder to save into")
-    parser.add_argument(
-        "--glob", nargs="+", metavar="PATTERN", help="which files of a folder (default: *.txt *.md *.py)"
-    )
-    parser.add_argument(
-        "--max_train_bytes", type=int, help="train on a sample of this size (default: 20000000, unigram 4000000)"
-    )
-    parser.add_argument("--seed", type=int, default=1337, help="of that sample (default: 1337)")
-    return parser.parse_args(arguments)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Train, save and print a table; the exit code."""
-    given = parse(arguments)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    try:
-        from litgpt_core.tokenizers.report import DEFAULT_PATTERNS, find_text_files, settings_for, train_and_report
-
-        settings = settings_for(
-            given.kind, vocab_size=given.vocab_size, max_train_bytes=given.max_train_bytes, seed=given.seed
-        )
-        files = find_text_files(given.inputs, patterns=given.glob or DEFAULT_PATTERNS)
-        print(train_and_report(settings, files, directory=given.out))
-    except LightComputeError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
-    return 0
-
+from litgpt_core.cli import run
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run("tokenizer")

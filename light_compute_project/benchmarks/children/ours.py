@@ -13,7 +13,9 @@ def generate(job: dict[str, Any]) -> dict[str, Any]:
     from litgpt_core.generation import Engine, SamplingSettings
 
     many = job["batch"] > 1
-    engine = Engine.from_directory(Path(job["checkpoint"]), device=job["device"], dtype=job["dtype"], panels=many)
+    engine = Engine.from_directory(
+        Path(job["checkpoint"]), device=job["device"], dtype=job["dtype"], packed_weights=many
+    )
     greedy = SamplingSettings(temperature=0.0)
 
     def tokens(count: int) -> int:

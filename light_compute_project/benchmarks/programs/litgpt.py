@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from benchmarks.runner import Measurement, RunSpec, training_measurement
+from litgpt_core.core.checkout import PROJECT_DIR
 from litgpt_core.core.errors import EnvironmentProblem
-from litgpt_core.core.machine import PROJECT_DIR
 
 if TYPE_CHECKING:
     from benchmarks.generating import GenerateWork

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.child import child_spec, read_generations
 from benchmarks.runner import Measurement, RunSpec, training_measurement
+from litgpt_core.core.checkout import PROJECT_DIR
 from litgpt_core.core.errors import ConfigError, EnvironmentProblem
-from litgpt_core.core.machine import PROJECT_DIR
 from litgpt_core.core.rates import number_kind
 
 if TYPE_CHECKING:

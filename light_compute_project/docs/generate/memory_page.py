@@ -15,16 +15,16 @@ from typing import Any
 from docs.generate.optim_plots import DIGEST_KEY, IMAGES, Curves, digest
 
 from litgpt_core.config.source import CONFIG_DIR
+from litgpt_core.core.checkout import PROJECT_DIR
 from litgpt_core.core.durations import duration_text
 from litgpt_core.core.errors import LightComputeError
-from litgpt_core.core.machine import PROJECT_DIR
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.cost import count_parameters
 from litgpt_core.planning.activations import Checkpointing
-from litgpt_core.planning.cost import Memory, largest_micro_batch, memory
 from litgpt_core.planning.gpus import find_gpu
+from litgpt_core.planning.memory import Memory, largest_micro_batch, memory
 from litgpt_core.planning.plan import CHUNK, Option, Terms, best, options, strategies
-from litgpt_core.planning.recipe import Layout, Recipe
+from litgpt_core.planning.recipe import DeviceLayout, Recipe
 from litgpt_core.planning.tables import GB, gigabytes
 
 PAGE = PROJECT_DIR / "docs" / "distributed.md"
@@ -68,9 +68,9 @@ def _shipped(name: str, *, vocab_size: int) -> GPTConfig:
     return GPTConfig(**{key: value for key, value in fields.items() if key != "source"}, vocab_size=vocab_size)
 
 
-def layouts() -> list[Layout]:
+def layouts() -> list[DeviceLayout]:
     """Every strategy on every number of GPUs."""
-    return [Layout(strategy=each, devices=n) for n in COUNTS for each in strategies(n, per_node=TERMS.per_node)]
+    return [DeviceLayout(strategy=each, devices=n) for n in COUNTS for each in strategies(n, per_node=TERMS.per_node)]
 
 
 def render() -> str:
@@ -84,14 +84,14 @@ def render() -> str:
 
 def _described(r: Recipe) -> str:
     return (
-        f"{count_parameters(r.model):,} parameters, context {r.model.block_size:,}, {r.micro_batch} sequences at once, "
-        f"{r.global_batch} a step ({r.tokens_per_step:,} tokens)."
+        f"{count_parameters(r.model):,} parameters, context {r.model.block_size:,}, micro-batch {r.micro_batch}, "
+        f"{r.global_batch} sequences per step ({r.tokens_per_step:,} tokens)."
     )
 
 
 def _memory_table(example: Example) -> list[str]:
     rows = [
-        "| GPUs | strategy | " + " | ".join(PARTS) + " | **peak** | most at once: " + " / ".join(MODES) + " |",
+        "| GPUs | strategy | " + " | ".join(PARTS) + " | **peak** | largest micro-batch: " + " / ".join(MODES) + " |",
         "|" + "---|" * (len(PARTS) + 4),
     ]
     for layout in layouts():
@@ -105,7 +105,7 @@ def _memory_table(example: Example) -> list[str]:
     return rows
 
 
-def _most(recipe: Recipe, layout: Layout) -> str:
+def _most(recipe: Recipe, layout: DeviceLayout) -> str:
     """The largest micro-batch with each kind of checkpointing, the loss in chunks."""
     sizes = [
         largest_micro_batch(
@@ -118,7 +118,7 @@ def _most(recipe: Recipe, layout: Layout) -> str:
 
 def _time_table() -> list[str]:
     rows = [
-        "| model | GPUs | best strategy | set for it | tokens/s | 10^9 tokens take | GPU hours "
+        "| model | GPUs | best strategy | extra settings | tokens/s | time for 10^9 tokens | GPU hours "
         f"| over {SLOW_GBPS:g} Gb/s: strategy, tokens/s |",
         "|---|---|---|---|---|---|---|---|",
     ]
@@ -131,8 +131,8 @@ def _time_table() -> list[str]:
             slower = "the same" if slow.time.tokens_per_s == fast.time.tokens_per_s else _rate(slow)
             changes = ", ".join(f"`{change}`" for change in fast.changes) or "–"
             rows.append(
-                f"| {example.title} | {number} | {fast.layout.strategy}, {fast.recipe.micro_batch} at once | {changes} "
-                f"| {fast.time.tokens_per_s:,.0f} | {duration_text(fast.seconds(1e9))} "
+                f"| {example.title} | {number} | {fast.layout.strategy}, micro-batch {fast.recipe.micro_batch} "
+                f"| {changes} | {fast.time.tokens_per_s:,.0f} | {duration_text(fast.seconds(1e9))} "
                 f"| {fast.seconds(1e9) * number / 3600:.1f} | {slower} |"
             )
     return rows

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from litgpt_core.core.machine import PROJECT_DIR
+from litgpt_core.core.checkout import PROJECT_DIR
 from litgpt_core.optim.muon import NEWTON_SCHULZ_COEFFICIENTS
 from litgpt_core.optim.schedule import learning_rate_factor
 from litgpt_core.optim.settings import ScheduleSettings

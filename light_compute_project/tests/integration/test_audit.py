@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from litgpt_core.core.command_line import child_command
+
 PROJECT = Path(__file__).resolve().parents[2]
 PAGE = PROJECT / "docs" / "reproducibility.md"
 SETTINGS = [
@@ -47,7 +49,7 @@ def test_a_run_is_replayed_to_the_last_bit_from_another_folder(audited: Any, tmp
     assert "identical: all 18 numbers of 4 rows up to step 8" in done.stdout, "four quantities, and two validations"
     report = json.loads((run / "audit.json").read_text())
     assert report["identical"] and report["numbers"]["compared_steps"] == [2, 4, 6, 8]
-    assert report["environments"]["replayed"]["sittings"][0]["trainer"]["stop_after"] == 8
+    assert report["environments"]["replayed"]["sessions"][0]["trainer"]["stop_after"] == 8
     assert (run / "audit.md").read_text().startswith("# Audit of run")
     assert sorted(Path(audited.folder / "runs").iterdir()) == before and not list(tmp_path.iterdir())
 
@@ -67,11 +69,10 @@ def test_an_edited_row_is_named_with_step_and_quantity(audited: Any) -> None:
 
 
 @pytest.mark.nightly
-def test_the_whole_run_is_had_again_by_the_command_that_is_printed(audited: Any) -> None:
+def test_the_whole_run_is_reproduced_by_the_command_that_is_printed(audited: Any) -> None:
     *_, command = audit(audited, "--command", "runs/run").stdout.strip().splitlines()
     words = shlex.split(command)
-    place = next(n for n, word in enumerate(words) if word.endswith("scripts/train.py"))
-    audited.run([sys.executable, str(PROJECT.parent / words[place]), *words[place + 1 :]])
+    audited.run(child_command(*words[words.index("lcp") + 1 :]))
     compared = audit(audited, "--compare", "runs/run", "runs/run-again").stdout
     assert compared.startswith("PASS: identical: 27 numbers of 6 rows.")
 

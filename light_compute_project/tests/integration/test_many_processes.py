@@ -371,4 +371,4 @@ def test_time_and_money_end_a_run_with_a_checkpoint(module_shell: Any) -> None:
     rows = module_shell.rows("budget")
     assert [row["step"] for row in rows] == list(range(1, len(rows) + 1)) and len(rows) >= first
     assert not (module_shell.folder / "runs" / "budget" / "final").exists()
-    assert json.loads((module_shell.folder / "runs" / "budget" / "environment.json").read_text())["sittings"]
+    assert json.loads((module_shell.folder / "runs" / "budget" / "environment.json").read_text())["sessions"]

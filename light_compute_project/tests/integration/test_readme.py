@@ -17,6 +17,9 @@ from typing import Any
 
 import pytest
 
+from litgpt_core import cli
+from litgpt_core.core.command_line import child_command
+
 PROJECT = Path(__file__).resolve().parents[2]
 ROOT = PROJECT.parent
 PAGES = (
@@ -26,6 +29,7 @@ PAGES = (
     PROJECT / "docs" / "inference.md",
     PROJECT / "docs" / "finetuning.md",
     PROJECT / "docs" / "sweeps.md",
+    PROJECT / "docs" / "runs.md",
     PROJECT / "docs" / "distributed.md",
     PROJECT / "docs" / "slurm.md",
 )
@@ -54,18 +58,19 @@ def executable(words: list[str], cache: Path) -> list[str]:
     words = words[2:]
     while words[0].startswith("--"):  # such as --extra tensorboard
         words = words[2:]
-    if words[0] != "python":
+    if words[0] == "lcp":
+        start, name = child_command(words[1]), cli.VERBS[cli.ALIASES.get(words[1], words[1:])[0]][0]
+    elif words[0] == "python":
+        start, name = [sys.executable, str(ROOT / words[1])], Path(words[1]).stem
+        assert (ROOT / words[1]).is_file(), f"{words[1]} does not exist"
+    else:
         return [str(Path(sys.executable).with_name(words[0])), *words[1:]]
-    script = ROOT / words[1]
-    assert script.is_file(), f"{words[1]} does not exist"
-    extra: list[str] = []
-    if script.name == "train.py" and "--help" not in words:
-        extra = [*SHORT, f"data.cache_dir={cache}"]
-    if script.name == "study.py" and "--help" not in words:
-        extra = [*SHORT, f"data.cache_dir={cache}", "--trials", "2"]
-    if script.name == "prepare_data.py" and "--help" not in words:
-        extra = [f"data.cache_dir={cache}"]
-    return [sys.executable, str(script), *words[2:], *extra]
+    extra = {
+        "train": [*SHORT, f"data.cache_dir={cache}"],
+        "study": [*SHORT, f"data.cache_dir={cache}", "--trials", "2"],
+        "prepare_data": [f"data.cache_dir={cache}"],
+    }
+    return [*start, *words[2:], *([] if "--help" in words else extra.get(name, []))]
 
 
 def write_chats(folder: Path) -> None:

@@ -61,7 +61,7 @@ def test_a_grid_that_is_killed_goes_on_where_it_was(shell: Any) -> None:
     done = shell.run(command)
     assert "2 of 2 runs done" in done.stdout and "continuing" in (done.stdout + done.stderr).lower()
     record = read(runs / "g-sweep" / "sweep.json")
-    assert [(run["state"], run["sittings"]) for run in record["runs"]] == [("done", 1), ("done", 2)]
+    assert [(run["state"], run["sessions"]) for run in record["runs"]] == [("done", 1), ("done", 2)]
     assert (runs / "g-lr_0.001" / "summary.json").stat().st_mtime_ns == first, "what was done is left alone"
     assert [row["step"] for row in shell.rows("g-lr_0.005")] == list(range(20, 201, 20))
     losses = [shell.summary(name)["whole_split"]["val_loss"] for name in ("g-lr_0.001", "g-lr_0.005")]

@@ -10,7 +10,7 @@ SOURCE = Path(__file__).resolve().parents[2] / "src" / "litgpt_core"
 
 LEVELS = (
     ("core",),
-    ("model", "tokenizers", "upstream"),
+    ("model", "tokenizers", "pure", "upstream"),
     ("prompts", "optim"),
     ("data", "checkpoint"),
     ("config",),
@@ -19,16 +19,19 @@ LEVELS = (
     ("runs",),
     ("search",),
     ("export", "serving", "audit", "deploy", "doctor"),
+    ("commands",),
+    ("cli",),
+    ("__main__",),
 )
 RANK = {package: level for level, packages in enumerate(LEVELS) for package in packages}
 
 CONFINED = {
     "lightning": ("training", "data/module.py"),
     "hydra": ("config/compose.py", "search/sweep_grid.py", "search/study"),
-    "optuna": ("search/study",),
+    "optuna": ("search/",),
     "omegaconf": ("config/compose.py",),
     "wandb": ("training/loggers.py",),
-    "matplotlib": ("training/results.py", "search/sweep_pictures.py", "search/study_pictures.py"),
+    "matplotlib": ("training/results.py", "runs/plots.py", "search/plots.py"),
     "litgpt": (),
     "transformers": (),
 }

@@ -2,36 +2,37 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from litgpt_core.audit.causes import likely_causes, look_up, setting_causes
 from litgpt_core.audit.corpus import check_same_data
-from litgpt_core.audit.overrides import arguments_for
+from litgpt_core.audit.overrides import with_overrides
 from litgpt_core.audit.recorded import RecordedRun
 from litgpt_core.audit.replay import (
     as_recorded,
     recorded_variables,
     shortened,
-    stage,
+    temporary_training,
     with_absolute_paths,
 )
 from litgpt_core.audit.report import (
     Report,
     Table,
-    describe_first,
     share,
     trace_numbers,
     trace_table,
+    trace_verdict,
 )
-from litgpt_core.audit.suspects import look_up, setting_suspects, suspects
 from litgpt_core.audit.trace import TraceComparison, compare_rows
-from litgpt_core.config.compose import TrainConfig, check, compose, load, normalise_overrides
+from litgpt_core.config.compose import TrainConfig, check, load
 from litgpt_core.config.diff import computing_sha256, differences, is_place
 from litgpt_core.config.source import Source
 from litgpt_core.core.errors import ConfigError
+from litgpt_core.core.files import sha256_of
+from litgpt_core.core.text import count
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ Plain = dict[str, Any]
 SIDES = ("recorded", "replayed")
 
 USUAL_STEPS, MOST_STEPS = 50, 200
-"""How many steps are replayed unless somebody says: 50, or as far as the first validation if that comes within 200."""
+"""Steps that are replayed by default: 50, or up to the first validation if that comes within 200."""
 
 
 def replay_run(path: Path, *, steps: int | None = None, changes: Sequence[str] = (), within: float = 0.0) -> Report:
@@ -48,44 +49,44 @@ def replay_run(path: Path, *, steps: int | None = None, changes: Sequence[str] =
     Args:
         path: The run folder.
         steps: How many; None: see `USUAL_STEPS`.
-        changes: Settings to replay with in place of the recorded ones, such as `trainer.accelerator=cpu`.
+        changes: Overrides of the recorded settings, such as `trainer.accelerator=cpu`.
         within: Greatest relative difference that passes; 0 demands equality to the last bit.
 
     Raises:
         ConfigError: The folder holds no run, or no row within so many steps.
-        DataError: The corpus is another one by now.
+        DataError: The corpus has changed.
         LightComputeError: The replay failed.
     """
     run = RecordedRun.read(path)
     steps = how_many(run, steps)
     recorded = as_recorded(run)
-    plain = changed(recorded, changes) if changes else recorded
+    plain = with_overrides(recorded, changes) if changes else recorded
     config = checked(run, plain)
     fingerprint = check_same_data(run, config)
     logger.info(
         "replaying %s of %s steps of %s%s", steps, plain["trainer"]["max_steps"], run.path, _duration(run, steps)
     )
     variables = recorded_variables(run)
-    with stage() as place:
+    with temporary_training() as place:
         replayed = place.train(shortened(plain, steps=steps), name="replay", variables=variables)
     found = compare_rows(run.rows, replayed.rows, up_to=steps, within=within)
-    torn = run.torn_lines[:-1] if run.torn_lines[-1:] == [_last_line(run)] else run.torn_lines
-    passed = found.agrees and not torn
+    corrupt = run.corrupt_lines[:-1] if run.corrupt_lines[-1:] == [_last_line(run)] else run.corrupt_lines
+    passed = found.agrees and not corrupt
     return Report(
         kind="replay",
-        title=f"Audit of {run.name}: are its first {steps} steps had again?",
+        title=f"Audit of {run.name}: are its first {steps} steps reproduced?",
         passed=passed,
-        verdict=_verdict(found, steps=steps, within=within, torn=torn),
+        verdict=_verdict(found, steps=steps, within=within, corrupt=corrupt),
         method=_method(run, steps=steps, fingerprint=fingerprint, variables=variables, changes=changes, within=within),
         tables=[trace_table(found, title="Recorded against replayed", sides=SIDES), _settings(run, replayed)],
         remarks=_remarks(run, replayed, steps=steps),
-        suspects=[*setting_suspects(recorded, plain), *suspects(run.environment, replayed.environment)],
-        identical=found.identical and not torn,
+        likely_causes=[*setting_causes(recorded, plain), *likely_causes(run.environment, replayed.environment)],
+        identical=found.identical and not corrupt,
         numbers={
             "run": run.name,
             "steps": steps,
             "within": within,
-            "torn_lines": run.torn_lines,
+            "corrupt_lines": run.corrupt_lines,
             "changes": list(changes),
             **trace_numbers(found),
         },
@@ -116,15 +117,10 @@ def how_many(run: RecordedRun, steps: int | None) -> int:
     if steps > furthest:
         raise ConfigError(
             f"--steps {steps}, but {run.path} was resumed after step {furthest} with other settings",
-            needed="steps of one sitting: a replay has one set of settings",
+            needed="steps of one session: a replay has one set of settings",
             fix=f"--steps {furthest}",
         )
     return int(max(row["step"] for row in run.rows if row["step"] <= steps))
-
-
-def changed(plain: Plain, changes: Sequence[str]) -> Plain:
-    """A config with settings that were typed on top of it."""
-    return compose(normalise_overrides([*arguments_for(plain), *changes]))
 
 
 def checked(run: RecordedRun, plain: Plain) -> TrainConfig:
@@ -138,36 +134,25 @@ def as_settings(run: Path | None, *, experiment: str | None, changes: Sequence[s
 
     Raises:
         ConfigError: There is no such run or experiment, or a setting is wrong.
-        DataError: The run's corpus is another one by now.
+        DataError: The run's corpus has changed.
     """
     if run is None:
         config = load([f"+experiment={experiment}", *changes])
         return str(experiment), with_absolute_paths(config.plain, base=Path.cwd())
     recorded = RecordedRun.read(run)
     plain = as_recorded(recorded)
-    plain = changed(plain, changes) if changes else plain
+    plain = with_overrides(plain, changes) if changes else plain
     check_same_data(recorded, checked(recorded, plain))
     return recorded.name, plain
 
 
-def _verdict(found: TraceComparison, *, steps: int, within: float, torn: list[int]) -> str:
-    if torn:
-        lines = ", ".join(map(str, torn[:5]))
-        rest = _verdict_of_rows(found, steps, within)
-        return f"metrics.jsonl is damaged: line {lines} holds no row. Apart from that: {rest}"
-    return _verdict_of_rows(found, steps, within)
-
-
-def _verdict_of_rows(found: TraceComparison, steps: int, within: float) -> str:
-    many = f"{found.values} numbers of {len(found.steps)} rows"
-    if found.identical:
-        return f"identical: all {many} up to step {steps} are equal to the last bit."
-    if found.agrees:
-        largest = share(found.largest_relative)
-        return f"equal within {share(within)}: {many} up to step {steps}, largest difference {largest}."
-    if not found.values:
-        return "there was nothing to compare."
-    return f"the first difference is at {describe_first(found, sides=SIDES)}. {found.differing} of {many} differ."
+def _verdict(found: TraceComparison, *, steps: int, within: float, corrupt: list[int]) -> str:
+    many = f"{found.values} numbers of {len(found.steps)} rows up to step {steps}"
+    verdict = trace_verdict(found, many=many, sides=SIDES, within=within)
+    if not corrupt:
+        return verdict
+    lines = ", ".join(map(str, corrupt[:5]))
+    return f"metrics.jsonl is corrupt: line {lines} holds no row. Apart from that: {verdict}"
 
 
 def _method(
@@ -181,27 +166,27 @@ def _method(
 ) -> list[str]:
     then = run.environment
     threads = look_up(then, "threads.torch") or then.get("torch_threads")
-    decided = f"{then.get('device')}, {then.get('precision')}, {threads} torch thread{'' if threads == 1 else 's'}, "
+    decided = f"{then.get('device')}, {then.get('precision')}, {count(threads or 0, 'torch thread')}, "
     decided += "compiled" if look_up(then, "decisions.compile") or run.summary.get("compiled") else "not compiled"
-    typed = f"Further settings: {' '.join(changes)}." if changes else "No setting that a step depends on was changed."
-    set_too = f" Environment: {' '.join(f'{k}={v}' for k, v in variables.items())}." if variables else ""
-    demanded = "equality to the last bit" if within == 0 else f"a relative difference of at most {share(within)}"
+    overrides = f"Further settings: {' '.join(changes)}." if changes else "No setting that affects a step was changed."
+    variables_text = f" Environment: {' '.join(f'{k}={v}' for k, v in variables.items())}." if variables else ""
+    required = "equality to the last bit" if within == 0 else f"a relative difference of at most {share(within)}"
     return [
         f"Read config.yaml, environment.json and metrics.jsonl of the run {run.name}.",
         f"Prepared its data again from its settings: fingerprint {fingerprint[:12]}, as recorded.",
-        f"Trained steps 1 to {steps} in a new process and a temporary folder, from the recorded config and with what "
-        f"was decided then: {decided}. The learning-rate schedule is that of all {run.plain['trainer']['max_steps']} "
-        f"steps (trainer.stop_after={steps}). {typed}{set_too}",
-        f"Compared tokens, learning rate, training loss, gradient norm and validation loss of every row; demanded: "
-        f"{demanded}.",
+        f"Trained steps 1 to {steps} in a new process and a temporary folder, from the recorded config and the "
+        f"recorded decisions: {decided}. The learning-rate schedule is that of all {run.plain['trainer']['max_steps']} "
+        f"steps (trainer.stop_after={steps}). {overrides}{variables_text}",
+        f"Compared tokens, learning rate, training loss, gradient norm and validation loss of every row; required: "
+        f"{required}.",
     ]
 
 
 def _settings(run: RecordedRun, replayed: RecordedRun) -> Table:
-    """What the replay was told besides the recorded config."""
+    """Settings of the replay that differ from the recorded config."""
     found = differences(run.plain, replayed.plain)
     rows = [(line,) for key, line in found if not is_place(key)]
-    note = "Decisions of then in place of `auto`, and no checkpoints, samples and dashboard on the way."
+    note = "`auto` is replaced by what was decided then; checkpoints, samples and logging are off."
     return Table(title="Settings of the replay", header=("recorded -> replayed",), rows=rows, note=note)
 
 
@@ -213,20 +198,21 @@ def _remarks(run: RecordedRun, replayed: RecordedRun, *, steps: int) -> list[str
         remarks.append(
             "The run was recorded by older code: without hashes of packages, torch's build and its switches."
         )
-    for number, sitting in enumerate(run.sittings[1:], start=2):
-        if sitting["from_step"] <= steps:
+    for number, session in enumerate(run.sessions[1:], start=2):
+        if session["from_step"] <= steps:
             remarks.append(
-                f"Sitting {number} of the run continued from step {sitting['from_step']}, within these steps."
+                f"Session {number} of the run continued from step {session['from_step']}, within these steps."
             )
     for line in run.changed_settings:
-        remarks.append(f"A later sitting changed {line}; replayed with the former, up to that sitting.")
+        remarks.append(f"A later session changed {line}; replayed with the former, up to that session.")
     if then.get("config_sha256") not in (None, computing_sha256(run.plain)):
         remarks.append("config.yaml is not the one that environment.json has recorded: it was changed later.")
     if diff := look_up(then, "code.diff_sha256"):
-        whole = diff == _sha256(run.path / "code.diff")
+        file = run.path / "code.diff"
+        complete = file.is_file() and diff == sha256_of(file)
         remarks.append(
             "The run's code was not committed; code.diff in the run folder holds what was changed."
-            if whole
+            if complete
             else "The run's code was not committed, and code.diff is missing or not the one that was recorded."
         )
     now = replayed.environment
@@ -246,9 +232,5 @@ def _duration(run: RecordedRun, steps: int) -> str:
     return f", which took it {known[-1]['elapsed_s']:.0f} s" if known else ""
 
 
-def _sha256(file: Path) -> str | None:
-    return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None
-
-
 def _last_line(run: RecordedRun) -> int:
-    return len(run.rows) + len(run.torn_lines)
+    return len(run.rows) + len(run.corrupt_lines)

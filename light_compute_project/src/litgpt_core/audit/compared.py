@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from litgpt_core.audit.causes import likely_causes, setting_causes
 from litgpt_core.audit.recorded import RecordedRun
 from litgpt_core.audit.report import (
     Report,
@@ -15,7 +16,6 @@ from litgpt_core.audit.report import (
     trace_numbers,
     trace_table,
 )
-from litgpt_core.audit.suspects import setting_suspects, suspects
 from litgpt_core.audit.trace import (
     PLANNED_SPREAD,
     TraceComparison,
@@ -60,7 +60,7 @@ def compare_runs(one: Path, other: Path, *, within: float | None = None) -> Repo
             needed="runs with rows of the same steps (trainer.log_interval)",
         )
     validated = _last_shared_validation(a, b)
-    settings = setting_suspects(a.plain, b.plain)
+    settings = setting_causes(a.plain, b.plain)
     exact = within is None and not settings  # equal settings are to give equal numbers
     limit = 0.0 if exact else PLANNED_SPREAD if within is None else within
     close = not exact and validated is not None and validated[1] <= limit
@@ -70,7 +70,7 @@ def compare_runs(one: Path, other: Path, *, within: float | None = None) -> Repo
         title=f"{names[0]} against {names[1]}",
         passed=found.identical or close,
         verdict=_verdict(
-            found, names=names, validated=validated, demanded="to be identical" if exact else share(limit)
+            found, names=names, validated=validated, required="to be identical" if exact else share(limit)
         ),
         method=[
             "Read config.yaml, environment.json and metrics.jsonl of both runs; nothing was trained.",
@@ -84,7 +84,7 @@ def compare_runs(one: Path, other: Path, *, within: float | None = None) -> Repo
         ],
         remarks=_remarks(a, b, other_rows=other_rows),
         identical=found.identical,
-        suspects=[*settings, *suspects(a.environment, b.environment)],
+        likely_causes=[*settings, *likely_causes(a.environment, b.environment)],
         numbers={
             "runs": names,
             "within": within,
@@ -101,14 +101,14 @@ def _remarks(a: RecordedRun, b: RecordedRun, *, other_rows: bool) -> list[str]:
     if other_rows:
         remarks.append("A row's training loss is a mean since the row before, so trainer.log_interval changes it.")
     for run in (a, b):
-        if run.torn_lines:
-            lines = ", ".join(map(str, run.torn_lines))
+        if run.corrupt_lines:
+            lines = ", ".join(map(str, run.corrupt_lines))
             remarks.append(f"{run.path.name}: line {lines} of metrics.jsonl holds no row.")
     return remarks
 
 
 def _verdict(
-    found: TraceComparison, *, names: tuple[str, str], validated: tuple[int, float] | None, demanded: str
+    found: TraceComparison, *, names: tuple[str, str], validated: tuple[int, float] | None, required: str
 ) -> str:
     if found.identical:
         return f"identical: {found.values} numbers of {len(found.steps)} rows."
@@ -116,7 +116,7 @@ def _verdict(
     apart = "No step was validated in both."
     if validated is not None:
         apart = f"Validation losses at step {validated[0]}, the last that both have: {share(validated[1])} apart."
-    return f"not identical; the first difference is at {parts}. {apart} Demanded: {demanded}."
+    return f"not identical; the first difference is at {parts}. {apart} Required: {required}."
 
 
 def _last_shared_validation(a: RecordedRun, b: RecordedRun) -> tuple[int, float] | None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from litgpt_core.audit.causes import look_up
 from litgpt_core.audit.recorded import RecordedRun
-from litgpt_core.audit.suspects import look_up
 from litgpt_core.config.compose import TrainConfig
 from litgpt_core.core.errors import DataError
 
@@ -21,7 +21,7 @@ def check_same_data(run: RecordedRun, config: TrainConfig) -> str:
         DataError: They prepare other tokens; says whether the corpus, its split or the tokenizer is another one.
         LightComputeError: They prepare none: the corpus is missing, for example.
     """
-    from litgpt_core.training.plan import prepare_for
+    from litgpt_core.training.gather import prepare_for
     from litgpt_core.training.pretrained import find_pretrained
     from litgpt_core.training.record import data_facts, tokenizer_facts
 
@@ -29,16 +29,16 @@ def check_same_data(run: RecordedRun, config: TrainConfig) -> str:
     now = prepare_for(find_pretrained(config))
     if then is None:
         raise DataError(
-            f"{run.path / 'environment.json'} names no data, so nobody knows what the run was trained on",
+            f"{run.path / 'environment.json'} records no data fingerprint: what the run was trained on is unknown",
             needed="data_fingerprint, as train.py writes it",
         )
     if now.fingerprint != then:
         facts = {"data": data_facts(now.meta), "tokenizer": tokenizer_facts(now.meta)}
         raise DataError(
-            f"the data of {run.path} is not what its settings prepare now: fingerprint {then[:12]} then, "
+            f"the data of {run.path} is not what its settings prepare now: fingerprint {then[:12]} recorded, "
             f"{now.fingerprint[:12]} now{_what_differs(run.environment, facts)}",
             needed="the same corpus and tokenizer: other tokens give other losses",
-            fix="the text as it was; a chat log that has grown since cannot be had again",
+            fix="restore the original text; a chat log that has grown since cannot be restored",
         )
     return now.fingerprint
 

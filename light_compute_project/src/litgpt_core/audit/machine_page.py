@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from litgpt_core.audit.causes import look_up
 from litgpt_core.audit.report import Table, brief, markdown_table
-from litgpt_core.audit.suspects import look_up
+from litgpt_core.core.checkout import PROJECT_DIR
 from litgpt_core.core.environment import machine_facts
-from litgpt_core.core.machine import PROJECT_DIR
 from litgpt_core.core.source_code import code_state
 
 PAGE = PROJECT_DIR / "environment_info.md"
@@ -21,8 +21,8 @@ _SECTIONS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
             ("system", "platform"),
             ("processor", "cpu"),
             ("vendor, family, model, stepping", "processor"),
-            ("processors that may be used", "threads.usable_processors"),
-            ("vector width that torch uses", "cpu_capability"),
+            ("usable processors", "threads.usable_processors"),
+            ("torch's vector width", "cpu_capability"),
             ("GPUs", "gpus"),
             ("NVIDIA driver", "driver"),
         ),
@@ -34,8 +34,8 @@ _SECTIONS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
             ("torch", "torch_build.version"),
             ("torch's commit", "torch_build.commit"),
             ("compiler", "torch_build.compiler"),
-            ("CUDA of the build", "torch_build.cuda"),
-            ("cuDNN of the build", "torch_build.cudnn"),
+            ("CUDA (build)", "torch_build.cuda"),
+            ("cuDNN (build)", "torch_build.cudnn"),
             ("MKL", "torch_build.mkl"),
             ("oneDNN", "torch_build.onednn"),
             ("OpenMP", "torch_build.openmp"),
@@ -46,20 +46,20 @@ _SECTIONS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
         "Threads and switches",
         (
             ("torch threads", "threads.torch"),
-            ("torch threads between operations", "threads.torch_interop"),
+            ("torch inter-op threads", "threads.torch_interop"),
             ("OpenMP and MKL threads", "threads.omp"),
-            ("variables that are set", "variables"),
+            ("environment variables", "variables"),
             ("deterministic algorithms", "determinism.deterministic_algorithms"),
             ("TF32 in matrix products", "determinism.matmul_allow_tf32"),
             ("float32 matrix products", "determinism.float32_matmul_precision"),
-            ("cuDNN searches for the fastest", "determinism.cudnn_benchmark"),
+            ("cuDNN benchmark mode", "determinism.cudnn_benchmark"),
         ),
     ),
     (
         "Code",
         (
             ("commit", "git.commit"),
-            ("changed since", "git.dirty"),
+            ("uncommitted changes", "git.dirty"),
             ("source files of litgpt_core", "source_files"),
             ("hash of these files", "code.package_sha256"),
             ("hash of all packages", "packages_sha256"),
@@ -88,10 +88,10 @@ def environment_page(facts: dict[str, Any]) -> str:
     """The page for these facts."""
     parts = [
         "# Environment",
-        f"Generated on {facts['recorded_at'][:10]} by the command below; not to be edited by hand.",
+        f"Generated on {facts['recorded_at'][:10]} by the command below; do not edit.",
         f"```text\n{COMMAND}\n```",
-        "This is the machine that the command was last typed on, as an example of what is recorded. Every run has the "
-        "same facts and more in its own `environment.json`. How they are used: "
+        "This is the machine on which the command was last run, as an example of what is recorded. Every run stores "
+        "the same facts and more in its own `environment.json`. How they are used: "
         "[docs/reproducibility.md](docs/reproducibility.md).",
     ]
     for title, entries in _SECTIONS:
@@ -101,7 +101,7 @@ def environment_page(facts: dict[str, Any]) -> str:
     rows = [(name, str(entry["version"]), brief(entry["sha256"])) for name, entry in packages]
     parts += [
         "## Packages",
-        "The hash is that of the package's RECORD, without what an installer adds: 12 of 64 digits.",
+        "The hash is that of the package's RECORD without the installer's own files: the first 12 of 64 digits.",
         markdown_table(Table(title="", header=("package", "version", "hash"), rows=rows)),
     ]
     return "\n\n".join(parts) + "\n"

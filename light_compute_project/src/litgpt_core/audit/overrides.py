@@ -1,4 +1,4 @@
-"""A recorded config as arguments of `train.py`. Proven: the arguments are composed, and must give that very config."""
+"""A recorded config as arguments of `train.py`, verified by composing them: they must give exactly that config."""
 
 from __future__ import annotations
 
@@ -9,37 +9,43 @@ from typing import Any
 from litgpt_core.config.compose import compose, normalise_overrides
 from litgpt_core.config.diff import differences, flatten
 from litgpt_core.core.errors import ConfigError, LightComputeError
+from litgpt_core.core.text import hydra_quoted
 
 
-def arguments_for(target: Mapping[str, Any], *, typed: Sequence[str] = ()) -> list[str]:
-    """Arguments that compose to `target`: those that were typed, then what is missing.
+def arguments_for(target: Mapping[str, Any], *, given: Sequence[str] = ()) -> list[str]:
+    """Arguments that compose to `target`: those given on the command line, then whatever is missing.
 
     Args:
         target: A config as plain values.
-        typed: What a person once typed for it; left out where it no longer composes.
+        given: The original command line's arguments; left out where they no longer compose.
 
     Raises:
-        ConfigError: No arguments can say it, which means that a value cannot be written as one.
+        ConfigError: A value cannot be written as an argument.
     """
     try:
-        found = [*typed, *_completing(compose(normalise_overrides(typed)), target)]
+        found = [*given, *_completing(compose(normalise_overrides(given)), target)]
     except LightComputeError:
-        if not typed:
+        if not given:
             raise
         return arguments_for(target)
     left = differences(dict(target), compose(normalise_overrides(found)))
     if not left:
         return found
-    if typed:
+    if given:
         return arguments_for(target)
     raise ConfigError(
         "the config cannot be written as arguments of train.py:\n    " + "\n    ".join(line for _, line in left),
-        needed="values that Hydra's grammar can take",
+        needed="values that Hydra's grammar can express",
     )
 
 
+def with_overrides(plain: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """A config with overrides on top, composed again."""
+    return compose(normalise_overrides([*arguments_for(plain), *overrides]))
+
+
 def _completing(composed: Mapping[str, Any], target: Mapping[str, Any]) -> list[str]:
-    """What has to be typed besides, so that `composed` becomes `target`."""
+    """Further arguments, so that `composed` becomes `target`."""
     have, want = flatten(dict(composed)), flatten(dict(target))
     gone = dict.fromkeys(_highest(key, want) for key in have if key not in want and not _holds(key, want))
     new = [f"{key}={literal(value)}" for key, value in want.items() if key not in have or have[key] != value]
@@ -76,12 +82,10 @@ def literal(value: Any) -> str:
 
 
 def _text(value: str) -> str:
-    """A string; in quotes unless it is a plain word that no reader takes for something else."""
+    """A string; in quotes unless it is a plain word that no parser takes for another type."""
     if re.fullmatch(r"\w[\w.-]*(/[\w.-]+)*", value, re.ASCII) and not _is_something_else(value):
         return value
-    escaped = re.sub(r"(\\*)'", lambda match: match[1] * 2 + "\\'", value)
-    escaped = re.sub(r"\\+$", lambda match: match[0] * 2, escaped)
-    return "'" + escaped.replace("${", "\\${") + "'"
+    return hydra_quoted(value).replace("${", "\\${")
 
 
 def _is_something_else(word: str) -> bool:

@@ -1,4 +1,4 @@
-"""What `scripts/reproducibility_audit.py` was asked, and who answers it."""
+"""The arguments of `scripts/reproducibility_audit.py`, and which function answers them."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ class Question:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class AuditAnswer:
     """What to print, and the exit code."""
 
     lines: list[str]
     exit_code: int = 0
 
 
-def answer(question: Question) -> Answer:
+def answer(question: Question) -> AuditAnswer:
     """Answer one question; each imports what it needs.
 
     Raises:
@@ -49,16 +49,16 @@ def answer(question: Question) -> Answer:
         from litgpt_core.audit.machine_page import PAGE, write_environment_page
 
         path = question.environment_info
-        return Answer(lines=[f"wrote {write_environment_page(PAGE if path == Path() else path)}"])
+        return AuditAnswer(lines=[f"wrote {write_environment_page(PAGE if path == Path() else path)}"])
     if question.config_diff:
         from litgpt_core.audit.compared import config_lines
 
         found = config_lines(*question.config_diff)
-        return Answer(lines=found or ["no setting differs"], exit_code=1 if found else 0)
+        return AuditAnswer(lines=found or ["no setting differs"], exit_code=1 if found else 0)
     if question.command is not None:
         from litgpt_core.audit.again import command_lines
 
-        return Answer(lines=command_lines(question.command))
+        return AuditAnswer(lines=command_lines(question.command))
     if question.compare:
         from litgpt_core.audit.compared import compare_runs
 
@@ -68,7 +68,7 @@ def answer(question: Question) -> Answer:
     return _train_and_compare(question)
 
 
-def _train_and_compare(question: Question) -> Answer:
+def _train_and_compare(question: Question) -> AuditAnswer:
     """A replay, or one of the variations."""
     from litgpt_core.audit.audit import as_settings, replay_run
     from litgpt_core.audit.trace import PLANNED_SPREAD
@@ -103,27 +103,27 @@ def _refuse_two(question: Question) -> None:
     given = [name for name, value in asked.items() if value is not None]
     if len(given) != 1:
         raise ConfigError(
-            "nothing was asked" if not given else f"{' and '.join(given)} were asked at once",
-            needed="one question",
+            "no run and no option given" if not given else f"{' and '.join(given)} given at once",
+            needed="exactly one of them",
             fix="reproducibility_audit.py runs/NAME, or --help",
         )
     if question.seeds and question.threads:
-        raise ConfigError("--seeds and --threads were asked at once", needed="one of them")
+        raise ConfigError("--seeds and --threads given at once", needed="one of them")
     if not question.experiment and question.what and "=" in question.what[0]:
         raise ConfigError(
-            f"{question.what[0]} is a setting, but of what?",
+            f"{question.what[0]} is a setting, but there is no run or experiment that it belongs to",
             needed="a run folder or --experiment before it",
             fix=f"reproducibility_audit.py --experiment smoke {' '.join(question.what)}",
         )
 
 
-def _written(report: Any, folder: Path, *, stem: str) -> Answer:
+def _written(report: Any, folder: Path, *, stem: str) -> AuditAnswer:
     paths = report.write(folder, stem=stem)
     verdict = f"{'PASS' if report.passed else 'FAIL'}: {report.verdict}"
     remarks = [f"  note: {remark}" for remark in report.remarks]
-    suspected = []
-    if not report.passed and report.suspects is not None:
-        suspected = [f"  suspect: {s.what}: {s.one} -> {s.other} ({s.why})" for s in report.suspects]
-        suspected = suspected or ["  no suspect: nothing that is recorded differs between the environments"]
+    causes = []
+    if not report.passed and report.likely_causes is not None:
+        causes = [f"  likely cause: {c.what}: {c.one} -> {c.other} ({c.why})" for c in report.likely_causes]
+        causes = causes or ["  no likely cause: nothing recorded differs between the environments"]
     where = f"report: {' '.join(path.as_posix() for path in paths)}"
-    return Answer(lines=[verdict, *suspected, *remarks, where], exit_code=0 if report.passed else 1)
+    return AuditAnswer(lines=[verdict, *causes, *remarks, where], exit_code=0 if report.passed else 1)

@@ -1,4 +1,4 @@
-"""A run folder as evidence: what was set, where it ran, what it measured, and over how many sittings."""
+"""What a run folder records: settings, environment, measurements, and the sessions in which it was trained."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Plain = dict[str, Any]
 
 @dataclass(frozen=True)
 class RecordedRun:
-    """What a run has left."""
+    """The files of one run."""
 
     path: Path
     plain: Plain
@@ -31,8 +31,8 @@ class RecordedRun:
     """Its `summary.json`; empty if the run did not finish."""
     rows: list[Plain]
     """Its `metrics.jsonl`."""
-    torn_lines: list[int]
-    """Numbers of lines of `metrics.jsonl` that hold no row. A kill may tear the last one; nothing tears another."""
+    corrupt_lines: list[int]
+    """Numbers of lines of `metrics.jsonl` that hold no row. A kill may leave the last one incomplete, and no other."""
 
     @classmethod
     def read(cls, path: Path) -> RecordedRun:
@@ -58,8 +58,8 @@ class RecordedRun:
         if not isinstance(plain, dict) or not isinstance(environment, dict):
             raise ConfigError(f"{path} cannot be audited: config.yaml or environment.json is not a table of settings")
         summary = path / "summary.json"
-        rows, torn = read_rows_strictly(path / "metrics.jsonl")
-        return cls(path, plain, environment, _json(summary) if summary.is_file() else {}, rows, torn)
+        rows, corrupt = read_rows_strictly(path / "metrics.jsonl")
+        return cls(path, plain, environment, _json(summary) if summary.is_file() else {}, rows, corrupt)
 
     @property
     def name(self) -> str:
@@ -93,27 +93,27 @@ class RecordedRun:
         return (self.environment.get("git") or {}).get("commit")
 
     @property
-    def sittings(self) -> list[Plain]:
-        """One entry per start of the run; empty for runs of older code."""
-        return list(self.environment.get("sittings") or [])
+    def sessions(self) -> list[Plain]:
+        """One entry per start of the run; empty for runs of older code. Until format 1 the key was `sittings`."""
+        return list(self.environment.get("sessions") or self.environment.get("sittings") or [])
 
     @property
     def undisturbed_steps(self) -> int:
-        """Steps up to which the first sitting's settings hold: all of them, unless a later sitting changed some."""
-        resumed = [sitting["from_step"] for sitting in self.sittings[1:]]
+        """Steps up to which the first session's settings hold: all of them, unless a later session changed some."""
+        resumed = [session["from_step"] for session in self.sessions[1:]]
         return min([*resumed, self.last_step]) if self.changed_settings else self.last_step
 
     @property
     def first_trainer_settings(self) -> Plain:
         """The trainer section that the first steps were trained with."""
-        return dict(self.sittings[0]["trainer"] if self.changed_settings else self.plain["trainer"])
+        return dict(self.sessions[0]["trainer"] if self.changed_settings else self.plain["trainer"])
 
     @property
     def changed_settings(self) -> list[str]:
-        """Trainer settings that shape rows and that a later sitting changed, as `trainer.key: first -> last`."""
-        if len(self.sittings) < 2:
+        """Trainer settings that shape rows and that a later session changed, as `trainer.key: first -> last`."""
+        if len(self.sessions) < 2:
             return []
-        first, last = ({"trainer": sitting["trainer"]} for sitting in (self.sittings[0], self.sittings[-1]))
+        first, last = ({"trainer": session["trainer"]} for session in (self.sessions[0], self.sessions[-1]))
         return [line for key, line in differences(first, last) if key.removeprefix("trainer.") in _SHAPES_ROWS]
 
 
@@ -126,7 +126,7 @@ _SHAPES_ROWS = (
 
 def read_rows_strictly(path: Path) -> tuple[list[Plain], list[int]]:
     """Rows of a `metrics.jsonl`, and the numbers of lines that hold none."""
-    rows, torn = [], []
+    rows, corrupt = [], []
     if path.is_file():
         for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
             try:
@@ -136,8 +136,8 @@ def read_rows_strictly(path: Path) -> tuple[list[Plain], list[int]]:
             if isinstance(row, dict) and isinstance(row.get("step"), int):
                 rows.append(row)
             else:
-                torn.append(number)
-    return rows, torn
+                corrupt.append(number)
+    return rows, corrupt
 
 
 def _json(path: Path) -> Plain:

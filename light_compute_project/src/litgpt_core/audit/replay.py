@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -12,11 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from litgpt_core.audit.causes import look_up
 from litgpt_core.audit.overrides import arguments_for
 from litgpt_core.audit.recorded import RecordedRun
-from litgpt_core.audit.suspects import look_up
+from litgpt_core.core.command_line import child_command
 from litgpt_core.core.errors import Interrupted, LightComputeError
-from litgpt_core.core.machine import PROJECT_DIR
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +47,7 @@ def as_recorded(run: RecordedRun) -> Plain:
     if trainer.get("num_nodes", 1) != 1:
         trainer["num_nodes"] = 1
     plain["trainer"] = trainer
-    base = typed_in(run)
+    base = started_in(run)
     return plain if base == Path.cwd() else with_absolute_paths(plain, base=base)
 
 
@@ -67,7 +66,7 @@ def _absolute(path: str, base: Path) -> str:
     return (base / path).resolve().as_posix() if (base / path).exists() and not path.startswith("~") else path
 
 
-def typed_in(run: RecordedRun) -> Path:
+def started_in(run: RecordedRun) -> Path:
     """The folder from which the run's relative paths are meant: above `runs/NAME`, wherever that lies now."""
     settings = run.plain.get("run") or {}
     inside = Path(str(settings.get("dir", "runs"))) / run.name
@@ -97,13 +96,13 @@ def shortened(plain: Plain, *, steps: int) -> Plain:
         trainer["stop_after"] = steps
     else:
         trainer.pop("stop_after", None)
-    for limit in ("max_time", "max_sitting_time", "max_cost", "cost_per_hour"):
+    for limit in ("max_time", "max_sitting_time", "max_session_time", "max_cost", "cost_per_hour"):
         trainer.pop(limit, None)
     changed["logger"] = {"kind": "none"}
     return changed
 
 
-class Stage:
+class TrainingFolder:
     """A temporary folder in which configs are trained, one process after the other.
 
     Args:
@@ -123,17 +122,18 @@ class Stage:
 
         Raises:
             Interrupted: A signal arrived; the process has ended.
-            LightComputeError: The run failed; holds the end of what it said.
+            LightComputeError: The run failed; with the end of its output.
         """
-        from litgpt_core.search.child_process import POLL_S, ChildRun, StopSignals
+        from litgpt_core.core.child_process import StopSignals
+        from litgpt_core.search.child_run import POLL_S, ChildRun
 
         target = {**plain, "run": {"name": name, "dir": self.folder.as_posix(), "resume": False}}
-        command = [sys.executable, str(PROJECT_DIR / "scripts" / "train.py"), *arguments_for(target)]
+        command = child_command("train", *arguments_for(target))
         output = self.folder / f"{name}.log"
         with StopSignals() as signals:
             child = ChildRun(command, name=name, folder=self.folder, output=output, environment=variables)
             while (ending := child.poll()) is None:
-                child.obey(signals)
+                child.forward(signals)
                 time.sleep(POLL_S)
         if signals.received is not None:
             raise Interrupted(
@@ -149,7 +149,7 @@ class Stage:
 
 
 @contextmanager
-def stage() -> Iterator[Stage]:
-    """A stage that leaves nothing behind."""
+def temporary_training() -> Iterator[TrainingFolder]:
+    """A temporary folder for training, removed afterwards."""
     with tempfile.TemporaryDirectory(prefix="reproducibility-audit-", ignore_cleanup_errors=True) as folder:
-        yield Stage(Path(folder))
+        yield TrainingFolder(Path(folder))

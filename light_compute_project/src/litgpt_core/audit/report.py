@@ -11,8 +11,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from litgpt_core.audit.suspects import Suspect, look_up
-from litgpt_core.audit.trace import QUANTITIES, TraceComparison
+from litgpt_core.audit.causes import Cause, look_up
+from litgpt_core.audit.trace import QUANTITIES, RowDifference, TraceComparison
+from litgpt_core.core.files import write_atomically
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +24,7 @@ class Table:
     header: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
     note: str = ""
-    """What a reader must know to read it; a line below."""
+    """Explanation below the table."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,12 +38,12 @@ class Report:
     verdict: str
     """One or two sentences: identical, or what differs."""
     method: list[str]
-    """What was done, for somebody who wants to do it again."""
+    """What was done, step by step."""
     tables: list[Table]
     remarks: list[str]
     """What a reader should know before relying on the verdict."""
-    suspects: list[Suspect] | None
-    """Recorded differences between the environments, the likeliest cause first; None where they are not in question."""
+    likely_causes: list[Cause] | None
+    """Recorded differences between the environments, the most likely cause first; None where that does not apply."""
     identical: bool
     """Whether every number that was compared is equal to the last bit."""
     numbers: dict[str, Any]
@@ -61,18 +62,20 @@ class Report:
         parts += ["## What was done", "\n".join(f"{n}. {line}" for n, line in enumerate(self.method, start=1))]
         parts += ["## Results", *(markdown_table(table, level=3) for table in self.tables)]
         if self.remarks:
-            parts += ["## Before relying on this", "\n".join(f"- {remark}" for remark in self.remarks)]
-        if self.suspects is not None:
-            parts += ["## Suspects", self._suspects(self.suspects)]
+            parts += ["## Limitations", "\n".join(f"- {remark}" for remark in self.remarks)]
+        if self.likely_causes is not None:
+            parts += ["## Likely causes", self._causes(self.likely_causes)]
         parts += ["## Environment", markdown_table(environment_table(self.environments), level=3)]
         return "\n\n".join(parts) + "\n"
 
-    def _suspects(self, found: list[Suspect]) -> str:
+    def _causes(self, found: list[Cause]) -> str:
         if not found:
-            return "Nothing that is recorded differs between the environments."
-        rows = [(s.what, s.one, s.other, s.why) for s in found]
+            return "Nothing recorded differs between the environments."
+        rows = [(c.what, c.one, c.other, c.why) for c in found]
         sides = list(self.environments)[:2] if len(self.environments) > 1 else ["one", "other"]
-        lead = "These differ, and made no difference here." if self.identical else "These differ, the likeliest first."
+        lead = (
+            "These differ, but did not change the result." if self.identical else "Differences, the most likely first."
+        )
         return lead + "\n\n" + markdown_table(Table(title="", header=("what", *sides, "how it matters"), rows=rows))
 
     def write(self, folder: Path, *, stem: str = "audit") -> list[Path]:
@@ -80,9 +83,7 @@ class Report:
         folder.mkdir(parents=True, exist_ok=True)
         paths = [folder / f"{stem}.md", folder / f"{stem}.json"]
         for path, text in zip(paths, (self.to_markdown(), self.to_json()), strict=True):
-            temporary = path.with_name(f".{path.name}.tmp")
-            temporary.write_text(text, encoding="utf-8")
-            temporary.replace(path)
+            write_atomically(path, text)
         return paths
 
 
@@ -119,19 +120,28 @@ def trace_numbers(found: TraceComparison) -> dict[str, Any]:
         "compared_steps": found.steps,
         "values": found.values,
         "differing": found.differing,
-        "first_difference": None if found.first is None else _difference(dataclasses.asdict(found.first), found.first),
+        "first_difference": _difference(found.first),
         "largest_relative": found.largest_relative,
         "quantities": {
-            name: {
-                "values": quantity.values,
-                "differing": quantity.differing,
-                "largest": None
-                if quantity.largest is None
-                else _difference(dataclasses.asdict(quantity.largest), quantity.largest),
-            }
+            name: {**dataclasses.asdict(quantity), "largest": _difference(quantity.largest)}
             for name, quantity in found.quantities.items()
         },
     }
+
+
+def _difference(at: RowDifference | None) -> dict[str, Any] | None:
+    return None if at is None else {**dataclasses.asdict(at), "absolute": at.absolute, "relative": at.relative}
+
+
+def trace_verdict(found: TraceComparison, *, many: str, sides: tuple[str, str], within: float) -> str:
+    """A comparison in a sentence or two; `many` says what was compared, as in "18 numbers of 4 rows"."""
+    if not found.values:
+        return "there was nothing to compare."
+    if found.identical:
+        return f"identical: all {many} are equal to the last bit."
+    if found.agrees:
+        return f"equal within {share(within)}: largest difference {share(found.largest_relative)} in {many}."
+    return f"the first difference is at {describe_first(found, sides=sides)}. {found.differing} of {many} differ."
 
 
 def describe_first(found: TraceComparison, *, sides: tuple[str, str]) -> str:
@@ -207,10 +217,6 @@ def share(value: float | None) -> str:
     if value == 0:
         return "0"
     return f"{value:.2%}" if value >= 1e-3 else f"{value:.1e}"
-
-
-def _difference(plain: dict[str, Any], at: Any) -> dict[str, Any]:
-    return {**plain, "absolute": at.absolute, "relative": at.relative}
 
 
 def _finite(value: Any) -> Any:

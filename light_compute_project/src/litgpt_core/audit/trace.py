@@ -19,7 +19,7 @@ PLANNED_SPREAD = 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
-class Difference:
+class RowDifference:
     """One number that is not the same on both sides."""
 
     step: int
@@ -54,7 +54,7 @@ class QuantityComparison:
     """Numbers that were compared."""
     differing: int = 0
     """How many of them differ at all."""
-    largest: Difference | None = None
+    largest: RowDifference | None = None
     """Where the relative difference is largest; None where no number differs."""
 
 
@@ -65,7 +65,7 @@ class TraceComparison:
     steps: list[int]
     """Steps of which both sides have exactly one row."""
     quantities: dict[str, QuantityComparison]
-    first: Difference | None
+    first: RowDifference | None
     """The earliest difference beyond the tolerance; None if there is none."""
 
     @property
@@ -128,17 +128,17 @@ def compare_rows(
     how_often = [Counter(row["step"] for row in rows) for rows in (one, other)]
     shared: list[int] = []
     quantities = {name: QuantityComparison() for name in QUANTITIES}
-    first: Difference | None = None
+    first: RowDifference | None = None
     for step in sorted({*a, *b}):
         times = [count[step] for count in how_often]
         if shared_steps_only and 0 in times:
             continue
         if times != [1, 1]:
-            first = first or Difference(step=step, quantity="row", one=times[0], other=times[1])
+            first = first or RowDifference(step=step, quantity="row", one=times[0], other=times[1])
             continue
         shared.append(step)
         for name, found in quantities.items():
-            pair = Difference(step=step, quantity=name, one=a[step].get(name), other=b[step].get(name))
+            pair = RowDifference(step=step, quantity=name, one=a[step].get(name), other=b[step].get(name))
             if pair.one is None and pair.other is None:
                 continue
             found.values += 1

@@ -1,8 +1,8 @@
-"""The checkpoint directory: one shape (LitGPT's), written atomically, verified, loaded, kept in order.
+"""Checkpoint directories in LitGPT's layout: written atomically, verified, loaded, and pruned.
 
     from litgpt_core.checkpoint import load_model, newest_valid, save_directory
 
-Names are imported on first use, so that looking for a checkpoint never loads torch.
+Names are imported lazily, so that searching for checkpoints does not import torch.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ __all__ = sorted(_HOME)
 
 
 def __getattr__(name: str) -> object:
-    """Import the module that holds `name` when it is first asked for (PEP 562)."""
+    """Import the module that defines `name` on first access (PEP 562)."""
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)

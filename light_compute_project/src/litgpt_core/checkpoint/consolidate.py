@@ -1,4 +1,4 @@
-"""A sharded checkpoint as a LitGPT directory, made by one process without the others."""
+"""Consolidates a sharded checkpoint into a LitGPT directory, in a single process."""
 
 from __future__ import annotations
 
@@ -11,32 +11,33 @@ from litgpt_core.checkpoint.layout import HYPERPARAMETERS
 from litgpt_core.checkpoint.search import resolve
 from litgpt_core.checkpoint.sharded import read_weights
 from litgpt_core.checkpoint.verification import is_sharded, verify
+from litgpt_core.core.command_line import shown_command
 from litgpt_core.core.errors import CheckpointError
 from litgpt_core.model.config import GPTConfig
 
 
 def consolidate(source: Path, target: Path) -> Path:
-    """Gather the weights of `source` into a LitGPT directory; optimizer state and the rest of a resume stay behind.
+    """Consolidate the weights of `source` into a LitGPT directory, without optimizer and other training state.
 
     Args:
-        source: A sharded checkpoint, or a run whose newest one is meant.
-        target: The directory to make; it must not exist.
+        source: A sharded checkpoint, or a run folder for its most recent one.
+        target: The directory to create; it must not exist.
 
     Returns:
         `target`.
 
     Raises:
-        CheckpointError: `source` is torn or whole already, or `target` exists or cannot be written.
+        CheckpointError: `source` is corrupted, incomplete or not sharded, or `target` exists or cannot be written.
     """
     directory = resolve(source)
     if not is_sharded(directory):
         raise CheckpointError(
-            f"{directory} is a LitGPT directory already: its weights are not in parts",
+            f"{directory} is already a LitGPT directory: its weights are not sharded",
             needed="a checkpoint that was written with trainer.sharded_checkpoints=true",
-            fix=f"use it as it is: scripts/generate.py {directory}",
+            fix=f"use it directly: {shown_command('generate', str(directory))}",
         )
     if target.exists():
-        raise CheckpointError(f"{target} exists", needed="a name that is free", fix=f"another, or remove {target}")
+        raise CheckpointError(f"{target} exists", needed="a new directory", fix=f"another name, or remove {target}")
     verify(directory)
     hyperparameters = yaml.safe_load((directory / HYPERPARAMETERS).read_text(encoding="utf-8"))
     config = GPTConfig.from_checkpoint(directory)

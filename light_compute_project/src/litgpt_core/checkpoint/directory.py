@@ -1,6 +1,6 @@
-"""Write a checkpoint directory: weights, config, tokenizer, hyperparameters, extras, checksums; all of it or nothing.
+"""Writes checkpoint directories atomically: weights, config, tokenizer, hyperparameters, extra files, checksums.
 
-Reading is `load.py`, checking is `verification.py`. In a run of several processes only one of them calls
+`load.py` reads them and `verification.py` checks them. In a run of several processes only one of them calls
 `save_directory`.
 """
 
@@ -49,27 +49,27 @@ def save_directory(
     weights_name: str = WEIGHTS,
     fill: Callable[[Path], Mapping[str, dict[str, int | str]]] | None = None,
 ) -> Path:
-    """Write a LitGPT directory that appears whole or not at all, replacing what was at `path`.
+    """Write a LitGPT directory atomically, replacing an existing one at `path`.
 
     Args:
-        path: The directory to make, e.g. `checkpoints/step-00000020`. Parents are made.
+        path: The directory to create, e.g. `checkpoints/step-00000020`. Parents are created.
         weights: The model's state dict, on any device; tied weights under both names. None writes no weights file.
         config: Its `to_yaml_dict()` becomes `model_config.yaml`.
         tokenizer_dir: Folder that holds the tokenizer's files; they are copied.
         hyperparameters: Plain values (dict, list, str, int, float, bool, None) for `hyperparameters.yaml`.
         extra: `{file name: object}`, each saved with torch.save, e.g. `{"resume.pt": {...}}`: tensors and plain values
             only.
-        files: Others that are copied as they are.
-        weights_name: The weights' file; adapters alone have another (`layout.ADAPTER`).
-        fill: Writes more files into the folder it is given, flushed, and returns their sizes and hashes.
+        files: Other files to copy.
+        weights_name: Name of the weights file; `layout.ADAPTER` for adapters alone.
+        fill: Writes and flushes more files in the folder that it is given; returns their sizes and hashes.
 
     Returns:
         `path`.
 
     Raises:
-        CheckpointError: The disk is full, the place is not writable, or the tokenizer is incomplete. What was at `path`
-            before is untouched then, and no partial folder is left.
-        TypeError: `hyperparameters` or `extra` hold an object that could not be read back without running code.
+        CheckpointError: The disk is full, `path` is not writable, or the tokenizer is incomplete. An existing directory
+            is then unchanged, and no partial one remains.
+        TypeError: `hyperparameters` or `extra` hold an object that could not be loaded without running code.
     """
     path, extra = Path(path), dict(extra or {})
     copied = [*_tokenizer_files(Path(tokenizer_dir)), *files]
@@ -97,9 +97,9 @@ def save_directory(
 
 
 def portable_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state dict as it goes to disk: on the CPU, contiguous, without slack, without torch.compile's prefix.
+    """The state dict to be saved: on the CPU, contiguous, without unused storage, without torch.compile's prefix.
 
-    Names that share one tensor (tied weights) share one afterwards too, so that the file holds it once.
+    Names that share one tensor (tied weights) still share it, so that the file holds it once.
     """
     portable: dict[str, Tensor] = {}
     seen: dict[tuple[object, ...], Tensor] = {}
@@ -123,7 +123,7 @@ def _tokenizer_files(folder: Path) -> list[Path]:
         raise CheckpointError(
             f"The tokenizer in {folder} is incomplete: found {sorted(names) or 'none of its files'}.",
             needed=f"{' or '.join(TOKENIZER_VOCABULARIES)}, and {TOKENIZER_CONFIG}",
-            fix="pass the folder that Tokenizer.save wrote to",
+            fix="pass the folder written by Tokenizer.save",
         )
     return files
 
@@ -136,7 +136,7 @@ def _plain_yaml(values: Mapping[str, Any]) -> str:
 
 
 def _tensor_bytes(value: object) -> int:
-    """Bytes of all tensors in nested containers; one that occurs twice counts twice."""
+    """Bytes of all tensors in nested containers; duplicates are counted each time."""
     if isinstance(value, Tensor):
         return value.nbytes
     if isinstance(value, Mapping):
@@ -149,7 +149,7 @@ def _write(path: Path, write: Callable[[HashedFile], object]) -> dict[str, int |
     try:
         write(file)
         return file.finish()
-    except RuntimeError as problem:  # torch's writer turns a failed write into an internal error without a cause
+    except RuntimeError as problem:  # torch reports a failed write as an internal error without its cause
         raise file.error or problem from problem
     finally:
         file.close()

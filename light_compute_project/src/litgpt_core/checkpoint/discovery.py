@@ -1,7 +1,7 @@
-"""Which models lie around here, newest first, and from a name that a person types to one of them. No torch.
+"""Searches for models, and finds a model by name or path. Does not import torch.
 
-A folder with `lit_model.pth` is a model; a run folder is one model, whatever checkpoints it holds. Folders are walked
-level by level to a bounded depth and number; a torn checkpoint is passed over and named.
+A folder with `lit_model.pth` is a model; a run folder is one model, however many checkpoints it has. The search is
+breadth-first, with a limited depth and number of folders; corrupted or incomplete checkpoints are skipped and reported.
 """
 
 from __future__ import annotations
@@ -18,50 +18,51 @@ from litgpt_core.checkpoint.layout import MODEL_CONFIG, WEIGHTS
 from litgpt_core.checkpoint.retention import BEST, LAST, step_of
 from litgpt_core.checkpoint.search import resolve
 from litgpt_core.checkpoint.verification import verify
+from litgpt_core.core.command_line import shown_command
 from litgpt_core.core.errors import CheckpointError
 
 ROOTS = ("runs", "checkpoints", "trained_models", "models", ".")
-"""Where models are looked for, below the current folder."""
+"""Folders to search, relative to the current folder."""
 
 MAX_DEPTH = 4
 """Levels below a root: `checkpoints/org/name` is 2."""
 MAX_FOLDERS = 20_000
-"""Most folders that are opened below one root."""
+"""Maximum number of folders that are read below one root."""
 
 _NOT_ENTERED = {"node_modules", "site-packages", "__pycache__", "venv", "wandb"}
-_TRAIN = "train one: python light_compute_project/scripts/train.py +experiment=smoke"
+_TRAIN = f"train one: {shown_command('train', '+experiment=smoke')}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class FoundModel:
-    """A checkpoint directory that can be loaded, as far as its files' names and sizes tell."""
+    """A checkpoint directory whose files are complete, judging by their names and sizes."""
 
     name: str
-    """What people type: the run's name, or the path below the root. No two found at once share it."""
+    """The run's name, or the path below the root; unique in one search."""
     directory: Path
-    """The checkpoint directory: of a run `final/`, else its last checkpoint."""
+    """The checkpoint directory; for a run `final/`, else its last checkpoint."""
     modified: float
-    """When its weights were written, seconds since the epoch."""
+    """Modification time of its weights, seconds since the epoch."""
     root: Path
-    """The root below which it was found."""
+    """The root under which it was found."""
     n_bytes: int
     """Size of its weights."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Discovery:
-    """What a look around found."""
+    """The result of a search."""
 
     models: list[FoundModel] = field(default_factory=list)
-    """Newest first."""
-    looked_at: list[str] = field(default_factory=list)
-    """One line for each root: how many models, or that it is not there."""
-    passed_over: list[str] = field(default_factory=list)
-    """What looks like a checkpoint and cannot be used, and why."""
+    """Most recent first."""
+    searched: list[str] = field(default_factory=list)
+    """One line per root: the number of models, or that it does not exist."""
+    skipped: list[str] = field(default_factory=list)
+    """Checkpoints that cannot be used, and why."""
 
 
 def discover(roots: Sequence[Path] | None = None) -> Discovery:
-    """Look for models below `roots` (None: `ROOTS`); damage is told in the result, not raised."""
+    """Search for models below `roots` (None: `ROOTS`); unusable checkpoints are listed in the result, not raised."""
     places = [Path(root) for root in (ROOTS if roots is None else roots)]
     found = Discovery()
     names: set[str] = set()
@@ -69,15 +70,15 @@ def discover(roots: Sequence[Path] | None = None) -> Discovery:
     real_roots = {place.resolve() for place in places}
     for root in places:
         if not root.is_dir():
-            found.looked_at.append(f"{root}: not there")
+            found.searched.append(f"{root}: does not exist")
             continue
-        if root.name == "checkpoints" and _folder(root.parent).is_run:  # somebody stands inside a run folder
-            found.looked_at.append(f"{root}: part of the run in {root.parent}")
+        if root.name == "checkpoints" and _folder(root.parent).is_run:  # the current folder is a run folder
+            found.searched.append(f"{root}: part of the run in {root.parent}")
             continue
         walk = _Walk(root, others=real_roots - {root.resolve()})
         before = len(found.models)
         for folder in walk:
-            model = _model_in(folder, root=root, passed_over=found.passed_over)
+            model = _model_in(folder, root=root, skipped=found.skipped)
             if model is None or (real := model.directory.resolve()) in directories:
                 continue
             directories.add(real)
@@ -85,22 +86,22 @@ def discover(roots: Sequence[Path] | None = None) -> Discovery:
             names.add(name)
             found.models.append(_named(model, name))
         limit = f", stopped after {MAX_FOLDERS:,} folders" if walk.stopped else ""
-        found.looked_at.append(f"{root}: {_count(len(found.models) - before)}{limit}")
+        found.searched.append(f"{root}: {_count(len(found.models) - before)}{limit}")
     found.models.sort(key=lambda model: (-model.modified, model.name))
     return found
 
 
 def find_model(text: str, roots: Sequence[Path] | None = None) -> FoundModel:
-    """The model that a person means.
+    """Find a model by name or path.
 
     Args:
-        text: A name of `discover`'s or its last part, a path below a root, or any path: a run folder, a checkpoint
+        text: A name as in `discover` or its last part, a path below a root, or any path: a run folder, a checkpoint
             directory, a weights file.
         roots: As for `discover`.
 
     Raises:
-        CheckpointError: There is none (names near ones), several models share that last part, or the one that is meant
-            is torn.
+        CheckpointError: There is none (suggests similar names), several models have that last part, or the model is
+            corrupted or incomplete.
     """
     path = Path(text).expanduser()
     if len(path.parts) > 1 and path.exists():
@@ -112,13 +113,13 @@ def find_model(text: str, roots: Sequence[Path] | None = None) -> FoundModel:
     for place in (path, *(Path(root) / path for root in (ROOTS if roots is None else roots))):
         if text and place.exists():
             return _at(place)
-    wanted = text.rstrip("/").lower()
-    ends = [model for model in found.models if wanted in (model.name.lower(), model.name.lower().rpartition("/")[2])]
-    if len(ends) == 1:
-        return ends[0]
-    if not ends and len(path.parts) > 1 and path.parent.is_dir():
-        resolve(path)  # raises, with what lies beside it
-    raise _not_found(text, found, ends)
+    key = text.rstrip("/").lower()
+    matches = [model for model in found.models if key in (model.name.lower(), model.name.lower().rpartition("/")[2])]
+    if len(matches) == 1:
+        return matches[0]
+    if not matches and len(path.parts) > 1 and path.parent.is_dir():
+        resolve(path)  # raises an error that lists the folder
+    raise _not_found(text, found, matches)
 
 
 def _at(path: Path) -> FoundModel:
@@ -135,9 +136,9 @@ def _not_found(text: str, found: Discovery, several: list[FoundModel]) -> Checkp
         listed = " or ".join(model.name for model in several)
         return CheckpointError(f"{text!r} could be {listed}.", needed="one of them", fix=several[0].name)
     if not found.models:
-        torn = "".join(f"; passed over {line}" for line in found.passed_over)
+        reasons = "".join(f"; skipped {line}" for line in found.skipped)
         return CheckpointError(
-            f"There is no model {text!r}, and no other ({'; '.join(found.looked_at)}){torn}.",
+            f"There is no model {text!r}, nor any other model ({'; '.join(found.searched)}){reasons}.",
             needed="a trained or downloaded model",
             fix=_TRAIN,
         )
@@ -146,27 +147,29 @@ def _not_found(text: str, found: Discovery, several: list[FoundModel]) -> Checkp
         names.setdefault(model.name.lower(), model.name)
         names.setdefault(model.name.lower().rpartition("/")[2], model.name)
     near = [names[match] for match in difflib.get_close_matches(text.lower(), names, n=3, cutoff=0.5)]
-    damaged = [line for line in found.passed_over if text and text in line]
+    skipped = [line for line in found.skipped if text and text in line]
     listed = ", ".join(model.name for model in found.models[:8])
     more = f", and {len(found.models) - 8} more" if len(found.models) > 8 else ""
     return CheckpointError(
-        f"There is no model {text!r}." + "".join(f" Passed over: {line}" for line in damaged[:3]),
+        f"There is no model {text!r}." + "".join(f" Skipped: {line}" for line in skipped[:3]),
         needed=f"one of {listed}{more}, or a path",
-        fix=f"did you mean {' or '.join(dict.fromkeys(near))}?" if near else f"take the newest: {found.models[0].name}",
+        fix=f"did you mean {' or '.join(dict.fromkeys(near))}?"
+        if near
+        else f"use the most recent: {found.models[0].name}",
     )
 
 
 # ---- one folder
 
 
-def _model_in(folder: _Folder, *, root: Path, passed_over: list[str]) -> FoundModel | None:
-    """The model that this folder is, if it is one; unusable ones are added to `passed_over`."""
+def _model_in(folder: _Folder, *, root: Path, skipped: list[str]) -> FoundModel | None:
+    """The model in this folder, if there is one; unusable ones are added to `skipped`."""
     candidates = (
         [folder.path] if folder.has_weights or not folder.is_run else [folder.path, folder.path / "checkpoints"]
     )
     if not (folder.has_weights or folder.is_run):
         if MODEL_CONFIG in folder.files:
-            passed_over.append(f"{folder.path}: {WEIGHTS} is missing")
+            skipped.append(f"{folder.path}: {WEIGHTS} is missing")
         return None
     for candidate in candidates:
         try:
@@ -174,9 +177,9 @@ def _model_in(folder: _Folder, *, root: Path, passed_over: list[str]) -> FoundMo
             verify(directory, full=False)
             return _facts(directory, name="", root=root)
         except CheckpointError as problem:
-            passed_over.append(f"{candidate}: {problem.given}")
+            skipped.append(f"{candidate}: {problem.given}")
         except OSError as problem:
-            passed_over.append(f"{candidate}: {problem.strerror or problem}")
+            skipped.append(f"{candidate}: {problem.strerror or problem}")
     return None
 
 
@@ -214,7 +217,7 @@ class _Folder:
 
     @property
     def is_run(self) -> bool:
-        """Whether it is one model with a history: `final/`, or `checkpoints/` that holds steps."""
+        """Whether it is a run folder: has `final/`, or `checkpoints/` with steps."""
         for folder in self.folders:
             if folder.name == "final" and (folder / WEIGHTS).exists():
                 return True
@@ -224,7 +227,7 @@ class _Folder:
 
 
 class _Walk:
-    """Folders below a root, level by level, real ones before links; a model's own folders are not entered."""
+    """Folders below a root, breadth-first, real ones before links; does not descend into the folders of a model."""
 
     def __init__(self, root: Path, *, others: set[Path]) -> None:
         self._root, self._others = root, others
@@ -254,7 +257,7 @@ def _folder(path: Path) -> _Folder:
 
 
 def _entries(path: Path) -> tuple[set[str], list[Path]]:
-    """Names of files, and folders that may be entered: nothing hidden, real ones first, by name."""
+    """File names, and the folders to descend into: not hidden, real ones before links, sorted by name."""
     files: set[str] = set()
     folders: list[tuple[bool, str]] = []
     try:
@@ -267,6 +270,6 @@ def _entries(path: Path) -> tuple[set[str], list[Path]]:
                         folders.append((entry.is_symlink(), entry.name))
                 else:
                     files.add(entry.name)
-    except OSError:  # not ours to read, or gone meanwhile
+    except OSError:  # not readable, or removed meanwhile
         return set(), []
     return files, [path / name for _, name in sorted(folders)]

@@ -1,4 +1,4 @@
-"""Read a checkpoint directory: weights, extras, the model. Never runs code from a file: `weights_only` always."""
+"""Loads checkpoint directories: weights, extra files, the model. Never runs code from a file: always `weights_only`."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def load_weights(path: Path, *, device: str | torch.device = "cpu", mmap: bool =
     """The state dict of a checkpoint.
 
     Args:
-        path: Whatever `resolve` understands, or any file that torch.save wrote.
-        device: Where the tensors go.
-        mmap: Read lazily from the file instead of copying it into memory first. Ignored on Windows, where an open
-            mapping would forbid replacing the checkpoint.
+        path: A path as for `resolve`, or any file written by torch.save.
+        device: Target device of the tensors.
+        mmap: Map the file into memory instead of copying it. Ignored on Windows, where an open mapping would prevent
+            the checkpoint from being replaced.
 
     Raises:
-        CheckpointError: The file is missing, cut off, damaged, holds code, or holds something else than a state dict.
+        CheckpointError: The file is missing, truncated, corrupted, contains code, or is not a state dict.
     """
     file = Path(path)
     if not file.is_file():
@@ -53,7 +53,7 @@ def load_weights(path: Path, *, device: str | torch.device = "cpu", mmap: bool =
         )
         raise CheckpointError(
             f"{file} does not hold a state dict, but a {held}.",
-            needed="{name: tensor}, or that under 'model'",
+            needed="{name: tensor}, or that under the key 'model'",
             fix=ANOTHER,
         )
     return _moved(content, device)
@@ -64,13 +64,13 @@ def _moved(weights: dict[str, Tensor], device: str | torch.device) -> dict[str, 
 
 
 def load_extra(path: Path, name: str) -> Any:
-    """What `save_directory(extra={name: ...})` wrote, on the CPU. CheckpointError if missing, damaged, or unsafe."""
+    """The object of `save_directory(extra={name: ...})`, on the CPU. CheckpointError if missing, corrupted, unsafe."""
     file = resolve(Path(path)) / name
     if not file.is_file():
         raise CheckpointError(
             f"{name} is missing in {file.parent}.",
-            needed="a checkpoint that training wrote; one made elsewhere, or a final one, may lack it",
-            fix="start from its weights instead of resuming, or take a checkpoint from checkpoints/ of the run",
+            needed="a checkpoint of a training run; final checkpoints and those from elsewhere may not have it",
+            fix="start from its weights instead of resuming, or use a checkpoint from checkpoints/ of the run",
         )
     return _load(file, mmap=False)
 
@@ -81,17 +81,17 @@ def _load(file: Path, *, mmap: bool) -> Any:
         return torch.load(file, map_location="cpu", mmap=mmap, weights_only=True)
     except pickle.UnpicklingError as problem:
         raise CheckpointError(
-            f"{file} holds more than tensors and plain values ({what_runs_code(file)}): reading it could run code.",
-            needed="a file that torch.load(..., weights_only=True) reads",
-            fix="if you trust its source, load it yourself and save only its state dict again",
+            f"{file} holds more than tensors and plain values ({what_runs_code(file)}): loading it could run code.",
+            needed="a file that torch.load(..., weights_only=True) accepts",
+            fix="if you trust its source, load it yourself and save only its state dict",
         ) from problem
     except MemoryError:
         raise
-    except Exception as problem:  # a damaged pickle may raise anything
+    except Exception as problem:  # a corrupted pickle can raise any exception
         size = file.stat().st_size
         raise CheckpointError(
             f"{file} ({size:,} bytes) cannot be read: {str(problem).partition(chr(10))[0]!r}",
-            needed="an undamaged file",
+            needed="an uncorrupted file",
             fix=ANOTHER,
         ) from problem
 
@@ -99,16 +99,16 @@ def _load(file: Path, *, mmap: bool) -> Any:
 def load_model(path: Path, *, device: str | torch.device = "cpu", dtype: torch.dtype | None = None) -> GPT:
     """The model of a checkpoint with its weights, in evaluation mode.
 
-    Built without memory first (the meta device), then given the file's tensors, so that starting costs little more than
-    reading. A file that stores the embedding and the output layer as one tensor gives a model that ties them.
+    The model is built on the meta device and then gets the file's tensors, so that loading takes little more time than
+    reading the file. If the file stores the embedding and the output layer as one tensor, the model ties them.
 
     Args:
-        path: Whatever `resolve` understands.
-        device: Where the model goes.
-        dtype: Type of the weights; None keeps the file's.
+        path: A path as for `resolve`.
+        device: Target device of the model.
+        dtype: Dtype of the weights; None keeps the file's.
 
     Raises:
-        CheckpointError: Nothing there, damaged, or weights that do not fit the model config; missing and unexpected
+        CheckpointError: Missing or corrupted, or the weights do not match the model config; missing and unexpected
             names are listed.
     """
     from litgpt_core.model.config import GPTConfig
@@ -123,13 +123,13 @@ def load_model(path: Path, *, device: str | torch.device = "cpu", dtype: torch.d
     _check_fit(weights, expected=model.state_dict(), where=directory)
     model.load_state_dict(weights, assign=True)
     if model.transformer.rope is not None:
-        model.transformer.rope.theta = torch.empty(0)  # its frequencies are in no file: off the meta device, and anew
+        model.transformer.rope.theta = torch.empty(0)  # not stored in files: move off the meta device and recompute
         model.transformer.rope.reset_parameters()
     return model.to(device=device, dtype=dtype).eval()
 
 
 def empty_model(config: GPTConfig) -> GPT:
-    """The model of a config on the meta device: names and shapes, no numbers, no memory."""
+    """The model of a config on the meta device: names and shapes without memory."""
     from litgpt_core.model.gpt import GPT
 
     with torch.device("meta"), _NoInitialisation():
@@ -137,7 +137,7 @@ def empty_model(config: GPTConfig) -> GPT:
 
 
 class _NoInitialisation(TorchFunctionMode):
-    """Turns torch.nn.init off: on the meta device its random numbers would import torch's compiler, in seconds."""
+    """Disables torch.nn.init: on the meta device it would import torch's compiler, which takes seconds."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -149,17 +149,17 @@ class _NoInitialisation(TorchFunctionMode):
 
 
 def load_into(model: GPT, path: Path) -> None:
-    """Copy the weights of a checkpoint into a model that exists, e.g. to train it further.
+    """Copy the weights of a checkpoint into an existing model, e.g. to continue training it.
 
-    A model with learned positions may have a shorter `block_size` than the checkpoint: positions beyond are left out.
+    A model with learned positions may have a shorter `block_size` than the checkpoint; further positions are dropped.
 
     Raises:
-        CheckpointError: As `load_model`; also where the model ties two weights that differ in the file.
+        CheckpointError: As `load_model`; also if the model ties two weights that differ in the file.
     """
     directory = resolve(Path(path))
     weights = load_weights(directory)
-    if (table := weights.get(POSITIONS)) is not None and len(table) > model.config.block_size:
-        weights[POSITIONS] = table[: model.config.block_size]
+    if (embedding := weights.get(POSITIONS)) is not None and len(embedding) > model.config.block_size:
+        weights[POSITIONS] = embedding[: model.config.block_size]
     _check_fit(weights, expected=model.state_dict(), where=directory)
     model.load_state_dict(weights)
 
@@ -190,7 +190,7 @@ def _check_fit(weights: dict[str, Tensor], *, expected: dict[str, Tensor], where
         raise CheckpointError(
             f"The weights in {where} do not fit the model: {'; '.join(problems)}.",
             needed="weights and config of the same model",
-            fix="take both files from the same checkpoint",
+            fix="use both files of the same checkpoint",
         )
 
 

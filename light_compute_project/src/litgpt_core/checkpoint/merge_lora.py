@@ -1,5 +1,5 @@
-"""Adapters and their base model -> a plain LitGPT directory. Reads what training with `lora=default` or
-`litgpt finetune lora` leaves, and does what `litgpt merge_lora` does, without changing what it reads.
+"""Merges LoRA adapters into their base model and writes a LitGPT directory. Reads the output of training with
+`lora=default` or of `litgpt finetune lora`. Equivalent to `litgpt merge_lora`, but never modifies its input.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ def merge_directory(path: Path, out: Path, *, base: Path | None = None, force: b
     """Write the merged model to `out`.
 
     Args:
-        path: A directory that holds `lit_model.pth.lora`, or a run folder (its `lora/`, else `final/`).
-        out: Directory to make.
-        base: The base model; None: the one that hyperparameters.yaml names.
-        force: Replace what is at `out`.
+        path: A directory with `lit_model.pth.lora`, or a run folder (uses its `lora/`, else `final/`).
+        out: Directory to create.
+        base: The base model; None: the one named in hyperparameters.yaml.
+        force: Replace an existing `out`.
 
     Raises:
         CheckpointError: Something is missing, does not fit, or `out` exists.
@@ -61,7 +61,7 @@ def merge_directory(path: Path, out: Path, *, base: Path | None = None, force: b
 
 
 def find_adapters(path: Path) -> Path:
-    """The directory with adapters that `path` means; CheckpointError if there is none."""
+    """The directory with adapters for `path`. Raises CheckpointError if there is none."""
     file = path.parent if path.name == ADAPTER else path
     candidates = [file, file / "lora", file / "final", file / "checkpoints" / "last"]
     found = next((folder for folder in candidates if (folder / ADAPTER).is_file()), None)
@@ -89,7 +89,7 @@ def _base(source: Path, base: Path | None, *, named: object) -> Path:
         return resolve(base or Path(str(named)))
     except CheckpointError as problem:
         raise CheckpointError(
-            f"the base model of {source} is not at hand: {problem.given}",
+            f"the base model of {source} was not found: {problem.given}",
             needed="the checkpoint that the adapters were trained on",
             fix="--base CHECKPOINT",
         ) from problem

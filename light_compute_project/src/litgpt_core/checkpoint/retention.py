@@ -1,4 +1,4 @@
-"""Which checkpoints stay, and how they are found again: `step-00000020`, `last`, `best`. Standard library only."""
+"""Names, links and pruning of step checkpoints: `step-00000020`, `last`, `best`. Standard library only."""
 
 from __future__ import annotations
 
@@ -39,13 +39,12 @@ def step_of(path: Path) -> int | None:
 
 
 def link(directory: Path, name: str) -> Path:
-    """Make or replace `name` (`last`, `best`) beside `directory` such that it means `directory`.
+    """Create or replace the link `name` (`last`, `best`) to `directory` in the same folder.
 
-    A relative symbolic link where the system has them, so that a run folder can be moved; else a folder of hard links
-    (or copies).
+    A relative symbolic link where supported, so that a run folder can be moved; else a folder of hard links or copies.
 
     Raises:
-        CheckpointError: `directory` is no whole checkpoint, or the place is not writable.
+        CheckpointError: `directory` is not a complete checkpoint, or the folder is not writable.
     """
     directory = Path(directory)
     verify(directory, full=False)
@@ -62,7 +61,7 @@ def link(directory: Path, name: str) -> Path:
 
 
 def _symlink(directory: Path, target: Path) -> bool:
-    """Replace `target` by a symbolic link in one step; False where there are no links, or a folder is in the way."""
+    """Replace `target` atomically by a symbolic link; False where links are unsupported or `target` is a folder."""
     if target.is_dir() and not target.is_symlink():
         return False
     temporary = hidden_sibling(target, "tmp")
@@ -90,7 +89,7 @@ def _hard_link(source: Path, target: Path) -> None:
 
 
 def _steps(folder: Path) -> list[Path]:
-    """Step directories, newest first; one that was moved aside by a killed process stands in for its name."""
+    """Step directories, newest first, including those that a killed process left under a temporary name."""
     names = set()
     for entry in folder.iterdir() if folder.is_dir() else ():
         parts = hidden_parts(entry)
@@ -102,50 +101,50 @@ def _steps(folder: Path) -> list[Path]:
 
 
 def newest_valid(folder: Path) -> Path | None:
-    """The newest step directory in `folder` whose every file has the right hash, None if there is none.
+    """The newest step directory in `folder` whose files all have the correct hash, None if there is none.
 
-    Torn ones are passed over with a warning that names the file and the reason.
+    Corrupted or incomplete ones are skipped with a warning that names the file and the reason.
     """
-    return next(filter(_check("Passing over", full=True), _steps(Path(folder))), None)
+    return next(filter(_check("Skipping", full=True), _steps(Path(folder))), None)
 
 
 def prune(folder: Path, *, keep: int) -> list[Path]:
-    """Delete old step directories: the newest `keep` whole ones stay, and those that `last` and `best` mean.
+    """Delete old step directories except for the newest `keep` complete ones and the targets of `last` and `best`.
 
-    A torn one counts neither way: it is named in a warning and left for a person to look at.
+    Corrupted or incomplete ones are not counted and not deleted, but reported in a warning.
 
     Returns:
-        The directories that are gone.
+        The deleted directories.
 
     Raises:
-        CheckpointError: One could not be removed.
+        CheckpointError: A directory could not be removed.
         ValueError: `keep` is below 1.
     """
     if keep < 1:
         raise ValueError(f"keep must be at least 1, not {keep}")
     folder = Path(folder)
-    meant = {(folder / name).resolve() for name in (LAST, BEST) if (folder / name).exists()}
-    whole = list(filter(_check("Leaving alone", full=False), _steps(folder)))
-    gone = [path for path in whole[keep:] if path.resolve() not in meant]
-    for path in gone:
+    linked = {(folder / name).resolve() for name in (LAST, BEST) if (folder / name).exists()}
+    complete = list(filter(_check("Not deleting", full=False), _steps(folder)))
+    old = [path for path in complete[keep:] if path.resolve() not in linked]
+    for path in old:
         try:
             remove_directory(path)
         except OSError as problem:
             raise CheckpointError(
                 f"Could not delete the old checkpoint {path}: {problem.strerror}.",
                 needed=f"permission to write in {folder}",
-                fix=f"delete it by hand, or give yourself rights in {folder}",
+                fix=f"delete it manually, or change the permissions of {folder}",
             ) from problem
-    return gone
+    return old
 
 
 def _check(verb: str, *, full: bool) -> Callable[[Path], bool]:
-    def whole(path: Path) -> bool:
+    def is_valid(path: Path) -> bool:
         try:
             verify(path, full=full)
         except CheckpointError as problem:
-            logger.warning("%s the torn checkpoint %s: %s", verb, path, problem)
+            logger.warning("%s the corrupted or incomplete checkpoint %s: %s", verb, path, problem)
             return False
         return True
 
-    return whole
+    return is_valid

@@ -1,4 +1,4 @@
-"""From what a person types (a directory, its weights file, a run folder) to a checkpoint directory. No torch."""
+"""Resolves a path (a directory, its weights file, a run folder) to a checkpoint directory. Does not import torch."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ logger = logging.getLogger(__name__)
 
 
 def resolve(path: Path) -> Path:
-    """The checkpoint directory that `path` means.
+    """Resolve `path` to a checkpoint directory.
 
     Args:
-        path: A directory that holds `lit_model.pth` (or the parts of a sharded checkpoint), that file itself, a folder
-            of checkpoints, or a run folder. Of a run folder it is `final/`, else `checkpoints/last`, else the newest
-            whole `checkpoints/step-*`.
+        path: A directory with `lit_model.pth` (or the shards of a sharded checkpoint), that file itself, a folder of
+            checkpoints, or a run folder. For a run folder the result is `final/`, else `checkpoints/last`, else the
+            newest valid `checkpoints/step-*`.
 
     Raises:
-        CheckpointError: Nothing of the kind is there; names what is, and near names of a path that does not exist.
+        CheckpointError: There is no checkpoint; lists what is there, and similar names if `path` does not exist.
     """
     path = Path(path)
     if path.is_file() and path.name == WEIGHTS:
@@ -55,12 +55,12 @@ def _last(folder: Path) -> Path | None:
             verify(last, full=False)
             return last
         except CheckpointError as problem:
-            logger.warning("Passing over %s: %s", last, problem.given)
+            logger.warning("Skipping %s: %s", last, problem.given)
     return newest_valid(folder)
 
 
 def _no_such_path(path: Path) -> CheckpointError:
-    """Names the first part of the path that does not exist, with its neighbours."""
+    """Names the first component of the path that does not exist, and lists its folder."""
     missing = path
     while not missing.parent.exists() and missing.parent != missing:
         missing = missing.parent
@@ -85,4 +85,4 @@ def _contents(folder: Path, *, limit: int = 12) -> str:
         return "it is a file"
     names = _names(folder)
     shown = ", ".join(names[:limit]) + (f", and {len(names) - limit} more" if len(names) > limit else "")
-    return f"in {folder} there is {shown or 'nothing'}"
+    return f"{folder} contains {shown or 'nothing'}"

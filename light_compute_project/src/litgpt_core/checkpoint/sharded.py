@@ -1,9 +1,9 @@
-"""Checkpoints that every process writes its own part of, and how they become whole tensors again.
+"""Sharded checkpoints, of which every process writes its own shards, and how to load them as full tensors.
 
-The tensors lie in PyTorch's distributed checkpoint format (`.metadata` and `__<rank>_<n>.distcp`) beside the other
+The tensors are in PyTorch's distributed checkpoint format (`.metadata` and `__<rank>_<n>.distcp`) alongside the other
 files of a checkpoint directory, under flat names: `model/<name>` for weights and `optimizer/<index>/<key>` for the
-optimizer's state. Any number of processes can read what any other number has written. `checksums.json` covers all
-parts, so a torn one is noticed like any other.
+optimizer's state. They can be loaded by another number of processes than wrote them. `checksums.json` covers all
+shards, so that corruption is detected.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ MODEL, OPTIMIZER = "model/", "optimizer/"
 Facts = dict[str, dict[str, int | str]]
 
 
-def write_parts(
+def write_shards(
     folder: Path, tensors: Mapping[str, Tensor], *, group: dist.ProcessGroup | None, gather: Callable[[Any], list[Any]]
 ) -> Facts:
-    """Write every process's parts into `folder`, which exists; all ranks call it.
+    """Write the shards of every process into the existing `folder`; called by all ranks.
 
     Args:
-        folder: The same for all.
-        tensors: Flat names; DTensors are written part by part, plain tensors by one rank.
+        folder: The same on all ranks.
+        tensors: By flat name; each rank writes its shard of a DTensor, and one rank writes plain tensors.
         group: A gloo group over all ranks.
-        gather: Collects every rank's value on every rank.
+        gather: Gathers the values of all ranks on every rank.
 
     Returns:
         Size and hash of every file written, on every rank.
@@ -59,22 +59,22 @@ def write_parts(
             facts[file.name] = {"bytes": file.stat().st_size, "sha256": sha256_of(file)}
     except (CheckpointException, OSError) as error:
         problem = error
-    everybodys = gather((facts, _reason(problem)))
-    reasons = [reason for _, reason in everybodys if reason]
+    gathered = gather((facts, _reason(problem)))
+    reasons = [reason for _, reason in gathered if reason]
     if reasons:
         raise CheckpointError(
-            f"a process could not write its part of the checkpoint {folder.name}: {reasons[0]}",
-            needed="room and rights in the run folder on every node",
-            fix="free some, then the same command with run.resume=auto",
+            f"a process could not write its shards of the checkpoint {folder.name}: {reasons[0]}",
+            needed="disk space and write permission in the run folder on every node",
+            fix="free disk space, then run the same command with run.resume=auto",
         ) from problem
-    return {name: entry for part, _ in everybodys for name, entry in part.items()}
+    return {name: entry for part, _ in gathered for name, entry in part.items()}
 
 
-def read_parts(directory: Path, into: Mapping[str, Tensor], *, group: dist.ProcessGroup | None) -> None:
-    """Fill tensors, in place, with what a sharded checkpoint holds under their names; DTensors take their part.
+def read_shards(directory: Path, into: Mapping[str, Tensor], *, group: dist.ProcessGroup | None) -> None:
+    """Load a sharded checkpoint in place into tensors, by name; each rank loads its own shard of a DTensor.
 
     Raises:
-        CheckpointError: A name or a shape is not there, or a file is damaged.
+        CheckpointError: A name is missing, a shape differs, or a file is corrupted.
     """
     from torch.distributed.checkpoint.api import CheckpointException
     from torch.distributed.checkpoint.filesystem import FileSystemReader
@@ -82,32 +82,32 @@ def read_parts(directory: Path, into: Mapping[str, Tensor], *, group: dist.Proce
 
     try:
         reader = FileSystemReader(directory)
-        warnings.filterwarnings("ignore", "torch.distributed is disabled")  # one process reads: that is meant
+        warnings.filterwarnings("ignore", "torch.distributed is disabled")  # reading in one process is intended
         load(dict(into), storage_reader=reader, process_group=group, no_dist=group is None)
     except (CheckpointException, RuntimeError, ValueError, KeyError, OSError) as error:
         raise CheckpointError(
-            f"the parts in {directory} cannot be read: {_reason(error)}",
-            needed="the parts of the same model, undamaged",
-            fix="take another checkpoint of the run",
+            f"the shards in {directory} cannot be read: {_reason(error)}",
+            needed="uncorrupted shards of the same model",
+            fix="use another checkpoint of the run",
         ) from error
 
 
-def part_shapes(directory: Path) -> dict[str, tuple[torch.Size, torch.dtype]]:
-    """Flat name -> whole shape and type of every tensor in a sharded checkpoint.
+def tensor_shapes(directory: Path) -> dict[str, tuple[torch.Size, torch.dtype]]:
+    """Flat name -> full shape and dtype of every tensor in a sharded checkpoint.
 
     Raises:
-        CheckpointError: Its index is damaged.
+        CheckpointError: Its index is corrupted.
     """
     from torch.distributed.checkpoint.filesystem import FileSystemReader
     from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 
     try:
         entries = FileSystemReader(directory).read_metadata().state_dict_metadata
-    except Exception as error:  # a damaged pickle may raise anything
+    except Exception as error:  # a corrupted pickle can raise any exception
         raise CheckpointError(
             f"{directory / SHARDS} cannot be read: {_reason(error)}",
-            needed="an undamaged index of the parts",
-            fix="take another checkpoint of the run",
+            needed="an uncorrupted index of the shards",
+            fix="use another checkpoint of the run",
         ) from error
     return {
         name: (entry.size, entry.properties.dtype)
@@ -116,23 +116,23 @@ def part_shapes(directory: Path) -> dict[str, tuple[torch.Size, torch.dtype]]:
     }
 
 
-def read_whole(directory: Path, *, prefix: str) -> dict[str, Tensor]:
-    """All tensors below `prefix` (`MODEL` or `OPTIMIZER`), whole, on the CPU, by one process; names without it."""
+def read_full(directory: Path, *, prefix: str) -> dict[str, Tensor]:
+    """All full tensors under `prefix` (`MODEL` or `OPTIMIZER`), on the CPU, in one process; names without it."""
     tensors = {
         name: torch.empty(shape, dtype=dtype)
-        for name, (shape, dtype) in part_shapes(directory).items()
+        for name, (shape, dtype) in tensor_shapes(directory).items()
         if name.startswith(prefix)
     }
-    read_parts(directory, tensors, group=None)
+    read_shards(directory, tensors, group=None)
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
 
 
 def read_weights(directory: Path) -> dict[str, Tensor]:
-    """All weights, whole, on the CPU, by one process; an embedding that is tied to the output is one tensor again.
+    """All full weights, on the CPU, in one process; restores the tie of the embedding and the output layer.
 
-    Every name has parts of its own in the files. After training, two tensors are equal only if they are one.
+    The files store tied weights under both names. After training, two tensors are equal only if they are tied.
     """
-    weights = read_whole(directory, prefix=MODEL)
+    weights = read_full(directory, prefix=MODEL)
     embedding, output = weights.get("transformer.wte.weight"), weights.get("lm_head.weight")
     if embedding is not None and output is not None and torch.equal(embedding, output):
         weights["lm_head.weight"] = embedding
@@ -150,7 +150,7 @@ def _reason(problem: BaseException | None) -> str:
 
 
 def flatten_state(optimizer_state: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """An optimizer's state dict as (flat tensors, the rest); `unflatten_state` joins them again."""
+    """Split an optimizer's state dict into (flat tensors, the rest); `unflatten_state` is the inverse."""
     tensors: dict[str, Tensor] = {}
     plain: dict[int, dict[str, Any]] = {}
     for index, state in optimizer_state["state"].items():
@@ -163,7 +163,7 @@ def flatten_state(optimizer_state: Mapping[str, Any]) -> tuple[dict[str, Tensor]
 
 
 def unflatten_state(tensors: Mapping[str, Tensor], rest: Mapping[str, Any]) -> dict[str, Any]:
-    """The optimizer's state dict of `flatten_state`, from names with or without their prefix."""
+    """The inverse of `flatten_state`; accepts names with or without their prefix."""
     state: dict[int, dict[str, Any]] = {index: dict(values) for index, values in rest["state"].items()}
     for name, tensor in tensors.items():
         index, key = name.removeprefix(OPTIMIZER).split("/", 1)

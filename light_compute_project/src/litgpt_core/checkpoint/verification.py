@@ -1,4 +1,4 @@
-"""Is this directory a whole checkpoint? Sizes and hashes where `checksums.json` is there, else structure."""
+"""Verifies checkpoint directories: sizes and hashes if there is a `checksums.json`, else the structure."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from litgpt_core.checkpoint.layout import (
 from litgpt_core.core.errors import CheckpointError
 from litgpt_core.core.files import sha256_of
 
-ANOTHER = "take another checkpoint of the run, or save (copy, download) this one again"
+ANOTHER = "use another checkpoint of the run, or save (copy, download) this one again"
 
 
 def verify(path: Path, *, full: bool = True) -> None:
     """Check a checkpoint directory.
 
     Args:
-        path: A directory of ours or of LitGPT's. One without `checksums.json` is checked for the required files and for
-            a weights file that is complete as a zip archive; changed bytes inside it cannot be noticed then.
-        full: Compare SHA-256 too. False compares sizes only: enough for a torn copy, and independent of the size of the
-            model.
+        path: A directory of ours or LitGPT's. Without `checksums.json`, only the required files and the completeness
+            of the weights file (as a zip archive) are checked; changed bytes in it are not detected.
+        full: Compare SHA-256 too. False compares only sizes, which detects incomplete copies in a time independent of
+            the model's size.
 
     Raises:
-        CheckpointError: Names the first file that is missing or differs, with the expected and the actual size or hash.
+        CheckpointError: Names the first file that is missing or differs, with its expected and actual size or hash.
     """
     path = Path(path)
     if not path.is_dir():
@@ -41,7 +41,7 @@ def verify(path: Path, *, full: bool = True) -> None:
         required.append(" or ".join(TOKENIZER_VOCABULARIES))
     for name in required:
         if not (path / name).is_file():
-            raise CheckpointError(f"{name} is missing in {path}.", needed="a whole LitGPT directory", fix=ANOTHER)
+            raise CheckpointError(f"{name} is missing in {path}.", needed="a complete LitGPT directory", fix=ANOTHER)
     if (path / CHECKSUMS).is_file():
         for name, expected in _checksums(path / CHECKSUMS).items():
             _check_file(path / name, size=expected[0], sha256=expected[1] if full else None)
@@ -50,35 +50,35 @@ def verify(path: Path, *, full: bool = True) -> None:
 
 
 def is_sharded(directory: Path) -> bool:
-    """Whether the weights of this checkpoint lie in the parts of several processes; see `sharded.py`."""
+    """Whether the weights of this checkpoint are sharded; see `sharded.py`."""
     return (directory / SHARDS).is_file()
 
 
 def check_archive(file: Path) -> None:
-    """CheckpointError unless `file` is a complete zip archive of torch's. Reads only the end of the file."""
+    """Raises CheckpointError unless `file` is a complete zip archive of torch.save. Reads only the end of the file."""
     try:
         with zipfile.ZipFile(file) as archive:
             names = archive.namelist()
     except (zipfile.BadZipFile, OSError) as problem:
         raise CheckpointError(
-            f"{file} ({_size(file)}) cannot be opened: {problem}. It is cut off, damaged, or no zip archive.",
+            f"{file} ({_size(file)}) cannot be opened: {problem}. It is truncated, corrupted, or not a zip archive.",
             needed="a file written by torch.save",
             fix=ANOTHER,
         ) from problem
     if not any(name.endswith("data.pkl") for name in names):
         raise CheckpointError(
-            f"{file} is a zip archive, but not one of torch's.", needed="a file written by torch.save", fix=ANOTHER
+            f"{file} is a zip archive, but not one of torch.save.", needed="a file written by torch.save", fix=ANOTHER
         )
 
 
 def what_runs_code(file: Path) -> str:
-    """What in a file of torch.save is no tensor or plain value, as module.name; empty if all is well. Loads nothing."""
+    """Objects of a torch.save file other than tensors and plain values, as module.name; empty if safe. Runs nothing."""
     import torch
 
     try:
         return ", ".join(sorted(torch.serialization.get_unsafe_globals_in_checkpoint(str(file))))
     except (pickle.UnpicklingError, EOFError) as problem:
-        return str(problem) or "a damaged pickle"
+        return str(problem) or "a corrupted pickle"
 
 
 def _checksums(file: Path) -> dict[str, tuple[int, str]]:

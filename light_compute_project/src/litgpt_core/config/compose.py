@@ -8,57 +8,34 @@ was written (`source.py`). Nothing is built here and nothing is read but YAML.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 import typing
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from litgpt_core.config.check import check_section, check_value
+from litgpt_core.config.check import check_section, check_trainer, check_value
 from litgpt_core.config.litgpt import expand
-from litgpt_core.config.source import CONFIG_DIR, Source, group_names, option_names
-from litgpt_core.config.trainer import (
-    CustomLoggerSettings,
-    LoggerSettings,
-    PlainLoggerSettings,
-    RunSettings,
-    TrainerSettings,
-    WandbSettings,
-)
+from litgpt_core.config.loggers import CustomLoggerSettings, PlainLoggerSettings, WandbSettings
+from litgpt_core.config.run import RunSettings
+from litgpt_core.config.source import CONFIG_DIR, Source, config_dirs, group_names, option_names
+from litgpt_core.config.train_config import TrainConfig, dump
 from litgpt_core.core.errors import ConfigError
-from litgpt_core.core.text import nearest
-from litgpt_core.data.settings import DATA_KINDS, DataSettings
+from litgpt_core.core.text import hydra_quoted, nearest
+from litgpt_core.data.settings import DATA_KINDS
 from litgpt_core.model.config import PRETRAINED_FIELDS, GPTConfig, ModelSettings
 from litgpt_core.model.lora_settings import LoRASettings
-from litgpt_core.optim.settings import AdamWSettings, CustomOptimSettings, MuonSettings, OptimSettings
+from litgpt_core.optim.settings import AdamWSettings, CustomOptimSettings, MuonSettings
 from litgpt_core.tokenizers.settings import (
     ByteSettings,
     CharSettings,
     PretrainedSettings,
     SubwordSettings,
-    TokenizerSettings,
 )
 
+__all__ = ["TrainConfig", "check", "compose", "dump", "load", "normalise_overrides"]
+
 logger = logging.getLogger(__name__)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """Everything one training run needs to know."""
-
-    seed: int
-    """Seeds initialisation, sample order and dropout."""
-    init_from: str | None
-    """Checkpoint directory whose weights the run starts from; null: fresh weights."""
-    run: RunSettings
-    model: ModelSettings
-    tokenizer: TokenizerSettings
-    data: DataSettings
-    optim: OptimSettings
-    trainer: TrainerSettings
-    logger: LoggerSettings
-    lora: LoRASettings | None
-    plain: dict[str, Any] = dataclasses.field(repr=False)
-    """The composed config as plain values, which `config.yaml` and the dashboard record."""
 
 
 _KINDS: dict[str, dict[str, type]] = {
@@ -155,7 +132,7 @@ def _attempts(given: str) -> list[str]:
 def _quoted(text: str) -> str:
     """`key=value` with the value in quotes, for what Hydra's grammar does not take bare: umlauts, `~`, brackets."""
     key, _, value = text.partition("=")
-    return f"{key}='" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    return f"{key}={hydra_quoted(value)}"
 
 
 def _option_problems(text: str, group: str, override: Any) -> list[str]:
@@ -179,6 +156,7 @@ def compose(arguments: Sequence[str]) -> dict[str, Any]:
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
+    _search_own_folder_first()
     try:
         with initialize_config_dir(version_base="1.3", config_dir=str(CONFIG_DIR)):
             composed = hydra_compose("train", overrides=list(arguments))
@@ -187,6 +165,21 @@ def compose(arguments: Sequence[str]) -> dict[str, Any]:
         raise ConfigError(f"the configuration cannot be composed: {_with_suggestion(str(error))}") from error
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}
+
+
+@functools.cache
+def _search_own_folder_first() -> None:
+    """Let Hydra look into the user's own config folder, where there is one, before the shipped one."""
+    from hydra.core.config_search_path import ConfigSearchPath
+    from hydra.core.plugins import Plugins
+    from hydra.plugins.search_path_plugin import SearchPathPlugin
+
+    class OwnFolderFirst(SearchPathPlugin):
+        def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+            for folder in config_dirs()[:-1]:
+                search_path.prepend(provider="own", path=f"file://{folder}", anchor="main")
+
+    Plugins.instance().register(OwnFolderFirst)
 
 
 def check(plain: dict[str, Any], *, source: Source) -> TrainConfig:
@@ -208,7 +201,7 @@ def check(plain: dict[str, Any], *, source: Source) -> TrainConfig:
         problems.append(f"seed={sections['seed']}: needed a whole number from 0 to 2^63 - 1{source.where('seed')}")
     plain = _without_other_optimizers(plain, source)
     sections["run"] = check_section(_with_text_name(plain), "run", RunSettings, source, problems)
-    sections["trainer"] = check_section(plain, "trainer", TrainerSettings, source, problems)
+    sections["trainer"] = check_trainer(plain.get("trainer"), source, problems)
     sections["model"] = _model(plain, source, problems)
     for group, kinds in _KINDS.items():
         kind = (plain.get(group) or {}).get("kind")
@@ -314,10 +307,3 @@ def _with_suggestion(message: str) -> str:
             first = message.strip().splitlines()[0]
             return f"{first}{nearest(name, option_names(group))}"
     return message.strip()
-
-
-def dump(plain: dict[str, Any]) -> str:
-    """A composed config as YAML, in the order of the groups."""
-    import yaml
-
-    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from litgpt_core.core.errors import ConfigError
-from litgpt_core.core.text import nearest
+from litgpt_core.core.text import hydra_quoted, nearest
 
 TOP_DEFAULTS: dict[str, Any] = {
     "model_name": None,
@@ -83,7 +83,7 @@ def plain_numbers(value: Any) -> Any:
 def literal(value: Any) -> str:
     """A plain value in Hydra's grammar; text is always quoted."""
     if isinstance(value, str):
-        return "'" + re.sub(r"(\\+)(?=$|')", r"\1\1", value).replace("'", "\\'") + "'"
+        return hydra_quoted(value)
     if isinstance(value, dict):
         return "{" + ",".join(f"{key}:{literal(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list):

@@ -1,36 +1,66 @@
 """Where a setting was written: which config groups and options exist, and the file and line, or the argument, behind a
 key.
 
-Reads YAML files as text with positions; knows nothing of what a setting means (`config.py` does).
+Reads YAML files as text with positions; knows nothing of what a setting means (`compose.py` does).
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import yaml
 
-from litgpt_core.core.machine import PROJECT_DIR
+from litgpt_core.core.checkout import PACKAGE_DIR, PROJECT_DIR, in_checkout
+from litgpt_core.core.command_line import CONFIG_DIR_VARIABLE
+from litgpt_core.core.errors import ConfigError
 
-CONFIG_DIR = PROJECT_DIR / "configs"
+CONFIG_DIR = PROJECT_DIR / "configs" if in_checkout() else PACKAGE_DIR / "configs"
 """The folder of all shipped YAML files."""
 
 
+def config_dirs() -> list[Path]:
+    """Folders that are searched for YAML files: the user's own, if there is one, then the shipped one.
+
+    The user's is the one that `--config_dir` names, else `configs` in the current folder.
+
+    Raises:
+        ConfigError: `--config_dir` names no folder.
+    """
+    given = os.environ.get(CONFIG_DIR_VARIABLE)
+    own = Path(given or "configs").expanduser().resolve()
+    if given and not own.is_dir():
+        raise ConfigError(
+            f"--config_dir {given}: there is no such folder",
+            needed="a folder with YAML files, such as DIR/experiment/mine.yaml",
+            fix="lcp init FOLDER writes one to start from",
+        )
+    return [CONFIG_DIR] if own == CONFIG_DIR.resolve() or not own.is_dir() else [own, CONFIG_DIR]
+
+
+def find_config(name: str) -> Path | None:
+    """The file that a name such as `model/tiny` stands for, the user's own before the shipped one; None: no such."""
+    return next((path for folder in config_dirs() if (path := folder / f"{name}.yaml").is_file()), None)
+
+
 def group_names() -> list[str]:
-    """Config groups: the folders of `configs/`."""
-    return sorted(path.name for path in CONFIG_DIR.iterdir() if path.is_dir())
+    """Config groups: the folders of the shipped `configs/`."""
+    return sorted(path.name for path in CONFIG_DIR.iterdir() if path.is_dir() and not path.name.startswith("_"))
 
 
 def option_names(group: str) -> list[str]:
     """Options of a group: its YAML files without the ending."""
-    return sorted(path.stem for path in (CONFIG_DIR / group).glob("*.yaml"))
+    return sorted({path.stem for folder in config_dirs() for path in (folder / group).glob("*.yaml")})
 
 
 def needs_checkpoint(experiment: str) -> bool:
-    """Whether an experiment trains the model of a checkpoint, so that `init_from` must be typed."""
-    entries = _defaults(CONFIG_DIR / "experiment" / f"{experiment}.yaml")
-    return any(entry.get("override /model") == "pretrained" for entry in entries if isinstance(entry, dict))
+    """Whether an experiment trains the model of a checkpoint, so that `init_from` must be given."""
+    for file in _experiment_files(experiment):
+        for entry in _defaults(file):
+            if isinstance(entry, dict) and "override /model" in entry:
+                return bool(entry["override /model"] == "pretrained")
+    return False
 
 
 class Source:
@@ -53,20 +83,22 @@ class Source:
             if key not in groups and (key == path or path.startswith(f"{key}.")):
                 return f" (on the command line: {argument.lstrip('+')})"
         for file, line in self._lines(path):
-            return f" (in {file.relative_to(CONFIG_DIR.parent).as_posix()}, line {line})"
+            return f" (in {_shown(file)}, line {line})"
         return ""
 
     def _lines(self, path: str) -> Iterator[tuple[Path, int]]:
         """Experiment files first: they override the groups' files, and those `train.yaml`."""
         keys = path.split(".")
-        files = [(CONFIG_DIR / "experiment" / f"{name}.yaml", keys) for name in self._chosen("experiment")]
+        files = [(file, keys) for name in self._chosen("experiment") for file in _experiment_files(name)]
         group = keys[0]
         if group in group_names():
             chosen = self._chosen(group)
-            files += [(CONFIG_DIR / group / f"{name}.yaml", keys[1:]) for name in chosen or option_names(group)]
-        files.append((CONFIG_DIR / "train.yaml", keys))
+            found = [find_config(f"{group}/{name}") for name in chosen or option_names(group)]
+            files += [(file, keys[1:]) for file in found if file is not None]
+        if (frame := find_config("train")) is not None:
+            files.append((frame, keys))
         for file, inner in files:
-            if file.is_file() and inner and (line := _line_of(file, inner)):
+            if inner and (line := _line_of(file, inner)):
                 yield file, line
 
     def _chosen(self, group: str) -> list[str]:
@@ -78,11 +110,31 @@ class Source:
                 chosen += [part.strip() for part in value.strip("[]").split(",")]
         if group != "experiment":
             for experiment in self._chosen("experiment"):
-                file = CONFIG_DIR / "experiment" / f"{experiment}.yaml"
-                for entry in _defaults(file):
-                    if isinstance(entry, dict):
-                        chosen += [str(v) for k, v in entry.items() if str(k).split("/")[-1] == group]
+                for file in _experiment_files(experiment):
+                    for entry in _defaults(file):
+                        if isinstance(entry, dict):
+                            chosen += [str(v) for k, v in entry.items() if str(k).split("/")[-1] == group]
         return chosen
+
+
+def _experiment_files(name: str) -> list[Path]:
+    """The file of an experiment and, behind it, those of the experiments that it inherits from."""
+    found: list[Path] = []
+    waiting = [name]
+    while waiting:
+        file = find_config(f"experiment/{waiting.pop(0)}")
+        if file is not None and file not in found:
+            found.append(file)
+            waiting += [entry for entry in _defaults(file) if isinstance(entry, str) and entry != "_self_"]
+    return found
+
+
+def _shown(file: Path) -> str:
+    """A path as the user knows it: from `configs/` on, or as it is seen from the current folder."""
+    if file.is_relative_to(CONFIG_DIR):
+        return file.relative_to(CONFIG_DIR.parent).as_posix()
+    here = Path.cwd()
+    return (file.relative_to(here) if file.is_relative_to(here) else file).as_posix()
 
 
 def _defaults(file: Path) -> list[object]:

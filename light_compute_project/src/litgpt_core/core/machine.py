@@ -14,8 +14,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
-PROJECT_DIR = Path(__file__).resolve().parents[3]
-"""The `light_compute_project` folder of this checkout."""
+from litgpt_core.core.text import count
 
 
 def cpu_has_fast_bf16() -> bool:
@@ -86,4 +85,6 @@ def device_name(device: str) -> str:
 
     if device == "cuda":
         return torch.cuda.get_device_name()
-    return f"{cpu_name()}, {torch.get_num_threads()} threads" if device == "cpu" else f"{cpu_name()} ({device})"
+    return (
+        f"{cpu_name()}, {count(torch.get_num_threads(), 'thread')}" if device == "cpu" else f"{cpu_name()} ({device})"
+    )

@@ -17,10 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from litgpt_core.core.machine import PROJECT_DIR
-
-PACKAGE_DIR = Path(__file__).resolve().parents[1]
-"""The folder of `litgpt_core` itself, wherever it is installed."""
+from litgpt_core.core.checkout import PACKAGE_DIR, PROJECT_DIR, working_folder
 
 SOURCE_SUFFIXES = (".py", ".yaml", ".yml", ".toml", ".cpp", ".hpp", ".h", ".cu", ".txt", ".sh", ".js", ".css", ".html")
 """Untracked files with these endings belong to the patch, if they are no larger than `MAX_UNTRACKED_BYTES`."""
@@ -53,12 +50,17 @@ class CodeState:
     """The patch, for `git apply` on top of the commit; empty where nothing differs."""
 
 
-def git_state(folder: Path = PROJECT_DIR) -> dict[str, Any]:
-    """Commit, branch and whether tracked files differ from it; an empty dict outside a git checkout or without git."""
+def git_state(folder: Path | None = None) -> dict[str, Any]:
+    """Commit, branch and whether tracked files differ from it; an empty dict outside a git checkout or without git.
+
+    Args:
+        folder: Where git is asked; None: in this checkout, or for an installed package in the current folder.
+    """
+    place = working_folder() if folder is None else folder
 
     def git(*arguments: str) -> str:
         done = subprocess.run(
-            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=20, check=True
+            ["git", "-C", str(place), *arguments], capture_output=True, text=True, timeout=20, check=True
         )
         return done.stdout.strip()
 

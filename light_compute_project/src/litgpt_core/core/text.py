@@ -1,8 +1,9 @@
-"""Words and numbers in messages: the nearest valid name, counts with their noun, sizes in bytes."""
+"""Words and numbers in messages: the nearest valid name, counts with their noun, sizes in bytes; quoting for Hydra."""
 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 _LISTED = 30
@@ -41,3 +42,8 @@ def byte_size(size: float) -> str:
             value = size / factor
             return f"{value:.1f} {unit}" if value < 10 else f"{value:.0f} {unit}"
     return count(int(size), "byte")
+
+
+def hydra_quoted(text: str) -> str:
+    """A string in quotes, as Hydra's grammar of overrides reads it back unchanged."""
+    return "'" + re.sub(r"(\\+)(?=$|')", r"\1\1", text).replace("'", "\\'") + "'"

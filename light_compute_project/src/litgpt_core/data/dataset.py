@@ -41,7 +41,7 @@ class TokenFile:
             raise DataError(
                 f"cannot open the token shard {self.path}: {error.strerror}",
                 needed="a prepared data folder with train.bin and val.bin",
-                fix="run the training or scripts/prepare_data.py again; it rebuilds the folder",
+                fix="run the training or `lcp data` again; it rebuilds the folder",
             ) from error
         if size % self.dtype.itemsize:
             raise DataError(

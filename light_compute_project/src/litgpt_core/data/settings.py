@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from litgpt_core.core.checkout import working_folder
 from litgpt_core.core.class_path import check_arguments, import_function
 from litgpt_core.core.errors import ConfigError
-from litgpt_core.core.machine import PROJECT_DIR
 
 SplitKind = Literal["document", "tail"]
 DEFAULT_SPLIT_SEED = 1337
@@ -252,8 +252,7 @@ def cache_folder(data: DataSettings) -> Path:
 
     A copy installed as a wheel has no project folder; there, it is relative to the current folder.
     """
-    base = PROJECT_DIR if (PROJECT_DIR / "src" / "litgpt_core").is_dir() else Path.cwd()
-    return base / Path(data.cache_dir).expanduser()
+    return working_folder() / Path(data.cache_dir).expanduser()
 
 
 def _common_problems(data: DataSettings, *, kind: str) -> list[str]:

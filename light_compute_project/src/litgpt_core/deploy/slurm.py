@@ -1,4 +1,4 @@
-"""`scripts/slurm.py`: its arguments, the checks before anything is queued, and the script, printed or submitted.
+"""`lcp slurm`: its arguments, the checks before anything is queued, and the script, printed or submitted.
 
 Everything that can be known on the login node is checked there: the request, the config of every run, and whether they
 fit each other.
@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from litgpt_core.core.command_line import CommandParser
 from litgpt_core.core.errors import ConfigError, EnvironmentProblem, LightComputeError
 from litgpt_core.deploy.job_request import JobRequest
 
@@ -42,28 +43,26 @@ _DECIDED = {
 
 def parse(arguments: Sequence[str], *, description: str) -> argparse.Namespace:
     """The parsed command line; prints help and exits where that is requested."""
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = CommandParser("slurm", description=description, allow_abbrev=False)
     add = parser.add_argument
     add("overrides", nargs="*", metavar="OVERRIDE", help="of the training, as for train.py: +experiment=baseline ...")
     add("-m", "--multirun", action="store_true", help="a sweep: one job array with an element for each run")
-    add("--array-parallelism", type=int, metavar="N", help="runs of a sweep at the same time (no limit)")
+    add("--array_parallelism", type=int, metavar="N", help="runs of a sweep at the same time (no limit)")
     add("--nodes", type=int, default=1, metavar="N", help="nodes of each run (1)")
     each = parser.add_mutually_exclusive_group()
-    each.add_argument("--gpus-per-node", metavar="G", help="GPUs of each node, one process per GPU: 4, or a100:4")
-    each.add_argument("--tasks-per-node", type=int, metavar="T", help="processes on each node, without GPUs (1)")
-    add("--cpus-per-task", type=int, metavar="C", help="cores of each process (threads, or loader workers + 1; 2)")
+    each.add_argument("--gpus_per_node", metavar="G", help="GPUs of each node, one process per GPU: 4, or a100:4")
+    each.add_argument("--tasks_per_node", type=int, metavar="T", help="processes on each node, without GPUs (1)")
+    add("--cpus_per_task", type=int, metavar="C", help="cores of each process (threads, or loader workers + 1; 2)")
     add("--mem", metavar="SIZE", help="memory of each node: 64G")
     add("--time", metavar="TIME", help="time limit: 90m, 12h, 2d, 12:00:00, 2-12 (days-hours), or seconds")
     for name in ("partition", "account", "qos", "constraint"):
         add(f"--{name}", metavar="NAME", help="as for sbatch")
-    add("--signal-grace", default="120", metavar="TIME", help="warning before the time limit, to save (120 seconds)")
-    add("--max-requeues", type=int, default=200, metavar="N", help="how often the job may requeue itself (200)")
+    add("--signal_grace", default="120", metavar="TIME", help="warning before the time limit, to save (120 seconds)")
+    add("--max_requeues", type=int, default=200, metavar="N", help="how often the job may requeue itself (200)")
     add("--setup", action="append", default=[], metavar="LINE", help="shell line before the training; repeatable")
     add("--sbatch", action="append", default=[], metavar="OPTION", help="any other option: --sbatch=--exclusive")
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--print", "--dry-run", dest="submit", action="store_false", help="print the script (default)")
+    what.add_argument("--print", "--dry_run", dest="submit", action="store_false", help="print the script (default)")
     what.add_argument("--submit", action="store_true", help="write the script below run.dir and submit it with sbatch")
     parser.set_defaults(submit=False)
     return parser.parse_intermixed_args(arguments)

@@ -1,4 +1,4 @@
-"""Several processes on this machine from one `python train.py`: start them, pass signals on, leave nobody behind.
+"""Several processes on this machine from one `python train.py`: started, supervised, none left behind.
 
 Each gets torchrun's variables, so that one started here and one started by torchrun cannot be told apart. Standard
 library only: the parent loads torch only to count GPUs.
@@ -6,23 +6,20 @@ library only: the parent loads torch only to count GPUs.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
-from collections.abc import Iterator, Sequence
-from types import FrameType
+from collections.abc import Sequence
 
-from litgpt_core.distributed.world import PARENT, SIGNALS, let_signals_in
+from litgpt_core.core.child_process import KILL, SIGNALS, STOPPED, ChildProcess, StopSignals, shell_code
+from litgpt_core.distributed.world import PARENT, let_signals_in
 
 logger = logging.getLogger(__name__)
 
-_SAVED, _SAVED_PATIENCE = (130, 143), 12
-"""Who leaves with one of these was asked to and has saved: the others may be writing to a dashboard still."""
+_SAVED_PATIENCE = 12
+"""A process that was stopped has saved: the others may still be writing to a dashboard."""
 
 GRACE_S = 10.0
 """Seconds between one process's failure, SIGTERM to the others, and SIGKILL."""
@@ -33,38 +30,33 @@ def launch(count: int, *, command: Sequence[str], grace_s: float = GRACE_S) -> i
 
     Args:
         count: Processes, all on this machine.
-        command: What each of them runs. Signals are held back there until it calls `world.let_signals_in`.
+        command: What each of them runs. Signals are blocked there until it calls `world.let_signals_in`.
         grace_s: Seconds that the others get when one has failed, before each stronger step.
 
     Returns:
         0 if all ended well, else the exit code of the first that did not (128 + the signal if one killed it). When one
-        fails, the others get time to leave by themselves, then SIGTERM, then SIGKILL.
+        fails, the others get time to exit by themselves, then SIGTERM, then SIGKILL.
     """
-    started: list[subprocess.Popen[bytes]] = []
-    with _signals_kept() as kept:
+    started: list[ChildProcess] = []
+    with StopSignals() as signals:
         port = _free_port()
         try:
-            if hasattr(signal, "pthread_sigmask"):  # held back in the children until they call `let_signals_in`
+            if hasattr(signal, "pthread_sigmask"):  # blocked in the children until they call `let_signals_in`
                 signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
             for rank in range(count):
-                # a session of its own: Ctrl-C at the terminal comes from here once, and not from the terminal as well
-                process = subprocess.Popen(
-                    command, env=_environment(rank, count=count, port=port), start_new_session=True
-                )
-                started.append(process)
+                environment = _environment(rank, count=count, port=port)
+                started.append(ChildProcess(command, name=f"rank {rank}", environment=environment))
             let_signals_in()
-            return _wait(started, kept, grace_s=grace_s)
+            return _wait(started, signals, grace_s=grace_s)
         finally:
             let_signals_in()
             for process in started:
-                if process.poll() is None:
-                    process.kill()
-                process.wait()
+                process.reap()
 
 
 def _environment(rank: int, *, count: int, port: int) -> dict[str, str]:
     threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // count))
-    return os.environ | {
+    return {
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),
         "WORLD_SIZE": str(count),
@@ -83,31 +75,16 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@contextlib.contextmanager
-def _signals_kept() -> Iterator[list[int]]:
-    """While the block runs, signals go into the list, in their order, for `_wait` to pass on."""
-    kept: list[int] = []
-
-    def keep(number: int, frame: FrameType | None) -> None:
-        kept.append(number)
-
-    before = {number: signal.signal(number, keep) for number in SIGNALS}
-    try:
-        yield kept
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _wait(started: Sequence[subprocess.Popen[bytes]], kept: list[int], *, grace_s: float) -> int:
-    failure, deadline, order = 0, float("inf"), [signal.SIGTERM, getattr(signal, "SIGKILL", signal.SIGTERM)]
-    while living := [process for process in started if process.poll() is None]:
-        while kept:
-            _send(living, kept.pop(0))
-        codes = [process.returncode or 0 for process in started]
+def _wait(started: Sequence[ChildProcess], signals: StopSignals, *, grace_s: float) -> int:
+    failure, deadline, order, forwarded = 0, float("inf"), [signal.SIGTERM, KILL], 0
+    while living := [process for process in started if process.returncode() is None]:
+        for number in signals.noted[forwarded:]:
+            forwarded += 1
+            _send(living, number)
+        codes = [process.returncode() or 0 for process in started]
         if not failure and any(codes):
             failure = min(code for code in codes if code)  # a process that was killed is why another lost it
-            patience = _SAVED_PATIENCE if failure in _SAVED else 1
+            patience = _SAVED_PATIENCE if failure in STOPPED else 1
             deadline = time.monotonic() + patience * grace_s
         if time.monotonic() > deadline and order:
             number = order.pop(0)
@@ -115,16 +92,10 @@ def _wait(started: Sequence[subprocess.Popen[bytes]], kept: list[int], *, grace_
             _send(living, number)
             deadline = time.monotonic() + grace_s
         time.sleep(0.02)
-    failure = failure or min((process.returncode for process in started if process.returncode), default=0)
-    return 128 - failure if failure < 0 else failure
+    failure = failure or min((code for process in started if (code := process.returncode())), default=0)
+    return shell_code(failure)
 
 
-def _send(processes: Sequence[subprocess.Popen[bytes]], number: int) -> None:
+def _send(processes: Sequence[ChildProcess], number: signal.Signals) -> None:
     for process in processes:
-        if process.poll() is None:
-            process.send_signal(number)
-
-
-def this_command() -> list[str]:
-    """How this very process was started."""
-    return [sys.executable, *sys.argv]
+        process.send(number)

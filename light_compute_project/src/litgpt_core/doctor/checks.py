@@ -1,4 +1,4 @@
-"""One look at everything that a newcomer can have wrong: machine, packages, LitGPT, configs, git. It changes nothing.
+"""Checks of an installation: machine, packages, LitGPT, configs, git. Nothing is changed.
 
 `examine` yields findings as they come; `scripts/doctor.py` prints them.
 """
@@ -30,27 +30,30 @@ _WANDB_HOST = "api.wandb.ai"
 _DAMAGED = "see light_compute_project/docs/upstream.md"
 
 
-def examine(root: Path, *, folder: Path) -> Iterator[Finding]:
+def examine(root: Path | None, *, folder: Path) -> Iterator[Finding]:
     """Every check, in the order of the report.
 
     Args:
-        root: Top folder of the checkout.
-        folder: Where commands are typed, and so where `runs/` will be.
+        root: Top folder of the checkout; None: the package is installed from a wheel, and nothing of a checkout is
+            checked.
+        folder: The working directory, in which `runs/` will be.
     """
     torch = start_torch()
     yield from check_python(root)
     yield from check_packages(root)
-    yield from check_litgpt(root)
-    yield from check_machine(root)
+    if root is not None:
+        yield from check_litgpt(root)
+    yield from check_machine(root or folder)
     yield check_runs(folder)
     yield check_wandb()
-    yield from check_git(root)
+    if root is not None:
+        yield from check_git(root)
     yield check_configs()
     yield from check_torch(torch)
 
 
 def render(item: Finding) -> str:
-    """One finding as a line, what to type below it."""
+    """One finding as a line, with the fix below it."""
     line = f"{item.level:<5} {item.name:<16} {item.found}"
     return f"{line}\n      {'':<16} try: {item.fix}" if item.fix else line
 
@@ -73,7 +76,7 @@ def check_litgpt(root: Path) -> Iterator[Finding]:
 
 
 def check_wandb() -> Finding:
-    """Whether Weights & Biases will be used online. Either is fine: nobody is asked for a key."""
+    """Whether Weights & Biases will log online. Both are fine: no key is required."""
     if mode := os.environ.get("WANDB_MODE"):
         return finding("W&B", f"WANDB_MODE={mode}")
     if os.environ.get("WANDB_API_KEY"):
@@ -108,7 +111,7 @@ def check_configs() -> Finding:
 
 
 def check_git(root: Path) -> Iterator[Finding]:
-    """The checkout: whether git works on it, what is in progress, and whether a rule hides a file of ours."""
+    """The checkout: whether git works, what is in progress, and whether a rule ignores a file of this project."""
     try:
         git = open_repository(root)
     except LightComputeError as error:
@@ -120,15 +123,15 @@ def check_git(root: Path) -> Iterator[Finding]:
     except LightComputeError as error:
         yield finding("git", error.given, level="warn", fix=error.fix)
     if hidden := hidden_files(git):
-        found = f"hides {len(hidden)} files of this project, the first: {hidden[0]}"
-        fix = "take the rule away, or write !NAME into light_compute_project/.gitignore"
+        found = f"ignores {len(hidden)} files of this project, the first: {hidden[0]}"
+        fix = "remove the rule, or add !NAME to light_compute_project/.gitignore"
         yield finding(".gitignore", found, level="fail", fix=fix)
     else:
-        yield finding(".gitignore", "hides no file of ours")
+        yield finding(".gitignore", "ignores no file of this project")
 
 
 def hidden_files(git: Git) -> list[str]:
-    """Files of ours that a rule would keep out of git, each with the rule; a new one beside them would be lost."""
+    """Files of this project that a rule ignores, each with the rule; a new file next to them would not be committed."""
     top = git.root / "light_compute_project"
     names = [
         path.relative_to(git.root).as_posix()

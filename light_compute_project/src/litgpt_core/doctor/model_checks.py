@@ -7,17 +7,15 @@ data or training runs.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from functools import wraps
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from litgpt_core.core.machine import PROJECT_DIR
-from litgpt_core.doctor.results import CheckResult
+from litgpt_core.config.source import CONFIG_DIR
+from litgpt_core.doctor.results import CheckFailed, CheckResult, run_check
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.cost import count_parameters
 from litgpt_core.model.gpt import GPT
@@ -55,10 +53,6 @@ KINDS: dict[str, dict[str, Any]] = {
 """One small model of each kind; the values replace `_BASE`'s."""
 
 
-class _FailedError(Exception):
-    """A property does not hold; the message says where."""
-
-
 Check = Callable[[], CheckResult]
 
 
@@ -68,13 +62,7 @@ def _check(name: str) -> Callable[[Callable[[], str]], Check]:
     def decorate(body: Callable[[], str]) -> Check:
         @wraps(body)
         def timed() -> CheckResult:
-            start = time.perf_counter()
-            try:
-                passed, detail = True, body()
-            except Exception as error:  # a smoke test reports whatever happens and goes on
-                own = isinstance(error, _FailedError)
-                passed, detail = False, str(error) if own else f"{type(error).__name__}: {error}"
-            return CheckResult(name=name, passed=passed, detail=detail, seconds=time.perf_counter() - start)
+            return run_check(name, body)
 
         return timed
 
@@ -83,7 +71,7 @@ def _check(name: str) -> Callable[[Callable[[], str]], Check]:
 
 def _require(condition: bool, message: str) -> None:
     if not condition:
-        raise _FailedError(message)
+        raise CheckFailed(message)
 
 
 def build(kind: str, *, seed: int = 0, **overrides: Any) -> GPT:
@@ -147,7 +135,7 @@ def shipped_configs(*, vocab_size: int) -> dict[str, GPTConfig]:
 
     return {
         path.stem: _shipped(yaml.safe_load(path.read_text(encoding="utf-8")), vocab_size)
-        for path in sorted(Path(PROJECT_DIR, "configs", "model").glob("*.yaml"))
+        for path in sorted((CONFIG_DIR / "model").glob("*.yaml"))
         if path.stem != "pretrained"
     }
 
@@ -199,8 +187,8 @@ def check_kv_cache() -> str:
         model = build(kind).eval()
         full = model(idx)
         model.set_kv_cache(2, max_seq_length=LENGTH)
-        pieces = [(0, prompt), *((i, i + 1) for i in range(prompt, LENGTH))]
-        steps = torch.cat([model(idx[:, a:b], input_pos=torch.arange(a, b)) for a, b in pieces], dim=1)
+        chunks = [(0, prompt), *((i, i + 1) for i in range(prompt, LENGTH))]
+        steps = torch.cat([model(idx[:, a:b], input_pos=torch.arange(a, b)) for a, b in chunks], dim=1)
         worst = max(worst, float((steps - full).abs().max() / full.abs().max()))
         _require(worst < 1e-5, f"{kind}: cached logits differ by {worst:.1e} of the largest")
     return f"{len(KINDS)} kinds, relative difference at most {worst:.0e}"
@@ -227,7 +215,7 @@ def check_gradients_numerically() -> str:
 
 @_check("overfit one batch")
 def check_overfit() -> str:
-    """Four random sequences are learnt by heart: loss below 0.05 within 300 steps of AdamW."""
+    """Four random sequences are memorised: loss below 0.05 within 300 steps of AdamW."""
     model, idx, loss = build("GQA + QK-norm", n_embd=64), _tokens(4), float("inf")
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.0)
     first = None
@@ -240,7 +228,7 @@ def check_overfit() -> str:
         optimizer.zero_grad()
         value.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-    raise _FailedError(f"loss is still {loss:.3f} after 300 steps")
+    raise CheckFailed(f"loss is still {loss:.3f} after 300 steps")
 
 
 MODEL_CHECKS: tuple[Check, ...] = (

@@ -1,9 +1,12 @@
-"""What a check found, and the table that the verification scripts print."""
+"""A check of the verification scripts: run, timed, its result as a row of a table."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+
+from litgpt_core.core.errors import LightComputeError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,6 +18,21 @@ class CheckResult:
     detail: str
     """What was measured, or what went wrong."""
     seconds: float
+
+
+class CheckFailed(Exception):
+    """A property does not hold; the message says where."""
+
+
+def run_check(name: str, body: Callable[[], str]) -> CheckResult:
+    """Run a function that returns what it measured, or raises; whatever it raises is reported, not passed on."""
+    start = time.perf_counter()
+    try:
+        passed, detail = True, body()
+    except Exception as error:
+        own = isinstance(error, (CheckFailed, LightComputeError))
+        passed, detail = False, str(error) if own else f"{type(error).__name__}: {error}"
+    return CheckResult(name=name, passed=passed, detail=detail, seconds=time.perf_counter() - start)
 
 
 def show_results(results: Iterable[CheckResult], *, title: str) -> bool:

@@ -9,16 +9,15 @@ from __future__ import annotations
 import json
 import math
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from litgpt_core import checkpoint
-from litgpt_core.core.errors import LightComputeError
-from litgpt_core.core.machine import PROJECT_DIR
-from litgpt_core.doctor.results import CheckResult
+from litgpt_core.core.command_line import child_command
+from litgpt_core.doctor.results import CheckFailed, CheckResult, run_check
 
 STEPS, KILLED_AFTER = 40, 20
 RECIPE = (
@@ -36,10 +35,6 @@ RECIPE = (
 EXACT_KEYS = ("step", "tokens", "train_loss", "val_loss", "lr", "grad_norm")
 
 
-class _FailedError(Exception):
-    """A property does not hold; the message says what was seen."""
-
-
 def run_training_checks(folder: Path, *, overrides: tuple[str, ...] = ()) -> Iterator[CheckResult]:
     """Run every check in `folder`, an empty folder that the caller removes.
 
@@ -55,12 +50,7 @@ def run_training_checks(folder: Path, *, overrides: tuple[str, ...] = ()) -> Ite
         ("generates from final/", _generates),
     )
     for name, check in checks:
-        started = time.perf_counter()
-        try:
-            passed, detail = True, check(folder, overrides)
-        except (_FailedError, LightComputeError, OSError, KeyError, ValueError) as error:
-            passed, detail = False, str(error)
-        yield CheckResult(name=name, passed=passed, detail=detail, seconds=time.perf_counter() - started)
+        yield run_check(name, partial(check, folder, overrides))
 
 
 def _trains(folder: Path, overrides: tuple[str, ...]) -> str:
@@ -75,7 +65,7 @@ def _loss_falls(folder: Path, overrides: tuple[str, ...]) -> str:
     losses = [row["train_loss"] for row in _rows(folder, "undisturbed")]
     first, last = losses[0], sum(losses[-5:]) / 5
     if not last < first - 1.0:
-        raise _FailedError(f"{first:.3f} at the first step, {last:.3f} over the last five: needed a fall of 1 nat")
+        raise CheckFailed(f"{first:.3f} at the first step, {last:.3f} over the last five: needed a fall of 1 nat")
     return f"{first:.3f} -> {last:.3f} nats per byte"
 
 
@@ -96,7 +86,7 @@ def _resume_matches(folder: Path, overrides: tuple[str, ...]) -> str:
     process.kill()
     process.communicate()
     if not saved.exists():
-        raise _FailedError(f"the run ended before its checkpoint at step {KILLED_AFTER}")
+        raise CheckFailed(f"the run ended before its checkpoint at step {KILLED_AFTER}")
     _finish(_start(folder, "killed", (*overrides, "run.resume=true")))
     environment = json.loads((folder / "runs" / "killed" / "environment.json").read_text(encoding="utf-8"))
     exact = environment["device"] == "cpu"
@@ -104,9 +94,9 @@ def _resume_matches(folder: Path, overrides: tuple[str, ...]) -> str:
     for a, b in zip(expected, found, strict=False):
         for key in EXACT_KEYS:
             if not _equal(a[key], b[key], exact=exact):
-                raise _FailedError(f"step {a['step']}: {key} is {b[key]} after the resume, {a[key]} undisturbed")
+                raise CheckFailed(f"step {a['step']}: {key} is {b[key]} after the resume, {a[key]} undisturbed")
     if len(expected) != len(found):
-        raise _FailedError(f"{len(found)} rows of metrics after the resume, {len(expected)} undisturbed")
+        raise CheckFailed(f"{len(found)} rows of metrics after the resume, {len(expected)} undisturbed")
     how = "bit by bit" if exact else "to one part in a thousand"
     return f"{len(expected)} steps equal {how}, killed after step {KILLED_AFTER}"
 
@@ -118,17 +108,16 @@ def _equal(a: float | None, b: float | None, *, exact: bool) -> bool:
 
 
 def _generates(folder: Path, overrides: tuple[str, ...]) -> str:
-    script = str(PROJECT_DIR / "scripts" / "generate.py")
-    command = [sys.executable, script, "runs/undisturbed/final", "--prompt", "import ", "--max_new_tokens", "40"]
+    command = child_command("generate", "runs/undisturbed/final", "--prompt", "import ", "--max_new_tokens", "40")
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, encoding="utf-8", check=False)
     if done.returncode or not done.stdout.startswith("import "):
-        raise _FailedError(f"generate.py ended with {done.returncode}: {done.stderr.strip()[-300:]}")
+        raise CheckFailed(f"lcp generate ended with {done.returncode}: {done.stderr.strip()[-300:]}")
     return repr(done.stdout.strip()[:60])
 
 
 def _start(folder: Path, name: str, overrides: tuple[str, ...]) -> subprocess.Popen[str]:
     settings = [*RECIPE, f"run.name={name}", f"data.cache_dir={folder.resolve().as_posix()}/data", *overrides]
-    command = [sys.executable, str(PROJECT_DIR / "scripts" / "train.py"), *settings]
+    command = child_command("train", *settings)
     return subprocess.Popen(
         command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8"
     )
@@ -137,7 +126,7 @@ def _start(folder: Path, name: str, overrides: tuple[str, ...]) -> subprocess.Po
 def _finish(process: subprocess.Popen[str]) -> None:
     output, _ = process.communicate()
     if process.returncode:
-        raise _FailedError(f"train.py ended with {process.returncode}: {output.strip()[-500:]}")
+        raise CheckFailed(f"lcp train ended with {process.returncode}: {output.strip()[-500:]}")
 
 
 def _rows(folder: Path, name: str) -> list[dict[str, Any]]:

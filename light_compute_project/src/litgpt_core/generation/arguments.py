@@ -1,4 +1,4 @@
-"""Command-line options that every command which writes text has. No torch: `--help` answers at once."""
+"""Command-line options shared by all commands that generate text. Does not import torch, so that `--help` is fast."""
 
 from __future__ import annotations
 
@@ -8,27 +8,36 @@ from litgpt_core.generation.sampling_settings import SamplingSettings
 
 
 def add_sampling_options(parser: argparse._ActionsContainer) -> None:
-    """Options of how tokens are drawn; `sampling_of` reads them."""
+    """Sampling options; `sampling_of` reads them."""
     add = parser.add_argument
-    add("--temperature", type=float, default=0.8, help="0 always takes the likeliest token (0.8)")
-    add("--top_k", type=int, default=50, help="draw among this many likeliest tokens, 0 for all (50)")
-    add("--top_p", type=float, default=1.0, help="draw among the likeliest tokens that sum to this probability (1.0)")
-    add("--min_p", type=float, default=0.0, help="draw among tokens this fraction as likely as the likeliest (0.0)")
-    add("--repetition_penalty", type=float, default=1.0, help="above 1 makes tokens that stand there unlikelier (1.0)")
-    add("--frequency_penalty", type=float, default=0.0, help="taken from a logit for each time it was written (0.0)")
-    add("--presence_penalty", type=float, default=0.0, help="taken once from every logit that was written (0.0)")
+    add("--temperature", type=float, default=0.8, help="sampling temperature; 0 is greedy decoding (0.8)")
+    add("--top_k", type=int, default=50, help="sample from the k most probable tokens; 0 for all (50)")
+    add(
+        "--top_p",
+        type=float,
+        default=1.0,
+        help="nucleus sampling: smallest token set with this total probability (1.0)",
+    )
+    add("--min_p", type=float, default=0.0, help="drop tokens below this fraction of the highest probability (0.0)")
+    add("--repetition_penalty", type=float, default=1.0, help="above 1 penalises tokens of the prompt and text (1.0)")
+    add("--frequency_penalty", type=float, default=0.0, help="subtracted from a token's logit per occurrence (0.0)")
+    add(
+        "--presence_penalty", type=float, default=0.0, help="subtracted once from the logit of tokens in the text (0.0)"
+    )
 
 
 def add_machine_options(parser: argparse.ArgumentParser) -> None:
-    """Options of where and how a model runs; `machine_of` reads them."""
+    """Options of where and how a model runs; `device`, `precision`, `compile`."""
     add = parser.add_argument
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
-    add("--precision", default="auto", help="auto (bf16 where that is fast), 32, bf16, 16")
-    add("--compile", default="auto", help="auto (the CPU kernel where it can), true (torch.compile), false (neither)")
+    add("--precision", default="auto", help="auto (bf16 where it is fast), 32, bf16, 16")
+    add(
+        "--compile", default="auto", help="auto (the CPU kernel where supported), true (torch.compile), false (neither)"
+    )
 
 
 def sampling_of(arguments: argparse.Namespace) -> SamplingSettings:
-    """What `add_sampling_options` parsed; ConfigError names every wrong value."""
+    """The parsed options of `add_sampling_options`. Raises ConfigError, which names every invalid value."""
     return SamplingSettings(
         temperature=arguments.temperature,
         top_k=arguments.top_k,
@@ -38,8 +47,3 @@ def sampling_of(arguments: argparse.Namespace) -> SamplingSettings:
         frequency_penalty=arguments.frequency_penalty,
         presence_penalty=arguments.presence_penalty,
     )
-
-
-def machine_of(arguments: argparse.Namespace) -> dict[str, str]:
-    """What `add_machine_options` parsed, as `Engine.from_directory` takes it."""
-    return {"device": arguments.device, "dtype": arguments.precision, "compile": arguments.compile}

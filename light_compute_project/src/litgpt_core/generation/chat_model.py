@@ -1,4 +1,4 @@
-"""A model to talk to: found by what a person typed, loaded, and with the prompt style that its directory asks for."""
+"""A model to chat with: found by name or path, loaded, with the prompt style of its directory."""
 
 from __future__ import annotations
 
@@ -6,40 +6,41 @@ import time
 from dataclasses import dataclass
 
 from litgpt_core.checkpoint import FoundModel, discover, find_model
+from litgpt_core.core.command_line import shown_command
 from litgpt_core.core.errors import CheckpointError
 from litgpt_core.generation.engine import Engine
 from litgpt_core.prompts import PromptStyle, explain_style, style_named
 
-_TRAIN = "train one: python light_compute_project/scripts/train.py +experiment=smoke"
+_TRAIN = f"train one: {shown_command('train', '+experiment=smoke')}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ChatModel:
-    """A loaded model and how to talk to it."""
+    """A loaded model and its prompt style."""
 
     found: FoundModel
-    """Where it came from."""
+    """Name and directory."""
     engine: Engine
-    """What writes."""
+    """Generates with the model."""
     style: PromptStyle | None
-    """How conversations are written; None for a base model."""
-    why: str
-    """Where the style comes from, in a few words."""
+    """The format of its conversations; None for a base model."""
+    style_source: str
+    """Where the style was found, in a few words."""
 
     def introduction(self) -> list[str]:
-        """What a person should know before the first message."""
+        """The lines to show before the first message."""
         if self.style is None:
             return [
-                f"Prompt style: none, because {self.why}. This is a base model: it does not answer, it only continues "
-                "the text.",
-                "  (--style human_assistant, or any other style, writes the conversation as a chat all the same.)",
+                f"Prompt style: none, because {self.style_source}. This is a base model: it does not answer, it only "
+                "continues the text.",
+                "  (--style human_assistant, or any other style, formats the conversation as a chat anyway.)",
             ]
-        return [f"Prompt style: {self.style.name} ({self.style.description}), from {self.why}."]
+        return [f"Prompt style: {self.style.name} ({self.style.description}), from {self.style_source}."]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelLoader:
-    """Loads models as the command line asked for it, at the start and when another one is wanted."""
+    """Loads models with the options of the command line, at the start and for /model."""
 
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""
@@ -48,49 +49,50 @@ class ModelLoader:
     compile: str = "auto"
     """auto, true, false."""
     style: str | None = None
-    """A style's name that goes before what the directory says."""
+    """Name of a style that overrides the directory's."""
 
     def __post_init__(self) -> None:
         if self.style is not None:
             style_named(self.style)
 
     def __call__(self, found: FoundModel) -> ChatModel:
-        """Raises CheckpointError, TokenizerError, EnvironmentProblem, ConfigError: what is wrong with it."""
+        """Load a model. Raises CheckpointError, TokenizerError, EnvironmentProblem or ConfigError."""
         if self.style is not None:
-            chosen, why = style_named(self.style), "the command line"
+            style, source = style_named(self.style), "the command line"
         else:
-            chosen, why = explain_style(found.directory)  # type: ignore[assignment]  # None is a base model
+            style, source = explain_style(found.directory)  # type: ignore[assignment]  # None is a base model
         engine = Engine.from_directory(found.directory, device=self.device, dtype=self.precision, compile=self.compile)
-        return ChatModel(found=found, engine=engine, style=chosen, why=why)
+        return ChatModel(found=found, engine=engine, style=style, style_source=source)
 
 
-def choose(wanted: str | None) -> tuple[FoundModel, list[str]]:
-    """The model that is meant, and lines that say why it is that one.
+def choose(name: str | None) -> tuple[FoundModel, list[str]]:
+    """The model to load, and lines that explain the choice.
 
     Args:
-        wanted: What `find_model` takes; None means the newest that can be used.
+        name: A name or path, as for `find_model`; None means the most recent usable checkpoint.
 
-    Raises CheckpointError where there is none.
+    Raises:
+        CheckpointError: No model was found.
     """
-    if wanted is not None:
-        found = find_model(wanted)
+    if name is not None:
+        found = find_model(name)
         return found, [f"Model: {describe(found)}."]
-    around = discover()
-    looked = "; ".join(around.looked_at)
-    passed_over = [f"  passed over {line}" for line in around.passed_over]
-    if not around.models:
+    discovered = discover()
+    searched = "; ".join(discovered.searched)
+    skipped = [f"  skipped {line}" for line in discovered.skipped]
+    if not discovered.models:
         raise CheckpointError(
-            "\n".join([f"No model was found. Looked at {looked}.", *passed_over]),
+            "\n".join([f"No model was found. Searched {searched}.", *skipped]),
             needed="a trained or downloaded model",
             fix=_TRAIN,
         )
-    newest, n = around.models[0], len(around.models)
-    reason = "the only one there is" if n == 1 else f"the newest of {n}"
-    return newest, [f"Model: {describe(newest)}: {reason}. Looked at {looked}.", *passed_over]
+    newest, n = discovered.models[0], len(discovered.models)
+    reason = "the only model found" if n == 1 else f"the most recent of {n}"
+    return newest, [f"Model: {describe(newest)}: {reason}. Searched {searched}.", *skipped]
 
 
 def describe(found: FoundModel) -> str:
-    """Name, place, age and size in a few words."""
+    """Name, directory, age and size in a few words."""
     return f"{found.name} ({found.directory}, {_ago(time.time() - found.modified)}, {found.n_bytes / 1e6:,.1f} MB)"
 
 
@@ -99,4 +101,4 @@ def _ago(seconds: float) -> str:
         if seconds >= size:
             n = int(seconds // size)
             return f"{n} {name}{'s' if n > 1 else ''} ago"
-    return "written just now"
+    return "saved just now"

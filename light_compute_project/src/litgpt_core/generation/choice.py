@@ -1,7 +1,8 @@
-"""Which decoder a model gets, and in which number type its weights are read: decided here, said in one log line.
+"""Chooses the decoder of a model and the dtype of its weights; each choice is logged in one line.
 
-compile   auto    the C++ kernel on a CPU where it knows the model and can be built; else plain PyTorch
-          true    torch.compile: pays after tens of seconds of compiling, on models that the kernel does not know
+compile   auto    the C++ kernel on a CPU where it supports the model and can be built; else plain PyTorch
+          true    torch.compile: compiles for tens of seconds; pays off for long runs of models that the kernel does not
+                  support
           false   plain PyTorch
 """
 
@@ -29,18 +30,18 @@ COMPILE = ("auto", "true", "false")
 
 
 def check_compile(word: str) -> str:
-    """`word` if it is one of COMPILE; raises ConfigError with the nearest otherwise."""
+    """Returns `word` if it is one of COMPILE; raises ConfigError with the nearest one otherwise."""
     if word not in COMPILE:
         near = difflib.get_close_matches(word, COMPILE, n=1) or ["auto"]
         raise ConfigError(f"There is no compile={word!r}.", needed=", ".join(COMPILE), fix=f"--compile {near[0]}")
     return word
 
 
-def choose_decoder(model: GPT, *, compile: str = "auto", panels: bool = False) -> Decoder:
-    """The decoder for this model where it is now; `panels` is the kernel's.
+def choose_decoder(model: GPT, *, compile: str = "auto", packed_weights: bool = False) -> Decoder:
+    """The decoder for this model on its present device; `packed_weights` is an option of the CPU kernel.
 
     Raises:
-        ConfigError: `compile` is no word of COMPILE.
+        ConfigError: `compile` is not one of COMPILE.
         EnvironmentProblem: compile="true" where torch.compile cannot work.
     """
     device = model.lm_head.weight.device
@@ -48,21 +49,22 @@ def choose_decoder(model: GPT, *, compile: str = "auto", panels: bool = False) -
     if check_compile(compile) == "true":
         if obstacle := compile_obstacle(device.type):
             raise EnvironmentProblem(f"Decoding cannot be compiled: {obstacle}.", fix="--compile auto")
-        logger.info("decoding on %s by torch.compile (as asked); the first token compiles it", what)
+        logger.info("decoding on %s by torch.compile (as requested); the first token compiles it", what)
         return TorchDecoder(model, compiled=True)
     if compile == "false":
-        logger.info("decoding on %s by plain PyTorch (as asked)", what)
+        logger.info("decoding on %s by plain PyTorch (as requested)", what)
         return TorchDecoder(model)
     obstacle = weights_obstacle(model) or kernel_problem(model)
     if obstacle is None:
-        logger.info("decoding on %s by the CPU kernel, %d threads", what, torch.get_num_threads())
-        return KernelDecoder(model, panels=panels)
+        threads = torch.get_num_threads()
+        logger.info("decoding on %s by the CPU kernel, %d thread%s", what, threads, "" if threads == 1 else "s")
+        return KernelDecoder(model, packed_weights=packed_weights)
     logger.info("decoding on %s by plain PyTorch; not by the CPU kernel: %s", what, obstacle)
     return TorchDecoder(model)
 
 
 def kernel_problem(model: GPT) -> str | None:
-    """Why the kernel cannot serve this architecture on this machine, or None. Builds it where that was never done."""
+    """Why the kernel cannot run this architecture on this machine, or None. Builds the kernel if necessary."""
     if obstacle := structure_obstacle(model):
         return obstacle
     try:
@@ -72,11 +74,11 @@ def kernel_problem(model: GPT) -> str | None:
     return None
 
 
-def reading_dtype(model: GPT, *, device: torch.device) -> torch.dtype:
-    """The type that `auto` reads the stored weights in: bfloat16 where that is fast, else as stored.
+def load_dtype(model: GPT, *, device: torch.device) -> torch.dtype:
+    """The dtype that `auto` loads the weights in: bfloat16 where that is fast, else as stored.
 
-    Decoding reads every weight for every token, so half the bytes are up to twice the speed. A CPU that the kernel does
-    not serve, without bfloat16 in hardware, computes in float32.
+    Decoding reads every weight for every token, so half the bytes can be twice as fast. Without the kernel, a CPU
+    without hardware bfloat16 computes in float32.
     """
     stored = model.lm_head.weight.dtype
     if stored == torch.bfloat16:
@@ -90,5 +92,5 @@ def reading_dtype(model: GPT, *, device: torch.device) -> torch.dtype:
         chosen = stored
     if chosen != stored:
         names = [str(dtype).removeprefix("torch.") for dtype in (stored, chosen)]
-        logger.info("%s weights are read as %s (--precision 32 does not round)", *names)
+        logger.info("loading %s weights as %s (use --precision 32 for full precision)", *names)
     return chosen

@@ -1,10 +1,10 @@
-"""Likely, but unlike what stands there already: contrastive search (Su et al. 2022, arXiv 2202.06417).
+"""Contrastive search: probable tokens that differ from the context (Su et al. 2022, arXiv 2202.06417).
 
-    candidates   the `top_k` likeliest next tokens, each tried as a sequence of its own
-    score        (1 - alpha) * probability - alpha * (the candidate's largest cosine with any hidden state before it)
+    candidates   the `top_k` most probable next tokens, each evaluated as a sequence of its own
+    score        (1 - alpha) * probability - alpha * (maximum cosine similarity with the hidden states before it)
 
-The hidden state is what the head reads. alpha 0 or top_k 1 is greedy decoding. It needs hidden states, so it runs on
-plain PyTorch, whatever the engine decodes with.
+The hidden state is the input of the head. alpha 0 or top_k 1 is greedy decoding. It needs hidden states, so it always
+runs on plain PyTorch, whatever decoder the engine uses.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from litgpt_core.core.errors import ConfigError
 from litgpt_core.generation.decoder import Feed
-from litgpt_core.generation.sampling import finite
+from litgpt_core.generation.sampling import check_finite
 from litgpt_core.generation.torch_decoder import TorchDecoder
 
 if TYPE_CHECKING:
@@ -40,14 +40,14 @@ def contrastive_search(
     Args:
         engine: Model and tokenizer.
         prompt_ids: Ids to continue; empty means the start of a document.
-        max_new_tokens: At most this many. Prompt and text together must fit the model's window.
-        alpha: Weight of being different, from 0 to 1.
+        max_new_tokens: At most this many. Prompt and new tokens must fit the context window.
+        alpha: Weight of the degeneration penalty, from 0 to 1.
         top_k: Candidates at each step.
-        stop_ids: Ids that end the text; None means the tokenizer's eos.
+        stop_ids: Ids that end the sequence; None means the tokenizer's eos.
 
     Raises:
-        ConfigError: Numbers that make no search, or a text that would outgrow the window.
-        CheckpointError: The model answers NaN.
+        ConfigError: Arguments out of range, or prompt and new tokens exceed the context window.
+        CheckpointError: The model's logits are NaN or infinite.
 
     >>> len(contrastive_search(engine, engine.encode_prompt("def "), max_new_tokens=6, stop_ids=()))
     6
@@ -56,25 +56,25 @@ def contrastive_search(
     block_size = engine.model.config.block_size
     if not 0 <= alpha <= 1 or not 1 <= top_k <= engine.vocab_size or max_new_tokens < 0:
         raise ConfigError(
-            f"alpha={alpha}, top_k={top_k}, max_new_tokens={max_new_tokens} make no search.",
+            f"alpha={alpha}, top_k={top_k}, max_new_tokens={max_new_tokens} is not a valid search.",
             needed=f"alpha from 0 to 1, top_k from 1 to {engine.vocab_size}, max_new_tokens of 0 or more",
         )
     if len(ids) + max_new_tokens > block_size:
         raise ConfigError(
             f"{len(ids)} prompt tokens and max_new_tokens={max_new_tokens} were given.",
-            needed=f"together at most the model's window of {block_size}",
+            needed=f"together at most the context window of {block_size}",
         )
     stops = frozenset({engine.tokenizer.eos_id} if stop_ids is None else stop_ids)
     decoder = TorchDecoder(engine.model)
     new: list[int] = []
-    with engine.writing(decoder):
+    with engine.decoding(decoder):
         decoder.start(n_sequences=top_k, length=len(ids) + max_new_tokens)
         hidden = decoder.hidden(Feed(0, 0, ids))  # (T, C)
         decoder.reorder([0] * top_k, length=len(ids))
         logits = engine.model.head(hidden[-1:])[:, : engine.vocab_size]
         seen = functional.normalize(hidden.float(), dim=-1)
         for place in range(len(ids), len(ids) + max_new_tokens):
-            probabilities, candidates = torch.softmax(finite(logits)[0], dim=-1).topk(top_k)
+            probabilities, candidates = torch.softmax(check_finite(logits)[0], dim=-1).topk(top_k)
             feeds = [Feed(row, place, [token]) for row, token in enumerate(candidates.tolist())]
             states = decoder.step_hidden(feeds)  # (k, C)
             chosen = choose(probabilities, states, seen, alpha=alpha)
@@ -89,13 +89,13 @@ def contrastive_search(
 
 
 def choose(probabilities: Tensor, states: Tensor, seen: Tensor, *, alpha: float) -> int:
-    """Which candidate is best.
+    """Index of the best candidate.
 
     Args:
-        probabilities: (k,), the model's.
+        probabilities: (k,), by the model.
         states: (k, C), hidden states of the candidates.
-        seen: (T, C), those before, of length 1.
-        alpha: Weight of being different.
+        seen: (T, C), normalised hidden states of the context.
+        alpha: Weight of the degeneration penalty.
     """
-    likeness = (functional.normalize(states.float(), dim=-1) @ seen.T).amax(dim=-1)  # (k,)
-    return int(((1 - alpha) * probabilities - alpha * likeness).argmax())
+    similarity = (functional.normalize(states.float(), dim=-1) @ seen.T).amax(dim=-1)  # (k,)
+    return int(((1 - alpha) * probabilities - alpha * similarity).argmax())

@@ -1,11 +1,11 @@
-"""What the engine asks of a model: take these new tokens of these sequences, give the logits after the last of each.
+"""The interface of a model with a KV cache: new tokens of several sequences in, logits after each one's last token out.
 
     Decoder
-      |- TorchDecoder    litgpt_core.model as it stands, any device; optionally torch.compile (torch_decoder)
+      |- TorchDecoder    litgpt_core.model on any device; optionally torch.compile (torch_decoder)
       '- KernelDecoder   the C++ of kernels/, CPU only, most architectures (kernel)
 
-A decoder holds the KV cache of the sequences between `start` and `finish`. `choice` picks one. Drawing from the logits
-is here too, because a decoder that does it itself need not come back for every token.
+A decoder holds the KV cache of the sequences between `start` and `finish`. `choice` picks one. Sampling belongs to the
+interface, because a decoder that samples by itself need not return to Python for every token.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from litgpt_core.core.errors import CheckpointError
-from litgpt_core.generation.sampling import draw
+from litgpt_core.generation.sampling import sample
 from litgpt_core.generation.sampling_settings import SamplingSettings
 
 
@@ -25,9 +25,9 @@ class Feed(NamedTuple):
     """New tokens of one sequence."""
 
     sequence: int
-    """Which sequence of the batch, from 0."""
+    """Index of the sequence in the batch, from 0."""
     position: int
-    """Where the first of `ids` stands; everything before it is in the cache."""
+    """Position of the first of `ids`; all tokens before it are in the cache."""
     ids: list[int]
     """At least one."""
 
@@ -37,12 +37,12 @@ class Decoder(ABC):
 
     name: str
     """For the log: kernel, eager, compiled."""
-    most_at_once = 1
-    """Tokens of each text for which one call of `write` is worth more than as many calls."""
+    max_decode_steps = 1
+    """The largest number of tokens per sequence for which one call of `decode_steps` is faster than separate calls."""
 
     @abstractmethod
     def start(self, *, n_sequences: int, length: int) -> None:
-        """Make room for that many sequences of at most `length` tokens; what was cached is gone."""
+        """Allocate an empty cache for `n_sequences` sequences of at most `length` tokens."""
 
     @abstractmethod
     def feed(self, feeds: Sequence[Feed]) -> Tensor:
@@ -51,11 +51,13 @@ class Decoder(ABC):
         Sequences may be fed different numbers of tokens, at different positions, or not at all.
         """
 
-    def draw(self, logits: Tensor, settings: Sequence[SamplingSettings], *, uniforms: Sequence[float]) -> list[int]:
-        """One token per row of logits that are this decoder's own, or were made from them: see `sampling.draw`."""
-        return draw(logits, settings, uniforms=uniforms)
+    def sample(self, logits: Tensor, settings: Sequence[SamplingSettings], *, uniforms: Sequence[float]) -> list[int]:
+        """One token per row of logits, which this decoder returned or which were derived from its logits: see
+        `sampling.sample`.
+        """
+        return sample(logits, settings, uniforms=uniforms)
 
-    def write(
+    def decode_steps(
         self,
         feeds: Sequence[Feed],
         settings: Sequence[SamplingSettings],
@@ -63,38 +65,38 @@ class Decoder(ABC):
         uniforms: Sequence[Sequence[float]],
         vocab_size: int,
     ) -> list[list[int | None]]:
-        """Several tokens of each text, each drawn from the logits after the one before.
+        """Multi-step decode: several tokens of each sequence, each sampled from the logits after the one before.
 
         Args:
             feeds: One id each.
-            settings: How tokens are drawn, for each.
-            uniforms: For each, as many numbers in [0, 1) as tokens are wanted; all the same number.
-            vocab_size: Ids below it may be drawn.
+            settings: Sampling settings of each sequence.
+            uniforms: For each sequence, one number in [0, 1) per token; the same number of tokens for all.
+            vocab_size: Ids below it may be sampled.
 
         Returns:
-            The tokens of each; from the first on that could not be drawn (logits with NaN or infinity) None.
+            The tokens of each sequence; None from the first token on whose logits hold NaN or infinity.
         """
-        written: list[list[int | None]] = [[] for _ in feeds]
+        decoded: list[list[int | None]] = [[] for _ in feeds]
         for numbers in zip(*uniforms, strict=True):
             logits = self.feed(feeds)[:, :vocab_size]
-            coming = []
+            next_feeds = []
             for row, (feed, number) in enumerate(zip(feeds, numbers, strict=True)):
-                lost = bool(written[row]) and written[row][-1] is None
-                token = None if lost else self._draw_one(logits[row : row + 1], settings[row], number)
-                written[row].append(token)
-                coming.append(Feed(feed.sequence, feed.position + 1, [token or 0]))
-            feeds = coming
-        return written
+                failed = bool(decoded[row]) and decoded[row][-1] is None
+                token = None if failed else self._sample_one(logits[row : row + 1], settings[row], number)
+                decoded[row].append(token)
+                next_feeds.append(Feed(feed.sequence, feed.position + 1, [token or 0]))
+            feeds = next_feeds
+        return decoded
 
-    def _draw_one(self, logits: Tensor, settings: SamplingSettings, number: float) -> int | None:
+    def _sample_one(self, logits: Tensor, settings: SamplingSettings, uniform: float) -> int | None:
         try:
-            return self.draw(logits, [settings], uniforms=[number])[0]
+            return self.sample(logits, [settings], uniforms=[uniform])[0]
         except CheckpointError:
             return None
 
     @abstractmethod
     def reorder(self, sources: Sequence[int], *, length: int) -> None:
-        """Make sequence i what sequence `sources[i]` was, as far as its first `length` tokens."""
+        """Replace the first `length` cached tokens of sequence i by those of sequence `sources[i]`."""
 
     @abstractmethod
     def finish(self) -> None:

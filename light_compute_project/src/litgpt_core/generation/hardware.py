@@ -1,4 +1,4 @@
-"""Where a model runs when it generates, and in which number type: typed words to torch's. No model here."""
+"""Parses device and precision options into torch.device and torch.dtype."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DTYPES = {
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto` is CUDA where there is some, else Apple's MPS, else the CPU; anything else is taken at its word.
+    """`auto` is CUDA if available, else Apple's MPS, else the CPU; any other name is used as given.
 
     Raises:
         ConfigError: No such device name.
@@ -36,17 +36,17 @@ def choose_device(name: str) -> torch.device:
         raise ConfigError(f"There is no device called {name!r}.", needed="auto, cpu, cuda, cuda:1 or mps") from problem
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise EnvironmentProblem(
-            f"{name} was asked for, but torch {torch.__version__} sees {torch.cuda.device_count()} CUDA devices.",
+            f"{name} was requested, but torch {torch.__version__} finds {torch.cuda.device_count()} CUDA devices.",
             needed="an NVIDIA GPU, its driver and a CUDA build of torch",
             fix="--device cpu",
         )
     if device.type == "mps" and not torch.mps.is_available():
-        raise EnvironmentProblem("mps was asked for, but this is no Mac that has it.", fix="--device cpu")
+        raise EnvironmentProblem("mps was requested, but it is not available here.", fix="--device cpu")
     return device
 
 
 def named_dtype(name: str) -> torch.dtype | None:
-    """The number type of that name; None for `auto`, which depends on the model (`choice.reading_dtype`).
+    """The dtype of that name; None for `auto`, which depends on the model (`choice.load_dtype`).
 
     Raises ConfigError with the nearest names for an unknown one.
     """

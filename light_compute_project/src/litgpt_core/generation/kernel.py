@@ -1,13 +1,16 @@
-"""Decoding by the C++ kernel: describes a `GPT` to it, owns the cache, and hands tokens over.
+"""Decoding with the C++ kernel: passes it a description of a `GPT`, owns the cache, and transfers tokens.
 
-The kernel reads the model's own matrices where they lie (fp32 or bf16, no copy) and computes in fp32 with an fp32
-cache, so its logits are those of the fp32 model with the stored weights, up to the order of sums. For many texts at
-once (`panels`) it multiplies a rearranged copy of the matrices, faster at the cost of that copy's memory, and no bit of
-a text's logits depends on how many others there are; the cache then has the weights' type, as in PyTorch, because many
-caches of bfloat16 weights in fp32 would be most of what a step reads. Where the processor multiplies pairs of bfloat16
-(AVX512-BF16) it does so with bfloat16 panels: what goes into a product is rounded, sums and all else stay fp32. What it
-does not know (mixtures of experts, latent attention, quantised or wrapped layers) the two `..._obstacle` functions
-name. It also draws tokens from its logits, so that several of each text come of one call.
+The kernel reads the model's matrices in place (fp32 or bf16, no copy) and computes in fp32 with an fp32 cache, so its
+logits equal those of the fp32 model with the stored weights, up to the order of sums.
+
+With `packed_weights`, for many sequences at once, it multiplies a repacked copy of the matrices. This is faster, needs
+the memory of the copy, and makes every bit of a sequence's logits independent of the number of other sequences. The
+cache then has the dtype of the weights, as in PyTorch, because the fp32 caches of many sequences would dominate the
+memory traffic of a step. On processors that multiply pairs of bfloat16 (AVX512-BF16), the factors of products with
+packed bfloat16 weights are rounded to bfloat16; everything else stays fp32.
+
+The two `..._obstacle` functions name what is not supported (mixtures of experts, latent attention, quantised or wrapped
+layers). The kernel also samples, so that one call can decode several tokens of each sequence.
 """
 
 from __future__ import annotations
@@ -26,9 +29,9 @@ from torch import Tensor, nn
 from litgpt_core.generation import kernel_structs as structs
 from litgpt_core.generation.decoder import Decoder, Feed
 from litgpt_core.generation.kernel_build import load_kernel
-from litgpt_core.generation.panels import PanelOrder
-from litgpt_core.generation.sampling import no_numbers
-from litgpt_core.generation.weight_memory import rooms_for
+from litgpt_core.generation.packed_weights import PackedLayout
+from litgpt_core.generation.sampling import non_finite_error
+from litgpt_core.generation.weight_memory import allocate_tensors
 from litgpt_core.model.attention import CausalSelfAttention
 from litgpt_core.model.block import Block
 from litgpt_core.model.mlp import GemmaMLP, GptNeoxMLP, LLaMAMLP
@@ -40,14 +43,14 @@ if TYPE_CHECKING:
     from litgpt_core.generation.sampling_settings import SamplingSettings
     from litgpt_core.model.gpt import GPT
 
-KNOWN = (
+SUPPORTED_MODULES = (
     *(Block, CausalSelfAttention, GptNeoxMLP, LLaMAMLP, GemmaMLP, RMSNorm),
     *(nn.LayerNorm, nn.Linear, nn.Identity, nn.Dropout, nn.ModuleList),
 )
-"""Exactly these kinds of modules: a subclass may compute something else."""
+"""Exactly these types: a subclass may compute something else."""
 
 CHUNK = 32
-"""Tokens per call, of a prompt or of as many texts: the weights pass through the processor once for all of them."""
+"""Tokens per call, of one prompt or of several sequences: the weights are read once for all of them."""
 
 _FIELDS = """
 name hf_config block_size n_layer n_embd vocab_size padding_multiple padded_vocab_size norm_class_name norm_eps norm_qk
@@ -57,64 +60,64 @@ rotary_percentage rope_condense_ratio rope_adjustments rope_interleave intermedi
 gelu_approximate scale_embeddings lm_head_bias final_logit_softcapping norm_1 norm_2 rope_local_base_freq rope_indices
 dropout position_embedding tie_embeddings init_projection
 """
-UNDERSTOOD = frozenset(_FIELDS.split())
-"""Fields of GPTConfig that the kernel follows, or that change nothing when a model only reads. Another one must be at
-its default, so that a field which is new in the model cannot be passed over in silence."""
+SUPPORTED_FIELDS = frozenset(_FIELDS.split())
+"""Fields of GPTConfig that the kernel implements, or that do not matter for inference. Any other field must have its
+default, so that a new field of the model cannot be ignored silently."""
 
 
 def structure_obstacle(model: GPT) -> str | None:
-    """Why the kernel does not know this architecture, or None; where its weights are does not matter."""
+    """Why the kernel does not support this architecture, or None; the device does not matter."""
     for item in fields(model.config):
         default = item.default_factory() if item.default_factory is not MISSING else item.default
         value = getattr(model.config, item.name)
-        if item.name not in UNDERSTOOD and value not in (default, None):
-            return f"it does not know {item.name}={value!r}"
+        if item.name not in SUPPORTED_FIELDS and value not in (default, None):
+            return f"it does not support {item.name}={value!r}"
     for name, module in model.transformer.h.named_modules():
-        if type(module) not in KNOWN:
-            return f"it does not know {type(module).__name__} (transformer.h.{name})"
-    ends = (type(model.lm_head), type(model.transformer.wte), type(model.transformer.ln_f) in KNOWN)
+        if type(module) not in SUPPORTED_MODULES:
+            return f"it does not support {type(module).__name__} (transformer.h.{name})"
+    ends = (type(model.lm_head), type(model.transformer.wte), type(model.transformer.ln_f) in SUPPORTED_MODULES)
     if ends != (nn.Linear, nn.Embedding, True):
-        return "its head, its embedding or its last norm is of a special kind"
+        return "it does not support the type of the head, the embedding or the last norm"
     return None
 
 
 def weights_obstacle(model: GPT) -> str | None:
-    """Why the kernel cannot read the weights as they are, or None."""
+    """Why the kernel cannot read the weights in place, or None."""
     matrices = [parameter for parameter in model.parameters() if parameter.dim() == 2]
     kinds = {(parameter.device.type, parameter.dtype) for parameter in matrices}
     if kinds not in ({("cpu", torch.float32)}, {("cpu", torch.bfloat16)}):
-        return "it reads weights of one type, float32 or bfloat16, on a CPU"
+        return "it needs all weights on the CPU in one dtype, float32 or bfloat16"
     if not all(type(parameter.data) is Tensor and parameter.is_contiguous() for parameter in matrices):
-        return "it reads plain, contiguous weights"
+        return "it needs plain, contiguous weights"
     return None
 
 
 class KernelDecoder(Decoder):
-    """See the module; raises EnvironmentProblem where the kernel cannot be built.
+    """See the module docstring. Raises EnvironmentProblem where the kernel cannot be built.
 
     Args:
         model: On the CPU.
-        panels: Multiply a rearranged copy of the weights, made when the first text begins; later changes of the model's
-            weights are not seen then. The cache has the weights' type.
+        packed_weights: Multiply a repacked copy of the weights, made at the first generation; in-place changes of the
+            model's weights after that have no effect. The cache has the dtype of the weights.
     """
 
     name = "kernel"
-    most_at_once = 8
+    max_decode_steps = 8
 
-    def __init__(self, model: GPT, *, panels: bool = False) -> None:
+    def __init__(self, model: GPT, *, packed_weights: bool = False) -> None:
         self._library = load_kernel()
         structs.declare(self._library)
         self._model = model
-        self._panels: dict[int, Tensor] | None = {} if panels else None
+        self._packed: dict[int, Tensor] | None = {} if packed_weights else None
         self._threads = 1
-        self._kept: list[Tensor] = []  # what the pointers point to
+        self._kept: list[Tensor] = []  # keeps alive the memory that the kernel's pointers refer to
         self._struct = structs.Model()
         self._logits = self._scratch = self._cache = torch.empty(0)
         self._scratch_tokens = 0
 
     def start(self, *, n_sequences: int, length: int) -> None:
-        """See `Decoder`. Weights are looked up anew: a model in training may have moved them."""
-        assert weights_obstacle(self._model) is None, "choice.py looked, but the model has been moved since"
+        """See `Decoder`. Looks up the addresses of the weights again, because training may have moved them."""
+        assert weights_obstacle(self._model) is None, "the model has been moved since choice.py checked it"
         self._threads = torch.get_num_threads()
         self._kept = []
         self._struct = self._describe(n_sequences=n_sequences, length=length)
@@ -128,7 +131,7 @@ class KernelDecoder(Decoder):
 
     def reorder(self, sources: Sequence[int], *, length: int) -> None:
         """See `Decoder`."""
-        length = _round_up(length)  # the kernel may keep slots in groups of its lanes
+        length = _round_up(length)  # the kernel may store slots in groups of its vector width
         self._cache[:, :, : len(sources), :, :length] = self._cache[:, :, list(sources), :, :length]
 
     def feed(self, feeds: Sequence[Feed]) -> Tensor:
@@ -138,47 +141,49 @@ class KernelDecoder(Decoder):
         for item in feeds:
             end += len(item.ids)
             ends.append(end - 1)
-        answered = 0
+        n_done = 0
         for begin in range(0, len(rows), CHUNK):
             stop = min(begin + CHUNK, len(rows))
-            wanted = [row - begin for row in ends[answered:] if row < stop]
-            self._forward(rows[begin:stop], wanted, self._logits[answered:])
-            answered += len(wanted)
+            logit_rows = [row - begin for row in ends[n_done:] if row < stop]
+            self._forward(rows[begin:stop], logit_rows, self._logits[n_done:])
+            n_done += len(logit_rows)
         return self._logits[: len(feeds)]
 
     def _forward(
         self,
         rows: Sequence[tuple[int, int, int]],
-        wanted: list[int],
+        logit_rows: list[int],
         logits: Tensor,
-        draws: structs.Draws | None = None,
+        sampling: structs.SamplingCall | None = None,
     ) -> None:
-        n = len(rows)
-        array, answers = c_int64 * n, c_int64 * len(wanted)
+        n, n_logits = len(rows), len(logit_rows)
+        array = c_int64 * n
         sequences, positions, ids = (array(*column) for column in zip(*rows, strict=True))
-        tokens = structs.Tokens(n, ids, sequences, positions, len(wanted), answers(*wanted))
+        tokens = structs.Tokens(n, ids, sequences, positions, n_logits, (c_int64 * n_logits)(*logit_rows))
         if n > self._scratch_tokens:
             size = self._library.lc_scratch_size(byref(self._struct), n, self._threads)
             self._scratch, self._scratch_tokens = torch.empty(size), n
-        where = (logits.data_ptr(), self._scratch.data_ptr(), self._threads)
-        self._library.lc_forward(byref(self._struct), byref(tokens), *where, draws and byref(draws))
+        memory = (logits.data_ptr(), self._scratch.data_ptr())
+        self._library.lc_forward(
+            byref(self._struct), byref(tokens), *memory, self._threads, sampling and byref(sampling)
+        )
 
-    # --- drawing
+    # --- sampling
 
-    def draw(self, logits: Tensor, settings: Sequence[SamplingSettings], *, uniforms: Sequence[float]) -> list[int]:
+    def sample(self, logits: Tensor, settings: Sequence[SamplingSettings], *, uniforms: Sequence[float]) -> list[int]:
         """See `Decoder`."""
         assert logits.dtype == torch.float32 and logits.device.type == "cpu"
         logits = logits if logits.stride(-1) == 1 else logits.contiguous()
         n, size = logits.shape
         assert n == len(settings) == len(uniforms)
-        draws = self._draws(settings, [[number] for number in uniforms], vocab_size=size)
-        self._library.lc_draw(logits.data_ptr(), n, logits.stride(0), byref(draws))
-        tokens = list(draws.drawn[:n])
-        if structs.BROKEN in tokens:
-            raise no_numbers()
+        sampling = self._sampling_call(settings, [[number] for number in uniforms], vocab_size=size)
+        self._library.lc_sample(logits.data_ptr(), n, logits.stride(0), byref(sampling))
+        tokens = list(sampling.tokens[:n])
+        if structs.NON_FINITE in tokens:
+            raise non_finite_error()
         return tokens
 
-    def write(
+    def decode_steps(
         self,
         feeds: Sequence[Feed],
         settings: Sequence[SamplingSettings],
@@ -186,48 +191,48 @@ class KernelDecoder(Decoder):
         uniforms: Sequence[Sequence[float]],
         vocab_size: int,
     ) -> list[list[int | None]]:
-        """See `Decoder`; the tokens do not come back to Python in between."""
-        written: list[list[int | None]] = []
+        """See `Decoder`; does not return to Python between the tokens."""
+        decoded: list[list[int | None]] = []
         steps = len(uniforms[0])
         for begin in range(0, len(feeds), CHUNK):
             part = slice(begin, begin + CHUNK)
             rows = [(item.sequence, item.position, item.ids[0]) for item in feeds[part]]
             assert all(position + steps <= self._struct.slots for _, position, _ in rows)
-            draws = self._draws(settings[part], uniforms[part], vocab_size=vocab_size)
-            self._forward(rows, list(range(len(rows))), self._logits, draws)
-            drawn = draws.drawn[: len(rows) * steps]
-            if structs.BROKEN in drawn:
-                drawn = [None if token == structs.BROKEN else token for token in drawn]
-            written += [drawn[at : at + steps] for at in range(0, len(drawn), steps)]
-        return written
+            sampling = self._sampling_call(settings[part], uniforms[part], vocab_size=vocab_size)
+            self._forward(rows, list(range(len(rows))), self._logits, sampling)
+            tokens = sampling.tokens[: len(rows) * steps]
+            if structs.NON_FINITE in tokens:
+                tokens = [None if token == structs.NON_FINITE else token for token in tokens]
+            decoded += [tokens[at : at + steps] for at in range(0, len(tokens), steps)]
+        return decoded
 
-    def _draws(
+    def _sampling_call(
         self, settings: Sequence[SamplingSettings], uniforms: Sequence[Sequence[float]], *, vocab_size: int
-    ) -> structs.Draws:
+    ) -> structs.SamplingCall:
         n, steps = len(settings), len(uniforms[0])
         assert n == len(uniforms) and all(len(numbers) == steps for numbers in uniforms)
-        how = (structs.Sampling * n)(*[structs.sampling(one) for one in settings])
+        rows = (structs.Sampling * n)(*[structs.sampling(one) for one in settings])
         numbers = (c_double * (n * steps))(*itertools.chain.from_iterable(uniforms))
-        return structs.Draws(steps, vocab_size, how, numbers, (c_int64 * (n * steps))())
+        return structs.SamplingCall(steps, vocab_size, rows, numbers, (c_int64 * (n * steps))())
 
-    # --- the model in the kernel's words
+    # --- the description of the model for the kernel
 
     def _describe(self, *, n_sequences: int, length: int) -> structs.Model:
         model, c, parts = self._model, self._model.config, structure(self._model.config)
         wte = model.transformer.wte.weight
-        cache_type = wte.dtype if self._panels is not None else torch.float32
+        cache_type = wte.dtype if self._packed is not None else torch.float32
         wide = _round_up(c.head_size, structs.MAX_LANES * 4 // cache_type.itemsize)
-        slots = _round_up(length) + structs.MAX_LANES  # vectors of slots may reach past the last
+        slots = _round_up(length) + structs.MAX_LANES  # vector loads may read past the last slot
         cache = self._cache = torch.empty((c.n_layer, 2, n_sequences, c.n_query_groups, slots, wide), dtype=cache_type)
-        if self._panels is not None:
-            self._make_panels()
-        tables = self._rope_tables(slots)
+        if self._packed is not None:
+            self._pack_weights()
+        rope = self._rope_addresses(slots)
         layers = (structs.Layer * c.n_layer)()
         for i, block in enumerate(model.transformer.h):
             assert isinstance(block, Block)
             self._describe_layer(layers[i], block)
             layers[i].keys, layers[i].values = cache[i, 0].data_ptr(), cache[i, 1].data_ptr()
-            layers[i].rope = tables[parts.layers[i].rope] if tables else None
+            layers[i].rope = rope[parts.layers[i].rope] if rope else None
             layers[i].window = parts.layers[i].window or 0
         scale = torch.full((), c.n_embd**0.5, dtype=wte.dtype).item() if c.scale_embeddings else 1.0
         return structs.Model(
@@ -242,7 +247,7 @@ class KernelDecoder(Decoder):
             vocabulary=c.padded_vocab_size,
             slots=slots,
             weights_are_bf16=wte.dtype == torch.bfloat16,
-            weights_are_panels=self._panels is not None,
+            weights_are_packed=self._packed is not None,
             cache_is_bf16=cache_type == torch.bfloat16,
             rms_norm=c.norm_class_name == "RMSNorm",
             parallel=c.parallel_residual,
@@ -276,13 +281,13 @@ class KernelDecoder(Decoder):
         else:
             layer.fc = self._linear(mlp.fc)
 
-    def _rope_tables(self, slots: int) -> list[int]:
-        """Address of (slots, 2, pairs) cos and sin per rope base; none with learned positions."""
+    def _rope_addresses(self, slots: int) -> list[int]:
+        """Address of (slots, 2, pairs) cos and sin per rope base; empty with learned positions."""
         rope = self._model.transformer.rope
         if rope is None:
             return []
-        tables = rope(torch.arange(slots))
-        return [self._keep(torch.stack(table, dim=1).float().contiguous()).data_ptr() for table in tables]
+        cos_sin = rope(torch.arange(slots))
+        return [self._keep(torch.stack(pair, dim=1).float().contiguous()).data_ptr() for pair in cos_sin]
 
     def _norm(self, norm: nn.Module | None) -> structs.Norm:
         if not isinstance(norm, (nn.LayerNorm, RMSNorm)):
@@ -294,21 +299,21 @@ class KernelDecoder(Decoder):
 
     def _linear(self, linear: nn.Linear) -> structs.Linear:
         weight: Tensor = linear.weight
-        if self._panels is not None:
-            weight = self._panels[weight.data_ptr()]
+        if self._packed is not None:
+            weight = self._packed[weight.data_ptr()]
         return structs.Linear(weight.data_ptr(), self._floats(linear.bias))
 
-    def _make_panels(self) -> None:
-        """By the address of the matrix, so that tied ones share their panels. Once, unless weights have moved."""
+    def _pack_weights(self) -> None:
+        """Pack every matrix once, unless the weights have moved; keyed by address, so tied matrices share a copy."""
         linears = [module for module in self._model.modules() if isinstance(module, nn.Linear)]
         matrices = {linear.weight.data_ptr(): linear.weight.detach() for linear in linears}
-        if self._panels is not None and self._panels.keys() == matrices.keys():
+        if self._packed is not None and self._packed.keys() == matrices.keys():
             return
-        order = PanelOrder(lanes=self._library.lc_lanes(), bf16_depth=self._library.lc_bf16_depth())
-        rooms = rooms_for([order.shape(matrix) for matrix in matrices.values()], dtype=linears[0].weight.dtype)
-        for matrix, room in zip(matrices.values(), rooms, strict=True):
-            order.fill(room, matrix)
-        self._panels = dict(zip(matrices, rooms, strict=True))
+        layout = PackedLayout(lanes=self._library.lc_lanes(), bf16_depth=self._library.lc_bf16_depth())
+        packed = allocate_tensors([layout.shape(matrix) for matrix in matrices.values()], dtype=linears[0].weight.dtype)
+        for matrix, out in zip(matrices.values(), packed, strict=True):
+            layout.pack(matrix, out=out)
+        self._packed = dict(zip(matrices, packed, strict=True))
 
     def _floats(self, vector: Tensor | None) -> int | None:
         return None if vector is None else self._keep(vector.detach().float().contiguous()).data_ptr()

@@ -1,10 +1,10 @@
-"""The C++ of `kernels/` as a shared library: built once per machine with its compiler, kept in the user's cache.
+"""Builds the C++ of `kernels/` as a shared library: once per machine, with its compiler, cached for the user.
 
     sources + flags + processor --sha256--> NAME.so in the cache folder --yes--> load
                                                        '--no--> g++ (seconds) --atomic rename--> load
 
-The folder is `$XDG_CACHE_HOME/light_compute_project/kernels`, else the same under `~/.cache`. Nothing here knows what
-the library computes (`kernel` does). Linux only; elsewhere generation runs on plain PyTorch.
+The folder is `$XDG_CACHE_HOME/light_compute_project/kernels`, by default below `~/.cache`. The use of the library is in
+`kernel`. Linux only; elsewhere generation runs on plain PyTorch.
 """
 
 from __future__ import annotations
@@ -39,43 +39,43 @@ WITHOUT = "--compile false, which needs no compiler"
 
 @functools.cache
 def load_kernel() -> ctypes.CDLL:
-    """The library, built first where the cache does not hold it; later calls give the same object.
+    """The library, built first if it is not cached; later calls return the same object.
 
     Raises:
-        EnvironmentProblem: Not Linux, no compiler, a compiler that refuses, or no folder to write to.
+        EnvironmentProblem: Not Linux, no compiler, a compiler error, or no writable folder.
     """
-    if _begun is not None:
-        _begun.join()
+    if _background_build is not None:
+        _background_build.join()
     library = cached_library()
     if library.is_file():
         try:
             return ctypes.CDLL(str(library))
         except OSError as problem:
-            logger.warning("%s is damaged and is built again: %s", library, problem)
+            logger.warning("%s is corrupted and will be rebuilt: %s", library, problem)
     build(library)
     return ctypes.CDLL(str(library))
 
 
-_begun: threading.Thread | None = None
+_background_build: threading.Thread | None = None
 
 
 def begin_build(*, device: str, compile: str) -> None:
-    """Build in the background what the cache lacks, while this process imports torch and reads weights.
+    """Start building the library in the background if it is not cached, while this process imports torch.
 
-    A failure is told by `load_kernel`, which tries again. Does nothing where the kernel will hardly be used.
+    A failure is reported by `load_kernel`, which tries again. Does nothing where the kernel is unlikely to be used.
 
     Args:
-        device: As `Engine.from_directory` takes it.
-        compile: Likewise.
+        device: As in `Engine.from_directory`.
+        compile: As in `Engine.from_directory`.
     """
-    global _begun
+    global _background_build
     if compile != "auto" or device not in ("auto", "cpu") or (device == "auto" and Path("/dev/nvidiactl").exists()):
         return
     with contextlib.suppress(EnvironmentProblem):
         library = cached_library()
         if not library.is_file():
-            _begun = threading.Thread(target=_build_quietly, args=(library,), daemon=True)
-            _begun.start()
+            _background_build = threading.Thread(target=_build_quietly, args=(library,), daemon=True)
+            _background_build.start()
 
 
 def _build_quietly(library: Path) -> None:
@@ -84,9 +84,9 @@ def _build_quietly(library: Path) -> None:
 
 
 def cached_library() -> Path:
-    """Where the library of these sources for this machine is, or will be; EnvironmentProblem if not on Linux."""
+    """Path of the library for these sources on this machine, built or not. Raises EnvironmentProblem outside Linux."""
     if sys.platform != "linux" or sys.byteorder != "little":
-        raise EnvironmentProblem(f"The CPU kernel is for Linux, and this is {platform.system()}.", fix=WITHOUT)
+        raise EnvironmentProblem(f"The CPU kernel requires Linux; this is {platform.system()}.", fix=WITHOUT)
     digest = hashlib.sha256()
     for part in (*_flags(), platform.machine(), _processor()):
         digest.update(part.encode() + b"\0")
@@ -97,13 +97,13 @@ def cached_library() -> Path:
 
 
 def cache_folder() -> Path:
-    """The user's cache folder of this project's built kernels; it need not exist."""
+    """The user's cache folder for built kernels; it may not exist yet."""
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(base) / "light_compute_project" / "kernels"
 
 
 def build(library: Path) -> None:
-    """Compile to `library`, atomically: others may build the same at the same time. Raises EnvironmentProblem."""
+    """Compile to `library`, atomically, as other processes may build it concurrently. Raises EnvironmentProblem."""
     compiler = find_compiler()
     began = time.perf_counter()
     try:
@@ -113,7 +113,7 @@ def build(library: Path) -> None:
         raise EnvironmentProblem(
             f"{library.parent} cannot be written: {problem}.",
             needed="a cache folder for the CPU kernel",
-            fix=f"XDG_CACHE_HOME=<a folder of yours>, or {WITHOUT}",
+            fix=f"XDG_CACHE_HOME=<a writable folder>, or {WITHOUT}",
         ) from problem
     os.close(handle)
     temporary = Path(name)
@@ -133,18 +133,18 @@ def build(library: Path) -> None:
         raise EnvironmentProblem(f"{compiler} could not build the CPU kernel: {problem}", fix=WITHOUT) from problem
     finally:
         temporary.unlink(missing_ok=True)
-    logger.info("CPU kernel built in %.1f s, kept in %s", time.perf_counter() - began, library.parent)
+    logger.info("CPU kernel built in %.1f s, cached in %s", time.perf_counter() - began, library.parent)
 
 
 def find_compiler() -> str:
-    """Path of the C++ compiler: `$CXX`, else the first of g++, clang++, c++. Raises EnvironmentProblem for none."""
+    """Path of the C++ compiler: `$CXX`, else g++, clang++ or c++. Raises EnvironmentProblem if none exists."""
     named = os.environ.get("CXX", "").split()
     for name in (*named[:1], *COMPILERS):
         if path := shutil.which(name):
             return path
     raise EnvironmentProblem(
         f"No C++ compiler was found ({', '.join(COMPILERS)}).",
-        needed="one, for the CPU kernel",
+        needed="a C++ compiler to build the CPU kernel",
         fix=f"apt-get install g++, or {WITHOUT}",
     )
 
@@ -154,7 +154,7 @@ def _flags() -> tuple[str, ...]:
 
 
 def _processor() -> str:
-    """What the compiler's `native` depends on: a cache on a shared home directory serves unlike machines."""
+    """The processor features that `-march=native` depends on: unequal machines may share a home directory."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="ignore").splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""The structs of `kernels/model.hpp`, field by field, for ctypes. Meanings are told there."""
+"""The structs of `kernels/model.hpp` for ctypes, field by field. Their fields are documented there."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from litgpt_core.generation.sampling_settings import SamplingSettings
 
 ACTIVATIONS = {"gelu": 0, "gelu_tanh": 1, "silu": 2, "relu_squared": 3}
 MAX_LANES = 16
-"""The widest vector of the kernel, in floats: what sizes of the cache are rounded to."""
-BROKEN = -1
-"""Instead of a token: the logits hold NaN or infinity, or every one is -infinity."""
+"""The widest vector of the kernel, in floats; sizes of the cache are rounded up to it."""
+NON_FINITE = -1
+"""Instead of a token: a logit is NaN or infinite, or all are -infinity."""
 
 
 class Norm(Structure):
@@ -39,7 +39,7 @@ class Layer(Structure):
 
 
 class Model(Structure):
-    """Sizes, kinds and pointers of everything."""
+    """Sizes, options and pointers of the whole model."""
 
     _fields_ = (
         *(
@@ -50,7 +50,7 @@ class Model(Structure):
                     "vocabulary",
                     "slots",
                     "weights_are_bf16",
-                    "weights_are_panels",
+                    "weights_are_packed",
                     "cache_is_bf16",
                     "rms_norm",
                     "parallel",
@@ -69,51 +69,51 @@ class Model(Structure):
 
 
 class Sampling(Structure):
-    """How the next token of one text is drawn."""
+    """Sampling settings of one sequence."""
 
     _fields_ = (("temperature", c_double), ("top_p", c_double), ("min_p", c_double), ("top_k", c_int64))
 
 
 @functools.lru_cache(maxsize=256)
 def sampling(settings: SamplingSettings) -> Sampling:
-    """The same in the kernel's words."""
+    """`settings` as a struct."""
     return Sampling(settings.temperature, settings.top_p, settings.min_p, min(settings.top_k or 0, 2**62))
 
 
 class Tokens(Structure):
-    """What one call computes."""
+    """The input tokens of one call."""
 
     _fields_ = (
         ("n", c_int64),
         ("ids", POINTER(c_int64)),
         ("sequences", POINTER(c_int64)),
         ("positions", POINTER(c_int64)),
-        ("n_wanted", c_int64),
-        ("wanted", POINTER(c_int64)),
+        ("n_logits", c_int64),
+        ("logit_rows", POINTER(c_int64)),
     )
 
 
-class Draws(Structure):
-    """What is drawn from the logits."""
+class SamplingCall(Structure):
+    """Sampling settings, random numbers and output tokens of one call."""
 
     _fields_ = (
         ("steps", c_int64),
         ("vocabulary", c_int64),
-        ("how", POINTER(Sampling)),
+        ("settings", POINTER(Sampling)),
         ("uniforms", POINTER(c_double)),
-        ("drawn", POINTER(c_int64)),
+        ("tokens", POINTER(c_int64)),
     )
 
 
 def declare(library: ctypes.CDLL) -> None:
-    """Give the library's functions their types, and check that both sides agree on the structs."""
+    """Declare the types of the library's functions, and check that the struct sizes agree."""
     library.lc_scratch_size.argtypes = (POINTER(Model), c_int64, c_int64)
     library.lc_scratch_size.restype = c_int64
     library.lc_lanes.restype = library.lc_bf16_depth.restype = c_int64
-    library.lc_forward.argtypes = (POINTER(Model), POINTER(Tokens), c_void_p, c_void_p, c_int64, POINTER(Draws))
-    library.lc_draw.argtypes = (c_void_p, c_int64, c_int64, POINTER(Draws))
-    library.lc_forward.restype = library.lc_draw.restype = None
-    kinds = (Norm, Linear, Layer, Model, Sampling, Tokens, Draws)
+    library.lc_forward.argtypes = (POINTER(Model), POINTER(Tokens), c_void_p, c_void_p, c_int64, POINTER(SamplingCall))
+    library.lc_sample.argtypes = (c_void_p, c_int64, c_int64, POINTER(SamplingCall))
+    library.lc_forward.restype = library.lc_sample.restype = None
+    kinds = (Norm, Linear, Layer, Model, Sampling, Tokens, SamplingCall)
     sizes = (c_int64 * len(kinds))()
     library.lc_struct_sizes(sizes)
-    assert list(sizes) == [ctypes.sizeof(kind) for kind in kinds], "kernel_structs.py and model.hpp have parted"
+    assert list(sizes) == [ctypes.sizeof(kind) for kind in kinds], "kernel_structs.py and model.hpp differ"

@@ -1,11 +1,11 @@
-"""From the logits of the next token to a token: pure functions of logits, settings and a number in [0, 1).
+"""Sampling: pure functions from the logits of the next token, settings and a uniform random number to a token.
 
-    logits -> penalties -> / temperature -> top_k -> top_p -> min_p -> likeliest first, where the cumulative weight
-                                                                       passes `uniform`: the token
+    logits -> penalties -> / temperature -> top_k -> top_p -> min_p -> the first token, in descending order of
+                                                                       probability, whose cumulative weight exceeds
+                                                                       `uniform` times the total
 
-Knows neither models nor tokenizers. B sequences, V tokens. `draw` is the fast way: it sorts no more than it must; the
-CPU kernel has its own (kernels/sampling.hpp). `draw_slowly` says the same with whole sorted distributions, and the
-tests compare the three.
+B sequences, V tokens. `sample` is the fast implementation, which sorts only as much as necessary; the CPU kernel has
+its own (kernels/sampling.hpp). `sample_reference` sorts the whole distribution, and the tests compare the three.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from torch import Tensor
 from litgpt_core.core.errors import CheckpointError
 from litgpt_core.generation.sampling_settings import GREEDY, SamplingSettings
 
-__all__ = ["GREEDY", "Dice", "SamplingSettings", "draw", "draw_slowly", "penalize"]
+__all__ = ["GREEDY", "SamplingSettings", "UniformRng", "penalize", "sample", "sample_reference"]
 
-LEAST_TEMPERATURE = 1e-6
-"""Below it the likeliest token is taken: the quotient would overflow, and nothing else is ever drawn."""
-MOST_TEMPERATURE = 1e30
-"""Above it nothing changes any more, and float32 ends."""
-FIRST_LOOK = 512
-"""Likeliest tokens looked at before a whole vocabulary is sorted for top_p."""
+MIN_TEMPERATURE = 1e-6
+"""Below it decoding is greedy: the quotient could overflow, and no other token would ever be sampled."""
+MAX_TEMPERATURE = 1e30
+"""Higher temperatures are clamped: they change nothing and exceed the range of float32."""
+FIRST_CANDIDATES = 512
+"""For top_p, this many most probable tokens are examined before the whole vocabulary is sorted."""
 
 
-class Dice:
-    """Numbers in [0, 1), the same for the same seed on every device; drawn in blocks, because one call each is slow."""
+class UniformRng:
+    """Uniform random numbers in [0, 1), equal for equal seeds on every device; generated in blocks, which is faster."""
 
     def __init__(self, seed: int | None) -> None:
         self._generator = torch.Generator()
@@ -40,7 +40,7 @@ class Dice:
             self._generator.manual_seed(seed)
         self._block: list[float] = []
 
-    def throw(self) -> float:
+    def next(self) -> float:
         """The next number."""
         if not self._block:
             self._block = torch.rand(64, generator=self._generator, dtype=torch.float64).tolist()
@@ -48,73 +48,73 @@ class Dice:
         return self._block.pop()
 
 
-def draw(logits: Tensor, settings: Sequence[SamplingSettings], *, uniforms: Sequence[float]) -> list[int]:
-    """One token per sequence; a sequence's token does not depend on its neighbours.
+def sample(logits: Tensor, settings: Sequence[SamplingSettings], *, uniforms: Sequence[float]) -> list[int]:
+    """One token per sequence; the token of a sequence does not depend on the other rows.
 
     Args:
-        logits: (B, V), any float type, penalties already applied.
-        settings: How, for each.
-        uniforms: A number in [0, 1) for each.
+        logits: (B, V), any float dtype, penalties already applied.
+        settings: Sampling settings of each sequence.
+        uniforms: A uniform random number in [0, 1) for each sequence.
 
     Raises:
-        CheckpointError: The logits hold NaN or +inf: the model is broken.
+        CheckpointError: The logits hold NaN or +inf.
     """
-    logits = finite(logits)
+    logits = check_finite(logits)
     first = settings[0]
     if all(other is first or other == first for other in settings[1:]):
-        return _draw_alike(logits, first, uniforms)
+        return _sample_rows(logits, first, uniforms)
     groups: dict[SamplingSettings, list[int]] = {}
-    for row, wanted in enumerate(settings):
-        groups.setdefault(wanted, []).append(row)
+    for row, own in enumerate(settings):
+        groups.setdefault(own, []).append(row)
     tokens = [0] * len(settings)
-    for wanted, rows in groups.items():
-        for row, token in zip(rows, _draw_alike(logits[rows], wanted, [uniforms[row] for row in rows]), strict=True):
+    for shared, rows in groups.items():
+        for row, token in zip(rows, _sample_rows(logits[rows], shared, [uniforms[row] for row in rows]), strict=True):
             tokens[row] = token
     return tokens
 
 
-def finite(logits: Tensor) -> Tensor:
+def check_finite(logits: Tensor) -> Tensor:
     """`logits` in float32; raises CheckpointError for NaN or +inf."""
     logits = logits.float()
     if not bool((logits < math.inf).all()):  # false for NaN too
-        raise no_numbers()
+        raise non_finite_error()
     return logits
 
 
-def no_numbers() -> CheckpointError:
-    """What is told of a model whose logits hold NaN or +inf."""
+def non_finite_error() -> CheckpointError:
+    """The error for logits that hold NaN or +inf."""
     return CheckpointError(
-        "The model answered with NaN or infinite logits.",
-        needed="finite weights; training diverged, or 16-bit numbers overflowed",
-        fix="take an earlier checkpoint, or run in float32: --precision 32",
+        "The model returned NaN or infinite logits.",
+        needed="finite weights; training may have diverged, or 16-bit numbers overflowed",
+        fix="use an earlier checkpoint, or run in float32: --precision 32",
     )
 
 
-def _draw_alike(logits: Tensor, settings: SamplingSettings, uniforms: Sequence[float]) -> list[int]:
+def _sample_rows(logits: Tensor, settings: SamplingSettings, uniforms: Sequence[float]) -> list[int]:
     tokens: list[int]
-    if settings.temperature < LEAST_TEMPERATURE:
+    if settings.temperature < MIN_TEMPERATURE:
         tokens = logits.argmax(dim=-1).tolist()
         return tokens
-    scaled = (logits - logits.amax(dim=-1, keepdim=True)) / min(settings.temperature, MOST_TEMPERATURE)  # <= 0
+    scaled = (logits - logits.amax(dim=-1, keepdim=True)) / min(settings.temperature, MAX_TEMPERATURE)  # <= 0
     values, places, total = _candidates(scaled, settings)
     weights = values.exp().double()
     if settings.top_p < 1:
         total = weights.sum(dim=-1, keepdim=True) if total is None else total
-        before = weights.cumsum(dim=-1) - weights  # what the likelier ones sum to; 0 for the first
+        before = weights.cumsum(dim=-1) - weights  # sum of the more probable ones; 0 for the first
         weights = weights.masked_fill(before >= settings.top_p * total, 0.0)
     if settings.min_p > 0:
         weights = weights.masked_fill(values < math.log(settings.min_p), 0.0)
-    reached = weights.cumsum(dim=-1)
-    marks = torch.tensor(uniforms, dtype=torch.float64, device=logits.device).unsqueeze(-1) * reached[:, -1:]
-    chosen = torch.searchsorted(reached, marks, right=True)  # (B, 1): the first whose sum is above the mark
+    cumulative = weights.cumsum(dim=-1)
+    thresholds = torch.tensor(uniforms, dtype=torch.float64, device=logits.device).unsqueeze(-1) * cumulative[:, -1:]
+    chosen = torch.searchsorted(cumulative, thresholds, right=True)  # (B, 1): the first sum above the threshold
     tokens = (chosen if places is None else places.gather(-1, chosen)).squeeze(-1).tolist()
     return tokens
 
 
 def _candidates(scaled: Tensor, settings: SamplingSettings) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """(values, their tokens or None for all in order, weight of the whole distribution or None for that of `values`).
+    """(values, their tokens or None for all in order, total weight of the distribution or None for that of `values`).
 
-    Values are ordered, likeliest first, unless no filter but min_p asks for that.
+    Values are in descending order, unless min_p is the only filter.
     """
     size = scaled.size(-1)
     if settings.top_k and settings.top_k < size:
@@ -123,8 +123,8 @@ def _candidates(scaled: Tensor, settings: SamplingSettings) -> tuple[Tensor, Ten
     if settings.top_p == 1:
         return scaled, None, None
     total = scaled.exp().sum(dim=-1, keepdim=True, dtype=torch.float64)
-    if size > 2 * FIRST_LOOK:
-        values, places = scaled.topk(FIRST_LOOK, dim=-1)
+    if size > 2 * FIRST_CANDIDATES:
+        values, places = scaled.topk(FIRST_CANDIDATES, dim=-1)
         if bool((values.exp().sum(dim=-1, keepdim=True, dtype=torch.float64) > settings.top_p * total).all()):
             return values, places, total
     values, places = scaled.sort(dim=-1, descending=True)
@@ -134,10 +134,10 @@ def _candidates(scaled: Tensor, settings: SamplingSettings) -> tuple[Tensor, Ten
 def penalize(
     logits: Tensor, settings: SamplingSettings, *, prompt_ids: Sequence[int], new_ids: Sequence[int]
 ) -> Tensor:
-    """(V,) -> (V,): one sequence's logits after its penalties.
+    """(V,) -> (V,): the logits of one sequence with its penalties applied.
 
-    `repetition_penalty` is Keskar et al.'s (2019, arXiv 1909.05858) over prompt and text; `frequency_penalty` and
-    `presence_penalty` are OpenAI's over the new text.
+    `repetition_penalty` is Keskar et al.'s (2019, arXiv 1909.05858) over prompt and new tokens; `frequency_penalty` and
+    `presence_penalty` are OpenAI's over the new tokens.
     """
     size = logits.size(-1)
     logits = logits.float().clone()
@@ -154,24 +154,24 @@ def penalize(
     return logits
 
 
-# --- the slow way
+# --- the reference implementation
 
 
-def draw_slowly(logits: Tensor, settings: SamplingSettings, *, uniform: float) -> int:
-    """(V,) -> one token: what `draw` gives for one sequence, up to rounding at the edges between tokens."""
-    logits = finite(logits)
-    if settings.temperature < LEAST_TEMPERATURE:
+def sample_reference(logits: Tensor, settings: SamplingSettings, *, uniform: float) -> int:
+    """(V,) -> one token: equals `sample` for one sequence, up to rounding at the boundaries between tokens."""
+    logits = check_finite(logits)
+    if settings.temperature < MIN_TEMPERATURE:
         return int(logits.argmax())
-    scaled = (logits - logits.amax()) / min(settings.temperature, MOST_TEMPERATURE)
+    scaled = (logits - logits.amax()) / min(settings.temperature, MAX_TEMPERATURE)
     kept = filter_logits(scaled.unsqueeze(0), settings)[0]
     ordered = settings.top_p < 1 or bool(settings.top_k and settings.top_k < logits.numel())
     places = kept.argsort(descending=True) if ordered else torch.arange(logits.numel())
-    reached = torch.softmax(kept.double(), dim=-1)[places].cumsum(dim=-1)
-    return int(places[int((reached <= uniform * reached[-1]).sum())])
+    cumulative = torch.softmax(kept.double(), dim=-1)[places].cumsum(dim=-1)
+    return int(places[int((cumulative <= uniform * cumulative[-1]).sum())])
 
 
 def filter_logits(logits: Tensor, settings: SamplingSettings) -> Tensor:
-    """(B, V) -> (B, V): -inf for tokens that top_k, top_p or min_p rule out. The likeliest token always stays."""
+    """(B, V) -> (B, V): -inf for tokens that top_k, top_p or min_p exclude. The most probable token always stays."""
     if settings.top_k and settings.top_k < logits.size(-1):
         logits = keep_top_k(logits, settings.top_k)
     if settings.top_p < 1:
@@ -182,7 +182,7 @@ def filter_logits(logits: Tensor, settings: SamplingSettings) -> Tensor:
 
 
 def keep_top_k(logits: Tensor, k: int) -> Tensor:
-    """Exactly the k largest; of equal ones some, so that k = 1 is greedy."""
+    """Exactly the k largest, even among equal ones, so that k = 1 is greedy."""
     values, places = logits.topk(k, dim=-1)
     return torch.full_like(logits, -math.inf).scatter(-1, places, values)
 
@@ -191,7 +191,7 @@ def keep_top_p(logits: Tensor, p: float) -> Tensor:
     """The fewest largest whose probabilities sum to at least p (nucleus sampling, Holtzman et al. 2020)."""
     ordered, places = logits.sort(dim=-1, descending=True)
     probabilities = ordered.softmax(dim=-1)
-    before = probabilities.cumsum(dim=-1) - probabilities  # what the larger ones sum to; 0 for the first
+    before = probabilities.cumsum(dim=-1) - probabilities  # sum of the larger ones; 0 for the first
     ordered = ordered.masked_fill(before >= p, -math.inf)
     return torch.empty_like(logits).scatter(-1, places, ordered)
 

@@ -1,4 +1,4 @@
-"""How the next token is drawn, as plain values. No torch, so that commands can check them at once."""
+"""Sampling settings as plain values. Does not import torch, so that commands can check them before it is loaded."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from litgpt_core.core.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingSettings:
-    """How the next token is drawn. ConfigError names every wrong value at once."""
+    """How the next token is sampled. Raises ConfigError, which names every invalid value at once."""
 
     temperature: float = 1.0
-    """Divides the logits: below 1 sharper, above 1 flatter. 0 takes the likeliest token; the filters have no say."""
+    """Divides the logits: below 1 sharper, above 1 flatter. 0 is greedy decoding, which ignores the filters."""
     top_k: int | None = None
-    """Draw among this many likeliest tokens; None or 0 for all."""
+    """Sample from the k most probable tokens; None or 0 for all."""
     top_p: float = 1.0
-    """Draw among the fewest likeliest tokens whose probabilities reach this sum; 1 for all."""
+    """Sample from the fewest most probable tokens whose probabilities sum to this; 1 for all."""
     min_p: float = 0.0
-    """Draw among tokens at least this fraction as likely as the likeliest; 0 for all."""
+    """Sample from tokens with at least this fraction of the highest probability; 0 for all."""
     repetition_penalty: float = 1.0
-    """Divides positive logits, multiplies negative ones, of every token that prompt or text holds; 1 for none."""
+    """Divides positive and multiplies negative logits of every token in the prompt or the new text; 1 for none."""
     frequency_penalty: float = 0.0
-    """Taken from a token's logit for each time the new text holds it; negative encourages repeating."""
+    """Subtracted from a token's logit for each occurrence in the new text; negative encourages repetition."""
     presence_penalty: float = 0.0
-    """Taken once from the logit of every token that the new text holds."""
+    """Subtracted once from the logit of every token in the new text."""
 
     def __post_init__(self) -> None:
         problems = []
@@ -51,19 +51,19 @@ class SamplingSettings:
                 fix=", ".join(fix for *_, fix in problems),
             )
         if self.top_k is not None:
-            object.__setattr__(self, "top_k", int(self.top_k))  # 50.0 is welcome, but it is no size
+            object.__setattr__(self, "top_k", int(self.top_k))  # 50.0 is accepted, but topk needs an integer
 
     @property
     def penalizes(self) -> bool:
-        """Whether what has been written changes the logits."""
+        """Whether any penalty is active, so that earlier tokens change the logits."""
         return (self.repetition_penalty, self.frequency_penalty, self.presence_penalty) != (1.0, 0.0, 0.0)
 
 
 @functools.lru_cache(maxsize=256)
-def one_for_all(settings: SamplingSettings) -> SamplingSettings:
-    """The same object for equal settings, so that comparing those of many texts costs nothing."""
+def shared_instance(settings: SamplingSettings) -> SamplingSettings:
+    """The same object for equal settings, so that comparing the settings of many sequences is cheap."""
     return settings
 
 
 GREEDY = SamplingSettings(temperature=0.0)
-"""Always the likeliest token."""
+"""Greedy decoding."""

@@ -1,4 +1,4 @@
-"""Searched texts instead of drawn ones, from text to text: `generate.py --num_beams`, `--contrastive_alpha`."""
+"""Beam search and contrastive search from text to text: `generate.py --num_beams`, `--contrastive_alpha`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def searched_texts(
     contrastive_alpha: float | None = None,
     top_k: int = 4,
 ) -> Iterator[tuple[str, str]]:
-    """(text after the prompt, a note about it), best first: by contrastive search if there is an alpha, else by beams.
+    """(text after the prompt, a summary line), best first: contrastive search if alpha is given, else beam search.
 
     Arguments and errors are those of `beam_search` and `contrastive_search`.
     """

@@ -1,4 +1,4 @@
-"""What a generation took."""
+"""Token counts and times of a generation."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from dataclasses import dataclass
 
 @dataclass(kw_only=True)
 class GenerationStats:
-    """What the latest generation took; counts up while it runs."""
+    """Token counts and times of the latest generation; updated while it runs."""
 
-    n_texts: int = 1
-    """Texts in the making at once."""
+    n_sequences: int = 1
+    """Number of sequences in the batch."""
     new_tokens: int = 0
-    """Of all texts together."""
+    """New tokens of all sequences together."""
     seconds_to_first_token: float = 0.0
-    """Until the first token of the last text: all prompts have been read then."""
+    """Time until all prompts are prefilled and every sequence has its first token."""
     seconds: float = 0.0
-    """Until the latest token."""
+    """Time until the latest token."""
 
     def summary(self) -> str:
-        """One line for a person."""
+        """A one-line summary."""
         return (
             f"{self.new_tokens} tokens, {self.seconds_to_first_token:.3f} s to the first, "
             f"{self.tokens_per_second:.1f} tokens/s after it"
@@ -27,6 +27,6 @@ class GenerationStats:
 
     @property
     def tokens_per_second(self) -> float:
-        """Decoding rate of all texts together after their first tokens, 0 before there is one."""
-        decoding, decoded = self.seconds - self.seconds_to_first_token, self.new_tokens - self.n_texts
+        """Decoding rate of all sequences together after their first tokens; 0 before the first measurement."""
+        decoding, decoded = self.seconds - self.seconds_to_first_token, self.new_tokens - self.n_sequences
         return decoded / decoding if decoded > 0 and decoding > 0 else 0.0

@@ -1,4 +1,4 @@
-"""Token by token to text, never half a character: the pieces join to what decoding everything at once gives."""
+"""Streaming detokenizer: returns only whole characters, whose concatenation equals decoding all tokens at once."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ REPLACEMENT = "\ufffd"
 
 
 class StreamDecoder:
-    """Text of one continuation, as its tokens come in.
+    """Converts the tokens of one continuation to text, one token at a time.
 
-    Tokens that stand for bytes go through an incremental UTF-8 decoder. Where a token's text depends on its neighbours
-    (`Tokenizer.token_bytes` gives None: some foreign tokenizers) everything is decoded anew each time and the
-    difference goes out; that costs time quadratic in the length.
+    Tokens that represent bytes go through an incremental UTF-8 decoder. Where a token's text depends on its neighbours
+    (`Tokenizer.token_bytes` returns None, as for some Hugging Face tokenizers), all tokens are decoded again at each
+    step and the difference is returned, which takes time quadratic in the length.
 
     Args:
-        tokenizer: Of the model.
-        prompt_ids: What stands before the continuation: it may decide whether the first word starts with a space.
+        tokenizer: The model's tokenizer.
+        prompt_ids: The prompt: it can decide whether the first word starts with a space.
     """
 
     def __init__(self, tokenizer: Tokenizer, *, prompt_ids: Sequence[int] = ()) -> None:
         self._tokenizer = tokenizer
         self._ids: list[int] = []
-        self._parts: list[str] = []  # text of everything so far that has gone out, prompt included
+        self._parts: list[str] = []  # all text returned so far, including the prompt
         self._utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._mid_character = False
         self._by_bytes = True
@@ -38,13 +38,13 @@ class StreamDecoder:
             self._parts = [tokenizer.decode(self._ids)]
 
     def push(self, token_id: int) -> str:
-        """The text that is certain now; often empty in the middle of a character."""
+        """Add a token; returns the text that is now final, which is empty in the middle of a character."""
         self._ids.append(token_id)
         text = self._take_bytes(token_id)
         return text if self._by_bytes else self._difference(final=False)
 
     def push_all(self, token_ids: Sequence[int]) -> str:
-        """As `push` of one after the other."""
+        """Add several tokens; equals calling `push` for each."""
         parts = [self._tokenizer.token_bytes(token_id) for token_id in token_ids] if self._by_bytes else [None]
         if None in parts:
             return "".join(map(self.push, token_ids))
@@ -52,7 +52,7 @@ class StreamDecoder:
         return self._take(b"".join(parts))  # type: ignore[arg-type]
 
     def finish(self) -> str:
-        """What was held back, with U+FFFD for a character that never became whole."""
+        """Returns the rest, with U+FFFD for an incomplete character."""
         return self._utf8.decode(b"", final=True) if self._by_bytes else self._difference(final=True)
 
     def _take_bytes(self, token_id: int) -> str:
@@ -74,12 +74,12 @@ class StreamDecoder:
     def _difference(self, *, final: bool) -> str:
         text, sent = self._tokenizer.decode(self._ids), "".join(self._parts)
         if not final:
-            text = text.rstrip(REPLACEMENT)  # may yet become a character
+            text = text.rstrip(REPLACEMENT)  # the next token may complete this character
         if text.startswith(sent):
             new = text[len(sent) :]
-        elif final:  # the decoder took back what has gone out: nothing can, so go on from where they part
-            agreed = next((i for i, (a, b) in enumerate(zip(text, sent, strict=False)) if a != b), len(text))
-            new = text[agreed:]
+        elif final:  # the tokenizer changed text that was already returned: continue after the common prefix
+            common = next((i for i, (a, b) in enumerate(zip(text, sent, strict=False)) if a != b), len(text))
+            new = text[common:]
         else:
             return ""
         self._parts = [sent, new]
@@ -87,6 +87,6 @@ class StreamDecoder:
 
 
 def text_after(tokenizer: Tokenizer, prompt_ids: Sequence[int], new_ids: Sequence[int]) -> str:
-    """The text of `new_ids` where they stand: after `prompt_ids`."""
+    """The text of `new_ids` as a continuation of `prompt_ids`."""
     decoder = StreamDecoder(tokenizer, prompt_ids=prompt_ids)
     return "".join(map(decoder.push, new_ids)) + decoder.finish()

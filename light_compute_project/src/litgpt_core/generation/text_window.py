@@ -1,4 +1,4 @@
-"""One text that grows: its ids, which of them the model sees, and how many of those its cache holds."""
+"""The context window of one growing sequence: its ids, where the window starts, and how much of it is cached."""
 
 from __future__ import annotations
 
@@ -8,31 +8,30 @@ from litgpt_core.generation.decoder import Feed
 
 
 def window_start(start: int, *, length: int, block_size: int) -> int:
-    """Where the model's window begins when `length` tokens exist and it began at `start` before.
+    """Start of the context window for `length` tokens, given that it started at `start` before.
 
-    Policy for long texts: the window grows to block_size tokens; the next token then sees only the last block_size //
-    2, as a new beginning, and the window grows again. So a cache is filled anew once per half window instead of for
-    every token.
+    Policy for long sequences: the window grows to block_size tokens. It then restarts with the last block_size // 2
+    tokens and grows again, so that the cache is refilled once per half window instead of once per token.
     """
     return start if length - start <= block_size else length - max(1, block_size // 2)
 
 
 @dataclass(kw_only=True)
 class TextWindow:
-    """The state of one text in the making."""
+    """Ids and context window of one sequence."""
 
     ids: list[int]
     """Prompt and continuation."""
     block_size: int
-    """The model's."""
+    """The model's block_size."""
     start: int = 0
-    """Where the window begins in `ids`."""
+    """Index in `ids` at which the window starts."""
     cached: int = 0
-    """How many ids of the window are in the cache."""
+    """Number of ids of the window in the cache."""
 
     @property
-    def unread(self) -> int:
-        """Ids that the model has not seen in the window it would have now."""
+    def pending(self) -> int:
+        """Number of ids of the present window that are not yet in the cache."""
         length = len(self.ids)
         if length - self.start <= self.block_size:
             return length - self.start - self.cached
@@ -40,11 +39,11 @@ class TextWindow:
 
     @property
     def room(self) -> int:
-        """Ids that may be fed, one by one, before the window moves, where one is unread."""
+        """Number of single-token steps before the window moves, given one pending id."""
         return self.block_size - (len(self.ids) - self.start) + 1
 
     def next_feed(self, sequence: int, *, limit: int | None = None) -> Feed:
-        """The ids that the model has not seen yet in this window, at most `limit`; counts them as seen."""
+        """The pending ids of the window, at most `limit`; counts them as cached."""
         if len(self.ids) - self.start > self.block_size:
             self.start, self.cached = self._moved(), 0
         first = self.start + self.cached

@@ -1,11 +1,11 @@
-"""Decoding by the model as it stands in `litgpt_core.model`: any device, any architecture; optionally compiled.
+"""Decoding with the model of `litgpt_core.model`: any device, any architecture; optionally compiled.
 
     feeds of one token each, of all sequences --> one pass of (B, 1), each row at its own position
-    a feed of several tokens (a prompt)       --> a pass of its own, (1, T)
+    a feed of several tokens (a prompt)       --> a separate pass, (1, T)
 
-Compiled, one step of one token of every sequence is a graph of its own, kept with all of its machine code in the user's
-cache folder, so that a second start traces but does not compile again. Its KV cache keeps one size, the model's
-block_size, because another size would be another graph.
+With torch.compile, the step of one token per sequence is one graph. Its machine code is stored in the user's cache
+folder, so that later processes trace but do not compile again. The KV cache always has the model's block_size, because
+another size would need another graph.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ class TorchDecoder(Decoder):
         """See `Decoder`."""
         if self._compiled:
             if n_sequences == self._sequences and self._model.transformer.cache_length is not None:
-                return  # the graph holds on to these very tensors; what they hold is hidden by the mask
+                return  # the graph refers to these tensors; the mask hides their old content
             length = self._model.config.block_size
         self._model.set_kv_cache(n_sequences, max_seq_length=length)
         self._sequences = n_sequences
 
     def finish(self) -> None:
-        """See `Decoder`; a compiled step keeps its cache, because a new one would mean compiling anew."""
+        """See `Decoder`; a compiled step keeps its cache, because a new one would have to be compiled again."""
         if not self._compiled:
             self._model.clear_kv_cache()
 
@@ -72,7 +72,7 @@ class TorchDecoder(Decoder):
         return torch.cat(logits)
 
     def hidden(self, feed: Feed) -> Tensor:
-        """(T, C): what the head reads after every token of one feed."""
+        """(T, C): the input of the head for every token of one feed."""
         ids, positions = self._tensors([feed])
         if feed.sequence == 0:
             return self._model.hidden(ids, input_pos=positions[0])[0]
@@ -80,7 +80,7 @@ class TorchDecoder(Decoder):
             return self._model.hidden(ids, input_pos=positions)[0]
 
     def step_hidden(self, feeds: Sequence[Feed]) -> Tensor:
-        """(len(feeds), C): what the head reads after one more token of sequences 0, 1, 2, ..."""
+        """(len(feeds), C): the input of the head after one more token of sequences 0, 1, 2, ..."""
         assert [item.sequence for item in feeds] == list(range(len(feeds)))
         ids, positions = self._tensors(feeds)
         return self._model.hidden(ids, input_pos=positions)[:, -1]
@@ -108,8 +108,8 @@ class TorchDecoder(Decoder):
             return self._logits(ids, positions)
 
     def _all_rows(self, feeds: Sequence[Feed]) -> list[Feed]:
-        """One feed for every sequence, because the graph has one shape. Who has nothing to say writes into the last
-        place of its cache, which is written anew before it is ever read.
+        """One feed for every sequence, because the graph has one shape. A sequence without a token writes a dummy to
+        the last slot of its cache, which is overwritten before it is read.
         """
         last = self._model.config.block_size - 1
         rows = {item.sequence: item for item in feeds}
@@ -118,7 +118,7 @@ class TorchDecoder(Decoder):
     def _called(self, ids: Tensor, positions: Tensor) -> Tensor:
         try:
             return self._step(ids, positions)
-        except RuntimeError as problem:  # all of dynamo's and inductor's errors are
+        except RuntimeError as problem:  # the base class of dynamo's and inductor's errors
             if not self._compiled:
                 raise
             raise EnvironmentProblem(
@@ -134,7 +134,7 @@ class TorchDecoder(Decoder):
             self._model.select_cache_rows(None)
 
     def _tensors(self, feeds: Sequence[Feed]) -> tuple[Tensor, Tensor]:
-        """(B, T) ids and (B, T) positions of feeds of one length."""
+        """(B, T) ids and (B, T) positions of feeds of equal length."""
         device = self._model.lm_head.weight.device
         ids = torch.tensor([item.ids for item in feeds], device=device)
         first = torch.tensor([[item.position] for item in feeds], device=device)

@@ -11,7 +11,7 @@ only the chosen ones):
 That is the formula of the PaLM paper (Chowdhery et al. 2022, appendix B), as in nanoGPT: attention is counted as if
 every token read all T, although the causal mask lets it read half on average, so that utilisation compares with
 published numbers. Norms, activations, rope and softmax are left out, as everywhere. Not here: which parameters there
-are (`structure`), what a device can do (`core/machine`), what memory training takes (`planning/cost`).
+are (`structure`), what a device can do (`core/machine`), what memory training takes (`planning/memory`).
 """
 
 from __future__ import annotations

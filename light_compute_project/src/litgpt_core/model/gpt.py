@@ -4,7 +4,7 @@
                                                    ^ rope and masks, made once for all blocks
 
 State-dict names and shapes are LitGPT's, so its checkpoints load here and ours there. Not here: initial values
-(`init`), the loss (`litgpt_core.model.loss`), sampling (`litgpt_core.generation`).
+(`init`), the loss (`litgpt_core.model.loss`), fast generation (`litgpt_core.generation`).
 
     model = GPT(GPTConfig(n_layer=2, n_head=4, n_embd=64, block_size=64, vocab_size=256))
     initialize(model, seed=1337)
@@ -129,6 +129,58 @@ class GPT(nn.Module):
         logits: Tensor = self.lm_head(hidden)
         cap = self.config.final_logit_softcapping
         return logits if cap is None else soft_cap(logits, cap)
+
+    # --- text
+
+    @torch.no_grad()
+    def generate(
+        self,
+        idx: Tensor,
+        max_new_tokens: int,
+        *,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        seed: int | None = None,
+    ) -> Tensor:
+        """The textbook loop: one whole forward pass for every new token. `generation.Engine` is many times faster.
+
+        Args:
+            idx: (B, T) int64 prompts, at least one token each; only the last block_size tokens are seen.
+            max_new_tokens: N, tokens to append.
+            temperature: Divides the logits; 0 always takes the most likely token.
+            top_k: Sample from this many most likely tokens only; None: from all.
+            seed: Of the samples; None: torch's global random state.
+
+        Returns:
+            (B, T + N), the prompts first.
+        """
+        if (
+            idx.ndim != 2
+            or not idx.size(1)
+            or max_new_tokens < 0
+            or temperature < 0
+            or (top_k is not None and top_k < 1)
+        ):
+            raise ConfigError(
+                f"generate() of idx {tuple(idx.shape)}, {max_new_tokens=}, {temperature=}, {top_k=}",
+                needed="idx (B, T) with T >= 1, max_new_tokens >= 0, temperature >= 0, top_k >= 1",
+            )
+        generator = None if seed is None else torch.Generator(device=idx.device).manual_seed(seed)
+        was_training = self.training
+        self.eval()
+        for _ in range(max_new_tokens):
+            logits = self(idx[:, -self.config.block_size :])[:, -1, : self.config.vocab_size].float()  # (B, V)
+            if temperature == 0:
+                chosen = logits.argmax(dim=-1, keepdim=True)
+            else:
+                if top_k is not None and top_k < logits.size(-1):
+                    least = logits.topk(top_k).values[:, -1:]
+                    logits = logits.masked_fill(logits < least, -torch.inf)
+                weights = (logits / temperature).softmax(dim=-1)
+                chosen = torch.multinomial(weights, num_samples=1, generator=generator)
+            idx = torch.cat([idx, chosen], dim=1)
+        self.train(was_training)
+        return idx
 
     # --- KV cache
 

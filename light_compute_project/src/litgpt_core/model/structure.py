@@ -185,7 +185,7 @@ def structure(config: GPTConfig) -> ModelStructure:
         tied=config.tie_embeddings,
         embeddings=tuple(embeddings),
         layers=tuple(layer_structure(config, index) for index in range(config.n_layer)),
-        last_norm=_norm(config, "transformer.ln_f", config.n_embd),
+        last_norm=last_norm(config),
     )
 
 
@@ -210,6 +210,11 @@ def layer_structure(config: GPTConfig, index: int) -> BlockStructure:
         mlp=kind,
         activation="silu" if kind in ("LLaMAMLP", "LLaMAMoE") else gelu,
     )
+
+
+def last_norm(config: GPTConfig) -> NormPart:
+    """Describe the norm before the head."""
+    return _norm(config, "transformer.ln_f", config.n_embd)
 
 
 def block_parameters(config: GPTConfig, index: int) -> list[Parameter]:

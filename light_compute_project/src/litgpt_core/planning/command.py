@@ -1,4 +1,4 @@
-"""The command line of scripts/plan.py: an experiment in, what it takes on rented GPUs out."""
+"""The command line of scripts/plan.py: memory, time and cost of an experiment on GPUs."""
 
 from __future__ import annotations
 
@@ -9,35 +9,45 @@ from collections.abc import Sequence
 from typing import Any
 
 from litgpt_core.config.compose import TrainConfig, load
+from litgpt_core.core.command_line import CommandParser
 from litgpt_core.core.errors import ConfigError
 from litgpt_core.planning.gpus import GPU, GPUS, find_gpu
 from litgpt_core.planning.plan import NETWORK_GBPS, Option, Terms, options
-from litgpt_core.planning.recipe import Precision, Recipe
+from litgpt_core.planning.recipe import Precision, Recipe, recipe_of
 from litgpt_core.planning.step_time import MFU
 from litgpt_core.tokenizers.settings import ByteSettings, CharSettings, PretrainedSettings
 
 _PLANNED: dict[str, Precision] = {"bf16-mixed": "bf16-mixed", "bf16-true": "bf16-true", "32-true": "32-true"}
 
 SEVERAL = 2
-"""Kinds of GPU that each get a table; more share one."""
+"""GPU types up to which each gets a table of its own; more share one."""
 
 CHARACTERS = 128
-"""Ids that a tokenizer of characters is taken to have: how many there are, only the corpus says."""
+"""Assumed vocabulary of a character tokenizer, whose real size depends on the corpus."""
 
 
 def parse(arguments: Sequence[str], *, description: str) -> argparse.Namespace:
-    """The parsed command line; prints help and leaves the process where that was asked for."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Parse the command line."""
+    parser = CommandParser("plan", description=description)
     add, kinds = parser.add_argument, ", ".join(gpu.name for gpu in GPUS)
-    add("overrides", nargs="*", metavar="OVERRIDE", help="as train.py takes them: +experiment=x trainer.max_steps=1000")
-    add("--gpus", default="1,8,64", help="numbers of GPUs, with commas (1,8,64)")
-    add("--gpu", default="H100", help=f"one kind, several with commas, or all: {kinds} (H100)")
-    add("--per_node", type=int, default=8, help="GPUs of one machine (8)")
-    add("--network_gbps", type=float, default=NETWORK_GBPS, help="gigabits/s between machines, all cards of one (400)")
-    add("--mfu", type=float, default=MFU, help=f"assumed share of the peak rate ({MFU:g})")
-    add("--cost_per_hour", type=float, help="dollars of one GPU (the config's trainer.cost_per_hour)")
-    add("--micro_batch", type=int, help="sequences at once on one GPU (the config's number, else as many as fit)")
-    add("--json", action="store_true", help="JSON instead of tables")
+    add("overrides", nargs="*", metavar="OVERRIDE", help="as for train.py: +experiment=x trainer.max_steps=1000")
+    add("--gpus", default="1,8,64", help="numbers of GPUs, comma-separated (default: 1,8,64)")
+    add("--gpu", default="H100", help=f"GPU types, comma-separated, or all: {kinds} (default: H100)")
+    add("--per_node", type=int, default=8, help="GPUs per machine (default: 8)")
+    add(
+        "--network_gbps",
+        type=float,
+        default=NETWORK_GBPS,
+        help="Gb/s per machine to the others (400)",
+    )
+    add("--mfu", type=float, default=MFU, help=f"assumed model FLOPs utilisation (default: {MFU:g})")
+    add("--cost_per_hour", type=float, help="dollars per GPU and hour (default: trainer.cost_per_hour)")
+    add(
+        "--micro_batch",
+        type=int,
+        help="sequences per forward pass (default: the config's, or what fits)",
+    )
+    add("--json", action="store_true", help="print JSON instead of tables")
     return parser.parse_intermixed_args(list(arguments))
 
 
@@ -45,8 +55,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Compose the config, plan, print."""
     config = load(arguments.overrides)
     counts = _counts(arguments.gpus)
-    micro_batch = arguments.micro_batch or _number(config.trainer.micro_batch_size)
-    price = arguments.cost_per_hour or config.trainer.cost_per_hour
+    micro_batch = arguments.micro_batch or _number(config.trainer.batch.micro_batch_size)
+    price = arguments.cost_per_hour or config.trainer.budget.cost_per_hour
     plans = []
     for gpu in GPUS if arguments.gpu == "all" else [find_gpu(name) for name in arguments.gpu.split(",")]:
         terms = Terms(
@@ -56,9 +66,9 @@ def run(arguments: argparse.Namespace) -> int:
             mfu=arguments.mfu,
             cost_per_hour=price,
         )
-        recipe = recipe_of(config, gpu)
+        recipe = _recipe(config, gpu)
         plans.append((terms, options(recipe, counts=counts, terms=terms, micro_batch=micro_batch)))
-    tokens = config.trainer.max_steps * recipe.tokens_per_step
+    tokens = config.trainer.stop.max_steps * recipe.tokens_per_step
     from rich.console import Console
 
     from litgpt_core.planning import tables
@@ -82,7 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def recipe_of(config: TrainConfig, gpu: GPU) -> Recipe:
+def _recipe(config: TrainConfig, gpu: GPU) -> Recipe:
     """What a config trains on such a GPU; micro-batches are left open.
 
     Raises:
@@ -90,26 +100,20 @@ def recipe_of(config: TrainConfig, gpu: GPU) -> Recipe:
     """
     settings = config.trainer
     if config.lora is not None:
-        raise ConfigError("a plan counts the training of all weights, not of adapters", fix="without lora=...")
+        raise ConfigError("plans cover full training, not adapters", fix="without lora=...")
     if config.optim.kind == "custom":
-        raise ConfigError("what a custom optimizer holds is not known before it runs", fix="optim=adamw or optim=muon")
-    precision = _PLANNED.get(settings.precision)
-    if settings.precision == "auto":
+        raise ConfigError("the memory of a custom optimizer is unknown before it runs", fix="optim=adamw or optim=muon")
+    precision = _PLANNED.get(settings.hardware.precision)
+    if settings.hardware.precision == "auto":
         precision = "bf16-mixed" if gpu.bf16 else "32-true"
     if precision is None:
         raise ConfigError(
-            f"trainer.precision={settings.precision} is not planned for GPUs",
+            f"trainer.precision={settings.hardware.precision} is not supported by the planner",
             needed=f"auto, {', '.join(_PLANNED)}",
             fix="trainer.precision=auto",
         )
-    return Recipe(
-        model=config.model.build(vocab_size=_vocabulary(config)),
-        optimizer=config.optim.kind,
-        precision=precision,
-        checkpointing=settings.activation_checkpointing,
-        loss_chunk_size=settings.loss_chunk_size,
-        global_batch=settings.global_batch_size,
-    )
+    model = config.model.build(vocab_size=_vocabulary(config))
+    return recipe_of(config, model=model, precision=precision, device="cuda")
 
 
 def plain(option: Option, terms: Terms, tokens: float) -> dict[str, Any]:
@@ -152,5 +156,5 @@ def _counts(text: str) -> list[int]:
     except ValueError:
         counts = [0]
     if min(counts) < 1:
-        raise ConfigError(f"--gpus {text}", needed="numbers of GPUs with commas", fix="--gpus 1,8,64")
+        raise ConfigError(f"--gpus {text}", needed="numbers of GPUs, comma-separated", fix="--gpus 1,8,64")
     return counts

@@ -7,12 +7,12 @@ direction of one GPU to the others of its machine: half of what data sheets prin
 
 from __future__ import annotations
 
-import difflib
 import re
 from dataclasses import dataclass
 
 from litgpt_core.core.errors import ConfigError
 from litgpt_core.core.rates import PEAK_DENSE_FLOPS
+from litgpt_core.core.text import close_names
 
 NVLINK_3, NVLINK_4, NVLINK_5 = 300e9, 450e9, 900e9
 """Bytes per second of the third (A100: 600 GB/s in both directions), fourth (H100: 900) and fifth generation."""
@@ -79,9 +79,9 @@ def find_gpu(name: str) -> GPU:
         if wanted in (_key(gpu.name), _key(gpu.name).removeprefix("rtx"), _key(f"{gpu.name}-{gpu.memory / 1e9:.0f}GB")):
             return gpu
     names = [gpu.name for gpu in GPUS]
-    near = difflib.get_close_matches(wanted, [_key(each) for each in names], n=1, cutoff=0.4)
+    near = close_names(wanted, [_key(each) for each in names], n=1, cutoff=0.4)
     raise ConfigError(
-        f"no data sheet of a GPU called {name!r} is known here",
+        f"unknown GPU {name!r}",
         needed=f"one of {', '.join(names)}",
         fix=f"--gpu {near[0]}" if near else "--gpu h100",
     )

@@ -1,10 +1,10 @@
-"""What to rent: for a recipe and numbers of GPUs, every strategy with its memory, speed and price, and the best.
+"""Which GPUs and which strategy: for a recipe and numbers of GPUs, every strategy with its memory, speed and price.
 
-Where a strategy does not fit as the recipe stands, it is tried with what saves memory, cheapest first:
+Where a strategy does not fit, memory-saving settings are added one after the other, the cheapest first:
 
     the loss in chunks -> activations: selective -> activations: full -> (fsdp) state in the host's memory
 
-Without a micro-batch the largest that fits is taken. Not here: arguments and tables (`planning_command`).
+Without a micro-batch the largest that fits is used. Not here: arguments (`command`) and tables (`tables`).
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from litgpt_core.planning.cost import SHARE, Memory, largest_micro_batch, memory
 from litgpt_core.planning.gpus import GPU
-from litgpt_core.planning.recipe import Layout, Recipe, Strategy
+from litgpt_core.planning.memory import SHARE, Memory, largest_micro_batch, memory
+from litgpt_core.planning.recipe import DeviceLayout, Recipe, Strategy
 from litgpt_core.planning.step_time import MFU, StepTime, step_time
 
 CHUNK = 1024
@@ -39,14 +39,14 @@ class Terms:
     @property
     def limit(self) -> float:
         """Bytes that may be planned with."""
-        return SHARE * self.gpu.memory
+        return SHARE["cuda"] * self.gpu.memory
 
 
 @dataclass(frozen=True, kw_only=True)
 class Option:
     """One strategy on one number of devices."""
 
-    layout: Layout
+    layout: DeviceLayout
     recipe: Recipe
     """With its micro-batch, and with what was changed to make it fit."""
     memory: Memory
@@ -80,14 +80,13 @@ def options(recipe: Recipe, *, counts: Sequence[int], terms: Terms, micro_batch:
         terms: The GPU and what is assumed.
         micro_batch: Sequences at once on a device; None: as many as fit.
     """
-    found = []
-    for number in counts:
-        if recipe.global_batch % (number * (micro_batch or 1)) == 0:
-            found += [
-                _option(recipe, Layout(strategy=each, devices=number, per_node=terms.per_node), terms, micro_batch)
-                for each in strategies(number, per_node=terms.per_node)
-            ]
-    return found
+    layouts = [
+        DeviceLayout(strategy=each, devices=number, per_node=terms.per_node)
+        for number in counts
+        if recipe.global_batch % (number * (micro_batch or 1)) == 0
+        for each in strategies(number, per_node=terms.per_node)
+    ]
+    return [_option(recipe, layout, terms, micro_batch) for layout in layouts]
 
 
 def strategies(number: int, *, per_node: int) -> list[Strategy]:
@@ -111,7 +110,7 @@ def _per_device(option: Option) -> float:
     return option.time.tokens_per_s / option.layout.devices
 
 
-def _option(recipe: Recipe, layout: Layout, terms: Terms, micro_batch: int | None) -> Option:
+def _option(recipe: Recipe, layout: DeviceLayout, terms: Terms, micro_batch: int | None) -> Option:
     """The first rung of the ladder that fits; the last one where none does."""
     tried: Option | None = None
     for changed, placed, changes in _rungs(recipe, layout):
@@ -132,7 +131,7 @@ def _option(recipe: Recipe, layout: Layout, terms: Terms, micro_batch: int | Non
     return tried
 
 
-def _rungs(recipe: Recipe, layout: Layout) -> Iterator[tuple[Recipe, Layout, tuple[str, ...]]]:
+def _rungs(recipe: Recipe, layout: DeviceLayout) -> Iterator[tuple[Recipe, DeviceLayout, tuple[str, ...]]]:
     """The recipe as it is, then with more and more saved."""
     changes: tuple[str, ...] = ()
     yield recipe, layout, changes

@@ -1,6 +1,6 @@
-"""What a plan is made for: what is trained and how (`Recipe`), on how many devices and who holds what (`Layout`).
+"""What a plan is made for: what is trained and how (`Recipe`), on how many devices and who holds what (`DeviceLayout`).
 
-And what follows from the two for the width of numbers. Memory is in `cost`, time and money in `step_time`.
+And what follows from the two for the width of numbers. Memory is in `memory`, time and money in `step_time`.
 """
 
 from __future__ import annotations
@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from litgpt_core.config.batch import micro_batches
+from litgpt_core.config.compose import TrainConfig
 from litgpt_core.core.errors import ConfigError
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.planning.activations import WIDE, Checkpointing, Device, Setup
@@ -26,6 +28,7 @@ class Recipe:
     precision: Precision = "bf16-mixed"
     checkpointing: Checkpointing = "none"
     loss_chunk_size: int = 0
+    z_loss: float = 0.0
     global_batch: int = 1
     """Sequences of an optimizer step, over all devices."""
     micro_batch: int = 1
@@ -39,7 +42,7 @@ class Recipe:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layout:
+class DeviceLayout:
     """On how many devices, and who holds what."""
 
     strategy: Strategy = "single"
@@ -77,22 +80,37 @@ class Layout:
         return -(-self.devices // self.per_node)
 
 
-def accumulates(recipe: Recipe, layout: Layout) -> int:
+def recipe_of(config: TrainConfig, *, model: GPTConfig, precision: Precision, device: Device) -> Recipe:
+    """What a config trains; the micro-batch is left open. Adapters count as if all weights were trained."""
+    settings = config.trainer.batch
+    return Recipe(
+        model=model,
+        optimizer="muon" if config.optim.kind == "muon" else "adamw",
+        precision=precision,
+        checkpointing=settings.activation_checkpointing,
+        loss_chunk_size=settings.loss_chunk_size,
+        z_loss=settings.z_loss,
+        global_batch=settings.global_batch_size,
+        device=device,
+    )
+
+
+def accumulates(recipe: Recipe, layout: DeviceLayout) -> int:
     """Micro-batches per optimizer step on one device.
 
     Raises:
         ConfigError: The global batch does not divide.
     """
-    together = recipe.micro_batch * layout.devices
-    if recipe.global_batch % together:
+    found = micro_batches(recipe.global_batch, micro=recipe.micro_batch, processes=layout.devices)
+    if not found:
         raise ConfigError(
             f"{recipe.global_batch} sequences per step on {layout.devices} devices, {recipe.micro_batch} at once each",
-            needed=f"a multiple of {together}",
+            needed=f"a multiple of {recipe.micro_batch * layout.devices}",
         )
-    return recipe.global_batch // together
+    return found
 
 
-def setup_of(recipe: Recipe, layout: Layout) -> Setup:
+def setup_of(recipe: Recipe, layout: DeviceLayout) -> Setup:
     """Widths of numbers in forward and backward."""
     product = WIDE if recipe.precision == "32-true" else 2
     casts = recipe.precision == "bf16-mixed" and not layout.sharded
@@ -112,12 +130,12 @@ def state_width(recipe: Recipe) -> int:
     return 2 if recipe.precision == "bf16-true" else WIDE
 
 
-def reduced_width(recipe: Recipe, layout: Layout) -> int:
+def reduced_width(recipe: Recipe, layout: DeviceLayout) -> int:
     """Bytes of a number of the gradients that FSDP adds up over devices."""
     return WIDE if recipe.precision == "bf16-mixed" else setup_of(recipe, layout).product
 
 
-def is_flat(recipe: Recipe, layout: Layout) -> bool:
+def is_flat(recipe: Recipe, layout: DeviceLayout) -> bool:
     """One process on a CPU keeps everything in one buffer each (`optim/flat.py`)."""
     alone = recipe.device == "cpu" and layout.devices == 1 and not recipe.model.n_expert
     return alone and recipe.precision != "bf16-true"

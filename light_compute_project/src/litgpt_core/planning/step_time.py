@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from litgpt_core.model.cost import count_parameters, flops_per_token, forward_flops_per_token
 from litgpt_core.model.structure import Parameter, block_parameters
 from litgpt_core.planning.gpus import GPU, PCIE_4
-from litgpt_core.planning.recipe import Layout, Recipe, accumulates, reduced_width, setup_of, state_width
+from litgpt_core.planning.recipe import DeviceLayout, Recipe, accumulates, reduced_width, setup_of, state_width
 
 MFU = 0.4
 """Share of the peak that a well-fed run reaches. Published: PaLM 0.46, GPT-3 0.21 (Chowdhery et al. 2022, arXiv
@@ -64,7 +64,7 @@ class StepTime:
         return self.tokens / self.total
 
 
-def step_time(recipe: Recipe, layout: Layout, *, gpu: GPU, network_gbps: float, mfu: float = MFU) -> StepTime:
+def step_time(recipe: Recipe, layout: DeviceLayout, *, gpu: GPU, network_gbps: float, mfu: float = MFU) -> StepTime:
     """What one optimizer step takes.
 
     Args:
@@ -98,7 +98,7 @@ def work_per_token(recipe: Recipe) -> float:
     return flops_per_token(c, seq_length=c.block_size) + again
 
 
-def exchange_bytes(recipe: Recipe, layout: Layout) -> tuple[float, float]:
+def exchange_bytes(recipe: Recipe, layout: DeviceLayout) -> tuple[float, float]:
     """Bytes per optimizer step that one device takes in from the others of its machine, and a machine from others."""
     n, machines, everything = layout.devices, layout.nodes, count_parameters(recipe.model)
     if layout.strategy == "ddp" or not layout.sharded:
@@ -118,13 +118,13 @@ def exchange_bytes(recipe: Recipe, layout: Layout) -> tuple[float, float]:
     return inside * micro_batches, across * micro_batches
 
 
-def _over_pcie(recipe: Recipe, layout: Layout) -> float:
+def _over_pcie(recipe: Recipe, layout: DeviceLayout) -> float:
     """With `cpu_offload`: every share goes to the GPU for forward and backward, and its gradient back."""
     share = state_width(recipe) * count_parameters(recipe.model) / layout.group
     return 3 * share * accumulates(recipe, layout) / (PCIE_4 * LINK_SHARE)
 
 
-def _optimizer(recipe: Recipe, layout: Layout, *, bandwidth: float, rate: float) -> float:
+def _optimizer(recipe: Recipe, layout: DeviceLayout, *, bandwidth: float, rate: float) -> float:
     """Reading and writing this device's share; Muon's products are not shared out: every device does all of them."""
     c = recipe.model
     matrices = [p for layer in range(c.n_layer) for p in block_parameters(c, layer) if p.is_matrix]

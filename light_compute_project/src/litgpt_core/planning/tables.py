@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from litgpt_core.core.durations import duration_text
+from litgpt_core.core.text import count
 from litgpt_core.model.cost import count_parameters
-from litgpt_core.planning.cost import SHARE
+from litgpt_core.planning.memory import SHARE
 from litgpt_core.planning.plan import CHUNK, Option, Terms, best
 from litgpt_core.planning.recipe import Recipe
 
@@ -25,16 +26,16 @@ SHORT = {
     "trainer.activation_checkpointing=full": "full",
     "trainer.cpu_offload=true": "offload",
 }
-"""What was changed to make it fit, as a table says it."""
+"""What was changed to make it fit, abbreviated for a table."""
 
 WIDE_ENOUGH = 140
-"""Columns of a terminal that shows them."""
+"""Columns of a terminal from which the parts are shown."""
 
 
 ASSUMED = (
-    "[dim]Bytes are counted; speed is data sheets times an assumed {mfu:.0%} of the peak (--mfu), links at 80 %. "
-    "A compiled step takes less memory; a step of a few ms is ruled by starting kernels, which is not counted. "
-    "docs/distributed.md says how both are computed and checked.[/]"
+    "[dim]Memory is counted tensor by tensor. Speed assumes {mfu:.0%} of the data sheet's peak FLOP/s (--mfu) and 80 % "
+    "of its link bandwidth. Compiled steps need less memory; kernel launches, which dominate steps of a few ms, are "
+    "ignored. Method and checks: docs/distributed.md[/]"
 )
 
 
@@ -43,7 +44,7 @@ def heading(recipe: Recipe, *, tokens: float) -> str:
     c = recipe.model
     return (
         f"[bold]{c.name}[/]: {count_parameters(c):,} parameters, context {c.block_size:,}, {recipe.optimizer}, "
-        f"{recipe.global_batch:,} sequences ({recipe.tokens_per_step:,} tokens) a step, {tokens:,} tokens in all"
+        f"{recipe.global_batch:,} sequences ({recipe.tokens_per_step:,} tokens) per step, {tokens:,} tokens in total"
     )
 
 
@@ -52,9 +53,9 @@ def table(found: Sequence[Option], *, terms: Terms, tokens: float, wide: bool) -
     from rich.table import Table
 
     gpu, parts = terms.gpu, PARTS if wide else ()
-    title = f"{gpu.name}: {gpu.memory / GB:.0f} GB each, of which {terms.limit / GB:.0f} are planned with"
+    title = f"{gpu.name}: {gpu.memory / GB:.0f} GB each, {terms.limit / GB:.0f} GB usable"
     made = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
-    for name in ("GPUs", "strategy", *parts, "peak GB", "at once", "tokens/s", "this run", "fits"):
+    for name in ("GPUs", "strategy", *parts, "peak GB", "micro-batch", "tokens/s", "run time", "fits"):
         made.add_column(name, justify="left" if name in ("strategy", "fits") else "right")
     chosen = best(found)
     for option in found:
@@ -73,7 +74,7 @@ def overview(plans: Sequence[tuple[Terms, Sequence[Option]]], *, tokens: float) 
     from rich.table import Table
 
     made = Table(header_style="bold")
-    for name in ("GPU", "GB", "GPUs", "strategy", "peak GB", "at once", "tokens/s", "this run", "fits"):
+    for name in ("GPU", "GB", "GPUs", "strategy", "peak GB", "micro-batch", "tokens/s", "run time", "fits"):
         made.add_column(name, justify="left" if name in ("GPU", "strategy", "fits") else "right")
     for terms, found in plans:
         for number in dict.fromkeys(option.layout.devices for option in found):
@@ -111,13 +112,13 @@ def verdict(found: Sequence[Option], *, terms: Terms, tokens: float) -> list[str
     cheapest = best(found)
     if cheapest is None:
         return [
-            f"Nothing here fits into {terms.limit / GB:.0f} GB ({SHARE:.0%} of a {terms.gpu.name}): "
-            "more GPUs, larger ones (--gpu all), or a smaller model or context."
+            f"Nothing here fits into {terms.limit / GB:.0f} GB ({SHARE['cuda']:.0%} of a {terms.gpu.name}): "
+            "use more GPUs, larger ones (--gpu all), or a smaller model or context."
         ]
     fastest = max((option for option in found if option.fits), key=lambda option: option.time.tokens_per_s)
     lines = [_line("cheapest", cheapest, terms, tokens)]
     if not terms.gpu.bf16 and cheapest.recipe.precision != "32-true":
-        lines.insert(0, f"[red]A {terms.gpu.name} does not multiply bfloat16: trainer.precision=32-true[/]")
+        lines.insert(0, f"[red]The {terms.gpu.name} has no bfloat16 hardware: use trainer.precision=32-true[/]")
     if fastest.layout.devices != cheapest.layout.devices:
         lines.append(_line("fastest", fastest, terms, tokens))
     return lines
@@ -125,11 +126,10 @@ def verdict(found: Sequence[Option], *, terms: Terms, tokens: float) -> list[str
 
 def _line(word: str, option: Option, terms: Terms, tokens: float) -> str:
     number = option.layout.devices
-    gpus = f"{number} GPU" + ("s" if number > 1 else "")
     nodes = f" on {option.layout.nodes} machines (scripts/slurm.py)" if option.layout.nodes > 1 else ""
     host = option.memory.host * min(number, option.layout.per_node)
-    host_text = f", {gigabytes(host)} GB of each machine's own memory" if host else ""
-    said = f"{word}: {gpus}{nodes}, {_price(option, terms, tokens)}{host_text}"
+    host_text = f", {gigabytes(host)} GB of host memory per machine" if host else ""
+    said = f"{word}: {count(number, 'GPU')}{nodes}, {_price(option, terms, tokens)}{host_text}"
     return f"{said}: train.py ... {' '.join(option.overrides)}"
 
 

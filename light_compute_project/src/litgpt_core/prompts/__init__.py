@@ -1,10 +1,10 @@
-"""Chat formats: a conversation as the text, and then the ids, that one model expects. No torch, nothing of a model.
+"""Prompt styles: convert a conversation to the text and the token ids that a model expects. Does not import torch.
 
     from litgpt_core.prompts import Message, encode_prompt, load_style
     style = load_style(Path("checkpoints/org/name"))  # None: a base model
     ids = encode_prompt(style, tokenizer, [Message(role="user", content="Hello")])
 
-Names are imported on first use.
+Names are imported lazily.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ __all__ = sorted(_HOME)
 
 
 def __getattr__(name: str) -> object:
-    """Import the module that holds `name` when it is first asked for (PEP 562)."""
+    """Import the module that defines `name` on first access (PEP 562)."""
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)

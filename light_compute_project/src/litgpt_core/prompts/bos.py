@@ -14,7 +14,7 @@ def starts_with_bos(directory: Path) -> bool:
     `Tokenizer.check_if_bos_token_used`.
 
     `tokenizer_config.json` decides; folder names of Llama 3 and SmolLM2 Instruct overrule it. Raises CheckpointError if
-    that file is damaged.
+    that file is not valid JSON.
     """
     file = Path(directory).resolve() / "tokenizer_config.json"
     if not file.is_file():

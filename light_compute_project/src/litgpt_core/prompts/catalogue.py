@@ -1,7 +1,6 @@
-"""Every style by name: those of litgpt 0.5.13 under its names, and ours. A table; `turn_style` says how it is read.
+"""The prompt styles by name: those of litgpt 0.5.13 under its names, and ours; `turn_style` defines the fields.
 
-A single question without a history gives LitGPT's text byte for byte; how a conversation goes on after an answer is
-each model family's own format.
+For a single user message, the prompt equals LitGPT's byte for byte; later turns follow the format of each model family.
 """
 
 from __future__ import annotations
@@ -15,13 +14,13 @@ from litgpt_core.prompts.turn_style import PlainStyle, TurnStyle
 
 HUMAN_ASSISTANT = TurnStyle(
     name="human_assistant",
-    description="Human: and Assistant: at line starts; any tokenizer can write it; the default for chats trained here",
+    description="Human: and Assistant: at line starts; for any tokenizer; the default for chats trained here",
     system="{system}\n",
     turn="Human: {user}\nAssistant: ",
     between="\n",
     stops=("\nHuman:",),
 )
-"""The default style of chats that are trained here."""
+"""The default style for chats trained here."""
 
 PLAIN = PlainStyle()
 
@@ -55,7 +54,7 @@ def _chatml(name: str, litgpt_class: str, *, description: str, default_system: s
 _STYLES: tuple[TurnStyle | PlainStyle, ...] = (
     HUMAN_ASSISTANT,
     PLAIN,
-    # formats of data sets
+    # formats of datasets
     _instruction("alpaca", "Alpaca", description="Alpaca's headings", default_system=system_texts.INSTRUCTION),
     _instruction("flan", "FLAN", description="Alpaca's headings", default_system=system_texts.INSTRUCTION),
     _instruction(
@@ -275,7 +274,7 @@ def style_names() -> list[str]:
 
 
 def style_named(name: str) -> TurnStyle | PlainStyle:
-    """The style of that name; ConfigError with near names for any other."""
+    """The style of that name. Raises ConfigError with similar names if there is none."""
     if name not in _BY_NAME:
         near = difflib.get_close_matches(name.lower().replace("_", "-"), _BY_NAME, n=3, cutoff=0.5)
         raise ConfigError(
@@ -289,5 +288,5 @@ def style_named(name: str) -> TurnStyle | PlainStyle:
 
 
 def style_of_litgpt_class(name: str) -> PromptStyle | None:
-    """The style that the class `litgpt.prompts.<name>` stands for; None for a class that LitGPT 0.5.13 lacks."""
+    """The style of the class `litgpt.prompts.<name>`; None for a class that LitGPT 0.5.13 does not have."""
     return _BY_CLASS.get(name)

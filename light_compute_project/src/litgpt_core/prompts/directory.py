@@ -1,6 +1,6 @@
-"""The prompt style of a checkpoint directory: read from whatever says it, and written as we and LitGPT read it.
+"""Loads and saves the prompt style of a checkpoint directory, in our format and LitGPT's.
 
-chat_style.json                      ours: {"style": NAME}, or a template of its own
+chat_style.json                      ours: {"style": NAME}, or a template
 prompt_style.yaml                    LitGPT's: {class_path: litgpt.prompts.NAME}; never imported from
 chat_template.jinja, or "chat_template" in tokenizer_config.json     Hugging Face's
 model_config.yaml                    the model's name, by LitGPT's rules
@@ -26,19 +26,19 @@ from litgpt_core.prompts.turn_style import PlainStyle, TurnStyle
 OURS, LITGPTS = "chat_style.json", "prompt_style.yaml"
 TEMPLATE, TOKENIZER_CONFIG, MODEL_CONFIG = "chat_template.jinja", "tokenizer_config.json", "model_config.yaml"
 _LITGPT_MODULE = "litgpt.prompts"
-_ANOTHER = "mend or remove the file, or name a style instead: --style NAME"
+_ANOTHER = "correct or remove the file, or choose a style: --style NAME"
 
 
 def load_style(directory: Path) -> PromptStyle | None:
-    """The style that conversations with this model are written in; None for a base model.
+    """The prompt style of a model; None for a base model.
 
-    Raises CheckpointError for a file that is damaged or names a style that does not exist.
+    Raises CheckpointError for a file that is corrupted or names an unknown style.
     """
     return explain_style(directory)[0]
 
 
 def explain_style(directory: Path) -> tuple[PromptStyle | None, str]:
-    """`load_style`, and in a few words where the answer comes from."""
+    """`load_style`, and in a few words the source of the style."""
     directory = Path(directory)
     if (directory / OURS).is_file():
         return _ours(directory / OURS), OURS
@@ -54,13 +54,13 @@ def explain_style(directory: Path) -> tuple[PromptStyle | None, str]:
 
 
 def save_style(directory: Path, style: PromptStyle) -> None:
-    """Write `chat_style.json`, and `prompt_style.yaml` where LitGPT knows the style (else remove it).
+    """Write `chat_style.json`, and `prompt_style.yaml` if LitGPT has the style (else remove it).
 
-    Into a checkpoint directory it goes before `save_directory` lists the checksums: write it beside the tokenizer.
+    For a checkpoint directory, write it to the tokenizer's folder, so that `save_directory` adds it to the checksums.
 
     Raises:
         CheckpointError: The directory cannot be written.
-        TypeError: A style that is none of the catalogue's and no template.
+        TypeError: A style that is neither in the catalogue nor a template.
     """
     directory = Path(directory)
     litgpt_class: str | None = None
@@ -84,7 +84,7 @@ def save_style(directory: Path, style: PromptStyle) -> None:
     except OSError as problem:
         raise CheckpointError(
             f"The prompt style cannot be written to {directory}: {problem.strerror or problem}.",
-            fix="choose a directory that you may write to",
+            fix="choose a writable directory",
         ) from None
 
 
@@ -116,7 +116,7 @@ def _litgpts(path: Path) -> PromptStyle:
     if style is None:
         raise CheckpointError(
             f"{path} names the class {module}.{name}." if name else f"{path} names no class.",
-            needed=f"a class of {_LITGPT_MODULE}; classes of one's own are not imported, because that would run code",
+            needed=f"a class of {_LITGPT_MODULE}; custom classes are not imported, because that would run code",
             fix=_ANOTHER,
         )
     return style
@@ -138,7 +138,7 @@ def _template(directory: Path) -> TemplateStyle | None:
 
 
 def _spelled(entries: object) -> dict[str, str]:
-    """Special tokens by their role; an entry is the token itself or an object that holds it."""
+    """Special tokens by role; an entry is the token or an object that contains it."""
     spelled: dict[str, str] = {}
     for name, entry in entries.items() if isinstance(entries, Mapping) else ():
         text = entry.get("content") if isinstance(entry, Mapping) else entry
@@ -148,7 +148,7 @@ def _spelled(entries: object) -> dict[str, str]:
 
 
 def _object(path: Path) -> dict[str, Any]:
-    """The mapping in a JSON or YAML file, empty if there is no file."""
+    """The mapping in a JSON or YAML file; empty if the file does not exist."""
     if not path.is_file():
         return {}
     text = _text(path)

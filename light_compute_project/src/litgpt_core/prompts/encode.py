@@ -1,7 +1,7 @@
-"""From a formatted conversation to ids, the same way for reading and for learning.
+"""Encodes a formatted conversation to token ids, identically for training and inference.
 
-The text is encoded stretch by stretch: what the model reads, what it writes, what it reads next. No token spans an edge
-between two, so that what stands before an answer has the same ids whether the answer is there or not.
+The text is encoded segment by segment: prompt, answer, next prompt. No token spans the boundary of two segments, so
+that the ids before an answer are the same with and without the answer.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 def encode_prompt(style: PromptStyle, tokenizer: Tokenizer, messages: Sequence[Message]) -> list[int]:
-    """What the model reads before it answers the last message, with bos where the model wants it.
+    """The prompt for an answer to the last message, with bos where the model expects it.
 
     Raises:
-        ConfigError: The last message is not the user's, or the order is wrong.
+        ConfigError: The last message is not the user's, or the roles are in an invalid order.
         TokenizerError: The vocabulary cannot represent a message.
     """
     return _encode(style.segments(ending_with_user(messages)), tokenizer)[0]
@@ -30,11 +30,11 @@ def encode_prompt(style: PromptStyle, tokenizer: Tokenizer, messages: Sequence[M
 def encode_conversation(
     style: PromptStyle, tokenizer: Tokenizer, messages: Sequence[Message]
 ) -> tuple[list[int], list[bool]]:
-    """`(ids, flags)` of equal length; a flag is true where the assistant wrote: content and end of turn.
+    """`(ids, flags)` of equal length; a flag is true for the assistant's tokens: content and end of turn.
 
-    For every message of the user, `encode_prompt` of the messages up to it is a prefix of the ids (with a chat template
-    that writes earlier turns differently later on: for the last one). Errors as of `encode_prompt`; the last message
-    may be anybody's.
+    For every user message, `encode_prompt` of the messages up to it is a prefix of the ids (for a chat template that
+    changes earlier turns when later ones follow: only for the last one). Errors are those of `encode_prompt`, except
+    that the last message can have any role.
     """
     return _encode(style.segments(messages), tokenizer)
 
@@ -42,22 +42,22 @@ def encode_conversation(
 def _encode(segments: Iterable[Segment], tokenizer: Tokenizer) -> tuple[list[int], list[bool]]:
     ids: list[int] = []
     flags: list[bool] = []
-    for stretch in _stretches(segments):
-        if stretch.end_of_text:
+    for segment in _merged(segments):
+        if segment.end_of_text:
             new = [tokenizer.eos_id]
-        elif stretch.begin_of_text:
+        elif segment.begin_of_text:
             new = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
         else:
-            new = _encode_further(stretch.text, tokenizer) if ids else tokenizer.encode(stretch.text)
+            new = _encode_continuation(segment.text, tokenizer) if ids else tokenizer.encode(segment.text)
         ids += new
-        flags += [stretch.learn] * len(new)
+        flags += [segment.learn] * len(new)
     if tokenizer.use_bos and tokenizer.bos_id is not None and ids[:1] != [tokenizer.bos_id]:
         ids, flags = [tokenizer.bos_id, *ids], [False, *flags]
     return ids, flags
 
 
-def _stretches(segments: Iterable[Segment]) -> Iterator[Segment]:
-    """Neighbours of one kind joined. An empty answer stays, so that it parts what stands around it."""
+def _merged(segments: Iterable[Segment]) -> Iterator[Segment]:
+    """Adjacent segments of one kind, merged. An empty answer remains, so that it separates its neighbours."""
     waiting: Segment | None = None
     for segment in segments:
         if waiting and not (waiting.is_token or segment.is_token) and waiting.learn == segment.learn:
@@ -73,11 +73,11 @@ def _stretches(segments: Iterable[Segment]) -> Iterator[Segment]:
 _EDGE = "\n"
 
 
-def _encode_further(text: str, tokenizer: Tokenizer) -> list[int]:
+def _encode_continuation(text: str, tokenizer: Tokenizer) -> list[int]:
     """Ids of text that follows other text.
 
-    Some foreign tokenizers put a space before every text they are given. After a line break they do not, so one is
-    encoded along and its ids are cut off.
+    Some tokenizers from elsewhere prepend a space to every text, except after a line break. For these, a line break is
+    encoded in front and its ids are removed.
     """
     if not text or not _adds_a_space(tokenizer):
         return tokenizer.encode(text)
@@ -87,7 +87,7 @@ def _encode_further(text: str, tokenizer: Tokenizer) -> list[int]:
 
 def _adds_a_space(tokenizer: Tokenizer) -> bool:
     if tokenizer.kind != "foreign":
-        return False  # those trained here give back every text exactly
+        return False  # tokenizers trained here reproduce every text exactly
     try:
         return tokenizer.decode(tokenizer.encode("a") * 2) == "a a"
     except TokenizerError:

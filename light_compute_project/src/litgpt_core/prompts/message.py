@@ -1,4 +1,4 @@
-"""What people and models say (Message), and the stretches of text that a style makes of it (Segment)."""
+"""Messages of a conversation (Message), and the segments of text into which a style formats them (Segment)."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ class Message:
     """One message of a conversation."""
 
     role: Role
-    """Who says it. A system message stands first and says how the assistant should behave."""
+    """The author. A system message comes first and tells the assistant how to behave."""
     content: str
-    """What is said, as plain text."""
+    """Plain text."""
 
     def __post_init__(self) -> None:
         if self.role not in get_args(Role):
             raise ConfigError(f"A message has the role {self.role!r}.", needed="system, user or assistant")
         if not isinstance(self.content, str):
             raise ConfigError(
-                f"The content of a message of the {self.role} is {type(self.content).__name__}.", needed="text"
+                f"The content of a message of the {self.role} is {type(self.content).__name__}.", needed="a string"
             )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Segment:
-    """A stretch of a formatted conversation. Segments side by side join to the whole text."""
+    """A part of a formatted conversation; consecutive segments form the complete text."""
 
     text: str
-    """The text itself. With end_of_text or begin_of_text at most that token's spelling, for people."""
+    """The text. With end_of_text or begin_of_text at most the spelling of that token, for display."""
     learn: bool = False
-    """Whether the assistant must write this: its content and whatever ends its turn."""
+    """Whether it is a training target: the assistant's content and the end of its turn."""
     end_of_text: bool = False
-    """The tokenizer's eos id stands here instead of text."""
+    """Encoded as the tokenizer's eos id."""
     begin_of_text: bool = False
-    """The tokenizer's bos id stands here instead of text, if it has one."""
+    """Encoded as the tokenizer's bos id, if it has one."""
 
     @property
     def is_token(self) -> bool:
-        """Whether one special id stands here instead of text."""
+        """Whether it is encoded as one special id."""
         return self.end_of_text or self.begin_of_text

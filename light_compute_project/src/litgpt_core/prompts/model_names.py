@@ -1,4 +1,4 @@
-"""Which style a model's name speaks for, as litgpt 0.5.13's `model_name_to_prompt_style` decides. A table in order."""
+"""Chooses a prompt style by a model's name, with the rules of litgpt 0.5.13's `model_name_to_prompt_style`."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ _PATTERNS = (
     ("SmolLM2.*-Instruct", "smollm2"),
     ("salamandra-.*-instruct", "salamandra"),
 )
-"""(regular expression searched in the name, style); the first that is found counts."""
+"""(regular expression to search in the name, style); the first match applies."""
 
 
 def style_name_of_model(model_name: str) -> str | None:
-    """The name of the style, None where the name speaks for none: a base model."""
+    """The name of the style; None without a match: a base model."""
     return next((style for pattern, style in _PATTERNS if re.search(pattern, model_name)), None)

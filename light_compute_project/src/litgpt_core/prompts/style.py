@@ -1,4 +1,4 @@
-"""The one face of every prompt style: a conversation in, the text that the model expects out."""
+"""The interface of prompt styles: formats a conversation as the text that a model expects."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 class PromptStyle(ABC):
-    """How one family of models wants a conversation written.
+    """The conversation format of a family of models.
 
     Attributes:
-        name: What people type, such as `llama3`.
-        description: Half a sentence for a list.
+        name: Its name on the command line, such as `llama3`.
+        description: A short description for lists.
     """
 
     name: str
@@ -27,44 +27,44 @@ class PromptStyle(ABC):
 
     @abstractmethod
     def takes_system(self) -> bool:
-        """Whether a system message has a place in it; where it has none, the text is left out."""
+        """Whether it supports a system prompt; otherwise system messages are left out."""
 
     @abstractmethod
     def segments(self, messages: Sequence[Message]) -> list[Segment]:
-        """The whole conversation; after a last message of the user, up to where the assistant begins to write.
+        """The formatted conversation; if the last message is the user's, up to the start of the assistant's answer.
 
-        `learn` is true exactly for the assistant's content and for what ends its turn.
+        `learn` is true exactly for the assistant's content and the end of its turn.
 
         Raises:
-            ConfigError: The messages are in no order that a conversation can have; see `turns`.
+            ConfigError: The roles are in an invalid order; see `turns`.
         """
 
     @abstractmethod
-    def stop_texts(self) -> tuple[str, ...]:
-        """Texts that end an answer and are no part of it."""
+    def stop_strings(self) -> tuple[str, ...]:
+        """Strings that end an answer and are not part of it."""
 
     def prompt(self, messages: Sequence[Message]) -> str:
-        """The text up to where the assistant begins to write, for people.
+        """The text of the prompt, for display.
 
-        A model reads `encode_prompt`, which knows the ids of tokens that have no spelling here.
+        Models get the ids of `encode_prompt`, which includes special tokens without a spelling.
 
         Raises ConfigError unless the last message is the user's.
         """
         return "".join(segment.text for segment in self.segments(ending_with_user(messages)))
 
     def stop_tokens(self, tokenizer: Tokenizer) -> frozenset[int]:
-        """Ids that end an answer: eos, and every stop text that is one token."""
+        """Ids that end an answer: eos, and every stop string that is a single token."""
         ids = {tokenizer.eos_id}
-        for text in self.stop_texts():
-            with contextlib.suppress(TokenizerError):  # a character that the vocabulary lacks: it cannot come either
+        for text in self.stop_strings():
+            with contextlib.suppress(TokenizerError):  # not in the vocabulary: cannot be generated either
                 encoded = tokenizer.encode(text)
                 ids.update(encoded if len(encoded) == 1 else ())
         return frozenset(ids)
 
 
 def ending_with_user(messages: Sequence[Message]) -> Sequence[Message]:
-    """`messages`, if the assistant speaks next; else ConfigError."""
+    """Returns `messages` if the last one is the user's; raises ConfigError otherwise."""
     if not messages or messages[-1].role != "user":
         given = f"ends with the {messages[-1].role}" if messages else "has no message"
-        raise ConfigError(f"The conversation {given}.", needed="a last message of the user, which can be answered")
+        raise ConfigError(f"The conversation {given}.", needed="a last message of the user to answer")
     return messages

@@ -1,4 +1,4 @@
-"""System texts that models were trained with, each exactly as its model expects it. Facts, not our words."""
+"""Default system prompts of models, exactly as the models were trained with them."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""A Hugging Face chat template as a prompt style: Jinja, in a sandbox.
+"""A Hugging Face chat template as a prompt style, rendered by Jinja in a sandbox.
 
-The template only renders whole conversations. What the assistant writes is found by rendering beginnings of the
-conversation and comparing. bos and eos are rendered as marks that no message holds, and become ids, so that a message
-which spells `</s>` does not end a text, and a tokenizer that does not read specials out of text serves too.
+A template only renders complete conversations. The assistant's text is found by comparing renderings of the
+conversation up to successive messages. bos and eos are rendered as placeholders that cannot occur in messages and then
+replaced by ids, so that a message containing `</s>` does not end the text, and the tokenizer need not parse special
+tokens.
 """
 
 from __future__ import annotations
@@ -29,26 +30,26 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _BOS, _EOS = "\ue0b0\ue0b1", "\ue0b0\ue0b2"
-"""Marks from the private use area."""
+"""Placeholders from Unicode's private use area."""
 _MARKS = re.compile(f"({_BOS}|{_EOS})")
 _PROBE = "0a1b2c3d"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TemplateStyle(PromptStyle):
-    """See the module. Final."""
+    """See the module docstring. Final."""
 
     template: str
     """Jinja source: `chat_template` of `tokenizer_config.json`."""
     source: str
-    """The file it came from, for messages."""
+    """Its file, for error messages."""
     tokens: Mapping[str, str] = field(default_factory=dict)
-    """Special tokens that it may name: bos_token, eos_token, pad_token, ..."""
+    """Special tokens that it can refer to: bos_token, eos_token, pad_token, ..."""
     name: str = "chat_template"
-    description: str = "the Hugging Face chat template that lies beside the model"
+    description: str = "the Hugging Face chat template in the model's directory"
 
     def takes_system(self) -> bool:
-        """See `PromptStyle`: found out by trying."""
+        """See `PromptStyle`; determined by rendering a system message."""
         messages = [Message(role="system", content=_PROBE), Message(role="user", content="?")]
         try:
             return _PROBE in self._render(messages, prompt=True)
@@ -58,34 +59,34 @@ class TemplateStyle(PromptStyle):
     def segments(self, messages: Sequence[Message]) -> list[Segment]:
         """See `PromptStyle`.
 
-        Where the template writes earlier turns differently once later ones follow (some drop the reasoning), what came
-        before the last question is text to read only, as at inference.
+        If the template changes earlier turns when later ones follow (some remove the reasoning), everything before the
+        last user message is context without training targets, as at inference.
 
         Raises:
-            ConfigError: An order that no conversation has, or that this template refuses.
-            CheckpointError: The template fails, or does not write down what the assistant says.
+            ConfigError: The roles are in an invalid order, or the template refuses them.
+            CheckpointError: The template fails, or leaves out the assistant's messages.
         """
         system, turns = turns_of(messages)
-        told = [] if system is None else [Message(role="system", content=system)]
+        sent = [] if system is None else [Message(role="system", content=system)]
         so_far, parts = "", list[tuple[str, bool]]()
         for turn in turns:
-            told.append(Message(role="user", content=turn.user))
-            asked = self._render(told, prompt=True)
-            if asked.startswith(so_far):
-                parts.append((asked[len(so_far) :], False))
+            sent.append(Message(role="user", content=turn.user))
+            prompt = self._render(sent, prompt=True)
+            if prompt.startswith(so_far):
+                parts.append((prompt[len(so_far) :], False))
             else:
                 _warn_of_rewriting(self.source)
-                parts = [(asked, False)]
-            so_far = asked
+                parts = [(prompt, False)]
+            so_far = prompt
             if turn.answer is not None:
-                told.append(Message(role="assistant", content=turn.answer))
-                answer, rest = self._answer(told, asked)
+                sent.append(Message(role="assistant", content=turn.answer))
+                answer, rest = self._answer(sent, prompt)
                 parts += [(answer, True), (rest, False)]
                 so_far += answer + rest
         return [segment for text, learn in parts for segment in self._cut(text, learn=learn)]
 
-    def stop_texts(self) -> tuple[str, ...]:
-        """See `PromptStyle`: what stands between an answer and the eos, if the template writes text there."""
+    def stop_strings(self) -> tuple[str, ...]:
+        """See `PromptStyle`: the template's text between an answer and the eos, if there is any."""
         messages = [Message(role="user", content="?"), Message(role="assistant", content=_PROBE)]
         try:
             answer, _ = self._answer(messages, self._render(messages[:1], prompt=True))
@@ -94,26 +95,26 @@ class TemplateStyle(PromptStyle):
         end = _MARKS.split(answer.partition(_PROBE)[2])[0].strip()
         return (end,) if end else ()
 
-    def _answer(self, messages: Sequence[Message], asked: str) -> tuple[str, str]:
-        """What the assistant writes after `asked`, up to the end of its turn, and the white space after that."""
-        whole = self._render(messages, prompt=False)
+    def _answer(self, messages: Sequence[Message], prompt: str) -> tuple[str, str]:
+        """The assistant's text after `prompt`, including the end of its turn, and the white space after that."""
+        full = self._render(messages, prompt=False)
         content = messages[-1].content.strip()
-        if whole.startswith(asked):
-            written = whole[len(asked) :]
-        else:  # the prompt begins the answer with something that the template leaves out afterwards
-            written = whole[whole.rfind(content) :] if content in whole else ""
-        if content and not written.strip():
+        if full.startswith(prompt):
+            answer = full[len(prompt) :]
+        else:  # the prompt starts the answer with something that the template does not render afterwards
+            answer = full[full.rfind(content) :] if content in full else ""
+        if content and not answer.strip():
             raise CheckpointError(
-                f"The chat template in {self.source} leaves out what the assistant says.",
-                needed="a template that writes every message",
-                fix="name a style instead: --style NAME",
+                f"The chat template in {self.source} leaves out the assistant's messages.",
+                needed="a template that renders every message",
+                fix="choose a style instead: --style NAME",
             )
-        end = written.rfind(content) + len(content) if content and content in written else 0
-        marker = written[end:].rstrip() or written[end:]
-        return written[:end] + marker, written[end + len(marker) :]
+        end = answer.rfind(content) + len(content) if content and content in answer else 0
+        marker = answer[end:].rstrip() or answer[end:]
+        return answer[:end] + marker, answer[end + len(marker) :]
 
     def _cut(self, text: str, *, learn: bool) -> Iterator[Segment]:
-        """Segments of rendered text, ids in place of the marks."""
+        """Segments of rendered text, with special ids for the placeholders."""
         for part in _MARKS.split(text):
             if part in (_BOS, _EOS):
                 name = "bos_token" if part == _BOS else "eos_token"
@@ -134,8 +135,8 @@ class TemplateStyle(PromptStyle):
         except _Refused as refusal:
             raise ConfigError(
                 f"The chat template in {self.source} refuses this conversation: {refusal}",
-                needed="messages in the order that its model knows",
-                fix="leave the system text out, or let user and assistant take turns",
+                needed="messages in an order that the template supports",
+                fix="leave the system prompt out, or alternate user and assistant messages",
             ) from None
         except (
             TemplateError,
@@ -149,12 +150,12 @@ class TemplateStyle(PromptStyle):
             raise CheckpointError(
                 f"The chat template in {self.source} fails: {problem or type(problem).__name__}.",
                 needed="a Jinja template as Hugging Face's tokenizers use them",
-                fix="mend the file, or name a style instead: --style NAME",
+                fix="correct the file, or choose a style: --style NAME",
             ) from problem
 
 
 class _Refused(Exception):
-    """What `raise_exception` of a template raises."""
+    """Raised by `raise_exception` in a template."""
 
 
 def _refuse(message: object) -> NoReturn:
@@ -166,7 +167,7 @@ def _now(pattern: str) -> str:
 
 
 def _to_json(value: object, ensure_ascii: bool = False, indent: int | None = None) -> str:
-    """Jinja's own escapes for HTML."""
+    """Replaces Jinja's own filter, which escapes for HTML."""
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent)
 
 
@@ -176,9 +177,9 @@ def _compiled(source: str) -> Template:
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     class Generation(Extension):
-        """`{% generation %}` marks the assistant's words in some templates; what it encloses is kept."""
+        """`{% generation %}` marks the assistant's text in some templates; its content is rendered."""
 
-        tags = {"generation"}  # noqa: RUF012  # jinja2 declares it so
+        tags = {"generation"}  # noqa: RUF012  # as jinja2 declares it
 
         def parse(self, parser: Parser) -> list[Node]:
             """The enclosed statements."""
@@ -197,5 +198,6 @@ def _compiled(source: str) -> Template:
 def _warn_of_rewriting(source: str) -> None:
     """Once per file."""
     logger.warning(
-        "The chat template in %s rewrites earlier turns: of each conversation, only the last answer is learnt", source
+        "The chat template in %s changes earlier turns: only the last answer of each conversation is a training target",
+        source,
     )

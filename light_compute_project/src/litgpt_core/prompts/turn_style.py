@@ -1,8 +1,8 @@
-"""Styles that are data: every turn is written by the same pattern.
+"""Prompt styles defined by data: every turn is formatted by the same pattern.
 
 start  system  first_turn  answer end  between  turn  answer end  between  turn ...
-                           ---------                  ----------
-                           learnt                     learnt
+                           ----------                 ----------
+                           target                     target
 """
 
 from __future__ import annotations
@@ -15,37 +15,37 @@ from litgpt_core.prompts.style import PromptStyle
 from litgpt_core.prompts.turns import turns_of
 
 SYSTEM, USER = "{system}", "{user}"
-"""Where a pattern holds the messages; no other braces mean anything."""
+"""Placeholders for the messages in a pattern; other braces are literal."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TurnStyle(PromptStyle):
-    """See the module. Final."""
+    """See the module docstring. Final."""
 
     name: str
     description: str
     turn: str
-    """Holds `{user}`; ends where the assistant begins to write."""
+    """Contains `{user}`; ends where the assistant's answer begins."""
     start: str = ""
-    """Before everything."""
+    """The beginning of the text."""
     system: str = ""
-    """Holds `{system}`; empty where the style has no place for a system text."""
+    """Contains `{system}`; empty if the style does not support a system prompt."""
     default_system: str = ""
-    """The system text of a conversation that has none; empty: then `system` is left out."""
+    """The system prompt of a conversation without one; if empty, `system` is left out."""
     first_turn: str | None = None
-    """The turn right after a system text, where it is written differently."""
+    """The turn right after a system prompt, if it has another format."""
     end: str = ""
-    """Text that ends an answer; empty: the tokenizer's eos does."""
+    """Text that ends an answer; if empty, the tokenizer's eos does."""
     between: str = ""
-    """Between the end of an answer and the next turn."""
+    """Text between the end of an answer and the next turn."""
     bos_between: bool = False
     """Whether every turn after the first begins with the tokenizer's bos."""
     stops: tuple[str, ...] = ()
-    """Further texts that end an answer."""
+    """Additional stop strings."""
     strip_system: bool = False
-    """Whether white space around a system text is dropped."""
+    """Whether white space around a system prompt is removed."""
     litgpt_class: str | None = None
-    """Name of the class in `litgpt.prompts`, None where LitGPT has no such style."""
+    """Name of the class in `litgpt.prompts`; None if LitGPT has no such style."""
 
     def __post_init__(self) -> None:
         assert self.turn.count(USER) == 1 and (self.first_turn or USER).count(USER) == 1, self.name
@@ -75,20 +75,20 @@ class TurnStyle(PromptStyle):
                     segments.append(Segment(text="", learn=True, end_of_text=True))
         return segments
 
-    def stop_texts(self) -> tuple[str, ...]:
+    def stop_strings(self) -> tuple[str, ...]:
         """See `PromptStyle`."""
         return (*([self.end] if self.end else []), *self.stops)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlainStyle(PromptStyle):
-    """The messages as lines of one text, without any mark: what a base model is given. Final.
+    """The messages as lines of one text, without role markers, for base models. Final.
 
-    What the user adds begins a new line; eos stands only at the very end, because it would end the text.
+    Each user message starts a new line; eos is only at the end, because it would end the text.
     """
 
     name: str = "plain"
-    description: str = "the messages as one text, without marks: a base model continues it"
+    description: str = "the messages as one text, without role markers: a base model continues it"
     litgpt_class: str | None = "Default"
 
     def takes_system(self) -> bool:
@@ -107,6 +107,6 @@ class PlainStyle(PromptStyle):
             segments.append(Segment(text="", learn=True, end_of_text=True))
         return segments
 
-    def stop_texts(self) -> tuple[str, ...]:
-        """None: a base model writes until its document ends."""
+    def stop_strings(self) -> tuple[str, ...]:
+        """None: a base model continues until the end of the document."""
         return ()

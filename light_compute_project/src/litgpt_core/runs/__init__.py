@@ -1,1 +1,45 @@
-"""Reading what finished and running trainings left in their run folders."""
+"""Reading what trainings left in their run folders: in a notebook by these functions, in a terminal by `command.py`.
+
+    from litgpt_core import runs
+
+    for run in runs.find("runs"):
+        print(run.name, run.state, run.get("val_loss"), run.get("optim.lr"))
+    best = runs.best(runs.find("runs"), by="val_loss")
+    steps, losses = zip(*best.curve("val_loss"))
+    runs.plot(runs.find("runs"), metric="val_loss", x="tokens", path="runs.png")
+
+Nothing is written but the plot that is requested. Names are imported at their first use; neither torch nor, before a
+plot, matplotlib is loaded.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from litgpt_core.runs.folders import RunRecord as RunRecord
+    from litgpt_core.runs.folders import best as best
+    from litgpt_core.runs.folders import find as find
+    from litgpt_core.runs.folders import resolve as resolve
+    from litgpt_core.runs.plots import plot as plot
+    from litgpt_core.runs.tables import changed_settings as changed_settings
+    from litgpt_core.runs.tables import rows as rows
+    from litgpt_core.runs.tables import table as table
+
+_MODULES = {
+    **dict.fromkeys(("RunRecord", "best", "find", "resolve"), "folders"),
+    **dict.fromkeys(("changed_settings", "rows", "table"), "tables"),
+    "plot": "plots",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """A public name, imported when it is first used."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_MODULES])

@@ -6,19 +6,17 @@ import math
 from typing import Any
 
 from litgpt_core.config.compose import TrainConfig
-from litgpt_core.training.run_folder import RunFolder
+from litgpt_core.training.run_folder import RunFolder, has_reached_end
 
 
 def is_done(config: TrainConfig) -> bool:
     """Whether a run's folder holds the finished run of these settings."""
-    folder = RunFolder(config.run.folder)
-    summary = folder.read_summary()
-    if not summary or not folder.final.is_dir():
-        return False
-    stopped = summary.get("early_stop")
-    if stopped and stopped == {"patience": config.trainer.patience, "min_delta": config.trainer.min_delta}:
-        return True
-    return int((summary.get("final") or {}).get("step") or 0) >= config.trainer.max_steps
+    stop = config.trainer.stop
+    return has_reached_end(
+        RunFolder(config.run.folder),
+        max_steps=stop.max_steps,
+        early_stop={"patience": stop.patience, "min_delta": stop.min_delta},
+    )
 
 
 def result_of(config: TrainConfig) -> dict[str, Any]:

@@ -30,7 +30,7 @@ NOT_SEARCHED = ("run.name", "run.dir", "run.resume")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parameter:
+class SearchParameter:
     """One key that a study varies."""
 
     key: str
@@ -107,7 +107,7 @@ class Parameter:
 class Space:
     """What is searched, and what is the same in every trial."""
 
-    parameters: dict[str, Parameter]
+    parameters: dict[str, SearchParameter]
     fixed: list[str]
     """Overrides as typed, without `run.name` and `run.resume`."""
     name: str | None
@@ -132,7 +132,7 @@ def read_space(overrides: Sequence[str]) -> Space:
     Raises:
         ConfigError: Nothing is searched; or a range is empty, or of an unknown kind.
     """
-    parameters: dict[str, Parameter] = {}
+    parameters: dict[str, SearchParameter] = {}
     fixed: list[str] = []
     name = None
     for text, key, override in parse(overrides):
@@ -153,7 +153,7 @@ def read_space(overrides: Sequence[str]) -> Space:
     return Space(parameters=parameters, fixed=fixed, name=name)
 
 
-def _parameter(key: str, override: Override) -> Parameter:
+def _parameter(key: str, override: Override) -> SearchParameter:
     from hydra.core.override_parser.types import IntervalSweep, RangeSweep, Sweep
 
     given, value = str(override.input_line), override.value()
@@ -171,12 +171,12 @@ def _parameter(key: str, override: Override) -> Parameter:
         low, high = sorted((float(found[0]), float(found[-1])))
         step = abs(float(value.step))
         if all("." not in text and "e" not in text for text in found):
-            return Parameter(key=key, kind="int", low=int(low), high=int(high), step=int(step))
-        return Parameter(key=key, kind="float", low=low, high=float(f"{high:.12g}"), step=step)
-    return Parameter(key=key, kind="choice", choices=tuple(dict.fromkeys(found)))
+            return SearchParameter(key=key, kind="int", low=int(low), high=int(high), step=int(step))
+        return SearchParameter(key=key, kind="float", low=low, high=float(f"{high:.12g}"), step=step)
+    return SearchParameter(key=key, kind="choice", choices=tuple(dict.fromkeys(found)))
 
 
-def _interval(key: str, value: Any, *, given: str) -> Parameter:
+def _interval(key: str, value: Any, *, given: str) -> SearchParameter:
     low, high, log = value.start, value.end, "log" in value.tags
     whole = "int" in value.tags or (isinstance(low, int) and isinstance(high, int))
     if not low < high or (log and low <= 0):
@@ -187,5 +187,5 @@ def _interval(key: str, value: Any, *, given: str) -> Parameter:
     if whole and (low != int(low) or high != int(high)):
         raise ConfigError(f"{given}: whole numbers between {low} and {high}", needed="ends that are whole numbers")
     if whole:
-        return Parameter(key=key, kind="int", low=int(low), high=int(high), log=log)
-    return Parameter(key=key, kind="float", low=float(low), high=float(high), log=log)
+        return SearchParameter(key=key, kind="int", low=int(low), high=int(high), log=log)
+    return SearchParameter(key=key, kind="float", low=float(low), high=float(high), log=log)

@@ -1,8 +1,7 @@
-"""A study's memory: Optuna's database in `runs/NAME/study.db`, what it is asked, and what it may be continued with.
+"""A study's database: which values are proposed next, and what a study may be continued with.
 
 A trial is proposed from what is in the database and from (seed, number of the trial), never from the state of a random
-generator: a study that was killed proposes what the undisturbed one would have. It enters the database at once with all
-its values, so that a kill leaves either no trial or a whole one.
+generator: a study that was killed proposes what the undisturbed one would have.
 """
 
 from __future__ import annotations
@@ -23,13 +22,13 @@ from litgpt_core.config.compose import TrainConfig
 from litgpt_core.config.diff import differences
 from litgpt_core.core.errors import ConfigError
 from litgpt_core.data.settings import LOCATIONS
-from litgpt_core.search.study_space import Parameter, Space
+from litgpt_core.search.study_space import SearchParameter, Space
+from litgpt_core.search.trial_store import TrialStore
 from litgpt_core.training.run_folder import decides_trajectory
 
 logger = logging.getLogger(__name__)
 
 DATABASE = "study.db"
-FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 ALSO_FIXED = tuple(
     f"trainer.{name}"
@@ -52,7 +51,7 @@ class SearchSettings:
     """`median` prunes no trial before this step."""
 
 
-class StudyStore:
+class StudyStore(TrialStore):
     """One study's database.
 
     Args:
@@ -66,39 +65,12 @@ class StudyStore:
     """
 
     def __init__(self, folder: Path, *, space: Space, config: TrainConfig, settings: SearchSettings) -> None:
-        quiet_optuna()
+        super().__init__(folder / DATABASE, name=folder.name, pruner=_pruner(settings, config))
         self.space, self.settings, self.config = space, settings, config
-        self._pruner = _pruner(settings, config)
-        address = optuna.storages.RDBStorage(_address(folder / DATABASE))
-        name = folder.name
-        known = name in optuna.get_all_study_names(address)
-        if not known:
-            optuna.create_study(study_name=name, storage=address, direction="minimize")
-        self.study = optuna.load_study(
-            study_name=name, storage=address, sampler=optuna.samplers.RandomSampler(), pruner=self._pruner
-        )
-        if known and "space" in self.study.user_attrs:
+        if not self.is_new and "space" in self.study.user_attrs:
             self._refuse_another_study(folder)
         for key, value in (("space", space.plain()), ("base", config.plain), ("metric", settings.metric)):
             self.study.set_user_attr(key, value)
-
-    # ---- what it holds ----
-
-    @property
-    def trials(self) -> list[FrozenTrial]:
-        """All, in their order."""
-        return self.study.get_trials(deepcopy=False)
-
-    @property
-    def n_finished(self) -> int:
-        """Trials that are over, however they ended."""
-        return sum(trial.state in FINISHED for trial in self.trials)
-
-    @property
-    def best(self) -> FrozenTrial | None:
-        """The completed trial with the lowest value."""
-        done = [trial for trial in self.trials if trial.state == TrialState.COMPLETE]
-        return min(done, key=lambda trial: float(trial.value or 0.0)) if done else None
 
     @property
     def size(self) -> int | None:
@@ -112,13 +84,13 @@ class StudyStore:
         for trial in self.trials:
             if trial.state != TrialState.RUNNING:
                 continue
-            handle = Trial(self.study, trial._trial_id)
+            handle = self.handle(trial)
             fits = trial.params.keys() == self.space.parameters.keys()
             if fits and all(self.space.parameters[key].allows(value) for key, value in trial.params.items()):
                 return handle
             logger.warning("trial %d is given up: its values lie outside what is searched now", trial.number)
-            handle.set_user_attr("problem", "given up: outside what is searched now")
-            self.study.tell(handle, state=TrialState.FAIL)
+            self.note(handle, problem="given up: outside what is searched now")
+            self.end(handle, "failed")
         return None
 
     # ---- asking ----
@@ -130,7 +102,7 @@ class StudyStore:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             copy = optuna.create_study(
-                study_name=self.study.study_name, direction="minimize", sampler=sampler, pruner=self._pruner
+                study_name=self.study.study_name, direction="minimize", sampler=sampler, pruner=self.pruner
             )
             copy.add_trials(finished)
             asked = copy.ask({key: parameter.distribution for key, parameter in self.space.parameters.items()})
@@ -139,14 +111,8 @@ class StudyStore:
 
     def begin(self, values: dict[str, Any], notes: dict[str, Any]) -> Trial:
         """Enter a trial with these values into the database, as running."""
-        template = optuna.trial.create_trial(
-            state=TrialState.RUNNING,
-            params=values,
-            distributions={key: parameter.distribution for key, parameter in self.space.parameters.items()},
-            system_attrs=notes,
-        )
-        self.study.add_trial(template)
-        return Trial(self.study, self.trials[-1]._trial_id)
+        distributions = {key: parameter.distribution for key, parameter in self.space.parameters.items()}
+        return self.add(values, distributions=distributions, notes=notes)
 
     def twin(self, values: dict[str, Any]) -> FrozenTrial | None:
         """An earlier trial with the same values, whose end would only be repeated; a crash may not be."""
@@ -208,21 +174,10 @@ class StudyStore:
                 logger.warning("the study goes on with another range: %s: %s -> %s", key, *shown)
 
 
-def quiet_optuna() -> None:
-    """Its own log lines would stand between ours."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-
-
 def _is_fixed(key: str) -> bool:
     if key in {f"data.{name}" for name in LOCATIONS}:
         return False
     return decides_trajectory(key) or key in ALSO_FIXED
-
-
-def _address(path: Path) -> str:
-    from sqlalchemy.engine import URL
-
-    return URL.create("sqlite", database=str(path.resolve())).render_as_string(hide_password=False)
 
 
 def _sampler(settings: SearchSettings, space: Space, *, seed: int, number: int) -> optuna.samplers.BaseSampler:
@@ -254,14 +209,16 @@ def _pruner(settings: SearchSettings, config: TrainConfig) -> optuna.pruners.Bas
     if settings.pruner == "none":
         return optuna.pruners.NopPruner()
     trainer = config.trainer
-    return optuna.pruners.HyperbandPruner(min_resource=trainer.eval_interval, max_resource=trainer.max_steps)
+    return optuna.pruners.HyperbandPruner(
+        min_resource=trainer.evaluation.eval_interval, max_resource=trainer.stop.max_steps
+    )
 
 
-def _parameter(entry: dict[str, Any]) -> Parameter:
-    return Parameter(**{**entry, "choices": tuple(entry["choices"])})
+def _parameter(entry: dict[str, Any]) -> SearchParameter:
+    return SearchParameter(**{**entry, "choices": tuple(entry["choices"])})
 
 
-def _incompatible(old: Parameter | None, new: Parameter, *, grid: bool) -> list[str]:
+def _incompatible(old: SearchParameter | None, new: SearchParameter, *, grid: bool) -> list[str]:
     """What Optuna does not take within one study: other choices, another kind or scale; and a changed grid."""
     line = f"{new.key}: {old.text if old else '(not searched)'} -> {new.text}"
     if old is None:

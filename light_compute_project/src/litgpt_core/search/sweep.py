@@ -1,45 +1,54 @@
 """`train.py -m`: every combination of comma-separated values, each run in a process of its own.
 
-Separate processes, because a Trainer, a compiler cache and a CUDA context of one run must not colour the next. The same
-command typed again continues a sweep: finished runs are left alone, the unfinished one goes on from its checkpoint.
+    grid (sweep_grid.py) -> one trial for each point (trial_store.py) -> child processes (trials.py)
+    -> sweep.json, sweep.png, tables (results.py)
+
+Separate processes, because a Trainer, a compiler cache and a CUDA context of one run must not affect the next. The same
+command typed again continues a sweep: finished runs are left alone, the interrupted one goes on from its checkpoint.
+What the run folders hold decides; the database may know less after a kill.
 """
 
 from __future__ import annotations
 
 import logging
-import os
-import shlex
-import shutil
-import subprocess
 import sys
-import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from litgpt_core.config.trainer import WandbSettings
+from litgpt_core.config.loggers import WandbSettings
+from litgpt_core.core.child_process import StopSignals
+from litgpt_core.core.command_line import child_command, command_for_record
 from litgpt_core.core.errors import ConfigError
 from litgpt_core.core.lock import exclusive
-from litgpt_core.core.packages import package_versions
-from litgpt_core.core.source_code import git_state
 from litgpt_core.distributed.requeue import request_requeue
-from litgpt_core.search.child_process import POLL_S, ChildRun, StopSignals, end_left_over, refuse_ranks
-from litgpt_core.search.sweep_grid import Point, make_grid
-from litgpt_core.search.sweep_pictures import draw_sweep
-from litgpt_core.search.sweep_record import Entry, SweepRecord, open_sweep
-from litgpt_core.search.sweep_results import problems, summary, tables
+from litgpt_core.runs.result import is_done, result_of
+from litgpt_core.search.child_run import end_left_over, refuse_ranks
+from litgpt_core.search.devices import share_of_machine, visible_devices
+from litgpt_core.search.findings import SearchResults
+from litgpt_core.search.results import report, write_record
+from litgpt_core.search.sweep_folder import DATABASE, known_before, refuse_foreign_folder, sessions_before
+from litgpt_core.search.sweep_grid import Grid, Point, make_grid
+from litgpt_core.search.trial_store import TrialFacts, TrialStore, facts_of
+from litgpt_core.search.trials import Outcome, TrialRun, TrialSource, run_trials
+from litgpt_core.training.run_folder import is_used
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial, Trial
 
 logger = logging.getLogger(__name__)
 
 JOBS = "sweep.jobs"
-"""The one setting of a sweep that is none of its runs': how many run at a time."""
+"""The one setting of a sweep that is none of its runs': how many run at the same time."""
 
 
 def sweep(overrides: Sequence[str], *, script: Path | None = None) -> int:
     """Run the grid, or what is left of it. All configs are checked before the first run starts.
 
     Args:
-        overrides: What was typed besides `-m`.
-        script: The `train.py` to start; None: the one that runs.
+        overrides: The command line without `-m`.
+        script: What is started instead of `lcp train`, for tests.
 
     Returns:
         0 if all ended well; the exit code of the first run that did not; 130 or 143 after a signal.
@@ -50,16 +59,193 @@ def sweep(overrides: Sequence[str], *, script: Path | None = None) -> int:
     grid.folder.mkdir(parents=True, exist_ok=True)
     with exclusive(grid.folder / ".lock", purpose=f"the sweep in {grid.folder}", keep=True):
         end_left_over(grid.folder)
-        record = open_sweep(grid, command=shlex.join(["python", *sys.argv]))
-        record.write()
+        command = command_for_record("train", ["-m", *overrides])
+        source = Sweep(grid, script=script, jobs=jobs, command=command)
         with StopSignals() as signals:
-            _run_all(record, jobs=jobs, signals=signals, script=script or Path(sys.argv[0]))
-            _report(record)
+            run_trials(source, jobs=jobs, signals=signals)
+            report(source.findings)
     if signals.received is not None:
         logger.warning("%s: the sweep is stopped; the same command continues it", signals.received.name)
         if signals.exit_code != 130:
             request_requeue()
-    return signals.exit_code or record.exit_code
+    return signals.exit_code or source.exit_code
+
+
+class Sweep(TrialSource):
+    """The trials of one grid, each point's latest one being what counts.
+
+    Args:
+        grid: All runs, checked.
+        script: What is started instead of `lcp train`, for tests.
+        jobs: How many run at the same time.
+        command: The command line, for the record.
+
+    Raises:
+        ConfigError: The folder holds another sweep; or a run's folder is in use by something else, or by other
+            settings.
+    """
+
+    def __init__(self, grid: Grid, *, script: Path | None, jobs: int, command: str) -> None:
+        self.grid, self.script, self.jobs, self.command = grid, script, jobs, command
+        before = known_before(grid)
+        for point in grid.points:
+            refuse_foreign_folder(point, grid=grid, sessions=sessions_before(before, point))
+        self.store = TrialStore(grid.folder / DATABASE, name=grid.name)
+        if self.store.is_new and before is not None:
+            self._take_in(before)
+        self.store.study.set_user_attr("axes", grid.axes)
+        self.store.study.set_user_attr("command", command)
+        self._waiting = [point for point in reversed(grid.points) if self._has_work(point)]
+        self._devices = visible_devices() if jobs > 1 else []
+        if len(self._waiting) < len(grid.points):
+            logger.info(
+                "sweep: %d of %d runs are done already", len(grid.points) - len(self._waiting), len(grid.points)
+            )
+        self.write()
+
+    # ---- the state of the grid ----
+
+    @property
+    def metric(self) -> str:
+        """What runs are compared by: bits per byte where the tokenizer is swept, else the loss."""
+        return metric_of(self.grid)
+
+    @property
+    def findings(self) -> SearchResults:
+        """For tables and plots: one trial for each point, in the order of the grid."""
+        latest = self._latest()
+        trials = []
+        for point in self.grid.points:
+            known = latest.get(point.name)
+            facts = (
+                TrialFacts(number=None, name=point.name, state="waiting", params=point.values)
+                if known is None
+                else replace(facts_of(known), params=point.values)
+            )
+            trials.append(replace(facts, overrides=point.overrides))
+        return findings_of(self.grid, trials, command=self.command)
+
+    @property
+    def exit_code(self) -> int:
+        """Of the first run that did not end well."""
+        bad = (trial for trial in self.findings.trials if trial.state in ("diverged", "failed"))
+        return next((trial.exit_code or 1 for trial in bad), 0)
+
+    def write(self) -> None:
+        """Write `sweep.json`."""
+        write_record(self.findings)
+
+    # ---- what the loop asks ----
+
+    def next_run(self, place: int) -> TrialRun | None:
+        """The run of the next point that has something left to do."""
+        if not self._waiting:
+            return None
+        point = self._waiting.pop()
+        overrides = list(point.overrides)
+        known = self._latest().get(point.name)
+        if (known is not None and known.user_attrs.get("sessions")) or self.grid.resume:
+            overrides.append("run.resume=auto")
+        if isinstance(point.config.logger, WandbSettings) and point.config.logger.group is None:
+            overrides.append(f"logger.group={self.grid.name}")
+        side_by_side = self.jobs > 1
+        return TrialRun(
+            self._trial(point, known),
+            config=point.config,
+            command=[sys.executable, str(self.script), *overrides]
+            if self.script
+            else child_command("train", *overrides),
+            folder=self.grid.folder,
+            metric=self.metric,
+            output=self.grid.folder / "output" / f"{point.name}.txt" if side_by_side else None,
+            environment=share_of_machine(place, jobs=self.jobs, devices=self._devices) if side_by_side else None,
+        )
+
+    def starting(self, run: TrialRun) -> None:
+        """Write that it runs, so that the command after a kill knows it."""
+        super().starting(run)
+        self.write()
+
+    def settle(self, run: TrialRun, outcome: Outcome) -> None:
+        """Write how a run ended; a failure is one of this run alone."""
+        state = {"ended_early": "stopped", "mistaken": "failed"}.get(outcome.state, outcome.state)
+        sessions = self.store.trials[run.trial.number].user_attrs.get("sessions", 0)
+        self.store.note(
+            run.trial,
+            sessions=max(sessions, 1),
+            exit_code=outcome.ending.exit_code,
+            problem=outcome.ending.problem,
+            result=result_of(run.config),
+        )
+        self.store.end(run.trial, state, value=outcome.value)  # type: ignore[arg-type]
+        self.write()
+        name, problem = run.config.run.name, outcome.ending.problem
+        if state == "done":
+            logger.info("sweep: %s is done: %s %.4f", name, self.metric, outcome.value)
+        else:
+            logger.warning("sweep: %s %s: %s", name, state, problem or f"exit code {outcome.ending.exit_code}")
+
+    # ---- below ----
+
+    def _latest(self) -> dict[str, FrozenTrial]:
+        return {trial.user_attrs["name"]: trial for trial in self.store.trials}
+
+    def _has_work(self, point: Point) -> bool:
+        """Whether a point is not over; one that diverged would do so again."""
+        known = self._latest().get(point.name)
+        state = None if known is None else facts_of(known).state
+        if is_done(point.config):
+            return state != "done" or known.user_attrs["result"] != result_of(point.config)  # type: ignore[union-attr]
+        if state == "done" or (state == "diverged" and not is_used(point.config.run.folder)):
+            self._trial(point, known)  # it is wanted longer now, or its folder is gone
+            return True
+        return state != "diverged"
+
+    def _trial(self, point: Point, known: FrozenTrial | None) -> Trial:
+        """The point's unfinished trial, or another one for it."""
+        from optuna.distributions import CategoricalDistribution
+
+        if known is not None and not known.state.is_finished():
+            return self.store.handle(known)
+        used = is_used(point.config.run.folder)
+        return self.store.add(
+            point.values,
+            distributions={key: CategoricalDistribution(tuple(sorted(self.grid.axes[key]))) for key in point.values},
+            name=point.name,
+            run=point.config.run.folder.as_posix(),
+            sessions=known.user_attrs.get("sessions", 0) if known is not None and used else 0,
+            outcome="stopped" if used and known is not None else "waiting",
+        )
+
+    def _take_in(self, before: dict[str, Any]) -> None:
+        """Trials of a sweep that an earlier version ran, which kept `sweep.json` alone."""
+        entries = {entry["name"]: entry for entry in before["runs"]}
+        for point in self.grid.points:
+            entry = entries.get(point.name, {})
+            if sessions := sessions_before(before, point):
+                trial = self._trial(point, None)
+                self.store.note(trial, sessions=sessions, outcome="stopped")
+                if entry["state"] == "diverged":
+                    self.store.note(trial, exit_code=entry["exit_code"], problem=entry["problem"])
+                    self.store.end(trial, "diverged")
+
+
+def metric_of(grid: Grid) -> str:
+    """What runs of a grid are compared by."""
+    return "val_bpb" if any(key.split(".")[0] == "tokenizer" for key in grid.axes) else "val_loss"
+
+
+def findings_of(grid: Grid, trials: Sequence[TrialFacts], *, command: str) -> SearchResults:
+    """What a grid has found."""
+    return SearchResults(
+        kind="sweep",
+        name=grid.name,
+        folder=grid.folder,
+        metric=metric_of(grid),
+        axes=grid.axes,
+        trials=list(trials),
+        settings={"command": command, "axes": grid.axes},
+    )
 
 
 def _jobs(overrides: Sequence[str]) -> tuple[int, list[str]]:
@@ -67,118 +253,5 @@ def _jobs(overrides: Sequence[str]) -> tuple[int, list[str]]:
     given = [text for text in overrides if text not in rest]
     number = given[-1].partition("=")[2] if given else "1"
     if not number.isdecimal() or int(number) < 1:
-        raise ConfigError(f"{JOBS}={number}", needed="how many runs at a time, 1 or more", fix=f"{JOBS}=2")
+        raise ConfigError(f"{JOBS}={number}", needed="how many runs at the same time, 1 or more", fix=f"{JOBS}=2")
     return int(number), rest
-
-
-def _run_all(record: SweepRecord, *, jobs: int, signals: StopSignals, script: Path) -> None:
-    """Start runs as places become free, until all have ended or a signal came."""
-    waiting = list(reversed(record.unfinished))
-    running: dict[int, tuple[Point, Entry, ChildRun]] = {}
-    devices = visible_devices() if jobs > 1 else []
-    if len(waiting) < len(record.entries):
-        logger.info("sweep: %d of %d runs are done already", len(record.entries) - len(waiting), len(record.entries))
-    while running or (waiting and not signals.count):
-        if waiting and len(running) < jobs and not signals.count:
-            place = min(set(range(jobs)) - running.keys())
-            point, entry = waiting.pop()
-            alone = {} if jobs == 1 else share_of_machine(place, jobs=jobs, devices=devices)
-            child = _start(record, point, entry, script=script, environment=alone, to_file=jobs > 1)
-            running[place] = (point, entry, child)
-            continue
-        for place, (point, entry, child) in list(running.items()):
-            child.obey(signals)
-            ending = child.poll()
-            if ending is not None:
-                del running[place]
-                record.ended(point, entry, ending=ending)
-                _tell(record, entry)
-                if ending.stopped and not signals.count:
-                    signals.take(ending.exit_code)
-        time.sleep(POLL_S)
-
-
-def _start(
-    record: SweepRecord, point: Point, entry: Entry, *, script: Path, environment: dict[str, str], to_file: bool
-) -> ChildRun:
-    """One run, which continues where it was if it was started before."""
-    overrides = list(point.overrides)
-    if entry.sittings or record.grid.resume:
-        overrides.append("run.resume=auto")
-    if isinstance(point.config.logger, WandbSettings) and point.config.logger.group is None:
-        overrides.append(f"logger.group={record.grid.name}")
-    number = record.entries.index(entry) + 1
-    logger.info("sweep: run %d of %d: %s", number, len(record.entries), shlex.join(overrides))
-    record.started(entry)
-    output = None
-    if to_file:
-        output = record.grid.folder / "output" / f"{point.name}.txt"
-        output.parent.mkdir(exist_ok=True)
-    return ChildRun(
-        [sys.executable, str(script), *overrides],
-        name=point.name,
-        folder=record.grid.folder,
-        output=output,
-        environment=environment,
-    )
-
-
-def _tell(record: SweepRecord, entry: Entry) -> None:
-    value = entry.result.get(record.metric)
-    if entry.state == "done" and value is not None:
-        logger.info("sweep: %s is done: %s %.4f", entry.name, record.metric, value)
-    else:
-        problem = f": {entry.problem}" if entry.problem else f", exit code {entry.exit_code}"
-        logger.warning("sweep: %s %s%s", entry.name, entry.state, problem)
-
-
-def _report(record: SweepRecord) -> None:
-    """`sweep.json` with everything, `sweep.png`, and the tables on the terminal."""
-    from rich.console import Console
-
-    picture = record.grid.folder / "sweep.png"
-    drawn, facts = draw_sweep(record, picture), summary(record)
-    record.write(
-        **facts,
-        picture=picture.name if drawn else None,
-        git=git_state(),
-        versions=package_versions(),
-    )
-    console = Console()
-    for table in tables(record):
-        console.print()
-        console.print(table)
-    for line in problems(record):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
-    best = [p.config.run.folder for p in record.grid.points if facts["best"] and p.name == facts["best"]["name"]]
-    paths = [*(f"best run: {folder.as_posix()}" for folder in best), record.path.as_posix()]
-    console.print("\n" + "\n".join([*paths, *([picture.as_posix()] if drawn else [])]), highlight=False, soft_wrap=True)
-
-
-def share_of_machine(place: int, *, jobs: int, devices: Sequence[str]) -> dict[str, str]:
-    """Variables for one of several runs at a time: a GPU of its own, as far as there are, and its share of the cores.
-
-    Args:
-        place: 0 to jobs - 1.
-        jobs: How many run at a time.
-        devices: What `visible_devices` found.
-    """
-    share: dict[str, str] = {}
-    if devices:
-        mine = [device for number, device in enumerate(devices) if number % jobs == place]
-        share["CUDA_VISIBLE_DEVICES"] = ",".join(mine or [devices[place % len(devices)]])
-    if "OMP_NUM_THREADS" not in os.environ:
-        share["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // jobs))
-    return share
-
-
-def visible_devices() -> list[str]:
-    """GPUs that runs may be given, as `CUDA_VISIBLE_DEVICES` writes them; asks the driver's tool, not torch."""
-    given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if given is not None:
-        return [device.strip() for device in given.split(",") if device.strip()]
-    if shutil.which("nvidia-smi") is None:
-        return []
-    question = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
-    done = subprocess.run(question, capture_output=True, text=True, check=False)
-    return done.stdout.split() if done.returncode == 0 else []

@@ -85,7 +85,7 @@ def texts(override: Override) -> list[str]:
         raise ConfigError(
             f"{given}: an interval has no end of values",
             needed="values to take one after the other, such as choice(1e-3,3e-3) or range(2,9,2)",
-            fix="scripts/study.py searches intervals: study.py +experiment=... --trials 20 " + given,
+            fix="lcp search takes intervals: lcp search +experiment=... --trials 20 " + given,
         )
     if override.value_type == ValueType.GLOB_CHOICE_SWEEP:
         raise ConfigError(f"{given}: glob() is not understood here", needed="names, as in model=tiny,nano_cpu")

@@ -1,7 +1,7 @@
-"""The HTTP application: OpenAI's endpoints, a plain chat, ratings, health, metrics, and the page.
+"""The HTTP application: OpenAI's endpoints, a plain chat endpoint, ratings, health, metrics, and the chat page.
 
-request -> Guard (host, key, size) -> shape (schema) -> model (models) -> GenerationRequest (prompting)
-        -> Worker.submit -> Job -> answer whole or streamed (answers) -> chat log, metrics
+request -> Guard (host, key, size) -> validation (schema) -> model (models) -> GenerationRequest (prompting)
+        -> Worker.submit -> Job -> response, complete or streamed (responses) -> chat log, metrics
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
 from litgpt_core.core.errors import LightComputeError
-from litgpt_core.generation.request import GenerationRequest, Piece
-from litgpt_core.serving.answers import Answer
-from litgpt_core.serving.chat_log import READY, ChatLog
-from litgpt_core.serving.chat_memory import Exchange, KnownConversations, remember
+from litgpt_core.generation.request import Delta, GenerationRequest
+from litgpt_core.serving.chat_log import READY, ExchangeLog
+from litgpt_core.serving.conversation_tracking import Exchange, RecentConversations, log_exchange
 from litgpt_core.serving.errors import error_body, on_error, on_http_error, on_invalid
 from litgpt_core.serving.guard import Guard
 from litgpt_core.serving.job import Job
 from litgpt_core.serving.metrics import CONTENT_TYPE, ServerMetrics
-from litgpt_core.serving.models import LoadedModel, ModelShelf
+from litgpt_core.serving.models import LoadedModel, ModelPool
 from litgpt_core.serving.prompting import chat_requests, completion_requests
+from litgpt_core.serving.responses import CompletionResponse
 from litgpt_core.serving.schema import (
-    AnswerRequest,
     ChatMessage,
     ChatRequest,
     CompletionRequest,
+    GenerationParams,
     PlainChatRequest,
     RatingRequest,
 )
@@ -46,53 +46,53 @@ from litgpt_core.serving.worker import Busy
 logger = logging.getLogger(__name__)
 
 STATIC = Path(__file__).with_name("static")
-PRESENT_S = 0.25
-"""Seconds between two looks whether a client that waits for a whole answer is still there."""
+DISCONNECT_CHECK_S = 0.25
+"""Seconds between two checks whether the client of a complete (not streamed) response is still connected."""
 
 
 class Server:
-    """Everything that the endpoints share."""
+    """The state shared by the endpoints."""
 
-    def __init__(self, settings: ServerSettings, shelf: ModelShelf) -> None:
-        self.settings, self.shelf = settings, shelf
-        self.metrics = ServerMetrics(shelf)
-        self.log = None if settings.chat_log is None else ChatLog(settings.chat_log)
-        self._answered = 0  # conversations of POST /chat where nothing is logged
-        self._known = KnownConversations()
+    def __init__(self, settings: ServerSettings, pool: ModelPool) -> None:
+        self.settings, self.pool = settings, pool
+        self.metrics = ServerMetrics(pool)
+        self.log = None if settings.chat_log is None else ExchangeLog(settings.chat_log)
+        self._n_answered = 0  # conversations of POST /chat if the chat log is disabled
+        self._known = RecentConversations()
 
-    # --- answering
+    # --- generation
 
-    async def chat(self, asked: ChatRequest, request: Request) -> Response:
+    async def chat(self, params: ChatRequest, request: Request) -> Response:
         """POST /v1/chat/completions."""
-        model = await self.shelf.get(asked.model)
-        answer = self._begin(chat_requests(asked, model, self.settings), model, asked, chat=True)
-        return await self._respond(answer, asked, request)
+        model = await self.pool.get(params.model)
+        answer = self._begin(chat_requests(params, model, self.settings), model, params, chat=True)
+        return await self._respond(answer, params, request)
 
-    async def complete(self, asked: CompletionRequest, request: Request) -> Response:
+    async def complete(self, params: CompletionRequest, request: Request) -> Response:
         """POST /v1/completions."""
-        model = await self.shelf.get(asked.model)
-        requests = completion_requests(asked, model, self.settings)
+        model = await self.pool.get(params.model)
+        requests = completion_requests(params, model, self.settings)
         prefixes = []
-        if asked.echo:
+        if params.echo:
             decode = model.engine.tokenizer.decode
-            prefixes = [asked.prompt if isinstance(asked.prompt, str) else decode(r.prompt_ids) for r in requests]
-        answer = self._begin(requests, model, asked, chat=False)
+            prefixes = [params.prompt if isinstance(params.prompt, str) else decode(r.prompt_ids) for r in requests]
+        answer = self._begin(requests, model, params, chat=False)
         answer.prefixes = prefixes
-        return await self._respond(answer, asked, request)
+        return await self._respond(answer, params, request)
 
-    async def plain_chat(self, asked: PlainChatRequest, request: Request) -> Response:
+    async def plain_chat(self, params: PlainChatRequest, request: Request) -> Response:
         """POST /chat: one message, one answer."""
-        whole = ChatRequest(messages=[ChatMessage(role="user", content=asked.message)])
-        model = await self.shelf.get(None)
-        answer = self._begin(chat_requests(whole, model, self.settings), model, whole, chat=True)
-        body = await self._while_present(answer, request)
-        self._answered += 1
+        chat = ChatRequest(messages=[ChatMessage(role="user", content=params.message)])
+        model = await self.pool.get(None)
+        answer = self._begin(chat_requests(chat, model, self.settings), model, chat, chat=True)
+        body = await self._until_disconnect(answer, request)
+        self._n_answered += 1
         text = body["choices"][0]["message"]["content"]
         return JSONResponse({"response": text, "chat_count": await self.chat_count()})
 
     def _begin(
-        self, requests: Sequence[GenerationRequest], model: LoadedModel, asked: AnswerRequest, *, chat: bool
-    ) -> Answer:
+        self, requests: Sequence[GenerationRequest], model: LoadedModel, params: GenerationParams, *, chat: bool
+    ) -> CompletionResponse:
         deadline = time.monotonic() + self.settings.timeout_s
         jobs: list[Job] = []
         try:
@@ -107,45 +107,45 @@ class Server:
             self.metrics.refused(model=model.found.name, reason=reason)
             raise
 
-        async def on_finish(pieces: Sequence[Piece]) -> str | None:
-            if isinstance(asked, ChatRequest) and len(pieces) == 1:
-                return await self._remember(asked, pieces[0], model, requests[0])
+        async def on_finish(deltas: Sequence[Delta]) -> str | None:
+            if isinstance(params, ChatRequest) and len(deltas) == 1:
+                return await self._log_exchange(params, deltas[0], model, requests[0])
             return None
 
-        usage = asked.stream_options is not None and asked.stream_options.include_usage
-        return Answer(model=model, jobs=jobs, chat=chat, on_finish=on_finish, with_usage=usage)
+        usage = params.stream_options is not None and params.stream_options.include_usage
+        return CompletionResponse(model=model, jobs=jobs, chat=chat, on_finish=on_finish, with_usage=usage)
 
-    async def _respond(self, answer: Answer, asked: AnswerRequest, request: Request) -> Response:
-        if asked.stream:
+    async def _respond(self, answer: CompletionResponse, params: GenerationParams, request: Request) -> Response:
+        if params.stream:
             headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
             return StreamingResponse(self._counted(answer), media_type="text/event-stream", headers=headers)
-        return JSONResponse(await self._while_present(answer, request))
+        return JSONResponse(await self._until_disconnect(answer, request))
 
-    async def _counted(self, answer: Answer) -> AsyncIterator[bytes]:
-        """The events; when the client has gone, the work stops."""
+    async def _counted(self, answer: CompletionResponse) -> AsyncIterator[bytes]:
+        """The events; cancels the jobs when the client disconnects."""
         try:
             async for event in answer.events():
                 yield event
         finally:
             self._count(answer)
 
-    async def _while_present(self, answer: Answer, request: Request) -> dict[str, Any]:
-        """The whole answer, unless the client goes away before it is there."""
-        task = asyncio.ensure_future(answer.whole())
+    async def _until_disconnect(self, answer: CompletionResponse, request: Request) -> dict[str, Any]:
+        """The complete response, unless the client disconnects before."""
+        task = asyncio.ensure_future(answer.complete())
         try:
             while True:
-                done, _ = await asyncio.wait([task], timeout=PRESENT_S)
+                done, _ = await asyncio.wait([task], timeout=DISCONNECT_CHECK_S)
                 if done:
                     return task.result()
                 if await request.is_disconnected():
-                    raise HTTPException(499, "The client has gone.")
+                    raise HTTPException(499, "The client has disconnected.")
         finally:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError, Exception):
                 await task
             self._count(answer)
 
-    def _count(self, answer: Answer) -> None:
+    def _count(self, answer: CompletionResponse) -> None:
         now = time.monotonic()
         for job in answer.jobs:
             job.cancel()
@@ -153,42 +153,44 @@ class Server:
 
     # --- the log
 
-    async def _remember(
-        self, asked: ChatRequest, piece: Piece, model: LoadedModel, request: GenerationRequest
+    async def _log_exchange(
+        self, params: ChatRequest, delta: Delta, model: LoadedModel, request: GenerationRequest
     ) -> str | None:
         """Append a finished exchange; returns its id."""
-        messages = [(message.role, message.text) for message in asked.messages]
-        if self.log is None or messages[-1][0] != "user" or not piece.text.strip():
+        messages = [(message.role, message.text) for message in params.messages]
+        if self.log is None or messages[-1][0] != "user" or not delta.text.strip():
             return None
         sampling = {key: value for key, value in vars(request.sampling).items() if value is not None}
         settings = {**sampling, "max_tokens": request.max_new_tokens, "seed": request.seed}
         exchange = Exchange(
             messages=messages,
-            answer=piece.text,
+            answer=delta.text,
             model=model.found.name,
             settings=settings,
-            conversation_id=asked.conversation_id,
-            turn=asked.turn,
+            conversation_id=params.conversation_id,
+            turn=params.turn,
         )
         try:
-            return await asyncio.to_thread(remember, exchange, log=self.log, known=self._known)
-        except OSError as problem:  # the answer is there all the same
+            return await asyncio.to_thread(log_exchange, exchange, log=self.log, known=self._known)
+        except OSError as problem:  # the response is still sent
             logger.warning("The chat log cannot be written: %s", problem.strerror or problem)
             return None
 
     async def chat_count(self) -> int:
         """Conversations so far."""
-        return self._answered if self.log is None else await asyncio.to_thread(lambda log: log.conversations, self.log)
+        return (
+            self._n_answered if self.log is None else await asyncio.to_thread(lambda log: log.conversations, self.log)
+        )
 
-    async def rate(self, asked: RatingRequest) -> Response:
+    async def rate(self, params: RatingRequest) -> Response:
         """POST /v1/ratings."""
-        if self.log is None or not await asyncio.to_thread(self.log.rate, asked.id, asked.rating):
+        if self.log is None or not await asyncio.to_thread(self.log.rate, params.id, params.rating):
             message = "There is no such exchange in the chat log."
             body = error_body(message, kind="invalid_request_error", param="id", code="unknown_exchange")
             return JSONResponse(body, status_code=404)
         return JSONResponse({"ok": True})
 
-    # --- what there is
+    # --- models and settings
 
     async def models(self) -> dict[str, Any]:
         """GET /v1/models."""
@@ -205,7 +207,7 @@ class Server:
                     "parameters": facts.parameters,
                     "context_length": facts.context_length,
                 }
-                for facts in await self.shelf.all()
+                for facts in await self.pool.all()
             ],
         }
 
@@ -221,7 +223,7 @@ class Server:
             "max_tokens": s.default_tokens,
         }
         return {
-            "default_model": self.shelf.default,
+            "default_model": self.pool.default,
             "max_tokens": s.max_tokens,
             "max_prompt_chars": s.max_prompt_chars,
             "logging": self.log is not None,
@@ -229,15 +231,15 @@ class Server:
         }
 
 
-def create_app(settings: ServerSettings, shelf: ModelShelf) -> FastAPI:
-    """The application of one server; its lifespan loads the default model and ends the workers."""
-    server = Server(settings, shelf)
+def create_app(settings: ServerSettings, pool: ModelPool) -> FastAPI:
+    """The application of one server; its lifespan loads the default model and stops the workers."""
+    server = Server(settings, pool)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await shelf.get(None)
+        await pool.get(None)
         yield
-        await asyncio.to_thread(shelf.close)
+        await asyncio.to_thread(pool.close)
 
     app = FastAPI(title="Light Compute Project", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     app.add_middleware(Guard, settings=settings)
@@ -259,12 +261,12 @@ def create_app(settings: ServerSettings, shelf: ModelShelf) -> FastAPI:
 
 def _add_routes(app: FastAPI, server: Server) -> None:
     @app.post("/v1/chat/completions")
-    async def chat(asked: ChatRequest, request: Request) -> Response:
-        return await server.chat(asked, request)
+    async def chat(params: ChatRequest, request: Request) -> Response:
+        return await server.chat(params, request)
 
     @app.post("/v1/completions")
-    async def complete(asked: CompletionRequest, request: Request) -> Response:
-        return await server.complete(asked, request)
+    async def complete(params: CompletionRequest, request: Request) -> Response:
+        return await server.complete(params, request)
 
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
@@ -275,12 +277,12 @@ def _add_routes(app: FastAPI, server: Server) -> None:
         return server.describe()
 
     @app.post("/v1/ratings")
-    async def rate(asked: RatingRequest) -> Response:
-        return await server.rate(asked)
+    async def rate(params: RatingRequest) -> Response:
+        return await server.rate(params)
 
     @app.post("/chat")
-    async def plain_chat(asked: PlainChatRequest, request: Request) -> Response:
-        return await server.plain_chat(asked, request)
+    async def plain_chat(params: PlainChatRequest, request: Request) -> Response:
+        return await server.plain_chat(params, request)
 
     @app.get("/stats")
     async def stats() -> dict[str, Any]:
@@ -289,7 +291,7 @@ def _add_routes(app: FastAPI, server: Server) -> None:
 
     @app.get("/health")
     async def health() -> dict[str, str]:
-        return {"status": "ok", "model": server.shelf.default}
+        return {"status": "ok", "model": server.pool.default}
 
     @app.get("/metrics")
     async def metrics() -> Response:

@@ -1,10 +1,10 @@
-"""Finished exchanges, one JSON line each, appended so that neither a crash nor another writer tears a line.
+"""The log of finished exchanges: one JSON line each, never interleaved or corrupted by a crash or another writer.
 
     {"timestamp", "user", "assistant", "id", "conversation_id", "turn", "system", "model", "settings", "rating": null}
     {"timestamp", "type": "rating", "id", "rating": 1 | -1 | 0}          later; the last one of an id counts
 
-A line is one write to a file opened for appending, under a lock between processes. At `max_bytes` the file becomes
-`NAME.1`, and so on (higher is older), as far as `keep` files. Reading them as training data is `data.conversations`.
+A line is one write to a file opened for appending, under a lock between processes. At `max_bytes` the file is rotated
+to `NAME.1`, and so on (higher is older), up to `keep` files. `data.conversations` reads them as training data.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from litgpt_core.core.lock import exclusive
 logger = logging.getLogger(__name__)
 
 READY = 10
-"""Conversations from which on fine-tuning makes sense: it refuses fewer."""
+"""Minimum number of conversations for fine-tuning."""
 
 
-class ChatLog:
+class ExchangeLog:
     """The log of one server; several may write to one file.
 
     Args:
-        path: The newest file.
-        max_bytes: Size at which a file is put aside.
-        keep: Files put aside that stay.
+        path: The current file.
+        max_bytes: Size at which the file is rotated.
+        keep: Number of rotated files to keep.
 
     Raises:
         DataError: The file cannot be written.
@@ -45,15 +45,15 @@ class ChatLog:
         self._lock = threading.Lock()
         self._conversations: set[str] = set()
         self._ids: set[str] = set()
-        self._read = (0, -1)  # how far this file (inode) has been counted
+        self._counted = (0, -1)  # offset up to which the file with this inode has been counted
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._end_torn_line()
+            self._terminate_incomplete_line()
         except OSError as problem:
             raise DataError(
                 f"The chat log {self.path} cannot be written: {problem.strerror or problem}.",
                 needed="a file that may be appended to",
-                fix="--chat-log FILE, or --no-chat-log",
+                fix="--chat_log FILE, or --no_chat_log",
             ) from None
         with self._lock:
             for file in reversed(self.files()):
@@ -61,12 +61,12 @@ class ChatLog:
 
     def files(self) -> list[Path]:
         """The log's files, newest first."""
-        aside = (self.path.with_name(f"{self.path.name}.{i}") for i in range(1, self._keep + 1))
-        return [file for file in (self.path, *aside) if file.is_file()]
+        rotated = (self.path.with_name(f"{self.path.name}.{i}") for i in range(1, self._keep + 1))
+        return [file for file in (self.path, *rotated) if file.is_file()]
 
     @property
     def conversations(self) -> int:
-        """Conversations logged so far, by whatever process."""
+        """Number of conversations logged so far, by any process."""
         with self._lock:
             self._count(self.path)
             return len(self._conversations)
@@ -84,7 +84,7 @@ class ChatLog:
         exchange_id: str | None = None,
         rating: int | None = None,
     ) -> str:
-        """Append one exchange; returns its id. Raises OSError where the file cannot be written any more."""
+        """Append one exchange; returns its id. Raises OSError if the file can no longer be written."""
         exchange_id = exchange_id or uuid.uuid4().hex
         conversation_id = conversation_id or exchange_id
         self._append(
@@ -107,7 +107,7 @@ class ChatLog:
         return exchange_id
 
     def rate(self, exchange_id: str, rating: int) -> bool:
-        """Append a rating (1, -1, or 0 to take it back); False where no such exchange is in the log."""
+        """Append a rating (1, -1, or 0 to remove it); False if the log has no such exchange."""
         with self._lock:
             self._count(self.path)
             known = exchange_id in self._ids
@@ -137,10 +137,10 @@ class ChatLog:
             newer = self.path if i == 1 else self.path.with_name(f"{self.path.name}.{i - 1}")
             if newer.exists():
                 newer.replace(older)
-        logger.info("%s was full and is %s.1 now", self.path.name, self.path.name)
+        logger.info("%s was full: rotated to %s.1", self.path.name, self.path.name)
 
-    def _end_torn_line(self) -> None:
-        """A crash may have left half a line: end it, so that the next is whole."""
+    def _terminate_incomplete_line(self) -> None:
+        """End the incomplete line that a crash may have left, so that the next line is separate."""
         with exclusive(self.path.with_name(f".{self.path.name}.lock"), purpose="the chat log", keep=True):
             handle = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
             try:
@@ -151,21 +151,21 @@ class ChatLog:
                 os.close(handle)
 
     def _count(self, file: Path) -> None:
-        """Take in the lines of a file that were not seen yet."""
+        """Count the lines of a file that were not counted yet."""
         try:
             with file.open("rb") as stream:
                 inode = os.fstat(stream.fileno()).st_ino
-                start = self._read[0] if inode == self._read[1] else 0
-                if file == self.path and self._read[1] not in (-1, inode):
-                    self._count_put_aside()
+                start = self._counted[0] if inode == self._counted[1] else 0
+                if file == self.path and self._counted[1] not in (-1, inode):
+                    self._count_rotated()
                 if start > os.fstat(stream.fileno()).st_size:  # another file in the same place
                     start = 0
                 stream.seek(start)
                 data = stream.read()
         except OSError:
             return
-        whole = data[: data.rfind(b"\n") + 1]
-        for line in whole.splitlines():
+        complete = data[: data.rfind(b"\n") + 1]
+        for line in complete.splitlines():
             try:
                 row = json.loads(line)
                 if row.get("type") is None and isinstance(row.get("assistant"), str):
@@ -174,14 +174,14 @@ class ChatLog:
             except (ValueError, AttributeError):
                 continue
         if file == self.path:
-            self._read = (start + len(whole), inode)
+            self._counted = (start + len(complete), inode)
 
-    def _count_put_aside(self) -> None:
-        """Another process put the file that we knew aside, and perhaps others since: take them all in."""
+    def _count_rotated(self) -> None:
+        """Another process rotated the file, perhaps several times: count all files up to the one known before."""
         for older in self.files()[1:]:
             self._count(older)
             with contextlib.suppress(OSError):
-                if older.stat().st_ino == self._read[1]:
+                if older.stat().st_ino == self._counted[1]:
                     break
 
 

@@ -1,4 +1,4 @@
-"""Errors as OpenAI's clients expect them, and never with a path of this machine in them."""
+"""Converts errors to OpenAI's format. Messages never contain a path of this machine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 class TooLong(LightComputeError):
-    """The prompt does not fit the model's window, or a limit of the server."""
+    """The prompt exceeds the context window or a limit of the server."""
 
 
 _KINDS: tuple[tuple[type[LightComputeError], int, str, str | None], ...] = (
@@ -32,14 +32,14 @@ _KINDS: tuple[tuple[type[LightComputeError], int, str, str | None], ...] = (
     (ConfigError, 400, "invalid_request_error", None),
     (TokenizerError, 400, "invalid_request_error", "unencodable_text"),
 )
-"""Which of our errors a client may read, with status, type and code. All others are the server's own business."""
+"""Errors whose message is sent to clients, with status, type and code. All others become an internal error."""
 
 _STATUS_CODES = {413: "body_too_large", 499: "client_gone"}
 _STATUS_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
 
 def error_body(message: str, *, kind: str, param: str | None = None, code: str | None = None) -> dict[str, Any]:
-    """OpenAI's shape of an error."""
+    """An error in OpenAI's format."""
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
@@ -51,12 +51,12 @@ def describe(error: BaseException) -> tuple[int, dict[str, Any], dict[str, str]]
             headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, Busy) else {}
             return status, error_body(message, kind=type_name, code=code), headers
     logger.error("A request failed: %s: %s", type(error).__name__, error, exc_info=error)
-    given = "The model could not answer this; the server's log says why."
+    given = "The model could not answer this request; see the server's log."
     return 500, error_body(given, kind="server_error", code="internal_error"), {}
 
 
 async def on_error(_: Request, error: Exception) -> JSONResponse:
-    """Handler of everything that is raised in a request."""
+    """Handler of all exceptions raised in a request."""
     status, body, headers = describe(error)
     return JSONResponse(body, status_code=status, headers=headers)
 
@@ -70,7 +70,7 @@ async def on_http_error(_: Request, error: Exception) -> JSONResponse:
 
 
 async def on_invalid(_: Request, error: Exception) -> JSONResponse:
-    """Handler of requests that do not have the shape of `schema`: names the first field that is wrong."""
+    """Handler of requests that do not match `schema`: names the first invalid field."""
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     place = [str(part) for part in first["loc"] if part != "body"]

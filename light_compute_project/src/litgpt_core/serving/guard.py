@@ -1,5 +1,5 @@
-"""What every request passes before anything reads it: host, key, size, kind of content. Adds the headers of every
-answer.
+"""Middleware that checks the host, API key, size and content type of every request, and adds security headers to every
+response.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 OPEN_PATHS = ("/", "/health", "/favicon.ico")
 OPEN_PREFIX = "/static/"
-"""What needs no key: the page itself, and whether the server lives."""
+"""Paths that need no API key: the page itself, and the health check."""
 
 SECURITY_HEADERS = (
     (b"content-security-policy", b"default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"),
@@ -30,7 +30,7 @@ SECURITY_HEADERS = (
 
 
 class Guard:
-    """ASGI middleware; see the module."""
+    """ASGI middleware; see the module docstring."""
 
     def __init__(self, app: ASGIApp, *, settings: ServerSettings) -> None:
         self._app, self._settings = app, settings
@@ -38,7 +38,7 @@ class Guard:
         self._hosts = {"localhost", "127.0.0.1", "[::1]", settings.host.lower(), *(h.lower() for h in settings.hosts)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Refuse, or pass on."""
+        """Refuse the request or pass it on."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -53,7 +53,7 @@ class Guard:
             if message["type"] == "http.request":
                 left -= len(message.get("body", b""))
                 if left < 0:
-                    raise HTTPException(413, self._too_large()[1])  # the framework lets this kind through
+                    raise HTTPException(413, self._too_large()[1])  # FastAPI does not wrap this exception
             return message
 
         async def send_with_headers(message: Message) -> None:
@@ -68,8 +68,8 @@ class Guard:
         host = headers.get(b"host", b"").decode("latin-1").lower()
         name = host if host.endswith("]") else host.rpartition(":")[0] or host
         if self._settings.is_private and name not in self._hosts:
-            # a page on the internet whose name was pointed at this machine must not talk to it
-            return 403, "This server answers to its own address only.", "permission_error", "wrong_host"
+            # DNS rebinding: a page on the internet whose name resolves to this machine must not reach the server
+            return 403, "This server accepts requests to its own address only.", "permission_error", "wrong_host"
         path = scope["path"]
         is_open = path in OPEN_PATHS or path.startswith(OPEN_PREFIX)
         if self._key is not None and not is_open:
@@ -78,7 +78,7 @@ class Guard:
                 return 401, "The API key is missing or wrong.", "authentication_error", "invalid_api_key"
         if scope["method"] == "POST":
             kind = headers.get(b"content-type", b"").split(b";")[0].strip().lower()
-            if kind != b"application/json":  # what other sites' forms can send is refused with it
+            if kind != b"application/json":  # also refuses everything that forms of other sites can send
                 return 415, "The body must be application/json.", "invalid_request_error", "wrong_content_type"
             length = headers.get(b"content-length", b"0")
             if not length.isdigit() or int(length) > self._settings.max_body_bytes:

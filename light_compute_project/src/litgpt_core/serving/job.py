@@ -1,4 +1,4 @@
-"""One request on its way through the server: made in the event loop, written by a worker's thread, read in the loop."""
+"""One request inside the server: created in the event loop, filled by a worker's thread, read in the event loop."""
 
 from __future__ import annotations
 
@@ -9,14 +9,12 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 from litgpt_core.core.errors import LightComputeError
-from litgpt_core.generation.request import FinishReason, GenerationRequest, Piece, join_pieces
+from litgpt_core.generation.request import Delta, FinishReason, GenerationRequest, join_deltas
 
 FLUSH_S = 0.02
-"""A reader is woken at most this often: fifty times a second is more than eyes follow, and sending costs time that the
-model then lacks.
-"""
+"""Minimum interval between two deliveries to one reader: 50 per second look continuous, and sending costs CPU time."""
 FLUSHES_PER_S = 400
-"""All readers together are woken about so often, so that with many of them each waits a little longer."""
+"""Approximate limit of deliveries per second to all readers together; with many readers, each interval is longer."""
 
 
 class TimedOut(LightComputeError):
@@ -29,15 +27,15 @@ class Stopped(LightComputeError):
 
 @dataclass(eq=False)
 class Job:
-    """A request and what has come of it so far.
+    """A request and its results so far.
 
-    The worker calls `deliver`, `fail`; the reader awaits `pieces` or `result`, and calls `cancel` when it has gone.
+    The worker calls `deliver` and `fail`; the reader awaits `deltas` or `result`, and calls `cancel` when it leaves.
     """
 
     request: GenerationRequest
     deadline: float
-    """On the clock of time.monotonic."""
-    asked: float = field(default_factory=time.monotonic)
+    """In seconds of time.monotonic."""
+    submitted_at: float = field(default_factory=time.monotonic)
     first_token: float | None = None
     cancelled: bool = False
     error: Exception | None = None
@@ -48,23 +46,23 @@ class Job:
         self._loop = asyncio.get_running_loop()
         self._event = asyncio.Event()
         self._lock = threading.Lock()
-        self._pieces: list[Piece] = []
+        self._deltas: list[Delta] = []
         self._wake_at = 0.0
 
     # --- the worker's side
 
-    def deliver(self, piece: Piece, *, neighbours: int = 0) -> bool:
-        """Keep a piece; returns whether the reader should be woken now, given so many other texts in the making."""
+    def deliver(self, delta: Delta, *, n_running: int = 0) -> bool:
+        """Store a delta; returns whether the reader should be woken now, given the number of running sequences."""
         with self._lock:
-            self._pieces.append(piece)
-        self.new_tokens += len(piece.token_ids)
-        if self.first_token is None and piece.token_ids:
+            self._deltas.append(delta)
+        self.new_tokens += len(delta.token_ids)
+        if self.first_token is None and delta.token_ids:
             self.first_token = time.monotonic()
-        self.finish_reason = piece.finish_reason
+        self.finish_reason = delta.finish_reason
         now = time.monotonic()
-        if piece.finish_reason is None and now < self._wake_at:
+        if delta.finish_reason is None and now < self._wake_at:
             return False
-        self._wake_at = now + max(FLUSH_S, neighbours / FLUSHES_PER_S)
+        self._wake_at = now + max(FLUSH_S, n_running / FLUSHES_PER_S)
         return True
 
     def fail(self, error: Exception) -> None:
@@ -73,46 +71,46 @@ class Job:
         self.wake()
 
     def wake(self) -> None:
-        """Let the reader look; from any thread."""
+        """Wake the reader; callable from any thread."""
         wake_all([self])
 
     # --- the reader's side
 
     def cancel(self) -> None:
-        """Nobody reads on: the worker gives its place to others."""
+        """The reader has left: the worker frees the slot."""
         self.cancelled = True
 
-    async def pieces(self) -> AsyncIterator[Piece]:
-        """What comes, as it comes; raises the error that ended it. Leaving early cancels the work."""
+    async def deltas(self) -> AsyncIterator[Delta]:
+        """Deltas as they arrive; raises the error that ended the request. Leaving early cancels it."""
         try:
             while True:
                 await self._event.wait()
                 self._event.clear()
                 with self._lock:
-                    pieces, self._pieces = self._pieces, []
-                if pieces:
-                    piece = join_pieces(pieces)
-                    failed = piece.finish_reason == "error"
-                    if not failed or piece.text:
-                        yield piece._replace(finish_reason=None) if failed else piece
-                    if piece.finish_reason is not None and not failed:
+                    deltas, self._deltas = self._deltas, []
+                if deltas:
+                    delta = join_deltas(deltas)
+                    failed = delta.finish_reason == "error"
+                    if not failed or delta.text:
+                        yield delta._replace(finish_reason=None) if failed else delta
+                    if delta.finish_reason is not None and not failed:
                         return
                 if self.error is not None:
                     raise self.error
         finally:
             self.cancel()
 
-    async def result(self) -> Piece:
-        """Everything at once."""
-        return join_pieces([piece async for piece in self.pieces()])
+    async def result(self) -> Delta:
+        """The complete result."""
+        return join_deltas([delta async for delta in self.deltas()])
 
     def set_event(self) -> None:
-        """In the loop only."""
+        """Call only in the event loop."""
         self._event.set()
 
 
 def wake_all(jobs: list[Job]) -> None:
-    """Let the readers of these jobs look, with one message to each event loop; from any thread."""
+    """Wake the readers of these jobs, with one message to each event loop; callable from any thread."""
     by_loop: dict[asyncio.AbstractEventLoop, list[Job]] = {}
     for job in jobs:
         by_loop.setdefault(job._loop, []).append(job)

@@ -1,4 +1,4 @@
-"""What /metrics shows, in Prometheus' format. One registry per server, so that two in one process do not clash."""
+"""Metrics in Prometheus' format for /metrics. One registry per server, so that two in one process do not collide."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from litgpt_core.serving.job import Job
-    from litgpt_core.serving.models import ModelShelf
+    from litgpt_core.serving.models import ModelPool
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
@@ -21,18 +21,16 @@ _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 
 class ServerMetrics:
     """Counters of one server."""
 
-    def __init__(self, shelf: ModelShelf) -> None:
+    def __init__(self, pool: ModelPool) -> None:
         self.registry = CollectorRegistry()
         self.requests = Counter(
             "light_compute_requests",
-            "Answers asked for, by how they ended.",
+            "Requested choices, by outcome.",
             ["model", "outcome"],
             registry=self.registry,
         )
-        self.prompt_tokens = Counter(
-            "light_compute_prompt_tokens", "Prompt tokens read.", ["model"], registry=self.registry
-        )
-        self.new_tokens = Counter("light_compute_new_tokens", "Tokens written.", ["model"], registry=self.registry)
+        self.prompt_tokens = Counter("light_compute_prompt_tokens", "Prompt tokens.", ["model"], registry=self.registry)
+        self.new_tokens = Counter("light_compute_new_tokens", "Generated tokens.", ["model"], registry=self.registry)
         self.first_token = Histogram(
             "light_compute_first_token_seconds",
             "From request to first token.",
@@ -40,13 +38,13 @@ class ServerMetrics:
             registry=self.registry,
             buckets=_SECONDS,
         )
-        self.whole = Histogram(
+        self.total = Histogram(
             "light_compute_answer_seconds", "From request to end.", ["model"], registry=self.registry, buckets=_SECONDS
         )
-        self.registry.register(_Gauges(shelf))
+        self.registry.register(_Gauges(pool))
 
     def count(self, job: Job, *, model: str, now: float) -> None:
-        """Take in a job that has ended, one way or another."""
+        """Count a job that has ended."""
         if job.finish_reason in ("stop", "length"):
             outcome = str(job.finish_reason)
         else:
@@ -55,30 +53,30 @@ class ServerMetrics:
         self.prompt_tokens.labels(model).inc(len(job.request.prompt_ids))
         self.new_tokens.labels(model).inc(job.new_tokens)
         if job.first_token is not None:
-            self.first_token.labels(model).observe(job.first_token - job.asked)
-        self.whole.labels(model).observe(now - job.asked)
+            self.first_token.labels(model).observe(job.first_token - job.submitted_at)
+        self.total.labels(model).observe(now - job.submitted_at)
 
     def refused(self, *, model: str, reason: str) -> None:
-        """Take in a request that never became a job."""
+        """Count a request that was refused before it became a job."""
         self.requests.labels(model, reason).inc()
 
     def text(self) -> bytes:
-        """The page."""
+        """The response body of /metrics."""
         return generate_latest(self.registry)
 
 
 class _Gauges(Collector):
-    """What is true right now."""
+    """The current state."""
 
-    def __init__(self, shelf: ModelShelf) -> None:
-        self._shelf = shelf
+    def __init__(self, pool: ModelPool) -> None:
+        self._pool = pool
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        running = GaugeMetricFamily("light_compute_running", "Texts being written.", labels=["model"])
-        waiting = GaugeMetricFamily("light_compute_waiting", "Requests without a slot.", labels=["model"])
-        for name, model in list(self._shelf.loaded.items()):
+        running = GaugeMetricFamily("light_compute_running", "Running sequences.", labels=["model"])
+        waiting = GaugeMetricFamily("light_compute_waiting", "Requests waiting for a slot.", labels=["model"])
+        for name, model in list(self._pool.loaded.items()):
             running.add_metric([name], model.worker.running)
             waiting.add_metric([name], model.worker.waiting)
         yield running
         yield waiting
-        yield GaugeMetricFamily("light_compute_models_loaded", "Models in memory.", value=len(self._shelf.loaded))
+        yield GaugeMetricFamily("light_compute_models_loaded", "Models in memory.", value=len(self._pool.loaded))

@@ -1,10 +1,10 @@
-"""The models that a server offers: found on the disk anew when asked, loaded when first used, newer ones taken over.
+"""The models of a server: discovered on disk, loaded at their first request, reloaded when their files are replaced.
 
     name --discover--> directory --Engine.from_directory--> Worker
-                          '-- written anew since it was loaded: the next request loads the new one; the old one finishes
-                              what it has begun
+                          '-- replaced since it was loaded: the next request loads the new model; the old one finishes
+                              its running requests
 
-Clients name models by the names that `discover` gives; a path is never taken from a request.
+Clients use the names that `discover` returns; a path in a request is never used.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-LOOK_AGAIN_S = 2.0
-"""Seconds for which a look around the disk is believed."""
+RESCAN_S = 2.0
+"""Seconds for which the result of a disk scan is reused."""
 
 
 @dataclass(kw_only=True)
@@ -47,14 +47,14 @@ class LoadedModel:
     found: FoundModel
     engine: Engine
     style: PromptStyle | None
-    """How its conversations are written; None: a base model, which continues text."""
+    """The prompt style; None for a base model, which continues text."""
     worker: Worker
     used: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFacts:
-    """What a list says about a model, loaded or not."""
+    """The description of a model, loaded or not, for /v1/models."""
 
     name: str
     modified: float
@@ -69,71 +69,71 @@ class UnknownModel(LightComputeError):
 
 
 class ModelBroken(LightComputeError):
-    """A model is there and cannot be loaded."""
+    """A model exists but cannot be loaded."""
 
 
-class ModelShelf:
-    """See the module. Its methods run in one event loop; loading happens in a thread.
+class ModelPool:
+    """See the module docstring. Its methods run in one event loop; models are loaded in a thread.
 
     Args:
-        settings: Where and how models run, and how many stay.
-        model: What the person at the keyboard typed: a name or a path; None: the newest that is found.
-        roots: Where models are looked for; None: the usual places.
+        settings: Device options, limits, and the maximum number of loaded models.
+        model: The name or path given on the command line; None: the most recent checkpoint found.
+        roots: Folders to search; None: the standard ones.
     """
 
     def __init__(
         self, settings: ServerSettings, *, model: str | None = None, roots: tuple[Path, ...] | None = None
     ) -> None:
-        self._settings, self._typed, self._roots = settings, model, roots
+        self._settings, self._requested, self._roots = settings, model, roots
         self._loaded: dict[str, LoadedModel] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self._facts: dict[tuple[Path, float], tuple[bool | None, int | None, int | None]] = {}
         self._found: list[FoundModel] = []
         self._found_at = 0.0
         self._retired: list[Worker] = []
-        self._looking = ThreadPoolExecutor(max_workers=2, thread_name_prefix="looking")
+        self._scanning = ThreadPoolExecutor(max_workers=2, thread_name_prefix="scanning")
         self._loading = ThreadPoolExecutor(max_workers=2, thread_name_prefix="loading")
         self._closing = False
         self.default = self._choose_default()
 
     def _choose_default(self) -> str:
-        """Name of the model that requests get which name none. Raises CheckpointError where there is none."""
-        found = self._look()
-        if self._typed is None:
+        """Name of the model for requests without a model name. Raises CheckpointError if no model is found."""
+        found = self._scan()
+        if self._requested is None:
             if not found:
-                looked = discover(self._roots)
+                discovered = discover(self._roots)
                 raise CheckpointError(
-                    f"No model was found ({'; '.join([*looked.looked_at, *looked.passed_over])}).",
+                    f"No model was found ({'; '.join([*discovered.searched, *discovered.skipped])}).",
                     needed="a trained or downloaded model below the current folder, or its path",
                     fix="serve.py runs/NAME; to train one: train.py +experiment=smoke",
                 )
-            others = f", the newest of {len(found)} models" if len(found) > 1 else ""
+            others = f", the most recent of {len(found)} models" if len(found) > 1 else ""
             logger.info("model: %s%s (%s)", found[0].name, others, found[0].directory)
             return found[0].name
-        chosen = find_model(self._typed, self._roots)
+        chosen = find_model(self._requested, self._roots)
         same = [model for model in found if model.directory.resolve() == chosen.directory.resolve()]
         return same[0].name if same else chosen.name
 
-    def _look(self) -> list[FoundModel]:
-        """Models on the disk, newest first; the one that was typed is among them wherever it lies."""
-        if time.monotonic() - self._found_at > LOOK_AGAIN_S:
+    def _scan(self) -> list[FoundModel]:
+        """Models on disk, most recent first; includes the model of the command line, wherever it is."""
+        if time.monotonic() - self._found_at > RESCAN_S:
             found = list(discover(self._roots).models)
-            if self._typed is not None:
+            if self._requested is not None:
                 try:
-                    typed = find_model(self._typed, self._roots)
+                    requested = find_model(self._requested, self._roots)
                 except CheckpointError:
-                    typed = None
+                    requested = None
                 known = {model.directory.resolve() for model in found}
-                if typed is not None and typed.directory.resolve() not in known:
-                    found.insert(0, typed)
+                if requested is not None and requested.directory.resolve() not in known:
+                    found.insert(0, requested)
             self._found, self._found_at = found, time.monotonic()
         return self._found
 
-    # --- what there is
+    # --- the list of models
 
     async def all(self) -> list[ModelFacts]:
-        """Every model that may be asked for, newest first."""
-        return await asyncio.get_running_loop().run_in_executor(self._looking, self._all)
+        """Every available model, most recent first."""
+        return await asyncio.get_running_loop().run_in_executor(self._scanning, self._all)
 
     def _all(self) -> list[ModelFacts]:
         return [
@@ -145,7 +145,7 @@ class ModelShelf:
                 parameters=facts[1],
                 context_length=facts[2],
             )
-            for model in self._look()
+            for model in self._scan()
             for facts in [self._facts_of(model)]
         ]
 
@@ -169,95 +169,96 @@ class ModelShelf:
     # --- one model
 
     def load_default(self) -> None:
-        """Load the default model now, before there is an event loop; errors are those of `Engine.from_directory`."""
-        found = next(model for model in self._look() if model.name == self.default)
+        """Load the default model before the event loop starts; errors are those of `Engine.from_directory`."""
+        found = next(model for model in self._scan() if model.name == self.default)
         self._loaded[self.default] = self._load(found)
 
     async def get(self, name: str | None) -> LoadedModel:
-        """The model of that name (None: the default), loaded now if it is not, or if it was written anew.
+        """The model of that name (None: the default); loads it if it is not loaded or its files were replaced.
 
         Raises:
-            UnknownModel: It is not offered.
-            ModelBroken: It cannot be loaded; says no path.
-            Busy: As many models as may be loaded are at work.
+            UnknownModel: There is no such model.
+            ModelBroken: It cannot be loaded; the message contains no path.
+            Busy: The maximum number of models is loaded and all are busy.
             Stopped: The server is closing.
         """
-        wanted = self.default if name is None else name
+        name = self.default if name is None else name
         loop = asyncio.get_running_loop()
-        models = await loop.run_in_executor(self._looking, self._look)
-        found = next((model for model in models if model.name == wanted), None)
+        models = await loop.run_in_executor(self._scanning, self._scan)
+        found = next((model for model in models if model.name == name), None)
         if found is None:
             near = ", ".join(model.name for model in models[:8])
-            raise UnknownModel(
-                f"There is no model {wanted!r}.", needed=f"one of {near}", fix="GET /v1/models lists them"
-            )
-        async with self._locks.setdefault(wanted, asyncio.Lock()):
+            raise UnknownModel(f"There is no model {name!r}.", needed=f"one of {near}", fix="GET /v1/models lists them")
+        async with self._locks.setdefault(name, asyncio.Lock()):
             if self._closing:
                 raise Stopped("The server is shutting down.")
-            here = self._loaded.get(wanted)
-            if here is None:
-                self._make_room()
-            if here is None or (here.found.directory, here.found.modified) != (found.directory, found.modified):
+            loaded = self._loaded.get(name)
+            if loaded is None:
+                self._evict_idle()
+            if loaded is None or (loaded.found.directory, loaded.found.modified) != (found.directory, found.modified):
                 try:
                     fresh = await loop.run_in_executor(self._loading, self._load, found)
                 except LightComputeError as problem:
-                    logger.warning("%s cannot be loaded: %s", wanted, problem)
+                    logger.warning("%s cannot be loaded: %s", name, problem)
                     raise ModelBroken(
-                        f"The model {wanted!r} cannot be loaded.", needed="whole files; the server's log says more"
+                        f"The model {name!r} cannot be loaded.",
+                        needed="a complete, uncorrupted checkpoint; see the server's log",
                     ) from problem
-                if here is not None:
-                    logger.info("%s was written anew: taken over", wanted)
-                    self._retire(here)
-                self._loaded[wanted] = here = fresh
-            here.used = time.monotonic()
-            return here
+                if loaded is not None:
+                    logger.info("%s was replaced on disk: reloaded", name)
+                    self._retire(loaded)
+                self._loaded[name] = loaded = fresh
+            loaded.used = time.monotonic()
+            return loaded
 
     def _load(self, found: FoundModel) -> LoadedModel:
         s = self._settings
         engine = Engine.from_directory(
-            found.directory, device=s.device, dtype=s.precision, compile=s.compile, panels=True
+            found.directory, device=s.device, dtype=s.precision, compile=s.compile, packed_weights=True
         )
         style = load_style(found.directory)
-        slots = slots_that_fit(engine, wanted=s.slots)
+        slots = slots_that_fit(engine, requested=s.slots)
         worker = Worker(engine, slots=slots, queue=s.queue, name=found.name)
-        logger.info("loaded %s: %s", found.name, "conversations" if style else "a base model, continues text")
+        logger.info("loaded %s: %s", found.name, "a chat model" if style else "a base model, which continues text")
         return LoadedModel(found=found, engine=engine, style=style, worker=worker, used=time.monotonic())
 
-    def _make_room(self) -> None:
-        """Let idle models go until another one may be loaded; raises Busy where all of them are at work."""
+    def _evict_idle(self) -> None:
+        """Unload idle models until another one can be loaded. Raises Busy if all loaded models are busy."""
         while len(self._loaded) >= self._settings.max_loaded:
             idle = [(model.used, name) for name, model in self._loaded.items() if model.worker.idle]
             if not idle:
-                raise Busy(f"{len(self._loaded)} models are at work, as many as may be loaded.", retry_after_s=5)
+                raise Busy(
+                    f"All {len(self._loaded)} loaded models are busy, and no more may be loaded.", retry_after_s=5
+                )
             _, name = min(idle)
-            logger.info("%s makes room", name)
+            logger.info("unloading %s", name)
             self._retire(self._loaded.pop(name))
 
     def _retire(self, model: LoadedModel) -> None:
         self._retired = [worker for worker in self._retired if not worker.idle]
         self._retired.append(model.worker)
-        words = {"drain_s": self._settings.timeout_s}
-        threading.Thread(target=model.worker.close, kwargs=words, name="retiring", daemon=True).start()
+        settings = {"drain_s": self._settings.timeout_s}
+        threading.Thread(target=model.worker.close, kwargs=settings, name="retiring", daemon=True).start()
 
     def close(self) -> None:
-        """End all workers: what runs gets `drain_s` seconds."""
+        """Stop all workers; running requests get `drain_s` seconds to finish."""
         self._closing = True
         workers = [*self._retired, *(model.worker for model in self._loaded.values())]
         deadline = time.monotonic() + self._settings.drain_s
         for worker in workers:
             worker.close(drain_s=max(0.0, deadline - time.monotonic()))
-        for threads in (self._looking, self._loading):
+        for threads in (self._scanning, self._loading):
             threads.shutdown(wait=False, cancel_futures=True)
 
 
-def slots_that_fit(engine: Engine, *, wanted: int) -> int:
-    """Texts at once whose full caches take at most a third of the memory that is free; said in the log if fewer."""
+def slots_that_fit(engine: Engine, *, requested: int) -> int:
+    """Number of slots whose full KV caches take at most a third of the free memory; logs it if fewer than requested."""
     c, weight = engine.model.config, engine.model.lm_head.weight
     widths = c.qk_head_dim + c.v_head_dim if c.latent_attention else 2 * c.head_size
     heads = c.n_head if c.latent_attention else c.n_query_groups
     each = c.n_layer * heads * widths * c.block_size * weight.element_size()
     free = torch.cuda.mem_get_info(weight.device)[0] if weight.is_cuda else psutil.virtual_memory().available
-    slots = max(1, min(wanted, free // 3 // each))
-    if slots < wanted:
-        logger.warning("%d texts at once instead of %d: a cache takes %.2f GB", slots, wanted, each / 1e9)
+    slots = max(1, min(requested, free // 3 // each))
+    if slots < requested:
+        logger.warning("%d slots instead of %d: the KV cache of one slot takes %.2f GB", slots, requested, each / 1e9)
     return int(slots)

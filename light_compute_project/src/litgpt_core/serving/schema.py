@@ -1,4 +1,4 @@
-"""What requests may say: OpenAI's fields as far as they mean something here, and a few of our own. Shapes only."""
+"""The fields of API requests: the supported ones of OpenAI, and a few of our own."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 Identifier = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9._-]+$")]
 
 
-StopText = Annotated[str, StringConstraints(max_length=256)]
-Stops = Annotated[list[StopText], Field(max_length=16, fail_fast=True)]
-"""Every stop text is looked for after every token of everybody's texts, so there are few."""
+StopString = Annotated[str, StringConstraints(max_length=256)]
+Stops = Annotated[list[StopString], Field(max_length=16, fail_fast=True)]
+"""Every stop string is searched for after every token of a sequence, so their number is limited."""
 
 
 class TextPart(BaseModel):
@@ -29,7 +29,7 @@ class ChatMessage(BaseModel):
 
     @property
     def text(self) -> str:
-        """The content as one text."""
+        """The content as one string."""
         return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
 
 
@@ -39,8 +39,8 @@ class StreamOptions(BaseModel):
     include_usage: bool = False
 
 
-class AnswerRequest(BaseModel):
-    """What both endpoints share. Unknown fields are let through, as clients send many that mean nothing here."""
+class GenerationParams(BaseModel):
+    """Fields of both endpoints. Unknown fields are ignored, because clients send many that do not apply here."""
 
     model_config = ConfigDict(extra="ignore", strict=False)
 
@@ -54,7 +54,7 @@ class AnswerRequest(BaseModel):
     frequency_penalty: float | None = Field(default=None, ge=-100, le=100)
     presence_penalty: float | None = Field(default=None, ge=-100, le=100)
     seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
-    stop: StopText | Stops | None = None
+    stop: StopString | Stops | None = None
     n: int = Field(default=1, ge=1)
     ignore_eos: bool = False
     stream: bool = False
@@ -67,7 +67,7 @@ class AnswerRequest(BaseModel):
         return tuple(text for text in given if text)
 
 
-class ChatRequest(AnswerRequest):
+class ChatRequest(GenerationParams):
     """POST /v1/chat/completions."""
 
     messages: Annotated[list[ChatMessage], Field(fail_fast=True)] = Field(min_length=1)
@@ -82,7 +82,7 @@ Texts = Annotated[list[str], Field(fail_fast=True)]
 Ids = Annotated[list[int], Field(fail_fast=True)]
 
 
-class CompletionRequest(AnswerRequest):
+class CompletionRequest(GenerationParams):
     """POST /v1/completions."""
 
     prompt: str | Texts | Ids | Annotated[list[Ids], Field(fail_fast=True)] = ""

@@ -1,4 +1,4 @@
-"""Start the application, say where it is, stop it cleanly. The door that `scripts/serve.py` knocks at."""
+"""Starts the application, logs its address, and stops it cleanly. Entry point of `scripts/serve.py`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import uvicorn
 from litgpt_core.core.console import log_to_file
 from litgpt_core.core.errors import EnvironmentProblem
 from litgpt_core.serving.app import create_app
-from litgpt_core.serving.models import ModelShelf
+from litgpt_core.serving.models import ModelPool
 
 if TYPE_CHECKING:
     from litgpt_core.serving.settings import ServerSettings
@@ -23,11 +23,11 @@ logger = logging.getLogger(__name__)
 
 
 def serve(settings: ServerSettings, *, model: str | None = None) -> None:
-    """Serve until SIGINT or SIGTERM; running answers get `settings.drain_s` seconds then.
+    """Serve until SIGINT or SIGTERM; running requests then get `settings.drain_s` seconds to finish.
 
     Args:
-        settings: Addresses, limits, defaults.
-        model: Name or path of the model that answers where a request names none; None: the newest that is found.
+        settings: Address, limits, defaults.
+        model: Name or path of the default model; None: the most recent checkpoint found.
 
     Raises:
         CheckpointError: There is no such model, or it cannot be loaded.
@@ -39,46 +39,46 @@ def serve(settings: ServerSettings, *, model: str | None = None) -> None:
         if settings.log_file is not None:
             stack.enter_context(log_to_file(settings.log_file, loggers=("litgpt_core", "uvicorn.error")))
         listening = stack.enter_context(contextlib.closing(_listen(settings)))
-        shelf = ModelShelf(settings, model=model)
-        shelf.load_default()  # before anything listens for requests: what is wrong with it is told here
-        app = create_app(settings, shelf)
+        pool = ModelPool(settings, model=model)
+        pool.load_default()  # before accepting requests, so that errors are reported at the start
+        app = create_app(settings, pool)
         config = uvicorn.Config(
             app,
             log_config=None,
             access_log=False,
-            timeout_graceful_shutdown=round(settings.drain_s) + 3,  # the workers end what is left before
+            timeout_graceful_shutdown=round(settings.drain_s) + 3,  # the workers end all requests before that
             server_header=False,
             lifespan="on",
         )
-        server = _Announcing(config, settings=settings, port=listening.getsockname()[1], shelf=shelf)
+        server = _Announcing(config, settings=settings, port=listening.getsockname()[1], pool=pool)
         gc.collect()
-        gc.freeze()  # what is loaded now stays: collections need not look at it again and again
+        gc.freeze()  # exclude everything loaded so far from garbage collection
         server.run(sockets=[listening])
 
 
 class _Announcing(uvicorn.Server):
-    """Says where it listens once it does; at the end drains the workers while connections are still served."""
+    """Logs its address after the start; at shutdown drains the workers while connections are still served."""
 
-    def __init__(self, config: uvicorn.Config, *, settings: ServerSettings, port: int, shelf: ModelShelf) -> None:
+    def __init__(self, config: uvicorn.Config, *, settings: ServerSettings, port: int, pool: ModelPool) -> None:
         super().__init__(config)
-        self._settings, self._port, self._shelf = settings, port, shelf
+        self._settings, self._port, self._pool = settings, port, pool
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
             host = f"[{self._settings.host}]" if ":" in self._settings.host else self._settings.host
-            logger.info("%s answers at http://%s:%d (Ctrl-C stops it)", self._shelf.default, host, self._port)
+            logger.info("%s answers at http://%s:%d (Ctrl-C stops it)", self._pool.default, host, self._port)
             if not self._settings.is_private and self._settings.api_key is None:
-                logger.warning("anybody who reaches %s may use it: there is no API key", host)
+                logger.warning("no API key: anybody who can reach %s can use this server", host)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        draining = asyncio.ensure_future(asyncio.to_thread(self._shelf.close))
+        draining = asyncio.ensure_future(asyncio.to_thread(self._pool.close))
         await super().shutdown(sockets)
         await draining
 
 
 def _listen(settings: ServerSettings) -> socket.socket:
-    """Bound before the model is loaded, so that a taken port is told at once."""
+    """A socket, bound before the model is loaded, so that a port in use is reported at once."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listening = socket.socket(family)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -90,7 +90,7 @@ def _listen(settings: ServerSettings) -> socket.socket:
         raise EnvironmentProblem(
             f"{settings.host}:{settings.port} cannot be listened on: {problem.strerror or problem}.",
             needed="a free port, and an address of this machine",
-            fix=f"--port {settings.port + 1}, or --port 0 for any free one",
+            fix=f"--port {settings.port + 1}, or --port 0 for any free port",
         ) from None
     return listening
 

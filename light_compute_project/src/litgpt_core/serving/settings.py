@@ -1,4 +1,4 @@
-"""What a server may be told: addresses, limits, defaults. Checked at once, before anything slow is imported."""
+"""Settings of a server: address, limits, defaults. Checked before slow imports."""
 
 from __future__ import annotations
 
@@ -12,46 +12,46 @@ from litgpt_core.generation.sampling_settings import SamplingSettings
 
 @dataclass(frozen=True, kw_only=True)
 class ServerSettings:
-    """How one server runs. ConfigError names every wrong value at once."""
+    """Settings of one server. Raises ConfigError, which names every invalid value at once."""
 
     host: str = "127.0.0.1"
-    """Address to listen on; one that others reach needs `api_key` or `open_to_all`."""
+    """Address to listen on; an address reachable from other machines needs `api_key` or `open_to_all`."""
     port: int = 8000
-    """0 takes a free one."""
+    """0 for any free port."""
     api_key: str | None = None
-    """What clients must send as `Authorization: Bearer KEY`; None: nothing."""
+    """Clients must send it as `Authorization: Bearer KEY`; None disables authentication."""
     open_to_all: bool = False
-    """Listen where others reach it although there is no key."""
+    """Allow a reachable address without an API key."""
     cors_origins: tuple[str, ...] = ()
-    """Other sites whose pages may ask this server, such as https://example.org."""
+    """Origins of other sites whose pages may call this server, such as https://example.org."""
     hosts: tuple[str, ...] = ()
-    """Names under which the server is reached, besides its address: a page that calls it by another name is refused."""
+    """Host names of the server besides its address; requests with another Host header are refused."""
     slots: int = 32
-    """Most texts written at once."""
+    """Maximum number of sequences decoded at once."""
     queue: int = 64
-    """Most requests that wait for a slot; the next gets 429."""
+    """Maximum number of requests waiting for a slot; further ones get status 429."""
     timeout_s: float = 120.0
-    """Seconds after which a request is ended, waiting included."""
+    """Seconds after which a request is ended, including the time in the queue."""
     drain_s: float = 20.0
-    """Seconds that running answers get when the server is asked to stop."""
+    """Seconds that running requests get to finish when the server stops."""
     max_tokens: int = 1024
-    """Most new tokens that a request may ask for."""
+    """Maximum `max_tokens` of a request."""
     default_tokens: int = 256
-    """New tokens where a request does not say."""
+    """`max_tokens` of a request that does not set it."""
     max_prompt_chars: int = 100_000
-    """Most characters of all messages together."""
+    """Maximum number of characters of all messages together."""
     max_body_bytes: int = 1_000_000
-    """Most bytes of a request."""
+    """Maximum size of a request in bytes."""
     max_choices: int = 8
-    """Most answers to one request (`n`)."""
+    """Maximum number of choices per request (`n`)."""
     max_loaded: int = 2
-    """Models kept in memory; the one unused for longest makes room."""
+    """Maximum number of models in memory; the least recently used one is unloaded."""
     sampling: SamplingSettings = field(default_factory=lambda: SamplingSettings(temperature=0.8, top_k=50))
-    """How tokens are drawn where a request does not say."""
+    """Default sampling settings of a request."""
     chat_log: Path | None = Path("chat_history.jsonl")
-    """Where finished exchanges are kept; None: nowhere."""
+    """File of finished exchanges; None disables logging them."""
     log_file: Path | None = Path("logs/serve.log")
-    """Where the server's own log goes besides warnings on the console; None: nowhere."""
+    """File of the server's own log; None: only warnings on the console."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""
     precision: str = "auto"
@@ -70,21 +70,21 @@ class ServerSettings:
         if self.default_tokens > self.max_tokens:
             problems.append(f"default_tokens={self.default_tokens} is above max_tokens={self.max_tokens}")
         if self.api_key is not None and len(self.api_key) < 8:
-            problems.append("the API key has fewer than 8 characters: needed one that nobody guesses")
+            problems.append("the API key has fewer than 8 characters: needed one that is hard to guess")
         if "*" in self.cors_origins:
-            problems.append("cors_origins=*: needed the sites by name, such as https://example.org")
+            problems.append("cors_origins=*: needed explicit origins, such as https://example.org")
         if problems:
             raise ConfigError("; ".join(problems))
         if not self.is_private and self.api_key is None and not self.open_to_all:
             raise ConfigError(
-                f"The server would listen on {self.host}, where others reach it, without an API key.",
-                needed="--api-key, the default address 127.0.0.1, or a second word that you mean it",
-                fix=f"--host {self.host} --api-key SECRET, or --host {self.host} --open-to-all",
+                f"The server would be reachable from other machines at {self.host} without an API key.",
+                needed="--api_key, the default address 127.0.0.1, or --open_to_all to confirm",
+                fix=f"--host {self.host} --api_key SECRET, or --host {self.host} --open_to_all",
             )
 
     @property
     def is_private(self) -> bool:
-        """Whether only this machine reaches it."""
+        """Whether it is reachable only from this machine."""
         if self.host == "localhost":
             return True
         try:

@@ -1,10 +1,10 @@
-"""The thread that owns a model: takes jobs from a bounded queue, writes them side by side, gives pieces back.
+"""The thread that owns a model: takes jobs from a bounded queue, decodes them as a batch, and delivers their deltas.
 
-    submit --> waiting (bounded) --> a slot of the batch --> pieces --> Job        continuous batching: jobs join and
+    submit --> waiting (bounded) --> a slot of the batch --> deltas --> Job        continuous batching: jobs join and
                     |                       |                                      leave between two steps
-                  Busy               cancelled, timed out: dropped, the slot is free
+                  Busy               cancelled, timed out: dropped, the slot is freed
 
-An error of one text ends that text; one of the whole batch ends all its texts, and the next ones get a new batch.
+An error of one sequence ends that sequence. An error of the batch ends all its sequences; later ones get a new batch.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from litgpt_core.core.errors import LightComputeError
 from litgpt_core.serving.job import Job, Stopped, TimedOut, wake_all
 
 if TYPE_CHECKING:
-    from litgpt_core.generation.batch import TextBatch
+    from litgpt_core.generation.continuous_batch import ContinuousBatch
     from litgpt_core.generation.engine import Engine
-    from litgpt_core.generation.live_text import LiveText
+    from litgpt_core.generation.sequence_state import SequenceState
 
 logger = logging.getLogger(__name__)
 
 PREFILL = 256
-"""Prompt tokens read between two tokens of the others."""
+"""Maximum number of prompt tokens per step (chunked prefill)."""
 IDLE_S = 20.0
 """Seconds without work after which the cache is freed."""
 
@@ -35,29 +35,29 @@ class Busy(LightComputeError):
     """The queue is full.
 
     Attributes:
-        retry_after_s: When it may be worth trying again.
+        retry_after_s: Seconds after which a retry may succeed.
     """
 
     def __init__(self, given: str, *, retry_after_s: int) -> None:
-        super().__init__(given, needed="a free place", fix=f"the same again in {retry_after_s} s")
+        super().__init__(given, needed="a free slot", fix=f"retry in {retry_after_s} s")
         self.retry_after_s = retry_after_s
 
 
 class Worker:
-    """See the module.
+    """See the module docstring.
 
     Args:
-        engine: Used by this worker's thread alone from now on.
-        slots: Most texts at once.
-        queue: Most jobs that wait.
-        name: Of the model, for logs.
+        engine: From now on used only by this worker's thread.
+        slots: Maximum number of running sequences.
+        queue: Maximum number of waiting jobs.
+        name: The model's name, for logs.
     """
 
     def __init__(self, engine: Engine, *, slots: int, queue: int, name: str) -> None:
         self.engine, self.name = engine, name
         self._slots, self._queue = slots, queue
         self._waiting: collections.deque[Job] = collections.deque()
-        self._live: dict[LiveText, Job] = {}
+        self._running: dict[SequenceState, Job] = {}
         self._changed = threading.Condition()
         self._closing = False
         self._recent_s = 1.0  # how long a job has taken lately
@@ -66,21 +66,21 @@ class Worker:
 
     @property
     def running(self) -> int:
-        """Texts being written."""
-        return len(self._live)
+        """Number of running sequences."""
+        return len(self._running)
 
     @property
     def waiting(self) -> int:
-        """Jobs without a slot."""
+        """Number of jobs that wait for a slot."""
         return len(self._waiting)
 
     @property
     def idle(self) -> bool:
         """Whether nothing is running or waiting."""
-        return not self._live and not self._waiting
+        return not self._running and not self._waiting
 
     def submit(self, job: Job) -> None:
-        """Hand a job over; its pieces come to it.
+        """Queue a job; its deltas are delivered to it.
 
         Raises:
             Busy: Slots and queue are full.
@@ -89,25 +89,26 @@ class Worker:
         with self._changed:
             if self._closing:
                 raise Stopped("The server is shutting down.")
-            if len(self._live) + len(self._waiting) >= self._slots + self._queue:
+            if len(self._running) + len(self._waiting) >= self._slots + self._queue:
                 self._waiting = collections.deque(waiting for waiting in self._waiting if not waiting.cancelled)
-            if len(self._live) + len(self._waiting) >= self._slots + self._queue:
+            if len(self._running) + len(self._waiting) >= self._slots + self._queue:
                 rounds = (len(self._waiting) + self._slots) / self._slots
                 wait = max(1, min(60, round(rounds * self._recent_s)))
                 raise Busy(
-                    f"{len(self._live)} texts are being written and {len(self._waiting)} wait.", retry_after_s=wait
+                    f"{len(self._running)} requests are running and {len(self._waiting)} are waiting.",
+                    retry_after_s=wait,
                 )
             self._waiting.append(job)
             self._changed.notify()
 
     def close(self, *, drain_s: float) -> None:
-        """Finish what is running and waiting, within `drain_s` seconds; what is left then gets `Stopped`."""
+        """Finish running and waiting jobs within `drain_s` seconds; the remaining ones fail with `Stopped`."""
         with self._changed:
             self._closing = True
             self._changed.notify()
         self._thread.join(drain_s)
         with self._changed:
-            for job in [*self._live.values(), *self._waiting]:
+            for job in [*self._running.values(), *self._waiting]:
                 job.cancel()
                 job.fail(Stopped("The server was shut down before the answer was complete."))
             self._waiting.clear()
@@ -121,50 +122,50 @@ class Worker:
             try:
                 with self.engine.open_batch(n_slots=self._slots, prefill=PREFILL) as batch:
                     while self._wait_for_work(IDLE_S):
-                        self._turn(batch)
-            except Exception as problem:  # whatever it was, the next request gets a fresh batch
-                with self._changed:  # those that wait too: a batch that cannot even be opened would never take them
-                    jobs, self._live = [*self._live.values(), *self._waiting], {}
+                        self._step(batch)
+            except Exception as problem:  # after any error the next request gets a new batch
+                with self._changed:  # waiting jobs too: if a batch cannot be opened, they would wait forever
+                    jobs, self._running = [*self._running.values(), *self._waiting], {}
                     self._waiting.clear()
                 logger.exception("The batch of %s failed; %d requests end", self.name, len(jobs))
                 for job in jobs:
                     job.fail(problem)
 
     def _wait_for_work(self, patience_s: float | None) -> bool:
-        """Whether there is work; False when there was none for so long, or when the worker closes and has none."""
+        """Wait until there is work; False if there is none for `patience_s` seconds or the worker is closing."""
         with self._changed:
-            while not self._live and not self._waiting:
+            while not self._running and not self._waiting:
                 if self._closing or not self._changed.wait(patience_s):
                     return False
             return True
 
-    def _turn(self, batch: TextBatch) -> None:
-        """Admit, drop, one step of all."""
+    def _step(self, batch: ContinuousBatch) -> None:
+        """Drop cancelled jobs, admit waiting ones, and decode one step."""
         now = time.monotonic()
-        for text, job in list(self._live.items()):
+        for sequence, job in list(self._running.items()):
             if job.cancelled or now > job.deadline:
-                batch.drop(text)
-                del self._live[text]
+                batch.drop(sequence)
+                del self._running[sequence]
                 self._end_unfinished(job)
-        while batch.has_room and (coming := self._next_waiting(now)) is not None:
+        while batch.has_room and (admitted := self._next_waiting(now)) is not None:
             try:
-                text = self.engine.live_text(coming.request)
+                sequence = self.engine.new_sequence(admitted.request)
             except Exception as problem:
-                coming.fail(problem)
+                admitted.fail(problem)
                 continue
-            batch.add(text)
-            self._live[text] = coming
+            batch.add(sequence)
+            self._running[sequence] = admitted
         wake = []
-        for text, piece in batch.step():
-            job = self._live[text]
-            if text.error is not None:
-                logger.warning("A text of %s failed: %r", self.name, text.error)
-                job.error = text.error
-            if job.deliver(piece, neighbours=len(self._live)):
+        for sequence, delta in batch.step():
+            job = self._running[sequence]
+            if sequence.error is not None:
+                logger.warning("A request to %s failed: %r", self.name, sequence.error)
+                job.error = sequence.error
+            if job.deliver(delta, n_running=len(self._running)):
                 wake.append(job)
-            if piece.finish_reason is not None:
-                del self._live[text]
-                self._recent_s += 0.2 * (time.monotonic() - job.asked - self._recent_s)
+            if delta.finish_reason is not None:
+                del self._running[sequence]
+                self._recent_s += 0.2 * (time.monotonic() - job.submitted_at - self._recent_s)
         wake_all(wake)
 
     def _next_waiting(self, now: float) -> Job | None:
@@ -179,5 +180,5 @@ class Worker:
 
     def _end_unfinished(self, job: Job) -> None:
         if not job.cancelled:
-            seconds = time.monotonic() - job.asked
-            job.fail(TimedOut(f"The request was ended after {seconds:.0f} s, with {job.new_tokens} tokens written."))
+            seconds = time.monotonic() - job.submitted_at
+            job.fail(TimedOut(f"The request was ended after {seconds:.0f} s and {job.new_tokens} new tokens."))

@@ -12,6 +12,7 @@ import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from litgpt_core.core.command_line import shown_command
 from litgpt_core.core.errors import TokenizerError
 
 JSON_FILE, MODEL_FILE, CONFIG_FILE, GENERATION_FILE = (
@@ -34,7 +35,7 @@ COMPANIONS = (
 """Further files that some programs read; they are copied with a tokenizer if they exist."""
 _WHERE_FROM = (
     "copy the tokenizer files from the checkpoint they belong to, or train again: "
-    "python light_compute_project/scripts/train_tokenizer.py --help"
+    f"{shown_command('tokenizer', '--help')}"
 )
 
 

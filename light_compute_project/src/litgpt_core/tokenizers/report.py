@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from litgpt_core.core.command_line import shown_command
 from litgpt_core.core.errors import DataError, TokenizerError
 from litgpt_core.tokenizers.base import Tokenizer
 from litgpt_core.tokenizers.registry import load, train
@@ -108,7 +109,7 @@ def _lines(
     yield f"{'sample':<18}{_segments(tokenizer, documents)}"
     yield f"{'training seconds':<18}{seconds:.1f}"
     yield f"{'saved to':<18}{directory}"
-    yield f"{'next':<18}python light_compute_project/scripts/train.py tokenizer={tokenizer.kind}{override}"
+    yield f"{'next':<18}{shown_command('train', f'tokenizer={tokenizer.kind}')}{override}"
 
 
 def _segments(tokenizer: Tokenizer, documents: Sequence[str]) -> str:

@@ -1,15 +1,14 @@
 """`trainer.micro_batch_size=auto`: the largest micro-batch that fits into memory, decided once at the start of a run.
 
 The global batch stays as it is; only how many sequences go through the model at once is decided. Candidates are the
-divisors of the global batch per device, largest first.
+divisors of the global batch per device, and `planning/memory.py`, which `plan.py` asks too, estimates what each takes:
 
-    cuda           each candidate carries out two micro-batches on the device, beside stand-ins for the optimizer's
-                   state; where memory runs out, the next smaller one is tried. Uncompiled, which needs more memory
-    cpu and mps    bytes alive at the peak of forward and backward are counted for each candidate (on fake tensors,
-                   which take neither memory nor arithmetic) and compared with the memory that is available; a mixture
-                   of experts is run in earnest at 1 and 2, and a straight line drawn through both
+    cpu and mps    the largest whose estimate stays within `SHARE` of the available memory
+    cuda           of those whose estimate the device can hold, the largest that carries out two micro-batches there,
+                   alongside placeholders for the optimizer's state, within `SHARE` of the memory. Uncompiled, which
+                   needs more memory
 
-`SHARE` of the memory may be used. The decision is written into `config.yaml` as a number, which a resumed run takes up.
+The decision is written into `config.yaml` as a number, which a resumed run uses again.
 """
 
 from __future__ import annotations
@@ -24,38 +23,43 @@ from pathlib import Path
 import psutil
 import torch
 import yaml
-from torch._subclasses.fake_tensor import FakeTensorMode
 
-from litgpt_core.config.compose import TrainConfig
-from litgpt_core.config.trainer import TrainerSettings
+from litgpt_core.config.batch import micro_batches
+from litgpt_core.config.train_config import TrainConfig
+from litgpt_core.config.trainer import BatchSettings, HardwareSettings
 from litgpt_core.core.errors import EnvironmentProblem
 from litgpt_core.model.config import GPTConfig
-from litgpt_core.model.cost import count_parameters
 from litgpt_core.model.gpt import GPT
 from litgpt_core.model.loss import cross_entropy
+from litgpt_core.planning.activations import Device
+from litgpt_core.planning.memory import SHARE, largest_micro_batch, memory
+from litgpt_core.planning.recipe import DeviceLayout, Precision, Recipe, Strategy, recipe_of
 from litgpt_core.training.activation_checkpointing import checkpoint_blocks
 from litgpt_core.training.hardware import Hardware
-from litgpt_core.training.live_memory import LiveMemory
 
 logger = logging.getLogger(__name__)
 
-SHARE = {"cpu": 0.75, "mps": 0.75, "cuda": 0.9}
-"""Of the available memory; the rest is for Lightning, the compiler, the corpus' pages and the allocator's gaps."""
+_WIDTHS: dict[str, Precision] = {
+    "32-true": "32-true", "bf16-master": "bf16-master", "bf16-mixed": "bf16-mixed", "bf16-true": "bf16-true",
+    "16-mixed": "bf16-mixed",
+}  # fmt: skip
+"""A run's precision -> the one that an estimate knows, with numbers of the same widths."""
 
 
 def recorded(config: TrainConfig, *, world_size: int = 1) -> TrainConfig:
     """The same config with the number that an earlier start of this run decided on, if `auto` is resumed and that
     number fits so many devices.
     """
-    if config.trainer.micro_batch_size != "auto" or not config.run.resume:
+    if config.trainer.batch.micro_batch_size != "auto" or not config.run.resume:
         return config
     try:
         before = yaml.safe_load((config.run.folder / "config.yaml").read_text(encoding="utf-8"))
         number = before["trainer"]["micro_batch_size"]
     except (OSError, yaml.YAMLError, KeyError, TypeError):
         return config
-    fits = isinstance(number, int) and number > 0 and config.trainer.global_batch_size % (number * world_size) == 0
-    return _with_number(config, number) if fits else config
+    whole, asked = isinstance(number, int) and number > 0, config.trainer.batch.global_batch_size
+    fits = whole and micro_batches(asked, micro=number, processes=world_size)
+    return with_number(config, number) if fits else config
 
 
 def decide(
@@ -73,25 +77,28 @@ def decide(
     Raises:
         EnvironmentProblem: Not even one sequence fits on the GPU.
     """
-    settings = config.trainer
+    settings = config.trainer.batch
     if settings.micro_batch_size != "auto":
         return config
-    sizes = divisors(settings.global_batch_size // world_size)
+    device: Device = "cuda" if hardware.device == "cuda" else "cpu"
+    recipe = recipe_of(config, model=model, precision=_WIDTHS[hardware.precision], device=device)
+    layout = layout_of(config.trainer.hardware, hardware=hardware, world_size=world_size, per_node=neighbours)
     if hardware.device == "cuda":
+        most = largest_micro_batch(recipe, layout, limit=device_memory()) or 1
+        sizes = [size for size in divisors(settings.global_batch_size // world_size) if size <= most]
         number, reason = _by_trying(sizes, _cuda_trial(model, settings, hardware=hardware))
     else:
-        number, reason = _by_estimate(
-            sizes, model, settings, hardware=hardware, available=available_memory() // neighbours
-        )
+        available = available_memory() // neighbours
+        number, reason = _by_estimate(recipe, layout, available=available, share=SHARE[hardware.device])
     logger.info("micro-batch: %d of %d sequences (auto: %s)", number, settings.global_batch_size, reason)
-    return _with_number(config, number)
+    return with_number(config, number)
 
 
-def _with_number(config: TrainConfig, number: int) -> TrainConfig:
+def with_number(config: TrainConfig, number: int) -> TrainConfig:
+    """The same config with that micro-batch, in its settings and in what is written to `config.yaml`."""
     plain = {**config.plain, "trainer": {**config.plain["trainer"], "micro_batch_size": number}}
-    return dataclasses.replace(
-        config, trainer=dataclasses.replace(config.trainer, micro_batch_size=number), plain=plain
-    )
+    batch = dataclasses.replace(config.trainer.batch, micro_batch_size=number)
+    return dataclasses.replace(config, trainer=dataclasses.replace(config.trainer, batch=batch), plain=plain)
 
 
 def divisors(number: int) -> list[int]:
@@ -99,57 +106,43 @@ def divisors(number: int) -> list[int]:
     return [n for n in range(number, 0, -1) if number % n == 0]
 
 
-# ---- a CPU: count, then calculate ----
+# ---- by estimate ----
 
 
-def _by_estimate(
-    sizes: list[int], model: GPTConfig, settings: TrainerSettings, *, hardware: Hardware, available: int
-) -> tuple[int, str]:
-    """The largest of `sizes` whose estimated bytes stay within the share of `available` bytes, and why."""
+def layout_of(settings: HardwareSettings, *, hardware: Hardware, world_size: int, per_node: int) -> DeviceLayout:
+    """The devices of a run, and who holds what."""
+    if world_size == 1:
+        return DeviceLayout()
+    strategy: Strategy = "ddp"
+    if hardware.sharded:
+        strategy = "fsdp_hybrid" if settings.strategy == "fsdp_hybrid" else "fsdp"
+    return DeviceLayout(
+        strategy=strategy,
+        devices=world_size,
+        per_node=per_node,
+        shard_size=settings.shard_size,
+        cpu_offload=settings.cpu_offload,
+    )
+
+
+def _by_estimate(recipe: Recipe, layout: DeviceLayout, *, available: float, share: float) -> tuple[int, str]:
+    """The largest micro-batch whose estimate stays within the share of `available` bytes, or 1, and why."""
+    sizes, limit = divisors(recipe.global_batch // layout.devices), share * available
     if sizes == [1]:
         return 1, "there is nothing to divide"
-    limit = SHARE[hardware.device] * available
-    needs = {1: step_bytes(model, settings, hardware=hardware, batch=1)}
-    slope = step_bytes(model, settings, hardware=hardware, batch=2) - needs[1] if model.n_expert else 0
 
-    def fits(size: int) -> bool:
-        if size not in needs:
-            line = needs[1] + (size - 1) * slope
-            needs[size] = line if slope else step_bytes(model, settings, hardware=hardware, batch=size)
-        return needs[size] <= limit
+    def gigabytes(size: int) -> str:
+        return f"{memory(dataclasses.replace(recipe, micro_batch=size), layout).peak / 1e9:.2f} GB"
 
-    fitting, too_large = len(sizes) - 1, -1
-    while fitting - too_large > 1:
-        middle = (fitting + too_large) // 2
-        fitting, too_large = (middle, too_large) if fits(sizes[middle]) else (fitting, middle)
-    number = sizes[fitting]
-    reason = f"an estimated {needs[number] / 1e9:.2f} GB of {limit / 1e9:.2f} GB, {SHARE[hardware.device]:.0%} of what "
-    reason += "is available"
-    if needs[number] > limit:
+    number = largest_micro_batch(recipe, layout, limit=limit)
+    if number is None:
         logger.warning("even one sequence at a time may not fit into memory: try trainer.activation_checkpointing=full")
-    elif number != sizes[0]:
+        number = 1
+    reason = f"an estimated {gigabytes(number)} of {limit / 1e9:.2f} GB, {share:.0%} of what is available"
+    if number != sizes[0]:
         larger = sizes[sizes.index(number) - 1]
-        reason += f"; {larger} would take {needs[larger] / 1e9:.2f} GB"
+        reason += f"; {larger} would take {gigabytes(larger)}"
     return number, reason
-
-
-def step_bytes(model: GPTConfig, settings: TrainerSettings, *, hardware: Hardware, batch: int) -> int:
-    """Bytes that training with micro-batches of `batch` sequences holds at its peak: weights, optimizer, activations.
-
-    A mixture of experts is run in earnest, since what its tensors' shapes are depends on the numbers in them.
-    """
-    weights = count_parameters(model)
-    mode = contextlib.nullcontext() if model.n_expert else FakeTensorMode()
-    with mode, torch.random.fork_rng(devices=[]):
-        network = _network(model, settings, hardware=hardware, device="cpu")
-        with LiveMemory() as memory:
-            for _ in range(1 if hardware.flat else 2):  # a flat optimizer takes gradients away after every micro-batch
-                _micro_batch(network, settings, hardware=hardware, batch=batch)
-    size = next(network.parameters()).element_size()
-    if hardware.flat:  # master, its gradient and two means in float32, perhaps a working copy, gradients laid in a row
-        held = weights * (16 + (size if hardware.precision == "bf16-master" else 0))
-        return held + max(int(memory.peak), 2 * weights * size)
-    return 3 * weights * size + int(memory.peak)
 
 
 def available_memory() -> int:
@@ -165,7 +158,12 @@ def available_memory() -> int:
     return free
 
 
-# ---- a GPU: try ----
+# ---- on a GPU: try ----
+
+
+def device_memory() -> int:
+    """Bytes of the GPU's memory, free or not."""
+    return int(torch.cuda.get_device_properties().total_memory)
 
 
 def _by_trying(sizes: list[int], trial: Callable[[int], None]) -> tuple[int, str]:
@@ -185,13 +183,13 @@ def _by_trying(sizes: list[int], trial: Callable[[int], None]) -> tuple[int, str
     )
 
 
-def _cuda_trial(model: GPTConfig, settings: TrainerSettings, *, hardware: Hardware) -> Callable[[int], None]:
+def _cuda_trial(model: GPTConfig, settings: BatchSettings, *, hardware: Hardware) -> Callable[[int], None]:
     def trial(size: int) -> None:
         torch.cuda.set_per_process_memory_fraction(SHARE["cuda"])
         try:
-            network = _network(model, settings, hardware=hardware, device="cuda")
+            network = _network(model, settings, hardware=hardware)
             means = [torch.empty_like(p) for p in network.parameters() for _ in range(2)]
-            for _ in range(2):  # the second beside the first one's gradients
+            for _ in range(2):  # the second alongside the first one's gradients
                 _micro_batch(network, settings, hardware=hardware, batch=size)
             del means
         finally:
@@ -207,14 +205,11 @@ def _free_device_memory() -> None:
         torch.cuda.reset_peak_memory_stats()
 
 
-# ---- both ----
-
-
-def _network(model: GPTConfig, settings: TrainerSettings, *, hardware: Hardware, device: str) -> GPT:
+def _network(model: GPTConfig, settings: BatchSettings, *, hardware: Hardware) -> GPT:
     usual = torch.get_default_dtype()
     torch.set_default_dtype(torch.bfloat16 if hardware.precision in ("bf16-master", "bf16-true") else usual)
     try:
-        with torch.device(device):
+        with torch.device("cuda"):
             network = GPT(model)
     finally:
         torch.set_default_dtype(usual)
@@ -222,7 +217,7 @@ def _network(model: GPTConfig, settings: TrainerSettings, *, hardware: Hardware,
     return network
 
 
-def _micro_batch(network: GPT, settings: TrainerSettings, *, hardware: Hardware, batch: int) -> None:
+def _micro_batch(network: GPT, settings: BatchSettings, *, hardware: Hardware, batch: int) -> None:
     """Forward and backward on ids of 0; gradients stay."""
     device = next(network.parameters()).device
     ids = torch.zeros(batch, network.config.block_size, dtype=torch.long, device=device)

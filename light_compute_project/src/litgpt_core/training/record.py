@@ -1,7 +1,7 @@
 """`environment.json` and `code.diff` of a run: everything its numbers depend on, written when its parts are built.
 
 What the machine and the code say is `core`'s work; here is what the run knows: data, seeds, decisions, and its
-sittings. `scripts/reproducibility_audit.py` reads all of it back.
+sessions. `scripts/reproducibility_audit.py` reads all of it back.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ def record_environment(plan: Plan, trainer: Trainer, *, wandb_run_id: str | None
     """
     code = code_state()
     before = plan.folder.read_environment() if plan.folder.resume_from else {}
-    facts = machine_facts(device=plan.hardware.device)
+    facts = machine_facts(device=plan.resolved.hardware.device)
     facts |= run_facts(plan, trainer)
     facts["code"] = code.facts
-    facts["sittings"] = [*before.get("sittings", []), _sitting(plan, facts)]
+    facts["sessions"] = [*(before.get("sessions") or before.get("sittings", [])), _session(plan, facts)]
     facts["wandb_run_id"] = wandb_run_id or before.get("wandb_run_id")
     keep_diff(plan.folder, code.diff)
     write_json(plan.folder.environment, facts)
@@ -44,7 +44,7 @@ def record_environment(plan: Plan, trainer: Trainer, *, wandb_run_id: str | None
 
 def run_facts(plan: Plan, trainer: Trainer) -> dict[str, Any]:
     """What the run itself decides and reads: data, tokenizer, seeds, precision, processes, command."""
-    config, hardware = plan.config, plan.hardware
+    config, hardware = plan.resolved.config, plan.resolved.hardware
     return {
         "precision": hardware.precision,
         "data_fingerprint": plan.data.fingerprint,
@@ -55,9 +55,9 @@ def run_facts(plan: Plan, trainer: Trainer) -> dict[str, Any]:
             "compile": hardware.compile,
             "compile_reason": hardware.compile_reason,
             "flat": hardware.flat,
-            "micro_batch": config.trainer.global_batch_size // (plan.accumulate * trainer.world_size),
-            "accumulate": plan.accumulate,
-            "tokens_per_step": plan.tokens_per_step,
+            "micro_batch": plan.resolved.micro_batch,
+            "accumulate": plan.resolved.accumulate,
+            "tokens_per_step": plan.resolved.tokens_per_step,
         },
         "processes": {
             "world_size": trainer.world_size,
@@ -102,8 +102,8 @@ def init_from_facts(directory: Path) -> dict[str, Any]:
     return {"directory": str(directory), "weights_sha256": digest}
 
 
-def _sitting(plan: Plan, facts: dict[str, Any]) -> dict[str, Any]:
-    """One entry of `sittings`: what may change between the starts of one run."""
+def _session(plan: Plan, facts: dict[str, Any]) -> dict[str, Any]:
+    """One entry of `sessions`: what may change between the starts of one run."""
     resumed = plan.folder.resume_from
     return {
         "began_at": facts["recorded_at"],
@@ -118,12 +118,12 @@ def _sitting(plan: Plan, facts: dict[str, Any]) -> dict[str, Any]:
         "package_sha256": facts["code"]["package_sha256"],
         "packages_sha256": facts["packages_sha256"],
         "config_sha256": facts["config_sha256"],
-        "trainer": plan.config.plain["trainer"],
+        "trainer": plan.resolved.config.plain["trainer"],
     }
 
 
 def keep_diff(folder: RunFolder, diff: str) -> None:
-    """`code.diff` is the latest sitting's; another one that stands there gets its hash into its name."""
+    """`code.diff` is the latest session's; another one that stands there gets its hash into its name."""
     new = encode(diff)
     if folder.code_diff.is_file() and (old := folder.code_diff.read_bytes()) != new:
         folder.code_diff.replace(folder.path / f"code-{hashlib.sha256(old).hexdigest()[:12]}.diff")

@@ -16,9 +16,9 @@ from typing import Any
 import yaml
 
 from litgpt_core import checkpoint
-from litgpt_core.config.compose import TrainConfig, dump
 from litgpt_core.config.diff import differences
-from litgpt_core.config.trainer import TrainerSettings
+from litgpt_core.config.train_config import TrainConfig, dump
+from litgpt_core.config.trainer import StopSettings
 from litgpt_core.core.directories import clean_temporary
 from litgpt_core.core.errors import CheckpointError, ConfigError, LightComputeError
 from litgpt_core.data.settings import LOCATIONS
@@ -176,18 +176,35 @@ def claim_run(folder: RunFolder, config: TrainConfig) -> None:
     write_text(folder.config, dump(config.plain))
 
 
-def is_finished(folder: RunFolder, settings: TrainerSettings) -> bool:
+def is_finished(folder: RunFolder, settings: StopSettings) -> bool:
     """Whether nothing is left to do: the last step is saved, and so is everything that comes after it.
 
     A run that `trainer.patience` ended is finished unless it is resumed with another patience.
     """
-    if folder.resume_from is None or not folder.summary.is_file() or not folder.final.is_dir():
+    step = None if folder.resume_from is None else checkpoint.step_of(folder.resume_from)
+    early_stop = {"patience": settings.patience, "min_delta": settings.min_delta}
+    return step is not None and has_reached_end(
+        folder, max_steps=settings.max_steps, early_stop=early_stop, last_step=step
+    )
+
+
+def has_reached_end(
+    folder: RunFolder, *, max_steps: int, early_stop: dict[str, Any], last_step: int | None = None
+) -> bool:
+    """Whether a run folder holds a finished run: the closing files, and the last step or an early stop.
+
+    Args:
+        folder: Of the run.
+        max_steps: That are requested.
+        early_stop: `patience` and `min_delta` as requested; a run that stopped early under others is not finished.
+        last_step: That was reached; None: that of the closing summary.
+    """
+    summary = folder.read_summary()
+    if not summary or not folder.final.is_dir():
         return False
-    step = checkpoint.step_of(folder.resume_from)
-    if step is None or step >= settings.max_steps:
-        return step is not None
-    stopped = folder.read_summary().get("early_stop") or {}
-    return bool(stopped) and stopped == {"patience": settings.patience, "min_delta": settings.min_delta}
+    if last_step is None:
+        last_step = int((summary.get("final") or {}).get("step") or 0)
+    return last_step >= max_steps or (bool(summary.get("early_stop")) and summary["early_stop"] == early_stop)
 
 
 def is_used(path: Path) -> bool:

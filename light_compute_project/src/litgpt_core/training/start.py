@@ -1,4 +1,4 @@
-"""The door that `scripts/train.py` knocks at: from what was typed to a finished run.
+"""Entry point of training: from the command line to a finished run.
 
 Signals are in hand from the start. Imports grow slower from line to line (config, then torch, then Lightning), so that
 mistakes are found before the next is paid for.
@@ -11,26 +11,27 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from litgpt_core.config.trainer import TrainerSettings
+from litgpt_core.core.command_line import child_command
 from litgpt_core.core.errors import ConfigError, Interrupted, LightComputeError
-from litgpt_core.distributed.launch import launch, this_command
+from litgpt_core.distributed.launch import launch
 from litgpt_core.distributed.process_group import connect, told_when_others_are_lost
 from litgpt_core.distributed.requeue import request_requeue
 from litgpt_core.distributed.world import World, die_with_launcher
 from litgpt_core.training.stop import StopRequest, stop_on_signals
 
 if TYPE_CHECKING:
+    from litgpt_core.config.trainer import HardwareSettings
     from litgpt_core.training.runner import RunResult
 
 
-def train(overrides: Sequence[str], *, command: str) -> RunResult | int:
+def train(overrides: Sequence[str], *, command: str = "litgpt_core.train") -> RunResult | int:
     """Compose and check the config, settle the plan, carry the run out.
 
     Where the config asks for several processes and no launcher has started them, they are started here.
 
     Args:
         overrides: Command-line arguments such as `+experiment=baseline`.
-        command: What the user typed, for the record.
+        command: The command line, for the record; of a call from Python its own name.
 
     Returns:
         The run's results (without numbers on every rank but the first), or the exit code of the processes that were
@@ -46,37 +47,40 @@ def train(overrides: Sequence[str], *, command: str) -> RunResult | int:
 
             config = load(overrides)
             world = World.find()
-            count = processes_to_start(config.trainer, world)
+            count = processes_to_start(config.trainer.hardware, world)
         if count > 1:
-            return launch(count, command=this_command())
+            return launch(count, command=child_command("train", *overrides))
 
         with stop.loading():
             from litgpt_core.training.compiler_start import let_triton_in, prepare_compiler
 
-            prepare_compiler(config.trainer)
+            prepare_compiler(config.trainer.hardware)
 
             from litgpt_core.training.hardware import find_device
 
-            device = find_device(config.trainer.accelerator)
+            device = find_device(config.trainer.hardware.accelerator)
             if device == "cuda":
                 let_triton_in()
-        team = connect(world, device=device, timeout_s=config.trainer.collective_timeout)
+        group = connect(world, device=device, timeout_s=config.trainer.hardware.collective_timeout)
 
-        stop.speaks = team.is_first
-        with told_when_others_are_lost(team):
+        stop.speaks = group.is_rank_zero
+        with told_when_others_are_lost(group):
             with stop.loading():
-                from litgpt_core.training.plan import make_plan
+                from litgpt_core.training.gather import make_plan
 
-            plan = team.together(lambda: make_plan(config, command=command, team=team))
+            plan = group.on_all_ranks(lambda: make_plan(config, command=command, group=group))
 
             with stop.loading():
                 from litgpt_core.training.lean_import import import_lightning_lean
 
                 import_lightning_lean()
 
-                from litgpt_core.training.runner import run
+                from litgpt_core.training.before_after import BeforeMeasure, compare
+                from litgpt_core.training.runner import TextOutputs, run
+                from litgpt_core.training.samples import write_samples
 
-            return run(plan, stop=stop)
+            texts = TextOutputs(write_samples=write_samples, measure_before=BeforeMeasure, compare=compare)
+            return run(plan, stop=stop, texts=texts)
 
 
 @contextmanager
@@ -101,7 +105,7 @@ def back_to_the_queue(stop: StopRequest) -> Iterator[None]:
         raise stop.ending() from error
 
 
-def processes_to_start(settings: TrainerSettings, world: World) -> int:
+def processes_to_start(settings: HardwareSettings, world: World) -> int:
     """How many processes `trainer.devices` asks for here; 1 where a launcher has started them.
 
     Raises:
@@ -126,8 +130,8 @@ def processes_to_start(settings: TrainerSettings, world: World) -> int:
         raise ConfigError(
             f"trainer.num_nodes={settings.num_nodes}, but no launcher has started this process",
             needed="one start on every node",
-            fix="scripts/slurm.py, or on every node: torchrun --nnodes=N --nproc_per_node=M --rdzv_backend=c10d "
-            "--rdzv_endpoint=HOST:29500 light_compute_project/scripts/train.py ...",
+            fix="lcp slurm, or on every node: torchrun --nnodes=N --nproc_per_node=M --rdzv_backend=c10d "
+            "--rdzv_endpoint=HOST:29500 -m litgpt_core train ...",
         )
     if settings.devices != "auto":
         return settings.devices

@@ -1,4 +1,4 @@
-"""The text of `train.py --help`. Reads file names and docstrings only; neither torch nor Hydra is imported."""
+"""The text of `lcp train --help`. Reads file names and docstrings only; neither torch nor Hydra is imported."""
 
 from __future__ import annotations
 
@@ -7,20 +7,22 @@ from litgpt_core.config.source import group_names, option_names
 _HEAD = """\
 Train a language model from a config.
 
-usage: uv run python light_compute_project/scripts/train.py [GROUP=OPTION ...] [SECTION.SETTING=VALUE ...]
+usage: {program} [GROUP=OPTION ...] [SECTION.SETTING=VALUE ...]
 
 examples:
-  train.py +experiment=baseline                          the main recipe: real text, no download, minutes on a laptop
-  train.py +experiment=baseline run.resume=auto          continue it where it stopped, exactly
-  train.py +experiment=smoke                             seconds, to see that everything works
-  train.py data=text data.path=my_texts tokenizer=bpe model=nano_cpu run.name=mine
-  train.py model=registry model.name=Llama-3.2-1B ...    any name in LitGPT's registry
-  train.py +experiment=finetune_chat init_from=runs/NAME  learn from chat_history.jsonl; lora=default trains adapters
-  train.py from_litgpt=FILE.yaml data=text data.path=...  what a config of `litgpt pretrain` says, run here
-  slurm.py +experiment=baseline --gpus-per-node 4 --submit    as a job of a SLURM queue (docs/slurm.md)
-  train.py -m +experiment=smoke optim.lr=1e-3,3e-3 seed=1,2   one run after the other; again: continue (docs/sweeps.md)
+  {program} +experiment=baseline                          the main recipe: real text, no download, minutes on a laptop
+  {program} +experiment=baseline run.resume=auto          continue it where it stopped, exactly
+  {program} +experiment=smoke                             seconds, to see that everything works
+  {program} data=text data.path=my_texts tokenizer=bpe model=nano_cpu run.name=mine
+  {program} model=registry model.name=Llama-3.2-1B ...    any name in LitGPT's registry
+  {program} +experiment=finetune_chat init_from=runs/NAME  learn from chat_history.jsonl; lora=default trains adapters
+  {program} from_litgpt=FILE.yaml data=text data.path=...  what a config of `litgpt pretrain` says, run here
+  lcp slurm +experiment=baseline --gpus_per_node 4 --submit    as a job of a SLURM queue (docs/slurm.md)
+  {program} -m +experiment=smoke optim.lr=1e-3,3e-3 seed=1,2   one run after the other; again: continue (docs/sweeps.md)
 
-groups and their options (files in light_compute_project/configs/):
+--config_dir FOLDER, else configs/ in the current folder, is searched before the files that come with the package
+
+groups and their options:
 """
 
 _TAIL = """
@@ -32,7 +34,7 @@ every setting with its meaning: light_compute_project/docs/configuration.md
 """
 
 
-def usage() -> str:
+def usage(program: str) -> str:
     """Examples, groups with their options, and where to read on."""
     lines = [f"  {group:<11} {', '.join(option_names(group))}" for group in group_names()]
-    return _HEAD + "\n".join(lines) + "\n" + _TAIL
+    return _HEAD.replace("{program}", program) + "\n".join(lines) + "\n" + _TAIL

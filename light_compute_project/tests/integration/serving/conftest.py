@@ -250,15 +250,15 @@ class ChatPage:
     def finished(self) -> None:
         expect(self.button("Send")).to_be_visible(timeout=60_000)
 
-    def answer_with(self, *pieces: str, exchange_id: str | None = None) -> None:
-        """From now on answers are these pieces, whatever the server would have said."""
+    def answer_with(self, *deltas: str, exchange_id: str | None = None) -> None:
+        """From now on answers consist of these deltas."""
 
         def event(delta: dict[str, str], **more: object) -> str:
             choice = {"index": 0, "delta": delta, "finish_reason": more.pop("finish_reason", None)}
             return f"data: {json.dumps({'choices': [choice], **more})}\n\n"
 
         last = {"exchange_id": exchange_id} if exchange_id else {}
-        body = "".join(event({"content": piece}) for piece in pieces) + event({}, finish_reason="stop", **last)
+        body = "".join(event({"content": delta}) for delta in deltas) + event({}, finish_reason="stop", **last)
         self.page.route(
             "**/v1/chat/completions",
             lambda route: route.fulfill(content_type="text/event-stream", body=f"{body}data: [DONE]\n\n"),

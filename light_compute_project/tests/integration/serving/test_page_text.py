@@ -32,8 +32,12 @@ def test_markup_in_a_message_an_answer_and_a_title_stays_text(chat):
     chat.answer_with(*(HOSTILE[start : start + 7] for start in range(0, len(HOSTILE), 7)))
     shown = chat.ask(HOSTILE)
     chat.reload()
-    for piece in ("<script>alert(1)</script>", "[click](javascript:alert(5))", "![picture](https://example.org/x.png)"):
-        assert piece in shown
+    for markup in (
+        "<script>alert(1)</script>",
+        "[click](javascript:alert(5))",
+        "![picture](https://example.org/x.png)",
+    ):
+        assert markup in shown
     expect(chat.page.locator(".bubble")).to_contain_text('<img src=x onerror="alert(2)">')
     assert chat.page.locator(FOREIGN).count() == 0
     assert chat.page.locator("[onerror], [onload], [onclick], [style*='url']").count() == 0
@@ -54,7 +58,7 @@ def test_names_of_models_and_messages_of_the_server_stay_text(chat):
     assert chat.page.locator(FOREIGN).count() == 0
 
 
-def test_a_stored_conversation_that_is_damaged_does_not_break_the_page(chat):
+def test_a_corrupted_stored_conversation_does_not_break_the_page(chat):
     chat.answer_with("Yes.")
     chat.ask("A good one")
     chat.page.evaluate("""() => {

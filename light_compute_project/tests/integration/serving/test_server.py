@@ -1,4 +1,4 @@
-"""scripts/serve.py as a process of its own: OpenAI's client, many clients, clients that go, signals."""
+"""scripts/serve.py as a separate process: OpenAI's client, many clients, clients that disconnect, signals."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def served(folder: Path) -> Iterator[Served]:
-    """Without a model's name on the command line: it takes what lies below runs/."""
+    """Without a model's name on the command line: it uses the model below runs/."""
     server = Served(folder, "--slots", "8")
     yield server
     server.stop()
@@ -103,7 +103,7 @@ def served(folder: Path) -> Iterator[Served]:
 
 @pytest.fixture(scope="module")
 def narrow(folder: Path) -> Iterator[Served]:
-    """One text at a time, slowly, for five seconds at most; one more may wait."""
+    """One slot, slow, five seconds at most; one more request may wait."""
     options = ("--slots", "1", "--queue", "1", "--timeout", "5", "--compile", "false", "--max-tokens", "100000")
     server = Served(folder, "talker", "--no-chat-log", *options)
     yield server
@@ -113,7 +113,7 @@ def narrow(folder: Path) -> Iterator[Served]:
 def wait_until(true: Callable[[], bool], *, seconds: float = 20) -> None:
     deadline = time.monotonic() + seconds
     while not true():
-        assert time.monotonic() < deadline, "it never came to that"
+        assert time.monotonic() < deadline, "timed out"
         time.sleep(0.02)
 
 
@@ -132,8 +132,8 @@ def test_openais_own_client(served, folder):
         for _ in range(2)
     ]
     assert greedy[0] == greedy[1]
-    pieces = client.completions.create(model="talker", prompt="def ", max_tokens=9, temperature=0, stream=True)
-    assert "".join(piece.choices[0].text for piece in pieces) == greedy[0]
+    chunks = client.completions.create(model="talker", prompt="def ", max_tokens=9, temperature=0, stream=True)
+    assert "".join(chunk.choices[0].text for chunk in chunks) == greedy[0]
     with pytest.raises(openai.NotFoundError, match="no model 'other'"):
         client.chat.completions.create(model="other", messages=HELLO)
     with pytest.raises(openai.BadRequestError, match="max_tokens=5000"):
@@ -146,7 +146,7 @@ def test_openais_own_client(served, folder):
 
 
 @pytest.mark.serial
-def test_many_at_once_all_get_their_own_answer(served):
+def test_concurrent_requests_all_get_their_own_answer(served):
     words = {"model": "talker", "messages": HELLO, "max_tokens": 60, "temperature": 1.0}
     alone = [served.client.chat.completions.create(**words, seed=seed).choices[0].message.content for seed in range(6)]
 
@@ -156,12 +156,12 @@ def test_many_at_once_all_get_their_own_answer(served):
 
     with ThreadPoolExecutor(32) as pool:
         together = list(pool.map(ask, range(32)))
-    assert together == [alone[i % 6] for i in range(32)], "a seed's text does not depend on who else is there"
+    assert together == [alone[i % 6] for i in range(32)], "the text of a seed does not depend on other requests"
     assert served.metric("running") == served.metric("waiting") == 0
 
 
 @pytest.mark.serial
-def test_a_full_queue_sends_people_away_and_time_runs_out(narrow):
+def test_a_full_queue_refuses_requests_and_requests_time_out(narrow):
     words = {"model": "talker", "messages": HELLO, "max_tokens": 100_000}
     failed: list[Exception] = []
 
@@ -187,7 +187,7 @@ def test_a_full_queue_sends_people_away_and_time_runs_out(narrow):
 
 @pytest.mark.serial
 @pytest.mark.parametrize("stream", [True, False])
-def test_a_client_that_goes_frees_its_place(narrow, stream):
+def test_a_client_that_disconnects_frees_its_slot(narrow, stream):
     cancelled = 'requests_total{model="talker",outcome="cancelled"}'
     before = narrow.metric(cancelled)
     body = {"model": "talker", "prompt": "x", "max_tokens": 100_000, "temperature": 0, "stream": stream}
@@ -218,7 +218,7 @@ def test_the_pages_python_runs_and_its_options_exist(served, shell):
 
 
 @pytest.mark.serial
-def test_sigterm_lets_answers_end_and_leaves_nobody_behind(served):
+def test_sigterm_lets_answers_finish_and_leaves_no_process(served):
     got: list[str] = []
 
     def ask() -> None:
@@ -239,7 +239,7 @@ def test_sigterm_lets_answers_end_and_leaves_nobody_behind(served):
     assert "Traceback" not in served.log.read_text()
 
 
-def test_what_is_wrong_is_told_before_anything_is_loaded(shell, folder):
+def test_errors_are_reported_before_anything_is_loaded(shell, folder):
     def refused(*options: str) -> str:
         return shell.run(shell.command("serve.py", str(folder / "runs" / "talker"), *options), expect=2).stderr
 
@@ -254,8 +254,8 @@ def test_what_is_wrong_is_told_before_anything_is_loaded(shell, folder):
     assert "No model was found (runs: no models" in nothing
     near = shell.run(shell.command("serve.py", str(folder / "runs" / "talkr")), expect=2).stderr
     assert "talker" in near
-    torn = shell.folder / "runs" / "torn"
-    shutil.copytree(folder / "runs" / "talker" / "final", torn)
-    (torn / "model_config.yaml").write_text("n_layer: [")
-    broken = shell.run(shell.command("serve.py", str(torn), "--port", "0"), expect=2).stderr
-    assert "Traceback" not in broken and "torn" in broken
+    corrupted = shell.folder / "runs" / "corrupted"
+    shutil.copytree(folder / "runs" / "talker" / "final", corrupted)
+    (corrupted / "model_config.yaml").write_text("n_layer: [")
+    broken = shell.run(shell.command("serve.py", str(corrupted), "--port", "0"), expect=2).stderr
+    assert "Traceback" not in broken and "corrupted" in broken

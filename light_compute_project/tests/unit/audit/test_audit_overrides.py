@@ -30,14 +30,14 @@ def test_adapters_and_conversations_come_back() -> None:
 def test_what_was_typed_comes_first_and_only_the_rest_is_added() -> None:
     typed = ["+experiment=smoke", "seed=3"]
     target = composed(*typed)
-    assert arguments_for(target, typed=typed) == typed
+    assert arguments_for(target, given=typed) == typed
     target["trainer"]["threads"] = 2
-    assert arguments_for(target, typed=typed) == [*typed, "trainer.threads=2"]
+    assert arguments_for(target, given=typed) == [*typed, "trainer.threads=2"]
 
 
-def test_typed_arguments_that_no_longer_compose_are_left_out() -> None:
+def test_original_arguments_that_no_longer_compose_are_left_out() -> None:
     target = composed("+experiment=smoke")
-    arguments = arguments_for(target, typed=["+experiment=gone_by_now"])
+    arguments = arguments_for(target, given=["+experiment=gone_by_now"])
     assert "+experiment=gone_by_now" not in arguments and compose(normalise_overrides(arguments)) == target
 
 

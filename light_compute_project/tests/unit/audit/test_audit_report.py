@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from litgpt_core.audit.causes import Cause
 from litgpt_core.audit.report import (
     Report,
     Table,
@@ -16,7 +17,6 @@ from litgpt_core.audit.report import (
     trace_numbers,
     trace_table,
 )
-from litgpt_core.audit.suspects import Suspect
 from litgpt_core.audit.trace import compare_rows
 
 ONE = [{"step": 5, "tokens": 10, "lr": 0.1, "train_loss": 2.0, "grad_norm": 1.0, "val_loss": None}]
@@ -34,7 +34,7 @@ def report(**changes: Any) -> Report:
         "method": ["read", "trained"],
         "tables": [trace_table(found, title="Rows", sides=SIDES)],
         "remarks": ["be careful"],
-        "suspects": [Suspect(what="torch", one="1|0", other="2", why="another version computes")],
+        "likely_causes": [Cause(what="torch", one="1|0", other="2", why="another version computes")],
         "identical": False,
         "numbers": trace_numbers(found),
         "environments": {"recorded": {"precision": "32-true"}, "replayed": {"precision": "bf16-mixed"}},
@@ -48,7 +48,7 @@ def test_the_first_difference_is_a_sentence_with_both_values_and_their_distance(
     assert "1 rows (recorded), 0 rows (replayed)" in describe_first(compare_rows(ONE, [], up_to=5), sides=SIDES)
 
 
-def test_the_page_says_what_was_done_found_and_suspected() -> None:
+def test_the_page_says_what_was_done_found_and_may_have_caused_it() -> None:
     page = report().to_markdown()
     assert page.startswith("# Audit of it\n\n**FAIL**: it differs\n")
     assert "1. read\n2. trained" in page and "- be careful" in page
@@ -57,11 +57,11 @@ def test_the_page_says_what_was_done_found_and_suspected() -> None:
     assert "| precision | 32-true | bf16-mixed |" in page
 
 
-def test_suspects_are_told_apart_from_harmless_differences() -> None:
-    assert "the likeliest first" in report().to_markdown()
-    assert "made no difference here" in report(identical=True, passed=True).to_markdown()
-    assert "Nothing that is recorded differs" in report(suspects=[]).to_markdown()
-    assert "Suspects" not in report(suspects=None).to_markdown()
+def test_likely_causes_are_told_apart_from_harmless_differences() -> None:
+    assert "the most likely first" in report().to_markdown()
+    assert "did not change the result" in report(identical=True, passed=True).to_markdown()
+    assert "Nothing recorded differs" in report(likely_causes=[]).to_markdown()
+    assert "Likely causes" not in report(likely_causes=None).to_markdown()
 
 
 def test_the_json_holds_the_same_and_is_valid(tmp_path: Path) -> None:
@@ -69,7 +69,9 @@ def test_the_json_holds_the_same_and_is_valid(tmp_path: Path) -> None:
     assert [path.name for path in paths] == ["audit-x.md", "audit-x.json"]
     content = json.loads(paths[1].read_text(), parse_constant=lambda text: pytest.fail(f"{text} is no JSON"))
     assert content["numbers"] == {"worst": "inf", "none": "nan", "fine": 0.1}
-    assert content["suspects"][0]["what"] == "torch" and content["environments"]["recorded"]["precision"] == "32-true"
+    assert (
+        content["likely_causes"][0]["what"] == "torch" and content["environments"]["recorded"]["precision"] == "32-true"
+    )
     assert [path.name for path in sorted((tmp_path / "new").iterdir())] == ["audit-x.json", "audit-x.md"]
 
 

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import yaml
 
-from litgpt_core.audit.again import typed_arguments
+from litgpt_core.audit.again import original_arguments
 from litgpt_core.audit.audit import how_many
 from litgpt_core.audit.compared import compare_runs, config_lines
 from litgpt_core.audit.question import Question, answer
 from litgpt_core.audit.recorded import RecordedRun
-from litgpt_core.audit.replay import as_recorded, recorded_variables, shortened, typed_in
+from litgpt_core.audit.replay import as_recorded, recorded_variables, shortened, started_in
 from litgpt_core.config.compose import load
 from litgpt_core.core.errors import ConfigError
 
@@ -37,7 +37,7 @@ def rows(*, every: int = 5, last: int = 60, validated: int = 20, shift: float = 
     ]
 
 
-def sitting(from_step: int, **trainer: Any) -> dict[str, Any]:
+def session(from_step: int, **trainer: Any) -> dict[str, Any]:
     settings = {"max_steps": 60, "log_interval": 5, **trainer}
     return {"from_step": from_step, "command": "python some/train.py +experiment=smoke", "trainer": settings}
 
@@ -61,22 +61,22 @@ def make_run(tmp_path: Path) -> MakeRun:
 # ---- reading ----
 
 
-@pytest.mark.parametrize("torn", ["config.yaml", "environment.json"])
-def test_a_folder_that_is_no_run_is_refused_with_what_is_there(make_run: MakeRun, tmp_path: Path, torn: str) -> None:
+@pytest.mark.parametrize("corrupt", ["config.yaml", "environment.json"])
+def test_a_folder_that_is_no_run_is_refused_with_what_is_there(make_run: MakeRun, tmp_path: Path, corrupt: str) -> None:
     run = make_run("good")
     with pytest.raises(ConfigError, match="runs/good"):
         RecordedRun.read(tmp_path / "runs" / "absent")
-    (run / torn).write_text("{")
+    (run / corrupt).write_text("{")
     with pytest.raises(ConfigError, match="cannot be audited"):
         RecordedRun.read(run)
 
 
 def test_lines_that_hold_no_row_are_counted(make_run: MakeRun) -> None:
-    run = make_run("torn")
+    run = make_run("corrupt")
     lines = (run / "metrics.jsonl").read_text().splitlines()
     (run / "metrics.jsonl").write_text("\n".join([lines[0], "{half", *lines[1:3], '{"step": 2', ""]))
     read = RecordedRun.read(run)
-    assert read.torn_lines == [2, 5] and [row["step"] for row in read.rows] == [5, 10, 15]
+    assert read.corrupt_lines == [2, 5] and [row["step"] for row in read.rows] == [5, 10, 15]
 
 
 def test_settings_that_todays_code_refuses_name_the_commit(make_run: MakeRun) -> None:
@@ -116,8 +116,8 @@ def test_a_run_without_rows_cannot_be_replayed(make_run: MakeRun) -> None:
         how_many(RecordedRun.read(make_run("a", run_rows=[])), None)
 
 
-def test_a_sitting_with_other_settings_ends_what_can_be_replayed(make_run: MakeRun) -> None:
-    run = RecordedRun.read(make_run("a", "trainer.max_steps=90", sittings=[sitting(0), sitting(12, max_steps=90)]))
+def test_a_session_with_other_settings_ends_what_can_be_replayed(make_run: MakeRun) -> None:
+    run = RecordedRun.read(make_run("a", "trainer.max_steps=90", sessions=[session(0), session(12, max_steps=90)]))
     assert run.changed_settings == ["trainer.max_steps: 60 -> 90"]
     assert how_many(run, None) == 10
     assert as_recorded(run)["trainer"]["max_steps"] == 60, "the first steps had the first schedule"
@@ -125,8 +125,13 @@ def test_a_sitting_with_other_settings_ends_what_can_be_replayed(make_run: MakeR
         how_many(run, 40)
 
 
+def test_sessions_of_older_runs_are_read_under_their_old_key(make_run: MakeRun) -> None:
+    old = RecordedRun.read(make_run("a", sittings=[session(0), session(12)]))
+    assert [entry["from_step"] for entry in old.sessions] == [0, 12]
+
+
 def test_a_resumed_run_with_the_same_settings_is_one_run(make_run: MakeRun) -> None:
-    run = RecordedRun.read(make_run("a", sittings=[sitting(0), sitting(12, save_interval=7)]))
+    run = RecordedRun.read(make_run("a", sessions=[session(0), session(12, save_interval=7)]))
     assert run.changed_settings == [] and how_many(run, 60) == 60
 
 
@@ -171,7 +176,7 @@ def test_relative_paths_lead_from_where_the_run_lies(
 ) -> None:
     (tmp_path / "texts").mkdir()
     run = RecordedRun.read(make_run("a", "data=text", "data.path=texts"))
-    assert typed_in(run) == tmp_path.resolve()
+    assert started_in(run) == tmp_path.resolve()
     assert as_recorded(run)["data"]["path"] == (tmp_path / "texts").resolve().as_posix()
     monkeypatch.chdir(tmp_path)
     assert as_recorded(run)["data"]["path"] == "texts"
@@ -185,8 +190,8 @@ def test_a_replay_gets_the_recorded_variables_but_none_of_devices(make_run: Make
 def test_what_was_typed_is_found_behind_the_script(make_run: MakeRun) -> None:
     command = "python a/folder/train.py +experiment=smoke 'data.path=my texts' run.name=x run.resume=auto seed=3"
     run = RecordedRun.read(make_run("a", command=command))
-    assert typed_arguments(run) == ["+experiment=smoke", "data.path=my texts", "seed=3"]
-    assert typed_arguments(RecordedRun.read(make_run("b"))) == []
+    assert original_arguments(run) == ["+experiment=smoke", "data.path=my texts", "seed=3"]
+    assert original_arguments(RecordedRun.read(make_run("b"))) == []
 
 
 # ---- two runs ----
@@ -205,8 +210,11 @@ def test_runs_of_equal_settings_must_be_identical(make_run: MakeRun) -> None:
 @pytest.mark.parametrize(("shift", "passed"), [(0.01, True), (0.1, False)])
 def test_runs_of_other_settings_may_lie_a_percent_apart(make_run: MakeRun, shift: float, passed: bool) -> None:
     report = compare_runs(make_run("a"), make_run("b", "seed=2", run_rows=rows(shift=shift)))
-    assert report.passed is passed and report.suspects is not None
-    assert report.suspects[0].what == "seed" and (report.suspects[0].one, report.suspects[0].other) == ("1337", "2")
+    assert report.passed is passed and report.likely_causes is not None
+    assert report.likely_causes[0].what == "seed" and (report.likely_causes[0].one, report.likely_causes[0].other) == (
+        "1337",
+        "2",
+    )
     assert report.numbers["last_shared_validation"]["step"] == 60
     assert report.numbers["last_shared_validation"]["spread"] == pytest.approx(shift / (3.4 + shift / 2))
 
@@ -251,10 +259,10 @@ def test_reports_lie_in_the_run_folder_and_the_exit_code_says_pass_or_fail(make_
 @pytest.mark.parametrize(
     ("question", "message"),
     [
-        (Question(), "nothing was asked"),
-        (Question(what=["runs/a"], command=Path("runs/a")), "at once"),
+        (Question(), "no run and no option"),
+        (Question(what=["runs/a"], command=Path("runs/a")), "given at once"),
         (Question(experiment="smoke", seeds=[1, 2], threads=[1, 2]), "--seeds and --threads"),
-        (Question(what=["seed=3"]), "of what"),
+        (Question(what=["seed=3"]), "no run or experiment"),
         (Question(what=["runs/absent"]), "holds no run"),
         (Question(experiment="smoke", steps=0), "--steps 0"),
         (Question(experiment="smoke", threads=[1]), "nothing to compare"),

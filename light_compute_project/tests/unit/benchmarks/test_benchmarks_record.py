@@ -14,7 +14,7 @@ from benchmarks.record import portable, spread, write_record
 from benchmarks.tables import number, tables
 from rich.console import Console
 
-from litgpt_core.core.machine import PROJECT_DIR
+from litgpt_core.core.checkout import PROJECT_DIR
 
 Make = Callable[..., dict[str, Any]]
 METRICS = sorted((PROJECT_DIR / "metrics").glob("benchmark-*.json"))

@@ -1,4 +1,4 @@
-"""Which models lie around, and from what a person types to one of them."""
+"""Discovery of models below the current folder, and finding them by name or path."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def aged(directory: Path, seconds: float) -> Path:
     return directory
 
 
-def test_models_of_every_root_are_listed_newest_first(here: Path, save: Save) -> None:
+def test_models_of_every_root_are_listed_most_recent_first(here: Path, save: Save) -> None:
     aged(save(here / "runs" / "old" / "final"), 300)
     aged(save(here / "checkpoints" / "EleutherAI" / "pythia-14m"), 200)
     aged(save(here / "trained_models" / "mine"), 100)
@@ -45,17 +45,17 @@ def test_models_of_every_root_are_listed_newest_first(here: Path, save: Save) ->
     assert found.models[0].directory == Path("runs/new/final")
     assert found.models[0].n_bytes == (new / "lit_model.pth").stat().st_size
     assert abs(time.time() - 10 - found.models[0].modified) < 5
-    assert found.looked_at == [
+    assert found.searched == [
         "runs: 2 models",
         "checkpoints: 1 model",
         "trained_models: 1 model",
-        "models: not there",
+        "models: does not exist",
         ".: 1 model",
     ]
-    assert found.passed_over == []
+    assert found.skipped == []
 
 
-def test_a_run_is_one_model_whatever_it_holds(here: Path, save: Save) -> None:
+def test_a_run_is_one_model_with_any_number_of_checkpoints(here: Path, save: Save) -> None:
     checkpoints = here / "runs" / "one" / "checkpoints"
     first, second = save(checkpoints / step_name(1)), save(checkpoints / step_name(2))
     link(first, "best")
@@ -75,32 +75,32 @@ def test_links_do_not_list_a_model_twice_or_lead_in_circles(here: Path, save: Sa
     assert [model.name for model in discover().models] == [f"a/{step_name(1)}"]
 
 
-def test_torn_and_partial_checkpoints_are_passed_over_and_named(here: Path, save: Save) -> None:
-    whole = save(here / "models" / "whole")
-    torn = save(here / "models" / "torn")
-    (torn / "lit_model.pth").write_bytes(b"PK")
+def test_corrupted_and_incomplete_checkpoints_are_skipped_and_reported(here: Path, save: Save) -> None:
+    complete = save(here / "models" / "complete")
+    corrupted = save(here / "models" / "corrupted")
+    (corrupted / "lit_model.pth").write_bytes(b"PK")
     partial = save(here / "checkpoints" / "org" / "partial")
     (partial / "lit_model.pth").unlink()
     no_tokenizer = save(here / "checkpoints" / "org" / "mute")
     (no_tokenizer / "tokenizer.json").unlink()
     found = discover()
-    assert [model.directory.name for model in found.models] == [whole.name]
-    reasons = "\n".join(found.passed_over)
-    assert "models/torn: " in reasons and "has 2 bytes" in reasons
+    assert [model.directory.name for model in found.models] == [complete.name]
+    reasons = "\n".join(found.skipped)
+    assert "models/corrupted: " in reasons and "has 2 bytes" in reasons
     assert "checkpoints/org/partial: lit_model.pth is missing" in reasons
     assert "checkpoints/org/mute: tokenizer.json or tokenizer.model is missing" in reasons
 
 
-def test_a_run_with_a_torn_end_is_its_last_checkpoint(here: Path, save: Save) -> None:
+def test_a_run_with_a_corrupted_final_checkpoint_is_its_last_one(here: Path, save: Save) -> None:
     run = here / "runs" / "one"
     link(save(run / "checkpoints" / step_name(1)), "last")
     (save(run / "final") / "lit_model.pth").write_bytes(b"")
     found = discover()
     assert [model.directory for model in found.models] == [Path("runs/one/checkpoints/last")]
-    assert "final/lit_model.pth has 0 bytes" in found.passed_over[0]
+    assert "final/lit_model.pth has 0 bytes" in found.skipped[0]
     (run / "checkpoints" / step_name(1) / "lit_model.pth").write_bytes(b"")
     found = discover()
-    assert found.models == [] and "holds no checkpoint" in found.passed_over[-1]
+    assert found.models == [] and "holds no checkpoint" in found.skipped[-1]
 
 
 def test_hidden_and_unfinished_folders_are_not_entered(here: Path, save: Save) -> None:
@@ -125,16 +125,16 @@ def test_names_are_unique(here: Path, save: Save) -> None:
     assert find_model("models/twin").directory == Path("models/twin")
 
 
-def test_inside_a_run_folder_there_is_that_run(here: Path, save: Save, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_inside_a_run_folder_that_run_is_found(here: Path, save: Save, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoints = here / "runs" / "one" / "checkpoints"
     link(save(checkpoints / step_name(1)), "last")
     monkeypatch.chdir(here / "runs" / "one")
     found = discover()
     assert [model.name for model in found.models] == ["one"]
-    assert "checkpoints: part of the run in ." in found.looked_at
+    assert "checkpoints: part of the run in ." in found.searched
 
 
-def test_thousands_of_files_are_walked_in_a_moment(here: Path, save: Save) -> None:
+def test_folders_with_thousands_of_files_are_searched_quickly(here: Path, save: Save) -> None:
     save(here / "runs" / "one" / "final")
     for number in range(40):
         folder = here / "corpus" / str(number)
@@ -173,7 +173,7 @@ def test_a_run_by_name_folder_and_file(text: str, here: Path, save: Save) -> Non
     assert found.directory.resolve() == directory and found.name == "base"
 
 
-def test_one_checkpoint_of_a_run_can_be_meant(here: Path, save: Save) -> None:
+def test_one_checkpoint_of_a_run_can_be_selected(here: Path, save: Save) -> None:
     save(here / "runs" / "base" / "final")
     step = save(here / "runs" / "base" / "checkpoints" / step_name(7))
     assert find_model(f"base/checkpoints/{step.name}").directory.resolve() == step
@@ -185,18 +185,18 @@ def test_a_full_path_outside_the_roots(here: Path, tmp_path: Path, save: Save) -
     assert (found.directory, found.name) == (directory, "away")
 
 
-def test_a_wrong_name_is_answered_with_near_ones(here: Path, save: Save) -> None:
+def test_for_a_wrong_name_similar_names_are_suggested(here: Path, save: Save) -> None:
     save(here / "runs" / "baseline" / "final")
     save(here / "checkpoints" / "EleutherAI" / "pythia-14m")
     with pytest.raises(CheckpointError, match=r"did you mean baseline\?"):
         find_model("basline")
     with pytest.raises(CheckpointError, match=r"did you mean EleutherAI/pythia-14m\?"):
         find_model("pythia-41m")
-    with pytest.raises(CheckpointError, match="take the newest: "):
+    with pytest.raises(CheckpointError, match="use the most recent: "):
         find_model("zzz")
 
 
-def test_a_part_of_a_name_that_two_models_share_is_not_guessed(here: Path, save: Save) -> None:
+def test_an_ambiguous_name_is_an_error(here: Path, save: Save) -> None:
     save(here / "checkpoints" / "a" / "same")
     save(here / "checkpoints" / "b" / "same")
     with pytest.raises(CheckpointError, match="could be") as caught:
@@ -204,20 +204,20 @@ def test_a_part_of_a_name_that_two_models_share_is_not_guessed(here: Path, save:
     assert "a/same" in caught.value.given and "b/same" in caught.value.given
 
 
-def test_a_torn_model_that_is_asked_for_is_an_error_that_names_the_file(here: Path, save: Save) -> None:
-    (save(here / "models" / "torn") / "lit_model.pth").write_bytes(b"PK")
+def test_a_corrupted_model_is_an_error_that_names_the_file(here: Path, save: Save) -> None:
+    (save(here / "models" / "corrupted") / "lit_model.pth").write_bytes(b"PK")
     with pytest.raises(CheckpointError, match="has 2 bytes"):
-        find_model("torn")
+        find_model("corrupted")
 
 
-def test_where_nothing_is_the_places_and_a_command_are_named(here: Path) -> None:
+def test_without_models_the_searched_folders_and_a_command_are_named(here: Path) -> None:
     with pytest.raises(CheckpointError) as caught:
         find_model("baseline")
-    assert "runs: not there" in caught.value.given and ".: no models" in caught.value.given
+    assert "runs: does not exist" in caught.value.given and ".: no models" in caught.value.given
     assert "train.py" in caught.value.fix
 
 
-def test_looking_around_needs_no_torch(here: Path, save: Save) -> None:
+def test_discovery_does_not_import_torch(here: Path, save: Save) -> None:
     save(here / "runs" / "one" / "final")
     code = (
         "import sys; from litgpt_core.checkpoint import discover; print(len(discover().models), 'torch' in sys.modules)"

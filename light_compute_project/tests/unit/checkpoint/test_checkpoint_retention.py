@@ -1,4 +1,4 @@
-"""Finding the newest whole checkpoint, whatever was killed when; `last`, `best`, and how many stay."""
+"""Finding the newest valid checkpoint after kills at any point; `last`, `best`, and pruning."""
 
 import logging
 import os
@@ -62,7 +62,7 @@ for line in sys.stdin:  # importing torch takes seconds, so every victim is a fo
 """
 
 
-def test_step_names_go_both_ways():
+def test_step_names_round_trip():
     assert step_name(20) == "step-00000020"
     assert step_of(Path("x/step-00000020")) == 20
     assert step_of(Path("last")) is None
@@ -71,7 +71,7 @@ def test_step_names_go_both_ways():
 
 @pytest.mark.serial
 @pytest.mark.skipif(os.name == "nt", reason="kill -9 is POSIX")
-def test_kill_9_at_any_moment_leaves_a_checkpoint_that_loads(tmp_path, tokenizer_dir):
+def test_kill_9_at_any_time_leaves_a_checkpoint_that_loads(tmp_path, tokenizer_dir):
     folder, chance, first = tmp_path / "checkpoints", random.Random(0), 1
     command = [sys.executable, "-c", SAVING_LOOP, str(folder), str(tokenizer_dir)]
     parent = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
@@ -99,21 +99,21 @@ def test_kill_9_at_any_moment_leaves_a_checkpoint_that_loads(tmp_path, tokenizer
     assert first > 5, "the loop never got anywhere: the test shows nothing"
 
 
-def test_torn_checkpoints_are_passed_over_by_name_and_reason(tmp_path, save, caplog):
+def test_corrupted_checkpoints_are_skipped_with_name_and_reason(tmp_path, save, caplog):
     whole = save(tmp_path / step_name(1))
-    torn = save(tmp_path / step_name(2))
+    corrupted = save(tmp_path / step_name(2))
     changed = save(tmp_path / step_name(3))
-    (torn / "lit_model.pth").write_bytes(b"PK")
+    (corrupted / "lit_model.pth").write_bytes(b"PK")
     (changed / "model_config.yaml").write_text((changed / "model_config.yaml").read_text().replace("tiny", "TINY"))
     save(tmp_path / "step-abc")
     with caplog.at_level(logging.WARNING):
         assert newest_valid(tmp_path) == whole
     assert f"{changed}: " in caplog.text and "SHA-256" in caplog.text
-    assert f"{torn}: " in caplog.text and "2 bytes" in caplog.text
+    assert f"{corrupted}: " in caplog.text and "2 bytes" in caplog.text
     assert newest_valid(tmp_path / "nowhere") is None
 
 
-def test_a_checkpoint_caught_between_two_renames_is_found(tmp_path, save):
+def test_a_checkpoint_killed_between_two_renames_is_found(tmp_path, save):
     save(tmp_path / step_name(1))
     caught = save(tmp_path / step_name(2))
     aside = caught.rename(hidden_sibling(caught, "old"))
@@ -139,7 +139,7 @@ def test_last_moves_from_one_checkpoint_to_the_next(tmp_path, save):
     ]
 
 
-def test_where_there_are_no_symbolic_links_last_is_a_folder(tmp_path, save, monkeypatch):
+def test_without_symbolic_links_last_is_a_folder(tmp_path, save, monkeypatch):
     def forbidden(*_: object, **__: object) -> None:
         raise OSError("a privilege is missing")
 
@@ -176,7 +176,7 @@ def test_a_reader_always_finds_last_while_it_is_replaced(tmp_path, save):
     assert reads and not missing
 
 
-def test_link_refuses_a_torn_checkpoint(tmp_path, save):
+def test_link_refuses_a_corrupted_checkpoint(tmp_path, save):
     path = save(tmp_path / step_name(1))
     (path / "lit_model.pth").unlink()
     with pytest.raises(CheckpointError, match=r"lit_model\.pth"):
@@ -184,7 +184,7 @@ def test_link_refuses_a_torn_checkpoint(tmp_path, save):
     assert not (tmp_path / "best").exists()
 
 
-def test_prune_keeps_the_newest_whole_ones_and_what_is_linked(tmp_path, save, caplog):
+def test_prune_keeps_the_newest_complete_ones_and_those_linked(tmp_path, save, caplog):
     paths = {step: save(tmp_path / step_name(step)) for step in range(1, 8)}
     (paths[1] / "resume.pt").write_text("an unlisted file is no reason to doubt")
     (paths[3] / "lit_model.pth").unlink()

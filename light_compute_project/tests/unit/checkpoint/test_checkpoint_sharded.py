@@ -1,4 +1,4 @@
-"""Checkpoints in parts: whole again, checked like any other, gathered into a LitGPT directory."""
+"""Sharded checkpoints: loaded as full tensors, verified, consolidated into a LitGPT directory."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ def parts(tmp_path: Path, save: Save, model: GPT) -> Path:
     tensors[sharded.OPTIMIZER + "0/exp_avg"] = torch.arange(6.0)
 
     def fill(folder: Path) -> sharded.Facts:
-        return sharded.write_parts(folder, tensors, group=None, gather=lambda value: [value])
+        return sharded.write_shards(folder, tensors, group=None, gather=lambda value: [value])
 
     return save(tmp_path / "step-00000004", weights=None, fill=fill, extra={"resume.pt": {"x": 1}})
 
 
-def test_parts_are_whole_again(parts: Path, model: GPT) -> None:
+def test_shards_are_loaded_as_full_tensors(parts: Path, model: GPT) -> None:
     assert is_sharded(parts) and not (parts / "lit_model.pth").exists()
-    read = sharded.read_whole(parts, prefix=sharded.MODEL)
+    read = sharded.read_full(parts, prefix=sharded.MODEL)
     assert read.keys() == model.state_dict().keys()
     assert all(torch.equal(read[name], tensor) for name, tensor in model.state_dict().items())
-    assert torch.equal(sharded.read_whole(parts, prefix=sharded.OPTIMIZER)["0/exp_avg"], torch.arange(6.0))
+    assert torch.equal(sharded.read_full(parts, prefix=sharded.OPTIMIZER)["0/exp_avg"], torch.arange(6.0))
     assert checkpoint.resolve(parts.parent) == parts
     loaded = checkpoint.load_model(parts)
     assert all(
@@ -49,19 +49,19 @@ def test_parts_are_whole_again(parts: Path, model: GPT) -> None:
     )
 
 
-def test_tied_weights_are_one_tensor_again(tmp_path: Path, save: Save) -> None:
+def test_tied_weights_are_restored_as_one_tensor(tmp_path: Path, save: Save) -> None:
     table = torch.randn(4, 2)
     tensors = {f"{sharded.MODEL}{name}.weight": table for name in ("transformer.wte", "lm_head")}
 
     def fill(folder: Path) -> sharded.Facts:
-        return sharded.write_parts(folder, tensors, group=None, gather=lambda value: [value])
+        return sharded.write_shards(folder, tensors, group=None, gather=lambda value: [value])
 
     read = sharded.read_weights(save(tmp_path / "step-00000001", weights=None, fill=fill))
     assert read["lm_head.weight"] is read["transformer.wte.weight"]
 
 
 @pytest.mark.parametrize("file", ["__0_0.distcp", ".metadata"])
-def test_a_torn_part_is_named_and_never_pruned(parts: Path, save: Save, file: str) -> None:
+def test_a_corrupted_shard_is_named_and_never_pruned(parts: Path, save: Save, file: str) -> None:
     newer = save(parts.with_name("step-00000008"))
     whole = (parts / file).read_bytes()
     (parts / file).write_bytes(whole[:-1])
@@ -71,25 +71,25 @@ def test_a_torn_part_is_named_and_never_pruned(parts: Path, save: Save, file: st
     assert parts.is_dir() and newer.is_dir()
     (parts / file).write_bytes(whole)
     checkpoint.prune(parts.parent, keep=1)
-    assert not parts.exists(), "whole again and old: it goes"
+    assert not parts.exists(), "complete again and old: it is deleted"
 
 
-def test_a_missing_part_is_named(parts: Path) -> None:
+def test_a_missing_shard_is_named(parts: Path) -> None:
     (parts / "__0_0.distcp").unlink()
     with pytest.raises(CheckpointError, match=r"__0_0\.distcp is missing"):
         checkpoint.verify(parts)
     with pytest.raises(CheckpointError, match="cannot be read"):
-        sharded.read_whole(parts, prefix=sharded.MODEL)
+        sharded.read_full(parts, prefix=sharded.MODEL)
 
 
-def test_what_is_not_there_is_told(parts: Path) -> None:
+def test_a_missing_name_is_an_error(parts: Path) -> None:
     with pytest.raises(CheckpointError, match="cannot be read"):
-        sharded.read_parts(parts, {"model/nothing": torch.zeros(2)}, group=None)
+        sharded.read_shards(parts, {"model/nothing": torch.zeros(2)}, group=None)
 
 
 def test_a_rank_that_cannot_write_ends_the_save_on_all(tmp_path: Path, save: Save) -> None:
     def fill(folder: Path) -> sharded.Facts:
-        return sharded.write_parts(
+        return sharded.write_shards(
             folder,
             {"model/w": torch.ones(2)},
             group=None,
@@ -101,18 +101,18 @@ def test_a_rank_that_cannot_write_ends_the_save_on_all(tmp_path: Path, save: Sav
     assert not list(tmp_path.glob("*step*"))
 
 
-def test_gathering(parts: Path, model: GPT, save: Save, tmp_path: Path) -> None:
-    made = consolidate(parts, tmp_path / "whole")
+def test_consolidate(parts: Path, model: GPT, save: Save, tmp_path: Path) -> None:
+    made = consolidate(parts, tmp_path / "consolidated")
     checkpoint.verify(made)
     assert not is_sharded(made) and not (made / "resume.pt").exists()
     assert all(torch.equal(checkpoint.load_weights(made)[n], t) for n, t in model.state_dict().items())
     with pytest.raises(CheckpointError, match="exists"):
         consolidate(parts, made)
-    with pytest.raises(CheckpointError, match="LitGPT directory already"):
+    with pytest.raises(CheckpointError, match="already a LitGPT directory"):
         consolidate(made, tmp_path / "again")
 
 
-def test_optimizer_states_come_apart_and_together() -> None:
+def test_optimizer_states_are_flattened_and_restored() -> None:
     weight = torch.nn.Parameter(torch.ones(2))
     optimizer = torch.optim.AdamW([weight])
     weight.grad = torch.ones(2)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from litgpt_core.core.checkout import PROJECT_DIR
 from litgpt_core.core.errors import ConfigError
-from litgpt_core.core.machine import PROJECT_DIR
 from litgpt_core.data.settings import (
     ChatDataSettings,
     CustomTextSettings,

@@ -13,7 +13,7 @@ from litgpt_core.doctor import checks as doctor
 from litgpt_core.doctor import machine as doctor_machine
 from litgpt_core.doctor.machine import Finding, check_packages, check_python, check_runs, check_torch
 from litgpt_core.upstream.git import Git
-from litgpt_core.upstream.verify import Difference, Verification
+from litgpt_core.upstream.verify import FileDifference, Verification
 
 ROOT = Path(__file__).resolve().parents[4]
 
@@ -35,8 +35,8 @@ def answer(**facts: object) -> str:
     [
         ("raise ImportError('libcudart is missing')", 60, "libcudart is missing"),
         ("import os; os._exit(139)", 60, "code 139"),
-        ("import time; time.sleep(60)", 0.2, "did not end"),
-        (answer(sum=1.0), 60, "multiplies wrongly"),
+        ("import time; time.sleep(60)", 0.2, "did not finish"),
+        (answer(sum=1.0), 60, "products are wrong"),
     ],
     ids=["import error", "crash", "hang", "wrong sum"],
 )
@@ -85,10 +85,29 @@ def test_packages_are_compared_with_pyproject(tmp_path: Path, monkeypatch: pytes
     assert "wandb" not in found.found and "odd" not in found.found
     versions |= {"lightning": "2.6.6", "numpy": "2.1", "absent": "1.0"}
     assert next(iter(check_packages(tmp_path))) == Finding(
-        level="ok", name="packages", found="4 of 4 as pyproject.toml asks"
+        level="ok", name="packages", found="4 of 4 within the bounds of pyproject.toml"
     )
     [found] = check_packages(tmp_path / "nowhere")
     assert found.level == "fail" and found.name == "pyproject.toml"
+
+
+def test_versions_other_than_the_pinned_ones_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    versions = {"torch": "2.15.0+cpu", "numpy": "2.1", "rich": "14.0"}
+
+    def version(name: str) -> str:
+        if name not in versions:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return versions[name]
+
+    monkeypatch.setattr(doctor_machine.importlib.metadata, "version", version)
+    pins = ["torch==2.15.0", "numpy==2.4.6 ; python_version >= '3'", "numpy==1.0 ; python_version < '3'", "absent==1"]
+    page = tmp_path / "pyproject.toml"
+    page.write_text(f"[project]\ndependencies = ['numpy>=2']\n[tool.uv]\nconstraint-dependencies = {pins}\n")
+    bounds, exact = check_packages(tmp_path)
+    assert bounds.level == "ok" and exact.level == "warn" and exact.fix.startswith("uv sync")
+    assert exact.found == "1 of 2 differ: numpy 2.1 (pinned 2.4.6)"
+    versions["numpy"] = "2.4.6"
+    assert [item.level for item in check_packages(tmp_path)] == ["ok", "ok"]
 
 
 def test_another_checkout_and_another_python_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,7 +139,7 @@ def test_a_full_disk_and_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor_machine, "compile_obstacle", lambda _: "no C++ compiler found (g++)")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     levels = {item.name: item for item in doctor_machine.check_machine(ROOT)}
-    assert levels["disk"].level == "fail" and levels["disk"].found == "0.1 GB free here"
+    assert levels["disk"].level == "fail" and levels["disk"].found == "0.1 GB free"
     assert levels["memory"].level == levels["compiler"].level == levels["OMP_NUM_THREADS"].level == "warn"
     assert all(item.fix for item in levels.values() if item.level != "ok")
 
@@ -129,7 +148,7 @@ def test_a_full_disk_and_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_changed_package_is_a_failing_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    difference = Difference(kind="changed", path="litgpt/model.py")
+    difference = FileDifference(kind="changed", path="litgpt/model.py")
     result = Verification(subject="installed litgpt", files=60, differences=(difference,), fix="uv sync")
     monkeypatch.setattr(doctor, "verify", lambda _: [result])
     first = next(iter(doctor.check_litgpt(ROOT)))
@@ -197,3 +216,15 @@ def test_a_line_says_what_to_type() -> None:
         "                       try: free room",
     ]
     assert doctor.render(doctor_machine.finding("disk", "fine", fix="free room")) == "ok    disk             fine"
+
+
+# ---- without a checkout ----
+
+
+def test_an_installed_package_is_checked_against_its_metadata(monkeypatch: pytest.MonkeyPatch) -> None:
+    [found] = check_packages(None)
+    assert found.level == "ok" and "the package's metadata" in found.found
+    assert [each.level for each in check_python(None) if each.name == "litgpt_core"] == ["ok"]
+    monkeypatch.setattr(importlib.metadata, "requires", lambda name: ["torch>=999", "absent; extra == 'other'"])
+    [found] = check_packages(None)
+    assert found.level == "fail" and "needed >=999" in found.found and "pip install" in found.fix

@@ -30,7 +30,7 @@ def _one_thread():
 
 @pytest.fixture
 def kernel() -> None:
-    """Skips where nobody could build the CPU kernel: no Linux, no compiler. One that does not compile is an error."""
+    """Skips where the CPU kernel cannot be built: no Linux, no compiler. A compilation error is an error."""
     try:
         cached_library()
         find_compiler()
@@ -39,20 +39,20 @@ def kernel() -> None:
     load_kernel()
 
 
-LESSER = {"without products of bfloat16": "-march=native -mno-avx512bf16", "without AVX-512": "-march=x86-64-v3"}
-"""Processors that this one can stand in for, and how the compiler is told."""
+OLDER = {"without products of bfloat16": "-march=native -mno-avx512bf16", "without AVX-512": "-march=x86-64-v3"}
+"""Older processors that this one can emulate, and the compiler flags."""
 
 
-@pytest.fixture(params=["this processor", *LESSER])
+@pytest.fixture(params=["this processor", *OLDER])
 def processor(request: pytest.FixtureRequest, kernel: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The kernel as it is built here, and as it would be for lesser processors."""
-    if request.param not in LESSER:
+    """The kernel as built here, and as built for older processors."""
+    if request.param not in OLDER:
         yield
         return
     if platform.machine() != "x86_64":
         pytest.skip("for x86-64")
     load_kernel.cache_clear()
-    flags = tuple(LESSER[request.param].split())
+    flags = tuple(OLDER[request.param].split())
     monkeypatch.setattr(kernel_build, "_flags", lambda: (*kernel_build.FLAGS, *flags))
     yield
     load_kernel.cache_clear()

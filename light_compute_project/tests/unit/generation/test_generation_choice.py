@@ -1,4 +1,4 @@
-"""Which decoder and which number type: decided by rule, said in one line."""
+"""The decoder and the dtype are chosen by rule, and logged in one line."""
 
 import logging
 
@@ -7,12 +7,12 @@ import torch
 
 from litgpt_core.core.errors import ConfigError, EnvironmentProblem
 from litgpt_core.generation import choice
-from litgpt_core.generation.choice import choose_decoder, reading_dtype
+from litgpt_core.generation.choice import choose_decoder, load_dtype
 from litgpt_core.generation.engine import Engine
 from litgpt_core.generation.kernel import KernelDecoder
 from litgpt_core.generation.sampling import GREEDY
 from litgpt_core.generation.torch_decoder import TorchDecoder
-from litgpt_core.generation.weight_memory import gather_weights
+from litgpt_core.generation.weight_memory import move_to_huge_pages
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -23,26 +23,26 @@ def _listen(caplog):
 
 
 @pytest.mark.usefixtures("kernel")
-def test_auto_takes_the_kernel_where_it_can(build, caplog):
+def test_auto_uses_the_kernel_where_supported(build, caplog):
     assert isinstance(choose_decoder(build()), KernelDecoder)
-    assert [record.message for record in caplog.records] == ["decoding on cpu, float32 by the CPU kernel, 1 threads"]
+    assert [record.message for record in caplog.records] == ["decoding on cpu, float32 by the CPU kernel, 1 thread"]
 
 
-def test_auto_says_why_it_does_not(build, caplog):
+def test_auto_logs_why_it_does_not(build, caplog):
     assert isinstance(choose_decoder(build().to(torch.float16)), TorchDecoder)
     assert [record.message for record in caplog.records] == [
         "decoding on cpu, float16 by plain PyTorch; not by the CPU kernel: "
-        "it reads weights of one type, float32 or bfloat16, on a CPU"
+        "it needs all weights on the CPU in one dtype, float32 or bfloat16"
     ]
 
 
 def test_false_is_plain_pytorch(build, caplog):
     decoder = choose_decoder(build(), compile="false")
     assert (type(decoder), decoder.name) == (TorchDecoder, "eager")
-    assert caplog.records[-1].message == "decoding on cpu, float32 by plain PyTorch (as asked)"
+    assert caplog.records[-1].message == "decoding on cpu, float32 by plain PyTorch (as requested)"
 
 
-def test_other_words_are_answered_before_anything_is_loaded(build, tokenizer, tmp_path):
+def test_other_values_are_refused_before_loading(build, tokenizer, tmp_path):
     with pytest.raises(ConfigError, match="--compile true"):
         Engine(build(), tokenizer, compile="tru")
     with pytest.raises(ConfigError, match="'yes'"):
@@ -62,21 +62,21 @@ def test_other_words_are_answered_before_anything_is_loaded(build, tokenizer, tm
 def test_bf16_where_it_is_fast(build, monkeypatch, caplog, stored, kernel, hardware, expected):
     monkeypatch.setattr(choice, "kernel_problem", lambda model: None if kernel else "no")
     monkeypatch.setattr(choice, "cpu_has_fast_bf16", lambda: hardware)
-    assert reading_dtype(build().to(stored), device=CPU) == expected
-    assert len(caplog.records) == (stored != expected), "rounding is said, and nothing else"
+    assert load_dtype(build().to(stored), device=CPU) == expected
+    assert len(caplog.records) == (stored != expected), "only rounding is logged"
 
 
-def test_a_gpu_reads_bf16_where_it_has_it(build, monkeypatch):
+def test_a_gpu_loads_bf16_where_supported(build, monkeypatch):
     for has_it in (True, False):
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, has_it=has_it: has_it)
-        assert reading_dtype(build(), device=CUDA) == (torch.bfloat16 if has_it else torch.float32)
-        assert reading_dtype(build().to(torch.float16), device=CUDA) == torch.float16
+        assert load_dtype(build(), device=CUDA) == (torch.bfloat16 if has_it else torch.float32)
+        assert load_dtype(build().to(torch.float16), device=CUDA) == torch.float16
 
 
-def test_gathered_weights_are_the_same_numbers_and_stay_tied(build):
+def test_weights_in_huge_pages_are_equal_and_stay_tied(build):
     model = build(tie_embeddings=True)
     before = {name: value.to(torch.bfloat16) for name, value in model.state_dict().items()}
-    gather_weights(model, dtype=torch.bfloat16)
+    move_to_huge_pages(model, dtype=torch.bfloat16)
     after = model.state_dict()
     assert all(torch.equal(after[name], value) for name, value in before.items())
     assert model.lm_head.weight is model.transformer.wte.weight
@@ -87,7 +87,7 @@ def test_gathered_weights_are_the_same_numbers_and_stay_tied(build):
 
 
 def test_compiled_is_eager_and_compiled_once(build, tokenizer, monkeypatch):
-    """Two texts of unequal lengths that slide: one graph serves every step of both."""
+    """Two sequences of unequal lengths that slide: one graph serves every step of both."""
     from torch._dynamo.testing import CompileCounter
 
     counter, compile_it = CompileCounter(), torch.compile

@@ -1,4 +1,4 @@
-"""The chat at a terminal, talked to through streams: answers, commands, interruptions."""
+"""The terminal chat, driven through streams: answers, commands, interruptions."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 from litgpt_core.checkpoint import find_model
 from litgpt_core.core.errors import CheckpointError, ConfigError
 from litgpt_core.generation.chat_model import ChatModel, ModelLoader, choose
+from litgpt_core.generation.chat_session import ChatSession
 from litgpt_core.generation.console_chat import COMMANDS, ChatSettings, ConsoleChat
-from litgpt_core.generation.conversation import Conversation
 from litgpt_core.prompts import save_style, style_named
 
 Talk = Callable[..., tuple[str, str]]
@@ -28,16 +28,16 @@ def here(tmp_path: Path, directory: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 @pytest.fixture
 def talk(here: Path) -> Talk:
-    """`talk(*lines)`: what the program writes when these lines are typed; an exception is raised instead of a line."""
+    """`talk(*lines)`: the output for these input lines; an exception among them is raised instead of a line."""
 
     def _talk(
-        *lines: object, decorated: bool = True, style: str | None = None, system: str | None = None
+        *lines: object, interactive: bool = True, style: str | None = None, system: str | None = None
     ) -> tuple[str, str]:
         load = ModelLoader(style=style, compile="false", device="cpu")
         waiting = iter(lines)
 
         def read(prompt: str) -> str:
-            assert prompt == ("you> " if decorated else "")
+            assert prompt == ("you> " if interactive else "")
             line = next(waiting, EOFError())
             if isinstance(line, BaseException):
                 raise line
@@ -53,7 +53,7 @@ def talk(here: Path) -> Talk:
             notes=notes,
             settings=settings,
             system=system,
-            decorated=decorated,
+            decorated=interactive,
         )
         assert chat.run() == 0
         assert next(waiting, None) is None, "left before the end"
@@ -62,11 +62,11 @@ def talk(here: Path) -> Talk:
     return _talk
 
 
-def test_answers_go_out_and_nothing_else_does(talk: Talk) -> None:
-    out, notes = talk("hello", "/stats", "", decorated=False)
+def test_only_answers_go_to_the_output(talk: Talk) -> None:
+    out, notes = talk("hello", "/stats", "", interactive=False)
     assert out.endswith("\n") and len(out) > 1
     assert "tokens/s" in notes and "/help" not in notes
-    assert talk("hello", decorated=False)[0] == out, "seeded"
+    assert talk("hello", interactive=False)[0] == out, "seeded"
 
 
 def test_a_base_model_says_that_it_only_continues_text(talk: Talk) -> None:
@@ -74,7 +74,7 @@ def test_a_base_model_says_that_it_only_continues_text(talk: Talk) -> None:
     assert "Prompt style: none" in notes and "only continues the text" in notes
 
 
-def test_the_style_and_where_it_comes_from_are_said(talk: Talk, directory: Path) -> None:
+def test_the_style_and_its_source_are_shown(talk: Talk, directory: Path) -> None:
     save_style(directory, style_named("chatml"))
     assert "Prompt style: chatml" in talk()[1] and "from chat_style.json" in talk()[1]
     assert "from the command line" in talk(style="human_assistant")[1]
@@ -102,11 +102,11 @@ def test_every_command_is_listed_and_has_its_function(talk: Talk) -> None:
         ("/tokens 9", "at most 9 tokens"),
         ("/tokens 0", "1 or more"),
         ("/seed 7", "the seed is 7"),
-        ("/seed none", "drawn afresh"),
+        ("/seed none", "random seed"),
         ("/seed x", "'x' is not a whole number"),
-        ("/system Be kind.", "system text: Be kind."),
-        ("/system", "none of ours"),
-        ("/save", "nothing has been said"),
+        ("/system Be kind.", "system prompt: Be kind."),
+        ("/system", "none set here"),
+        ("/save", "conversation is empty"),
         ("/stats", "no answer yet"),
         ("/rset", "did you mean /reset"),
         ("/xyzzy", "one that /help lists"),
@@ -119,9 +119,9 @@ def test_commands_answer(line: str, expected: str, talk: Talk) -> None:
 
 
 def test_settings_have_an_effect(talk: Talk) -> None:
-    out, notes = talk("/tokens 3", "/temp 0", "a", "/stats", decorated=False)
+    out, notes = talk("/tokens 3", "/temp 0", "a", "/stats", interactive=False)
     assert "latest answer: 3 tokens" in notes and "temperature 0.0" in notes and "context: 4 of 24 tokens used" in notes
-    assert talk("/tokens 3", "/temp 0", "/seed none", "a", decorated=False)[0] == out, "greedy needs no seed"
+    assert talk("/tokens 3", "/temp 0", "/seed none", "a", interactive=False)[0] == out, "greedy needs no seed"
 
 
 def test_two_slashes_send_a_message_that_begins_with_one(talk: Talk, here: Path) -> None:
@@ -137,11 +137,11 @@ def test_a_conversation_saved_again_replaces_itself_and_another_is_added(talk: T
     assert "saved 4 messages to c.jsonl" in notes
 
 
-def test_a_file_that_cannot_be_written_is_told(talk: Talk) -> None:
+def test_a_file_that_cannot_be_written_is_reported(talk: Talk) -> None:
     assert "cannot be written" in talk("a", "/save no/such/folder.jsonl")[1]
 
 
-def test_another_model_is_taken_and_the_list_marks_the_one_in_use(talk: Talk, here: Path, directory: Path) -> None:
+def test_switching_models_and_the_list_marks_the_current_one(talk: Talk, here: Path, directory: Path) -> None:
     (here / "models").mkdir()
     (here / "models" / "other").symlink_to(directory)
     copied = here / "models" / "copy"
@@ -149,76 +149,76 @@ def test_another_model_is_taken_and_the_list_marks_the_one_in_use(talk: Talk, he
     for file in directory.iterdir():
         (copied / file.name).write_bytes(file.read_bytes())
     _, notes = talk("/model", "a", "/model copy", "/model", "/stats")
-    before, after = notes.split("The conversation starts anew")
+    before, after = notes.split("Started a new conversation")
     assert "* small (" in before and "  copy (" in before
     assert "* copy (" in after and "  small (" in after and "no answer yet" in after
 
 
-def test_a_broken_model_leaves_the_one_in_use(talk: Talk, here: Path, directory: Path) -> None:
-    torn = here / "models" / "torn"
-    torn.mkdir(parents=True)
+def test_a_corrupted_model_leaves_the_current_one(talk: Talk, here: Path, directory: Path) -> None:
+    corrupted = here / "models" / "corrupted"
+    corrupted.mkdir(parents=True)
     for file in directory.iterdir():
-        (torn / file.name).write_bytes(file.read_bytes()[:5])
-    out, notes = talk("/model torn", "a")
-    assert out.endswith("\n") and "torn" in notes and "starts anew" not in notes
+        (corrupted / file.name).write_bytes(file.read_bytes()[:5])
+    out, notes = talk("/model corrupted", "a")
+    assert out.endswith("\n") and "corrupted" in notes and "Started a new" not in notes
 
 
-def test_a_system_text_without_a_place_is_warned_of(talk: Talk) -> None:
-    assert "gemma has no place for a system text" in talk(style="gemma", system="S")[1]
-    assert "no place" not in talk(style="chatml", system="S")[1]
+def test_an_unsupported_system_prompt_is_warned_of(talk: Talk) -> None:
+    assert "gemma does not support a system prompt" in talk(style="gemma", system="S")[1]
+    assert "does not support" not in talk(style="chatml", system="S")[1]
 
 
-def test_ctrl_c_twice_at_the_prompt_leaves_and_once_does_not(talk: Talk) -> None:
+def test_ctrl_c_twice_at_the_prompt_quits_and_once_does_not(talk: Talk) -> None:
     stop = KeyboardInterrupt()
-    assert "Ctrl-C again leaves" in talk(stop, "/seed", stop, stop)[1]
+    assert "Ctrl-C again to quit" in talk(stop, "/seed", stop, stop)[1]
 
 
 def test_ctrl_c_stops_the_answer_and_not_the_program(talk: Talk, monkeypatch: pytest.MonkeyPatch, here: Path) -> None:
-    told: list[str] = []
+    shown: list[str] = []
     plain_say = ConsoleChat._say
 
     def say(self: ConsoleChat, text: str) -> None:
         plain_say(self, text)
-        told.append(text)
-        if len(told) == 2:
+        shown.append(text)
+        if len(shown) == 2:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(ConsoleChat, "_say", say)
     _, notes = talk("/tokens 50", "a", "/save cut.jsonl", "b", "/quit")
     assert "stopped" in notes
     answer = json.loads((here / "cut.jsonl").read_text(encoding="utf-8"))["messages"][1]["content"]
-    assert answer == "".join(told[:2]), "what had come is kept"
-    assert len(told) > 3, "the next question is answered"
+    assert answer == "".join(shown[:2]), "the text so far is kept"
+    assert len(shown) > 3, "the next question is answered"
 
 
-def test_what_a_model_writes_cannot_steer_the_terminal(talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
-    def reply(self: Conversation, text: str, **_: object) -> Generator[str, None, None]:
+def test_generated_text_cannot_control_the_terminal(talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def reply(self: ChatSession, text: str, **_: object) -> Generator[str, None, None]:
         yield "\x1b[2Jred\x07\ttab\nline\x9b"
 
-    monkeypatch.setattr(Conversation, "reply", reply)
+    monkeypatch.setattr(ChatSession, "reply", reply)
     assert talk("a")[0] == "␛[2Jred␇\ttab\nline\ufffd\n"
-    assert talk("a", decorated=False)[0] == "\x1b[2Jred\x07\ttab\nline\x9b\n", "a pipe gets what was written"
+    assert talk("a", interactive=False)[0] == "\x1b[2Jred\x07\ttab\nline\x9b\n", "a pipe gets what was written"
 
 
 def test_in_a_pipe_mistakes_and_ctrl_c_end_the_program(talk: Talk) -> None:
     with pytest.raises(ConfigError):
-        talk("/temp warm", decorated=False)
+        talk("/temp warm", interactive=False)
     with pytest.raises(ConfigError, match="no command /tmep"):
-        talk("/tmep 1", decorated=False)
-    with pytest.raises(ConfigError, match="tokens that this model sees"):
-        talk("x" * 500, decorated=False, style="chatml")
+        talk("/tmep 1", interactive=False)
+    with pytest.raises(ConfigError, match="context window"):
+        talk("x" * 500, interactive=False, style="chatml")
 
 
-def test_the_newest_model_is_chosen_and_the_reason_given(here: Path) -> None:
+def test_the_most_recent_model_is_chosen_and_the_reason_shown(here: Path) -> None:
     found, reasons = choose(None)
     assert found.name == "small" and found.directory == Path("runs/small/final")
-    assert "the only one there is" in reasons[0] and "runs: 1 model" in reasons[0]
+    assert "the only model found" in reasons[0] and "runs: 1 model" in reasons[0]
     assert choose("small")[0] == found
 
 
 def test_no_model_at_all_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(CheckpointError, match=r"Looked at runs: not there.*\n.*\n.*train\.py"):
+    with pytest.raises(CheckpointError, match=r"Searched runs: does not exist.*\n.*\n.*train\.py"):
         choose(None)
 
 
@@ -230,4 +230,4 @@ def test_wrong_settings_are_refused() -> None:
 def test_a_loaded_model_is_what_it_says(here: Path) -> None:
     model = ModelLoader(style="llama3", compile="false")(find_model("small"))
     assert isinstance(model, ChatModel)
-    assert model.style is style_named("llama3") and model.why == "the command line"
+    assert model.style is style_named("llama3") and model.style_source == "the command line"

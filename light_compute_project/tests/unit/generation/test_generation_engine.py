@@ -1,4 +1,4 @@
-"""The engine writes what the slow reference writes, and disturbs nothing."""
+"""The engine equals the reference implementation and has no side effects on the model."""
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ import torch
 
 from litgpt_core.core.errors import CheckpointError, ConfigError
 from litgpt_core.generation.engine import Engine
-from litgpt_core.generation.reference import generate_slowly, window_start
+from litgpt_core.generation.reference import generate_reference, window_start
 from litgpt_core.generation.sampling import GREEDY, SamplingSettings
 
 FAMILIES = {
@@ -32,17 +32,17 @@ PROMPTS = {"short": 3, "one": 1, "nearly full": 23, "full": 24, "too long": 40}
 
 @pytest.mark.parametrize("compile", ["auto", "false"])
 @pytest.mark.parametrize(
-    "sampling", [GREEDY, SamplingSettings(temperature=0.9, top_k=40, top_p=0.95)], ids=["greedy", "drawn"]
+    "sampling", [GREEDY, SamplingSettings(temperature=0.9, top_k=40, top_p=0.95)], ids=["greedy", "sampled"]
 )
 @pytest.mark.parametrize("length", PROMPTS.values(), ids=PROMPTS.keys())
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES.keys())
-def test_the_cache_changes_nothing(build, tokenizer, family, length, sampling, compile):
+def test_the_kv_cache_changes_no_token(build, tokenizer, family, length, sampling, compile):
     """40 tokens with a window of 24: every case slides at least once."""
     model = build(**family)
     prompt = torch.randint(1, 256, (length,), generator=torch.Generator().manual_seed(length)).tolist()
     settings = {"max_new_tokens": 40, "sampling": sampling, "seed": 5, "stop_ids": ()}
     fast = Engine(model, tokenizer, compile=compile).generate(prompt, **settings)
-    assert fast == generate_slowly(model, prompt, **settings, vocab_size=256)
+    assert fast == generate_reference(model, prompt, **settings, vocab_size=256)
     assert len(fast) == 40
     assert len(set(fast)) > 1, "a model that repeats itself shows nothing"
 
@@ -59,7 +59,7 @@ def test_a_long_text_slides_by_half_a_window():
     assert window_start(0, length=3, block_size=1) == 2
 
 
-def test_padding_ids_never_come(build, tokenizer):
+def test_padding_ids_are_never_sampled(build, tokenizer):
     model = build()
     with torch.no_grad():
         model.lm_head.weight[256:] = 50 * model.lm_head.weight[:44].abs().sum(0)
@@ -102,7 +102,7 @@ def test_an_empty_prompt_starts_a_document(build, tokenizer):
     assert Engine(engine.model, tokenizer).encode_prompt("A") == [65]
 
 
-def test_tokens_come_as_they_are_made(build, tokenizer, monkeypatch):
+def test_tokens_are_streamed_as_they_are_decoded(build, tokenizer, monkeypatch):
     engine = Engine(build(), tokenizer, compile="false")
     passes = []
     hidden = engine.model.hidden
@@ -120,10 +120,10 @@ def test_tokens_come_as_they_are_made(build, tokenizer, monkeypatch):
     assert engine.stats.tokens_per_second > 0
 
 
-def test_a_model_in_training_is_given_back_as_it_was(build, tokenizer):
+def test_a_model_in_training_is_restored(build, tokenizer):
     model = build(dropout=0.5).train()
     calm = Engine(model, tokenizer).generate([1], max_new_tokens=8, sampling=GREEDY, stop_ids=())
-    assert calm == generate_slowly(model.eval(), [1], max_new_tokens=8, sampling=GREEDY, vocab_size=256)
+    assert calm == generate_reference(model.eval(), [1], max_new_tokens=8, sampling=GREEDY, vocab_size=256)
     model.train()
     stream = Engine(model, tokenizer).generate_stream([1], max_new_tokens=8)
     next(stream)
@@ -134,7 +134,7 @@ def test_a_model_in_training_is_given_back_as_it_was(build, tokenizer):
     assert all(parameter.grad is not None for parameter in model.parameters())
 
 
-def test_a_second_text_ends_the_first_aloud(build, tokenizer):
+def test_a_second_generation_ends_the_first_with_an_error(build, tokenizer):
     engine = Engine(build().train(), tokenizer)
     settings = {"max_new_tokens": 10, "sampling": GREEDY, "stop_ids": ()}
     expected = engine.generate([2], **settings)
@@ -144,7 +144,7 @@ def test_a_second_text_ends_the_first_aloud(build, tokenizer):
     next(first)  # the second has not begun yet
     tokens = [next(second)]
     with pytest.raises(RuntimeError, match="one at a time"):
-        list(first)  # some tokens that were known before may still come
+        list(first)  # tokens decoded before may still be returned
     assert tokens + list(second) == expected
     assert engine.model.training
 
@@ -162,9 +162,9 @@ def test_text_is_the_decoded_ids(build, tokenizer):
     engine = Engine(build(), tokenizer)
     settings = {"max_new_tokens": 50, "seed": 3, "sampling": SamplingSettings(temperature=1.5), "stop_ids": ()}
     ids = engine.generate(tokenizer.encode("def "), **settings)
-    pieces = list(engine.generate_text_stream("def ", **settings))
-    assert "".join(pieces) == tokenizer.decode(ids) == engine.generate_text("def ", **settings)
-    assert len(pieces) > 5
+    deltas = list(engine.generate_text_stream("def ", **settings))
+    assert "".join(deltas) == tokenizer.decode(ids) == engine.generate_text("def ", **settings)
+    assert len(deltas) > 5
 
 
 def test_a_directory_or_a_run_folder_is_enough(directory, build, tokenizer):
@@ -179,7 +179,7 @@ def test_a_directory_or_a_run_folder_is_enough(directory, build, tokenizer):
     assert len(half.generate([1], max_new_tokens=30, seed=1, stop_ids=())) == 30
 
 
-def test_from_start_to_text_nothing_slow_is_imported(directory):
+def test_generation_imports_no_slow_package(directory):
     """No Trainer, no upstream, and not torch's compiler either: each takes seconds."""
     code = (
         "import sys; from pathlib import Path; from litgpt_core.generation.engine import Engine;"

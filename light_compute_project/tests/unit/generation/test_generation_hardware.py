@@ -1,4 +1,4 @@
-"""From typed words to a device and a number type."""
+"""Parsing of the device and precision options."""
 
 import pytest
 import torch
@@ -13,11 +13,11 @@ CPU = torch.device("cpu")
     ("name", "expected"),
     [("auto", None), ("bf16", torch.bfloat16), ("32-true", torch.float32), ("16", torch.float16)],
 )
-def test_the_number_type(name, expected):
+def test_the_dtype(name, expected):
     assert named_dtype(name) == expected
 
 
-def test_wrong_words_are_answered():
+def test_unknown_names_are_refused():
     with pytest.raises(ConfigError, match="bf16"):
         named_dtype("bf61")
     with pytest.raises(ConfigError, match="'gpu'"):

@@ -1,4 +1,4 @@
-"""The C++ kernel computes what `litgpt_core.model` computes, for every architecture that it takes on."""
+"""The C++ kernel computes what `litgpt_core.model` computes, for every architecture that it supports."""
 
 import copy
 
@@ -9,7 +9,7 @@ from torch import nn
 from litgpt_core.generation import kernel_build
 from litgpt_core.generation.decoder import Feed
 from litgpt_core.generation.kernel import CHUNK, KernelDecoder, structure_obstacle, weights_obstacle
-from litgpt_core.generation.panels import PanelOrder
+from litgpt_core.generation.packed_weights import PackedLayout
 from litgpt_core.model import attention
 from litgpt_core.model.attend import soft_cap
 from litgpt_core.model.config import GPTConfig
@@ -93,19 +93,19 @@ def gap(found: torch.Tensor, expected: torch.Tensor) -> float:
 
 
 @pytest.mark.parametrize(
-    ("dtype", "panels"),
+    ("dtype", "packed_weights"),
     [(torch.float32, False), (torch.float32, True), (torch.bfloat16, False)],
-    ids=["fp32", "fp32 panels", "bf16"],
+    ids=["fp32", "fp32 packed", "bf16"],
 )
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES.keys())
 @torch.no_grad()
-def test_logits_are_the_models(family, dtype, panels):
+def test_logits_are_the_models(family, dtype, packed_weights):
     """A prompt longer than one chunk, then token by token."""
     model, exact = pair(family, dtype)
     assert structure_obstacle(model) is None and weights_obstacle(model) is None
     tokens, prompt = ids(60), CHUNK + 9
     expected = exact(torch.tensor([tokens]))[0]
-    decoder = KernelDecoder(model, panels=panels)
+    decoder = KernelDecoder(model, packed_weights=packed_weights)
     decoder.start(n_sequences=1, length=60)
     assert gap(decoder.feed([Feed(0, 0, tokens[:prompt])])[0], expected[prompt - 1]) < 1e-5
     for place in range(prompt, 60):
@@ -128,7 +128,7 @@ def rounding_attend(q, k, v, *, mask, scale, softcap=None, dropout=0.0):
 
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES.keys())
 @torch.no_grad()
-def test_bf16_panels_are_the_fp32_model_with_what_is_rounded(family, monkeypatch):
+def test_packed_bf16_weights_equal_the_fp32_model_with_rounded_factors(family, monkeypatch):
     """Keys and values are rounded in both, and where pairs of bfloat16 are multiplied what goes into a product. Now and
     then a number on an edge is rounded the other way, which later tokens see: hence the bounds.
     """
@@ -138,7 +138,7 @@ def test_bf16_panels_are_the_fp32_model_with_what_is_rounded(family, monkeypatch
         for module in exact.modules():
             if isinstance(module, nn.Linear):
                 module.register_forward_pre_hook(lambda _, inputs: (rounded(inputs[0]),))
-    decoder, gaps = KernelDecoder(model, panels=True), []
+    decoder, gaps = KernelDecoder(model, packed_weights=True), []
     for seed in range(4):
         tokens = ids(60, seed=seed)
         exact.set_kv_cache(1, max_seq_length=60, dtype=torch.bfloat16)
@@ -152,11 +152,11 @@ def test_bf16_panels_are_the_fp32_model_with_what_is_rounded(family, monkeypatch
 
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES.keys())
 @torch.no_grad()
-def test_bf16_panels_are_closer_to_the_fp32_model_than_pytorch_is(family):
+def test_packed_bf16_weights_are_closer_to_the_fp32_model_than_pytorch(family):
     model, exact = pair(family, torch.bfloat16)
     tokens = ids(60)
     expected = exact(torch.tensor([tokens]))[0]
-    decoder = KernelDecoder(model, panels=True)
+    decoder = KernelDecoder(model, packed_weights=True)
     decoder.start(n_sequences=1, length=60)
     ours = torch.stack([decoder.feed([Feed(0, place, [token])])[0].clone() for place, token in enumerate(tokens)])
     theirs = model(torch.tensor([tokens]))[0].float()
@@ -166,17 +166,15 @@ def test_bf16_panels_are_closer_to_the_fp32_model_than_pytorch_is(family):
 
 @pytest.mark.parametrize("window", [16, 20, 21])
 @torch.no_grad()
-def test_a_text_is_not_disturbed_by_what_another_left_in_its_place(window):
-    """Even NaN: its neighbours in memory, in time and beside it. Windows of several lengths, so that every way
-    of beginning and ending occurs.
-    """
+def test_a_sequence_is_not_affected_by_the_old_content_of_its_slot(window):
+    """Not even by NaN. Windows of several lengths, so that every alignment of start and end occurs."""
     family = FAMILIES["gemma3"] | {"sliding_window_size": window}
     model, _ = pair(family, torch.bfloat16)
     broken = copy.deepcopy(model)
     broken.transformer.wte.weight.data[7] = torch.nan
     tokens = ids(45)
     tokens = [token if token != 7 else 8 for token in tokens]
-    alone, after = KernelDecoder(model, panels=True), KernelDecoder(broken, panels=True)
+    alone, after = KernelDecoder(model, packed_weights=True), KernelDecoder(broken, packed_weights=True)
     for decoder in (alone, after):
         decoder.start(n_sequences=2, length=60)
     after.feed([Feed(0, 0, [7] * 60), Feed(1, 0, [7] * 60)])
@@ -189,27 +187,27 @@ def test_a_text_is_not_disturbed_by_what_another_left_in_its_place(window):
 def test_sequences_of_a_batch_do_not_see_each_other():
     """Prompts of 3, 40 and 7 tokens together; then one of them stands still while the others go on."""
     model, exact = pair(FAMILIES["llama"], torch.bfloat16)
-    texts = [ids(3 + 4, seed=1), ids(40 + 4, seed=2), ids(7 + 4, seed=3)]
-    expected = [exact(torch.tensor([text]))[0] for text in texts]
+    sequences = [ids(3 + 4, seed=1), ids(40 + 4, seed=2), ids(7 + 4, seed=3)]
+    expected = [exact(torch.tensor([text]))[0] for text in sequences]
     decoder = KernelDecoder(model)
     decoder.start(n_sequences=3, length=44)
-    first = decoder.feed([Feed(i, 0, text[:-4]) for i, text in enumerate(texts)]).clone()
+    first = decoder.feed([Feed(i, 0, text[:-4]) for i, text in enumerate(sequences)]).clone()
     assert all(gap(first[i], expected[i][-5]) < 1e-5 for i in range(3))
     for back in (4, 3, 2, 1):
         live = [0, 2] if back < 3 else [0, 1, 2]
-        logits = decoder.feed([Feed(i, len(texts[i]) - back, [texts[i][-back]]) for i in live])
+        logits = decoder.feed([Feed(i, len(sequences[i]) - back, [sequences[i][-back]]) for i in live])
         assert all(gap(logits[line], expected[i][-back]) < 1e-5 for line, i in enumerate(live))
 
 
-@pytest.mark.parametrize("panels", [False, True], ids=["rows", "panels"])
+@pytest.mark.parametrize("packed_weights", [False, True], ids=["in place", "packed"])
 @torch.no_grad()
-def test_the_number_of_threads_changes_no_bit(panels):
+def test_the_number_of_threads_changes_no_bit(packed_weights):
     """Neighbouring slots of the cache are written by several of them."""
     model, _ = pair(FAMILIES["qwen3"], torch.bfloat16)
     found = []
     for threads in (1, 2, 3, 5):
         torch.set_num_threads(threads)
-        decoder = KernelDecoder(model, panels=panels)
+        decoder = KernelDecoder(model, packed_weights=packed_weights)
         decoder.start(n_sequences=2, length=31)
         decoder.feed([Feed(0, 0, ids(30)), Feed(1, 0, ids(29, seed=1))])
         found.append(decoder.feed([Feed(0, 30, [3]), Feed(1, 29, [4])]).clone())
@@ -218,11 +216,11 @@ def test_the_number_of_threads_changes_no_bit(panels):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
 @torch.no_grad()
-def test_with_panels_the_number_of_neighbours_changes_no_bit(dtype):
-    """From 1 to 15 texts a step: every way that lines are put together."""
+def test_with_packed_weights_the_batch_size_changes_no_bit(dtype):
+    """From 1 to 15 sequences a step: every combination of rows."""
     model, exact = pair(FAMILIES["odd sizes"], dtype)
     tokens = ids(15, seed=4)
-    decoder = KernelDecoder(model, panels=True)
+    decoder = KernelDecoder(model, packed_weights=True)
     decoder.start(n_sequences=15, length=4)
     together = [decoder.feed([Feed(i, 0, [tokens[i]]) for i in range(n)]).clone() for n in range(1, 16)]
     for logits in together:
@@ -231,12 +229,12 @@ def test_with_panels_the_number_of_neighbours_changes_no_bit(dtype):
 
 
 @torch.no_grad()
-def test_panels_are_made_anew_for_weights_that_have_moved():
+def test_weights_that_have_moved_are_packed_again():
     model, _ = pair(FAMILIES["llama"], torch.bfloat16)
     other, _ = pair(FAMILIES["llama"], torch.bfloat16)
     for parameter in other.parameters():
         parameter.mul_(0.5)
-    decoder, fresh = KernelDecoder(model, panels=True), KernelDecoder(other, panels=True)
+    decoder, fresh = KernelDecoder(model, packed_weights=True), KernelDecoder(other, packed_weights=True)
     for each in (decoder, fresh):
         each.start(n_sequences=1, length=4)
     before = decoder.feed([Feed(0, 0, [1, 2])]).clone()
@@ -249,36 +247,40 @@ def test_panels_are_made_anew_for_weights_that_have_moved():
 
 @pytest.mark.parametrize("depth", [1, 2])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
-def test_panels_hold_every_weight_where_the_kernel_looks(dtype, depth):
+def test_packed_weights_have_the_layout_that_the_kernel_reads(dtype, depth):
     weight = torch.randn(21, 5).to(dtype)
-    order = PanelOrder(lanes=8, bf16_depth=depth)
-    panels = torch.full(order.shape(weight), torch.nan, dtype=dtype)
-    order.fill(panels, weight)
+    layout = PackedLayout(lanes=8, bf16_depth=depth)
+    packed_weights = torch.full(layout.shape(weight), torch.nan, dtype=dtype)
+    layout.pack(weight, out=packed_weights)
     for output in range(32):
         group, half, lane = output // 16, output % 16 // 8, output % 8
         if dtype == torch.float32:
-            place = panels[group, :, half, lane]
+            place = packed_weights[group, :, half, lane]
         else:
-            place = panels[group, :, lane, half] if depth == 1 else panels[group, :, half, lane].flatten()
+            place = (
+                packed_weights[group, :, lane, half] if depth == 1 else packed_weights[group, :, half, lane].flatten()
+            )
         assert torch.equal(place[:5], weight[output] if output < 21 else torch.zeros(5, dtype=dtype))
         assert not place[5:].any()
 
 
-@pytest.mark.parametrize(("dtype", "panels", "bound"), [(torch.float32, False, 1e-5), (torch.bfloat16, True, 3e-2)])
+@pytest.mark.parametrize(
+    ("dtype", "packed_weights", "bound"), [(torch.float32, False, 1e-5), (torch.bfloat16, True, 3e-2)]
+)
 @torch.no_grad()
-def test_sequences_change_places_with_what_they_hold(dtype, panels, bound):
+def test_reorder_moves_the_cache_of_sequences(dtype, packed_weights, bound):
     model, exact = pair(FAMILIES["llama"], dtype)
-    texts = [ids(6, seed=seed) for seed in range(3)]
-    decoder = KernelDecoder(model, panels=panels)
+    sequences = [ids(6, seed=seed) for seed in range(3)]
+    decoder = KernelDecoder(model, packed_weights=packed_weights)
     decoder.start(n_sequences=3, length=8)
-    decoder.feed([Feed(i, 0, text) for i, text in enumerate(texts)])
+    decoder.feed([Feed(i, 0, text) for i, text in enumerate(sequences)])
     decoder.reorder([2, 0, 2], length=6)
     found = decoder.feed([Feed(i, 6, [9]) for i in range(3)])
     for row, source in enumerate([2, 0, 2]):
-        assert gap(found[row], exact(torch.tensor([[*texts[source], 9]]))[0, -1]) < bound
+        assert gap(found[row], exact(torch.tensor([[*sequences[source], 9]]))[0, -1]) < bound
 
 
-def test_what_it_does_not_know_is_named():
+def test_unsupported_architectures_are_named():
     moe = LLAMA | {"mlp_class_name": "LLaMAMoE", "n_expert": 4, "n_expert_per_token": 2}
     latent = {"q_lora_rank": 8, "kv_lora_rank": 8, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8, "v_head_dim": 8}
     assert "n_expert=4" in structure_obstacle(GPT(GPTConfig(**(SIZES | moe))))
@@ -291,11 +293,11 @@ def test_what_it_does_not_know_is_named():
         pass
 
     model.transformer.h[1].attn.proj = Quantized(64, 64)
-    assert structure_obstacle(model) == "it does not know Quantized (transformer.h.1.attn.proj)"
+    assert structure_obstacle(model) == "it does not support Quantized (transformer.h.1.attn.proj)"
 
 
 @pytest.mark.parametrize("part", ["attn.qkv.weight", "mlp.fc_1.weight", "norm_1.weight"])
-def test_a_broken_weight_is_not_smoothed_over(part):
+def test_a_nan_weight_leads_to_nan_logits(part):
     model, _ = pair(LLAMA, torch.float32)
     with torch.no_grad():
         model.get_parameter(f"transformer.h.1.{part}").flatten()[-1 if part.startswith("norm") else 64 * 64] = torch.nan
@@ -304,7 +306,7 @@ def test_a_broken_weight_is_not_smoothed_over(part):
     assert decoder.feed([Feed(0, 0, ids(8))]).isnan().any()
 
 
-def test_weights_that_training_has_changed_are_read_anew():
+def test_weights_changed_by_training_are_read_again():
     model, _ = pair(FAMILIES["gpt2"], torch.float32)
     decoder = KernelDecoder(model)
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""The kernel is built once, kept, built again when damaged, and its absence is told in words."""
+"""The kernel is built once and cached, rebuilt when corrupted, and a failed build is reported."""
 
 import logging
 import os
@@ -20,7 +20,7 @@ def fresh(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("CXX", raising=False)
     kernel_build.load_kernel.cache_clear()
-    monkeypatch.setattr(kernel_build, "_begun", None)
+    monkeypatch.setattr(kernel_build, "_background_build", None)
     yield kernel_build.cache_folder()
     kernel_build.load_kernel.cache_clear()
 
@@ -31,13 +31,13 @@ def no_compiler(monkeypatch):
     monkeypatch.delenv("CXX", raising=False)
 
 
-def test_panels_without_lines_are_no_work(tmp_path, kernel):
-    """A part of a prompt wants no logits. Without the optimiser, which may move a division by 0 out of the way."""
+def test_packed_weights_accept_zero_rows(tmp_path, kernel):
+    """A chunk of a prompt needs no logits. Compiled without -O3, which may optimise a division by 0 away."""
     (tmp_path / "none.cpp").write_text(
-        '#include "panels.hpp"\n'
+        '#include "packed_weights.hpp"\n'
         "int main(int n, char**) {\n"
         "    float weights[4096] = {}, line[64] = {}, out[64] = {};\n"
-        "    multiply_panels<float>(weights, 64, 0, 32, line, size_t(n - 1), Output{out, 32, nullptr, false});\n"
+        "    multiply_packed<float>(weights, 64, 0, 32, line, size_t(n - 1), Output{out, 32, nullptr, false});\n"
         "}\n"
     )
     program = tmp_path / "none"
@@ -47,7 +47,7 @@ def test_panels_without_lines_are_no_work(tmp_path, kernel):
     assert subprocess.run([str(program)], timeout=60).returncode == 0
 
 
-def test_built_once_and_found_again_without_a_compiler(kernel, fresh, monkeypatch, caplog):
+def test_built_once_and_loaded_again_without_a_compiler(kernel, fresh, monkeypatch, caplog):
     caplog.set_level(logging.INFO, logger="litgpt_core")
     assert kernel_build.load_kernel().lc_lanes() in (8, 16)
     assert [record.message[:19] for record in caplog.records] == ["CPU kernel built in"]
@@ -58,11 +58,11 @@ def test_built_once_and_found_again_without_a_compiler(kernel, fresh, monkeypatc
     assert len(caplog.records) == 1
 
 
-def test_a_damaged_library_is_built_again(kernel, fresh, caplog):
+def test_a_corrupted_library_is_rebuilt(kernel, fresh, caplog):
     fresh.mkdir(parents=True)
     kernel_build.cached_library().write_bytes(b"not a library")
     assert kernel_build.load_kernel().lc_lanes() in (8, 16)
-    assert "damaged" in caplog.text
+    assert "corrupted" in caplog.text
 
 
 def test_other_sources_are_another_library(fresh, monkeypatch, tmp_path):
@@ -78,7 +78,7 @@ def test_other_sources_are_another_library(fresh, monkeypatch, tmp_path):
     assert kernel_build.cached_library() != before
 
 
-def test_no_compiler_is_said_and_plain_pytorch_decodes(build, fresh, no_compiler, caplog):
+def test_a_missing_compiler_is_reported_and_plain_pytorch_decodes(build, fresh, no_compiler, caplog):
     caplog.set_level(logging.INFO, logger="litgpt_core")
     with pytest.raises(EnvironmentProblem, match=r"No C\+\+ compiler") as caught:
         kernel_build.load_kernel()
@@ -87,7 +87,7 @@ def test_no_compiler_is_said_and_plain_pytorch_decodes(build, fresh, no_compiler
     assert "plain PyTorch; not by the CPU kernel: No C++ compiler was found" in caplog.text
 
 
-def test_a_compiler_that_refuses_is_quoted(fresh, monkeypatch, tmp_path):
+def test_a_compiler_error_is_quoted(fresh, monkeypatch, tmp_path):
     compiler = tmp_path / "c++"
     compiler.write_text("#!/bin/sh\necho 'decode.cpp:1: error: too new' >&2\nexit 1\n")
     compiler.chmod(0o755)
@@ -97,7 +97,7 @@ def test_a_compiler_that_refuses_is_quoted(fresh, monkeypatch, tmp_path):
     assert list(fresh.iterdir()) == [], "nothing half-built stays behind"
 
 
-def test_a_cache_that_cannot_be_written_is_named(fresh, monkeypatch, tmp_path):
+def test_a_cache_that_cannot_be_written_is_reported(fresh, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     with pytest.raises(EnvironmentProblem, match="cannot be written") as caught:
@@ -105,7 +105,7 @@ def test_a_cache_that_cannot_be_written_is_named(fresh, monkeypatch, tmp_path):
     assert "XDG_CACHE_HOME" in caught.value.fix or "compiler" in caught.value.fix
 
 
-def test_the_cache_is_the_users_own(monkeypatch, tmp_path):
+def test_the_cache_is_in_the_users_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert kernel_build.cache_folder() == tmp_path / "light_compute_project" / "kernels"
     monkeypatch.delenv("XDG_CACHE_HOME")
@@ -114,7 +114,7 @@ def test_the_cache_is_the_users_own(monkeypatch, tmp_path):
 
 
 @pytest.mark.usefixtures("kernel")
-def test_the_library_is_the_users_alone_and_one_process_is_enough(fresh, build):
+def test_the_library_is_private_to_the_user_and_loaded_once(fresh, build):
     decoder = choose_decoder(build())
     assert isinstance(decoder, KernelDecoder)
     assert kernel_build.cached_library().stat().st_mode & 0o077 == 0
@@ -123,7 +123,7 @@ def test_the_library_is_the_users_alone_and_one_process_is_enough(fresh, build):
     assert torch.get_num_threads() == 1
 
 
-def test_what_was_begun_in_the_background_is_waited_for(kernel, fresh, monkeypatch, caplog):
+def test_load_waits_for_a_background_build(kernel, fresh, monkeypatch, caplog):
     caplog.set_level(logging.INFO, logger="litgpt_core")
     kernel_build.begin_build(device="cpu", compile="auto")
     assert kernel_build.load_kernel().lc_lanes() in (8, 16)
@@ -133,12 +133,12 @@ def test_what_was_begun_in_the_background_is_waited_for(kernel, fresh, monkeypat
 
 
 @pytest.mark.parametrize(("device", "compile"), [("cuda", "auto"), ("cpu", "false"), ("cpu", "true")])
-def test_nothing_is_begun_where_it_would_not_be_used(fresh, device, compile):
+def test_no_background_build_where_the_kernel_is_not_used(fresh, device, compile):
     kernel_build.begin_build(device=device, compile=compile)
-    assert kernel_build._begun is None and not fresh.exists()
+    assert kernel_build._background_build is None and not fresh.exists()
 
 
-def test_a_background_failure_is_told_by_the_load(fresh, no_compiler):
+def test_load_reports_a_failed_background_build(fresh, no_compiler):
     kernel_build.begin_build(device="cpu", compile="auto")
     with pytest.raises(EnvironmentProblem, match="compiler"):
         kernel_build.load_kernel()

@@ -1,4 +1,4 @@
-"""Which tokens may be drawn, and how often."""
+"""Which tokens may be sampled, and how often."""
 
 import math
 
@@ -8,22 +8,22 @@ import torch
 from litgpt_core.core.errors import CheckpointError, ConfigError
 from litgpt_core.generation.sampling import (
     GREEDY,
-    Dice,
     SamplingSettings,
-    draw,
-    draw_slowly,
+    UniformRng,
     filter_logits,
     penalize,
+    sample,
+    sample_reference,
 )
-from litgpt_core.generation.sampling_settings import one_for_all
+from litgpt_core.generation.sampling_settings import shared_instance
 
 
-def sample(
+def sample_alike(
     logits: torch.Tensor, settings: SamplingSettings, *, generator: torch.Generator | None = None
 ) -> torch.Tensor:
-    """One token for each row of logits, all drawn alike."""
+    """One token for each row of logits, all sampled with the same settings."""
     uniforms = torch.rand(len(logits), generator=generator or torch.Generator(), dtype=torch.float64).tolist()
-    return torch.tensor(draw(logits, [settings] * len(logits), uniforms=uniforms))
+    return torch.tensor(sample(logits, [settings] * len(logits), uniforms=uniforms))
 
 
 PROBABILITIES = torch.tensor([[0.1, 0.4, 0.05, 0.3, 0.15]])
@@ -62,44 +62,46 @@ def test_top_k_keeps_exactly_k_of_equal_tokens():
 
 def test_temperature_0_is_greedy_whatever_else_is_set():
     logits = torch.tensor([[0.0, 5.0, 1.0], [2.0, 0.0, -1.0]])
-    assert sample(logits, GREEDY).tolist() == [1, 0]
-    assert sample(logits, SamplingSettings(temperature=0, top_k=2, top_p=0.5, min_p=0.1)).tolist() == [1, 0]
-    assert sample(logits, SamplingSettings(temperature=1e-40)).tolist() == [1, 0]
+    assert sample_alike(logits, GREEDY).tolist() == [1, 0]
+    assert sample_alike(logits, SamplingSettings(temperature=0, top_k=2, top_p=0.5, min_p=0.1)).tolist() == [1, 0]
+    assert sample_alike(logits, SamplingSettings(temperature=1e-40)).tolist() == [1, 0]
     for tiny in (1e-46, 5e-324):
-        assert sample(logits, SamplingSettings(temperature=tiny, top_p=0.5)).tolist() == [1, 0]
-    assert sample(logits, SamplingSettings(top_k=1)).tolist() == [1, 0]
+        assert sample_alike(logits, SamplingSettings(temperature=tiny, top_p=0.5)).tolist() == [1, 0]
+    assert sample_alike(logits, SamplingSettings(top_k=1)).tolist() == [1, 0]
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
-def test_draws_follow_the_tempered_softmax(temperature):
+def test_samples_follow_the_tempered_softmax(temperature):
     generator = torch.Generator().manual_seed(0)
     n = 20_000
-    draws = sample(LOGITS.expand(n, -1), SamplingSettings(temperature=temperature), generator=generator)
-    shares = torch.bincount(draws, minlength=5) / n
+    tokens = sample_alike(LOGITS.expand(n, -1), SamplingSettings(temperature=temperature), generator=generator)
+    shares = torch.bincount(tokens, minlength=5) / n
     expected = PROBABILITIES[0] ** (1 / temperature)
     assert torch.allclose(shares, expected / expected.sum(), atol=0.015)
 
 
-def test_equal_seeds_draw_equally_and_leave_the_global_state_alone():
+def test_equal_seeds_sample_equally_and_leave_the_global_rng_alone():
     state = torch.get_rng_state()
     rows = torch.randn(50, 9, generator=torch.Generator().manual_seed(1))
-    first, second = (sample(rows, SamplingSettings(), generator=torch.Generator().manual_seed(7)) for _ in range(2))
+    first, second = (
+        sample_alike(rows, SamplingSettings(), generator=torch.Generator().manual_seed(7)) for _ in range(2)
+    )
     assert torch.equal(first, second)
-    assert not torch.equal(first, sample(rows, SamplingSettings(), generator=torch.Generator().manual_seed(8)))
+    assert not torch.equal(first, sample_alike(rows, SamplingSettings(), generator=torch.Generator().manual_seed(8)))
     assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_every_row_is_filtered_by_itself():
     rows = torch.tensor([[9.0, 0.0, 0.0], [0.0, 9.0, 0.0], [0.0, 0.0, 9.0]])
-    assert sample(rows, SamplingSettings(top_p=0.5)).tolist() == [0, 1, 2]
-    assert sample(rows.bfloat16(), SamplingSettings(min_p=0.5)).tolist() == [0, 1, 2]
+    assert sample_alike(rows, SamplingSettings(top_p=0.5)).tolist() == [0, 1, 2]
+    assert sample_alike(rows.bfloat16(), SamplingSettings(min_p=0.5)).tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_broken_logits_are_an_error(value, temperature):
+def test_non_finite_logits_are_an_error(value, temperature):
     with pytest.raises(CheckpointError, match="NaN or infinite"):
-        sample(torch.tensor([[0.0, value]]), SamplingSettings(temperature=temperature))
+        sample_alike(torch.tensor([[0.0, value]]), SamplingSettings(temperature=temperature))
 
 
 def test_all_wrong_settings_are_named_at_once():
@@ -125,38 +127,42 @@ SETTINGS = [
 ]
 
 
-@pytest.mark.parametrize("size", [7, 300, 3000], ids=["fewer than top_k", "one look", "a first look and the rest"])
-def test_the_fast_draw_is_the_slow_one_and_no_row_minds_its_neighbours(size):
-    """3,000 tokens of nearly equal weight: the first look of 512 does not hold 0.9 of them."""
+@pytest.mark.parametrize(
+    "size", [7, 300, 3000], ids=["fewer than top_k", "sorted at once", "first candidates, then all"]
+)
+def test_sample_equals_the_reference_and_rows_are_independent(size):
+    """3,000 tokens of nearly equal weight: the first 512 candidates do not reach 0.9."""
     logits = torch.randn(len(SETTINGS) * 40, size, generator=torch.Generator().manual_seed(size)) * 2
     settings = SETTINGS * 40
-    dice = Dice(3)
-    uniforms = [dice.throw() for _ in settings]
-    together = draw(logits, settings, uniforms=uniforms)
-    alone = [draw(logits[row : row + 1], [settings[row]], uniforms=[uniforms[row]])[0] for row in range(len(settings))]
-    slow = [draw_slowly(logits[row], settings[row], uniform=uniforms[row]) for row in range(len(settings))]
+    rng = UniformRng(3)
+    uniforms = [rng.next() for _ in settings]
+    together = sample(logits, settings, uniforms=uniforms)
+    alone = [
+        sample(logits[row : row + 1], [settings[row]], uniforms=[uniforms[row]])[0] for row in range(len(settings))
+    ]
+    slow = [sample_reference(logits[row], settings[row], uniform=uniforms[row]) for row in range(len(settings))]
     assert together == alone
     assert together == slow
     assert len(set(together)) > min(size, 40) // 2
 
 
 @pytest.mark.parametrize("settings", [{}, {"top_k": 50}, {"top_p": 0.9}])
-def test_a_temperature_beyond_float32_draws_among_all_that_may_be(settings):
+def test_a_temperature_beyond_float32_is_clamped(settings):
     logits = torch.tensor([[1.0, -math.inf, 0.0, -math.inf]]).repeat(1, 50)
     hot = SamplingSettings(temperature=1e300, **settings)
-    fast = {draw(logits, [hot], uniforms=[n / 50])[0] for n in range(50)}
-    slow = {draw_slowly(logits[0], hot, uniform=n / 50) for n in range(50)}
-    for drawn in (fast, slow):  # of equal weights each may order them its way
-        assert len(drawn) > 20 and all(token % 2 == 0 for token in drawn)
+    fast = {sample(logits, [hot], uniforms=[n / 50])[0] for n in range(50)}
+    slow = {sample_reference(logits[0], hot, uniform=n / 50) for n in range(50)}
+    for sampled in (fast, slow):  # tokens of equal weight may be ordered differently
+        assert len(sampled) > 20 and all(token % 2 == 0 for token in sampled)
 
 
-def test_dice_repeat_with_their_seed():
-    first, again, other = Dice(5), Dice(5), Dice(6)
-    numbers = [first.throw() for _ in range(200)]
-    assert numbers == [again.throw() for _ in range(200)]
-    assert numbers != [other.throw() for _ in range(200)]
+def test_equal_seeds_give_equal_random_numbers():
+    first, again, other = UniformRng(5), UniformRng(5), UniformRng(6)
+    numbers = [first.next() for _ in range(200)]
+    assert numbers == [again.next() for _ in range(200)]
+    assert numbers != [other.next() for _ in range(200)]
     assert all(0 <= number < 1 for number in numbers)
-    assert Dice(None).throw() != Dice(None).throw()
+    assert UniformRng(None).next() != UniformRng(None).next()
 
 
 def test_penalties_are_their_formulas():
@@ -170,7 +176,7 @@ def test_penalties_are_their_formulas():
     assert penalize(logits, SamplingSettings(), **ids).tolist() == logits.tolist()
 
 
-def test_ids_behind_the_vocabulary_are_no_concern_of_penalties():
+def test_penalties_ignore_ids_outside_the_vocabulary():
     penalized = penalize(torch.ones(3), SamplingSettings(repetition_penalty=2.0), prompt_ids=[1, 7], new_ids=[])
     assert penalized.tolist() == [1.0, 0.5, 1.0]
 
@@ -181,9 +187,9 @@ def test_wrong_penalties_are_named():
 
 
 def test_equal_settings_become_one_object_that_holds_nothing_else():
-    """What the chat log writes is `vars` of it."""
+    """The chat log stores its `vars`."""
     first, second = SamplingSettings(temperature=0.7, top_k=50.0), SamplingSettings(temperature=0.7, top_k=50)
     names = set(vars(first))
-    shared = one_for_all(first)
-    assert one_for_all(second) is shared and not shared.penalizes
+    shared = shared_instance(first)
+    assert shared_instance(second) is shared and not shared.penalizes
     assert set(vars(shared)) == names and type(shared.top_k) is int

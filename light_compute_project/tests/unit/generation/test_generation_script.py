@@ -1,6 +1,5 @@
 """scripts/generate.py as a person uses it: another process, its streams and its exit code."""
 
-import importlib.util
 import os
 import re
 import signal
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from litgpt_core import cli
 from litgpt_core.generation import Engine, SamplingSettings
 
 SCRIPT = Path(__file__).resolve().parents[3] / "scripts" / "generate.py"
@@ -18,14 +18,11 @@ SCRIPT = Path(__file__).resolve().parents[3] / "scripts" / "generate.py"
 @pytest.fixture
 def run(monkeypatch, capsys):
     """`run(*arguments)` -> exit code, stdout, stderr; in this process, because another would import torch again."""
-    specification = importlib.util.spec_from_file_location("generate_script", SCRIPT)
-    script = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(script)
 
     def _run(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", [str(SCRIPT), *map(str, arguments)])
         with pytest.raises(SystemExit) as end:
-            script.run_script(script.main)
+            cli.run("generate")
         return end.value.code, *capsys.readouterr()
 
     return _run
@@ -57,7 +54,7 @@ def test_text_goes_to_stdout_and_figures_to_stderr(directory, run):
     assert len(re.findall("^decoding on cpu, ", errors, re.MULTILINE)) == 1
 
 
-def test_searches_and_stop_texts(directory, run):
+def test_searches_and_stop_strings(directory, run):
     arguments = (directory, "--prompt", "def ", "--max_new_tokens", 6, "--device", "cpu")
     code, out, errors = run(*arguments, "--num_beams", 3, "--num_samples", 2)
     assert code == 0 and out.count("def ") == 2 and errors.count("log-probability") == 2

@@ -1,4 +1,4 @@
-"""Beam search finds the likeliest text, contrastive search the one its formula asks for."""
+"""Beam search finds the most probable sequence; contrastive search follows its formula."""
 
 import itertools
 
@@ -30,7 +30,7 @@ def logprob_of(model, prompt, ids, *, vocab_size):
 
 
 @pytest.mark.parametrize("length_penalty", [0.0, 1.0])
-def test_a_wide_search_finds_the_best_of_all_texts(small_engine, length_penalty):
+def test_a_wide_search_finds_the_best_of_all_sequences(small_engine, length_penalty):
     prompt, limit = [1, 2], 4
     every = []
     for length in range(limit + 1):
@@ -58,7 +58,7 @@ def test_scores_are_the_models_own_log_probabilities(build, tokenizer, compile):
     assert found[0].logprob >= logprob_of(engine.model, [65, 66], greedy, vocab_size=256) - 1e-3
 
 
-def test_a_stop_id_ends_a_text_and_counts(small_engine):
+def test_a_stop_id_ends_a_sequence_and_counts(small_engine):
     with torch.no_grad():
         small_engine.model.lm_head.bias = torch.nn.Parameter(torch.zeros(8))
         small_engine.model.lm_head.bias[5] = 1e4
@@ -88,7 +88,7 @@ def test_contrastive_search_is_its_formula(build, tokenizer, alpha):
         assert found == engine.generate([65, 66, 67], max_new_tokens=15, sampling=GREEDY, stop_ids=())
 
 
-def test_the_choice_prefers_what_is_new():
+def test_candidates_unlike_the_context_are_preferred():
     seen = torch.tensor([[1.0, 0.0]])
     states = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
     assert choose(torch.tensor([0.6, 0.4]), states, seen, alpha=0.0) == 0
@@ -103,9 +103,9 @@ def test_contrastive_search_stops(build, tokenizer):
     assert engine.model.transformer.cache_length is None
 
 
-def test_what_cannot_be_searched_is_refused(build, tokenizer):
+def test_invalid_searches_are_refused(build, tokenizer):
     engine = Engine(build(), tokenizer)
-    with pytest.raises(ConfigError, match="no search"):
+    with pytest.raises(ConfigError, match="not a valid search"):
         beam_search(engine, [1], max_new_tokens=5, beams=2, results=3)
     with pytest.raises(ConfigError, match="window of 24"):
         beam_search(engine, [1] * 20, max_new_tokens=5)

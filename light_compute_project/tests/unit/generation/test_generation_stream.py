@@ -1,4 +1,4 @@
-"""Streamed pieces join to the whole decoding, and no piece holds half a character."""
+"""Streamed text equals decoding all tokens at once, without incomplete characters."""
 
 import functools
 import random
@@ -32,7 +32,7 @@ def trained(kind: str) -> Tokenizer:
 
 
 class WholeOnly:
-    """A tokenizer whose tokens have no bytes of their own, as some foreign ones."""
+    """A tokenizer whose tokens have no bytes of their own, as some from elsewhere."""
 
     def __init__(self, inner: Tokenizer) -> None:
         self._inner = inner
@@ -49,13 +49,13 @@ def streamed(tokenizer: object, ids: list[int], *, prompt_ids: list[int] = ()) -
 
 @pytest.mark.parametrize("whole", [False, True], ids=["bytes", "whole"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_pieces_join_to_the_text(kind, whole):
+def test_streamed_text_joins_to_the_text(kind, whole):
     tokenizer = WholeOnly(trained(kind)) if whole else trained(kind)
     for document in DOCUMENTS:
         ids = trained(kind).encode(document)
-        pieces = streamed(tokenizer, ids)
-        assert "".join(pieces) == document == trained(kind).decode(ids)
-        assert not any(REPLACEMENT in piece for piece in pieces)
+        deltas = streamed(tokenizer, ids)
+        assert "".join(deltas) == document == trained(kind).decode(ids)
+        assert not any(REPLACEMENT in delta for delta in deltas)
         for cut in range(0, len(ids), 3):
             before = trained(kind).decode(ids[:cut])
             if REPLACEMENT not in before:
@@ -88,7 +88,7 @@ def test_a_character_of_four_bytes_comes_with_its_last_one():
     assert streamed(trained("byte"), ids[:2]) == ["", "", REPLACEMENT]
 
 
-def test_a_decoder_that_takes_words_back_still_ends():
+def test_a_tokenizer_that_changes_earlier_text_still_ends():
     class Rewriting:
         def token_bytes(self, token_id: int) -> None:
             return None

@@ -21,8 +21,8 @@ from litgpt_core.model.init import initialize
 from litgpt_core.model.lora import LoRALinear, add_adapters
 from litgpt_core.model.lora_settings import LoRASettings
 from litgpt_core.model.structure import LinearPart, block_parameters, outer_parameters, structure
-from litgpt_core.planning.cost import memory
-from litgpt_core.planning.recipe import Layout, Recipe
+from litgpt_core.planning.memory import memory
+from litgpt_core.planning.recipe import DeviceLayout, Recipe
 
 REGISTRY = (
     "pythia-14m",
@@ -130,7 +130,7 @@ def test_a_new_layer_is_counted_planned_and_initialised(gated: GPTConfig) -> Non
     assert sorted(listed(gated)) == sorted(real(gated))
     assert count_parameters(gated) == model.num_parameters()
     assert matmul_parameters(gated) == sum(m.weight.numel() for m in model.modules() if isinstance(m, nn.Linear))
-    assert memory(Recipe(model=gated, precision="32-true"), Layout()).weights == 4 * model.num_parameters()
+    assert memory(Recipe(model=gated, precision="32-true"), DeviceLayout()).weights == 4 * model.num_parameters()
     initialize(model, seed=0)
     assert model.transformer.h[0].attn.gate.weight.std().item() == pytest.approx(0.02, rel=0.2)
 

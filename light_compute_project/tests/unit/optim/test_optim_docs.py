@@ -10,7 +10,7 @@ import pytest
 from docs.generate.optim_plots import DIGEST_KEY, IMAGES, PICTURES, digest, draw_all, schedule_curves
 from PIL import Image
 
-from litgpt_core.core.machine import PROJECT_DIR
+from litgpt_core.core.checkout import PROJECT_DIR
 from litgpt_core.doctor.model_checks import KINDS, build
 from litgpt_core.model import GPT
 from litgpt_core.optim.build import build_optimizer

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from benchmarks.live_memory import LiveMemory
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from litgpt_core.model import attend
@@ -15,7 +16,6 @@ from litgpt_core.model.gpt import GPT
 from litgpt_core.model.structure import block_parameters
 from litgpt_core.planning.activations import QUERY_BLOCK, WRITTEN_OUT_LENGTH, Setup, attention_kind, block_bytes
 from litgpt_core.training.activation_checkpointing import checkpoint_blocks
-from litgpt_core.training.live_memory import LiveMemory
 
 BASE: dict[str, Any] = {
     "n_head": 4, "n_embd": 64, "block_size": 512, "vocab_size": 128,

@@ -16,10 +16,10 @@ from litgpt_core.core.rates import PEAK_DENSE_FLOPS
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.cost import count_parameters, flops_per_token, forward_flops_per_token
 from litgpt_core.planning import command as planning_command
-from litgpt_core.planning.cost import memory
 from litgpt_core.planning.gpus import GPUS, find_gpu
+from litgpt_core.planning.memory import memory
 from litgpt_core.planning.plan import Option, Terms, best, options, strategies
-from litgpt_core.planning.recipe import Layout, Recipe
+from litgpt_core.planning.recipe import DeviceLayout, Recipe
 from litgpt_core.planning.step_time import exchange_bytes, step_time, work_per_token
 from litgpt_core.planning.tables import gigabytes, verdict
 
@@ -63,7 +63,7 @@ def test_work_by_hand() -> None:
     assert work_per_token(dataclasses.replace(RECIPE, loss_chunk_size=64)) == once + head
     full = work_per_token(dataclasses.replace(RECIPE, checkpointing="full"))
     assert full == once + forward_flops_per_token(MODEL, seq_length=2048) - head
-    time = step_time(RECIPE, Layout(), gpu=H100, network_gbps=400, mfu=0.5)
+    time = step_time(RECIPE, DeviceLayout(), gpu=H100, network_gbps=400, mfu=0.5)
     assert time.compute == pytest.approx(once * 512 * 2048 / (989e12 * 0.5))
     assert time.exchange == 0 and time.optimizer == pytest.approx(28 * count_parameters(MODEL) / 3.35e12)
 
@@ -71,28 +71,28 @@ def test_work_by_hand() -> None:
 def test_exchanged_bytes_by_hand() -> None:
     """DDP: float32 gradients twice. FSDP, every micro-batch: weights twice, the outer group's and gradients once."""
     numbers, outer = count_parameters(MODEL), 2 * 2048 * MODEL.padded_vocab_size + 2048
-    ddp = exchange_bytes(RECIPE, Layout(strategy="ddp", devices=8))
+    ddp = exchange_bytes(RECIPE, DeviceLayout(strategy="ddp", devices=8))
     assert ddp == (pytest.approx(2 * 4 * numbers * 7 / 8), 0)
     moved = 2 * (2 * numbers - outer) + 4 * numbers
-    assert exchange_bytes(RECIPE, Layout(strategy="fsdp", devices=8))[0] == pytest.approx(8 * moved * 7 / 8)
-    inside, across = exchange_bytes(RECIPE, Layout(strategy="fsdp", devices=64))
+    assert exchange_bytes(RECIPE, DeviceLayout(strategy="fsdp", devices=8))[0] == pytest.approx(8 * moved * 7 / 8)
+    inside, across = exchange_bytes(RECIPE, DeviceLayout(strategy="fsdp", devices=64))
     assert (inside, across) == (pytest.approx(moved * 63 / 64), pytest.approx(moved * 7 / 8))
-    inside, across = exchange_bytes(RECIPE, Layout(strategy="fsdp_hybrid", devices=64))
+    inside, across = exchange_bytes(RECIPE, DeviceLayout(strategy="fsdp_hybrid", devices=64))
     assert (inside, across) == (pytest.approx(moved * 7 / 8), pytest.approx(2 * 7 / 8 * 4 * numbers))
-    assert exchange_bytes(RECIPE, Layout()) == (0, 0)
+    assert exchange_bytes(RECIPE, DeviceLayout()) == (0, 0)
 
 
 def test_a_slow_network_is_felt_across_machines_only() -> None:
-    def rate(layout: Layout, gbps: float) -> float:
+    def rate(layout: DeviceLayout, gbps: float) -> float:
         return step_time(RECIPE, layout, gpu=H100, network_gbps=gbps).tokens_per_s
 
-    eight, many = Layout(strategy="fsdp", devices=8), Layout(strategy="fsdp", devices=64)
+    eight, many = DeviceLayout(strategy="fsdp", devices=8), DeviceLayout(strategy="fsdp", devices=64)
     assert rate(eight, 1) == rate(eight, 400)
     assert rate(many, 10) < 0.2 * rate(many, 400)
 
 
 def test_muon_and_offload_take_longer_steps() -> None:
-    layout = Layout(strategy="fsdp", devices=8)
+    layout = DeviceLayout(strategy="fsdp", devices=8)
     plain = step_time(RECIPE, layout, gpu=H100, network_gbps=400)
     muon = step_time(dataclasses.replace(RECIPE, optimizer="muon"), layout, gpu=H100, network_gbps=400)
     away = step_time(RECIPE, dataclasses.replace(layout, cpu_offload=True), gpu=H100, network_gbps=400)
@@ -157,7 +157,7 @@ def test_offloaded_state_is_asked_of_the_machine() -> None:
     mixtral = GPTConfig.from_name("Mixtral-8x7B-v0.1", block_size=2048)
     found = plan("H100", [8], model=mixtral)
     [line] = verdict(found, terms=Terms(gpu=H100), tokens=1e9)
-    assert "747 GB of each machine's own memory" in line and line.endswith("trainer.cpu_offload=true")
+    assert "747 GB of host memory per machine" in line and line.endswith("trainer.cpu_offload=true")
     assert found[1].memory.host * 8 == pytest.approx(16 * count_parameters(mixtral), rel=1e-6)
 
 

@@ -60,7 +60,7 @@ def tokenizer_of(talk: list[Message], tmp_path_factory: pytest.TempPathFactory) 
 def foreign_json(folder: Path) -> Tokenizer:
     """Bytes and chat markers, which are read out of text, as in a downloaded `tokenizer.json`."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    processor = Processor(models.BPE(vocab={piece: place for place, piece in enumerate(alphabet)}, merges=[]))
+    processor = Processor(models.BPE(vocab={delta: place for place, delta in enumerate(alphabet)}, merges=[]))
     processor.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     processor.decoder = decoders.ByteLevel()
     markers = ("<|endoftext|>", "<s>", "<|im_start|>", "<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>")

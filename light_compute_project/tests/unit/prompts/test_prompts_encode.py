@@ -1,4 +1,4 @@
-"""Ids: what is read before an answer is a beginning of what is learnt, for every style and kind of tokenizer."""
+"""The ids of a prompt are a prefix of the ids of the conversation, for every style and kind of tokenizer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Get = Callable[[str], Tokenizer]
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", style_names())
-def test_every_prompt_is_a_beginning_of_what_is_learnt(
+def test_every_prompt_is_a_prefix_of_the_conversation(
     name: str, kind: str, talk: list[Message], tokenizer_of: Get
 ) -> None:
     style, tokenizer = style_named(name), tokenizer_of(kind)
@@ -43,7 +43,7 @@ def test_the_flags_are_true_on_the_answers_and_the_ends_of_their_turns(
             runs[-1].append(token_id)
     answers = [message.content for message in talk if message.role == "assistant"]
     assert len(runs) == len(answers)
-    stops, ends = style.stop_tokens(tokenizer), style.stop_texts()
+    stops, ends = style.stop_tokens(tokenizer), style.stop_strings()
     for number, (run, answer) in enumerate(zip(runs, answers, strict=True)):
         text = tokenizer.decode(run)
         assert text.startswith(answer)
@@ -79,7 +79,7 @@ def test_later_turns_of_llama2_begin_with_bos(tokenizer_of: Get) -> None:
     assert ids[ids.index(tokenizer.eos_id) + 1] == tokenizer.bos_id
 
 
-def test_eos_ends_a_turn_even_where_text_that_spells_it_does_not(tokenizer_of: Get) -> None:
+def test_eos_ends_a_turn_but_text_that_spells_it_does_not(tokenizer_of: Get) -> None:
     tokenizer = tokenizer_of("bpe")
     talk = [Message(role="user", content="say <|endoftext|>"), Message(role="assistant", content="<|endoftext|>")]
     ids, flags = encode_conversation(style_named("human_assistant"), tokenizer, talk)

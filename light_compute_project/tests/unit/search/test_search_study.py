@@ -17,15 +17,14 @@ from typing import Any
 import pytest
 
 from litgpt_core.config.compose import load
+from litgpt_core.core.child_process import StopSignals
 from litgpt_core.core.errors import ConfigError, LightComputeError
-from litgpt_core.search import study_results
-from litgpt_core.search.child_process import StopSignals
+from litgpt_core.search import plots
 from litgpt_core.search.study import Study, StudyRequest, run_study
 from litgpt_core.search.study_store import SearchSettings, StudyStore
 
 FIXED = ["+experiment=smoke", "logger=none", "trainer.max_steps=20", "trainer.eval_interval=5", "run.name=s"]
 RATE = "optim.lr=tag(log,interval(1e-4,0.5))"
-SCRIPTS = Path(__file__).resolve().parents[3] / "scripts"
 
 
 pytestmark = pytest.mark.usefixtures("no_picture")
@@ -33,8 +32,8 @@ pytestmark = pytest.mark.usefixtures("no_picture")
 
 @pytest.fixture
 def no_picture(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pictures take longer than studies here; `test_training_study_results.py` draws."""
-    monkeypatch.setattr(study_results, "draw_study", lambda *arguments, **options: False)
+    """Pictures take longer than studies here; `test_search_study_results.py` draws."""
+    monkeypatch.setattr(plots, "draw", lambda *arguments: False)
 
 
 def request(
@@ -102,9 +101,9 @@ def test_a_study_leaves_its_trials_its_best_and_how_to_repeat_it(fake_train: Pat
         *("output", "study.db", "study.json"),
     }
     command = content["best"]["command"].split()
-    assert command[:4] == ["uv", "run", "python", "light_compute_project/scripts/train.py"]
+    assert command[:4] == ["uv", "run", "lcp", "train"]
     config = load(command[4:])
-    assert config.run.name == "s-study-best" and config.run.dir == "runs" and config.trainer.max_steps == 20
+    assert config.run.name == "s-study-best" and config.run.dir == "runs" and config.trainer.stop.max_steps == 20
     assert config.optim.lr == content["best"]["params"]["optim.lr"]
 
 
@@ -180,11 +179,21 @@ def test_values_that_were_tried_are_not_trained_again(fake_train: Path) -> None:
 # ---- killed, stopped, out of time ----
 
 
+STUDY_OF_THE_STAND_IN = """
+import sys
+from litgpt_core import cli
+from litgpt_core.search import study
+study.child_command = lambda verb, *arguments: [sys.executable, "train.py", *arguments]
+cli.run("search")
+"""
+
+
 def start(folder: Path, *arguments: str, step_s: float) -> subprocess.Popen[str]:
-    """`study.py` as a process, beside the stand-in for train.py."""
-    shutil.copy(SCRIPTS / "study.py", folder)
+    """`lcp search` as a process, beside the stand-in for train.py."""
+    script = folder / "study.py"
+    script.write_text(STUDY_OF_THE_STAND_IN, encoding="utf-8")
     return subprocess.Popen(
-        [sys.executable, "study.py", *FIXED, RATE, "--pruner", "none", *arguments],
+        [sys.executable, script.name, *FIXED, RATE, "--pruner", "none", *arguments],
         cwd=folder,
         env={**os.environ, "FAKE_STEP_S": str(step_s)},
         stdout=subprocess.PIPE,
@@ -233,7 +242,7 @@ def test_a_study_that_ends_early_goes_on_as_if_nothing_had_happened(
     wait_for(lambda: not is_alive(child), what="the child outlived the study")
     assert (second / "checkpoints" / "step").exists(), "it has saved"
     if number != signal.SIGKILL:
-        assert states() == ["done", "to be continued"]
+        assert states() == ["done", "stopped"]
         assert "the same command continues it" in output
 
     assert run_study(request(RATE, trials=3)) == 0
@@ -249,8 +258,11 @@ def test_a_trial_that_ended_while_nobody_looked_is_taken_over(fake_train: Path) 
     study.folder.mkdir(parents=True)
     store = study.open()
     trial = store.begin(*store.suggest())
+    run = study._trial_run(trial)
+    assert run.known_outcome() is None
+    run.start()
     with StopSignals() as signals:
-        study._trial_run(trial).carry_out(trial, signals=signals, deadline=float("inf"))
+        wait_for(lambda: run.poll(signals, deadline=float("inf")) is not None, what="the run never ended")
     assert run_study(asked) == 0
     assert states() == ["done"] and starts("s-study-000") == [0]
 
@@ -260,7 +272,7 @@ def test_time_that_is_up_saves_the_trial_for_the_next_command(
 ) -> None:
     monkeypatch.setenv("FAKE_STEP_S", "1")  # 20 steps: never done in time, but begun
     assert run_study(request(RATE, trials=1, timeout_s=6)) == 0
-    assert states() == ["to be continued"]
+    assert states() == ["stopped"]
     monkeypatch.setenv("FAKE_STEP_S", "0")
     assert run_study(request(RATE, trials=1, timeout_s=60)) == 0
     assert states() == ["done"] and len(starts("s-study-000")) == 2
@@ -294,7 +306,7 @@ def test_a_mistake_of_one_combination_ends_the_study_without_a_trial(fake_train:
 def test_a_run_that_refuses_ends_the_study_and_is_tried_again(fake_train: Path) -> None:
     with pytest.raises(LightComputeError, match=r"trial 0 .* cannot run:\nno such checkpoint\n  try:    another one"):
         run_study(request("seed=choice(2)", trials=2))
-    assert states() == ["to be continued"]
+    assert states() == ["stopped"]
     fake_train.write_text(fake_train.read_text().replace("if seed == 2:", "if seed == 99:"))
     assert run_study(request("seed=choice(2)", trials=2)) == 0 and states() == ["done", "done"]
 

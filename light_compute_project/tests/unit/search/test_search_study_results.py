@@ -10,8 +10,8 @@ import pytest
 from optuna.trial import TrialState
 from rich.console import Console
 
+from litgpt_core.search.results import facts, importance, report, tables
 from litgpt_core.search.study import Study, StudyRequest
-from litgpt_core.search.study_results import facts, importance, report, trial_table
 from litgpt_core.search.study_store import SearchSettings, StudyStore
 
 SPACE = ("optim.lr=tag(log,interval(1e-4,1e-1))", "model.n_layer=int(interval(1,4))", "optim.weight_decay=0.0,0.1")
@@ -71,7 +71,8 @@ def test_few_trials_have_no_shares(study: Study) -> None:
 
 
 def test_study_json_tells_the_kinds_of_ends_apart(study: Study) -> None:
-    content = facts(study, filled(study), shares={})
+    filled(study)
+    content = facts(study.findings)
     assert [trial["state"] for trial in content["trials"]] == ["done"] * 8 + ["pruned", "diverged"]
     assert content["trials"][8]["value"] == 9.5, "a pruned trial is worth its last validation"
     assert content["trials"][9]["value"] is None and content["trials"][9]["problem"] == "the loss (nan)"
@@ -86,22 +87,24 @@ def test_study_json_tells_the_kinds_of_ends_apart(study: Study) -> None:
 
 def test_the_table_has_the_best_first_and_names_without_their_section(study: Study) -> None:
     text = io.StringIO()
-    Console(file=text, width=100).print(trial_table(filled(study), title="s"))
+    filled(study)
+    [table] = tables(study.findings)
+    Console(file=text, width=100).print(table)
     lines = text.getvalue().splitlines()
-    assert "10 of 10 trials over" in lines[0] and "weight_decay" in lines[2] and "optim." not in lines[2]
+    assert "10 trials ended" in lines[0] and "weight_decay" in lines[2] and "optim." not in lines[2]
     assert [line.split("│")[1].strip() for line in lines if line.startswith("│")] == [*map(str, range(10))]
 
 
 def test_the_picture_is_drawn_also_of_a_study_without_a_finished_trial(study: Study) -> None:
     store = study.open()
-    report(study, store)
+    report(study.findings)
     assert not (study.folder / "study.png").exists()
     trial = store.begin(*store.suggest())
     trial.report(3.0, 20)
-    report(study, store)
+    report(study.findings)
     first = (study.folder / "study.png").read_bytes()
     assert first.startswith(b"\x89PNG")
     store.study.tell(trial, state=TrialState.PRUNED)
     filled(study)
-    report(study, store)
+    report(study.findings)
     assert len((study.folder / "study.png").read_bytes()) > len(first)

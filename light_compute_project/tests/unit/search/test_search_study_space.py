@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from litgpt_core.core.errors import ConfigError
-from litgpt_core.search.study_space import Parameter, read_space
+from litgpt_core.search.study_space import SearchParameter, read_space
 
 
-def parameter(text: str) -> Parameter:
+def parameter(text: str) -> SearchParameter:
     [found] = read_space(["+experiment=smoke", text]).parameters.values()
     return found
 
@@ -32,7 +32,7 @@ def parameter(text: str) -> Parameter:
 )
 def test_ranges_mean_what_hydras_sweepers_mean_by_them(text: str, expected: dict[str, Any]) -> None:
     key = text.partition("=")[0]
-    assert parameter(text) == Parameter(key=key, **expected)
+    assert parameter(text) == SearchParameter(key=key, **expected)
 
 
 def test_fixed_settings_stay_as_typed_and_names_are_taken_out() -> None:

@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 
 from litgpt_core.core.errors import ConfigError
-from litgpt_core.search import sweep, sweep_pictures
+from litgpt_core.search import plots, sweep
+from litgpt_core.search.findings import SearchResults
+from litgpt_core.search.results import over_seeds
 from litgpt_core.search.sweep_grid import Grid, make_grid
-from litgpt_core.search.sweep_record import Entry, SweepRecord
-from litgpt_core.search.sweep_results import over_seeds, ranked
+from litgpt_core.search.trial_store import TrialFacts
 
 FIXED = ["+experiment=smoke", "logger=none", "trainer.max_steps=20", "trainer.eval_interval=5", "run.name=s"]
 RUN_SWEEP = """
@@ -86,39 +87,38 @@ def test_mistakes_are_named_before_anything_runs(override: str, message: str) ->
 # ---- what is found ----
 
 
-def record_of(grid: Grid, results: dict[str, float | None]) -> SweepRecord:
-    entries = []
+def found_by(grid: Grid, results: dict[str, float | None]) -> SearchResults:
+    trials = []
     for point in grid.points:
         value = results.get(point.name)
-        result = {} if value is None else {"val_loss": value, "val_bpb": value / 2}
         state: Any = "failed" if value is None else "done"
-        entries.append(Entry(name=point.name, values=point.values, overrides=[], state=state, result=result))
-    return SweepRecord(grid, command="", entries=entries)
+        trials.append(TrialFacts(number=None, name=point.name, params=point.values, state=state, value=value))
+    return sweep.findings_of(grid, trials, command="")
 
 
 def test_runs_are_ranked_by_loss_and_seeds_are_taken_together() -> None:
     grid = make_grid(["+experiment=smoke", "optim.lr=1e-3,3e-3", "seed=1,2,3"])
     losses = dict(zip((point.name for point in grid.points), (3.0, 3.2, 3.4, 2.0, 4.0, None), strict=True))
-    record = record_of(grid, losses)
-    assert [entry.result.get("val_loss") for entry in ranked(record)] == [2.0, 3.0, 3.2, 3.4, 4.0, None]
-    first, second = over_seeds(record)
+    found = found_by(grid, losses)
+    assert [trial.value for trial in found.ranked] == [2.0, 3.0, 3.2, 3.4, 4.0, None]
+    first, second = over_seeds(found)
     assert first["values"] == {"optim.lr": "0.003"} and first["seeds"] == 2 and first["mean"] == 3.0
     assert first["std"] == pytest.approx(2**0.5) and (first["min"], first["max"]) == (2.0, 4.0)
     assert second["mean"] == pytest.approx(3.2) and second["std"] == pytest.approx(0.2)
-    assert record.metric == "val_loss"
+    assert found.metric == "val_loss"
 
 
 def test_tokenizers_are_compared_in_bits_per_byte() -> None:
     grid = make_grid(["+experiment=smoke", "tokenizer=bpe", "tokenizer.vocab_size=300,400"])
-    assert record_of(grid, {}).metric == "val_bpb"
+    assert found_by(grid, {}).metric == "val_bpb"
 
 
 def test_the_picture_goes_along_the_axis_that_says_most() -> None:
     grid = make_grid(["+experiment=smoke", "model=tiny,nano_cpu", "optim.lr=1e-3,2e-3,3e-3", "seed=1,2,3,4"])
-    assert sweep_pictures.main_axis(record_of(grid, {})) == "optim.lr"
-    assert sweep_pictures.main_axis(record_of(make_grid(["+experiment=smoke", "seed=1,2"]), {})) is None
-    assert sweep_pictures.is_logarithmic([1e-3, 1e-2]) and not sweep_pictures.is_logarithmic([1, 2, 3])
-    assert not sweep_pictures.is_logarithmic([0, 10])
+    assert plots.main_axis(found_by(grid, {})) == "optim.lr"
+    assert plots.main_axis(found_by(make_grid(["+experiment=smoke", "seed=1,2"]), {})) is None
+    assert plots.is_logarithmic([1e-3, 1e-2]) and not plots.is_logarithmic([1, 2, 3])
+    assert not plots.is_logarithmic([0, 10])
 
 
 # ---- carried out ----
@@ -127,7 +127,7 @@ def test_the_picture_goes_along_the_axis_that_says_most() -> None:
 @pytest.fixture
 def run(fake_train: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     """A sweep of the stand-in for train.py; pictures are drawn by one test only, because they take long."""
-    monkeypatch.setattr(sweep, "draw_sweep", lambda *arguments: False)
+    monkeypatch.setattr(plots, "draw", lambda *arguments: False)
     monkeypatch.setenv("FAKE_STEP_S", "0")
     monkeypatch.setenv("FAKE_CONFIG", "1")
     return lambda *overrides: sweep.sweep([*FIXED, *overrides], script=fake_train)
@@ -156,7 +156,7 @@ def test_a_sweep_leaves_a_record_and_typed_again_starts_nothing(run: Callable[..
     numbers = {"seeds": 2, "std": 0.0, **dict.fromkeys(("mean", "min", "max"), pytest.approx(1.0))}
     assert content["over_seeds"][0] == {"values": {"optim.lr": "0.01"}, **numbers}
     assert content["axes"] == {"optim.lr": ["0.01", "0.1"], "seed": ["1", "4"]}
-    assert {path.name for path in Path("runs/s-sweep").iterdir()} == {".lock", "sweep.json"}
+    assert {path.name for path in Path("runs/s-sweep").iterdir()} == {".lock", "sweep.db", "sweep.json"}
     assert run("optim.lr=0.01,0.1", "seed=1,4") == 0
     assert starts("s-lr_0.01-seed_1") == [0] and told()["runs"] == content["runs"]
 
@@ -211,6 +211,24 @@ def test_a_folder_of_something_else_is_refused(run: Callable[..., int]) -> None:
     Path("runs/s-sweep/sweep.json").write_text('{"runs"')
     with pytest.raises(ConfigError, match="cannot be read as the record of a sweep"):
         run("seed=1,2")
+
+
+def test_a_sweep_of_an_earlier_version_is_continued(run: Callable[..., int], fake_train: Path) -> None:
+    """It kept `sweep.json` alone, and counted `sittings`."""
+    assert run("seed=1,2", "optim.lr=0.01,5.0") == 2
+    entries = [
+        {"name": one["name"], "values": one["params"], "overrides": one["overrides"], "state": one["state"]}
+        | {"sittings": one["sessions"], "exit_code": one["exit_code"], "problem": one["problem"], "result": {}}
+        for one in told()["runs"]
+    ]
+    record = {"name": "s-sweep", "command": "", "axes": told()["axes"], "metric": "val_loss", "runs": entries}
+    Path("runs/s-sweep/sweep.json").write_text(json.dumps(record))
+    Path("runs/s-sweep/sweep.db").unlink()
+    fake_train.write_text(fake_train.read_text().replace("if seed == 2:", "if seed == 99:"))
+    assert run("seed=1,2", "optim.lr=0.01,5.0") == 2, "what diverged is not tried again"
+    assert [*states().values()] == ["done", "diverged", "done", "diverged"]
+    assert [len(starts(f"s-seed_{seed}-lr_{lr}")) for seed in (1, 2) for lr in (0.01, 5.0)] == [1, 1, 2, 2]
+    assert [one["sessions"] for one in told()["runs"]] == [1, 1, 2, 2]
 
 
 def test_several_at_a_time(run: Callable[..., int], fake_train: Path) -> None:
@@ -302,7 +320,7 @@ def test_stopping_one_run_stops_the_sweep_and_a_queue_is_asked_for_another_turn(
 def test_neither_a_sweep_nor_a_study_loads_torch(tmp_path: Path) -> None:
     """The parent of many runs takes no memory from them, and answers at once when nothing is left to do."""
     code = (
-        "import sys, litgpt_core.search.study, litgpt_core.search.study_results, litgpt_core.search.sweep as s\n"
+        "import sys, litgpt_core.search.study, litgpt_core.search.results, litgpt_core.search.sweep as s\n"
         "s.make_grid(['+experiment=smoke', 'seed=1,2'])\n"
         "print([name for name in ('torch', 'lightning', 'wandb', 'matplotlib.pyplot') if name in sys.modules])"
     )

@@ -15,7 +15,7 @@ from litgpt_core.model.gpt import GPT
 from litgpt_core.model.init import initialize
 from litgpt_core.prompts import save_style, style_named
 from litgpt_core.serving.app import create_app
-from litgpt_core.serving.models import ModelShelf
+from litgpt_core.serving.models import ModelPool
 from litgpt_core.serving.settings import ServerSettings
 
 SMALL = {"n_layer": 2, "n_head": 2, "n_embd": 32, "block_size": 96, "vocab_size": 256, "padding_multiple": 300}
@@ -59,7 +59,7 @@ def make_model(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Callable[..., ServerSettings]:
-    """`settings(slots=2)`: of a server that logs into tmp_path and draws greedily."""
+    """`settings(slots=2)`: of a server that logs into tmp_path and decodes greedily."""
 
     def _settings(**words: object) -> ServerSettings:
         usual = {
@@ -85,7 +85,7 @@ def client(tmp_path: Path, make_model, settings) -> Iterator[Callable[..., TestC
 
     def _client(**words: object) -> TestClient:
         chosen = settings(**words)
-        app = create_app(chosen, ModelShelf(chosen, model="chatty", roots=(tmp_path / "models",)))
+        app = create_app(chosen, ModelPool(chosen, model="chatty", roots=(tmp_path / "models",)))
         test_client = TestClient(app, raise_server_exceptions=False)
         test_client.__enter__()
         opened.append(test_client)

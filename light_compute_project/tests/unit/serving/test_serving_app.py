@@ -1,4 +1,4 @@
-"""The endpoints say what OpenAI's say, and what one asks for is what one gets."""
+"""The endpoints respond as OpenAI's do, with what was requested."""
 
 import json
 
@@ -18,7 +18,7 @@ def events(response) -> list[dict]:
 
 @pytest.fixture
 def expected(make_model):
-    """What the engine itself answers to Hello."""
+    """The engine's own answer to Hello."""
     engine = Engine.from_directory(make_model("chatty"), device="cpu", dtype="32")
     style = style_named("human_assistant")
     ids = encode_prompt(style, engine.tokenizer, [Message(role="user", content="Hello")])
@@ -27,15 +27,15 @@ def expected(make_model):
         from litgpt_core.generation.request import GenerationRequest
         from litgpt_core.generation.sampling import GREEDY
 
-        usual = {"max_new_tokens": 12, "sampling": GREEDY, "stop": style.stop_texts(), "overflow": "stop"}
+        usual = {"max_new_tokens": 12, "sampling": GREEDY, "stop": style.stop_strings(), "overflow": "stop"}
         usual["stop_ids"] = style.stop_tokens(engine.tokenizer)
         request = GenerationRequest(prompt_ids=tuple(ids), **(usual | words))
-        return "".join(piece.text for piece in engine.stream(request)), len(ids)
+        return "".join(delta.text for delta in engine.stream(request)), len(ids)
 
     return _expected
 
 
-def test_a_chat_is_what_the_engine_writes(client, expected):
+def test_a_chat_equals_the_engines_answer(client, expected):
     text, n_prompt = expected()
     body = client().post("/v1/chat/completions", json=HELLO).json()
     assert body["object"] == "chat.completion" and body["model"] == "chatty"
@@ -46,10 +46,10 @@ def test_a_chat_is_what_the_engine_writes(client, expected):
     assert len(text) > 2
 
 
-def test_a_stream_joins_to_the_whole(client, expected):
+def test_a_stream_joins_to_the_complete_answer(client, expected):
     text, _ = expected()
-    asked = HELLO | {"stream": True, "stream_options": {"include_usage": True}}
-    response = client().post("/v1/chat/completions", json=asked)
+    params = HELLO | {"stream": True, "stream_options": {"include_usage": True}}
+    response = client().post("/v1/chat/completions", json=params)
     assert response.headers["content-type"].startswith("text/event-stream")
     found = events(response)
     assert found[0]["choices"][0]["delta"] == {"role": "assistant", "content": ""}
@@ -61,34 +61,34 @@ def test_a_stream_joins_to_the_whole(client, expected):
 
 def test_seeds_choices_stops_and_limits_are_obeyed(client):
     here = client()
-    asked = HELLO | {"temperature": 1.5, "seed": 7, "n": 3, "max_tokens": 20}
-    first, again = (here.post("/v1/chat/completions", json=asked).json() for _ in range(2))
+    params = HELLO | {"temperature": 1.5, "seed": 7, "n": 3, "max_tokens": 20}
+    first, again = (here.post("/v1/chat/completions", json=params).json() for _ in range(2))
     texts = [choice["message"]["content"] for choice in first["choices"]]
     assert texts == [choice["message"]["content"] for choice in again["choices"]] and len(set(texts)) == 3
     assert first["usage"]["completion_tokens"] == 60
-    streamed = events(here.post("/v1/chat/completions", json=asked | {"stream": True}))
+    streamed = events(here.post("/v1/chat/completions", json=params | {"stream": True}))
     for index, text in enumerate(texts):
         parts = [c["delta"].get("content", "") for e in streamed for c in e["choices"] if c["index"] == index]
         assert "".join(parts) == text
-    alone = here.post("/v1/chat/completions", json=asked | {"seed": 8, "n": 1}).json()
-    assert alone["choices"][0]["message"]["content"] == texts[1], "choice i is drawn with seed + i"
+    alone = here.post("/v1/chat/completions", json=params | {"seed": 8, "n": 1}).json()
+    assert alone["choices"][0]["message"]["content"] == texts[1], "choice i is sampled with seed + i"
     stop = texts[0][4:6]
-    ended = here.post("/v1/chat/completions", json=asked | {"n": 1, "stop": [stop]}).json()["choices"][0]
+    ended = here.post("/v1/chat/completions", json=params | {"n": 1, "stop": [stop]}).json()["choices"][0]
     assert ended["message"]["content"] == texts[0][: texts[0].index(stop)] and ended["finish_reason"] == "stop"
     one = here.post("/v1/chat/completions", json=HELLO | {"max_completion_tokens": 1}).json()
     assert one["usage"]["completion_tokens"] == 1
 
 
-def test_log_probabilities_come_in_both_shapes(client):
+def test_log_probabilities_have_both_formats(client):
     here = client()
-    asked = HELLO | {"logprobs": True, "top_logprobs": 2, "max_tokens": 4}
-    entries = here.post("/v1/chat/completions", json=asked).json()["choices"][0]["logprobs"]["content"]
+    params = HELLO | {"logprobs": True, "top_logprobs": 2, "max_tokens": 4}
+    entries = here.post("/v1/chat/completions", json=params).json()["choices"][0]["logprobs"]["content"]
     assert len(entries) == 4
     for entry in entries:
         assert entry["logprob"] <= 0 and len(entry["top_logprobs"]) == 2
-        assert entry["top_logprobs"][0]["bytes"] == entry["bytes"], "temperature 0 takes the likeliest"
-    asked = {"prompt": "def ", "logprobs": 3, "max_tokens": 4, "temperature": 0}
-    found = here.post("/v1/completions", json=asked).json()["choices"][0]
+        assert entry["top_logprobs"][0]["bytes"] == entry["bytes"], "temperature 0 is greedy"
+    params = {"prompt": "def ", "logprobs": 3, "max_tokens": 4, "temperature": 0}
+    found = here.post("/v1/completions", json=params).json()["choices"][0]
     assert [len(found["logprobs"][name]) for name in ("tokens", "token_logprobs", "top_logprobs")] == [4, 4, 4]
     assert found["logprobs"]["text_offset"][0] == 0
 
@@ -108,7 +108,7 @@ def test_exchanges_are_logged_counted_and_rated(client, tmp_path):
     assert here.get("/stats").json() == {"chat_count": 0, "ready_for_finetuning": False}
     said = here.post("/chat", json={"message": "Hello"}).json()
     assert said["chat_count"] == 1 and isinstance(said["response"], str)
-    asked = {
+    params = {
         "messages": [
             {"role": "system", "content": "Be brief."},
             {"role": "user", "content": "One"},
@@ -117,7 +117,7 @@ def test_exchanges_are_logged_counted_and_rated(client, tmp_path):
         ],
         "conversation_id": "abc",
     }
-    number = here.post("/v1/chat/completions", json=asked).json()["exchange_id"]
+    number = here.post("/v1/chat/completions", json=params).json()["exchange_id"]
     assert here.post("/v1/ratings", json={"id": number, "rating": -1}).json() == {"ok": True}
     assert here.post("/v1/ratings", json={"id": "nobody", "rating": 1}).status_code == 404
     lines = [json.loads(line) for line in (tmp_path / "chat_history.jsonl").read_text().splitlines()]
@@ -135,8 +135,8 @@ def test_exchanges_are_logged_counted_and_rated(client, tmp_path):
     assert client(chat_log=None).get("/v1/settings").json()["logging"] is False
 
 
-def test_models_are_listed_loaded_when_asked_for_and_taken_over_when_newer(client, make_model, monkeypatch):
-    monkeypatch.setattr("litgpt_core.serving.models.LOOK_AGAIN_S", 0.0)
+def test_models_are_listed_loaded_on_request_and_reloaded_when_replaced(client, make_model, monkeypatch):
+    monkeypatch.setattr("litgpt_core.serving.models.RESCAN_S", 0.0)
     here = client()
     make_model("base", seed=2, style=None)
     listed = {model["id"]: model for model in here.get("/v1/models").json()["data"]}
@@ -147,14 +147,14 @@ def test_models_are_listed_loaded_when_asked_for_and_taken_over_when_newer(clien
     assert other["model"] == "base" and other["choices"][0]["message"]["content"] != text
     make_model("chatty", seed=9)
     newer = here.post("/v1/chat/completions", json=HELLO).json()["choices"][0]["message"]["content"]
-    assert newer != text, "a model that was written anew is taken over without a restart"
+    assert newer != text, "a replaced model is reloaded without a restart"
 
 
-def test_old_turns_make_room_and_a_message_that_is_too_long_is_refused(client):
+def test_old_turns_are_left_out_and_a_message_that_is_too_long_is_refused(client):
     here = client()
     turns = [{"role": role, "content": "word " * 4} for _ in range(10) for role in ("user", "assistant")]
-    asked = {"messages": [*turns, {"role": "user", "content": "short"}], "max_tokens": 5}
-    answer = here.post("/v1/chat/completions", json=asked)
+    params = {"messages": [*turns, {"role": "user", "content": "short"}], "max_tokens": 5}
+    answer = here.post("/v1/chat/completions", json=params)
     assert answer.status_code == 200 and answer.json()["usage"]["prompt_tokens"] <= 96 - 5
     answer = here.post("/v1/chat/completions", json={"messages": [{"role": "user", "content": "x" * 200}]})
     assert answer.status_code == 400 and answer.json()["error"]["code"] == "context_length_exceeded"
@@ -162,7 +162,7 @@ def test_old_turns_make_room_and_a_message_that_is_too_long_is_refused(client):
     assert answer.status_code == 400 and answer.json()["error"]["code"] == "context_length_exceeded"
 
 
-def test_metrics_tell_what_happened(client):
+def test_metrics_count_requests_and_tokens(client):
     here = client()
     here.post("/v1/chat/completions", json=HELLO)
     text = here.get("/metrics").text

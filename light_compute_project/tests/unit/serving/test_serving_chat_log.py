@@ -1,4 +1,4 @@
-"""The chat log keeps every exchange whole, whoever writes and whatever breaks off."""
+"""The chat log keeps every exchange complete, with several writers and after crashes."""
 
 import json
 import multiprocessing
@@ -9,19 +9,19 @@ from pathlib import Path
 import pytest
 
 from litgpt_core.core.errors import DataError
-from litgpt_core.serving.chat_log import ChatLog
+from litgpt_core.serving.chat_log import ExchangeLog
 
 
 def rows(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
 
 
-def add(log: ChatLog, i: int, **words: object) -> str:
+def add(log: ExchangeLog, i: int, **words: object) -> str:
     return log.add(user=f"question {i}", assistant=f"answer\n{i} \u2603", model="m", settings={"top_k": 5}, **words)
 
 
 def test_a_row_holds_what_training_needs(tmp_path):
-    log = ChatLog(tmp_path / "deep" / "chats.jsonl")
+    log = ExchangeLog(tmp_path / "deep" / "chats.jsonl")
     number = add(log, 1, conversation_id="c1", turn=2, system="be kind")
     row = rows(log.path)[0]
     assert datetime.fromisoformat(row["timestamp"]).tzinfo is not None
@@ -35,38 +35,38 @@ def test_a_row_holds_what_training_needs(tmp_path):
         "m",
     ]
     assert row["settings"] == {"top_k": 5}
-    assert log.path.stat().st_mode & 0o077 == 0, "what people say is for the owner's eyes"
+    assert log.path.stat().st_mode & 0o077 == 0, "conversations are readable only by the owner"
 
 
 def test_conversations_are_counted_once_across_starts_and_writers(tmp_path):
-    log = ChatLog(tmp_path / "chats.jsonl")
+    log = ExchangeLog(tmp_path / "chats.jsonl")
     assert log.conversations == 0
     add(log, 1, conversation_id="a")
     add(log, 2, conversation_id="a", turn=1)
     add(log, 3)
-    other = ChatLog(tmp_path / "chats.jsonl")
+    other = ExchangeLog(tmp_path / "chats.jsonl")
     assert other.conversations == log.conversations == 2
     add(other, 4)
     assert log.conversations == 3
 
 
-def test_ratings_are_rows_of_their_own_for_exchanges_that_exist(tmp_path):
-    log = ChatLog(tmp_path / "chats.jsonl")
+def test_ratings_are_separate_rows_for_existing_exchanges(tmp_path):
+    log = ExchangeLog(tmp_path / "chats.jsonl")
     number = add(log, 1)
     assert log.rate(number, -1) and log.rate(number, 1)
     assert not log.rate("nobody", 1)
     assert [row["rating"] for row in rows(log.path) if row.get("type") == "rating"] == [-1, 1]
-    assert ChatLog(tmp_path / "chats.jsonl").rate(number, 0)
+    assert ExchangeLog(tmp_path / "chats.jsonl").rate(number, 0)
     assert log.conversations == 1
 
 
-def test_a_file_that_was_removed_or_put_aside_by_others_is_counted_right(tmp_path):
-    log = ChatLog(tmp_path / "chats.jsonl")
+def test_a_file_removed_or_rotated_by_others_is_counted_correctly(tmp_path):
+    log = ExchangeLog(tmp_path / "chats.jsonl")
     first = [add(log, i) for i in range(5)]
     log.path.unlink()
     number = add(log, 9)
     assert log.rate(number, 1)
-    other = ChatLog(tmp_path / "chats.jsonl", max_bytes=300)
+    other = ExchangeLog(tmp_path / "chats.jsonl", max_bytes=300)
     theirs = [add(other, i) for i in range(20, 23)]
     assert len(other.files()) > 1
     mine = add(log, 10)
@@ -75,13 +75,13 @@ def test_a_file_that_was_removed_or_put_aside_by_others_is_counted_right(tmp_pat
     assert log.conversations == len(first) + 1 + len(theirs) + 1
 
 
-def test_half_a_line_of_a_crash_stays_alone(tmp_path):
+def test_an_incomplete_line_after_a_crash_stays_separate(tmp_path):
     path = tmp_path / "chats.jsonl"
-    log = ChatLog(path)
+    log = ExchangeLog(path)
     add(log, 1)
     whole = path.read_bytes()
     path.write_bytes(whole + whole[: len(whole) // 2])
-    log = ChatLog(path)
+    log = ExchangeLog(path)
     add(log, 2)
     lines = path.read_text(encoding="utf-8").splitlines()
     assert len(lines) == 3
@@ -90,7 +90,7 @@ def test_half_a_line_of_a_crash_stays_alone(tmp_path):
 
 
 def _write_many(path: str, start: int) -> None:
-    log = ChatLog(Path(path), max_bytes=4000, keep=1000)
+    log = ExchangeLog(Path(path), max_bytes=4000, keep=1000)
     threads = [threading.Thread(target=lambda i=i: add(log, start + i)) for i in range(20)]
     for thread in threads:
         thread.start()
@@ -107,7 +107,7 @@ def test_many_writers_and_rotation_lose_nothing(tmp_path):
     for writer in writers:
         writer.join()
         assert writer.exitcode == 0
-    log = ChatLog(path, max_bytes=4000, keep=1000)
+    log = ExchangeLog(path, max_bytes=4000, keep=1000)
     found = [row for file in log.files() for row in rows(file)]
     assert sorted(row["user"] for row in found) == sorted(
         f"question {100 * i + k}" for i in range(3) for k in range(20)
@@ -117,7 +117,7 @@ def test_many_writers_and_rotation_lose_nothing(tmp_path):
     assert log.conversations == 60
 
 
-def test_a_place_that_cannot_be_written_is_told_at_once(tmp_path):
+def test_a_path_that_cannot_be_written_is_reported_at_once(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot be written"):
-        ChatLog(tmp_path / "file" / "chats.jsonl")
+        ExchangeLog(tmp_path / "file" / "chats.jsonl")

@@ -1,4 +1,4 @@
-"""Jobs share a model, wait in a bounded queue, and leave no trace when they end early."""
+"""Jobs share a model, wait in a bounded queue, and free their slots when they end early."""
 
 import asyncio
 import threading
@@ -42,37 +42,37 @@ def worker(engine):
 
 
 class Gate:
-    """Holds a worker's steps back until it is opened, so that a test decides what happens in between."""
+    """Blocks a worker's steps until it is opened, so that a test controls the timing."""
 
     def __init__(self, monkeypatch) -> None:
-        from litgpt_core.generation.batch import TextBatch
+        from litgpt_core.generation.continuous_batch import ContinuousBatch
 
         self.open, self.steps = threading.Event(), 0
-        step = TextBatch.step
+        step = ContinuousBatch.step
 
         def held(batch):
             self.open.wait(10)
             self.steps += 1
             return step(batch)
 
-        monkeypatch.setattr(TextBatch, "step", held)
+        monkeypatch.setattr(ContinuousBatch, "step", held)
 
 
-def test_more_jobs_than_slots_all_come_to_their_own_end(engine, worker):
-    alone = ["".join(piece.text for piece in engine.stream(request(i))) for i in range(9)]
+def test_more_jobs_than_slots_all_finish(engine, worker):
+    alone = ["".join(delta.text for delta in engine.stream(request(i))) for i in range(9)]
     shared = worker()
 
     async def run():
         jobs = [job(i) for i in range(9)]
         for each in jobs:
             shared.submit(each)
-        return [piece.text for piece in await asyncio.gather(*(each.result() for each in jobs))]
+        return [delta.text for delta in await asyncio.gather(*(each.result() for each in jobs))]
 
     assert asyncio.run(run()) == alone
     assert len(set(alone)) == 9 and shared.idle
 
 
-def test_the_queue_is_bounded_and_says_when_to_come_again(worker, monkeypatch):
+def test_the_queue_is_bounded_and_suggests_when_to_retry(worker, monkeypatch):
     gate = Gate(monkeypatch)
     shared = worker(slots=2, queue=1)
 
@@ -91,7 +91,7 @@ def test_the_queue_is_bounded_and_says_when_to_come_again(worker, monkeypatch):
     asyncio.run(run())
 
 
-def test_who_leaves_stops_the_work_and_frees_the_place(worker, monkeypatch):
+def test_a_reader_that_leaves_frees_the_slot(worker, monkeypatch):
     gate = Gate(monkeypatch)
     gate.open.set()
     shared = worker(slots=1)
@@ -99,7 +99,7 @@ def test_who_leaves_stops_the_work_and_frees_the_place(worker, monkeypatch):
     async def run():
         first = job(1, tokens=1000)
         shared.submit(first)
-        async for _ in first.pieces():
+        async for _ in first.deltas():
             break  # the reader goes; its generator is closed when the loop has turned
         first.cancel()
         shared.submit(second := job(2))
@@ -110,7 +110,7 @@ def test_who_leaves_stops_the_work_and_frees_the_place(worker, monkeypatch):
     assert shared.idle
 
 
-def test_time_runs_out_for_running_and_for_waiting_jobs(worker, monkeypatch):
+def test_running_and_waiting_jobs_time_out(worker, monkeypatch):
     gate = Gate(monkeypatch)
     shared = worker(slots=1)
 
@@ -128,10 +128,10 @@ def test_time_runs_out_for_running_and_for_waiting_jobs(worker, monkeypatch):
     asyncio.run(run())
 
 
-def test_an_error_of_the_whole_batch_ends_its_texts_and_not_the_worker(worker, monkeypatch):
-    from litgpt_core.generation.batch import TextBatch
+def test_an_error_of_the_batch_ends_its_jobs_and_not_the_worker(worker, monkeypatch):
+    from litgpt_core.generation.continuous_batch import ContinuousBatch
 
-    shared, step, calls = worker(), TextBatch.step, []
+    shared, step, calls = worker(), ContinuousBatch.step, []
 
     def broken(batch):
         calls.append(1)
@@ -139,7 +139,7 @@ def test_an_error_of_the_whole_batch_ends_its_texts_and_not_the_worker(worker, m
             raise MemoryError("poison")
         return step(batch)
 
-    monkeypatch.setattr(TextBatch, "step", broken)
+    monkeypatch.setattr(ContinuousBatch, "step", broken)
 
     async def run():
         shared.submit(first := job(0))
@@ -151,7 +151,7 @@ def test_an_error_of_the_whole_batch_ends_its_texts_and_not_the_worker(worker, m
     asyncio.run(run())
 
 
-def test_a_batch_that_cannot_be_opened_ends_what_waits(worker, engine, monkeypatch):
+def test_a_batch_that_cannot_be_opened_fails_the_waiting_jobs(worker, engine, monkeypatch):
     opened = []
 
     def full(**_):
@@ -174,7 +174,7 @@ def test_a_batch_that_cannot_be_opened_ends_what_waits(worker, engine, monkeypat
     asyncio.run(run())
 
 
-def test_those_who_gave_up_waiting_hold_no_place(worker, monkeypatch):
+def test_cancelled_waiting_jobs_free_their_place(worker, monkeypatch):
     gate = Gate(monkeypatch)
     shared = worker(slots=1, queue=2)
 
@@ -192,17 +192,17 @@ def test_those_who_gave_up_waiting_hold_no_place(worker, monkeypatch):
 
 
 def test_fewer_slots_where_the_caches_would_not_fit(engine, monkeypatch, caplog):
-    assert slots_that_fit(engine, wanted=8) == 8
+    assert slots_that_fit(engine, requested=8) == 8
     each = 2 * 2 * 32 * 96 * 4  # layers, keys and values, width, window, bytes
     free = type("Memory", (), {"available": 3 * 5 * each})()
     monkeypatch.setattr("litgpt_core.serving.models.psutil.virtual_memory", lambda: free)
-    assert slots_that_fit(engine, wanted=8) == 5
-    assert "5 texts at once instead of 8" in caplog.text
+    assert slots_that_fit(engine, requested=8) == 5
+    assert "5 slots instead of 8" in caplog.text
     free.available = 0
-    assert slots_that_fit(engine, wanted=8) == 1
+    assert slots_that_fit(engine, requested=8) == 1
 
 
-def test_a_prompt_that_the_model_cannot_read_fails_alone(worker):
+def test_an_invalid_prompt_fails_alone(worker):
     shared = worker()
 
     async def run():
@@ -216,7 +216,7 @@ def test_a_prompt_that_the_model_cannot_read_fails_alone(worker):
     asyncio.run(run())
 
 
-def test_closing_finishes_what_runs_and_tells_the_rest(engine, monkeypatch):
+def test_closing_finishes_running_jobs_and_fails_the_rest(engine, monkeypatch):
     gate = Gate(monkeypatch)
     patient = Worker(engine, slots=1, queue=5, name="m")
 

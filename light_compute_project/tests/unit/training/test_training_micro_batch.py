@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -11,10 +11,12 @@ import yaml
 
 from litgpt_core.config import compose as configuration
 from litgpt_core.config.compose import TrainConfig, dump
-from litgpt_core.config.trainer import TrainerSettings
+from litgpt_core.config.trainer import BatchSettings
 from litgpt_core.core.errors import ConfigError, EnvironmentProblem
 from litgpt_core.doctor.model_checks import KINDS, build
 from litgpt_core.model.config import GPTConfig
+from litgpt_core.planning.memory import SHARE, memory
+from litgpt_core.planning.recipe import DeviceLayout, recipe_of
 from litgpt_core.training import micro_batch
 from litgpt_core.training.hardware import Hardware
 
@@ -33,41 +35,44 @@ def test_divisors_come_largest_first() -> None:
     assert micro_batch.divisors(12) == [12, 6, 4, 3, 2, 1]
 
 
+def estimate(shape: GPTConfig, batch: int, *overrides: str, where: Hardware | None = None) -> float:
+    """Bytes that `auto` reckons with for so many sequences at once."""
+    sized = auto(f"trainer.global_batch_size={batch}", *overrides)
+    precision = (where or hardware()).precision
+    recipe = recipe_of(sized, model=shape, precision=precision, device="cpu")  # type: ignore[arg-type]
+    return memory(dataclasses.replace(recipe, micro_batch=batch), DeviceLayout()).peak
+
+
 @pytest.mark.parametrize("precision", ["32-true", "bf16-master", "bf16-mixed"])
 @pytest.mark.parametrize("checkpointing", ["none", "selective", "full"])
-def test_larger_batches_need_more_and_never_less_per_sequence(checkpointing: Any, precision: str) -> None:
-    settings, where = TrainerSettings(activation_checkpointing=checkpointing), hardware(precision=precision)
-    needs = [micro_batch.step_bytes(SHAPE, settings, hardware=where, batch=n) for n in (1, 16, 32, 64)]
+def test_larger_batches_need_more_and_never_less_per_sequence(checkpointing: str, precision: str) -> None:
+    where, mode = hardware(precision=precision), f"trainer.activation_checkpointing={checkpointing}"
+    needs = [estimate(SHAPE, n, mode, where=where) for n in (1, 16, 32, 64)]
     steps = [(b - a) / n for a, b, n in zip(needs, needs[1:], (15, 16, 32), strict=False)]
     assert 0 < steps[0] <= steps[1] * 1.01 and steps[2] == pytest.approx(steps[1], rel=0.02)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_of_model_can_be_counted(kind: str) -> None:
+def test_every_kind_of_model_can_be_estimated(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     shape, where = build(kind).config, hardware(flat=kind != "mixture of experts")
+    assert 0 < estimate(shape, 1) < estimate(shape, 4)
+    monkeypatch.setattr(micro_batch, "available_memory", lambda: 10**12)
     before = torch.get_rng_state()
-    one, four = (micro_batch.step_bytes(shape, TrainerSettings(), hardware=where, batch=n) for n in (1, 4))
-    assert 0 < one < four
+    assert micro_batch.decide(auto(), model=shape, hardware=where).trainer.batch.micro_batch_size == 24
     assert torch.equal(torch.get_rng_state(), before)
-
-
-def test_counting_without_memory_equals_counting_in_earnest(monkeypatch: pytest.MonkeyPatch) -> None:
-    import contextlib
-
-    fake = micro_batch.step_bytes(SHAPE, TrainerSettings(), hardware=hardware(), batch=2)
-    monkeypatch.setattr(micro_batch, "FakeTensorMode", contextlib.nullcontext)
-    assert micro_batch.step_bytes(SHAPE, TrainerSettings(), hardware=hardware(), batch=2) == fake
 
 
 def test_a_cpu_takes_the_largest_divisor_within_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
     found = {}
     for sequences in (6, 8, 23, 24):
-        need = micro_batch.step_bytes(SHAPE, TrainerSettings(), hardware=hardware(), batch=sequences)
-        enough = need / micro_batch.SHARE["cpu"] + 1
+        config = auto("trainer.global_batch_size=552")  # both 23 and 24 divide it
+        recipe = recipe_of(config, model=SHAPE, precision="32-true", device="cpu")
+        need = memory(dataclasses.replace(recipe, micro_batch=sequences), DeviceLayout()).peak
+        enough = need / SHARE["cpu"] + 1
         monkeypatch.setattr(micro_batch, "available_memory", lambda enough=enough: int(enough))
         decided = micro_batch.decide(auto(), model=SHAPE, hardware=hardware())
-        found[sequences] = decided.trainer.micro_batch_size
-        assert decided.trainer.global_batch_size == 24
+        found[sequences] = decided.trainer.batch.micro_batch_size
+        assert decided.trainer.batch.global_batch_size == 24
     assert found == {6: 6, 8: 8, 23: 12, 24: 24}
 
 
@@ -79,14 +84,14 @@ def test_the_decision_is_logged_with_its_reason_and_recorded(
         decided = micro_batch.decide(auto(), model=SHAPE, hardware=hardware())
     assert "micro-batch: 24 of 24" in caplog.text and "75% of what is available" in caplog.text
     assert yaml.safe_load(dump(decided.plain))["trainer"]["micro_batch_size"] == 24
-    assert decided.trainer.micro_batch == 24
+    assert decided.trainer.batch.micro_batch == 24
 
 
 def test_too_little_for_one_sequence_is_one_with_a_warning(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(micro_batch, "available_memory", lambda: 1000)
-    assert micro_batch.decide(auto(), model=SHAPE, hardware=hardware()).trainer.micro_batch_size == 1
+    assert micro_batch.decide(auto(), model=SHAPE, hardware=hardware()).trainer.batch.micro_batch_size == 1
     assert "trainer.activation_checkpointing=full" in caplog.text
 
 
@@ -106,9 +111,21 @@ def test_a_gpu_goes_down_until_memory_suffices(room: int, expected: int, monkeyp
             raise torch.OutOfMemoryError("full")
 
     monkeypatch.setattr(micro_batch, "_cuda_trial", lambda *_, **__: trial)
+    monkeypatch.setattr(micro_batch, "device_memory", lambda: 80 * 10**9)
     decided = micro_batch.decide(auto(), model=SHAPE, hardware=hardware(device="cuda", flat=False))
-    assert decided.trainer.micro_batch_size == expected
+    assert decided.trainer.batch.micro_batch_size == expected
     assert tried == [n for n in micro_batch.divisors(24) if n >= expected], "largest first, and no further than needed"
+
+
+def test_a_gpu_does_not_try_what_the_estimate_says_it_cannot_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[int] = []
+    config = auto()
+    recipe = recipe_of(config, model=SHAPE, precision="32-true", device="cuda")
+    eight = memory(dataclasses.replace(recipe, micro_batch=8), DeviceLayout()).peak
+    monkeypatch.setattr(micro_batch, "_cuda_trial", lambda *_, **__: tried.append)
+    monkeypatch.setattr(micro_batch, "device_memory", lambda: int(eight) + 1)
+    decided = micro_batch.decide(config, model=SHAPE, hardware=hardware(device="cuda", flat=False))
+    assert tried == [8] and decided.trainer.batch.micro_batch_size == 8
 
 
 def test_a_gpu_too_small_for_one_says_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,6 +133,7 @@ def test_a_gpu_too_small_for_one_says_what_to_type(monkeypatch: pytest.MonkeyPat
         raise torch.OutOfMemoryError("full")
 
     monkeypatch.setattr(micro_batch, "_cuda_trial", lambda *_, **__: trial)
+    monkeypatch.setattr(micro_batch, "device_memory", lambda: 80 * 10**9)
     with pytest.raises(EnvironmentProblem, match="activation_checkpointing=full"):
         micro_batch.decide(auto(), model=SHAPE, hardware=hardware(device="cuda", flat=False))
 
@@ -125,6 +143,7 @@ def test_other_failures_of_a_trial_are_not_swallowed(monkeypatch: pytest.MonkeyP
         raise ValueError("a mistake")
 
     monkeypatch.setattr(micro_batch, "_cuda_trial", lambda *_, **__: trial)
+    monkeypatch.setattr(micro_batch, "device_memory", lambda: 80 * 10**9)
     with pytest.raises(ValueError, match="a mistake"):
         micro_batch.decide(auto(), model=SHAPE, hardware=hardware(device="cuda", flat=False))
 
@@ -133,7 +152,7 @@ def test_other_failures_of_a_trial_are_not_swallowed(monkeypatch: pytest.MonkeyP
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_real_gpu_finds_room_for_a_small_model() -> None:
     decided = micro_batch.decide(auto(), model=SHAPE, hardware=hardware(device="cuda", flat=False))
-    assert decided.trainer.micro_batch_size == 24
+    assert decided.trainer.batch.micro_batch_size == 24
 
 
 def test_a_resumed_run_takes_the_number_of_its_start(tmp_path: Path) -> None:
@@ -142,14 +161,14 @@ def test_a_resumed_run_takes_the_number_of_its_start(tmp_path: Path) -> None:
     (tmp_path / "r").mkdir()
     (tmp_path / "r" / "config.yaml").write_text(dump(decided.plain))
     resumed = micro_batch.recorded(auto(*here, "run.resume=true"))
-    assert resumed.trainer.micro_batch_size == resumed.plain["trainer"]["micro_batch_size"] == 8
-    assert micro_batch.recorded(auto(*here)).trainer.micro_batch_size == "auto", "a new run decides anew"
+    assert resumed.trainer.batch.micro_batch_size == resumed.plain["trainer"]["micro_batch_size"] == 8
+    assert micro_batch.recorded(auto(*here)).trainer.batch.micro_batch_size == "auto", "a new run decides anew"
     other = auto(*here, "run.resume=true", "trainer.global_batch_size=20")
-    assert micro_batch.recorded(other).trainer.micro_batch_size == "auto", "the run folder refuses it by name"
+    assert micro_batch.recorded(other).trainer.batch.micro_batch_size == "auto", "the run folder refuses it by name"
 
 
 def test_settings_know_auto_and_nothing_else_that_is_no_number() -> None:
-    settings = TrainerSettings(micro_batch_size="auto")
+    settings = BatchSettings(micro_batch_size="auto")
     with pytest.raises(ConfigError, match=r"trainer\.micro_batch_size=32"):
         _ = settings.micro_batch
     with pytest.raises(ConfigError, match="micro_batch_size"):

@@ -1,5 +1,5 @@
-// One query head over the cached keys and values of its group, which are fp32 or bf16; everything else is fp32. Slots of
-// the cache lie one after the other; another order, with its own functions, is in attention_pairs.hpp.
+// Attention of one query head over the cached keys and values of its group, which are fp32 or bf16; everything else is
+// fp32. The slots of the cache are stored consecutively; attention_pairs.hpp has functions for another layout.
 #pragma once
 
 #include <cmath>
@@ -7,7 +7,7 @@
 #include "matmul.hpp"
 
 // query (size) . keys (slots, size) -> scores for slots [first, last); `size` is a multiple of LANES. Slots are taken
-// LANES at a time from `first` on, so up to LANES - 1 numbers behind `last` are written too: the caller ignores them.
+// LANES at a time from `first` on, so up to LANES - 1 numbers after `last` are written too: the caller ignores them.
 static inline void score(const float* query, const float* keys, size_t size, int64_t first, int64_t last, float* scores) {
     for (int64_t s = first; s < last; s += LANES) {
         vec total[LANES] = {};
@@ -57,7 +57,7 @@ static inline void softmax(float* scores, int64_t n, float scale, float cap) {
     const float top = scale_scores(scores, n, scale, cap);
     vec sums{};
     for (int64_t i = 0; i < n; i += LANES) {
-        const vec value = exponential(load<vec>(scores + i) - top);  // at least e^-87, where 0 was meant
+        const vec value = exponential(load<vec>(scores + i) - top);  // at least e^-87 instead of 0
         store(scores + i, value);
         sums += value;
     }
@@ -65,9 +65,9 @@ static inline void softmax(float* scores, int64_t n, float scale, float cap) {
     for (int64_t i = 0; i < n; i += LANES) store(scores + i, load<vec>(scores + i) * share);
 }
 
-// sum over slots [first, last) of weights[slot - first] * values (slots, size) -> out (wanted <= size)
+// sum over slots [first, last) of weights[slot - first] * values (slots, size) -> out (count <= size)
 static inline void mix(const float* weights, const float* values, size_t size, int64_t first, int64_t last, float* out,
-                       size_t wanted) {
+                       size_t count) {
     constexpr int AT_ONCE = 4;
     for (size_t d = 0; d < size; d += AT_ONCE * LANES) {
         vec total[AT_ONCE] = {};
@@ -83,15 +83,15 @@ static inline void mix(const float* weights, const float* values, size_t size, i
                     total[i] += weights[s - first] * load<vec>(values + s * size + d + i * LANES);
         }
         for (int i = 0; i < vectors; i++)
-            for (int lane = 0; lane < LANES && d + i * LANES + lane < wanted; lane++)
+            for (int lane = 0; lane < LANES && d + i * LANES + lane < count; lane++)
                 out[d + i * LANES + lane] = total[i][lane];
     }
 }
 
-// The same for bf16 values: BLOCKS * BLOCK dimensions of n slots. Evens and odds are summed apart and put back in order;
-// slots by twos, so that enough additions are under way that do not wait for each other.
+// The same for bf16 values: BLOCKS * BLOCK dimensions of n slots. Even and odd elements are summed separately and then put
+// in order; slots are processed in pairs, so that there are enough independent additions.
 template <int BLOCKS>
-static inline void mix_blocks(const float* weights, const bf16* values, size_t size, int64_t n, float* out, size_t wanted) {
+static inline void mix_blocks(const float* weights, const bf16* values, size_t size, int64_t n, float* out, size_t count) {
     vec total[2][2 * BLOCKS] = {};
     for (int64_t s = 0; s < n; s += 2)
 #pragma GCC unroll 2
@@ -109,23 +109,23 @@ static inline void mix_blocks(const float* weights, const bf16* values, size_t s
         const vec evens = total[0][2 * k] + total[1][2 * k], odds = total[0][2 * k + 1] + total[1][2 * k + 1];
         for (int lane = 0; lane < LANES; lane++) {
             const size_t at = k * BLOCK + 2 * lane;
-            if (at < wanted) out[at] = evens[lane];
-            if (at + 1 < wanted) out[at + 1] = odds[lane];
+            if (at < count) out[at] = evens[lane];
+            if (at + 1 < count) out[at + 1] = odds[lane];
         }
     }
 }
 
 static inline void mix(const float* weights, const bf16* values, size_t size, int64_t first, int64_t last, float* out,
-                       size_t wanted) {
+                       size_t count) {
     values += first * size;
     size_t d = 0;
     for (; d + 2 * BLOCK <= size; d += 2 * BLOCK)
-        mix_blocks<2>(weights, values + d, size, last - first, out + d, wanted > d ? wanted - d : 0);
-    if (d < size) mix_blocks<1>(weights, values + d, size, last - first, out + d, wanted > d ? wanted - d : 0);
+        mix_blocks<2>(weights, values + d, size, last - first, out + d, count > d ? count - d : 0);
+    if (d < size) mix_blocks<1>(weights, values + d, size, last - first, out + d, count > d ? count - d : 0);
 }
 
-// What one query asks of one group's cache.
-struct Question {
+// The attention of one query head over the cache of its group.
+struct HeadInput {
     const float* query;  // (wide), filled up with zeros
     size_t head_size, wide;
     int64_t first, last;  // slots [first, last) are seen
@@ -144,9 +144,9 @@ template <class C> struct Cache {
             for (size_t i = 0; i < size; i++) to[i] = narrow(numbers[i]);
         std::memset(to + size, 0, (wide - size) * sizeof(C));
     }
-    // Some time before `put_key` and `put_value`.
-    static inline void expect_key(const C*, int64_t, size_t) {}
-    static inline void expect_value(const C*, int64_t, size_t) {}
+    // Called some time before `put_key` and `put_value`.
+    static inline void prefetch_key(const C*, int64_t, size_t) {}
+    static inline void prefetch_value(const C*, int64_t, size_t) {}
     static inline void put_key(C* keys, int64_t slot, const float* numbers, size_t size, size_t wide, float*) {
         put(keys, slot, numbers, size, wide);
     }
@@ -154,8 +154,8 @@ template <class C> struct Cache {
         put(values, slot, numbers, size, wide);
     }
 
-    // What the head answers -> out (head_size). `next` is the keys that will be asked for after these.
-    static inline void answer(const Question& q, const C* keys, const C* values, const C* next, float* out) {
+    // The output of the head -> out (head_size). `next` are the keys that will be read after these.
+    static inline void attend(const HeadInput& q, const C* keys, const C* values, const C* next, float* out) {
         (void)next;
         pack(q.query, q.spare, q.wide, static_cast<const C*>(nullptr));
         score(q.spare, keys, q.wide, q.first, q.last, q.scores);

@@ -1,14 +1,14 @@
-// The bf16 cache where the processor multiplies pairs of bf16 (see `Product` of panels.hpp). Query and weights are
+// The bf16 cache where the processor multiplies pairs of bf16 (see `Product` of packed_weights.hpp). Query and weights are
 // rounded to bf16, sums are fp32.
 //
 //     keys    (slots / LANES, wide / 2, LANES, 2)   lanes are slots, pairs are dimensions: nothing is added up across lanes
 //     values  (slots / 2, wide, 2)                  lanes are dimensions, pairs are slots
 //
-// What will be read next is fetched meanwhile: many texts' caches lie in memory, not in the processor.
+// The data to be read next is prefetched: the caches of many sequences do not fit the processor's caches.
 #pragma once
 
 #include "attention.hpp"
-#include "panels.hpp"
+#include "packed_weights.hpp"
 
 #if defined(__AVX512BF16__)
 
@@ -50,16 +50,16 @@ static inline float weigh(float* scores, int64_t n, float top, uint32_t* words) 
 
 constexpr uint32_t ALL = 0xffffffffu;
 
-// Slots 2 * i and 2 * i + 1 for i in [begin, end), at least one i; of the first and last pair only what the masks leave.
+// Slots 2 * i and 2 * i + 1 for i in [begin, end), at least one i; masks select the slots of the first and last pair.
 struct Pairs {
     int64_t begin, end;
     uint32_t first, last;
 };
 
-// Words of weights times N * LANES dimensions of the values, times `share` -> out (wanted).
+// Words of weights times N * LANES dimensions of the values, times `share` -> out (count).
 template <int N>
 static inline void mix_pairs(const uint32_t* weights, const bf16* values, size_t wide, const Pairs& pairs, float share,
-                             float* out, size_t wanted, const bf16* soon) {
+                             float* out, size_t count, const bf16* soon) {
     vec total[2][N] = {};
     const auto add = [&](int64_t pair, int turn, uint32_t mask) {
         fetch<N>(soon + pair * wide * 2);
@@ -79,20 +79,20 @@ static inline void mix_pairs(const uint32_t* weights, const bf16* values, size_t
         if (pair < last) add(pair, 1, ALL);
         add(last, 0, pairs.last);
     }
-    for (int i = 0; i < N && size_t(i * LANES) < wanted; i++) {
+    for (int i = 0; i < N && size_t(i * LANES) < count; i++) {
         float numbers[LANES];
         store(numbers, (total[0][i] + total[1][i]) * share);
-        const size_t left = wanted - i * LANES;
+        const size_t left = count - i * LANES;
         std::memcpy(out + i * LANES, numbers, (left < LANES ? left : LANES) * sizeof(float));
     }
 }
 
 template <> struct Cache<bf16> {
-    static inline void expect_key(const bf16* keys, int64_t slot, size_t wide) {
+    static inline void prefetch_key(const bf16* keys, int64_t slot, size_t wide) {
         const bf16* to = keys + slot / LANES * LANES * wide + slot % LANES * 2;
         for (size_t i = 0; i < wide / 2; i++) __builtin_prefetch(to + i * BLOCK, 1);
     }
-    static inline void expect_value(const bf16* values, int64_t slot, size_t wide) {
+    static inline void prefetch_value(const bf16* values, int64_t slot, size_t wide) {
         for (size_t i = 0; i < 2 * wide; i += BLOCK) __builtin_prefetch(values + slot / 2 * 2 * wide + i, 1);
     }
     static inline void put_key(bf16* keys, int64_t slot, const float* numbers, size_t size, size_t wide, float* spare) {
@@ -113,7 +113,7 @@ template <> struct Cache<bf16> {
         }
     }
 
-    static inline void answer(const Question& q, const bf16* keys, const bf16* values, const bf16* next, float* out) {
+    static inline void attend(const HeadInput& q, const bf16* keys, const bf16* values, const bf16* next, float* out) {
         auto* words = reinterpret_cast<uint32_t*>(q.spare);
         Product<bf16>::pack(q.query, words, q.wide);
         constexpr int AT_ONCE = 4;
@@ -126,7 +126,7 @@ template <> struct Cache<bf16> {
             score_pairs<1>(words, keys + s * q.wide, q.wide, scores, values + s * q.wide);
         scores = q.scores + (q.first - start);
         const float top = scale_scores(scores, q.last - q.first, q.scale, q.cap);
-        // The pair at either end may hold a slot that is not seen. What lies there may be anything, even NaN.
+        // The pair at either end may contain a slot outside the window, whose content is undefined and may be NaN.
         const int64_t begin = q.first / 2, end = (q.last + 1) / 2;
         if (q.first % 2) *--scores = -INFINITY;
         words += q.wide / 2;

@@ -1,13 +1,13 @@
-// One forward pass with a KV cache: token ids in, logits out, for one new token or for many; or several passes, each with
-// the tokens that the one before made likely (sampling.hpp). Activations and sums are
-// fp32; the large matrices are read as they are stored, fp32 or bf16, and the cache is either. The whole pass is one parallel region:
-// every thread walks through the same phases and computes its share of the output columns, or of the heads; barriers
-// stand between phases. What is cheap (norms, packing) every thread does for itself instead of waiting for another.
+// Forward passes with a KV cache: token ids in, logits out, for one new token or for many; or several passes, each with
+// the tokens sampled from the logits of the previous one (sampling.hpp). Activations and sums are fp32; the large
+// matrices are read as stored, fp32 or bf16, and the cache is either. The whole pass is one parallel region: every
+// thread executes the same phases and computes its share of the output columns, or of the heads, with a barrier between
+// phases. Cheap operations (norms, packing) are repeated by every thread instead of being shared.
 //
 //   embed | norm_1 qkv | rope, cache | attend | proj + | norm_2 fc | proj + | ...next layer... | ln_f head
 //
-// The meaning of every step is that of litgpt_core.model (gpt, block, attention, mlp, norm, rope), which the tests
-// compare with. Not here: mixtures of experts, latent attention.
+// Every step is defined by litgpt_core.model (gpt, block, attention, mlp, norm, rope), which the tests compare with.
+// Mixtures of experts and latent attention are not supported.
 #include <omp.h>
 #include <sched.h>
 
@@ -18,12 +18,12 @@
 #include "elementwise.hpp"
 #include "matmul.hpp"
 #include "model.hpp"
-#include "panels.hpp"
+#include "packed_weights.hpp"
 #include "sampling.hpp"
 
 namespace {
 
-// Spins, because the next phase begins within microseconds, and gives way when a thread has been taken off its core.
+// Spins, because the next phase starts within microseconds; yields if another thread was descheduled.
 class Barrier {
   public:
     void wait(int threads) {
@@ -49,14 +49,14 @@ struct Share {
 
 size_t padded(size_t size) { return (size + 63) / 64 * 64; }
 
-// The piece of [0, total) that belongs to a thread, in multiples of `grain`.
+// The part of [0, total) that belongs to a thread, in multiples of `grain`.
 Share share(size_t total, int thread, int threads, size_t grain) {
     const size_t grains = (total + grain - 1) / grain;
     const size_t begin = grains * thread / threads * grain, end = grains * (thread + 1) / threads * grain;
     return {begin < total ? begin : total, end < total ? end : total};
 }
 
-// Where everything lies in the caller's scratch memory, in floats.
+// Offsets into the caller's scratch memory, in floats.
 struct Layout {
     size_t x, before, branch, qkv, mixed, hidden, value, packed, scores, query, per_thread, total;
 
@@ -81,7 +81,7 @@ struct Layout {
     }
 };
 
-// W: how weights are stored, C: how the cache is.
+// W: dtype of the weights, C: dtype of the cache.
 template <class W, class C> class Pass {
   public:
     Pass(const Model& model, const Tokens& tokens, float* logits, float* scratch, int thread, int threads, Barrier& barrier)
@@ -102,17 +102,18 @@ template <class W, class C> class Pass {
         head();
     }
 
-    // Every line's next tokens, one after the other; the lines are one token of a text each.
-    void write(const Draws& draws) {
+    // Multi-step decode: several tokens for each row; a row is one token of one sequence.
+    void decode_steps(const SamplingCall& sampling_call) {
         const Share mine = share(n, thread, threads, 1);
-        for (int64_t step = 0; step < draws.steps; step++) {
+        for (int64_t step = 0; step < sampling_call.steps; step++) {
             run();
             barrier.wait(threads);
             for (size_t line = mine.begin; line < mine.end; line++) {
-                const size_t at = line * draws.steps + step;
-                const int64_t token = draw(logits + line * m.vocabulary, draws.vocabulary, draws.how[line], draws.uniforms[at]);
-                draws.drawn[at] = token;
-                t.ids[line] = token == BROKEN ? 0 : token;  // this text is lost, and reads something
+                const size_t at = line * sampling_call.steps + step;
+                const int64_t token = sample(logits + line * m.vocabulary, sampling_call.vocabulary,
+                                             sampling_call.settings[line], sampling_call.uniforms[at]);
+                sampling_call.tokens[at] = token;
+                t.ids[line] = token == NON_FINITE ? 0 : token;  // this sequence has failed; its next tokens are ignored
                 t.positions[line]++;
             }
         }
@@ -130,12 +131,12 @@ template <class W, class C> class Pass {
     float *const packed, *const scores, *const spare;
 
     void embed() {
-        const W* table = static_cast<const W*>(m.token_embedding);
+        const W* embedding = static_cast<const W*>(m.token_embedding);
         const W* learned = static_cast<const W*>(m.position_embedding);
         const Share mine = share(n, thread, threads, 1);
         for (size_t row = mine.begin; row < mine.end; row++)
             for (size_t i = 0; i < c; i++) {
-                float number = widen(table[t.ids[row] * c + i]) * float(m.embedding_scale);
+                float number = widen(embedding[t.ids[row] * c + i]) * float(m.embedding_scale);
                 if (learned) number += widen(learned[t.positions[row] * c + i]);
                 x[row * c + i] = number;
             }
@@ -145,9 +146,9 @@ template <class W, class C> class Pass {
         for (size_t row = 0; row < n; row++) pack_line(from + row * size, row, size);
     }
 
-    // As the weights want to be multiplied: see `pack` of matmul.hpp and of panels.hpp.
+    // In the order that the weights are multiplied in: see `pack` in matmul.hpp and in packed_weights.hpp.
     void pack_line(const float* from, size_t line, size_t size) {
-        if (m.weights_are_panels)
+        if (m.weights_are_packed)
             Product<W>::pack(from, reinterpret_cast<typename Product<W>::Number*>(packed) + line * steps<W>(size), size);
         else
             pack(from, packed + line * size, size, static_cast<const W*>(nullptr));
@@ -161,9 +162,9 @@ template <class W, class C> class Pass {
     // This thread's columns of packed (rows, size) times the weights.
     Share columns_of(const Linear& linear, size_t outputs, size_t size, size_t rows, const Output& out) {
         const W* weight = static_cast<const W*>(linear.weight);
-        const Share mine = share(outputs, thread, threads, m.weights_are_panels ? PANEL : LANES);
-        if (m.weights_are_panels)
-            multiply_panels(weight, size, mine.begin, mine.end, packed, rows, out);
+        const Share mine = share(outputs, thread, threads, m.weights_are_packed ? PACK_WIDTH : LANES);
+        if (m.weights_are_packed)
+            multiply_packed(weight, size, mine.begin, mine.end, packed, rows, out);
         else
             multiply(weight, size, mine.begin, mine.end, packed, rows, out);
         return mine;
@@ -188,15 +189,15 @@ template <class W, class C> class Pass {
 
     void attend(const Layer& layer) {
         const size_t hs = m.head_size, wide = m.padded_head_size, all = (m.heads + 2 * m.groups) * hs;
-        if (m.parallel && thread == 0) std::memcpy(before, x, n * c * sizeof(float));  // what the MLP will read
+        if (m.parallel && thread == 0) std::memcpy(before, x, n * c * sizeof(float));  // the input of the MLP
         for (size_t row = 0; row < n; row++) pack_normalized(layer.norm_1, x, row, row);
         const Share mine = share(n * (m.heads + 2 * m.groups), thread, threads, 1);
         for (size_t item = mine.begin > n * m.heads ? mine.begin : n * m.heads; item < mine.end; item++) {
             const size_t row = item % n, group = item / n - m.heads;
             if (group < size_t(m.groups))
-                Cache<C>::expect_key(cache_of(layer.keys, row, group), t.positions[row], wide);
+                Cache<C>::prefetch_key(cache_of(layer.keys, row, group), t.positions[row], wide);
             else
-                Cache<C>::expect_value(cache_of(layer.values, row, group - m.groups), t.positions[row], wide);
+                Cache<C>::prefetch_value(cache_of(layer.values, row, group - m.groups), t.positions[row], wide);
         }
         columns_of(layer.qkv, all, c, n, {qkv, all, layer.qkv.bias, false});
         barrier.wait(threads);
@@ -250,9 +251,9 @@ template <class W, class C> class Pass {
         const int64_t first = layer.window && last > layer.window ? last - layer.window : 0;
         std::memset(spare, 0, wide * sizeof(float));
         std::memcpy(spare, qkv + (row * (m.heads + 2 * m.groups) + head) * hs, hs * sizeof(float));
-        const Question question{spare, hs, wide, first, last, float(m.score_scale), float(m.score_cap),
+        const HeadInput head_input{spare, hs, wide, first, last, float(m.score_scale), float(m.score_cap),
                                 scores, scores + m.slots + 64};
-        Cache<C>::answer(question, cache_of(layer.keys, row, group), cache_of(layer.values, row, group),
+        Cache<C>::attend(head_input, cache_of(layer.keys, row, group), cache_of(layer.values, row, group),
                          cache_of(layer.keys, soon % n, soon / n / per_group), mixed + (row * m.heads + head) * hs);
     }
 
@@ -273,8 +274,8 @@ template <class W, class C> class Pass {
     }
 
     void head() {
-        const size_t lines = t.n_wanted, width = m.vocabulary;
-        for (size_t line = 0; line < lines; line++) pack_normalized(m.last_norm, x, t.wanted[line], line);
+        const size_t lines = t.n_logits, width = m.vocabulary;
+        for (size_t line = 0; line < lines; line++) pack_normalized(m.last_norm, x, t.logit_rows[line], line);
         const Share mine = columns_of(m.head, width, c, lines, {logits, width, m.head.bias, false});
         if (m.logit_cap == 0) return;
         const float cap = float(m.logit_cap);
@@ -285,13 +286,14 @@ template <class W, class C> class Pass {
 };
 
 template <class W, class C>
-void forward(const Model& model, const Tokens& tokens, float* logits, float* scratch, int wanted_threads, const Draws* draws) {
+void forward(const Model& model, const Tokens& tokens, float* logits, float* scratch, int n_threads,
+             const SamplingCall* sampling_call) {
     Barrier barrier;
-#pragma omp parallel num_threads(wanted_threads)
+#pragma omp parallel num_threads(n_threads)
     {
         Pass<W, C> pass(model, tokens, logits, scratch, omp_get_thread_num(), omp_get_num_threads(), barrier);
-        if (draws)
-            pass.write(*draws);
+        if (sampling_call)
+            pass.decode_steps(*sampling_call);
         else
             pass.run();
     }
@@ -304,7 +306,7 @@ extern "C" {
 // The sizes of the structs that ctypes mirrors, in the order of model.hpp.
 void lc_struct_sizes(int64_t* sizes) {
     const int64_t found[] = {sizeof(Norm), sizeof(Linear), sizeof(Layer), sizeof(Model),
-                             sizeof(Sampling), sizeof(Tokens), sizeof(Draws)};
+                             sizeof(Sampling), sizeof(Tokens), sizeof(SamplingCall)};
     std::memcpy(sizes, found, sizeof found);
 }
 
@@ -315,23 +317,26 @@ int64_t lc_scratch_size(const Model* model, int64_t n, int64_t threads) {
 
 int64_t lc_lanes(void) { return LANES; }
 
-// How many numbers k a row of a bf16 panel holds.
+// How many values of k one row of packed bf16 weights holds.
 int64_t lc_bf16_depth(void) { return Product<bf16>::DEPTH; }
 
-// tokens -> logits (n_wanted, vocabulary); keys and values of the tokens are in the cache afterwards. With `draws` (may be
-// null) all n lines are wanted, and they go on: `ids` and `positions` are those of the token that would come next.
-void lc_forward(const Model* model, const Tokens* tokens, float* logits, float* scratch, int64_t threads, const Draws* draws) {
+// tokens -> logits (n_logits, vocabulary); adds the keys and values of the tokens to the cache. With `sampling_call` (may
+// be null), logits are computed for all n rows and decoding continues; afterwards `ids` and `positions` are those of the
+// next token.
+void lc_forward(const Model* model, const Tokens* tokens, float* logits, float* scratch, int64_t threads,
+                const SamplingCall* sampling_call) {
     if (model->weights_are_bf16 && model->cache_is_bf16)
-        forward<bf16, bf16>(*model, *tokens, logits, scratch, int(threads), draws);
+        forward<bf16, bf16>(*model, *tokens, logits, scratch, int(threads), sampling_call);
     else if (model->weights_are_bf16)
-        forward<bf16, float>(*model, *tokens, logits, scratch, int(threads), draws);
+        forward<bf16, float>(*model, *tokens, logits, scratch, int(threads), sampling_call);
     else
-        forward<float, float>(*model, *tokens, logits, scratch, int(threads), draws);
+        forward<float, float>(*model, *tokens, logits, scratch, int(threads), sampling_call);
 }
 
-// One token for each of n lines of logits, `width` numbers apart.
-void lc_draw(const float* logits, int64_t n, int64_t width, const Draws* draws) {
+// One token for each of n rows of logits, `width` numbers apart.
+void lc_sample(const float* logits, int64_t n, int64_t width, const SamplingCall* sampling_call) {
     for (int64_t line = 0; line < n; line++)
-        draws->drawn[line] = draw(logits + line * width, draws->vocabulary, draws->how[line], draws->uniforms[line]);
+        sampling_call->tokens[line] = sample(logits + line * width, sampling_call->vocabulary,
+                                             sampling_call->settings[line], sampling_call->uniforms[line]);
 }
 }

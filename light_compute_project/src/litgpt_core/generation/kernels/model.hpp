@@ -1,5 +1,5 @@
-// The model as `kernel_model.py` describes it: sizes and pointers. ctypes mirrors these structs field by field, and
-// `lc_struct_sizes` lets it check that. Nothing here owns memory.
+// The model as `kernel.py` describes it: sizes and pointers. ctypes mirrors these structs field by field
+// (kernel_structs.py) and checks their sizes by `lc_struct_sizes`. Nothing here owns memory.
 #pragma once
 
 #include <cstdint>
@@ -13,7 +13,7 @@ struct Norm {
 };
 
 struct Linear {
-    const void* weight;  // (O, K), rows without gaps, or its panels (panels.hpp); null: there is none
+    const void* weight;  // (O, K), contiguous, or packed (packed_weights.hpp); null: there is none
     const float* bias;   // (O,) or null
 };
 
@@ -29,7 +29,8 @@ struct Layer {
 struct Model {
     int64_t n_layer, width, heads, groups, head_size, padded_head_size, rope_pairs, hidden, vocabulary;
     int64_t slots;  // of the cache, a multiple of 16
-    int64_t weights_are_bf16, weights_are_panels, cache_is_bf16, rms_norm, parallel, shared_norm, norm_qk_over_all_heads, rope_interleaved, activation;
+    int64_t weights_are_bf16, weights_are_packed, cache_is_bf16, rms_norm, parallel, shared_norm, norm_qk_over_all_heads;
+    int64_t rope_interleaved, activation;
     double norm_eps, score_scale, score_cap, logit_cap, embedding_scale;  // caps: 0 for none
     const void* token_embedding;                                          // (vocabulary, width)
     const void* position_embedding;                                       // (positions, width) or null
@@ -38,7 +39,7 @@ struct Model {
     const Layer* layers;
 };
 
-// How a text's tokens are drawn: `SamplingSettings`, without the penalties.
+// How the tokens of one sequence are sampled: `SamplingSettings`, without the penalties.
 struct Sampling {
     double temperature, top_p, min_p;
     int64_t top_k;  // 0: all
@@ -51,14 +52,14 @@ struct Tokens {
     int64_t* ids;
     const int64_t* sequences;
     int64_t* positions;
-    int64_t n_wanted;  // logits are made for these lines of the n
-    const int64_t* wanted;
+    int64_t n_logits;  // logits are computed for these rows of the n
+    const int64_t* logit_rows;
 };
 
-// What is drawn for each of n lines, `steps` times; what is drawn is the next step's token, at the next position.
-struct Draws {
-    int64_t steps, vocabulary;  // tokens below `vocabulary` are drawn
-    const Sampling* how;        // (n,)
+// Sampling for each of n rows, `steps` times; each sampled token is the input of the next step, at the next position.
+struct SamplingCall {
+    int64_t steps, vocabulary;  // only tokens below `vocabulary` are sampled
+    const Sampling* settings;   // (n,)
     const double* uniforms;     // (n, steps)
-    int64_t* drawn;             // (n, steps): tokens, or BROKEN
+    int64_t* tokens;            // (n, steps): tokens, or NON_FINITE
 };

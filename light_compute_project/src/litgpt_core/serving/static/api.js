@@ -1,4 +1,4 @@
-// The server's HTTP API. Every failure becomes an ApiError that says what to tell the user.
+// The server's HTTP API. Every failure becomes an ApiError with a message for the user.
 import { eventsOf } from "./sse.js";
 import { emit } from "./state.js";
 
@@ -7,7 +7,7 @@ let keyAsker = async () => null;
 let asking = null;
 let apiKey = keptKey();
 
-/** The key lives as long as the tab. */
+/** The key is stored until the tab is closed. */
 function keptKey() {
   try {
     return sessionStorage.getItem(KEY);
@@ -25,13 +25,13 @@ export class ApiError extends Error {
   }
 }
 
-/** `ask(wrong)` resolves to a key, or to null when the user gives up; `wrong` says that a key was refused. */
+/** `ask(wrong)` resolves to a key, or to null when the user cancels; `wrong` means that a key was refused. */
 export function onKeyNeeded(ask) {
   keyAsker = ask;
 }
 
 async function newKey(refused) {
-  if (apiKey !== refused) return true; // another request has asked meanwhile
+  if (apiKey !== refused) return true; // another request has asked for it meanwhile
   asking ??= keyAsker(refused !== null).finally(() => {
     asking = null;
   });
@@ -70,10 +70,10 @@ async function errorOf(response) {
     const content = await response.json();
     message = content.error?.message ?? (typeof content.detail === "string" ? content.detail : "");
   } catch {
-    // not JSON: the status must do
+    // not JSON: use the status
   }
   if (response.status === 401) emit("locked");
-  if (response.status === 401) return new ApiError("key", message || "The server wants an API key.");
+  if (response.status === 401) return new ApiError("key", message || "The server requires an API key.");
   if (response.status === 429) {
     return new ApiError("busy", message || "The server is busy.", { retryAfter: seconds(response.headers.get("Retry-After")) });
   }
@@ -89,7 +89,7 @@ function seconds(header) {
 export const get = async (path, options) => (await send(path, options)).json();
 export const post = async (path, body, options) => (await send(path, { ...options, method: "POST", body })).json();
 
-/** Yields {text, finish, exchangeId} as the answer comes. Throws ApiError, or AbortError after signal.abort(). */
+/** Yields {text, finish, exchangeId} as the answer arrives. Throws ApiError, or AbortError after signal.abort(). */
 export async function* chat(request, signal) {
   const response = await send("/v1/chat/completions", { method: "POST", body: { ...request, stream: true }, signal });
   let finished = false;
@@ -109,7 +109,7 @@ export async function* chat(request, signal) {
   } catch (problem) {
     if (problem instanceof ApiError || problem.name === "AbortError") throw problem;
     emit("gone");
-    throw new ApiError("gone", "The connection broke in the middle of the answer.");
+    throw new ApiError("gone", "The connection was lost during the answer.");
   }
   if (!finished) throw new ApiError("gone", "The connection ended before the answer did.");
 }

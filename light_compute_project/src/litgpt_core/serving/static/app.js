@@ -1,4 +1,4 @@
-// Starts the page: loads what the server knows, and says when the server is gone, locked, or back.
+// Starts the page: loads the state of the server, and reports when the server is unreachable, locked, or back.
 import { get, onKeyNeeded } from "./api.js";
 import { fill, startComposer } from "./composer.js";
 import { byId } from "./dom.js";
@@ -21,8 +21,8 @@ async function loadServer() {
     hideBanner();
     emit("server");
   } catch (problem) {
-    if (problem.kind === "gone" || problem.kind === "key") return; // said by "gone" and "locked"
-    showBanner(`The server could not say what it knows: ${problem.message}`, ["Try again", loadServer]);
+    if (problem.kind === "gone" || problem.kind === "key") return; // reported by "gone" and "locked"
+    showBanner(`The server could not be queried: ${problem.message}`, ["Try again", loadServer]);
   }
 }
 
@@ -62,7 +62,7 @@ function startTheme() {
 onKeyNeeded(askForKey);
 onStorageRefused(() => toast("The browser refuses to keep this: its storage is full or forbidden. Deleting old conversations makes room."));
 on("gone", waitForServer);
-on("locked", () => showBanner("This server wants an API key.", ["Enter the key", loadServer]));
+on("locked", () => showBanner("This server requires an API key.", ["Enter the key", loadServer]));
 on("answered", (run) => {
   if (run.exchange.answer?.kind === "gone") return;
   loadStats().catch(() => {});

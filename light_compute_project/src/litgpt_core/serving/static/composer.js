@@ -56,7 +56,7 @@ function sendNow() {
   forget(draftKey());
   box.value = "";
   send(text);
-  announce("Sent. The answer is being written.");
+  announce("Sent. The answer is being generated.");
   show();
 }
 

@@ -1,4 +1,4 @@
-// Building DOM nodes. Everything that a user or a model wrote goes in as text; nothing in this page parses HTML.
+// Builds DOM nodes. User and model text is always inserted as text; nothing in this page parses HTML.
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -43,7 +43,7 @@ export async function copyText(text) {
       await navigator.clipboard.writeText(text);
       return true;
     } catch {
-      // permission refused: the old way
+      // permission refused: use the older method
     }
   }
   const area = el("textarea", { class: "visually-hidden", "aria-hidden": "true", tabindex: "-1" });
@@ -57,7 +57,7 @@ export async function copyText(text) {
   return done;
 }
 
-/** A copy button that says so for a moment. `text` is called when it is pressed. */
+/** A copy button that briefly confirms. `text` is called when it is pressed. */
 export function copyButton(text, label = "Copy") {
   const button = iconButton("copy", label, async () => {
     const done = await copyText(text());

@@ -6,7 +6,7 @@ import { announce, toast } from "./notices.js";
 import { resend, runOf } from "./runs.js";
 import { saveConversation } from "./store.js";
 
-const LENGTH_LIMIT = "Ended at a length limit: “Longest answer” in the settings, or the end of what the model can read.";
+const LENGTH_LIMIT = "Ended at a length limit: “Longest answer” in the settings, or the end of the context window.";
 
 export class ExchangeView {
   #conversation;
@@ -18,7 +18,7 @@ export class ExchangeView {
   #actions = el("div", { class: "answer-actions" });
   #timer = null;
 
-  /** `last`: only the last exchange can be edited or answered anew. */
+  /** `last`: only the last exchange can be edited or regenerated. */
   constructor(conversation, exchange, { last }) {
     this.#conversation = conversation;
     this.#exchange = exchange;
@@ -181,26 +181,26 @@ export class ExchangeView {
     try {
       await post("/v1/ratings", { id: answer.id, rating });
       saveConversation(this.#conversation);
-      announce(rating === 1 ? "Rated good." : rating === -1 ? "Rated bad." : "Rating taken back.");
+      announce(rating === 1 ? "Rated good." : rating === -1 ? "Rated bad." : "Rating removed.");
     } catch (problem) {
       show(before);
-      toast(`The rating was not kept: ${problem.message}`);
+      toast(`The rating was not saved: ${problem.message}`);
     }
   }
 }
 
-/** How an answer ended, where that is worth a word. */
+/** A note on how an answer ended, if necessary. */
 function noteOn({ end, text }) {
-  if (end === "stopped") return text ? "Stopped." : "Stopped before the first word.";
+  if (end === "stopped") return text ? "Stopped." : "Stopped before the first token.";
   if (end === "length") return LENGTH_LIMIT;
-  if (end === null) return "Not finished: the page was closed in the middle.";
-  return end === "stop" && !text ? "The model ended its answer without a word." : null;
+  if (end === null) return "Not finished: the page was closed during the answer.";
+  return end === "stop" && !text ? "The model ended its answer without any text." : null;
 }
 
 const againButton = (label) => iconButton("again", label, () => resend());
 
 function waiting(phase, model) {
   const dots = el("span", { class: "dots", "aria-hidden": "true" }, el("i"), el("i"), el("i"));
-  const words = phase === "load" ? `Loading ${model}. A large model takes a while the first time.` : "Reading…";
+  const words = phase === "load" ? `Loading ${model}. A large model takes a while the first time.` : "Processing the prompt…";
   return el("p", { class: "waiting" }, dots, el("span", { class: phase === "load" ? "" : "visually-hidden" }, words));
 }

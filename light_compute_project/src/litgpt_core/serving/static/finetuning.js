@@ -1,9 +1,9 @@
-// How many conversations the server has written down, and the command that fine-tunes a model on them.
+// The number of logged conversations, and the command that fine-tunes a model on them.
 import { get } from "./api.js";
 import { byId, copyButton, el } from "./dom.js";
 import { emit, on, state } from "./state.js";
 
-const NEEDED = 10; // conversations; the server says when they are there, this only draws the way
+const NEEDED = 10; // conversations; the server reports when they are reached; this only draws the progress
 
 export async function loadStats() {
   state.stats = await get("/stats");

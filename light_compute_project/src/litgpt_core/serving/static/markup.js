@@ -1,5 +1,5 @@
 // An answer's text as DOM nodes: fenced code, headings, lists, quotes, bold, italic, inline code. No HTML, no links, no
-// pictures: whatever else stands in the text is shown as it was written.
+// images: any other markup in the text is shown as it is.
 import { copyButton, el } from "./dom.js";
 
 const FENCE = /^\s*(`{3,}|~{3,})\s*([^`\s]*)[^`]*$/;

@@ -1,4 +1,4 @@
-// The model picker: what /v1/models lists, looked up anew whenever it is opened.
+// The model picker: the list of /v1/models, refreshed whenever it is opened.
 import { get } from "./api.js";
 import { byId, el, icon } from "./dom.js";
 import { announce } from "./notices.js";
@@ -35,7 +35,7 @@ function choose(id) {
     if (!runOf(state.conversation)) saveConversation(state.conversation); // else the end of the answer does
   }
   emit("models");
-  announce(`${id} answers from now on.`);
+  announce(`${id} is selected.`);
 }
 
 export function startPicker() {
@@ -55,7 +55,7 @@ export function startPicker() {
     if (event.relatedTarget && !byId("picker").contains(event.relatedTarget)) close({ focus: false });
   });
   on("models run", show);
-  on("open", settleModel); // which says "models"
+  on("open", settleModel); // which emits "models"
 }
 
 function show() {
@@ -68,9 +68,9 @@ function show() {
   const none = state.server ? "No model found" : "Connecting…";
   byId("model-name").textContent = state.modelId ? `${state.modelId}${loading ? ": loading…" : ""}` : none;
   const note = byId("base-note");
-  note.hidden = model?.chat !== false || !state.conversation?.exchanges.length; // the welcome says it too
+  note.hidden = model?.chat !== false || !state.conversation?.exchanges.length; // the welcome text says it too
   note.textContent = model ? `${model.id} is a base model: it continues your text instead of answering it.` : "";
-  byId("message").placeholder = model?.chat === false ? "Begin a text" : "Write a message";
+  byId("message").placeholder = model?.chat === false ? "Start a text" : "Write a message";
   if (!byId("model-popup").hidden) showList();
 }
 
@@ -85,7 +85,7 @@ async function open() {
     const before = state.modelId;
     await loadModels();
     note.textContent = `${state.models.length} found`;
-    if (state.modelId !== before) announce(`${before} is gone; ${state.modelId} is chosen.`);
+    if (state.modelId !== before) announce(`${before} is no longer available; ${state.modelId} is selected.`);
   } catch (problem) {
     note.textContent = problem.message;
   }

@@ -1,4 +1,4 @@
-// What the page says beside the conversation: the banner, toasts, the screen reader's announcements, the key dialog.
+// Messages outside the conversation: the banner, toasts, the screen reader's announcements, the key dialog.
 import { byId, el } from "./dom.js";
 
 /** Read out by screen readers; invisible. */
@@ -6,7 +6,7 @@ export function announce(text) {
   byId("announcer").textContent = text;
 }
 
-/** A line at the bottom for some seconds; `action` is [label, function]. */
+/** A line at the bottom for a few seconds; `action` is [label, function]. */
 export function toast(text, action = null, { seconds = 6 } = {}) {
   const box = byId("toasts");
   const node = el("div", { class: "toast" }, el("span", {}, text));
@@ -35,7 +35,7 @@ export function hideBanner() {
   byId("banner").replaceChildren();
 }
 
-/** Ask for the API key: the text, or null when the user gives up. */
+/** Asks for the API key: the text, or null when the user cancels. */
 export function askForKey(wrong) {
   const dialog = byId("key-dialog");
   const input = byId("key-input");

@@ -1,4 +1,4 @@
-// Answers in the making: at most one per conversation, also of conversations that are not open.
+// Running answers: at most one per conversation, including conversations that are not open.
 import { ApiError, chat } from "./api.js";
 import { chosenModel, emit, modelNamed, state } from "./state.js";
 import { deleteConversation, newConversation, saveConversation } from "./store.js";
@@ -10,7 +10,7 @@ let leaving = false;
 export const runOf = (conversation) => runs.get(conversation?.id) ?? null;
 export const lastExchange = (conversation) => conversation?.exchanges.at(-1) ?? null;
 
-/** A new message in the open conversation, which is begun by its first message. */
+/** A new message in the open conversation; the first message creates it. */
 export function send(text) {
   const conversation = (state.conversation ??= newConversation(state.modelId));
   if (runOf(conversation)) return;
@@ -19,13 +19,13 @@ export function send(text) {
   answer(conversation, exchange);
 }
 
-/** The last message again, with another text or the same one. */
+/** Sends the last message again, edited or unchanged. */
 export function resend(text = null) {
   const exchange = lastExchange(state.conversation);
   if (!exchange || runOf(state.conversation)) return;
   if (text !== null && text !== exchange.user) {
     exchange.user = text;
-    exchange.answer = null; // it answered something else
+    exchange.answer = null; // the old answer belongs to the old text
   }
   answer(state.conversation, exchange);
 }
@@ -40,11 +40,11 @@ export function deleteAndStop(conversation) {
   deleteConversation(conversation.id);
 }
 
-/** What the model reads: the system prompt, the answered exchanges, and the new message. */
+/** The request: system prompt, answered exchanges, and the new message. */
 export function messagesFor(exchanges, text) {
   const messages = state.settings.system ? [{ role: "system", content: state.settings.system }] : [];
   for (const { user, answer } of exchanges) {
-    if (!answer?.text) continue; // it failed: a user turn without an answer would confuse the model
+    if (!answer?.text) continue; // failed: a user turn without an answer would confuse the model
     messages.push({ role: "user", content: user }, { role: "assistant", content: answer.text });
   }
   return [...messages, { role: "user", content: text }];
@@ -72,17 +72,17 @@ async function answer(conversation, exchange) {
   keep(run);
   emit("run", run);
   try {
-    for await (const piece of chat(requestFor(conversation, exchange, modelId), run.controller.signal)) {
-      fresh.text += piece.text;
-      fresh.id = piece.exchangeId ?? fresh.id;
-      fresh.end = piece.finish ?? fresh.end;
+    for await (const delta of chat(requestFor(conversation, exchange, modelId), run.controller.signal)) {
+      fresh.text += delta.text;
+      fresh.id = delta.exchangeId ?? fresh.id;
+      fresh.end = delta.finish ?? fresh.end;
       if (fresh.text && run.phase !== "write") {
         run.phase = "write";
         const now = modelNamed(modelId);
         if (now) now.loaded = true;
         emit("models");
       }
-      emit("piece", run);
+      emit("delta", run);
       if (Date.now() - saved > SAVE_EVERY && runs.get(conversation.id) === run) {
         keep(run);
         saved = Date.now();
@@ -102,26 +102,26 @@ async function answer(conversation, exchange) {
   }
 }
 
-/** Until a regeneration has its first word, the older answer stays in storage. */
+/** The older answer stays in storage until a regeneration has its first text. */
 function keep(run) {
   if (run.exchange.answer.text || !run.before?.text) saveConversation(run.conversation);
 }
 
-/** An answer that failed before its first word leaves the older one standing. */
+/** An answer that failed before its first text leaves the older one in place. */
 function fail(exchange, before, fresh, problem) {
   const kept = fresh.text || !before?.text ? fresh : { ...before, error: null };
   if (kept === fresh) fresh.end = problem.name === "AbortError" ? "stopped" : "error";
   if (problem.name !== "AbortError") {
     const known = problem instanceof ApiError;
     if (!known) console.error(problem);
-    kept.error = known ? problem.message : "Something in this page went wrong; the browser's console says more.";
+    kept.error = known ? problem.message : "An error occurred in this page; see the browser's console.";
     kept.kind = known ? problem.kind : "page";
     kept.retryAt = known && problem.kind === "busy" ? Date.now() + 1000 * problem.retryAfter : null;
   }
   exchange.answer = kept;
 }
 
-/** What has been received is kept when the tab closes in the middle of an answer; the broken connection is no error then. */
+/** If the tab closes during an answer, the text so far is stored; the broken connection is then not an error. */
 window.addEventListener("pagehide", () => {
   leaving = true;
   runs.forEach(keep);

@@ -1,4 +1,4 @@
-// The settings sheet. Only what the user changed is kept and sent; an empty field means the server's default.
+// The settings dialog. Only changed settings are stored and sent; an empty field means the server's default.
 import { byId, el } from "./dom.js";
 import { emit, on, state } from "./state.js";
 import { forget, read, write } from "./store.js";
@@ -13,25 +13,25 @@ const FIELDS = [
     label: "Temperature",
     limits: [0, 2, 0.05],
     slider: true,
-    help: "How daring the choice of words is. 0 always takes the likeliest one.",
+    help: "Higher values make the text more varied. 0 always picks the most probable token.",
   },
   {
     name: "top_p",
     label: "Top p",
     limits: [0.05, 1, 0.05],
     slider: true,
-    help: "Chooses among the fewest likeliest tokens that reach this share of the probability.",
+    help: "Samples from the fewest most probable tokens whose probabilities sum to this.",
   },
   {
     name: "top_k",
     label: "Top k",
     limits: [0, null, 1],
-    help: "Chooses among this many likeliest tokens. 0 means all.",
+    help: "Samples from this many most probable tokens. 0 means all.",
   },
   {
     name: "max_tokens",
     label: "Longest answer",
-    limits: [1, null, 1], // the server says at most how many
+    limits: [1, null, 1], // the server gives the maximum
     help: "In tokens; one token is about three quarters of an English word, or one character.",
   },
   {
@@ -39,14 +39,14 @@ const FIELDS = [
     label: "Repetition penalty",
     limits: [0.5, 2, 0.05],
     otherwise: 1,
-    help: "Above 1, tokens that were already said become less likely. 1 does nothing.",
+    help: "Above 1, tokens that already occurred become less likely. 1 has no effect.",
   },
   {
     name: "seed",
     label: "Seed",
     limits: [0, Number.MAX_SAFE_INTEGER, 1],
-    none: "new dice each time",
-    help: "The same number gives the same answer to the same conversation.",
+    none: "random",
+    help: "The same seed gives the same answer to the same conversation.",
   },
 ];
 
@@ -100,7 +100,7 @@ function limitsOf(field) {
 
 const defaultOf = (field) => state.server?.defaults?.[field.name] ?? field.otherwise ?? null;
 
-/** What is wrong with a number, or null; `undefined` is no number. */
+/** The error message for a number, or null if it is valid; `undefined` is not a number. */
 function problemOf(field, value) {
   const [lowest, highest, step] = limitsOf(field);
   const open = highest === null || highest === Number.MAX_SAFE_INTEGER;
@@ -123,7 +123,7 @@ function systemField() {
     { class: "field" },
     el("label", { for: "set-system" }, "System prompt"),
     area,
-    el("p", { class: "help", id: "help-system" }, "Comes before every conversation. Only models trained with such texts follow it."),
+    el("p", { class: "help", id: "help-system" }, "Precedes every conversation. Only models trained with system prompts follow it."),
   );
 }
 

@@ -191,7 +191,7 @@ function closeDrawer({ focus = true } = {}) {
   return true;
 }
 
-/** What cannot be seen cannot be reached by keys. */
+/** Hidden elements cannot be reached by keys. */
 function showDrawer() {
   if (!narrow.matches) document.body.classList.remove("drawer-open");
   byId("sidebar").inert = narrow.matches && !isOpen();

@@ -1,6 +1,6 @@
-// Server-sent events out of a fetch body: what stands between two blank lines, its `data:` lines joined.
+// Parses server-sent events from a fetch body: the joined `data:` lines between two blank lines.
 
-/** Splits text that arrives in arbitrary pieces into events; `push` returns the `data` of those now complete. */
+/** Splits text that arrives in arbitrary chunks into events; `push` returns the `data` of the complete ones. */
 export class EventSplitter {
   #rest = "";
   #data = [];
@@ -18,7 +18,7 @@ export class EventSplitter {
         this.#data = [];
       } else if (line.startsWith("data:")) {
         this.#data.push(line.slice(line[5] === " " ? 6 : 5));
-      } // comments (": still alive") and other fields say nothing here
+      } // comments (": keep-alive") and other fields are ignored
     }
   }
 }

@@ -1,20 +1,20 @@
-// What the page knows, and who is told when it changes.
+// The state of the page, and the events that report its changes.
 
 export const state = {
   conversation: null, // the open one; see store.js
-  models: [], // what /v1/models said
+  models: [], // from /v1/models
   modelId: null, // the chosen one
-  server: null, // what /v1/settings said
-  stats: null, // what /stats said
-  settings: {}, // only what the user changed; the server's defaults stand for the rest
+  server: null, // from /v1/settings
+  stats: null, // from /stats
+  settings: {}, // only what the user changed; the server's defaults apply otherwise
 };
 
 const listeners = new Map();
 
 /**
  * Events: "open" another conversation is shown; "conversations" the list changed; "run" an answer began or ended, "answered" it ended;
- * "piece" an answer grew; "models", "server", "stats", "settings" that part changed; "gone" the server did not answer;
- * "locked" the user gave no API key; "full" the browser refuses to store.
+ * "delta" an answer grew; "models", "server", "stats", "settings" that part changed; "gone" the server did not answer;
+ * "locked" the user entered no API key; "full" the browser refuses to store.
  */
 export function on(names, listener) {
   for (const name of names.split(" ")) listeners.set(name, [...(listeners.get(name) ?? []), listener]);

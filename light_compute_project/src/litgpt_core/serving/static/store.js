@@ -1,8 +1,8 @@
-// What the browser keeps: one localStorage entry per conversation, so that two tabs do not overwrite each other's.
+// Storage in the browser: one localStorage entry per conversation, so that two tabs do not overwrite each other's.
 //
 // conversation: {id, title: string|null, created, updated, model, exchanges: [{user, answer}]}   times in ms
 // answer: {text, model, base, id, rating, end: null|"stop"|"length"|"stopped"|"error", error, kind}
-//         id is the server's exchange id (for ratings); end is null only while the answer is being written
+//         id is the server's exchange id (for ratings); end is null only while the answer is running
 
 const PREFIX = "lightcompute.conversation.";
 let complain = () => {};
@@ -33,7 +33,7 @@ export function forget(key) {
   try {
     localStorage.removeItem(key);
   } catch {
-    // nothing was kept
+    // nothing was stored
   }
 }
 
@@ -80,7 +80,7 @@ export function titleOf(conversation) {
   return first.length > 60 ? `${first.slice(0, 58).trimEnd()}…` : first || "New conversation";
 }
 
-/** Whether every word of the search occurs in the title or in what was said. */
+/** Whether every word of the search occurs in the title or in the messages. */
 export function matches(conversation, search) {
   const words = search.toLowerCase().split(/\s+/).filter(Boolean);
   if (!words.length) return true;

@@ -1,4 +1,4 @@
-// Sets <html data-theme> before anything is drawn. Loaded in <head>, not as a module, so that the page never flashes.
+// Sets <html data-theme> before the first paint. Loaded in <head>, not as a module, so that the page never flashes.
 // The system's preference counts until the user chooses the other one; choosing the system's own forgets the choice.
 (() => {
   const KEY = "lightcompute.theme";
@@ -22,7 +22,7 @@
       if (next === (system.matches ? "dark" : "light")) localStorage.removeItem(KEY);
       else localStorage.setItem(KEY, next);
     } catch {
-      // not kept, but shown
+      // not stored, but applied
     }
     document.documentElement.dataset.theme = next;
     return next;

@@ -1,4 +1,4 @@
-// The open conversation: its exchanges, or a welcome. Follows the end of the text unless the user scrolled away.
+// The open conversation: its exchanges, or a welcome text. Scrolls with the text unless the user scrolled away.
 import { byId, el, icon } from "./dom.js";
 import { ExchangeView } from "./exchange_view.js";
 import { announce } from "./notices.js";
@@ -22,7 +22,7 @@ let following = true;
 let frame = null;
 let fillComposer = () => {};
 
-/** `fill` puts a text into the message box. */
+/** `fill` sets the text of the message box. */
 export function startThread({ fill }) {
   fillComposer = fill;
   const thread = byId("thread");
@@ -43,7 +43,7 @@ export function startThread({ fill }) {
   });
   on("run", (run) => run.conversation === state.conversation && refresh(run));
   on("answered", (run) => run.conversation === state.conversation && announceEnd(run.exchange.answer));
-  on("piece", (run) => {
+  on("delta", (run) => {
     if (run.conversation !== state.conversation || frame !== null) return;
     frame = requestAnimationFrame(() => {
       frame = null;
@@ -111,7 +111,7 @@ function welcome() {
         { class: "welcome-model" },
         model
           ? base
-            ? `${model.id} is a base model${facts ? ` (${facts})` : ""}: it has not learned to answer. It continues what you write.`
+            ? `${model.id} is a base model${facts ? ` (${facts})` : ""}: it is not trained to answer. It continues what you write.`
             : `You are talking with ${model.id}${facts ? ` (${facts})` : ""}.`
           : "Waiting for the server.",
       ),
@@ -128,7 +128,7 @@ function welcome() {
           "p",
           { class: "welcome-log" },
           logging
-            ? "The server writes conversations and ratings to its chat_history.jsonl, to fine-tune a model on them."
+            ? "The server logs conversations and ratings in its chat_history.jsonl, which can be used for fine-tuning."
             : "The server keeps no log. Conversations stay in this browser.",
         ),
     ),

@@ -1,0 +1,68 @@
+"""Talk to a model: one that was trained here, or any LitGPT checkpoint directory.
+
+lcp chat                  # the most recent checkpoint found
+lcp chat baseline --temperature 0.7
+echo "Once upon a time" | lcp chat baseline
+
+Without a prompt style in its directory a model is a base model: it only continues the text. /help lists commands.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sys
+from collections.abc import Sequence
+
+from litgpt_core.core.command_line import CommandParser
+from litgpt_core.generation.arguments import add_machine_options, add_sampling_options, sampling_of
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Parse, load, talk until the user leaves."""
+    given = _parser().parse_args(arguments)
+    from litgpt_core.generation.kernel_build import begin_build
+
+    sampling = sampling_of(given)
+    begin_build(device=given.device, compile=given.compile)  # concurrently with the import of torch
+
+    from litgpt_core.generation.chat_model import ModelLoader, choose
+    from litgpt_core.generation.console_chat import ChatSettings, ConsoleChat
+
+    settings = ChatSettings(sampling=sampling, max_new_tokens=given.max_new_tokens, seed=given.seed)
+    load = ModelLoader(device=given.device, precision=given.precision, compile=given.compile, style=given.style)
+    found, reasons = choose(given.model)
+    print(*reasons, sep="\n", file=sys.stderr)
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="replace")
+    at_terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    if at_terminal:
+        with contextlib.suppress(ImportError):  # Windows has none
+            import readline  # noqa: F401  # input() edits lines and keeps a history with it
+    return ConsoleChat(
+        load(found),
+        load=load,
+        read=input,
+        out=sys.stdout,
+        notes=sys.stderr,
+        settings=settings,
+        system=given.system,
+        decorated=at_terminal,
+    ).run()
+
+
+def _parser() -> CommandParser:
+    parser = CommandParser("chat", description=__doc__)
+    add = parser.add_argument
+    add(
+        "model",
+        nargs="?",
+        help="run name, checkpoint directory, lit_model.pth or any path; default: the most recent checkpoint found",
+    )
+    add_sampling_options(parser)
+    add("--max_new_tokens", type=int, default=256, help="longest answer, in tokens (256)")
+    add("--seed", type=int, help="makes answers repeatable; default: fresh ones")
+    add("--system", help="how the assistant should behave")
+    add("--style", help="prompt style, such as chatml or human_assistant; default: what the model's directory says")
+    add_machine_options(parser)
+    return parser

@@ -1,0 +1,71 @@
+"""Serve a model over HTTP: a chat page for people, OpenAI's API for programs.
+
+lcp serve                      the most recent checkpoint found
+lcp serve runs/baseline --port 8000
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from litgpt_core.core.command_line import CommandParser
+from litgpt_core.generation.arguments import add_machine_options, add_sampling_options, sampling_of
+from litgpt_core.serving.settings import ServerSettings
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Parse, check, serve until stopped."""
+    a = _parser().parse_args(arguments)
+    settings = ServerSettings(
+        host=a.host,
+        port=a.port,
+        api_key=a.api_key,
+        open_to_all=a.open_to_all,
+        cors_origins=tuple(a.cors_origin),
+        hosts=tuple(a.hostname),
+        slots=a.slots,
+        queue=a.queue,
+        timeout_s=a.timeout,
+        max_tokens=a.max_tokens,
+        default_tokens=min(a.max_new_tokens, a.max_tokens),
+        sampling=sampling_of(a),
+        chat_log=None if a.no_chat_log else a.chat_log,
+        log_file=a.log_file,
+        device=a.device,
+        precision=a.precision,
+        compile=a.compile,
+    )
+    from litgpt_core.generation.kernel_build import begin_build
+
+    begin_build(device=a.device, compile=a.compile)
+
+    from litgpt_core.serving.server import serve  # torch comes with it, after --help has been answered
+
+    serve(settings, model=a.model)
+    return 0
+
+
+def _parser() -> CommandParser:
+    parser = CommandParser("serve", description=__doc__)
+    add = parser.add_argument
+    add("model", nargs="?", help="run name, run folder or checkpoint directory (the most recent one found)")
+    add("--host", default="127.0.0.1", help="address to listen on; others than this machine's own need a key")
+    add("--port", type=int, default=8000, help="0 takes a free one (8000)")
+    add("--api_key", default=os.environ.get("LIGHT_COMPUTE_API_KEY"), help="or LIGHT_COMPUTE_API_KEY")
+    add("--open_to_all", action="store_true", help="listen where others reach it although no key is set")
+    add("--cors_origin", action="append", default=[], help="a site whose pages may ask this server; may be repeated")
+    add("--hostname", action="append", default=[], help="a name this server is called by; may be repeated")
+    add("--slots", type=int, default=32, help="requests decoded at the same time (32)")
+    add("--queue", type=int, default=64, help="requests that may wait; the next gets 429 (64)")
+    add("--timeout", type=float, default=120.0, help="seconds a request may take (120)")
+    add("--max_tokens", type=int, default=1024, help="most new tokens a request may ask for (1024)")
+    add("--max_new_tokens", type=int, default=256, help="new tokens where a request does not say (256)")
+    add("--chat_log", type=Path, default=Path("chat_history.jsonl"), help="finished exchanges (chat_history.jsonl)")
+    add("--no_chat_log", action="store_true", help="keep no exchanges")
+    add("--log_file", type=Path, default=Path("logs/serve.log"), help="the server's own log (logs/serve.log)")
+    defaults = parser.add_argument_group("where a request does not say otherwise")
+    add_sampling_options(defaults)
+    add_machine_options(parser)
+    return parser

@@ -1,0 +1,196 @@
+"""Continuous batching: each step decodes one token of every running sequence; sequences join and leave between steps.
+
+    add -> slot 0  [prompt ......|a|b|c          a long prompt is prefilled in chunks of `prefill` tokens, so that the
+    add -> slot 1        [prompt .|d|e            other sequences wait no longer than one chunk for their next token
+           slot 2  free
+
+The tokens of a sequence do not depend on the other sequences: each has its own slot in the KV cache and its own random
+numbers. A sequence that fails (NaN logits, an error in its settings) does not affect the others.
+
+Where the decoder samples by itself and every sequence only needs its next tokens, a step decodes several tokens
+(multi-step decode): as many as fit into `MULTI_STEP_S`. Tokens after the end of a sequence are discarded.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import time
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from litgpt_core.generation.decoder import Decoder
+from litgpt_core.generation.request import Delta, TokenLogprob, join_deltas
+from litgpt_core.generation.sampling import check_finite, non_finite_error, penalize
+from litgpt_core.generation.sequence_state import SequenceState
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MULTI_STEP_S = 0.01
+"""Maximum seconds of a multi-step decode: too short to notice in a stream, and as long as a new sequence waits."""
+
+
+class ContinuousBatch:
+    """Up to `n_slots` running sequences; see the module docstring.
+
+    Args:
+        decoder: Started here.
+        n_slots: Maximum number of running sequences.
+        length: Maximum number of cached tokens per sequence; at most the model's block_size.
+        vocab_size: Token ids below this may be sampled; the padding after them is cut off.
+        prefill: Maximum number of prompt tokens per step; None for no limit.
+
+    Attributes:
+        sequences: The running sequences, in the order in which they joined.
+    """
+
+    def __init__(
+        self, decoder: Decoder, *, n_slots: int, length: int, vocab_size: int, prefill: int | None = None
+    ) -> None:
+        self._decoder, self._vocab_size, self._prefill = decoder, vocab_size, prefill
+        self._free = list(range(n_slots))
+        self._token_s = MULTI_STEP_S  # seconds that one token of every sequence took most recently
+        self.sequences: list[SequenceState] = []
+        decoder.start(n_sequences=n_slots, length=length)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another sequence can be added."""
+        return bool(self._free)
+
+    def add(self, sequence: SequenceState) -> None:
+        """Add a sequence; its first delta is returned by one of the next steps."""
+        sequence.slot = heapq.heappop(self._free)
+        self._token_s = MULTI_STEP_S  # the batch is larger now: measure again
+        self.sequences.append(sequence)
+
+    def drop(self, sequence: SequenceState) -> None:
+        """Remove a sequence, finished or not, and free its slot."""
+        self.sequences.remove(sequence)
+        heapq.heappush(self._free, sequence.slot)
+
+    @torch.no_grad()  # not inference_mode: a model in training must not keep tensors that autograd refuses
+    def step(self) -> list[tuple[SequenceState, Delta]]:
+        """Decode one token, or as many as `MULTI_STEP_S` allows, of every sequence whose prompt has been prefilled.
+        Sequences that end or fail are dropped.
+        """
+        out = []
+        for sequence in [sequence for sequence in self.sequences if not sequence.new_ids]:
+            if (delta := sequence.begin()) is not None:
+                out.append((sequence, delta))
+                self.drop(sequence)
+        if (n := self._n_steps()) > 1:
+            return [*out, *self._multi_step_decode(n)]
+        feeds, fed, budget = [], [], self._prefill  # fed: the sequence, or None while its prompt is incomplete
+        for sequence in self.sequences:
+            limit = pending = sequence.window.pending
+            if pending > 1 and budget is not None:
+                if budget == 0:
+                    continue
+                limit = min(pending, budget)
+                budget -= limit
+            feeds.append(sequence.window.next_feed(sequence.slot, limit=limit))
+            fed.append(sequence if limit == pending else None)
+        if not feeds:
+            return out
+        start = time.perf_counter()
+        logits = self._decoder.feed(feeds)[:, : self._vocab_size]
+        if all(len(feed.ids) == 1 for feed in feeds):
+            self._token_s = time.perf_counter() - start
+        rows = [row for row, sequence in enumerate(fed) if sequence is not None]
+        ready = [sequence for sequence in fed if sequence is not None]
+        if not ready:
+            return out
+        logits = logits if len(rows) == len(fed) else logits[rows]
+        deltas = self._sample(logits, ready)
+        for sequence in [sequence for sequence in ready if sequence.done]:
+            self.drop(sequence)
+        return [*out, *zip(ready, deltas, strict=True)]
+
+    def _n_steps(self) -> int:
+        """How many tokens of each sequence the next step may decode."""
+        n = min(self._decoder.max_decode_steps, int(MULTI_STEP_S / max(self._token_s, 1e-9)))
+        if n < 2 or not self.sequences:
+            return 1
+        for sequence in self.sequences:
+            if sequence.needs_logits or sequence.window.pending != 1:
+                return 1
+            n = min(n, sequence.window.room)
+        return min(n, max(sequence.request.max_new_tokens - len(sequence.new_ids) for sequence in self.sequences))
+
+    def _multi_step_decode(self, n: int) -> list[tuple[SequenceState, Delta]]:
+        """n tokens of every sequence; fewer where a sequence ends."""
+        sequences, start = list(self.sequences), time.perf_counter()
+        decoded = self._decoder.decode_steps(
+            [sequence.window.next_feed(sequence.slot) for sequence in sequences],
+            [sequence.sampling for sequence in sequences],
+            uniforms=[sequence.uniforms(n) for sequence in sequences],
+            vocab_size=self._vocab_size,
+        )
+        self._token_s = (time.perf_counter() - start) / n
+        out = []
+        for sequence, tokens in zip(sequences, decoded, strict=True):
+            sequence.window.cached += n - 1
+            try:
+                delta = self._append(sequence, tokens)
+            except Exception as problem:
+                delta = sequence.fail(problem)
+            if sequence.done:
+                self.drop(sequence)
+            out.append((sequence, delta))
+        return out
+
+    @staticmethod
+    def _append(sequence: SequenceState, tokens: Sequence[int | None]) -> Delta:
+        """Append tokens up to the first None (non-finite logits); there the sequence fails, unless it ended before."""
+        good = [token for token in itertools.takewhile(lambda token: token is not None, tokens) if token is not None]
+        delta = sequence.append_all(good) if good else Delta()
+        if len(good) == len(tokens) or sequence.done:
+            return delta
+        return join_deltas([delta, sequence.fail(non_finite_error())])
+
+    def _sample(self, logits: Tensor, sequences: Sequence[SequenceState]) -> list[Delta]:
+        """(B, V) logits -> the delta of each sequence."""
+        try:
+            sampled = self._next_tokens(logits, sequences)
+        except Exception as problem:  # sample one by one, so that only the sequence at fault fails
+            if len(sequences) == 1:
+                return [sequences[0].fail(problem)]
+            return [self._sample(logits[row : row + 1], [sequence])[0] for row, sequence in enumerate(sequences)]
+        deltas = []
+        for sequence, (token, logprob) in zip(sequences, sampled, strict=True):
+            try:
+                deltas.append(sequence.append(token, logprob))
+            except Exception as problem:
+                deltas.append(sequence.fail(problem))
+        return deltas
+
+    def _next_tokens(self, logits: Tensor, sequences: Sequence[SequenceState]) -> list[tuple[int, TokenLogprob | None]]:
+        """(B, V) logits -> the sampled token of each sequence, and its log-probability where requested."""
+        settings = [sequence.sampling for sequence in sequences]
+        adjusted = logits
+        if any(sequence.penalizes for sequence in sequences):
+            adjusted = check_finite(logits).clone()
+            for row, sequence in enumerate(sequences):
+                if sequence.penalizes:
+                    seen = {"prompt_ids": sequence.request.prompt_ids, "new_ids": sequence.new_ids}
+                    adjusted[row] = penalize(adjusted[row], settings[row], **seen)
+        uniforms = [sequence.uniforms(1)[0] for sequence in sequences]
+        tokens = self._decoder.sample(adjusted, settings, uniforms=uniforms)
+        return [
+            (
+                token,
+                None if sequence.request.logprobs is None else _logprob(logits[row], token, sequence.request.logprobs),
+            )
+            for row, (token, sequence) in enumerate(zip(tokens, sequences, strict=True))
+        ]
+
+
+def _logprob(logits: Tensor, token: int, alternatives: int) -> TokenLogprob:
+    logprobs = torch.log_softmax(logits.float(), dim=-1)  # (V,)
+    values, ids = logprobs.topk(min(alternatives, logprobs.numel()))
+    top = tuple(zip(ids.tolist(), values.tolist(), strict=True))
+    return TokenLogprob(token_id=token, logprob=float(logprobs[token]), top=top)

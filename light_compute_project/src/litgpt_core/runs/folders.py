@@ -1,0 +1,197 @@
+"""Run folders as records: `config.yaml`, `summary.json`, `environment.json` and `metrics.jsonl`, read when asked for.
+
+Runs are found in a folder and one level below its sweeps and studies. A file that is missing or incomplete, as in a run
+that is still going on, leaves its values out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from litgpt_core.config.diff import flatten
+from litgpt_core.core.errors import ConfigError
+from litgpt_core.core.text import nearest
+from litgpt_core.training.rows import Row, read_rows
+from litgpt_core.training.run_folder import RunFolder, has_reached_end
+
+State = Literal["finished", "unfinished"]
+"""unfinished: still training, stopped, or failed; the files of a run do not tell these apart."""
+
+X_AXES = {"steps": "step", "tokens": "tokens", "time": "elapsed_s"}
+"""Name of an x axis -> key of `metrics.jsonl`."""
+
+_SHORT = {
+    "val_loss": "whole_split.val_loss",
+    "val_bpb": "whole_split.val_bpb",
+    "best_val_loss": "best.val_loss",
+    "train_loss": "final.train_loss",
+    "step": "final.step",
+    "tokens": "final.tokens",
+    "lr": "optim.lr",
+    "commit": "git.commit",
+    "started": "recorded_at",
+}
+"""Short names of values; any other is a dotted key of the summary, the config or the environment."""
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One run, as its folder tells it.
+
+    Args:
+        path: The run folder.
+    """
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The folder's name, which is `run.name`."""
+        return self.path.name
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The composed config, nested; empty if it cannot be read."""
+        try:
+            content = yaml.safe_load(RunFolder(self.path).config.read_text(encoding="utf-8"))
+        except (OSError, ValueError, yaml.YAMLError):
+            return {}
+        return content if isinstance(content, dict) else {}
+
+    @cached_property
+    def summary(self) -> dict[str, Any]:
+        """`summary.json`; empty before the end of the run."""
+        return RunFolder(self.path).read_summary()
+
+    @cached_property
+    def environment(self) -> dict[str, Any]:
+        """`environment.json`: machine, versions, git state at the start."""
+        return RunFolder(self.path).read_environment()
+
+    @cached_property
+    def metrics(self) -> list[Row]:
+        """Rows of `metrics.jsonl`, in order of steps."""
+        return read_rows(RunFolder(self.path).metrics)
+
+    @property
+    def state(self) -> State:
+        """Whether the run reached its end: `trainer.max_steps`, or early stopping."""
+        trainer = self.config.get("trainer") or {}
+        ended = self.config and has_reached_end(
+            RunFolder(self.path),
+            max_steps=int(trainer.get("max_steps", 0)),
+            early_stop={key: trainer.get(key) for key in ("patience", "min_delta")},
+        )
+        return "finished" if ended else "unfinished"
+
+    def get(self, key: str) -> Any:
+        """One value by its short name (`val_loss`, `step`, `lr` ...) or dotted key; None where it is not known.
+
+        Losses are those over the whole validation split, nats per token (`val_bpb`: bits per byte). `step`, `tokens`
+        and `train_loss` of an unfinished run are those of its last row.
+        """
+        if key in ("name", "state", "path"):
+            return str(getattr(self, key))
+        found = self._values.get(_SHORT.get(key, key))
+        if found is None and key in ("step", "tokens", "train_loss") and self.metrics:
+            return self.metrics[-1].get(key)
+        return found
+
+    def curve(self, key: str = "val_loss", *, x: str = "steps") -> list[tuple[float, float]]:
+        """`(x, value)` of the rows that have both.
+
+        Args:
+            key: Of `metrics.jsonl`, such as `train_loss`, `val_loss`, `val_bpb`, `lr`, `grad_norm`, `tokens_per_s`.
+            x: `steps`, `tokens`, or `time` (seconds of training).
+
+        Raises:
+            ConfigError: There is no such axis or key.
+        """
+        if x not in X_AXES:
+            raise ConfigError(f"there is no x axis {x!r}{nearest(x, X_AXES)}")
+        known = {name for row in self.metrics for name in row}
+        if known and key not in known:
+            raise ConfigError(f"the rows of {self.name} have no {key!r}{nearest(key, known)}")
+        pairs = ((row.get(X_AXES[x]), row.get(key)) for row in self.metrics)
+        return [(float(a), float(b)) for a, b in pairs if a is not None and b is not None]
+
+    @cached_property
+    def _values(self) -> dict[str, Any]:
+        return {**flatten(self.environment), **flatten(self.config), **flatten(self.summary), **self._plain_summary}
+
+    @property
+    def _plain_summary(self) -> dict[str, Any]:
+        return {key: value for key, value in self.summary.items() if not isinstance(value, (dict, list))}
+
+    @property
+    def known(self) -> list[str]:
+        """Every name that `get` answers for this run, sorted."""
+        short = [name for name, key in _SHORT.items() if key in self._values]
+        return sorted({"name", "state", "path", *short, *self._values})
+
+
+def find(folder: str | Path = "runs", *, matching: str = "*") -> list[RunRecord]:
+    """Runs in a folder, those of its sweeps and studies included, sorted by path.
+
+    Args:
+        folder: As `run.dir`.
+        matching: Pattern of names, such as `lr-*`.
+
+    Raises:
+        ConfigError: There is no such folder.
+    """
+    root = Path(folder).expanduser()
+    if not root.is_dir():
+        raise ConfigError(f"there is no folder {root}", needed="a folder with runs", fix="--dir FOLDER")
+    files = [*root.glob("*/config.yaml"), *root.glob("*/*/config.yaml")]
+    found = {path.parent for path in files if path.parent.match(matching) and path.parent.name != "final"}
+    return [RunRecord(path) for path in sorted(found)]
+
+
+def resolve(names: Sequence[str], *, folder: str | Path = "runs") -> list[RunRecord]:
+    """Runs by name, pattern or path; without names, all of the folder.
+
+    Raises:
+        ConfigError: A name matches nothing.
+    """
+    if not names:
+        return find(folder)
+    found: dict[Path, RunRecord] = {}
+    for name in names:
+        path = Path(name).expanduser()
+        here = [RunRecord(path)] if (path / "config.yaml").is_file() else find(folder, matching=path.name)
+        if not here:
+            raise ConfigError(
+                f"{name} is neither a run folder nor the name of a run in {folder}"
+                f"{nearest(path.name, [run.name for run in find(folder)])}"
+            )
+        found |= {run.path: run for run in here}
+    return list(found.values())
+
+
+def best(runs: Iterable[RunRecord], *, by: str = "val_loss", largest: bool = False) -> RunRecord:
+    """The run with the smallest (or largest) value; unfinished runs take part where they have one.
+
+    Raises:
+        ConfigError: No run has such a value.
+    """
+    candidates = list(runs)
+    values = [(number_of(run.get(by)), run) for run in candidates]
+    having = [(value, run) for value, run in values if value is not None]
+    if not having:
+        known = sorted({name for run in candidates for name in run.known})
+        raise ConfigError(f"none of {len(candidates)} runs has a number {by!r}{nearest(by, known)}")
+    return sorted(having, key=lambda pair: pair[0], reverse=largest)[0][1]
+
+
+def number_of(value: Any) -> float | None:
+    """A finite number, or None."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return float(value) if is_number else None
