@@ -97,7 +97,7 @@ class NormPart:
 
 @dataclass(frozen=True, kw_only=True)
 class EmbeddingPart:
-    """One embedding table."""
+    """One embedding matrix."""
 
     name: str
     rows: int

@@ -156,7 +156,7 @@ def test_download_is_kept_and_a_spoilt_copy_fetched_again(
 def test_the_real_file_is_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = Path(os.environ.get(MIRROR_VARIABLE) or Path(__file__).parents[5] / "shared" / "data")
     if not (folder / "tiny_shakespeare.txt").is_file():
-        pytest.skip(f"no tiny_shakespeare.txt in {MIRROR_VARIABLE} or in ../shared/data beside the repository")
+        pytest.skip(f"no tiny_shakespeare.txt in {MIRROR_VARIABLE} or in ../shared/data next to the repository")
     monkeypatch.setenv(MIRROR_VARIABLE, str(folder))
     (document,) = read_corpus(TinyShakespeareSettings(cache_dir=str(tmp_path))).documents
     assert (len(document.text), len(set(document.text))) == (1_115_394, 65)
