@@ -43,15 +43,13 @@ PACKAGES_NOT_YET = (
 )
 """Packages that still contain retired words. Remove a name here when the package is done; never add one."""
 PAGES_NOT_YET = (
-    *(
-        "README.md",
-        "architecture.md",
-        "configuration.md",
-        "data.md",
-        "finetuning.md",
-        "reproducibility.md",
-        "sweeps.md",
-    ),
+    "README.md",
+    "architecture.md",
+    "configuration.md",
+    "data.md",
+    "finetuning.md",
+    "reproducibility.md",
+    "sweeps.md",
 )
 """Pages that still contain retired words."""
 
