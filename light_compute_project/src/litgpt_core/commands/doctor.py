@@ -1,8 +1,8 @@
-"""Something is off? One command looks at everything: Python, packages, torch, GPU, LitGPT, disk, configs, git.
+"""Check Python, packages, torch, GPU, LitGPT, disk, configs and git, and say what to fix.
 
     lcp doctor
 
-Each line is ok, warn or fail, with what to type. Nothing is changed. Exit code 1 if a line fails, 0 otherwise.
+Each line is ok, warn or fail, with the fix. Nothing is changed. Exit code 1 if a line fails, 0 otherwise.
 """
 
 from __future__ import annotations

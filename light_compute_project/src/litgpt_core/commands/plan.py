@@ -1,4 +1,4 @@
-"""Before GPUs are rented: does an experiment fit, under which strategy, how fast will it be, what will it cost?
+"""Before you rent GPUs: does an experiment fit in memory, with which strategy, how fast is it, what does it cost?
 
 lcp plan +experiment=bench_gpu_1b --gpu h100,4090 --gpus 1,8
 """

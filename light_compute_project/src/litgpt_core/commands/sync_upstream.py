@@ -5,8 +5,8 @@
     lcp sync --ref v0.5.13             # one merge commit
     lcp sync --undo
 
-Exit code 0 if all is well, 1 if a file or a name differs, 2 with one message if something stands against it; then
-nothing was changed. docs/upstream.md tells the whole story.
+Exit code 0 if all is well, 1 if a file or a name differs, 2 with one message if it cannot be done; nothing
+was changed then. More: docs/upstream.md.
 """
 
 from __future__ import annotations
