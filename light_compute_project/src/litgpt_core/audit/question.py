@@ -95,9 +95,9 @@ def _train_and_compare(question: Question) -> AuditAnswer:
 def _refuse_two(question: Question) -> None:
     asked: dict[str, Any] = {
         "--compare": question.compare,
-        "--config-diff": question.config_diff,
+        "--config_diff": question.config_diff,
         "--command": question.command,
-        "--environment-info": question.environment_info,
+        "--environment_info": question.environment_info,
         "a run or --experiment": question.experiment or question.what or None,
     }
     given = [name for name, value in asked.items() if value is not None]
