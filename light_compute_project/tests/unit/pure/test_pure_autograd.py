@@ -55,7 +55,7 @@ def core_gradients(model: GPT, ids: list[list[int]]) -> tuple[float, dict[str, t
     logits = torch.cat([model(torch.tensor([each[:-1]]))[0] for each in ids])
     loss = torch.nn.functional.cross_entropy(logits, torch.tensor([token for each in ids for token in each[1:]]))
     loss.backward()  # type: ignore[no-untyped-call]
-    return float(loss), {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    return float(loss.detach()), {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
 
 
 def assert_near(rows: object, tensor: torch.Tensor, tolerance: float) -> None:
