@@ -82,7 +82,7 @@ def run_to_loss(options: BenchmarkOptions, *, folder: Path) -> dict[str, Any]:
     work = {
         "name": options.experiment,
         **{name: getattr(model, name) for name in ("n_layer", "n_head", "n_embd", "block_size")},
-        "batch_size": config.trainer.global_batch_size,
+        "batch_size": config.trainer.batch.global_batch_size,
         "n_params": count_parameters(model),
         "flops_per_token": flops_per_token(model, seq_length=model.block_size),
         "threads": threads,

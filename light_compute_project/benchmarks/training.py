@@ -93,10 +93,10 @@ def train_work(options: BenchmarkOptions) -> TrainWork:
     """
     arguments = (f"+experiment=bench_{options.shape}", *options.overrides)
     config = load(arguments)
-    optim, trainer = config.optim, config.trainer
-    if optim.kind != "adamw" or trainer.max_norm is None:
+    optim, batch = config.optim, config.trainer.batch
+    if optim.kind != "adamw" or batch.max_norm is None:
         raise ConfigError(
-            f"optim={optim.kind}, trainer.max_norm={trainer.max_norm} for every program",
+            f"optim={optim.kind}, trainer.max_norm={batch.max_norm} for every program",
             needed="AdamW and gradient clipping, which every peer has",
             fix='another optimizer for ours alone: --ours "muon=optim=muon"',
         )
@@ -108,13 +108,13 @@ def train_work(options: BenchmarkOptions) -> TrainWork:
         name=options.shape,
         arguments=arguments,
         model=config.model.build(vocab_size=data.vocab_size),
-        batch_size=trainer.global_batch_size,
-        micro_batch_size=trainer.micro_batch,
-        steps=trainer.max_steps if options.steps is None else options.steps,
+        batch_size=batch.global_batch_size,
+        micro_batch_size=batch.micro_batch,
+        steps=config.trainer.stop.max_steps if options.steps is None else options.steps,
         lr=optim.lr,
         betas=(first, second),
         weight_decay=optim.weight_decay,
-        max_norm=trainer.max_norm,
+        max_norm=batch.max_norm,
         threads=options.threads or available_threads(),
         device=options.device,
         corpus=data.directory,

@@ -21,28 +21,29 @@ def train(job: dict[str, Any]) -> dict[str, Any]:
     from litgpt_core.training.compiler_start import prepare_compiler
 
     config = load(job["overrides"])
-    prepare_compiler(config.trainer)
+    prepare_compiler(config.trainer.hardware)
 
     import torch
 
     from litgpt_core.optim.build import set_learning_rate
     from litgpt_core.optim.schedule import learning_rate_factor
+    from litgpt_core.training.gather import make_plan
     from litgpt_core.training.lean_import import import_lightning_lean
-    from litgpt_core.training.plan import make_plan
 
     plan = make_plan(config, command="bare loop")
     import_lightning_lean()
 
-    from litgpt_core.training import assemble
+    from litgpt_core.training.inputs import build_data, build_model
     from litgpt_core.training.module import TrainingModule
     from litgpt_core.training.random_state import seed_rank
+    from litgpt_core.training.trainer import quiet_third_parties
 
-    assemble.quiet_third_parties()
+    quiet_third_parties()
     seed_rank(config.seed, rank=0)
-    hardware, steps = plan.hardware, config.trainer.max_steps
+    hardware, steps = plan.resolved.hardware, config.trainer.stop.max_steps
     device = torch.device(hardware.device)
-    model, data = assemble.build_model(plan).to(device), assemble.build_data(plan)
-    module = TrainingModule(model, optim=config.optim, trainer_settings=config.trainer, hardware=hardware)
+    model, data = build_model(plan).to(device), build_data(plan)
+    module = TrainingModule(model, optim=config.optim, batch=config.trainer.batch, max_steps=steps, hardware=hardware)
     optimizer = module.configure_optimizers()
     module.train()
     module.on_fit_start()
@@ -59,11 +60,11 @@ def train(job: dict[str, Any]) -> dict[str, Any]:
     interval = max(1, min(INTERVAL, steps // 20))
     began = time.perf_counter()
     for step in range(steps):
-        for _ in range(plan.accumulate):
+        for _ in range(plan.resolved.accumulate):
             batch = [part.to(device, non_blocking=True) for part in next(batches)]
             with torch.autocast(device.type, torch.bfloat16) if mixed else contextlib.nullcontext():
                 loss = module.training_step(tuple(batch), 0)
-            torch.autograd.backward(loss / plan.accumulate)
+            torch.autograd.backward(loss / plan.resolved.accumulate)
             module.on_after_backward()
         module.configure_gradient_clipping(optimizer)
         set_learning_rate(optimizer, learning_rate_factor(step, config.optim.schedule, max_steps=steps))

@@ -14,11 +14,12 @@ import json
 import tokenize
 import types
 import typing
-from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from litgpt_core.config.compose import TrainConfig
+from litgpt_core.config.trainer import TrainerSettings
 from litgpt_core.core.checkout import PROJECT_DIR
 from litgpt_core.core.errors import LightComputeError
 from litgpt_core.model.config import GPTConfig, ModelSettings
@@ -141,6 +142,9 @@ def field_meanings(cls: type) -> dict[str, str]:
 def _class_sections(cls: type, *, path: str) -> list[Section]:
     """The section of `cls` at `path`, then those of the dataclasses inside it."""
     hints, nested = typing.get_type_hints(cls), []
+    if cls is TrainerSettings:  # its groups' keys stand side by side
+        parts = [_class_sections(hint, path=path)[0] for hint in hints.values()]
+        return [replace(part, title=f"{path}: {group}") for group, part in zip(hints, parts, strict=True)]
     kinds = typing.get_args(hints.get("kind"))
     title = f"{path}: {', '.join(kinds)}" if kinds and "." not in path else path
     settings = []

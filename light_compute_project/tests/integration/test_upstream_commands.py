@@ -283,8 +283,8 @@ def test_what_litgpts_pretrain_recorded_is_a_config_for_us(
 
     monkeypatch.chdir(ours)
     config = load(["from_litgpt=out/pretrain/final/hyperparameters.yaml", "data=text", "data.path=texts"])
-    assert (config.init_from, config.trainer.max_steps) == (OURS, 2)
-    assert (config.trainer.global_batch_size, config.run.name) == (2, "pretrain")
+    assert (config.init_from, config.trainer.stop.max_steps) == (OURS, 2)
+    assert (config.trainer.batch.global_batch_size, config.run.name) == (2, "pretrain")
 
 
 def _continue(directory: str, name: str) -> list[str]:

@@ -9,6 +9,7 @@ import typing
 from typing import Any
 
 from litgpt_core.config.source import Source
+from litgpt_core.config.trainer import TrainerSettings
 from litgpt_core.core.errors import LightComputeError
 from litgpt_core.core.text import nearest
 
@@ -25,12 +26,28 @@ def check_value(value: Any, wanted: Any, *, path: str, source: Source, problems:
     from pydantic import ConfigDict, TypeAdapter, ValidationError
 
     try:
-        return TypeAdapter(wanted, config=ConfigDict(strict=True)).validate_python(value)
+        return TypeAdapter(wanted, config=ConfigDict(strict=True, allow_inf_nan=False)).validate_python(value)
     except ValidationError as error:
         needs = "; or ".join(dict.fromkeys(item["msg"].removeprefix("Input should be ") for item in error.errors()))
         given = "nothing (???)" if value in (None, "???") else f"{value!r}"
         problems.append(f"{path}={given}: needed {needs}{source.where(path)}")
         return None
+
+
+def check_trainer(value: Any, source: Source, problems: list[str]) -> TrainerSettings | None:
+    """The `trainer` section, whose keys stand side by side, as its six groups; None after a problem."""
+    if not isinstance(value, dict):
+        problems.append(_no_group("trainer", value, source))
+        return None
+    groups = typing.get_type_hints(TrainerSettings)
+    home = {field.name: group for group, cls in groups.items() for field in dataclasses.fields(cls)}
+    before = len(problems)
+    problems += [_unknown("trainer", key, home, source) for key in value if key not in home]
+    built = {}
+    for group, cls in groups.items():
+        own = {key: item for key, item in value.items() if home.get(key) == group}
+        built[group] = _dataclass(own, cls, path="trainer", source=source, problems=problems)
+    return TrainerSettings(**built) if len(problems) == before else None
 
 
 def _dataclass(value: Any, cls: type, *, path: str, source: Source, problems: list[str]) -> Any:

@@ -14,52 +14,28 @@ import typing
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from litgpt_core.config.check import check_section, check_value
+from litgpt_core.config.check import check_section, check_trainer, check_value
 from litgpt_core.config.litgpt import expand
+from litgpt_core.config.loggers import CustomLoggerSettings, PlainLoggerSettings, WandbSettings
+from litgpt_core.config.run import RunSettings
 from litgpt_core.config.source import CONFIG_DIR, Source, config_dirs, group_names, option_names
-from litgpt_core.config.trainer import (
-    CustomLoggerSettings,
-    LoggerSettings,
-    PlainLoggerSettings,
-    RunSettings,
-    TrainerSettings,
-    WandbSettings,
-)
+from litgpt_core.config.train_config import TrainConfig, dump
 from litgpt_core.core.errors import ConfigError
 from litgpt_core.core.text import hydra_quoted, nearest
-from litgpt_core.data.settings import DATA_KINDS, DataSettings
+from litgpt_core.data.settings import DATA_KINDS
 from litgpt_core.model.config import PRETRAINED_FIELDS, GPTConfig, ModelSettings
 from litgpt_core.model.lora_settings import LoRASettings
-from litgpt_core.optim.settings import AdamWSettings, CustomOptimSettings, MuonSettings, OptimSettings
+from litgpt_core.optim.settings import AdamWSettings, CustomOptimSettings, MuonSettings
 from litgpt_core.tokenizers.settings import (
     ByteSettings,
     CharSettings,
     PretrainedSettings,
     SubwordSettings,
-    TokenizerSettings,
 )
 
+__all__ = ["TrainConfig", "check", "compose", "dump", "load", "normalise_overrides"]
+
 logger = logging.getLogger(__name__)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """Everything one training run needs to know."""
-
-    seed: int
-    """Seeds initialisation, sample order and dropout."""
-    init_from: str | None
-    """Checkpoint directory whose weights the run starts from; null: fresh weights."""
-    run: RunSettings
-    model: ModelSettings
-    tokenizer: TokenizerSettings
-    data: DataSettings
-    optim: OptimSettings
-    trainer: TrainerSettings
-    logger: LoggerSettings
-    lora: LoRASettings | None
-    plain: dict[str, Any] = dataclasses.field(repr=False)
-    """The composed config as plain values, which `config.yaml` and the dashboard record."""
 
 
 _KINDS: dict[str, dict[str, type]] = {
@@ -225,7 +201,7 @@ def check(plain: dict[str, Any], *, source: Source) -> TrainConfig:
         problems.append(f"seed={sections['seed']}: needed a whole number from 0 to 2^63 - 1{source.where('seed')}")
     plain = _without_other_optimizers(plain, source)
     sections["run"] = check_section(_with_text_name(plain), "run", RunSettings, source, problems)
-    sections["trainer"] = check_section(plain, "trainer", TrainerSettings, source, problems)
+    sections["trainer"] = check_trainer(plain.get("trainer"), source, problems)
     sections["model"] = _model(plain, source, problems)
     for group, kinds in _KINDS.items():
         kind = (plain.get(group) or {}).get("kind")
@@ -331,10 +307,3 @@ def _with_suggestion(message: str) -> str:
             first = message.strip().splitlines()[0]
             return f"{first}{nearest(name, option_names(group))}"
     return message.strip()
-
-
-def dump(plain: dict[str, Any]) -> str:
-    """A composed config as YAML, in the order of the groups."""
-    import yaml
-
-    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from litgpt_core.config.batch import check_batch
 from litgpt_core.config.compose import TrainConfig
 from litgpt_core.core.command_line import child_command
 from litgpt_core.core.errors import ConfigError
-from litgpt_core.distributed.world import check_batch
 
 
 def own_overrides(overrides: Sequence[str], *, decided: Mapping[str, str]) -> list[str]:
@@ -68,19 +68,19 @@ def check_fit(config: TrainConfig, *, world_size: int, cores: int | None, option
     Raises:
         ConfigError: With the numbers that do not fit.
     """
-    trainer, problems = config.trainer, []
-    if trainer.micro_batch_size != "auto":
+    batch, threads, problems = config.trainer.batch, config.trainer.hardware.threads, []
+    if batch.micro_batch_size != "auto":
         try:
             check_batch(
-                global_batch_size=trainer.global_batch_size,
-                micro_batch_size=trainer.micro_batch_size,
+                global_batch_size=batch.global_batch_size,
+                micro_batch_size=batch.micro_batch_size,
                 world_size=world_size,
             )
         except ConfigError as error:
             problems.append(str(error))
     for name, wanted, what in (
-        ("num_workers", trainer.num_workers, "loader workers"),
-        ("threads", trainer.threads or 0, "threads"),
+        ("num_workers", batch.num_workers, "loader workers"),
+        ("threads", threads or 0, "threads"),
     ):
         if cores is not None and wanted > cores:
             problems.append(
@@ -92,4 +92,4 @@ def check_fit(config: TrainConfig, *, world_size: int, cores: int | None, option
 
 def cores_needed(config: TrainConfig) -> int:
     """Cores of each process where nobody says a number: its threads, or a reader of data beside each loader worker."""
-    return max(config.trainer.threads or 2, config.trainer.num_workers + 1)
+    return max(config.trainer.hardware.threads or 2, config.trainer.batch.num_workers + 1)

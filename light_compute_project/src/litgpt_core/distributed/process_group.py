@@ -1,5 +1,5 @@
-"""How the processes of one run speak to each other: small messages between ranks, over gloo on the CPU, beside whatever
-moves gradients. A run of one process has a team of one, whose every call answers at once.
+"""Small messages between the processes of one run, over gloo on the CPU, apart from the backend that moves gradients. A
+run of one process has a group of one, whose every call returns at once.
 
 Not here: who a process is (`world.py`), starting processes (`launch.py`), gradients and shards (`strategy.py`).
 """
@@ -37,62 +37,62 @@ class FollowerStopped(LightComputeError):
         self.exit_code = exit_code
 
 
-class Team:
-    """The ranks of a run, connected. Every method but `is_first` is collective: all ranks call it, in the same order.
+class ProcessGroup:
+    """The ranks of a run, connected. Every method is collective: all ranks call it, in the same order.
 
     Args:
         world: Who this is.
-        group: Gloo's process group; None for a team of one.
+        gloo: torch's process group; None for a group of one.
         store: Where rank 0 keeps the marks that waiting for long work needs.
     """
 
-    def __init__(self, world: World, group: dist.ProcessGroup | None = None, store: Store | None = None) -> None:
-        self.world, self.group = world, group
+    def __init__(self, world: World, gloo: dist.ProcessGroup | None = None, store: Store | None = None) -> None:
+        self.world, self.gloo = world, gloo
         self._store, self._meetings = store, 0
 
     @property
-    def is_first(self) -> bool:
-        """Whether this is rank 0, which writes and speaks."""
+    def is_rank_zero(self) -> bool:
+        """Whether this is rank 0, which writes files and logs."""
         return self.world.rank == 0
 
     @property
-    def alone(self) -> bool:
-        """Whether there is nobody else."""
-        return self.group is None
+    def is_single(self) -> bool:
+        """Whether there is only this process."""
+        return self.gloo is None
 
-    def share(self, value: T) -> T:
+    def broadcast(self, value: T) -> T:
         """Rank 0's `value`, on every rank."""
-        if self.group is None:
+        if self.gloo is None:
             return value
         import torch.distributed as dist
 
-        box: list[Any] = [value if self.is_first else None]
-        dist.broadcast_object_list(box, src=0, group=self.group)
+        box: list[Any] = [value if self.is_rank_zero else None]
+        dist.broadcast_object_list(box, src=0, group=self.gloo)
         return box[0]  # type: ignore[no-any-return]
 
     def gather(self, value: T) -> list[T]:
         """Every rank's `value`, in the order of ranks, on every rank."""
-        if self.group is None:
+        if self.gloo is None:
             return [value]
         import torch.distributed as dist
 
         values: list[Any] = [None] * self.world.world_size
-        dist.all_gather_object(values, value, group=self.group)
+        dist.all_gather_object(values, value, group=self.gloo)
         return values
 
-    def highest(self, number: int) -> int:
-        """The largest of all ranks' numbers. The cheapest message: a signal that one rank got is asked for this way."""
-        if self.group is None:
+    def all_reduce_max(self, number: int) -> int:
+        """The largest of all ranks' numbers; the cheapest message, so it also passes on a signal that one rank got."""
+        if self.gloo is None:
             return number
         import torch
         import torch.distributed as dist
 
         box = torch.tensor(number, dtype=torch.int64)
-        dist.all_reduce(box, op=dist.ReduceOp.MAX, group=self.group)
+        dist.all_reduce(box, op=dist.ReduceOp.MAX, group=self.gloo)
         return int(box)
 
-    def agree(self, problem: Exception | None) -> None:
-        """Go on only if nobody has a problem: the first who has one raises it, the others leave quietly likewise."""
+    def raise_together(self, problem: Exception | None) -> None:
+        """Raise if any rank has a problem: the first that has one raises it, the others `FollowerStopped`."""
         found = self.gather(
             None if problem is None else (getattr(problem, "exit_code", 1), getattr(problem, "silent", False))
         )
@@ -118,32 +118,32 @@ class Team:
         while not self._store.check(marks):
             time.sleep(0.02)
 
-    def together(self, work: Callable[[], T]) -> T:
-        """What `work` gives, done by everybody at once; a problem that all meet is told once."""
+    def on_all_ranks(self, work: Callable[[], T]) -> T:
+        """Every rank carries out `work` at once; a problem that several meet is reported once."""
         result, problem = self._try(work)
-        self.agree(problem)
+        self.raise_together(problem)
         return result  # type: ignore[return-value]
 
-    def first_alone(self, work: Callable[[], T]) -> T:
-        """What `work` gives on rank 0, the only one that does it, however long it takes; its error ends all."""
-        return self.share(self.on_first(work))  # type: ignore[return-value]
+    def broadcast_result(self, work: Callable[[], T]) -> T:
+        """What `work` returns on rank 0, which alone carries it out, on every rank; its error ends all ranks."""
+        return self.broadcast(self.rank_zero_only(work))  # type: ignore[return-value]
 
-    def on_first(self, work: Callable[[], T]) -> T | None:
-        """As `first_alone`, but what `work` gives stays on rank 0; None elsewhere."""
-        result, problem = self._try(work) if self.is_first else (None, None)
+    def rank_zero_only(self, work: Callable[[], T]) -> T | None:
+        """Rank 0 alone carries out `work`, however long it takes; its error ends all ranks. None on the other ranks."""
+        result, problem = self._try(work) if self.is_rank_zero else (None, None)
         self.wait_for(0)
-        self.agree(problem)
+        self.raise_together(problem)
         return result
 
-    def first_then_others(self, work: Callable[[], T]) -> T:
-        """Everybody does `work`, rank 0 before the others, who then find on the disk what it has prepared."""
+    def rank_zero_first(self, work: Callable[[], T]) -> T:
+        """Every rank carries out `work`, rank 0 before the others, which then find on the disk what it has prepared."""
         result: T | None = None
         for turn in (True, False):
             problem = None
-            if self.is_first == turn:
+            if self.is_rank_zero == turn:
                 result, problem = self._try(work)
             self.wait_for(*([0] if turn else range(1, self.world.world_size)))
-            self.agree(problem)
+            self.raise_together(problem)
         return result  # type: ignore[return-value]
 
     @staticmethod
@@ -156,7 +156,7 @@ class Team:
             return None, error
 
 
-def connect(world: World, *, device: str, timeout_s: float) -> Team:
+def connect(world: World, *, device: str, timeout_s: float) -> ProcessGroup:
     """Join the run's process group and have everybody answer once.
 
     Args:
@@ -168,9 +168,9 @@ def connect(world: World, *, device: str, timeout_s: float) -> Team:
         EnvironmentProblem: Somebody did not come, or has other versions.
     """
     if world.world_size == 1:
-        return Team(world)
+        return ProcessGroup(world)
     where = f"{world.address}:{world.port}"
-    met: list[tuple[Team, list[tuple[str, int, str]]] | Exception] = []
+    met: list[tuple[ProcessGroup, list[tuple[str, int, str]]] | Exception] = []
 
     def meet() -> None:
         try:
@@ -191,7 +191,7 @@ def connect(world: World, *, device: str, timeout_s: float) -> Team:
             fix="look at the other processes' messages first; then a free MASTER_PORT, or GLOO_SOCKET_IFNAME and "
             "NCCL_SOCKET_IFNAME where a node has several networks",
         ) from outcome
-    team, answers = outcome
+    group, answers = outcome
     versions = {version for _, _, version in answers}
     if len(versions) > 1:
         raise EnvironmentProblem(
@@ -204,10 +204,10 @@ def connect(world: World, *, device: str, timeout_s: float) -> Team:
         raise EnvironmentProblem(
             f"two processes want the same GPU: {seats}", needed="one process for each", fix="--nproc_per_node=<GPUs>"
         )
-    if team.is_first:
+    if group.is_rank_zero:
         hosts = sorted({host for host, _ in seats})
         logger.info("%d processes on %s are connected", world.world_size, ", ".join(hosts))
-    return team
+    return group
 
 
 class OthersLost(LightComputeError):
@@ -217,13 +217,13 @@ class OthersLost(LightComputeError):
 
 
 @contextlib.contextmanager
-def told_when_others_are_lost(team: Team) -> Iterator[None]:
+def told_when_others_are_lost(group: ProcessGroup) -> Iterator[None]:
     """Around the work: a broken connection becomes a plain message; after the work the connection is given up.
 
     Raises:
         OthersLost: Instead of the communication library's error.
     """
-    if team.alone:
+    if group.is_single:
         yield
         return
     import torch.distributed as dist
@@ -234,7 +234,7 @@ def told_when_others_are_lost(team: Team) -> Iterator[None]:
         if not isinstance(error, dist.DistError) and not _BROKEN.search(str(error)):
             raise
         raise OthersLost(
-            f"rank {team.world.rank} lost the others: {str(error).splitlines()[0]}",
+            f"rank {group.world.rank} lost the others: {str(error).splitlines()[0]}",
             needed="all processes of the run; the first that ended has said why, unless the system killed it (memory?)",
             fix="the same command with run.resume=auto continues from the last checkpoint",
         ) from error
@@ -247,7 +247,7 @@ _BROKEN = re.compile(
 )
 
 
-def _meet(world: World, *, device: str, timeout: timedelta) -> tuple[Team, list[tuple[str, int, str]]]:
+def _meet(world: World, *, device: str, timeout: timedelta) -> tuple[ProcessGroup, list[tuple[str, int, str]]]:
     import torch
     import torch.distributed as dist
 
@@ -265,7 +265,8 @@ def _meet(world: World, *, device: str, timeout: timedelta) -> tuple[Team, list[
         world_size=world.world_size,
         timeout=timeout,
     )
-    group = dist.new_group(backend="gloo", timeout=timeout)
-    assert isinstance(group, dist.ProcessGroup)
-    team = Team(world, group, dist.distributed_c10d._get_default_store())
-    return team, team.gather((socket.gethostname(), world.local_rank, str(torch.__version__)))
+    gloo = dist.new_group(backend="gloo", timeout=timeout)
+    assert isinstance(gloo, dist.ProcessGroup)
+    # private, but torch offers no other way to the store that rank 0 opened: tests/contract says when it is gone
+    group = ProcessGroup(world, gloo, dist.distributed_c10d._get_default_store())
+    return group, group.gather((socket.gethostname(), world.local_rank, str(torch.__version__)))

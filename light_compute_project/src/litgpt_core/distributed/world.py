@@ -1,4 +1,4 @@
-"""Which process of how many this is, as the launcher says in the environment, and what each gets of a batch.
+"""Which process of how many this is, as the launcher says in the environment.
 
 torchrun's variables (our own `launch.py` sets the same), or those of a SLURM step. Standard library only.
 """
@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from litgpt_core.core.child_process import SIGNALS
-from litgpt_core.core.errors import ConfigError, EnvironmentProblem
+from litgpt_core.core.errors import EnvironmentProblem
 
 PARENT = "LIGHT_COMPUTE_PARENT"
 """Process number of the launcher, in the environment of what it started."""
@@ -142,28 +142,3 @@ def die_with_launcher() -> None:
     ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
     if os.getppid() != int(parent):
         sys.exit(143)
-
-
-def check_batch(*, global_batch_size: int, micro_batch_size: int | None, world_size: int) -> int:
-    """Rows per forward pass and process.
-
-    Raises:
-        ConfigError: The three numbers do not fit; all three are named.
-    """
-    micro = micro_batch_size or global_batch_size // world_size
-    if micro and global_batch_size % (micro * world_size) == 0:
-        return micro
-    fitting = [
-        n for n in range(1, global_batch_size + 1) if global_batch_size % (n * world_size) == 0 and n <= max(micro, 1)
-    ]
-    advice = (
-        f"trainer.micro_batch_size={fitting[-1]}"
-        if fitting
-        else f"trainer.global_batch_size={-(-global_batch_size // world_size) * world_size}"
-    )
-    raise ConfigError(
-        f"trainer.global_batch_size={global_batch_size} cannot be shared by {world_size} processes with "
-        f"trainer.micro_batch_size={micro_batch_size if micro_batch_size else 'null'}",
-        needed="global_batch_size = micro_batch_size * processes * a whole number of micro-batches",
-        fix=advice,
-    )

@@ -55,8 +55,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Compose the config, plan, print."""
     config = load(arguments.overrides)
     counts = _counts(arguments.gpus)
-    micro_batch = arguments.micro_batch or _number(config.trainer.micro_batch_size)
-    price = arguments.cost_per_hour or config.trainer.cost_per_hour
+    micro_batch = arguments.micro_batch or _number(config.trainer.batch.micro_batch_size)
+    price = arguments.cost_per_hour or config.trainer.budget.cost_per_hour
     plans = []
     for gpu in GPUS if arguments.gpu == "all" else [find_gpu(name) for name in arguments.gpu.split(",")]:
         terms = Terms(
@@ -68,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
         recipe = _recipe(config, gpu)
         plans.append((terms, options(recipe, counts=counts, terms=terms, micro_batch=micro_batch)))
-    tokens = config.trainer.max_steps * recipe.tokens_per_step
+    tokens = config.trainer.stop.max_steps * recipe.tokens_per_step
     from rich.console import Console
 
     from litgpt_core.planning import tables
@@ -103,12 +103,12 @@ def _recipe(config: TrainConfig, gpu: GPU) -> Recipe:
         raise ConfigError("plans cover full training, not adapters", fix="without lora=...")
     if config.optim.kind == "custom":
         raise ConfigError("the memory of a custom optimizer is unknown before it runs", fix="optim=adamw or optim=muon")
-    precision = _PLANNED.get(settings.precision)
-    if settings.precision == "auto":
+    precision = _PLANNED.get(settings.hardware.precision)
+    if settings.hardware.precision == "auto":
         precision = "bf16-mixed" if gpu.bf16 else "32-true"
     if precision is None:
         raise ConfigError(
-            f"trainer.precision={settings.precision} is not supported by the planner",
+            f"trainer.precision={settings.hardware.precision} is not supported by the planner",
             needed=f"auto, {', '.join(_PLANNED)}",
             fix="trainer.precision=auto",
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from litgpt_core.config.batch import micro_batches
 from litgpt_core.config.compose import TrainConfig
 from litgpt_core.core.errors import ConfigError
 from litgpt_core.model.config import GPTConfig
@@ -81,7 +82,7 @@ class DeviceLayout:
 
 def recipe_of(config: TrainConfig, *, model: GPTConfig, precision: Precision, device: Device) -> Recipe:
     """What a config trains; the micro-batch is left open. Adapters count as if all weights were trained."""
-    settings = config.trainer
+    settings = config.trainer.batch
     return Recipe(
         model=model,
         optimizer="muon" if config.optim.kind == "muon" else "adamw",
@@ -100,13 +101,13 @@ def accumulates(recipe: Recipe, layout: DeviceLayout) -> int:
     Raises:
         ConfigError: The global batch does not divide.
     """
-    together = recipe.micro_batch * layout.devices
-    if recipe.global_batch % together:
+    found = micro_batches(recipe.global_batch, micro=recipe.micro_batch, processes=layout.devices)
+    if not found:
         raise ConfigError(
             f"{recipe.global_batch} sequences per step on {layout.devices} devices, {recipe.micro_batch} at once each",
-            needed=f"a multiple of {together}",
+            needed=f"a multiple of {recipe.micro_batch * layout.devices}",
         )
-    return recipe.global_batch // together
+    return found
 
 
 def setup_of(recipe: Recipe, layout: DeviceLayout) -> Setup:

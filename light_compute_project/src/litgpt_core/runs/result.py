@@ -11,11 +11,11 @@ from litgpt_core.training.run_folder import RunFolder, has_reached_end
 
 def is_done(config: TrainConfig) -> bool:
     """Whether a run's folder holds the finished run of these settings."""
-    trainer = config.trainer
+    stop = config.trainer.stop
     return has_reached_end(
         RunFolder(config.run.folder),
-        max_steps=trainer.max_steps,
-        early_stop={"patience": trainer.patience, "min_delta": trainer.min_delta},
+        max_steps=stop.max_steps,
+        early_stop={"patience": stop.patience, "min_delta": stop.min_delta},
     )
 
 

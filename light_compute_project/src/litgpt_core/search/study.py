@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from litgpt_core.config.compose import TrainConfig, load
-from litgpt_core.config.trainer import WandbSettings
+from litgpt_core.config.loggers import WandbSettings
 from litgpt_core.core.child_process import StopSignals
 from litgpt_core.core.command_line import child_command, shown_command
 from litgpt_core.core.errors import ConfigError, LightComputeError
@@ -255,7 +255,8 @@ def run_study(request: StudyRequest) -> int:
 
 def _check(space: Space, request: StudyRequest, *, config: TrainConfig) -> None:
     """What can be said about the search before there is a folder."""
-    search, trainer = request.search, config.trainer
+    search = request.search
+    eval_interval, max_steps = config.trainer.evaluation.eval_interval, config.trainer.stop.max_steps
     problems = []
     for option, number, least in (("trials", request.trials, 1), ("startup", search.startup, 1)):
         if number is not None and number < least:
@@ -264,9 +265,9 @@ def _check(space: Space, request: StudyRequest, *, config: TrainConfig) -> None:
         problems.append(f"--prune_from {search.prune_from}: needed 0 or a step")
     if request.trials is None and search.sampler != "grid":
         problems.append(f"--sampler {search.sampler} does not end by itself: type --trials 20")
-    if search.pruner == "median" and trainer.eval_interval >= trainer.max_steps:
+    if search.pruner == "median" and eval_interval >= max_steps:
         problems.append(
-            f"trainer.eval_interval={trainer.eval_interval} leaves nothing to prune in {trainer.max_steps} steps: "
+            f"trainer.eval_interval={eval_interval} leaves nothing to prune in {max_steps} steps: "
             "a smaller one, or --pruner none"
         )
     if search.pruner != "median" and search.prune_from:

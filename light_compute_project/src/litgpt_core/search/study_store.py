@@ -209,7 +209,9 @@ def _pruner(settings: SearchSettings, config: TrainConfig) -> optuna.pruners.Bas
     if settings.pruner == "none":
         return optuna.pruners.NopPruner()
     trainer = config.trainer
-    return optuna.pruners.HyperbandPruner(min_resource=trainer.eval_interval, max_resource=trainer.max_steps)
+    return optuna.pruners.HyperbandPruner(
+        min_resource=trainer.evaluation.eval_interval, max_resource=trainer.stop.max_steps
+    )
 
 
 def _parameter(entry: dict[str, Any]) -> SearchParameter:

@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from litgpt_core.config.trainer import WandbSettings
+from litgpt_core.config.loggers import WandbSettings
 from litgpt_core.core.child_process import StopSignals
 from litgpt_core.core.command_line import child_command, command_for_record
 from litgpt_core.core.errors import ConfigError

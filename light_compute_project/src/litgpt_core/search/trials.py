@@ -132,7 +132,7 @@ class _Judge:
     """Hands new validations to the store and asks its pruner whether the trial should be given up."""
 
     def __init__(self, trial: Trial, *, metric: str, config: TrainConfig, level: int) -> None:
-        self.trial, self.max_steps, self._level = trial, config.trainer.max_steps, level
+        self.trial, self.max_steps, self._level = trial, config.trainer.stop.max_steps, level
         known = trial.study.get_trials(deepcopy=False)[trial.number].intermediate_values
         self.last_step = max(known, default=-1)
         self.last_value = known.get(self.last_step)

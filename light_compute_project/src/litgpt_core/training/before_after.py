@@ -48,10 +48,10 @@ class BeforeMeasure(Callback):
         if trainer.global_step or self.plan.folder.resume_from is not None:
             return
         loss = loss_over_split(trainer, module=pl_module, data=self.data)
-        self.plan.team.on_first(lambda: self._write(loss, model=pl_module.model))
+        self.plan.group.rank_zero_only(lambda: self._write(loss, model=pl_module.model))
 
     def _write(self, loss: float, *, model: GPT) -> None:
-        said = [] if self.plan.shards_model else answers(self.plan, model)
+        said = [] if self.plan.resolved.shards_model else answers(self.plan, model)
         write_json(self.plan.folder.before, {**_numbers(self.plan, loss), "answers": said})
         logger.info("before: %.4f nats per token of the held-out answers", loss)
 
@@ -59,7 +59,7 @@ class BeforeMeasure(Callback):
 def answers(plan: Plan, model: GPT) -> list[str]:
     """The model's likeliest answers to the held-out questions; none with `trainer.sample_tokens=0`."""
     tokenizer, style = tokenizers.load(plan.data.tokenizer_dir), load_style(plan.data.tokenizer_dir)
-    limit = plan.config.trainer.sample_tokens
+    limit = plan.resolved.config.trainer.evaluation.sample_tokens
     if style is None or not limit:
         return []
     random_state, written = torch.get_rng_state(), []
@@ -68,7 +68,7 @@ def answers(plan: Plan, model: GPT) -> list[str]:
         try:
             ids = encode_prompt(style, tokenizer, [Message(**message) for message in messages[:-1]])
             request = GenerationRequest(
-                prompt_ids=tuple(ids[-plan.model.block_size :]),
+                prompt_ids=tuple(ids[-plan.resolved.model.block_size :]),
                 max_new_tokens=limit,
                 sampling=SamplingSettings(temperature=0.0),
                 stop_ids=style.stop_tokens(tokenizer),
@@ -85,7 +85,7 @@ def answers(plan: Plan, model: GPT) -> list[str]:
 def compare(plan: Plan, *, model: GPT, whole_split_loss: float) -> dict[str, Any] | None:
     """The comparison as plain values, also written to `before_after.md`; None where nothing was measured before."""
     before = plan.folder.read_before()
-    if not plan.data.held_out or not plan.config.init_from or not before:
+    if not plan.data.held_out or not plan.resolved.config.init_from or not before:
         return None
     after = answers(plan, model)
     asked = plan.data.held_out
@@ -99,7 +99,7 @@ def compare(plan: Plan, *, model: GPT, whole_split_loss: float) -> dict[str, Any
         "held_out_conversations": plan.data.meta["splits"]["val"]["documents"],
         "answers": rows,
     }
-    write_text(plan.folder.comparison, as_markdown(comparison, name=plan.config.run.name))
+    write_text(plan.folder.comparison, as_markdown(comparison, name=plan.resolved.config.run.name))
     return comparison
 
 

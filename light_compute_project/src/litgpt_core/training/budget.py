@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from litgpt_core.core.durations import Duration, duration_text, seconds_of
 
 if TYPE_CHECKING:
-    from litgpt_core.config.trainer import TrainerSettings
+    from litgpt_core.config.trainer import BudgetSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +60,8 @@ class Budget:
     """That are paid for, over all nodes."""
 
     @classmethod
-    def of(cls, settings: TrainerSettings, *, devices: int) -> Budget:
-        """What the trainer section says, for a run on so many devices over all nodes."""
+    def of(cls, settings: BudgetSettings, *, devices: int) -> Budget:
+        """What the settings say, for a run on so many devices over all nodes."""
         return cls(
             max_time=settings.max_time,
             max_sitting_time=settings.max_sitting_time,

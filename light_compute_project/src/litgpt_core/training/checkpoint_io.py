@@ -12,7 +12,7 @@ takes the adapters alone: the base weights are in the model already, from `init_
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lightning.fabric.plugins import CheckpointIO
 
@@ -20,11 +20,14 @@ from litgpt_core import checkpoint as checkpoint_room
 from litgpt_core.checkpoint import sharded
 from litgpt_core.checkpoint.layout import ADAPTER
 from litgpt_core.checkpoint.verification import is_sharded
-from litgpt_core.distributed.process_group import Team
+from litgpt_core.distributed.process_group import ProcessGroup
 from litgpt_core.model import lora
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.gpt import GPT
 from litgpt_core.training.run_folder import RESUME_FILE
+
+if TYPE_CHECKING:
+    from litgpt_core.training.plan import Plan
 
 WEIGHT_PREFIX = "model."
 """The LightningModule holds the network as `self.model`."""
@@ -53,6 +56,22 @@ class LitGPTDirectoryIO(CheckpointIO):
         self.config, self.tokenizer_dir, self.hyperparameters = config, tokenizer_dir, hyperparameters
         self.accumulate, self.adapted = accumulate, adapted
 
+    @classmethod
+    def of(cls, plan: Plan, *, model: GPT) -> LitGPTDirectoryIO:
+        """Of a run; with adapters it also writes what `litgpt merge_lora` reads."""
+        config = plan.resolved.config
+        hyperparameters = {**config.plain, "model_config": plan.resolved.model.to_full_dict()}
+        if config.lora is not None and config.init_from:
+            base = checkpoint_room.resolve(Path(config.init_from).expanduser()).resolve()
+            hyperparameters |= {**config.lora.to_litgpt(), "checkpoint_dir": str(base), "precision": "32-true"}
+        return cls(
+            config=plan.resolved.model,
+            tokenizer_dir=plan.data.tokenizer_dir,
+            hyperparameters=hyperparameters,
+            accumulate=plan.resolved.accumulate,
+            adapted=model if config.lora is not None else None,
+        )
+
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         """Write the directory `path`."""
         rest = {key: value for key, value in checkpoint.items() if key != "state_dict"}
@@ -60,7 +79,7 @@ class LitGPTDirectoryIO(CheckpointIO):
         weights = {k.removeprefix(WEIGHT_PREFIX): v for k, v in checkpoint["state_dict"].items()}
         self.write(Path(path), weights=weights, extra={RESUME_FILE: rest})
 
-    def save_parts(self, checkpoint: dict[str, Any], path: Path, *, team: Team) -> None:
+    def save_parts(self, checkpoint: dict[str, Any], path: Path, *, group: ProcessGroup) -> None:
         """Write the directory `path` with every process's part; all ranks call it.
 
         Raises:
@@ -77,12 +96,14 @@ class LitGPTDirectoryIO(CheckpointIO):
         def fill(folder: Path | None) -> sharded.Facts:
             nonlocal asked
             asked = True
-            shared = team.share(folder)
-            return {} if shared is None else sharded.write_shards(shared, tensors, group=team.group, gather=team.gather)
+            shared = group.broadcast(folder)
+            return (
+                {} if shared is None else sharded.write_shards(shared, tensors, group=group.gloo, gather=group.gather)
+            )
 
         problem: Exception | None = None
         try:
-            if team.is_first:
+            if group.is_rank_zero:
                 checkpoint_room.save_directory(
                     path, weights=None, fill=fill, extra={RESUME_FILE: rest}, **self._companions()
                 )
@@ -92,7 +113,7 @@ class LitGPTDirectoryIO(CheckpointIO):
             problem = error
             if not asked:  # the others wait for the folder's name
                 fill(None)
-        team.agree(problem)
+        group.raise_together(problem)
 
     def write(self, path: Path, *, weights: dict[str, Any], extra: dict[str, object] | None = None) -> None:
         """Write a directory from bare weights; without `extra` it is what `final/` holds."""

@@ -23,7 +23,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from litgpt_core.config.trainer import TrainerSettings
+from litgpt_core.config.trainer import HardwareSettings
 from litgpt_core.core import machine
 
 GPUS = ("/dev/nvidiactl", "/proc/driver/nvidia", "/dev/dxg", "/dev/kfd")
@@ -39,11 +39,11 @@ FOR_PROFILERS = ("AOT_INDUCTOR_ENABLE_LINE_TABLES", "AOT_INDUCTOR_ENABLE_FRAME_P
 TRIVIAL = "import torch; torch.compile(torch.nn.functional.gelu)(torch.zeros(64))"
 
 
-def prepare_compiler(settings: TrainerSettings) -> None:
+def prepare_compiler(settings: HardwareSettings) -> None:
     """Begin before torch is imported. On a CPU triton is left out; all else is for runs that compile, on Linux.
 
     Args:
-        settings: Of the trainer; with `compile=auto`, which is decided later, only the probes are saved.
+        settings: With `compile=auto`, which is decided later, only the probes are saved.
     """
     on_cpu = settings.accelerator == "cpu" or (settings.accelerator == "auto" and not any(map(os.path.exists, GPUS)))
     if on_cpu:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lightning import Callback, LightningModule, Trainer
 
 from litgpt_core.training.metrics import MetricsRecorder
 from litgpt_core.training.module import TrainingModule
+
+if TYPE_CHECKING:
+    from litgpt_core.training.plan import Plan
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +33,12 @@ class EarlyStop(Callback):
         self.recorder, self.patience, self.min_delta = recorder, patience, min_delta
         self.best, self.waited = math.inf, 0
         self.stopped_step: int | None = None
+
+    @classmethod
+    def of(cls, plan: Plan, *, recorder: MetricsRecorder) -> EarlyStop:
+        """As the settings of a run say."""
+        settings = plan.resolved.config.trainer.stop
+        return cls(recorder=recorder, patience=settings.patience, min_delta=settings.min_delta)
 
     def state_dict(self) -> dict[str, Any]:
         """Best loss so far and how many validations have passed since."""

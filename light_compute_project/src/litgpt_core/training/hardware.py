@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from litgpt_core.config.trainer import TrainerSettings
+from litgpt_core.config.trainer import HardwareSettings
 from litgpt_core.core import machine
 from litgpt_core.core.errors import EnvironmentProblem
 
@@ -21,6 +21,29 @@ tokens/s (docs/log.md). At that gain the baseline's 320 steps do not yet earn a 
 
 CPU_BF16_WIDTH = 256
 """n_embd from which bfloat16 autocast pays on a CPU without the compiler, which otherwise fuses the casts away."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """What there is to compute with."""
+
+    device: str
+    """`cpu`, `cuda` or `mps`."""
+    fast_bf16: bool
+    """The device multiplies bfloat16 in hardware."""
+    compile_obstacle: str | None
+    """Why torch.compile cannot work here, None if it can."""
+
+
+def look_at_machine(accelerator: str) -> Machine:
+    """The machine, for `trainer.accelerator`.
+
+    Raises:
+        EnvironmentProblem: The device that was asked for is not here.
+    """
+    device = find_device(accelerator)
+    obstacle = machine.compile_obstacle(device)
+    return Machine(device=device, fast_bf16=_fast_bf16(device), compile_obstacle=obstacle)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +72,8 @@ class Hardware:
 
 
 def choose_hardware(
-    settings: TrainerSettings,
+    settings: HardwareSettings,
+    found: Machine,
     *,
     total_flops: float,
     width: int,
@@ -61,7 +85,8 @@ def choose_hardware(
     """Resolve the `auto` settings.
 
     Args:
-        settings: The trainer section.
+        settings: What was asked for.
+        found: What there is.
         total_flops: Floating-point operations of the whole run, for `compile: auto`.
         width: The model's n_embd, for `precision: auto`.
         experts: The model is a mixture of experts, of which some may get no gradient in a step.
@@ -70,13 +95,12 @@ def choose_hardware(
         processes: That train together; several keep weights as separate tensors, whose gradients are sent early.
 
     Raises:
-        EnvironmentProblem: A device was asked for that is not here, or `compile=true` where nothing can compile.
+        EnvironmentProblem: `compile=true` where nothing can compile, or a precision that this cannot be trained in.
     """
-    device, several = find_device(settings.accelerator), processes > 1
+    device, several = found.device, processes > 1
     if several and device == "mps":
-        raise EnvironmentProblem(
-            f"{processes} processes on mps, which has one device", needed="one process", fix="trainer.devices=1"
-        )
+        given = f"{processes} processes on mps, which has one device"
+        raise EnvironmentProblem(given, needed="one process", fix="trainer.devices=1")
     obstacles = {
         " for a mixture of experts": experts,
         " for adapters": adapters,
@@ -84,41 +108,42 @@ def choose_hardware(
         f" in {processes} processes": several,
     }
     one_buffer = device == "cpu" and not any(obstacles.values())
-    fast_bf16 = _fast_bf16(device)
-    compiled, reason = _compile(settings, device=device, total_flops=total_flops)
-    precision: str = settings.precision
-    if precision == "auto":
-        casts_pay = device != "cpu" or compiled or width >= CPU_BF16_WIDTH
-        wanted = "bf16-master" if one_buffer else "bf16-mixed"
-        precision = wanted if fast_bf16 and casts_pay else "32-true"
+    compiled, reason = _compile(settings, found, total_flops=total_flops)
+    casts_pay = device != "cpu" or compiled or width >= CPU_BF16_WIDTH
+    fastest = ("bf16-master" if one_buffer else "bf16-mixed") if found.fast_bf16 and casts_pay else "32-true"
+    precision = fastest if settings.precision == "auto" else settings.precision
     flat = one_buffer and precision in ("32-true", "bf16-master", "bf16-mixed")
     if precision == "bf16-master" and not flat:
         raise EnvironmentProblem(
-            f"trainer.precision=bf16-master on {device}" + "".join(text for text, found in obstacles.items() if found),
-            needed="one process on a CPU, optim=adamw or muon, and a model whose every weight gets a gradient in every "
-            "step",
+            f"trainer.precision=bf16-master on {device}" + "".join(text for text, there in obstacles.items() if there),
+            needed="one process on a CPU, optim=adamw or muon, and a gradient for every weight in every step",
             fix="trainer.precision=bf16-mixed",
         )
-    if precision == "16-mixed" and device == "cpu":
-        raise EnvironmentProblem(
-            "trainer.precision=16-mixed on a CPU", needed="a GPU for float16", fix="trainer.precision=auto"
-        )
     sharded = several and settings.strategy in ("fsdp", "fsdp_hybrid")
-    if sharded and precision == "16-mixed":
-        raise EnvironmentProblem(
-            f"trainer.precision=16-mixed with trainer.strategy={settings.strategy}",
-            needed="a precision without loss scaling",
-            fix="trainer.precision=bf16-mixed, or trainer.strategy=ddp",
-        )
+    if precision == "16-mixed":
+        _check_float16(settings, device=device, sharded=sharded)
     return Hardware(
         sharded=sharded,
         device=device,
         precision=precision,
         compile=compiled,
         compile_reason=reason,
-        fast_bf16=fast_bf16,
+        fast_bf16=found.fast_bf16,
         flat=flat,
     )
+
+
+def _check_float16(settings: HardwareSettings, *, device: str, sharded: bool) -> None:
+    if device == "cpu":
+        raise EnvironmentProblem(
+            "trainer.precision=16-mixed on a CPU", needed="a GPU for float16", fix="trainer.precision=auto"
+        )
+    if sharded:
+        raise EnvironmentProblem(
+            f"trainer.precision=16-mixed with trainer.strategy={settings.strategy}",
+            needed="a precision without loss scaling",
+            fix="trainer.precision=bf16-mixed, or trainer.strategy=ddp",
+        )
 
 
 def find_device(accelerator: str) -> str:
@@ -145,10 +170,10 @@ def _fast_bf16(device: str) -> bool:
     return device == "cpu" and machine.cpu_has_fast_bf16()
 
 
-def _compile(settings: TrainerSettings, *, device: str, total_flops: float) -> tuple[bool, str]:
+def _compile(settings: HardwareSettings, found: Machine, *, total_flops: float) -> tuple[bool, str]:
     if settings.compile is False:
         return False, "trainer.compile=false"
-    obstacle = machine.compile_obstacle(device)
+    obstacle = found.compile_obstacle
     if settings.compile is True:
         if obstacle:
             raise EnvironmentProblem(
@@ -159,7 +184,7 @@ def _compile(settings: TrainerSettings, *, device: str, total_flops: float) -> t
         return True, "trainer.compile=true"
     if obstacle:
         return False, obstacle
-    threshold = COMPILE_BREAK_EVEN_FLOPS.get(device, float("inf"))
+    threshold = COMPILE_BREAK_EVEN_FLOPS.get(found.device, float("inf"))
     if total_flops < threshold:
         return False, f"the run is too short to earn compiling back ({total_flops:.1e} of {threshold:.0e} FLOP)"
     return True, "the run is long enough"

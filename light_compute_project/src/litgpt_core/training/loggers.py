@@ -9,15 +9,19 @@ import importlib.util
 import logging
 import netrc
 import os
+import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
-from litgpt_core.config.trainer import CustomLoggerSettings, LoggerSettings, WandbSettings
+from litgpt_core.config.loggers import CustomLoggerSettings, LoggerSettings, WandbSettings
 from litgpt_core.core.errors import ConfigError, EnvironmentProblem, Interrupted
 from litgpt_core.training.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from litgpt_core.training.plan import Plan
 
 logger = logging.getLogger(__name__)
 
@@ -84,6 +88,16 @@ def _custom(settings: CustomLoggerSettings, *, folder: RunFolder, config: dict[s
             fix="logger.kwargs..., or logger=none: metrics.jsonl has every number",
         ) from error
     return built
+
+
+def dashboard_of(plan: Plan) -> Logger | None:
+    """The logger; a resumed run finds its dashboard again by the id in `environment.json`; of rank 0."""
+    if not plan.group.is_rank_zero:
+        return None
+    config, folder = plan.resolved.config, plan.folder
+    known = folder.read_environment().get("wandb_run_id") if folder.resume_from else None
+    run_id = known or uuid.uuid4().hex[:8]
+    return build_logger(config.logger, folder=folder, name=config.run.name, config=config.plain, wandb_run_id=run_id)
 
 
 def wandb_mode(settings: WandbSettings) -> str:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
@@ -23,6 +23,9 @@ from litgpt_core.core.errors import Diverged
 from litgpt_core.training.module import TrainingModule
 from litgpt_core.training.rows import Row, read_rows
 from litgpt_core.training.run_folder import write_text
+
+if TYPE_CHECKING:
+    from litgpt_core.training.plan import Plan
 
 ROW_KEYS = (
     "step",
@@ -98,6 +101,19 @@ class MetricsRecorder(Callback):
         self._usual_seconds: list[float] = []
         self._last_step = -1
         self._written_step = 0
+
+    @classmethod
+    def of(cls, plan: Plan) -> MetricsRecorder:
+        """The recorder of a run."""
+        return cls(
+            plan.folder.metrics,
+            tokens_per_step=plan.resolved.tokens_per_step,
+            val_tokens_per_byte=plan.data.val_tokens_per_byte,
+            flops_per_token=plan.resolved.flops_per_token,
+            peak_flops=lambda: plan.peak_of_all,
+            log_interval=plan.resolved.config.trainer.evaluation.log_interval,
+            max_steps=plan.resolved.config.trainer.stop.max_steps,
+        )
 
     # ---- state: what a checkpoint carries, so that a resumed row equals the undisturbed one ----
 

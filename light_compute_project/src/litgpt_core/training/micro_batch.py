@@ -24,8 +24,9 @@ import psutil
 import torch
 import yaml
 
-from litgpt_core.config.compose import TrainConfig
-from litgpt_core.config.trainer import TrainerSettings
+from litgpt_core.config.batch import micro_batches
+from litgpt_core.config.train_config import TrainConfig
+from litgpt_core.config.trainer import BatchSettings, HardwareSettings
 from litgpt_core.core.errors import EnvironmentProblem
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.gpt import GPT
@@ -49,15 +50,16 @@ def recorded(config: TrainConfig, *, world_size: int = 1) -> TrainConfig:
     """The same config with the number that an earlier start of this run decided on, if `auto` is resumed and that
     number fits so many devices.
     """
-    if config.trainer.micro_batch_size != "auto" or not config.run.resume:
+    if config.trainer.batch.micro_batch_size != "auto" or not config.run.resume:
         return config
     try:
         before = yaml.safe_load((config.run.folder / "config.yaml").read_text(encoding="utf-8"))
         number = before["trainer"]["micro_batch_size"]
     except (OSError, yaml.YAMLError, KeyError, TypeError):
         return config
-    fits = isinstance(number, int) and number > 0 and config.trainer.global_batch_size % (number * world_size) == 0
-    return _with_number(config, number) if fits else config
+    whole, asked = isinstance(number, int) and number > 0, config.trainer.batch.global_batch_size
+    fits = whole and micro_batches(asked, micro=number, processes=world_size)
+    return with_number(config, number) if fits else config
 
 
 def decide(
@@ -75,12 +77,12 @@ def decide(
     Raises:
         EnvironmentProblem: Not even one sequence fits on the GPU.
     """
-    settings = config.trainer
+    settings = config.trainer.batch
     if settings.micro_batch_size != "auto":
         return config
     device: Device = "cuda" if hardware.device == "cuda" else "cpu"
     recipe = recipe_of(config, model=model, precision=_WIDTHS[hardware.precision], device=device)
-    layout = layout_of(settings, hardware=hardware, world_size=world_size, per_node=neighbours)
+    layout = layout_of(config.trainer.hardware, hardware=hardware, world_size=world_size, per_node=neighbours)
     if hardware.device == "cuda":
         most = largest_micro_batch(recipe, layout, limit=device_memory()) or 1
         sizes = [size for size in divisors(settings.global_batch_size // world_size) if size <= most]
@@ -89,14 +91,14 @@ def decide(
         available = available_memory() // neighbours
         number, reason = _by_estimate(recipe, layout, available=available, share=SHARE[hardware.device])
     logger.info("micro-batch: %d of %d sequences (auto: %s)", number, settings.global_batch_size, reason)
-    return _with_number(config, number)
+    return with_number(config, number)
 
 
-def _with_number(config: TrainConfig, number: int) -> TrainConfig:
+def with_number(config: TrainConfig, number: int) -> TrainConfig:
+    """The same config with that micro-batch, in its settings and in what is written to `config.yaml`."""
     plain = {**config.plain, "trainer": {**config.plain["trainer"], "micro_batch_size": number}}
-    return dataclasses.replace(
-        config, trainer=dataclasses.replace(config.trainer, micro_batch_size=number), plain=plain
-    )
+    batch = dataclasses.replace(config.trainer.batch, micro_batch_size=number)
+    return dataclasses.replace(config, trainer=dataclasses.replace(config.trainer, batch=batch), plain=plain)
 
 
 def divisors(number: int) -> list[int]:
@@ -107,7 +109,7 @@ def divisors(number: int) -> list[int]:
 # ---- by estimate ----
 
 
-def layout_of(settings: TrainerSettings, *, hardware: Hardware, world_size: int, per_node: int) -> DeviceLayout:
+def layout_of(settings: HardwareSettings, *, hardware: Hardware, world_size: int, per_node: int) -> DeviceLayout:
     """The devices of a run, and who holds what."""
     if world_size == 1:
         return DeviceLayout()
@@ -181,7 +183,7 @@ def _by_trying(sizes: list[int], trial: Callable[[int], None]) -> tuple[int, str
     )
 
 
-def _cuda_trial(model: GPTConfig, settings: TrainerSettings, *, hardware: Hardware) -> Callable[[int], None]:
+def _cuda_trial(model: GPTConfig, settings: BatchSettings, *, hardware: Hardware) -> Callable[[int], None]:
     def trial(size: int) -> None:
         torch.cuda.set_per_process_memory_fraction(SHARE["cuda"])
         try:
@@ -203,7 +205,7 @@ def _free_device_memory() -> None:
         torch.cuda.reset_peak_memory_stats()
 
 
-def _network(model: GPTConfig, settings: TrainerSettings, *, hardware: Hardware) -> GPT:
+def _network(model: GPTConfig, settings: BatchSettings, *, hardware: Hardware) -> GPT:
     usual = torch.get_default_dtype()
     torch.set_default_dtype(torch.bfloat16 if hardware.precision in ("bf16-master", "bf16-true") else usual)
     try:
@@ -215,7 +217,7 @@ def _network(model: GPTConfig, settings: TrainerSettings, *, hardware: Hardware)
     return network
 
 
-def _micro_batch(network: GPT, settings: TrainerSettings, *, hardware: Hardware, batch: int) -> None:
+def _micro_batch(network: GPT, settings: BatchSettings, *, hardware: Hardware, batch: int) -> None:
     """Forward and backward on ids of 0; gradients stay."""
     device = next(network.parameters()).device
     ids = torch.zeros(batch, network.config.block_size, dtype=torch.long, device=device)

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
-from litgpt_core.config.trainer import TrainerSettings
+from litgpt_core.config.trainer import BatchSettings
 from litgpt_core.distributed.sharding import Sharding
 from litgpt_core.model.gpt import GPT
 from litgpt_core.model.lora import adapters
@@ -39,7 +39,8 @@ class TrainingModule(LightningModule):
     Args:
         model: The network; its names have the prefix `model.` in the state dict.
         optim: Optimizer and schedule.
-        trainer_settings: Steps, clipping, loss chunks.
+        batch: Loss, clipping, and what blocks keep for the backward pass.
+        max_steps: Of the whole run, for the schedule.
         hardware: Whether to compile.
         sharding: How the model is shared out over processes, if it is.
 
@@ -56,14 +57,16 @@ class TrainingModule(LightningModule):
         model: GPT,
         *,
         optim: OptimSettings,
-        trainer_settings: TrainerSettings,
+        batch: BatchSettings,
+        max_steps: int,
         hardware: Hardware,
         sharding: Sharding | None = None,
     ) -> None:
         super().__init__()
         self.model = model
         self.strict_loading = not adapters(model)  # a checkpoint of adapters does not hold the base weights
-        self.optim_settings, self.trainer_settings, self.hardware = optim, trainer_settings, hardware
+        self.optim_settings, self.batch_settings, self.hardware = optim, batch, hardware
+        self.max_steps = max_steps
         self._sharding, self._prepared = sharding, False
         self._whole_graph = whole_graph = hardware.compile and hardware.device != "cpu" and sharding is None
         self._loss: Callable[..., Tensor] = (
@@ -106,7 +109,7 @@ class TrainingModule(LightningModule):
         on 2 busy AMD EPYC cores, at the same speed afterwards (26.9k and 27.0k tokens/s).
         """
         self._prepared = True
-        checkpoint_blocks(self.network, self.trainer_settings.activation_checkpointing)
+        checkpoint_blocks(self.network, self.batch_settings.activation_checkpointing)
         if self.hardware.compile and not self._whole_graph:
             for block in self.network.transformer.h:
                 block.compile(dynamic=False)
@@ -127,7 +130,7 @@ class TrainingModule(LightningModule):
         segments, count = packed if packed else (None, None)
         if count is not None:
             count = count / (self.trainer.accumulate_grad_batches * self.trainer.world_size)
-        s = self.trainer_settings
+        s = self.batch_settings
         loss = self._loss(
             self.network,
             inputs,
@@ -153,7 +156,7 @@ class TrainingModule(LightningModule):
         gradient_clip_algorithm: str | None = None,
     ) -> None:
         """Clip to `max_norm` and keep the norm; measured also when nothing is clipped."""
-        limit = self.trainer_settings.max_norm
+        limit = self.batch_settings.max_norm
         if self._flat is not None:
             self.grad_norm = self._flat.clip(limit)
             return
@@ -164,9 +167,7 @@ class TrainingModule(LightningModule):
         """Set this step's learning rate, then step; the rate is a pure function of the step, so nothing of it needs
         saving.
         """
-        factor = learning_rate_factor(
-            self.global_step, self.optim_settings.schedule, max_steps=self.trainer_settings.max_steps
-        )
+        factor = learning_rate_factor(self.global_step, self.optim_settings.schedule, max_steps=self.max_steps)
         self.learning_rate = set_learning_rate(optimizer.optimizer, factor)
         optimizer.step(closure=optimizer_closure)
         self.step_loss = torch.stack(self._micro_losses).mean()
@@ -189,7 +190,7 @@ class TrainingModule(LightningModule):
                 self.network.hidden(inputs, segments=packed[0] if packed else None),
                 self.network.head,
                 targets,
-                chunk_size=self.trainer_settings.loss_chunk_size,
+                chunk_size=self.batch_settings.loss_chunk_size,
             )
         self._eval_sum += total.cpu().double()
         self._eval_count += count.cpu().double()

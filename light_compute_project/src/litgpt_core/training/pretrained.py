@@ -1,6 +1,6 @@
 """`model=pretrained` and `tokenizer=pretrained`: from the paths that were typed to checkpoint directories.
 
-The config knows only what was written; here the disk is looked at. Loading the weights is `assemble`'s.
+The config knows only what was written; here the disk is looked at. Loading the weights is `inputs.py`'s.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import logging
 from pathlib import Path
 
 from litgpt_core import checkpoint
-from litgpt_core.config.compose import TrainConfig
+from litgpt_core.config.train_config import TrainConfig
 from litgpt_core.model.config import ModelSettings
 from litgpt_core.tokenizers.directory import JSON_FILE, MODEL_FILE
 from litgpt_core.tokenizers.settings import PretrainedSettings, TokenizerSettings

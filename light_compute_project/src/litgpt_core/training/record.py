@@ -33,7 +33,7 @@ def record_environment(plan: Plan, trainer: Trainer, *, wandb_run_id: str | None
     """
     code = code_state()
     before = plan.folder.read_environment() if plan.folder.resume_from else {}
-    facts = machine_facts(device=plan.hardware.device)
+    facts = machine_facts(device=plan.resolved.hardware.device)
     facts |= run_facts(plan, trainer)
     facts["code"] = code.facts
     facts["sessions"] = [*(before.get("sessions") or before.get("sittings", [])), _session(plan, facts)]
@@ -44,7 +44,7 @@ def record_environment(plan: Plan, trainer: Trainer, *, wandb_run_id: str | None
 
 def run_facts(plan: Plan, trainer: Trainer) -> dict[str, Any]:
     """What the run itself decides and reads: data, tokenizer, seeds, precision, processes, command."""
-    config, hardware = plan.config, plan.hardware
+    config, hardware = plan.resolved.config, plan.resolved.hardware
     return {
         "precision": hardware.precision,
         "data_fingerprint": plan.data.fingerprint,
@@ -55,9 +55,9 @@ def run_facts(plan: Plan, trainer: Trainer) -> dict[str, Any]:
             "compile": hardware.compile,
             "compile_reason": hardware.compile_reason,
             "flat": hardware.flat,
-            "micro_batch": config.trainer.global_batch_size // (plan.accumulate * trainer.world_size),
-            "accumulate": plan.accumulate,
-            "tokens_per_step": plan.tokens_per_step,
+            "micro_batch": plan.resolved.micro_batch,
+            "accumulate": plan.resolved.accumulate,
+            "tokens_per_step": plan.resolved.tokens_per_step,
         },
         "processes": {
             "world_size": trainer.world_size,
@@ -118,7 +118,7 @@ def _session(plan: Plan, facts: dict[str, Any]) -> dict[str, Any]:
         "package_sha256": facts["code"]["package_sha256"],
         "packages_sha256": facts["packages_sha256"],
         "config_sha256": facts["config_sha256"],
-        "trainer": plan.config.plain["trainer"],
+        "trainer": plan.resolved.config.plain["trainer"],
     }
 
 

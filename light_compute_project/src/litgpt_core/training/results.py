@@ -46,11 +46,11 @@ def summarise(
     its last step (null if it did not), `before_after` what fine-tuning on conversations brought (absent otherwise).
     `wall_s` is this command, `train_s` all sittings of the run together.
     """
-    device = plan.hardware.device
+    device = plan.resolved.hardware.device
     rate, (peak, source) = recorder.usual_tokens_per_s(), plan.peak
     whole_split_loss, stopped = closing.whole_split_loss, early_stop.stopped_step is not None
     return {
-        "name": plan.config.run.name,
+        "name": plan.resolved.config.run.name,
         **final_and_best(recorder.rows),
         "whole_split": {
             "val_loss": whole_split_loss,
@@ -68,20 +68,20 @@ def summarise(
         "val_tokens_per_byte": plan.data.val_tokens_per_byte,
         "n_params": n_params,
         "tokens_per_s": rate,
-        "mfu": rate * plan.flops_per_token / peak if rate and peak else None,
+        "mfu": rate * plan.resolved.flops_per_token / peak if rate and peak else None,
         "peak_flops": peak,
         "peak_flops_source": source,
-        "compiled": plan.hardware.compile,
-        "compile_reason": plan.hardware.compile_reason,
+        "compiled": plan.resolved.hardware.compile,
+        "compile_reason": plan.resolved.hardware.compile_reason,
         "compile_s": recorder.compile_s,
-        "precision": plan.hardware.precision,
+        "precision": plan.resolved.hardware.precision,
         "train_s": recorder.elapsed_s,
         "wall_s": time.perf_counter() - plan.started,
         "peak_memory_mb": machine.peak_memory_mb(device),
         "device": machine.device_name(device),
         "command": plan.command,
-        "sample_prompts": plan.config.trainer.sample_prompts,
-        "data": {"name": plan.config.data.name, "fingerprint": plan.data.fingerprint},
+        "sample_prompts": plan.resolved.config.trainer.evaluation.sample_prompts,
+        "data": {"name": plan.resolved.config.data.name, "fingerprint": plan.data.fingerprint},
         "git": git_state(),
         "versions": package_versions(),
         **({} if comparison is None else {"before_after": comparison}),

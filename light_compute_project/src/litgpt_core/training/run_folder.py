@@ -16,9 +16,9 @@ from typing import Any
 import yaml
 
 from litgpt_core import checkpoint
-from litgpt_core.config.compose import TrainConfig, dump
 from litgpt_core.config.diff import differences
-from litgpt_core.config.trainer import TrainerSettings
+from litgpt_core.config.train_config import TrainConfig, dump
+from litgpt_core.config.trainer import StopSettings
 from litgpt_core.core.directories import clean_temporary
 from litgpt_core.core.errors import CheckpointError, ConfigError, LightComputeError
 from litgpt_core.data.settings import LOCATIONS
@@ -176,7 +176,7 @@ def claim_run(folder: RunFolder, config: TrainConfig) -> None:
     write_text(folder.config, dump(config.plain))
 
 
-def is_finished(folder: RunFolder, settings: TrainerSettings) -> bool:
+def is_finished(folder: RunFolder, settings: StopSettings) -> bool:
     """Whether nothing is left to do: the last step is saved, and so is everything that comes after it.
 
     A run that `trainer.patience` ended is finished unless it is resumed with another patience.

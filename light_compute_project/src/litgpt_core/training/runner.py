@@ -1,6 +1,7 @@
 """A training run from its plan to its results: the whole story, top to bottom.
 
-    plan (plan.py): run folder, corpus and tokenizer, model shape, hardware
+    the plan (gather.py: run folder, corpus and tokenizer; resolve.py: model shape, hardware, batch, sharding)
+    the parts, each built from the plan, in the order below
     Trainer.fit -> best weights back, if wanted -> validation on the whole split -> final/ (and lora/)
     -> samples.txt -> before_after.md, after conversations -> summary.json -> loss.png
 
@@ -18,20 +19,22 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from lightning import Trainer
+from lightning import Callback, Trainer
 
 from litgpt_core import checkpoint
 from litgpt_core.core.console import log_to_file
 from litgpt_core.model.gpt import GPT
 from litgpt_core.model.lora import without_adapters
-from litgpt_core.training import assemble
-from litgpt_core.training.before_after import BeforeMeasure, compare
 from litgpt_core.training.checkpoint_io import LitGPTDirectoryIO
 from litgpt_core.training.closing import close_run
-from litgpt_core.training.loggers import log_results, wandb_id
+from litgpt_core.training.early_stop import EarlyStop
+from litgpt_core.training.inputs import build_data, build_model
+from litgpt_core.training.loggers import dashboard_of, log_results, wandb_id
+from litgpt_core.training.metrics import MetricsRecorder
 from litgpt_core.training.module import TrainingModule
 from litgpt_core.training.plan import Plan, announce
 from litgpt_core.training.progress import ProgressDisplay
@@ -39,9 +42,11 @@ from litgpt_core.training.random_state import seed_rank
 from litgpt_core.training.record import record_environment
 from litgpt_core.training.results import draw_loss, summarise
 from litgpt_core.training.run_folder import RunFolder, is_finished, write_json
-from litgpt_core.training.samples import write_samples
+from litgpt_core.training.saving import CheckpointSaver
 from litgpt_core.training.stop import StopRequest
 from litgpt_core.training.strategy import ShardedStrategy
+from litgpt_core.training.trainer import build_trainer, quiet_third_parties
+from litgpt_core.training.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
 
@@ -55,44 +60,62 @@ class RunResult:
     """Empty on every rank but the first."""
 
 
-def run(plan: Plan, *, stop: StopRequest) -> RunResult:
+@dataclass(frozen=True, kw_only=True)
+class TextOutputs:
+    """What a run writes with its model as a generator of text. Passed in: the loop itself needs no engine."""
+
+    write_samples: Callable[..., str]
+    """As `samples.write_samples`."""
+    measure_before: Callable[..., Callback]
+    """As `before_after.BeforeMeasure`."""
+    compare: Callable[..., dict[str, Any] | None]
+    """As `before_after.compare`."""
+
+
+def run(plan: Plan, *, stop: StopRequest, texts: TextOutputs) -> RunResult:
     """Carry out one training run, or continue it.
 
     Args:
-        plan: What `make_plan` settled.
+        plan: What `gather.make_plan` settled.
         stop: Where signals arrive.
+        texts: Samples, and answers before and after.
 
     Raises:
         LightComputeError: Anything the user can mend; `Interrupted` when a signal ended the run after saving.
     """
-    if plan.team.first_alone(lambda: is_finished(plan.folder, plan.config.trainer)):
+    if plan.group.broadcast_result(lambda: is_finished(plan.folder, plan.resolved.config.trainer.stop)):
         logger.info("%s is finished already: nothing was left to do", plan.folder.path)
-        return RunResult(folder=plan.folder, summary=plan.folder.read_summary() if plan.team.is_first else {})
-    with log_to_file(plan.folder.log) if plan.team.is_first else contextlib.nullcontext():
-        return _carry_out(plan, stop=stop)
+        return RunResult(folder=plan.folder, summary=plan.folder.read_summary() if plan.group.is_rank_zero else {})
+    with log_to_file(plan.folder.log) if plan.group.is_rank_zero else contextlib.nullcontext():
+        return _carry_out(plan, stop=stop, texts=texts)
 
 
-def _carry_out(plan: Plan, *, stop: StopRequest) -> RunResult:
-    config = plan.config
-    assemble.quiet_third_parties()
-    seed_rank(config.seed, rank=plan.team.world.rank)
-    model = assemble.build_model(plan)
+def _carry_out(plan: Plan, *, stop: StopRequest, texts: TextOutputs) -> RunResult:
+    config = plan.resolved.config
+    quiet_third_parties()
+    seed_rank(config.seed, rank=plan.group.world.rank)
+    model = build_model(plan)
     announce(plan, n_params=model.num_parameters())
 
-    dashboard = plan.team.on_first(lambda: assemble.build_dashboard(plan))
-    data = assemble.build_data(plan)
-    recorder = assemble.build_recorder(plan)
-    saver = assemble.build_saver(plan, recorder=recorder, stop=stop)
-    early_stop = assemble.build_early_stop(plan, recorder=recorder)
-    directory_io = assemble.build_directory_io(plan, model=model)
-    display = ProgressDisplay(recorder, max_steps=config.trainer.max_steps)
+    dashboard = plan.group.rank_zero_only(lambda: dashboard_of(plan))
+    data = build_data(plan)
+    recorder = MetricsRecorder.of(plan)
+    saver = CheckpointSaver.of(plan, recorder=recorder, stop=stop)
+    early_stop = EarlyStop.of(plan, recorder=recorder)
+    directory_io = LitGPTDirectoryIO.of(plan, model=model)
+    display = ProgressDisplay(recorder, max_steps=config.trainer.stop.max_steps)
     module = TrainingModule(
-        model, optim=config.optim, trainer_settings=config.trainer, hardware=plan.hardware, sharding=plan.sharding
+        model,
+        optim=config.optim,
+        batch=config.trainer.batch,
+        max_steps=config.trainer.stop.max_steps,
+        hardware=plan.resolved.hardware,
+        sharding=plan.resolved.sharding,
     )
-    first = [BeforeMeasure(plan, data=data)] if plan.data.held_out and config.init_from else []
-    callbacks = [*first, recorder, saver, early_stop, display, assemble.build_watchdog(plan)]
-    trainer = assemble.build_trainer(plan, dashboard=dashboard, callbacks=callbacks, directory_io=directory_io)
-    plan.team.on_first(lambda: record_environment(plan, trainer, wandb_run_id=wandb_id(dashboard)))
+    first = [texts.measure_before(plan, data=data)] if plan.data.held_out and config.init_from else []
+    callbacks = [*first, recorder, saver, early_stop, display, Watchdog.of(plan)]
+    trainer = build_trainer(plan, dashboard=dashboard, callbacks=callbacks, directory_io=directory_io)
+    plan.group.rank_zero_only(lambda: record_environment(plan, trainer, wandb_run_id=wandb_id(dashboard)))
 
     resume_from = plan.folder.resume_from
     trainer.fit(module, datamodule=data, ckpt_path=str(resume_from) if resume_from else None)
@@ -109,8 +132,8 @@ def _carry_out(plan: Plan, *, stop: StopRequest) -> RunResult:
     plain = _leave_final(plan, trainer, model=model, directory_io=directory_io)
     if plain is None:
         return RunResult(folder=plan.folder, summary={})
-    samples = write_samples(plan, model=plain)
-    comparison = compare(plan, model=plain, whole_split_loss=closing.whole_split_loss)
+    samples = texts.write_samples(plan, model=plain)
+    comparison = texts.compare(plan, model=plain, whole_split_loss=closing.whole_split_loss)
     summary = summarise(
         plan,
         recorder=recorder,
@@ -129,9 +152,9 @@ def _leave_final(plan: Plan, trainer: Trainer, *, model: GPT, directory_io: LitG
     """Write `final/`, and `lora/` of adapters; the whole model without adapters on rank 0, None elsewhere."""
     strategy = trainer.strategy
     weights = strategy.whole_weights() if isinstance(strategy, ShardedStrategy) else model.state_dict()
-    if not plan.team.is_first:
+    if not plan.group.is_rank_zero:
         return None
     directory_io.write(plan.folder.final, weights=weights)
-    if plan.config.lora is not None:
+    if plan.resolved.config.lora is not None:
         directory_io.write_adapters(plan.folder.lora)
-    return without_adapters(model) if plan.sharding is None else checkpoint.load_model(plan.folder.final)
+    return without_adapters(model) if plan.resolved.sharding is None else checkpoint.load_model(plan.folder.final)

@@ -21,7 +21,7 @@ SAMPLING = SamplingSettings(temperature=0.8, top_k=50)
 
 def write_samples(plan: Plan, *, model: GPT) -> str:
     """Continue every prompt of `trainer.sample_prompts`; write `samples.txt` and return its text, "" for none."""
-    settings, seed = plan.config.trainer, plan.config.seed
+    settings, seed = plan.resolved.config.trainer.evaluation, plan.resolved.config.seed
     if not settings.sample_tokens or not settings.sample_prompts:
         return ""
     was_training, random_state = model.training, torch.get_rng_state()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
@@ -18,14 +18,18 @@ from torch.distributed.tensor import DTensor
 
 from litgpt_core import checkpoint
 from litgpt_core.core.errors import Interrupted, LightComputeError
-from litgpt_core.distributed.process_group import Team
+from litgpt_core.distributed.process_group import ProcessGroup
 from litgpt_core.distributed.requeue import request_requeue
-from litgpt_core.training.budget import Meter
+from litgpt_core.training.budget import Budget, Meter
 from litgpt_core.training.metrics import MetricsRecorder, non_finite
 from litgpt_core.training.module import TrainingModule
 from litgpt_core.training.random_state import random_state, take_own_state
 from litgpt_core.training.run_folder import RunFolder
 from litgpt_core.training.stop import StopRequest
+from litgpt_core.training.trainer import dump_state
+
+if TYPE_CHECKING:
+    from litgpt_core.training.plan import Plan
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +44,7 @@ class CheckpointSaver(Callback):
         folder: The run.
         recorder: Its rows are written before a checkpoint that includes their step.
         stop: Looked at between steps.
-        team: All processes: they save and stop at the same step.
+        group: All processes: they save and stop at the same step.
         meter: What the run has used of its time and money.
         seed: For the streams of processes that a checkpoint does not know.
         save_interval: Optimizer steps between checkpoints.
@@ -54,7 +58,7 @@ class CheckpointSaver(Callback):
         *,
         recorder: MetricsRecorder,
         stop: StopRequest,
-        team: Team,
+        group: ProcessGroup,
         meter: Meter,
         seed: int,
         save_interval: int,
@@ -62,13 +66,29 @@ class CheckpointSaver(Callback):
         stop_after: int | None = None,
     ) -> None:
         self.folder, self.recorder, self.stop = folder, recorder, stop
-        self.team, self.meter, self.seed = team, meter, seed
+        self.group, self.meter, self.seed = group, meter, seed
         self.save_interval, self.keep, self.stop_after = save_interval, keep, stop_after
         self.best_val_loss, self.best_step = math.inf, 0
         self._saved_step = 0
         self._improved = False
         self._random_states: list[dict[str, Any]] | None = None
         self._step_began, self._step_s, self._save_s = 0.0, 0.0, 0.0
+
+    @classmethod
+    def of(cls, plan: Plan, *, recorder: MetricsRecorder, stop: StopRequest) -> CheckpointSaver:
+        """The saver of a run."""
+        settings = plan.resolved.config.trainer
+        return cls(
+            plan.folder,
+            recorder=recorder,
+            stop=stop,
+            group=plan.group,
+            meter=Meter(Budget.of(settings.budget, devices=plan.group.world.world_size), started=plan.started),
+            seed=plan.resolved.config.seed,
+            save_interval=settings.checkpointing.save_interval,
+            keep=settings.checkpointing.keep_checkpoints,
+            stop_after=settings.stop.stop_after,
+        )
 
     # ---- state ----
 
@@ -77,7 +97,7 @@ class CheckpointSaver(Callback):
         return {
             "best_val_loss": self.best_val_loss,
             "best_step": self.best_step,
-            "random": self.team.gather(random_state()),
+            "random": self.group.gather(random_state()),
             "used": self.meter.state_dict(),
         }
 
@@ -104,7 +124,7 @@ class CheckpointSaver(Callback):
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Between two optimizer steps: save if it is time, stop if asked."""
         if self._random_states is not None:
-            world = self.team.world
+            world = self.group.world
             take_own_state(
                 self._random_states,
                 rank=world.rank,
@@ -119,20 +139,20 @@ class CheckpointSaver(Callback):
         self._step_s, self._step_began = now - (self._step_began or now), now
         step = trainer.global_step
         enough = self.stop_after is not None and step >= self.stop_after
-        order = self.team.highest(self._order())
+        order = self.group.all_reduce_max(self._order())
         due = step % self.save_interval == 0 or self._improved
         if step > self._saved_step and (due or enough or order):
             self.save(trainer)
         if order or enough:
             ending = self._ending(order, step=step)
-            ending.silent = not self.team.is_first
+            ending.silent = not self.group.is_rank_zero
             raise ending
 
     def _order(self) -> int:
         """This process's reason to stop now: a signal's number, `OVER`, or 0."""
         if self.stop.signal:
             return int(self.stop.signal)
-        spent = self.team.is_first and self.meter.exhausted(reserve_s=self._step_s + self._save_s)
+        spent = self.group.is_rank_zero and self.meter.exhausted(reserve_s=self._step_s + self._save_s)
         return OVER if spent else 0
 
     def _ending(self, order: int, *, step: int) -> Interrupted:
@@ -173,9 +193,9 @@ class CheckpointSaver(Callback):
         """The last step's checkpoint."""
         if trainer.global_step > self._saved_step:
             self.save(trainer)
-        if order := self.team.highest(int(self.stop.signal or 0)):  # it came during the last step
+        if order := self.group.all_reduce_max(int(self.stop.signal or 0)):  # it came during the last step
             ending = self._ending(order, step=trainer.global_step)
-            ending.silent = not self.team.is_first
+            ending.silent = not self.group.is_rank_zero
             raise ending
 
     def save(self, trainer: Trainer) -> None:
@@ -186,19 +206,19 @@ class CheckpointSaver(Callback):
         self.recorder.flush(trainer)
         step = trainer.global_step
         directory = self.folder.checkpoints / checkpoint.step_name(step)
-        state = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
+        state = dump_state(trainer)
         problem: Exception | None = None
         try:
             trainer.strategy.save_checkpoint(state, directory)
-            if self.team.is_first:
+            if self.group.is_rank_zero:
                 checkpoint.link(directory, "last")
                 if self._improved:
                     checkpoint.link(directory, "best")
                 checkpoint.prune(self.folder.checkpoints, keep=self.keep)
         except LightComputeError as error:
             problem = error
-        self.team.wait_for(0)  # writing a large model may take longer than a collective operation waits
-        self.team.agree(problem)
+        self.group.wait_for(0)  # writing a large model may take longer than a collective operation waits
+        self.group.raise_together(problem)
         self._save_s = time.perf_counter() - began
         self._saved_step, self._improved = step, False
         self.recorder.pause()
@@ -208,7 +228,7 @@ class CheckpointSaver(Callback):
         """Never let a broken model replace good checkpoints; every process looks at its part of the weights."""
         parts = [p.to_local() if isinstance(p, DTensor) else p for p in trainer.lightning_module.parameters()]
         broken = not bool(torch.stack(torch._foreach_norm([p for p in parts if p.numel()])).isfinite().all())
-        if self.team.highest(int(broken)):
+        if self.group.all_reduce_max(int(broken)):
             problem = non_finite("the weights", step=trainer.global_step)
-            problem.silent = not self.team.is_first
+            problem.silent = not self.group.is_rank_zero
             raise problem

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from litgpt_core.config.trainer import TrainerSettings
 from litgpt_core.core.command_line import child_command
 from litgpt_core.core.errors import ConfigError, Interrupted, LightComputeError
 from litgpt_core.distributed.launch import launch
@@ -21,6 +20,7 @@ from litgpt_core.distributed.world import World, die_with_launcher
 from litgpt_core.training.stop import StopRequest, stop_on_signals
 
 if TYPE_CHECKING:
+    from litgpt_core.config.trainer import HardwareSettings
     from litgpt_core.training.runner import RunResult
 
 
@@ -47,37 +47,40 @@ def train(overrides: Sequence[str], *, command: str = "litgpt_core.train") -> Ru
 
             config = load(overrides)
             world = World.find()
-            count = processes_to_start(config.trainer, world)
+            count = processes_to_start(config.trainer.hardware, world)
         if count > 1:
             return launch(count, command=child_command("train", *overrides))
 
         with stop.loading():
             from litgpt_core.training.compiler_start import let_triton_in, prepare_compiler
 
-            prepare_compiler(config.trainer)
+            prepare_compiler(config.trainer.hardware)
 
             from litgpt_core.training.hardware import find_device
 
-            device = find_device(config.trainer.accelerator)
+            device = find_device(config.trainer.hardware.accelerator)
             if device == "cuda":
                 let_triton_in()
-        team = connect(world, device=device, timeout_s=config.trainer.collective_timeout)
+        group = connect(world, device=device, timeout_s=config.trainer.hardware.collective_timeout)
 
-        stop.speaks = team.is_first
-        with told_when_others_are_lost(team):
+        stop.speaks = group.is_rank_zero
+        with told_when_others_are_lost(group):
             with stop.loading():
-                from litgpt_core.training.plan import make_plan
+                from litgpt_core.training.gather import make_plan
 
-            plan = team.together(lambda: make_plan(config, command=command, team=team))
+            plan = group.on_all_ranks(lambda: make_plan(config, command=command, group=group))
 
             with stop.loading():
                 from litgpt_core.training.lean_import import import_lightning_lean
 
                 import_lightning_lean()
 
-                from litgpt_core.training.runner import run
+                from litgpt_core.training.before_after import BeforeMeasure, compare
+                from litgpt_core.training.runner import TextOutputs, run
+                from litgpt_core.training.samples import write_samples
 
-            return run(plan, stop=stop)
+            texts = TextOutputs(write_samples=write_samples, measure_before=BeforeMeasure, compare=compare)
+            return run(plan, stop=stop, texts=texts)
 
 
 @contextmanager
@@ -102,7 +105,7 @@ def back_to_the_queue(stop: StopRequest) -> Iterator[None]:
         raise stop.ending() from error
 
 
-def processes_to_start(settings: TrainerSettings, world: World) -> int:
+def processes_to_start(settings: HardwareSettings, world: World) -> int:
     """How many processes `trainer.devices` asks for here; 1 where a launcher has started them.
 
     Raises:

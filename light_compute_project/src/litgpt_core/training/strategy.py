@@ -7,7 +7,7 @@
 A checkpoint looks the same whatever wrote it: whole weights and the optimizer's plain state dict, or parts
 (`checkpoint/sharded.py`). Either is read by one process or by any number under either strategy.
 
-Not here: who the processes are (`processes.py`), files (`checkpoint_io.py`).
+Not here: who the processes are (`distributed/world.py`), files (`checkpoint_io.py`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from litgpt_core.checkpoint import sharded
 from litgpt_core.checkpoint.verification import is_sharded
-from litgpt_core.distributed.process_group import Team
+from litgpt_core.distributed.process_group import ProcessGroup
 from litgpt_core.distributed.world import World
 from litgpt_core.training.checkpoint_io import WEIGHT_PREFIX, LitGPTDirectoryIO
 
@@ -86,24 +86,24 @@ class WorldEnvironment(ClusterEnvironment):
         return self.world.node_rank
 
 
-def build_strategy(plan: Plan, *, team: Team, directory_io: LitGPTDirectoryIO) -> Strategy | str:
+def build_strategy(plan: Plan, *, group: ProcessGroup, directory_io: LitGPTDirectoryIO) -> Strategy | str:
     """The Trainer's strategy; "auto" for one process."""
-    settings = plan.config.trainer
-    if team.alone:
+    settings = plan.resolved.config.trainer
+    if group.is_single:
         return "auto"
-    timeout = timedelta(seconds=settings.collective_timeout)
-    if not plan.shards_model:
+    timeout = timedelta(seconds=settings.hardware.collective_timeout)
+    if not plan.resolved.shards_model:
         return DDPStrategy(
             timeout=timeout,
             gradient_as_bucket_view=True,
-            find_unused_parameters=plan.model.n_expert > 0,  # an expert that no token went to has no gradient
+            find_unused_parameters=plan.resolved.model.n_expert > 0,  # an expert that no token went to has no gradient
         )
-    parts = settings.sharded_checkpoints
+    parts = settings.checkpointing.sharded_checkpoints
     return ShardedStrategy(
-        team,
+        group,
         directory_io=directory_io,
-        in_parts=plan.n_params >= SHARDED_FROM if parts == "auto" else parts,
-        data_parallel_size=team.world.world_size,
+        in_parts=plan.resolved.n_params >= SHARDED_FROM if parts == "auto" else parts,
+        data_parallel_size=group.world.world_size,
         tensor_parallel_size=1,
         timeout=timeout,
     )
@@ -115,14 +115,16 @@ class ShardedStrategy(ModelParallelStrategy):
     The module applies `fully_shard` itself, in `configure_model`.
 
     Args:
-        team: All processes.
+        group: All processes.
         directory_io: Writes and reads checkpoint directories.
         in_parts: Every process writes its own part; else rank 0 writes whole tensors.
     """
 
-    def __init__(self, team: Team, *, directory_io: LitGPTDirectoryIO, in_parts: bool, **arguments: Any) -> None:
+    def __init__(
+        self, group: ProcessGroup, *, directory_io: LitGPTDirectoryIO, in_parts: bool, **arguments: Any
+    ) -> None:
         super().__init__(save_distributed_checkpoint=in_parts, **arguments)
-        self.team, self.directory_io, self.in_parts = team, directory_io, in_parts
+        self.group, self.directory_io, self.in_parts = group, directory_io, in_parts
 
     @property
     def lightning_restore_optimizer(self) -> bool:
@@ -161,16 +163,16 @@ class ShardedStrategy(ModelParallelStrategy):
             one = owner.get(name, id(tensor))
             if one not in gathered:
                 full = (tensor.full_tensor() if isinstance(tensor, DTensor) else tensor).detach().cpu()
-                gathered[one] = full if self.team.is_first else torch.empty(0)
-            if self.team.is_first:
+                gathered[one] = full if self.group.is_rank_zero else torch.empty(0)
+            if self.group.is_rank_zero:
                 whole[name] = gathered[one]
         return whole
 
     def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any | None = None) -> None:
         """Write the directory; collective."""
         if self.in_parts:
-            self.directory_io.save_parts(checkpoint, Path(filepath), team=self.team)
-        elif self.team.is_first:
+            self.directory_io.save_parts(checkpoint, Path(filepath), group=self.group)
+        elif self.group.is_rank_zero:
             self.directory_io.save_checkpoint(checkpoint, filepath)
 
     # ---- in ----
@@ -190,7 +192,7 @@ class ShardedStrategy(ModelParallelStrategy):
         ours = module.state_dict()
         if (directory := checkpoint.get("parts")) is not None:
             names = {sharded.MODEL + name.removeprefix(WEIGHT_PREFIX): tensor for name, tensor in ours.items()}
-            sharded.read_shards(directory, names, group=self.team.group)
+            sharded.read_shards(directory, names, group=self.group.gloo)
             return
         with torch.no_grad():
             for name, tensor in ours.items():
@@ -209,7 +211,7 @@ class ShardedStrategy(ModelParallelStrategy):
                     tensors[name] = (
                         torch.zeros_like(parameter, dtype=dtype) if same else torch.zeros(shape, dtype=dtype)
                     )
-            sharded.read_shards(directory, tensors, group=self.team.group)
+            sharded.read_shards(directory, tensors, group=self.group.gloo)
             optimizer.load_state_dict(sharded.unflatten_state(tensors, saved))
             return
         state = {

@@ -10,9 +10,12 @@ import faulthandler
 import logging
 import time
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from lightning import Callback, LightningModule, Trainer
+
+if TYPE_CHECKING:
+    from litgpt_core.training.plan import Plan
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +32,16 @@ class Watchdog(Callback):
         self.path, self.seconds = path, seconds
         self._file: IO[str] | None = None
         self._wound = 0.0
+
+    @classmethod
+    def of(cls, plan: Plan) -> Watchdog:
+        """One for this process of a run."""
+        settings = plan.resolved.config.trainer.hardware
+        path, seconds = plan.folder.path / f"hang-rank{plan.group.world.rank}.txt", settings.hang_timeout
+        if seconds is not None and not plan.group.is_single:
+            # else the other processes' waiting ends first, without stacks
+            seconds = min(seconds, 0.8 * settings.collective_timeout)
+        return cls(path, seconds=seconds)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin to watch."""

@@ -74,7 +74,7 @@ def test_adapters_are_off_unless_asked_for_and_need_a_base() -> None:
 
 def test_early_stopping_is_off_unless_asked_for() -> None:
     settings = load(["+experiment=smoke"]).trainer
-    assert settings.patience is None and settings.keeps_best is False
+    assert settings.stop.patience is None and settings.keeps_best is False
     assert load(["trainer.patience=2"]).trainer.keeps_best is True
     assert load(["trainer.patience=2", "trainer.restore_best=false"]).trainer.keeps_best is False
     assert load(["trainer.restore_best=true"]).trainer.keeps_best is True
@@ -111,7 +111,7 @@ def test_both_ways_of_naming_an_experiment_are_one() -> None:
 
 def test_overrides_win_over_experiments_and_reach_the_settings() -> None:
     config = load(["+experiment=smoke", "trainer.max_steps=7", "optim.schedule.lr_warmup_steps=3", "seed=5"])
-    assert (config.trainer.max_steps, config.optim.schedule.lr_warmup_steps, config.seed) == (7, 3, 5)
+    assert (config.trainer.stop.max_steps, config.optim.schedule.lr_warmup_steps, config.seed) == (7, 3, 5)
 
 
 def test_plain_values_only() -> None:

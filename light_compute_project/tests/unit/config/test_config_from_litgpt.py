@@ -11,6 +11,7 @@ import yaml
 
 from litgpt_core.config.compose import load
 from litgpt_core.config.litgpt_keys import EVAL_DEFAULTS, LOG_DEFAULTS, TOP_DEFAULTS, TRAIN_DEFAULTS, literal
+from litgpt_core.config.trainer import TrainerSettings
 from litgpt_core.core.errors import ConfigError
 
 FILE: dict[str, Any] = {
@@ -46,8 +47,10 @@ def refusal(folder: Path, changes: dict[str, Any], *typed: str) -> str:
 
 
 def at(config: Any, path: str) -> Any:
-    """`a.b.c` of settings; below `model`, of its fields."""
+    """`a.b.c` of settings; below `model`, of its fields; below `trainer`, of whichever group has it."""
     for key in path.split("."):
+        if isinstance(config, TrainerSettings):
+            config = next(group for group in vars(config).values() if hasattr(group, key))
         config = config[key] if isinstance(config, dict) else getattr(config, key)
     return config
 
@@ -102,9 +105,10 @@ def test_wandb_gets_project_and_group(tmp_path: Path) -> None:
 def test_what_the_file_leaves_out_has_litgpts_defaults(tmp_path: Path) -> None:
     config = loaded(tmp_path, {"train": {"max_tokens": 10**10}})
     assert (config.seed, config.run.name, config.run.dir) == (42, "pretrain", "out")
-    trainer = config.trainer
-    assert (trainer.global_batch_size, trainer.micro_batch_size, trainer.max_norm) == (512, 4, 1.0)
-    assert (trainer.log_interval, trainer.save_interval, trainer.eval_interval) == (1, 1000, 1000)
+    batch, evaluation = config.trainer.batch, config.trainer.evaluation
+    assert (batch.global_batch_size, batch.micro_batch_size, batch.max_norm) == (512, 4, 1.0)
+    saved = config.trainer.checkpointing.save_interval
+    assert (evaluation.log_interval, saved, evaluation.eval_interval) == (1, 1000, 1000)
     assert (config.optim.lr, config.optim.betas, config.optim.weight_decay) == (1e-3, [0.9, 0.999], 0.01)
     assert config.optim.schedule.lr_warmup_steps == 2000
     assert config.optim.schedule.min_lr_fraction * config.optim.lr == pytest.approx(4e-5)
@@ -125,13 +129,13 @@ def test_what_the_file_leaves_out_has_litgpts_defaults(tmp_path: Path) -> None:
 )
 def test_tokens_become_whole_steps(tmp_path: Path, changes: dict[str, Any], typed: list[str], steps: int) -> None:
     """7 sequences in micro-batches of 2 are 6 a step there: 35840 // (6 * 512) = 11."""
-    assert loaded(tmp_path, changes, *typed).trainer.max_steps == steps
+    assert loaded(tmp_path, changes, *typed).trainer.stop.max_steps == steps
 
 
 def test_devices_are_litgpts(tmp_path: Path) -> None:
-    trainer = loaded(tmp_path, {"devices": 4, "num_nodes": 2, "train.global_batch_size": 16}).trainer
+    trainer = loaded(tmp_path, {"devices": 4, "num_nodes": 2, "train.global_batch_size": 16}).trainer.hardware
     assert (trainer.devices, trainer.num_nodes, trainer.strategy) == (4, 2, "fsdp_hybrid")
-    assert loaded(tmp_path, {"devices": 4}, "trainer.devices=1").trainer.devices == 1
+    assert loaded(tmp_path, {"devices": 4}, "trainer.devices=1").trainer.hardware.devices == 1
 
 
 def test_a_model_config_is_taken_field_by_field(tmp_path: Path) -> None:
@@ -145,7 +149,7 @@ def test_the_context_of_a_given_checkpoint_counts(tmp_path: Path) -> None:
     (tmp_path / "model_config.yaml").write_text("block_size: 128\n", encoding="utf-8")
     changes = {"initial_checkpoint_dir": str(tmp_path), "train.max_tokens": 8 * 128 * 5, "tokenizer_dir": None}
     config = loaded(tmp_path, changes)
-    assert config.trainer.max_steps == 5
+    assert config.trainer.stop.max_steps == 5
     assert config.tokenizer.path == str(tmp_path)
 
 

@@ -48,7 +48,7 @@ def test_configs_of_the_current_folder_inherit_from_the_shipped_ones(here: Path)
     assert config_dirs() == [here / "configs", CONFIG_DIR]
     assert {"mine", "smoke"} <= set(option_names("experiment")) and {"small", "tiny"} <= set(option_names("model"))
     config = load(["+experiment=mine"])
-    assert (config.run.name, config.trainer.max_steps, config.trainer.eval_interval) == ("mine", 7, 20)
+    assert (config.run.name, config.trainer.stop.max_steps, config.trainer.evaluation.eval_interval) == ("mine", 7, 20)
     assert (config.model.fields["n_embd"], config.data.name) == (16, "small_source")
 
 

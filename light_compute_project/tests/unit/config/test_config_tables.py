@@ -7,6 +7,7 @@ import re
 import shlex
 import shutil
 import textwrap
+import typing
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from docs.generate import config_tables as config_docs
 
 from litgpt_core.config import compose as config
 from litgpt_core.config import source as config_source
-from litgpt_core.config.trainer import TrainerSettings
+from litgpt_core.config.trainer import EvaluationSettings, TrainerSettings
 from litgpt_core.core.checkout import PROJECT_DIR
 from litgpt_core.core.errors import ConfigError, LightComputeError
 from litgpt_core.model.config import GPTConfig
@@ -40,14 +41,16 @@ def test_every_setting_says_what_it_means() -> None:
 def test_every_class_that_checks_a_config_has_a_table() -> None:
     documented = {s.title for s in config_docs.sections()}
     kinds = {f"{group}: {kind}" for group, options in config._KINDS.items() for kind in options}
+    kinds |= {f"trainer: {field.name}" for field in dataclasses.fields(TrainerSettings)}
     named = {f"{t.split(': ')[0]}: {kind}" for t in documented if ": " in t for kind in t.split(": ")[1].split(", ")}
     assert named == kinds
-    assert {"on their own", "run", "model", "trainer", "optim.schedule"} <= documented
+    assert {"on their own", "run", "model", "optim.schedule"} <= documented
 
 
 def test_every_field_of_a_class_has_a_row() -> None:
     rows = set(settings())
-    assert {f"trainer.{f.name}" for f in dataclasses.fields(TrainerSettings)} <= rows
+    groups = typing.get_type_hints(TrainerSettings).values()
+    assert {f"trainer.{f.name}" for group in groups for f in dataclasses.fields(group)} <= rows
     allowed = {f.name for f in dataclasses.fields(GPTConfig)} - set(config._MODEL_FORBIDDEN)
     assert {path.removeprefix("model.") for path in rows if path.startswith("model.")} == allowed | {"source", "path"}
     assert set(config_docs.MODEL_DERIVED) == set(config._MODEL_FORBIDDEN)
@@ -67,7 +70,7 @@ def test_types_and_defaults_are_written_as_in_yaml() -> None:
 
 
 def test_a_meaning_is_the_string_under_a_field_or_else_the_comment_beside_it() -> None:
-    assert config_docs.field_meanings(TrainerSettings)["eval_interval"] == "Optimizer steps between validations."
+    assert config_docs.field_meanings(EvaluationSettings)["eval_interval"] == "Optimizer steps between validations."
     meanings = config_docs.field_meanings(GPTConfig)
     assert meanings["n_layer"] == "transformer blocks"
     assert meanings["tie_embeddings"].startswith("`lm_head.weight`")
@@ -149,7 +152,7 @@ def test_the_example_experiment_works_and_its_misspelling_gives_the_message_on_t
     mine.write_text(textwrap.dedent(example[1]), encoding="utf-8")
 
     loaded = config.load(["+experiment=mine"])
-    assert (loaded.run.name, loaded.model.fields["n_layer"], loaded.trainer.max_steps) == ("mine", 8, 500)
+    assert (loaded.run.name, loaded.model.fields["n_layer"], loaded.trainer.stop.max_steps) == ("mine", 8, 500)
 
     mine.write_text(textwrap.dedent(example[1]).replace("n_layer", "n_layr"), encoding="utf-8")
     for overrides in (["+experiment=mine", "optim.learning_rate=2e-3"], ["+experiment=mein"]):

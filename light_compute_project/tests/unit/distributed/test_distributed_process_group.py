@@ -11,10 +11,11 @@ import threading
 
 import pytest
 
-from litgpt_core.config.trainer import TrainerSettings
+from litgpt_core.config.batch import check_batch
+from litgpt_core.config.trainer import HardwareSettings
 from litgpt_core.core.errors import ConfigError, EnvironmentProblem
-from litgpt_core.distributed.process_group import Team
-from litgpt_core.distributed.world import World, check_batch, first_host
+from litgpt_core.distributed.process_group import ProcessGroup
+from litgpt_core.distributed.world import World, first_host
 from litgpt_core.training.start import processes_to_start
 
 TORCHRUN = {
@@ -106,24 +107,24 @@ def test_numbers_that_do_not_fit_are_all_named(micro: int | None, world: int, ad
 
 
 def test_what_is_started_here() -> None:
-    assert processes_to_start(TrainerSettings(), World()) == 1
-    assert processes_to_start(TrainerSettings(devices=3), World()) == 3
-    assert processes_to_start(TrainerSettings(devices="auto", accelerator="cpu"), World()) == 1
-    assert processes_to_start(TrainerSettings(devices="auto"), World.find(TORCHRUN)) == 1
-    assert processes_to_start(TrainerSettings(devices=4, num_nodes=2), World.find(TORCHRUN)) == 1
+    assert processes_to_start(HardwareSettings(), World()) == 1
+    assert processes_to_start(HardwareSettings(devices=3), World()) == 3
+    assert processes_to_start(HardwareSettings(devices="auto", accelerator="cpu"), World()) == 1
+    assert processes_to_start(HardwareSettings(devices="auto"), World.find(TORCHRUN)) == 1
+    assert processes_to_start(HardwareSettings(devices=4, num_nodes=2), World.find(TORCHRUN)) == 1
     with pytest.raises(ConfigError, match="torchrun has started 4 processes on each of 2 nodes"):
-        processes_to_start(TrainerSettings(devices=2), World.find(TORCHRUN))
+        processes_to_start(HardwareSettings(devices=2), World.find(TORCHRUN))
     with pytest.raises(ConfigError, match="no launcher has started this process"):
-        processes_to_start(TrainerSettings(num_nodes=2), World())
+        processes_to_start(HardwareSettings(num_nodes=2), World())
 
 
 def test_a_team_of_one_answers_itself() -> None:
-    team = Team(World())
-    assert team.alone and team.is_first
-    assert (team.share(3), team.gather("x"), team.highest(7)) == (3, ["x"], 7)
-    assert team.first_alone(lambda: 1) == team.first_then_others(lambda: 1) == team.together(lambda: 1) == 1
+    group = ProcessGroup(World())
+    assert group.is_single and group.is_rank_zero
+    assert (group.broadcast(3), group.gather("x"), group.all_reduce_max(7)) == (3, ["x"], 7)
+    assert group.broadcast_result(lambda: 1) == group.rank_zero_first(lambda: 1) == group.on_all_ranks(lambda: 1) == 1
     with pytest.raises(ConfigError, match="wrong"):
-        team.together(lambda: (_ for _ in ()).throw(ConfigError("wrong")))
+        group.on_all_ranks(lambda: (_ for _ in ()).throw(ConfigError("wrong")))
 
 
 class Board:
@@ -141,22 +142,22 @@ class Board:
 
 def test_waiting_has_no_timeout_and_needs_every_rank_that_is_waited_for() -> None:
     board = Board()
-    teams = [Team(World(rank=rank, world_size=3), None, board) for rank in range(3)]  # type: ignore[arg-type]
+    groups = [ProcessGroup(World(rank=rank, world_size=3), None, board) for rank in range(3)]  # type: ignore[arg-type]
     came: list[str] = []
 
     def first() -> None:
-        teams[0].wait_for(1, 2)
+        groups[0].wait_for(1, 2)
         came.append("0 after 1 and 2")
 
     waiting = threading.Thread(target=first)
     waiting.start()
     for rank in (1, 2):
         assert not came
-        teams[rank].wait_for(1, 2)
+        groups[rank].wait_for(1, 2)
     waiting.join(timeout=30)
     assert came == ["0 after 1 and 2"]
-    teams[0].wait_for(0)  # the next meeting is another one
-    teams[1].wait_for(0)
+    groups[0].wait_for(0)  # the next meeting is another one
+    groups[1].wait_for(0)
     assert not waiting.is_alive()
 
 
@@ -168,18 +169,18 @@ SPEAKING = """
     from litgpt_core.distributed.world import World
 
     def main():
-        team = connect(World.find(), device="cpu", timeout_s=60)
-        rank = team.world.rank
-        assert team.share(rank + 10) == 10
-        assert team.gather(rank * 2) == [0, 2, 4]
-        assert team.highest(rank) == 2
+        group = connect(World.find(), device="cpu", timeout_s=60)
+        rank = group.world.rank
+        assert group.broadcast(rank + 10) == 10
+        assert group.gather(rank * 2) == [0, 2, 4]
+        assert group.all_reduce_max(rank) == 2
         order = []
-        team.first_then_others(lambda: order.append(rank))
-        assert team.first_alone(lambda: rank) == 0
+        group.rank_zero_first(lambda: order.append(rank))
+        assert group.broadcast_result(lambda: rank) == 0
         def work():
             if rank >= 1:
                 raise ConfigError(f"rank {rank} has a problem")
-        team.together(work)
+        group.on_all_ranks(work)
 
     run_script(main)
 """

@@ -103,7 +103,7 @@ def test_a_study_leaves_its_trials_its_best_and_how_to_repeat_it(fake_train: Pat
     command = content["best"]["command"].split()
     assert command[:4] == ["uv", "run", "lcp", "train"]
     config = load(command[4:])
-    assert config.run.name == "s-study-best" and config.run.dir == "runs" and config.trainer.max_steps == 20
+    assert config.run.name == "s-study-best" and config.run.dir == "runs" and config.trainer.stop.max_steps == 20
     assert config.optim.lr == content["best"]["params"]["optim.lr"]
 
 

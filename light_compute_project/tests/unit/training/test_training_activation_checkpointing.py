@@ -10,7 +10,7 @@ import torch
 from benchmarks.live_memory import LiveMemory
 from torch import Tensor
 
-from litgpt_core.config.trainer import TrainerSettings
+from litgpt_core.config.trainer import BatchSettings, HardwareSettings
 from litgpt_core.doctor.model_checks import KINDS, build
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.gpt import GPT
@@ -20,7 +20,7 @@ from litgpt_core.model.lora_settings import LoRASettings
 from litgpt_core.model.loss import cross_entropy
 from litgpt_core.optim.settings import AdamWSettings
 from litgpt_core.training.activation_checkpointing import Mode, checkpoint_blocks
-from litgpt_core.training.hardware import choose_hardware
+from litgpt_core.training.hardware import choose_hardware, look_at_machine
 from litgpt_core.training.module import TrainingModule
 
 MODES: tuple[Mode, ...] = ("selective", "full")
@@ -131,11 +131,10 @@ def test_without_gradients_a_block_runs_as_before(mode: Mode) -> None:
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("precision", ["32-true", "bf16-master"])
 def test_the_training_module_hands_it_to_the_network_that_computes_the_loss(mode: Mode, precision: Any) -> None:
-    settings = TrainerSettings(
-        accelerator="cpu", precision=precision, compile=False, activation_checkpointing=mode, micro_batch_size=2
-    )
-    hardware = choose_hardware(settings, total_flops=1.0, width=32)
-    module = TrainingModule(build("MHA"), optim=AdamWSettings(), trainer_settings=settings, hardware=hardware)
+    settings = HardwareSettings(accelerator="cpu", precision=precision, compile=False)
+    hardware = choose_hardware(settings, look_at_machine(settings.accelerator), total_flops=1.0, width=32)
+    batch = BatchSettings(activation_checkpointing=mode, micro_batch_size=2)
+    module = TrainingModule(build("MHA"), optim=AdamWSettings(), batch=batch, max_steps=1000, hardware=hardware)
     names = list(module.state_dict())
     module.configure_optimizers()
     module.on_fit_start()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from litgpt_core.config.trainer import TrainerSettings
+from litgpt_core.config.compose import load
+from litgpt_core.config.trainer import BudgetSettings
 from litgpt_core.core.durations import duration_text, seconds_of
 from litgpt_core.core.errors import ConfigError
 from litgpt_core.training.budget import Budget, Meter, Used
@@ -111,11 +112,11 @@ def test_a_meter_adds_up_sittings_with_different_devices_and_prices() -> None:
 
 
 def test_the_trainer_section_says_the_limits() -> None:
-    settings = TrainerSettings(max_time="2h", max_sitting_time=600, max_cost=5, cost_per_hour=0.5)
+    settings = BudgetSettings(max_time="2h", max_sitting_time=600, max_cost=5, cost_per_hour=0.5)
     budget = Budget.of(settings, devices=16)
     assert budget.dollars(3600) == 8.0
     assert budget.seconds_left(used()) == 600
-    assert Budget.of(TrainerSettings(), devices=1).seconds_left(used()) is None
+    assert Budget.of(BudgetSettings(), devices=1).seconds_left(used()) is None
 
 
 @pytest.mark.parametrize(
@@ -131,10 +132,10 @@ def test_the_trainer_section_says_the_limits() -> None:
 )
 def test_settings_refuse_what_cannot_limit(given: dict[str, float], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
-        TrainerSettings(**given)
+        load([f"trainer.{name}={value}" for name, value in given.items()])
 
 
 def test_all_wrong_limits_are_named_at_once() -> None:
     with pytest.raises(ConfigError) as error:
-        TrainerSettings(max_time="soon", max_cost=-1.0)
-    assert "max_time" in str(error.value) and "max_cost" in str(error.value)
+        load(["trainer.max_time=soon", "trainer.max_sitting_time=0", "trainer.max_steps=0"])
+    assert all(name in str(error.value) for name in ("max_time", "max_sitting_time", "max_steps"))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from litgpt_core.config.trainer import TrainerSettings
+from litgpt_core.config.trainer import HardwareSettings
 from litgpt_core.core import machine
 from litgpt_core.training import compiler_start
 
@@ -85,10 +85,10 @@ def test_the_helper_leaves_the_marker(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    [TrainerSettings(compile=False), TrainerSettings(compile=True, accelerator="cuda")],
+    [HardwareSettings(compile=False), HardwareSettings(compile=True, accelerator="cuda")],
     ids=["not compiled", "not on a CPU"],
 )
-def test_nothing_is_begun_in_vain(monkeypatch: pytest.MonkeyPatch, settings: TrainerSettings) -> None:
+def test_nothing_is_begun_in_vain(monkeypatch: pytest.MonkeyPatch, settings: HardwareSettings) -> None:
     def fail(*_: object, **__: object) -> None:
         raise AssertionError("started a process")
 
@@ -102,15 +102,15 @@ def test_debug_tables_are_left_out_unless_asked_for(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv(first, "1")
     monkeypatch.setenv(second, "1")
     monkeypatch.delenv(second)
-    compiler_start.prepare_compiler(TrainerSettings(accelerator="cpu"))
+    compiler_start.prepare_compiler(HardwareSettings(accelerator="cpu"))
     assert (os.environ[first], os.environ[second]) == ("1", "0")
 
 
 WITHOUT_TRITON = """
 import sys
 from litgpt_core.training.compiler_start import prepare_compiler
-from litgpt_core.config.trainer import TrainerSettings
-prepare_compiler(TrainerSettings(accelerator="cpu", compile=False))
+from litgpt_core.config.trainer import HardwareSettings
+prepare_compiler(HardwareSettings(accelerator="cpu", compile=False))
 from litgpt_core.training.lean_import import import_lightning_lean
 import_lightning_lean()
 import torch.utils.flop_counter

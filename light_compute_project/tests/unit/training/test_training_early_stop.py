@@ -7,19 +7,19 @@ from typing import Any
 
 import pytest
 
-from litgpt_core.config.trainer import TrainerSettings
+from litgpt_core.config.trainer import BatchSettings, HardwareSettings
 from litgpt_core.doctor.model_checks import build
 from litgpt_core.optim.settings import AdamWSettings
 from litgpt_core.training.early_stop import EarlyStop
-from litgpt_core.training.hardware import choose_hardware
+from litgpt_core.training.hardware import choose_hardware, look_at_machine
 from litgpt_core.training.module import TrainingModule
 
 
 @pytest.fixture(scope="module")
 def module() -> TrainingModule:
-    settings = TrainerSettings(accelerator="cpu", precision="32-true", compile=False)
-    hardware = choose_hardware(settings, total_flops=1.0, width=32)
-    return TrainingModule(build("MHA"), optim=AdamWSettings(), trainer_settings=settings, hardware=hardware)
+    settings = HardwareSettings(accelerator="cpu", precision="32-true", compile=False)
+    hardware = choose_hardware(settings, look_at_machine(settings.accelerator), total_flops=1.0, width=32)
+    return TrainingModule(build("MHA"), optim=AdamWSettings(), batch=BatchSettings(), max_steps=1000, hardware=hardware)
 
 
 def stopper(patience: int | None, *, min_delta: float = 0.0, closed: bool = False) -> EarlyStop:

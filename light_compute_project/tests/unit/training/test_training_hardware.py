@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
-from litgpt_core.config.trainer import TrainerSettings
+from litgpt_core.config.trainer import HardwareSettings
 from litgpt_core.core import machine, rates
 from litgpt_core.core.errors import EnvironmentProblem
 from litgpt_core.core.rates import known_part, number_kind, peak_flops
@@ -14,8 +16,13 @@ from litgpt_core.training import hardware
 LONG, SHORT = 1e18, 1e9
 
 
+def choose(settings: HardwareSettings, **model: Any) -> hardware.Hardware:
+    """For this machine."""
+    return hardware.choose_hardware(settings, hardware.look_at_machine(settings.accelerator), **model)
+
+
 def test_auto_finds_a_device_and_a_precision() -> None:
-    chosen = hardware.choose_hardware(TrainerSettings(), total_flops=SHORT, width=512)
+    chosen = choose(HardwareSettings(), total_flops=SHORT, width=512)
     best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     assert chosen.device == best
     fast = "bf16-master" if best == "cpu" else "bf16-mixed"
@@ -24,25 +31,25 @@ def test_auto_finds_a_device_and_a_precision() -> None:
 
 def test_short_runs_are_not_compiled_and_long_ones_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "compile_obstacle", lambda device: None)
-    settings = TrainerSettings(accelerator="cpu")
-    assert not hardware.choose_hardware(settings, total_flops=SHORT, width=512).compile
-    assert hardware.choose_hardware(settings, total_flops=LONG, width=512).compile
+    settings = HardwareSettings(accelerator="cpu")
+    assert not choose(settings, total_flops=SHORT, width=512).compile
+    assert choose(settings, total_flops=LONG, width=512).compile
 
 
 def test_without_a_compiler_auto_runs_eagerly_and_true_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "compile_obstacle", lambda device: "no C++ compiler found")
-    chosen = hardware.choose_hardware(TrainerSettings(accelerator="cpu"), total_flops=LONG, width=512)
+    chosen = choose(HardwareSettings(accelerator="cpu"), total_flops=LONG, width=512)
     assert not chosen.compile and "no C++ compiler" in chosen.compile_reason
     with pytest.raises(EnvironmentProblem, match=r"trainer\.compile=auto"):
-        hardware.choose_hardware(TrainerSettings(accelerator="cpu", compile=True), total_flops=LONG, width=512)
+        choose(HardwareSettings(accelerator="cpu", compile=True), total_flops=LONG, width=512)
 
 
 def test_absent_devices_and_float16_on_a_cpu_are_refused() -> None:
     if not torch.cuda.is_available():
         with pytest.raises(EnvironmentProblem, match="accelerator=auto"):
-            hardware.choose_hardware(TrainerSettings(accelerator="cuda"), total_flops=SHORT, width=512)
+            choose(HardwareSettings(accelerator="cuda"), total_flops=SHORT, width=512)
     with pytest.raises(EnvironmentProblem, match="precision=auto"):
-        hardware.choose_hardware(TrainerSettings(accelerator="cpu", precision="16-mixed"), total_flops=SHORT, width=512)
+        choose(HardwareSettings(accelerator="cpu", precision="16-mixed"), total_flops=SHORT, width=512)
 
 
 def test_compile_obstacle_names_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,9 +97,9 @@ def test_a_cpu_s_peak_is_the_fastest_product_s(monkeypatch: pytest.MonkeyPatch) 
 def test_narrow_uncompiled_models_stay_in_float32_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "cpu_has_fast_bf16", lambda: True)
     monkeypatch.setattr(machine, "compile_obstacle", lambda device: None)
-    settings = TrainerSettings(accelerator="cpu")
+    settings = HardwareSettings(accelerator="cpu")
     precisions = [
-        hardware.choose_hardware(settings, total_flops=flops, width=width).precision
+        choose(settings, total_flops=flops, width=width).precision
         for flops, width in ((SHORT, 64), (SHORT, 512), (LONG, 64))
     ]
     assert precisions == ["32-true", "bf16-master", "bf16-master"]
@@ -100,19 +107,26 @@ def test_narrow_uncompiled_models_stay_in_float32_on_a_cpu(monkeypatch: pytest.M
 
 def test_a_mixture_of_experts_keeps_its_weights_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "cpu_has_fast_bf16", lambda: True)
-    auto = hardware.choose_hardware(TrainerSettings(accelerator="cpu"), total_flops=SHORT, width=512, experts=True)
+    auto = choose(HardwareSettings(accelerator="cpu"), total_flops=SHORT, width=512, experts=True)
     assert (auto.precision, auto.flat) == ("bf16-mixed", False)
-    asked = TrainerSettings(accelerator="cpu", precision="bf16-master")
-    assert hardware.choose_hardware(asked, total_flops=SHORT, width=64).lightning_precision == "32-true"
+    asked = HardwareSettings(accelerator="cpu", precision="bf16-master")
+    assert choose(asked, total_flops=SHORT, width=64).lightning_precision == "32-true"
     with pytest.raises(EnvironmentProblem, match="mixture of experts"):
-        hardware.choose_hardware(asked, total_flops=SHORT, width=512, experts=True)
+        choose(asked, total_flops=SHORT, width=512, experts=True)
 
 
 def test_an_optimizer_of_another_class_has_no_flat_updates(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "cpu_has_fast_bf16", lambda: True)
-    settings = TrainerSettings(accelerator="cpu", compile=False)
-    auto = hardware.choose_hardware(settings, total_flops=SHORT, width=512, custom_optimizer=True)
+    settings = HardwareSettings(accelerator="cpu", compile=False)
+    auto = choose(settings, total_flops=SHORT, width=512, custom_optimizer=True)
     assert (auto.precision, auto.flat) == ("bf16-mixed", False)
     with pytest.raises(EnvironmentProblem, match="with optim=custom"):
-        asked = TrainerSettings(accelerator="cpu", precision="bf16-master")
-        hardware.choose_hardware(asked, total_flops=SHORT, width=512, custom_optimizer=True)
+        asked = HardwareSettings(accelerator="cpu", precision="bf16-master")
+        choose(asked, total_flops=SHORT, width=512, custom_optimizer=True)
+
+
+def test_the_choice_is_a_function_of_what_was_found_not_of_this_machine() -> None:
+    found = hardware.Machine(device="cuda", fast_bf16=True, compile_obstacle="no compiler")
+    chosen = hardware.choose_hardware(HardwareSettings(), found, total_flops=LONG, width=64, processes=4)
+    assert (chosen.device, chosen.precision, chosen.compile, chosen.flat) == ("cuda", "bf16-mixed", False, False)
+    assert chosen.compile_reason == "no compiler"

@@ -7,7 +7,7 @@ import sys
 
 CHECK = """
 import sys
-import litgpt_core.training.plan
+import litgpt_core.training.gather
 assert "lightning" not in sys.modules, "mistakes are found before Lightning is paid for"
 from litgpt_core.training.lean_import import UNWANTED, import_lightning_lean
 import_lightning_lean()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from lightning.pytorch.loggers import CSVLogger
 
-from litgpt_core.config.trainer import CustomLoggerSettings, PlainLoggerSettings
+from litgpt_core.config.loggers import CustomLoggerSettings, PlainLoggerSettings
 from litgpt_core.core.errors import ConfigError
 from litgpt_core.training.loggers import build_logger
 from litgpt_core.training.run_folder import RunFolder

@@ -8,21 +8,26 @@ import pytest
 import torch
 from torch import Tensor
 
-from litgpt_core.config.trainer import TrainerSettings
+from litgpt_core.config.compose import load
+from litgpt_core.config.trainer import BatchSettings, HardwareSettings
 from litgpt_core.core.errors import ConfigError
 from litgpt_core.doctor.model_checks import build
 from litgpt_core.optim.settings import AdamWSettings
-from litgpt_core.training.hardware import choose_hardware
+from litgpt_core.training.hardware import choose_hardware, look_at_machine
 from litgpt_core.training.module import TrainingModule
 
 Z, SMOOTHING = 0.03, 0.2
 
 
 def module(**settings: float) -> TrainingModule:
-    plain = {"accelerator": "cpu", "precision": "32-true", "compile": False}
-    trainer = TrainerSettings(**plain, **settings)  # type: ignore[arg-type]
-    hardware = choose_hardware(trainer, total_flops=1.0, width=32)
-    return TrainingModule(build("MHA"), optim=AdamWSettings(), trainer_settings=trainer, hardware=hardware)
+    hardware = choose_hardware(
+        HardwareSettings(accelerator="cpu", precision="32-true", compile=False),
+        look_at_machine("cpu"),
+        total_flops=1.0,
+        width=32,
+    )
+    batch = BatchSettings(**settings)  # type: ignore[arg-type]
+    return TrainingModule(build("MHA"), optim=AdamWSettings(), batch=batch, max_steps=1000, hardware=hardware)
 
 
 def batch() -> tuple[Tensor, Tensor]:
@@ -58,4 +63,4 @@ def test_the_training_loss_has_both_and_validation_neither(z: float, smoothing: 
 )
 def test_impossible_values_are_refused_by_name(field: str, value: float) -> None:
     with pytest.raises(ConfigError, match=f"trainer.{field}={value}"):
-        TrainerSettings(**{field: value})  # type: ignore[arg-type]
+        load([f"trainer.{field}={value}"])

@@ -7,11 +7,11 @@ import torch
 from benchmarks.live_memory import LiveMemory
 from torch import Tensor
 
-from litgpt_core.config.trainer import TrainerSettings
+from litgpt_core.config.trainer import BatchSettings, HardwareSettings
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.gpt import GPT
 from litgpt_core.optim.settings import AdamWSettings
-from litgpt_core.training.hardware import choose_hardware
+from litgpt_core.training.hardware import choose_hardware, look_at_machine
 from litgpt_core.training.module import TrainingModule
 
 BATCH, LENGTH, VOCABULARY, WIDTH, CHUNK = 4, 128, 16_384, 16, 32
@@ -19,12 +19,11 @@ WHOLE, PIECE, TABLE = BATCH * LENGTH * VOCABULARY, CHUNK * VOCABULARY, VOCABULAR
 
 
 def module(*, chunk: int) -> TrainingModule:
-    settings = TrainerSettings(
-        accelerator="cpu", precision="32-true", compile=False, loss_chunk_size=chunk, z_loss=1e-4, label_smoothing=0.1
-    )
+    settings = HardwareSettings(accelerator="cpu", precision="32-true", compile=False)
+    loss = BatchSettings(loss_chunk_size=chunk, z_loss=1e-4, label_smoothing=0.1)
     shape = GPTConfig(n_layer=1, n_head=2, n_embd=WIDTH, block_size=LENGTH, vocab_size=VOCABULARY)
-    hardware = choose_hardware(settings, total_flops=1.0, width=WIDTH)
-    return TrainingModule(GPT(shape), optim=AdamWSettings(), trainer_settings=settings, hardware=hardware)
+    hardware = choose_hardware(settings, look_at_machine(settings.accelerator), total_flops=1.0, width=WIDTH)
+    return TrainingModule(GPT(shape), optim=AdamWSettings(), batch=loss, max_steps=1000, hardware=hardware)
 
 
 def batch() -> tuple[Tensor, Tensor]:

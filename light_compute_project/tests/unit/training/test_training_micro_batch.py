@@ -11,7 +11,7 @@ import yaml
 
 from litgpt_core.config import compose as configuration
 from litgpt_core.config.compose import TrainConfig, dump
-from litgpt_core.config.trainer import TrainerSettings
+from litgpt_core.config.trainer import BatchSettings
 from litgpt_core.core.errors import ConfigError, EnvironmentProblem
 from litgpt_core.doctor.model_checks import KINDS, build
 from litgpt_core.model.config import GPTConfig
@@ -58,7 +58,7 @@ def test_every_kind_of_model_can_be_estimated(kind: str, monkeypatch: pytest.Mon
     assert 0 < estimate(shape, 1) < estimate(shape, 4)
     monkeypatch.setattr(micro_batch, "available_memory", lambda: 10**12)
     before = torch.get_rng_state()
-    assert micro_batch.decide(auto(), model=shape, hardware=where).trainer.micro_batch_size == 24
+    assert micro_batch.decide(auto(), model=shape, hardware=where).trainer.batch.micro_batch_size == 24
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -71,8 +71,8 @@ def test_a_cpu_takes_the_largest_divisor_within_its_share(monkeypatch: pytest.Mo
         enough = need / SHARE["cpu"] + 1
         monkeypatch.setattr(micro_batch, "available_memory", lambda enough=enough: int(enough))
         decided = micro_batch.decide(auto(), model=SHAPE, hardware=hardware())
-        found[sequences] = decided.trainer.micro_batch_size
-        assert decided.trainer.global_batch_size == 24
+        found[sequences] = decided.trainer.batch.micro_batch_size
+        assert decided.trainer.batch.global_batch_size == 24
     assert found == {6: 6, 8: 8, 23: 12, 24: 24}
 
 
@@ -84,14 +84,14 @@ def test_the_decision_is_logged_with_its_reason_and_recorded(
         decided = micro_batch.decide(auto(), model=SHAPE, hardware=hardware())
     assert "micro-batch: 24 of 24" in caplog.text and "75% of what is available" in caplog.text
     assert yaml.safe_load(dump(decided.plain))["trainer"]["micro_batch_size"] == 24
-    assert decided.trainer.micro_batch == 24
+    assert decided.trainer.batch.micro_batch == 24
 
 
 def test_too_little_for_one_sequence_is_one_with_a_warning(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(micro_batch, "available_memory", lambda: 1000)
-    assert micro_batch.decide(auto(), model=SHAPE, hardware=hardware()).trainer.micro_batch_size == 1
+    assert micro_batch.decide(auto(), model=SHAPE, hardware=hardware()).trainer.batch.micro_batch_size == 1
     assert "trainer.activation_checkpointing=full" in caplog.text
 
 
@@ -113,7 +113,7 @@ def test_a_gpu_goes_down_until_memory_suffices(room: int, expected: int, monkeyp
     monkeypatch.setattr(micro_batch, "_cuda_trial", lambda *_, **__: trial)
     monkeypatch.setattr(micro_batch, "device_memory", lambda: 80 * 10**9)
     decided = micro_batch.decide(auto(), model=SHAPE, hardware=hardware(device="cuda", flat=False))
-    assert decided.trainer.micro_batch_size == expected
+    assert decided.trainer.batch.micro_batch_size == expected
     assert tried == [n for n in micro_batch.divisors(24) if n >= expected], "largest first, and no further than needed"
 
 
@@ -125,7 +125,7 @@ def test_a_gpu_does_not_try_what_the_estimate_says_it_cannot_hold(monkeypatch: p
     monkeypatch.setattr(micro_batch, "_cuda_trial", lambda *_, **__: tried.append)
     monkeypatch.setattr(micro_batch, "device_memory", lambda: int(eight) + 1)
     decided = micro_batch.decide(config, model=SHAPE, hardware=hardware(device="cuda", flat=False))
-    assert tried == [8] and decided.trainer.micro_batch_size == 8
+    assert tried == [8] and decided.trainer.batch.micro_batch_size == 8
 
 
 def test_a_gpu_too_small_for_one_says_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,7 +152,7 @@ def test_other_failures_of_a_trial_are_not_swallowed(monkeypatch: pytest.MonkeyP
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_real_gpu_finds_room_for_a_small_model() -> None:
     decided = micro_batch.decide(auto(), model=SHAPE, hardware=hardware(device="cuda", flat=False))
-    assert decided.trainer.micro_batch_size == 24
+    assert decided.trainer.batch.micro_batch_size == 24
 
 
 def test_a_resumed_run_takes_the_number_of_its_start(tmp_path: Path) -> None:
@@ -161,14 +161,14 @@ def test_a_resumed_run_takes_the_number_of_its_start(tmp_path: Path) -> None:
     (tmp_path / "r").mkdir()
     (tmp_path / "r" / "config.yaml").write_text(dump(decided.plain))
     resumed = micro_batch.recorded(auto(*here, "run.resume=true"))
-    assert resumed.trainer.micro_batch_size == resumed.plain["trainer"]["micro_batch_size"] == 8
-    assert micro_batch.recorded(auto(*here)).trainer.micro_batch_size == "auto", "a new run decides anew"
+    assert resumed.trainer.batch.micro_batch_size == resumed.plain["trainer"]["micro_batch_size"] == 8
+    assert micro_batch.recorded(auto(*here)).trainer.batch.micro_batch_size == "auto", "a new run decides anew"
     other = auto(*here, "run.resume=true", "trainer.global_batch_size=20")
-    assert micro_batch.recorded(other).trainer.micro_batch_size == "auto", "the run folder refuses it by name"
+    assert micro_batch.recorded(other).trainer.batch.micro_batch_size == "auto", "the run folder refuses it by name"
 
 
 def test_settings_know_auto_and_nothing_else_that_is_no_number() -> None:
-    settings = TrainerSettings(micro_batch_size="auto")
+    settings = BatchSettings(micro_batch_size="auto")
     with pytest.raises(ConfigError, match=r"trainer\.micro_batch_size=32"):
         _ = settings.micro_batch
     with pytest.raises(ConfigError, match="micro_batch_size"):

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from litgpt_core.config.trainer import RunSettings, TrainerSettings, WandbSettings
+from litgpt_core.config.compose import load
+from litgpt_core.config.loggers import WandbSettings
+from litgpt_core.config.run import RunSettings
 from litgpt_core.core.errors import ConfigError, Interrupted
 from litgpt_core.training.loggers import wandb_mode
 from litgpt_core.training.metrics import bits_per_byte
@@ -65,7 +67,7 @@ def test_run_names_stay_inside_their_folder(name: str) -> None:
 
 def test_batch_arithmetic_names_the_numbers_and_a_way_out() -> None:
     with pytest.raises(ConfigError) as caught:
-        TrainerSettings(global_batch_size=24, micro_batch_size=7, max_steps=0)
+        load(["trainer.global_batch_size=24", "trainer.micro_batch_size=7", "trainer.max_steps=0"])
     message = str(caught.value)
     assert "micro_batch_size=7" in message and "global_batch_size=24" in message
     assert "try trainer.micro_batch_size=6" in message and "max_steps=0" in message

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from litgpt_core.core.errors import Interrupted
-from litgpt_core.distributed.process_group import Team
+from litgpt_core.distributed.process_group import ProcessGroup
 from litgpt_core.distributed.world import World
 from litgpt_core.training.budget import Budget, Meter
 from litgpt_core.training.run_folder import RunFolder
@@ -23,7 +23,7 @@ def saver(tmp_path: Path, stop: StopRequest, **changes: Any) -> CheckpointSaver:
         RunFolder(tmp_path),
         recorder=SimpleNamespace(),  # type: ignore[arg-type]
         stop=stop,
-        team=Team(World()),
+        group=ProcessGroup(World()),
         meter=Meter(changes.pop("budget", Budget()), started=0.0, clock=lambda: 100.0),
         seed=1,
         save_interval=10,

@@ -11,11 +11,11 @@ from lightning import Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from litgpt_core.config.trainer import TrainerSettings
+from litgpt_core.config.trainer import BatchSettings, HardwareSettings
 from litgpt_core.doctor.model_checks import build
 from litgpt_core.model.loss import cross_entropy
 from litgpt_core.optim.settings import AdamWSettings, ScheduleSettings
-from litgpt_core.training.hardware import choose_hardware
+from litgpt_core.training.hardware import choose_hardware, look_at_machine
 from litgpt_core.training.module import TrainingModule
 
 ROWS, T, V = 8, 12, 61
@@ -38,8 +38,10 @@ def train(micro: int, folder: Path, *, flat: bool, steps: int = 2) -> tuple[dict
     pieces = [
         (inputs[i : i + micro], targets[i : i + micro], segments[i : i + micro], count) for i in range(0, 8, micro)
     ]
-    settings = TrainerSettings(accelerator="cpu", precision="32-true", compile=False, max_steps=steps)
-    hardware = choose_hardware(settings, total_flops=1.0, width=32, adapters=not flat)
+    settings = HardwareSettings(accelerator="cpu", precision="32-true", compile=False)
+    hardware = choose_hardware(
+        settings, look_at_machine(settings.accelerator), total_flops=1.0, width=32, adapters=not flat
+    )
     optim = AdamWSettings(lr=1e-3, schedule=ScheduleSettings(kind="constant", lr_warmup_steps=0))
     losses: list[float] = []
 
@@ -48,7 +50,7 @@ def train(micro: int, folder: Path, *, flat: bool, steps: int = 2) -> tuple[dict
             if self.global_step > len(losses):
                 losses.append(float(self.step_loss))
 
-    module = Recorded(build("GQA + QK-norm"), optim=optim, trainer_settings=settings, hardware=hardware)
+    module = Recorded(build("GQA + QK-norm"), optim=optim, batch=BatchSettings(), max_steps=steps, hardware=hardware)
     trainer = Trainer(
         accelerator="cpu",
         max_steps=steps,

@@ -1,0 +1,74 @@
+"""What a run starts from: the model with its first weights, and the batches."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from litgpt_core import checkpoint, tokenizers
+from litgpt_core.core.errors import CheckpointError, ConfigError
+from litgpt_core.data.module import TokenDataModule
+from litgpt_core.model.gpt import GPT
+from litgpt_core.model.init import initialize
+from litgpt_core.model.lora import adapters, add_adapters
+from litgpt_core.training.plan import Plan
+
+logger = logging.getLogger(__name__)
+
+
+def build_model(plan: Plan) -> GPT:
+    """The network on the CPU: fresh weights, `init_from`'s, or whatever a resume is about to load."""
+    model, config = GPT(plan.resolved.model), plan.resolved.config
+    if plan.folder.resume_from is not None and config.lora is None:
+        return model
+    if config.init_from:
+        source = checkpoint.resolve(Path(config.init_from).expanduser())
+        _refuse_another_tokenizer(source, plan)
+        checkpoint.load_into(model, source)
+        logger.info("weights from %s", source)
+    else:
+        initialize(model, seed=config.seed)
+    if config.lora is not None:
+        _refuse_another_base(plan)
+        add_adapters(model, config.lora, seed=config.seed)
+        trained, whole = sum(v.numel() for v in adapters(model).values()), model.num_parameters()
+        logger.info("lora: %s of %s numbers are trained (%.1f %%)", f"{trained:,}", f"{whole:,}", 100 * trained / whole)
+    return model
+
+
+def _refuse_another_base(plan: Plan) -> None:
+    """Adapters belong to the very weights they were trained on, which no checkpoint of the run holds unmerged."""
+    before = plan.folder.read_environment().get("base_sha256") if plan.folder.resume_from else None
+    if before not in (None, plan.base_sha256):
+        raise CheckpointError(
+            f"the weights in init_from={plan.resolved.config.init_from} have changed since {plan.folder.path} began",
+            needed="the same base model: the adapters were trained on it",
+            fix="the weights as they were, or a new run: run.name=...",
+        )
+
+
+def _refuse_another_tokenizer(source: Path, plan: Plan) -> None:
+    """Weights know ids, not text: under another tokenizer the same id means something else."""
+    theirs, ours = tokenizers.load(source), tokenizers.load(plan.data.tokenizer_dir)
+    if theirs.fingerprint() != ours.fingerprint():
+        raise ConfigError(
+            f"init_from={source} was trained with another tokenizer than this run's ({theirs.kind} with "
+            f"{theirs.vocab_size:,} ids there, {ours.kind} with {ours.vocab_size:,} here)",
+            needed="the same tokenizer, which the same data and tokenizer settings give",
+            fix=f"the settings in {source / 'hyperparameters.yaml'}, as far as it has them",
+        )
+
+
+def build_data(plan: Plan) -> TokenDataModule:
+    """Batches in an order that is a function of the seed and the position alone."""
+    batch, evaluation = plan.resolved.config.trainer.batch, plan.resolved.config.trainer.evaluation
+    return TokenDataModule(
+        plan.data,
+        block_size=plan.resolved.model.block_size,
+        micro_batch_size=plan.resolved.micro_batch,
+        global_batch_size=batch.global_batch_size,
+        eval_batch_size=evaluation.eval_batch_size or plan.resolved.micro_batch,
+        eval_tokens=evaluation.eval_tokens,
+        seed=plan.resolved.config.seed,
+        num_workers=batch.num_workers,
+    )

@@ -1,0 +1,132 @@
+"""`resolve`: what a checked config comes to on one machine, with one corpus. Nothing is looked up, changed or logged:
+what the machine and the run folder say is gathered before (`plan.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from litgpt_core.config.batch import check_batch, micro_batches
+from litgpt_core.config.train_config import TrainConfig
+from litgpt_core.core.errors import ConfigError
+from litgpt_core.distributed.sharding import Sharding, choose_sharding
+from litgpt_core.distributed.world import World
+from litgpt_core.model.config import GPTConfig
+from litgpt_core.model.cost import count_parameters, flops_per_token
+from litgpt_core.model.lora import check_adaptable
+from litgpt_core.optim.settings import CustomOptimSettings
+from litgpt_core.training.hardware import Hardware, Machine, choose_hardware
+
+ADAPTER_WORK = 2 / 3
+"""Share of a step's work where the base weights are frozen: forward, and backward to the activations but not to W."""
+
+Fit = Callable[[TrainConfig, GPTConfig, Hardware], TrainConfig]
+"""Gives the config with a number in place of `trainer.micro_batch_size=auto`; any other config as it is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What the config does not know."""
+
+    world: World
+    machine: Machine
+    vocab_size: int
+    """Of the prepared data."""
+    fit: Fit
+    """Asked only once, after everything else is resolved but what follows from the micro-batch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResolvedConfig:
+    """A config with nothing left open."""
+
+    config: TrainConfig
+    """With the micro-batch as a number."""
+    model: GPTConfig
+    hardware: Hardware
+    sharding: Sharding | None
+    """How the model is sharded over processes, if it is."""
+    micro_batch: int
+    """Sequences per forward pass and process."""
+    accumulate: int
+    """Micro-batches per optimizer step."""
+    flops_per_token: float
+    """Forward and backward."""
+    n_params: int
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Tokens of one optimizer step over all devices."""
+        return self.config.trainer.batch.global_batch_size * self.model.block_size
+
+    @property
+    def shards_model(self) -> bool:
+        """Whether no process holds the whole model."""
+        return self.sharding is not None
+
+
+def resolve(config: TrainConfig, facts: Facts) -> ResolvedConfig:
+    """The model's shape, the hardware, the sharding and the batch.
+
+    Args:
+        config: With directories in place of names of pretrained models (`pretrained.py`).
+        facts: Of this machine, this process group, this corpus.
+
+    Raises:
+        ConfigError, EnvironmentProblem: Settings that contradict each other, or the facts.
+    """
+    asked, world = config.trainer.hardware, facts.world
+    model = config.model.build(vocab_size=facts.vocab_size)
+    per_token = flops_per_token(model, seq_length=model.block_size) * (ADAPTER_WORK if config.lora else 1.0)
+    tokens = config.trainer.stop.max_steps * config.trainer.batch.global_batch_size * model.block_size
+    hardware = choose_hardware(
+        asked,
+        facts.machine,
+        total_flops=per_token * tokens,
+        width=model.n_embd,
+        experts=model.n_expert > 0,
+        adapters=config.lora is not None,
+        custom_optimizer=isinstance(config.optim, CustomOptimSettings),
+        processes=world.world_size,
+    )
+    sharding = choose_sharding(
+        strategy=asked.strategy,
+        world_size=world.world_size,
+        local_world_size=world.local_world_size,
+        shard_size=asked.shard_size,
+        precision=hardware.precision,
+        cpu_offload=asked.cpu_offload and hardware.device == "cuda",
+    )
+    if config.lora is not None:
+        _check_adapters(config, model, sharding)
+    processes = world.world_size
+    check_batch(global_batch_size=config.trainer.batch.global_batch_size, micro_batch_size=None, world_size=processes)
+    config = facts.fit(config, model, hardware)
+    batch = config.trainer.batch
+    micro = check_batch(
+        global_batch_size=batch.global_batch_size,
+        micro_batch_size=batch.micro_batch if batch.micro_batch_size else None,
+        world_size=processes,
+    )
+    return ResolvedConfig(
+        config=config,
+        model=model,
+        hardware=hardware,
+        sharding=sharding,
+        micro_batch=micro,
+        accumulate=micro_batches(batch.global_batch_size, micro=micro, processes=processes),
+        flops_per_token=per_token,
+        n_params=count_parameters(model),
+    )
+
+
+def _check_adapters(config: TrainConfig, model: GPTConfig, sharding: Sharding | None) -> None:
+    assert config.lora is not None
+    if sharding is not None:
+        raise ConfigError(
+            f"lora with trainer.strategy={config.trainer.hardware.strategy}",
+            needed="adapters beside whole base weights",
+            fix="trainer.strategy=ddp",
+        )
+    check_adaptable(model, config.lora)

@@ -1,0 +1,48 @@
+"""Private names of torch and Lightning that training relies on, each used in one file. After an upgrade this says which
+one is gone, and where it is used.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+
+import pytest
+
+USED = [
+    (
+        "lightning.pytorch.trainer.connectors.checkpoint_connector",
+        "_CheckpointConnector.dump_checkpoint",
+        {"weights_only"},
+        "training/trainer.py: write the state that Trainer.save_checkpoint collects",
+    ),
+    (
+        "lightning_utilities.core.imports",
+        "RequirementCache._check_available",
+        set(),
+        "training/lean_import.py: falls back to importing Lightning with transformers and matplotlib",
+    ),
+    (
+        "torch.distributed.distributed_c10d",
+        "_get_default_store",
+        set(),
+        "distributed/process_group.py: open a TCPStore and pass it to init_process_group",
+    ),
+]
+
+
+@pytest.mark.parametrize(("module", "name", "arguments", "instead"), USED, ids=[name for _, name, _, _ in USED])
+def test_a_private_name_is_still_there(module: str, name: str, arguments: set[str], instead: str) -> None:
+    found = importlib.import_module(module)
+    for part in name.split("."):
+        assert hasattr(found, part), f"{module}.{name} is gone. Used in {instead}"
+        found = getattr(found, part)
+    missing = arguments - set(inspect.signature(found).parameters)
+    assert not missing, f"{module}.{name} no longer takes {missing}. Used in {instead}"
+
+
+def test_the_trainer_holds_the_connector_under_the_name_we_use() -> None:
+    from lightning import Trainer
+
+    source = inspect.getsource(Trainer.save_checkpoint)
+    assert "self._checkpoint_connector.dump_checkpoint(" in source, "look at training/trainer.py: dump_state"
