@@ -1,6 +1,6 @@
 """Whether this code runs from a checkout of the repository or from an installed package, and what follows from it.
 
-A checkout has tests, pages, benchmarks and git beside the code. An installed package has none of these, and nothing is
+A checkout has tests, pages, benchmarks and git next to the code. An installed package has none of these, and nothing is
 ever written into it: runs, prepared data and settings belong to the current folder.
 """
 
