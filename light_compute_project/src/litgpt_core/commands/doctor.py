@@ -1,8 +1,9 @@
-"""Check Python, packages, torch, GPU, LitGPT, disk, configs and git, and say what to fix.
+"""Check this installation: Python, packages, torch, GPU, LitGPT, disk, configs, git.
 
     lcp doctor
 
-Each line is ok, warn or fail, with the fix. Nothing is changed. Exit code 1 if a line fails, 0 otherwise.
+Each line is ok, warn or fail, with the command that fixes it. Nothing is changed.
+Exit code 1 if a line fails, 0 otherwise.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Before you rent GPUs: does an experiment fit in memory, with which strategy, how fast is it, what does it cost?
+"""Estimate memory, time and cost of an experiment on GPUs, and compare the training strategies.
 
 lcp plan +experiment=bench_gpu_1b --gpu h100,4090 --gpus 1,8
 """

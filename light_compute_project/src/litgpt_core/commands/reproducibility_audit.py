@@ -1,15 +1,16 @@
-"""Is this run reproducible? Replays it and reports "identical", or the first step and quantity that differ.
+"""Is a run reproducible? Replay its first steps and report "identical", or the first step and quantity that differ.
 
-    lcp audit RUN [--steps N] [KEY=VALUE ...]       replay the first steps of a run and compare every number
-    lcp audit --experiment smoke [KEY=VALUE ...]    without a run: train the first steps twice
-        ... --seeds 1,2,3                           spread of the validation loss over seeds
-        ... --threads 1,2                           effect of the number of CPU threads
-    lcp audit --compare RUN_A RUN_B                 two runs: settings, environments, every row of metrics
-    lcp audit --config_diff RUN_A RUN_B             two runs: settings only
-    lcp audit --command RUN                         the command that reproduces a run; its data is checked
-    lcp audit --environment_info [FILE]             write environment_info.md for this machine
+    lcp audit RUN [--steps N] [KEY=VALUE ...]     replay a run's first steps and compare every number
+    lcp audit --experiment smoke [KEY=VALUE ...]  without a run: train the first steps twice and compare
+        ... --seeds 1,2,3                         spread of the validation loss over seeds
+        ... --threads 1,2                         effect of the number of CPU threads
+    lcp audit --compare RUN_A RUN_B               compare two runs: settings, environments, every row
+    lcp audit --config_diff RUN_A RUN_B           compare settings only
+    lcp audit --command RUN                       print the command that repeats a run, after checking its data
+    lcp audit --environment_info [FILE]           write environment_info.md for this machine
 
-Reports are Markdown and JSON, in the run folder or in --output. Exit code 0 pass, 1 fail, 2 bad input.
+Reports are written as Markdown and JSON into the run folder or --output.
+Exit code 0: pass, 1: fail, 2: invalid input.
 """
 
 from __future__ import annotations
@@ -24,16 +25,18 @@ from litgpt_core.core.command_line import CommandParser
 def main(arguments: Sequence[str]) -> int:
     """Parse, run one audit, print the result."""
     parser = CommandParser("audit", description=__doc__)
-    parser.add_argument("what", nargs="*", metavar="RUN | KEY=VALUE", help="a run folder, and settings to change")
+    parser.add_argument("what", nargs="*", metavar="RUN | KEY=VALUE", help="a run folder, then overrides")
     parser.add_argument("--experiment", metavar="NAME", help="an experiment of configs/experiment instead of a run")
-    parser.add_argument("--steps", type=int, metavar="N", help="number of steps (default: chosen from the run)")
-    parser.add_argument("--seeds", type=_numbers, metavar="1,2,3", help="train once with each seed")
-    parser.add_argument("--threads", type=_numbers, metavar="1,2", help="train once with each number of threads")
+    parser.add_argument(
+        "--steps", type=int, metavar="N", help="number of steps (default: first validation or 50; 20 without a run)"
+    )
+    parser.add_argument("--seeds", type=_numbers, metavar="1,2,3", help="train once per seed")
+    parser.add_argument("--threads", type=_numbers, metavar="1,2", help="train once per number of threads")
     parser.add_argument(
         "--within",
         type=float,
         metavar="PERCENT",
-        help="largest relative difference that passes (0 for a replay, 1 for seeds and threads)",
+        help="largest relative difference that passes (default: 0 for a replay, 1 for seeds and threads)",
     )
     parser.add_argument("--compare", nargs=2, type=Path, metavar=("RUN_A", "RUN_B"))
     parser.add_argument("--config_diff", nargs=2, type=Path, metavar=("RUN_A", "RUN_B"))
