@@ -105,7 +105,7 @@ def _refuse_two(question: Question) -> None:
         raise ConfigError(
             "no run and no option given" if not given else f"{' and '.join(given)} given at once",
             needed="exactly one of them",
-            fix="reproducibility_audit.py runs/NAME, or --help",
+            fix="lcp audit runs/NAME, or --help",
         )
     if question.seeds and question.threads:
         raise ConfigError("--seeds and --threads given at once", needed="one of them")
@@ -113,7 +113,7 @@ def _refuse_two(question: Question) -> None:
         raise ConfigError(
             f"{question.what[0]} is a setting, but there is no run or experiment that it belongs to",
             needed="a run folder or --experiment before it",
-            fix=f"reproducibility_audit.py --experiment smoke {' '.join(question.what)}",
+            fix=f"lcp audit --experiment smoke {' '.join(question.what)}",
         )
 
 
