@@ -37,7 +37,7 @@ _SHOWN = 400  # characters of an answer in a table
 
 
 class BeforeMeasure(Callback):
-    """Measures the model when training is about to begin; a resumed run keeps what its first sitting measured."""
+    """Measures the model when training is about to begin; a resumed run keeps what its first session measured."""
 
     def __init__(self, plan: Plan, *, data: TokenDataModule) -> None:
         self.plan, self.data = plan, data

@@ -52,7 +52,7 @@ def build_logger(
 
 
 def _csv(folder: RunFolder) -> Logger:
-    return CSVLogger(save_dir=folder.path, name="csv")  # a folder for each sitting: nothing is overwritten
+    return CSVLogger(save_dir=folder.path, name="csv")  # a folder for each session: nothing is overwritten
 
 
 def _tensorboard(folder: RunFolder) -> Logger:
