@@ -87,7 +87,7 @@ class Budget:
     def _limits(self, used: Used) -> list[tuple[float, Exhausted]]:
         found = []
         if self.max_time is not None:
-            reason = f"trainer.max_time={self.max_time} is used up: {duration_text(used.run_s)} over all sittings"
+            reason = f"trainer.max_time={self.max_time} is used up: {duration_text(used.run_s)} over all sessions"
             fix = "the same command with run.resume=true and a larger trainer.max_time"
             found.append((seconds_of(self.max_time) - used.run_s, Exhausted(reason=reason, fix=fix)))
         if self.max_sitting_time is not None:
@@ -95,7 +95,7 @@ class Budget:
             fix = "the same command with run.resume=true goes on for another session"
             found.append((seconds_of(self.max_sitting_time) - used.session_s, Exhausted(reason=reason, fix=fix)))
         if self.max_cost is not None and self.dollars(1.0) > 0:
-            reason = f"trainer.max_cost={self.max_cost:g} is used up: {used.dollars:.2f} dollars over all sittings"
+            reason = f"trainer.max_cost={self.max_cost:g} is used up: {used.dollars:.2f} dollars over all sessions"
             fix = "the same command with run.resume=true and a larger trainer.max_cost"
             left = (self.max_cost - used.dollars) / self.dollars(1.0)
             found.append((left, Exhausted(reason=reason, fix=fix)))
