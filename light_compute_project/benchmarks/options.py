@@ -195,9 +195,8 @@ def _shared(parser: argparse.ArgumentParser, verb: str) -> None:
     if verb in ("train", "to-loss", "generate", "ladder"):
         add("--nanogpt_dir", type=Path, metavar="FOLDER", help="a clone of nanoGPT")
         add("--trial_timeout", type=float, default=1800.0, metavar="SECONDS", help="for one trial (1800)")
-        hidden = argparse.SUPPRESS  # old spellings
-        add("--nanogpt-dir", dest="nanogpt_dir", type=Path, default=hidden, help=hidden)
-        add("--lap_timeout", dest="trial_timeout", type=float, default=hidden, help=hidden)
+        hidden = argparse.SUPPRESS
+        add("--lap_timeout", dest="trial_timeout", type=float, default=hidden, help=hidden)  # its old name
     else:
         parser.set_defaults(nanogpt_dir=None)
     if verb != "ceiling":

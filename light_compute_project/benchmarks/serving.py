@@ -50,9 +50,9 @@ def run_serving(options: BenchmarkOptions, *, folder: Path) -> dict[str, Any]:
     ceiling = measure_ceiling(folder, device=options.device, threads=work.threads)
     origin = provenance(options.command)
     command = [sys.executable, str(SERVE), str(work.checkpoint), "--device", options.device, "--precision", "bf16"]
-    command += ["--slots", str(max(options.streams)), "--max-tokens", str(options.new_tokens), "--max_new_tokens", "1"]
+    command += ["--slots", str(max(options.streams)), "--max_tokens", str(options.new_tokens), "--max_new_tokens", "1"]
     trials: list[dict[str, Any]] = []
-    with _server([*command, "--no-chat-log"], folder=folder, threads=work.threads) as (port, process):
+    with _server([*command, "--no_chat_log"], folder=folder, threads=work.threads) as (port, process):
         _trial(port, options, streams=1, work=work.made, number=-1)  # warms up: builds the kernel, completes imports
         for number in range(options.rounds):
             for streams in options.streams:

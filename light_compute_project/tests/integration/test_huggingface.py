@@ -135,7 +135,7 @@ def test_mistakes_are_named_and_cost_nothing(module_shell: Any, text: Path) -> N
     file = folder / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-100])
     done = shell.run(shell.command("import_huggingface.py", str(folder), "from_cut"), expect=2)
-    assert "model.safetensors" in done.stderr and "cut off" in done.stderr and "Traceback" not in done.stderr
+    assert "model.safetensors" in done.stderr and "truncated" in done.stderr and "Traceback" not in done.stderr
     assert not (shell.folder / "from_cut").exists()
     done = shell.run(shell.command("export.py", "nothing", "--format", "huggingface", "--out", "x"), expect=2)
     assert "nothing does not exist" in done.stderr

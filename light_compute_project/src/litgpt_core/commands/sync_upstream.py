@@ -1,12 +1,12 @@
-"""Verify LitGPT's files, bring its tree in, or see what a newer version would change.
+"""Verify LitGPT's files, sync its source tree, or show what a newer version would change.
 
     lcp sync --verify                  # offline
     lcp sync --ref v0.5.13 --dry_run   # log, paths, names we use
     lcp sync --ref v0.5.13             # one merge commit
     lcp sync --undo
 
-Exit code 0 if all is well, 1 if a file or a name differs, 2 with one message if something stands against it; then
-nothing was changed. docs/upstream.md tells the whole story.
+Exit code 0 for success, 1 if a file or a name differs, 2 with one message if the operation is not possible;
+then nothing was changed. See docs/upstream.md.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ ROOT = PROJECT_DIR.parent
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Parse, do the one thing, print."""
+    """Parse, execute one command, print its result."""
     given = _parser().parse_args(arguments)
     answer = _answer(given)
     print(answer.text)
     return answer.exit_code
 
 
-def _answer(given: argparse.Namespace) -> commands.Answer:
+def _answer(given: argparse.Namespace) -> commands.CommandResult:
     if given.ref:
         act = commands.answer_dry_run if given.dry_run else commands.answer_sync
         return act(ROOT, given.ref, url=given.url, with_ci=given.with_ci)
@@ -50,12 +50,12 @@ def _parser() -> CommandParser:
     one = parser.add_mutually_exclusive_group(required=True)
     one.add_argument("--verify", action="store_true", help="compare the wheel and the synced tree with the tag")
     one.add_argument("--status", action="store_true", help="pin, installed, synced, verified, newer tags")
-    one.add_argument("--ref", metavar="TAG", help="bring this tag or branch of upstream's in")
-    one.add_argument("--undo", action="store_true", help="take the sync back that is HEAD")
-    one.add_argument("--names", action="store_true", help="compare the installed litgpt with what our code uses of it")
+    one.add_argument("--ref", metavar="TAG", help="sync this tag or branch of upstream")
+    one.add_argument("--undo", action="store_true", help="undo the sync if it is HEAD")
+    one.add_argument("--names", action="store_true", help="compare the installed litgpt with the names we use")
     one.add_argument("--record_names", action="store_true", help="write the snapshot that --names compares with")
-    one.add_argument("--record", metavar="TAG", help="write the manifest of a tag, before moving the pin to it")
-    parser.add_argument("--dry_run", action="store_true", help="with --ref: tell what would happen, change nothing")
+    one.add_argument("--record", metavar="TAG", help="write the manifest of a tag, before changing the pin to it")
+    parser.add_argument("--dry_run", action="store_true", help="with --ref: show what would change, changing nothing")
     parser.add_argument("--with_ci", action="store_true", help="with --ref: also .github/ and .lightning/")
     parser.add_argument("--url", default=UPSTREAM_URL, help=f"upstream's repository ({UPSTREAM_URL})")
     return parser

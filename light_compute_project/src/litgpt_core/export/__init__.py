@@ -1,1 +1,1 @@
-"""Somebody else's formats, one folder each: `huggingface`. A checkpoint directory goes out, or comes in from there."""
+"""Export to and import from other formats, one subpackage each: `huggingface`."""

@@ -1,4 +1,4 @@
-"""Where an import or an export goes: taken places are refused before any work is done."""
+"""Checks the target of an import or export before any work is done."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from litgpt_core.core.errors import CheckpointError
 
 
 def refuse_taken(target: Path, *, source: Path, force: bool) -> None:
-    """CheckpointError where something is at `target` and may not be replaced; never may `source`, or what holds it."""
+    """Raise CheckpointError if `target` exists and must not be replaced, or if it is or contains `source`."""
     if not os.path.lexists(target):
         return
     place = target.resolve()
     if place in (source.resolve(), *source.resolve().parents):
         raise CheckpointError(
-            f"{target} is or holds {source}, which is read.", needed="another place", fix="a new name"
+            f"{target} is or contains the source {source}.", needed="another target", fix="a new name"
         )
     if not force:
-        raise CheckpointError(f"{target} exists already.", needed="a new place", fix="another name, or --force")
+        raise CheckpointError(f"{target} already exists.", needed="a new target", fix="another name, or --force")

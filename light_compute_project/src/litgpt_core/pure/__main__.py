@@ -17,7 +17,7 @@ from litgpt_core.pure.vocabulary import read_vocabulary
 
 
 def main() -> int:
-    """Print the prompt and what the model writes, as it comes; the defaults are those of scripts/generate.py."""
+    """Print the prompt and what the model writes, as it comes; the defaults are those of `lcp generate`."""
     if not 3 <= len(sys.argv) <= 5:
         sys.stderr.write(__doc__ or "")
         return 2

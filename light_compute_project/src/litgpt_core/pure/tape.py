@@ -1,4 +1,4 @@
-"""Autograd on rows of numbers: the derivatives of `microgpt` about 20 times as fast. `train` trains with it.
+"""Autograd on rows of numbers: the derivatives of `microgpt` about 8 times as fast. `train` trains with it.
 
 Each operation of `Tape` takes whole matrices, remembers itself, and has a backward written by hand: the comment gives
 the formula. `Tape.backward` runs them from the last to the first. dX is the derivative of the loss by X, which has the

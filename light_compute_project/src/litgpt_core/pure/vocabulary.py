@@ -60,7 +60,7 @@ def read_vocabulary(directory: Path) -> Vocabulary:
     raise TokenizerError(
         f"The tokenizer of {directory} is of kind {kind}.",
         needed="char, byte, bpe or sentencepiece, trained by this project",
-        fix="python light_compute_project/scripts/generate.py ... --engine pure, which uses the tokenizer's library",
+        fix="lcp generate RUN --engine pure, which uses the tokenizer's library",
     )
 
 

@@ -17,6 +17,7 @@ from litgpt_core.search import plots
 from litgpt_core.search.findings import METRIC_NAMES, SearchResults, short_names
 from litgpt_core.search.trial_store import TrialFacts, TrialStore
 
+COLUMN_NAMES = {"val_loss": "val loss", "val_bpb": "bits/byte"}
 MIN_FOR_IMPORTANCE = 4
 """Completed trials below which a share of the spread says nothing."""
 
@@ -43,7 +44,8 @@ def report(findings: SearchResults) -> None:
         text = ", ".join(f"{key} {share:.0%}" for key, share in findings.shares.items())
         lines.append(f"share of each in the spread of the completed trials: {text}")
     if findings.best is not None:
-        lines.append(f"best run: {findings.best.run}")
+        if findings.best.run:
+            lines.append(f"best run: {findings.best.run}")
         if findings.best_command:
             lines += ["\nbest trial, as one run of its own:", f"  {findings.best_command}"]
     elif any(trial.state in ("pruned", "diverged", "failed") for trial in findings.trials):
@@ -128,17 +130,17 @@ def tables(findings: SearchResults) -> list[Table]:
     count = f"{done} of {len(findings.trials)} {what} done" if findings.kind == "sweep" else f"{over} {what} ended"
     table = Table(title=f"{findings.name}: {count}", title_justify="left")
     numbered = ["trial"] if findings.kind == "study" else []
-    for column in (*numbered, *short_names(keys), "val loss", "bits/byte", "step", "seconds"):
+    shown = [{findings.metric: trial.value, **trial.result} for trial in findings.ranked]
+    losses = [key for key in COLUMN_NAMES if key == findings.metric or any(key in numbers for numbers in shown)]
+    for column in (*numbered, *short_names(keys), *(COLUMN_NAMES[key] for key in losses), "step", "seconds"):
         table.add_column(column, justify="right", overflow="fold")
     table.add_column("state")
-    for trial in findings.ranked:
-        numbers = {findings.metric: trial.value, **trial.result}
+    for trial, numbers in zip(findings.ranked, shown, strict=True):
         seconds = trial.result.get("train_s", trial.seconds)
         table.add_row(
             *([str(trial.number)] if numbered else []),
             *(str(trial.params.get(key, "")) for key in keys),
-            _number(numbers.get("val_loss"), ".4f"),
-            _number(numbers.get("val_bpb"), ".4f"),
+            *(_number(numbers.get(key), ".4f") for key in losses),
             _number(numbers.get("step", trial.last_step), ",.0f"),
             _number(seconds, ".0f"),
             trial.state,

@@ -53,7 +53,7 @@ class ExchangeLog:
             raise DataError(
                 f"The chat log {self.path} cannot be written: {problem.strerror or problem}.",
                 needed="a file that may be appended to",
-                fix="--chat-log FILE, or --no-chat-log",
+                fix="--chat_log FILE, or --no_chat_log",
             ) from None
         with self._lock:
             for file in reversed(self.files()):

@@ -1,1 +1,1 @@
-"""LitGPT's own files: proved unchanged, brought in by one command, and watched for what our code needs of them."""
+"""LitGPT's files: verified to be unchanged, synced by one command, and monitored for changes of the names we use."""

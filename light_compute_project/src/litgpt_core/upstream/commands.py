@@ -1,4 +1,4 @@
-"""What `sync_upstream.py` can be asked, each as one call that gives a text and an exit code."""
+"""The commands of `sync_upstream.py`, each a function that returns a text and an exit code."""
 
 from __future__ import annotations
 
@@ -32,59 +32,59 @@ SCRIPT = "uv run python light_compute_project/scripts/sync_upstream.py"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
-    """What to print and how to leave."""
+class CommandResult:
+    """Output and exit code of a command."""
 
     text: str
     exit_code: int = 0
 
 
-def answer_verify(root: Path) -> Answer:
-    """Compare the installed wheel and the synced tree with their manifests; 1 if anything differs."""
+def answer_verify(root: Path) -> CommandResult:
+    """Compare the installed wheel and the synced tree with their manifests; exit code 1 if anything differs."""
     results = verify(root)
     lines = [result.render() for result in results]
     if len(results) == 1:
-        lines.append("ok    no tree of LitGPT was brought in here; the wheel is all there is")
-    return Answer(text="\n".join(lines), exit_code=0 if all(result.good for result in results) else 1)
+        lines.append("ok    LitGPT's source tree is not in this repository, only the installed wheel")
+    return CommandResult(text="\n".join(lines), exit_code=0 if all(result.good for result in results) else 1)
 
 
-def answer_sync(root: Path, name: str, *, url: str, with_ci: bool) -> Answer:
-    """Bring a version in."""
+def answer_sync(root: Path, name: str, *, url: str, with_ci: bool) -> CommandResult:
+    """Sync a version."""
     done = sync(root, name, url=url, with_ci=with_ci)
     manifest, brought = done.plan.new.manifest, done.plan.brought
     if done.commit == done.before:
-        here = f"LitGPT {manifest.ref} lies here already; nothing to do."
-        return Answer(text=_joined([here, pin_remark(root, name)]))
+        here = f"LitGPT {manifest.ref} is already here; nothing to do."
+        return CommandResult(text=_joined([here, pin_remark(root, name)]))
     before = f"{done.plan.old.manifest.ref} -> " if done.plan.old else ""
     lines = [
         f"LitGPT {before}{manifest.ref}: {len(brought)} files, merge commit {done.commit[:12]}, "
         f"parents {done.before[:12]} (yours) and {manifest.commit[:12]} (upstream's).",
-        f"All {len(done.plan.ours)} files of ours are as they were.",
+        f"All {len(done.plan.ours)} files of ours are unchanged.",
         _left_out(done.plan.new),
         *done.notes,
         pin_remark(root, name),
-        f"Take it back: {SCRIPT} --undo",
+        f"To undo: {SCRIPT} --undo",
     ]
-    return Answer(text=_joined(lines))
+    return CommandResult(text=_joined(lines))
 
 
-def answer_dry_run(root: Path, name: str, *, url: str, with_ci: bool) -> Answer:
-    """Tell what a sync would bring; 2 if it would be refused."""
+def answer_dry_run(root: Path, name: str, *, url: str, with_ci: bool) -> CommandResult:
+    """Show what a sync would change; exit code 2 if it would be refused."""
     text, refusal = preview(root, name, url=url, with_ci=with_ci)
-    end = f"A sync would be refused now. {refusal}" if refusal else "Nothing stands against it; nothing was changed."
-    return Answer(
+    end = f"A sync would be refused now. {refusal}" if refusal else "The sync is possible; nothing was changed."
+    return CommandResult(
         text=_joined([f"{text}\n", end, pin_remark(root, name)]), exit_code=refusal.exit_code if refusal else 0
     )
 
 
-def answer_undo(root: Path) -> Answer:
-    """Take the last sync back."""
+def answer_undo(root: Path) -> CommandResult:
+    """Undo the last sync."""
     ref, head = undo(root)
-    return Answer(text=f"The sync to LitGPT {ref} is undone; HEAD is {head[:12]} again.")
+    return CommandResult(text=f"The sync to LitGPT {ref} is undone; HEAD is {head[:12]} again.")
 
 
-def answer_status(root: Path, *, url: str) -> Answer:
-    """Pin, installed version, synced ref, verification, newer tags; 1 if the verification fails."""
+def answer_status(root: Path, *, url: str) -> CommandResult:
+    """Pin, installed version, synced ref, verification, newer tags; exit code 1 if the verification fails."""
     tag, synced = pinned_tag(root), _synced_on_disk(root)
     verified = answer_verify(root)
     lines = [f"pinned     {tag} (pyproject.toml)", f"installed  {_installed()}"]
@@ -94,16 +94,16 @@ def answer_status(root: Path, *, url: str) -> Answer:
     try:
         tags = newest_tags(ask(Git(root=root), url, "refs/tags/v*", timeout=15))
         newer = tags[: tags.index(tag)] if tag in tags else tags[:3]
-        lines.append("newer      " + (f"{', '.join(newer)}: {SCRIPT} --ref {newer[0]} --dry-run" if newer else "none"))
+        lines.append("newer      " + (f"{', '.join(newer)}: {SCRIPT} --ref {newer[0]} --dry_run" if newer else "none"))
     except LightComputeError as error:
         lines.append(f"newer      unknown, the remote does not answer: {error.given.splitlines()[0]}")
     if synced:
         lines.append(pin_remark(root, synced.manifest.ref))
-    return Answer(text=_joined(lines), exit_code=verified.exit_code)
+    return CommandResult(text=_joined(lines), exit_code=verified.exit_code)
 
 
-def answer_names(root: Path) -> Answer:
-    """Compare the installed package with the committed snapshot of what our code uses; 1 if a signature changed."""
+def answer_names(root: Path) -> CommandResult:
+    """Compare the installed package with the committed snapshot of the names we use; exit code 1 if one changed."""
     snapshot = read_snapshot(snapshot_path(root, pinned_tag(root)))
     installed = installed_package()
     sources = folder_sources(installed.folder.parent)
@@ -111,22 +111,22 @@ def answer_names(root: Path) -> Answer:
     changes = compare_definitions(snapshot, found, places=used_names(root, old=sources))
     broken = [change for change in changes if change.state in ("gone", "signature changed")]
     head = f"{len(snapshot)} names that our code uses, {pinned_tag(root)} -> installed {installed.version}:"
-    return Answer(text=f"{head}\n{render_changes(changes)}", exit_code=1 if broken else 0)
+    return CommandResult(text=f"{head}\n{render_changes(changes)}", exit_code=1 if broken else 0)
 
 
-def record_names(root: Path) -> Answer:
-    """Write the snapshot of the names that our code uses, from the installed package, which must be the pinned one."""
+def record_names(root: Path) -> CommandResult:
+    """Write the snapshot of the names we use, from the installed package, which must be the pinned release."""
     checked = verify_package(root)
     if not checked.good:
         raise SyncRefused(f"The installed package is not the pinned release.\n{checked.render()}", fix=checked.fix)
     definitions = take_snapshot(root, sources=folder_sources(installed_package().folder.parent))
     path = snapshot_path(root, pinned_tag(root))
     path.write_text(render_snapshot(definitions), encoding="utf-8", newline="\n")
-    return Answer(text=f"{path.relative_to(root).as_posix()}: {len(definitions)} names")
+    return CommandResult(text=f"{path.relative_to(root).as_posix()}: {len(definitions)} names")
 
 
-def record_manifest(root: Path, name: str, *, url: str) -> Answer:
-    """Write the manifest of a tag, for whoever moves the pin. A manifest that is there is never replaced."""
+def record_manifest(root: Path, name: str, *, url: str) -> CommandResult:
+    """Write the manifest of a tag, before the pin is changed. An existing manifest is never replaced."""
     git = open_repository(root)
     ref = look_up(git, name, url=url)
     refuse_if_moved(git, ref)
@@ -135,11 +135,13 @@ def record_manifest(root: Path, name: str, *, url: str) -> Answer:
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(manifest.render(), encoding="utf-8", newline="\n")
-    return Answer(text=f"{path.relative_to(root).as_posix()}: {len(manifest.entries)} files, tree {manifest.tree}")
+    return CommandResult(
+        text=f"{path.relative_to(root).as_posix()}: {len(manifest.entries)} files, tree {manifest.tree}"
+    )
 
 
 def pin_remark(root: Path, name: str) -> str:
-    """A warning with what to type if the pinned version is not the synced one; else empty."""
+    """A warning with commands if the pinned version is not the synced one; else empty."""
     try:
         version = pinned_version(root)
     except SyncRefused as error:
@@ -150,22 +152,22 @@ def pin_remark(root: Path, name: str) -> str:
     back = f"{SCRIPT} --ref v{version}"
     if not name.startswith("v"):
         return f"{text}To have both the same:\n  {back}"
-    onward = (f'make upgrade PACKAGES="litgpt=={name[1:]}"', f"{SCRIPT} --record {name}", f"{SCRIPT} --record-names")
+    onward = (f'make upgrade PACKAGES="litgpt=={name[1:]}"', f"{SCRIPT} --record {name}", f"{SCRIPT} --record_names")
     return "\n".join([f"{text}To have both the same, either", *(f"  {line}" for line in onward), "or", f"  {back}"])
 
 
 def _left_out(synced: Synced) -> str:
     skipped = [path for path in synced.manifest.entries if path.split("/", 1)[0] in CI_FOLDERS]
     if synced.with_ci:
-        return "warning: .github/ came along; its workflows publish packages and pages: disable what you do not want."
-    return f"{len(skipped)} files of .github/ and .lightning/ were left out (--with-ci brings them)." if skipped else ""
+        return "warning: .github/ is included; its workflows publish packages and pages: disable unwanted ones."
+    return f"{len(skipped)} files of .github/ and .lightning/ were left out (--with_ci adds them)." if skipped else ""
 
 
 def _synced_on_disk(root: Path) -> Synced | None:
     try:
         return read_synced(root)
     except (OSError, LightComputeError):
-        return None  # the verification says what is wrong
+        return None  # the verification reports the error
 
 
 def _installed() -> str:
@@ -179,5 +181,5 @@ def _installed() -> str:
 
 
 def _joined(lines: Iterable[str]) -> str:
-    """Lines without the empty ones at the end and those that have nothing to say."""
+    """The lines that are not empty, joined."""
     return "\n".join(line for line in lines if line)

@@ -1,9 +1,8 @@
-"""Runs git: never through a shell, never asking, whatever the caller's environment and configuration say.
+"""Runs git without a shell and without prompts, independent of the caller's environment and configuration.
 
-Not here: what is asked of git. Environment variables that would point git at another repository or index are dropped.
-What a person sets to reach a server stays (proxies, ssh commands, credentials, certificates), and so does a commit
-identity. Hooks, automatic clean-up, signatures and replaced objects are off, because the outcome may depend on none of
-them.
+Environment variables that point git to another repository or index are removed. Settings for the connection to a server
+(proxies, ssh commands, credentials, certificates) and the commit identity are kept. Hooks, automatic maintenance,
+signatures and replaced objects are disabled, so that they cannot change the result.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from litgpt_core.core.errors import EnvironmentProblem
 from litgpt_core.upstream.refusal import SyncRefused
 
 OLDEST_GIT = (2, 30)
-"""The first with `fetch --no-write-fetch-head` and what else is used here."""
+"""The first version with `fetch --no-write-fetch-head` and the other options used here."""
 
 _KEPT_VARIABLES = (
     *("GIT_AUTHOR_", "GIT_COMMITTER_", "GIT_CONFIG_", "GIT_SSH", "GIT_SSL_", "GIT_ASKPASS", "GIT_PROXY"),
@@ -45,13 +44,13 @@ class Git:
         """Output of one command.
 
         Args:
-            arguments: Of git; paths and refs as text, bytes that are not UTF-8 as surrogates.
+            arguments: Arguments of git; paths and refs as text, bytes that are not UTF-8 as surrogates.
             stdin: Its input.
             timeout: Seconds.
 
         Raises:
-            SyncRefused: git failed; the message holds what it said.
-            EnvironmentProblem: There is no git.
+            SyncRefused: git failed; the message contains git's output.
+            EnvironmentProblem: git is not installed.
         """
         done = self._start(arguments, stdin=stdin, timeout=timeout)
         if done.returncode:
@@ -64,7 +63,7 @@ class Git:
         return decode(self.run(*arguments)).rstrip("\n")
 
     def fields(self, *arguments: str) -> list[str]:
-        """Output of one command that was given `-z`, in its parts."""
+        """Output of one command with the option `-z`, split."""
         return [part for part in decode(self.run(*arguments)).split("\0") if part]
 
     def succeeds(self, *arguments: str) -> bool:
@@ -72,12 +71,12 @@ class Git:
         return self._start(arguments, stdin=b"", timeout=600).returncode == 0
 
     def maybe(self, *arguments: str) -> str | None:
-        """Output of one command as text, or None where it fails."""
+        """Output of one command as text, or None if it fails."""
         done = self._start(arguments, stdin=b"", timeout=600)
         return None if done.returncode else decode(done.stdout).rstrip("\n")
 
     def path(self, name: str) -> Path:
-        """Where git keeps `name`, in a linked work tree too."""
+        """Path of `name` in git's folder, also in a linked work tree."""
         return self.root / self.text("rev-parse", "--git-path", name)
 
     def _start(self, arguments: tuple[str, ...], *, stdin: bytes, timeout: float) -> subprocess.CompletedProcess[bytes]:
@@ -100,10 +99,10 @@ class Git:
             raise SyncRefused(f"git {arguments[0]} did not end within {timeout:.0f} s.") from error
 
     def _environment(self) -> dict[str, str]:
-        """This process's environment, without what would turn git elsewhere or make it ask."""
+        """This process's environment, without variables that redirect git or make it prompt."""
         kept = {k: v for k, v in os.environ.items() if not k.startswith("GIT_") or k.startswith(_KEPT_VARIABLES)}
         kept |= {
-            "GIT_OPTIONAL_LOCKS": "0",  # a question such as `status` must not rewrite the index
+            "GIT_OPTIONAL_LOCKS": "0",  # a query such as `status` must not rewrite the index
             "GIT_TERMINAL_PROMPT": "0",
             "GIT_NO_REPLACE_OBJECTS": "1",
             "GIT_PAGER": "cat",

@@ -1,7 +1,7 @@
-"""Which of LitGPT's names our code and tests use, read with `ast`: nothing is imported or run.
+"""Finds the names of LitGPT that our code and tests use, with `ast`, without importing or running anything.
 
-Found are import statements, attributes of what they bind, `importlib.import_module("litgpt...")` and
-`pytest.importorskip(...)`, and import lines inside strings, since tests hand code to other processes.
+Covers import statements, attributes of the imported names, `importlib.import_module("litgpt...")`,
+`pytest.importorskip(...)`, and import lines in strings, because tests pass code to other processes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 PACKAGE = "litgpt"
 
 READ_BY_PATH = ("litgpt.config.configs",)
-"""What `model/registry.py` takes from upstream's file without importing the package."""
+"""Read by `model/registry.py` from upstream's file without importing the package."""
 
 _FOLDERS = ("light_compute_project/src", "light_compute_project/scripts", "light_compute_project/tests")
 _MAKE_SOURCES_UP = ("/tests/unit/upstream/", "/tests/integration/upstream/")
@@ -25,8 +25,8 @@ _IN_STRINGS = re.compile(r"(?:^|[;\n])\s*from (litgpt(?:\.\w+)*) import (\w+(?:,
 def imported_names(root: Path) -> dict[str, list[str]]:
     """Dotted names such as `litgpt.model.GPT`, each with the places `path:line` that use it.
 
-    A name that hangs on an imported one, such as `GPT.from_name`, is given with all its parts; whether the last ones
-    are members of a class or attributes of an object is not known here (`signatures.canonical` cuts them).
+    An attribute of an imported name, such as `GPT.from_name`, is returned in full; whether its last parts are members
+    of a class or attributes of an object is not known here (`signatures.canonical` removes the latter).
 
     Args:
         root: Top folder of a checkout of this project.

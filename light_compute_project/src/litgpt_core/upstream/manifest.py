@@ -1,7 +1,7 @@
-"""A manifest: every path of one tree of upstream's with its mode and blob id, provable without git.
+"""Manifests: every path of one upstream tree with its mode and blob id, verifiable without git.
 
-A blob id is sha1("blob <length>\\0" + bytes) and a tree id follows from the blob ids, so files on a disk can be
-compared with a tag offline, and a manifest that was altered no longer gives the tree id in its own head. Its text:
+A blob id is sha1("blob <length>\\0" + bytes) and the tree id follows from the blob ids. So files on disk can be
+compared with a tag offline, and a changed manifest no longer matches the tree id in its head. Its text:
 
     # ref v0.5.13
     # commit 2685...
@@ -28,7 +28,7 @@ FILE_MODES = ("100644", "100755", "120000")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
+class ManifestEntry:
     """One file of a tree."""
 
     mode: str
@@ -39,15 +39,15 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """All files of one commit of upstream's."""
+    """All files of one upstream commit."""
 
     ref: str
     """Name of the tag or branch, such as v0.5.13."""
     commit: str
-    """The commit that the ref named."""
+    """The commit of the ref."""
     tree: str
     """The commit's tree."""
-    entries: Mapping[str, Entry]
+    entries: Mapping[str, ManifestEntry]
     """By path, with `/`."""
 
     def __post_init__(self) -> None:
@@ -74,24 +74,24 @@ def parse_manifest(text: str, *, source: str) -> Manifest:
         source: Its name, for messages.
 
     Raises:
-        SyncRefused: A line is not of the form above, or the files do not give the tree id.
+        SyncRefused: A line does not have the form above, or the files do not match the tree id.
     """
     head: dict[str, str] = {}
-    entries: dict[str, Entry] = {}
+    entries: dict[str, ManifestEntry] = {}
     for number, line in enumerate(text.splitlines(), 1):
         if found := re.fullmatch(r"# (ref|commit|tree) (\S+)", line):
             head[found[1]] = found[2]
         elif found := re.fullmatch(r"(\d{6}) ([0-9a-f]{40}) (.+)", line):
-            entries[_unquoted(found[3])] = Entry(mode=found[1], blob=found[2])
+            entries[_unquoted(found[3])] = ManifestEntry(mode=found[1], blob=found[2])
         else:
-            raise SyncRefused(f"{source}:{number} is no line of a manifest: {line[:80]!r}")
+            raise SyncRefused(f"{source}:{number} is not a line of a manifest: {line[:80]!r}")
     if set(head) != {"ref", "commit", "tree"}:
-        raise SyncRefused(f"{source} does not say which ref, commit and tree it lists.")
+        raise SyncRefused(f"{source} does not name its ref, commit and tree.")
     return Manifest(ref=head["ref"], commit=head["commit"], tree=head["tree"], entries=entries)
 
 
 def read_manifest(path: Path) -> Manifest:
-    """The manifest in a file. Raises SyncRefused if it is damaged, OSError if it is not there."""
+    """The manifest in a file. Raises SyncRefused if it is corrupted, OSError if it does not exist."""
     return parse_manifest(path.read_text(encoding="utf-8"), source=path.name)
 
 
@@ -101,13 +101,13 @@ def manifest_of_commit(git: Git, commit: str, *, ref: str) -> Manifest:
     return Manifest(ref=ref, commit=commit, tree=tree, entries=entries_of_tree(git, tree))
 
 
-def entries_of_tree(git: Git, tree: str) -> dict[str, Entry]:
+def entries_of_tree(git: Git, tree: str) -> dict[str, ManifestEntry]:
     """Every file of a tree or commit, by path."""
     entries = {}
     for line in git.fields("ls-tree", "-r", "-z", "--full-tree", tree):
         meta, path = line.split("\t", 1)
         mode, _, blob = meta.split(" ")
-        entries[path] = Entry(mode=mode, blob=blob)
+        entries[path] = ManifestEntry(mode=mode, blob=blob)
     return entries
 
 
@@ -116,10 +116,10 @@ def blob_id(content: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
-def tree_id(entries: Mapping[str, Entry]) -> str:
-    """git's id of the tree that holds exactly these files."""
+def tree_id(entries: Mapping[str, ManifestEntry]) -> str:
+    """git's id of the tree with exactly these files."""
     here: dict[bytes, tuple[str, bytes]] = {}
-    folders: dict[str, dict[str, Entry]] = {}
+    folders: dict[str, dict[str, ManifestEntry]] = {}
     for path, entry in entries.items():
         name, slash, rest = path.partition("/")
         if slash:
@@ -144,5 +144,5 @@ def _unquoted(text: str) -> str:
 
 
 def path_text(path: bytes) -> str:
-    """A path of a file system as the text that manifests use."""
+    """A file system path as text, as in manifests."""
     return decode(path)

@@ -1,8 +1,8 @@
-"""The contract with LitGPT's Python names: what we use of them, as a committed snapshot and between two versions.
+"""The names of LitGPT that we use: a committed snapshot of their signatures, and a comparison of two versions.
 
-The snapshot `light_compute_project/upstream/names-<tag>.json` holds the signature of every name that our code or tests
-use, as the pinned version has it. Tests compare the installed package with it, so that a release which changes one
-fails with the line that changed.
+The snapshot `light_compute_project/upstream/names-<tag>.json` holds the signature, in the pinned version, of every name
+that our code or tests use. Tests compare the installed package with it, so that a release that changes one fails with
+the changed line.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from litgpt_core.upstream.remote import MANIFESTS
 from litgpt_core.upstream.signatures import Definition, Sources, canonical, compare, define
 
 STATES = ("gone", "signature changed", "body changed", "new", "same")
-"""The worst first."""
+"""Most severe first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,17 +29,17 @@ class NameChange:
     state: str
     """One of `STATES`."""
     old: tuple[str, ...]
-    """Lines of the signature that only the old version has."""
+    """Lines of the signature only in the old version."""
     new: tuple[str, ...]
-    """Lines of the signature that only the new version has."""
+    """Lines of the signature only in the new version."""
     places: tuple[str, ...]
-    """Where our code uses it."""
+    """Places in our code that use it."""
 
 
 def used_names(root: Path, *, old: Sources, new: Sources | None = None) -> dict[str, tuple[str, ...]]:
-    """Names that our code uses, without attributes of objects at their ends, with the places.
+    """Names that our code uses and the places of use, without trailing attributes of objects.
 
-    A name that neither version has and that only an attribute led to is left out: what it hangs on is no module.
+    A name found only as an attribute and missing in both versions is left out, because it does not belong to a module.
     """
     result: dict[str, list[str]] = {}
     for name, places in imported_names(root).items():
@@ -49,7 +49,7 @@ def used_names(root: Path, *, old: Sources, new: Sources | None = None) -> dict[
 
 
 def compare_names(root: Path, *, old: Sources, new: Sources) -> list[NameChange]:
-    """Every name that our code uses, in two versions of LitGPT's sources, the worst changes first."""
+    """Every name that our code uses, compared in two versions of LitGPT's sources, most severe changes first."""
     names = used_names(root, old=old, new=new)
     before = {name: define(name, old) for name in names}
     return compare_definitions(before, {name: define(name, new) for name in names}, places=names)
@@ -61,7 +61,7 @@ def compare_definitions(
     *,
     places: Mapping[str, tuple[str, ...]],
 ) -> list[NameChange]:
-    """The names of `old`, the worst changes first."""
+    """The names of `old`, most severe changes first."""
     changes = []
     for name, before in old.items():
         after = new.get(name)
@@ -77,7 +77,7 @@ def _lines(definition: Definition | None) -> tuple[str, ...]:
 
 
 def render_changes(changes: Iterable[NameChange]) -> str:
-    """The table for people: one line a name; below it, what of a signature changed and who uses the name."""
+    """A text table: one line per name; below it, the changes of its signature and the places that use it."""
     lines = []
     for change in changes:
         lines.append(f"  {change.state:<18}{change.name}")
@@ -91,7 +91,7 @@ def render_changes(changes: Iterable[NameChange]) -> str:
 
 
 def snapshot_path(root: Path, tag: str) -> Path:
-    """Where the snapshot of a tag lies in a checkout."""
+    """Path of the snapshot of a tag in a checkout."""
     return root / MANIFESTS / f"names-{tag}.json"
 
 
@@ -102,20 +102,20 @@ def render_snapshot(definitions: Mapping[str, Definition]) -> str:
 
 
 def read_snapshot(path: Path) -> dict[str, Definition]:
-    """The definitions in a snapshot. Raises SyncRefused if there is none."""
+    """The definitions in a snapshot. Raises SyncRefused if it cannot be read."""
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise SyncRefused(
             f"{path.name} cannot be read: {error}",
             needed="a snapshot of the names that our code uses, for the pinned version",
-            fix="uv run python light_compute_project/scripts/sync_upstream.py --record-names",
+            fix="uv run python light_compute_project/scripts/sync_upstream.py --record_names",
         ) from error
     return {name: Definition(signature=tuple(row["signature"]), body=row["body"]) for name, row in rows.items()}
 
 
 def take_snapshot(root: Path, *, sources: Sources) -> dict[str, Definition]:
-    """The definitions of every name that our code uses. Raises SyncRefused if the sources lack one."""
+    """The definitions of every name that our code uses. Raises SyncRefused if one is missing in the sources."""
     found = {name: define(name, sources) for name in used_names(root, old=sources)}
     absent = [name for name, definition in found.items() if definition is None]
     if absent:

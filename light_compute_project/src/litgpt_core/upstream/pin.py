@@ -25,7 +25,7 @@ class Installed:
     folder: Path
     """The package's folder, which holds `__init__.py`."""
     origin: str
-    """Where it was installed from if not from an index: an address or a folder; else empty."""
+    """The URL or folder it was installed from, if not from a package index; else empty."""
 
 
 def pinned_version(root: Path) -> str:
@@ -46,7 +46,7 @@ def pinned_version(root: Path) -> str:
 
 
 def _constraints(content: dict[str, Any]) -> list[str]:
-    """What this repository pins for uv; the package's own dependencies may be bounds."""
+    """The versions that this repository pins for uv; the package's own dependencies may be ranges."""
     return list(content.get("tool", {}).get("uv", {}).get("constraint-dependencies", ()))
 
 
@@ -56,20 +56,20 @@ def pinned_tag(root: Path) -> str:
 
 
 def installed_package() -> Installed:
-    """What is installed. It is looked up, not imported. Raises EnvironmentProblem if there is none."""
+    """The installed package, without importing it. Raises EnvironmentProblem if it is not installed."""
     try:
         distribution = importlib.metadata.distribution(PACKAGE)
     except importlib.metadata.PackageNotFoundError:
-        raise EnvironmentProblem("The package litgpt is not installed.", needed="it", fix="uv sync") from None
+        raise EnvironmentProblem("The package litgpt is not installed.", needed="litgpt", fix="uv sync") from None
     folder = Path(str(distribution.locate_file(PACKAGE)))
     source = json.loads(distribution.read_text("direct_url.json") or "{}").get("url", "")
     if not folder.is_dir() and (taken := import_folder()) is not None:
-        folder = taken  # an editable install lies elsewhere
+        folder = taken  # an editable install is elsewhere
     return Installed(version=distribution.version, folder=folder, origin=source)
 
 
 def import_folder() -> Path | None:
-    """The folder that `import litgpt` would take in this process."""
+    """The folder that `import litgpt` would use in this process."""
     spec = importlib.util.find_spec(PACKAGE)
     places = list(spec.submodule_search_locations or ()) if spec else []
     return Path(places[0]) if places else None

@@ -1,10 +1,10 @@
-"""Where each file of upstream's goes in a repository of ours, and the committed record of what was brought in.
+"""The path of each upstream file in our repository, and the committed record of a sync.
 
-Pure functions of manifests. A file of upstream's keeps its path, with three exceptions. Root files of which we have our
-own, and those that would govern our build, tests or git, are set aside unchanged in `.litgpt/`. `.github/` and
-`.lightning/` stay out unless asked for: upstream's workflows publish packages and pages. The record is two files:
-`.litgpt/SYNCED` (ref, commit, tree, with or without CI) and `.litgpt/manifest.txt`, so that the next sync and every
-verification know what was brought in without asking git's history, which a squash or a shallow clone loses.
+Pure functions of manifests. An upstream file keeps its path, with three exceptions. Root files of which we have our
+own, and those that would affect our build, tests or git, are stored unchanged in `.litgpt/`. `.github/` and
+`.lightning/` are left out by default, because upstream's workflows publish packages and pages. The record consists of
+two files, `.litgpt/SYNCED` (ref, commit, tree, with or without CI) and `.litgpt/manifest.txt`. So the next sync and
+every verification know the synced files without git's history, which a squash or a shallow clone does not have.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from litgpt_core.upstream.manifest import FILE_MODES, Entry, Manifest, blob_id
+from litgpt_core.upstream.manifest import FILE_MODES, Manifest, ManifestEntry, blob_id
 from litgpt_core.upstream.refusal import SyncRefused, listed
 
 ASIDE = ".litgpt"
@@ -25,7 +25,7 @@ OURS = "light_compute_project"
 
 SET_ASIDE = frozenset(
     {"README.md", "pyproject.toml", ".gitignore", "LICENSE"}  # we have our own
-    # settings of git, pytest, uv, setuptools and linters for a whole repository: they would act on our files
+    # settings of git, pytest, uv, setuptools and linters for the whole repository: they would affect our files
     | {".gitattributes", ".gitmodules", "conftest.py", "pytest.ini", "tox.ini", "setup.cfg", "setup.py", "MANIFEST.in"}
     | {"uv.toml", "uv.lock", ".python-version", "mypy.ini", ".mypy.ini", "ruff.toml", ".ruff.toml"}
 )
@@ -34,16 +34,16 @@ CI_FOLDERS = (".github", ".lightning")
 
 @dataclass(frozen=True, kw_only=True)
 class Synced:
-    """What the record says: which tree of upstream's lies in this repository."""
+    """The content of the record: the upstream tree in this repository."""
 
     manifest: Manifest
     with_ci: bool
-    """Whether `.github/` and `.lightning/` came along."""
+    """Whether `.github/` and `.lightning/` are included."""
 
-    def entries(self) -> dict[str, Entry]:
-        """Every file that the sync placed, the record included, by its path in our repository."""
+    def entries(self) -> dict[str, ManifestEntry]:
+        """Every file of the sync, including the record, by its path in our repository."""
         return placed(self.manifest, with_ci=self.with_ci) | {
-            path: Entry(mode="100644", blob=blob_id(content)) for path, content in self.record().items()
+            path: ManifestEntry(mode="100644", blob=blob_id(content)) for path, content in self.record().items()
         }
 
     def record(self) -> dict[str, bytes]:
@@ -54,22 +54,22 @@ class Synced:
 
 
 def parse_record(record: str, *, manifest: Manifest) -> Synced:
-    """Read `.litgpt/SYNCED`. Raises SyncRefused if it is damaged or is of another manifest."""
+    """Read `.litgpt/SYNCED`. Raises SyncRefused if it is corrupted or belongs to another manifest."""
     found = re.fullmatch(r"ref (\S+)\ncommit ([0-9a-f]{40})\ntree ([0-9a-f]{40})\nci (yes|no)\n", record)
     if found is None or found.groups()[:3] != (manifest.ref, manifest.commit, manifest.tree):
         raise SyncRefused(
             f"{RECORD} and {MANIFEST} do not fit together: one of them was altered.",
-            needed="both as the last sync wrote them",
+            needed="both files as written by the last sync",
             fix=f"git log --oneline -- {ASIDE}",
         )
     return Synced(manifest=manifest, with_ci=found[4] == "yes")
 
 
-def placed(manifest: Manifest, *, with_ci: bool) -> dict[str, Entry]:
-    """Upstream's files by the path they get in our repository.
+def placed(manifest: Manifest, *, with_ci: bool) -> dict[str, ManifestEntry]:
+    """Upstream's files by their path in our repository.
 
     Raises:
-        SyncRefused: Upstream has something that cannot be brought in: files in a folder of ours, or a submodule.
+        SyncRefused: Upstream has files in one of our folders, or a submodule.
     """
     result = {}
     for path, entry in manifest.entries.items():
@@ -87,8 +87,8 @@ def placed(manifest: Manifest, *, with_ci: bool) -> dict[str, Entry]:
     return result
 
 
-def foreign_changes(head: Mapping[str, Entry], *, synced: Synced | None) -> list[str]:
-    """Files that a sync placed and that differ or are gone in `head`, each with what is wrong."""
+def foreign_changes(head: Mapping[str, ManifestEntry], *, synced: Synced | None) -> list[str]:
+    """Synced files that differ or are missing in `head`, each with the reason."""
     if synced is None:
         return []
     wrong = []
@@ -102,10 +102,10 @@ def foreign_changes(head: Mapping[str, Entry], *, synced: Synced | None) -> list
 
 
 def clashes(brought: Iterable[str], *, ours: Iterable[str]) -> list[str]:
-    """Paths of upstream's that cannot lie beside ours, each with the reason.
+    """Upstream paths that conflict with ours, each with the reason.
 
-    The same path; a file where the other has a folder; names that differ in case or in the form of an accent only,
-    which are one name on macOS and Windows.
+    Conflicts are equal paths, a file where the other has a folder, and names that differ only in case or in Unicode
+    normalisation, which are equal on macOS and Windows.
     """
     files = {key(path): path for path in ours}
     folders = {key(parent): parent for path in files.values() for parent in parents(path)}
@@ -124,7 +124,7 @@ def clashes(brought: Iterable[str], *, ours: Iterable[str]) -> list[str]:
 
 
 def case_twins(paths: Iterable[str]) -> list[str]:
-    """Paths that are one path on a file system which ignores case."""
+    """Paths that are equal on a case-insensitive file system."""
     seen: dict[str, str] = {}
     twins = []
     for path in sorted(paths):
@@ -136,12 +136,12 @@ def case_twins(paths: Iterable[str]) -> list[str]:
 
 
 def parents(path: str) -> list[str]:
-    """The folders above a file, outermost first."""
+    """The parent folders of a path, outermost first."""
     return [str(parent) for parent in reversed(PurePosixPath(path).parents)][1:]
 
 
 def key(path: str) -> str:
-    """The same for all spellings that a file system could take for one path."""
+    """Equal for all spellings that a file system may treat as the same path."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())
 
 
@@ -149,7 +149,7 @@ def refuse_clashes(problems: list[str], *, ref: str) -> None:
     """Raise SyncRefused if there are any."""
     if problems:
         raise SyncRefused(
-            f"LitGPT {ref} brings paths that are in the way of ours:{listed(problems)}",
+            f"LitGPT {ref} has paths that conflict with ours:{listed(problems)}",
             needed="every path to be either ours or upstream's",
             fix="git mv OUR_PATH light_compute_project/..., commit, then again",
         )

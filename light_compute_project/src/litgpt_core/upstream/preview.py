@@ -1,4 +1,4 @@
-"""What a sync would bring, for people: upstream's log, the paths that change, and what becomes of the names we use."""
+"""The report of a dry run: upstream's log, changed paths, and changes of the names we use."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ from pathlib import Path
 
 from litgpt_core.core.errors import LightComputeError
 from litgpt_core.upstream.git import Git
-from litgpt_core.upstream.manifest import Entry, read_manifest
+from litgpt_core.upstream.manifest import ManifestEntry, read_manifest
 from litgpt_core.upstream.names import compare_names, render_changes
 from litgpt_core.upstream.pin import installed_package, pinned_tag
 from litgpt_core.upstream.refusal import shown
 from litgpt_core.upstream.remote import manifest_path
 from litgpt_core.upstream.signatures import Sources, commit_sources, folder_sources
 from litgpt_core.upstream.state import open_repository, refuse_unless_ready
-from litgpt_core.upstream.sync import Plan, make_plan, refuse_plan
+from litgpt_core.upstream.sync import SyncPlan, make_plan, refuse_plan
 
 _LONGEST_LOG = 60
 
 
 def preview(root: Path, name: str, *, url: str, with_ci: bool = False) -> tuple[str, LightComputeError | None]:
-    """The text of a dry run, and what a sync would be refused for, if anything. Only objects are fetched.
+    """The text of a dry run, and the error with which a sync would be refused, if any. Only fetches objects.
 
     Args:
         root: Top folder of the checkout.
-        name: Tag or branch of upstream's.
+        name: Tag or branch of upstream.
         url: Upstream's repository.
         with_ci: Also `.github/` and `.lightning/`.
 
     Raises:
-        SyncRefused: The remote or the ref cannot be had.
+        SyncRefused: The remote or the ref is not available.
     """
     git = open_repository(root)
     plan = make_plan(git, name, url=url, with_ci=with_ci)
@@ -43,22 +43,24 @@ def preview(root: Path, name: str, *, url: str, with_ci: bool = False) -> tuple[
     return "\n\n".join(parts), refusal
 
 
-def _headline(plan: Plan) -> str:
+def _headline(plan: SyncPlan) -> str:
     new = plan.new.manifest
-    before = f"LitGPT {plan.old.manifest.ref} lies here" if plan.old else "no tree of LitGPT lies here"
+    before = f"LitGPT {plan.old.manifest.ref} is here" if plan.old else "no source tree of LitGPT is here"
     return f"Dry run: {before}; {new.ref} is commit {new.commit}, tree {new.tree}."
 
 
-def _log(git: Git, plan: Plan) -> str:
+def _log(git: Git, plan: SyncPlan) -> str:
     new = plan.new.manifest
     if plan.old is None:
         count = git.text("rev-list", "--count", new.commit)
         return f"Upstream's log: {count} commits, the newest:\n" + _commits(git, new.commit, most=5)
     old = plan.old.manifest
     if git.maybe("rev-parse", "--verify", "--quiet", f"{old.commit}^{{commit}}") is None:
-        return f"Upstream's log: this clone lacks {old.ref} (commit {old.commit}); git fetch --unshallow brings it."
+        return (
+            f"Upstream's log: this clone does not have {old.ref} (commit {old.commit}); git fetch --unshallow adds it."
+        )
     parts = []
-    for text, span in (("added", f"{old.commit}..{new.commit}"), ("taken away", f"{new.commit}..{old.commit}")):
+    for text, span in (("added", f"{old.commit}..{new.commit}"), ("removed", f"{new.commit}..{old.commit}")):
         number = int(git.text("rev-list", "--count", span))
         if number:
             parts.append(f"Upstream's log, {number} commits {text}:\n" + _commits(git, span, most=_LONGEST_LOG))
@@ -70,7 +72,7 @@ def _commits(git: Git, span: str, *, most: int) -> str:
     return "\n".join(f"  {line if line.isprintable() else ascii(line)}" for line in lines)
 
 
-def _paths(plan: Plan) -> str:
+def _paths(plan: SyncPlan) -> str:
     rows = path_changes(plan.old.entries() if plan.old else {}, new=plan.brought)
     count = {letter: sum(row.startswith(letter) for row in rows) for letter in "AMRD"}
     head = "Paths: {A} added, {M} changed, {R} renamed, {D} removed".format(**count)
@@ -83,8 +85,8 @@ def _paths(plan: Plan) -> str:
     return head + "".join(f"\n  {row}" for row in rows)
 
 
-def path_changes(old: Mapping[str, Entry], *, new: Mapping[str, Entry]) -> list[str]:
-    """One line a path: `A`dded, `M`odified, `D`eleted, or `R`enamed without a change of its bytes."""
+def path_changes(old: Mapping[str, ManifestEntry], *, new: Mapping[str, ManifestEntry]) -> list[str]:
+    """One line per path: `A`dded, `M`odified, `D`eleted, or `R`enamed without a change of its bytes."""
     gone, added = set(old) - set(new), set(new) - set(old)
     by_blob = {old[path].blob: path for path in sorted(gone, reverse=True)}
     rows = {}
@@ -97,19 +99,19 @@ def path_changes(old: Mapping[str, Entry], *, new: Mapping[str, Entry]) -> list[
     return [rows[path] for path in sorted(rows)]
 
 
-def _names(root: Path, git: Git, plan: Plan) -> str:
+def _names(root: Path, git: Git, plan: SyncPlan) -> str:
     before, what = _sources_before(root, git, plan)
     changes = compare_names(root, old=before, new=commit_sources(git, plan.ref.commit))
     counts: dict[str, int] = {}
     for change in changes:
         counts[change.state] = counts.get(change.state, 0) + 1
     summary = ", ".join(f"{number} {state}" for state, number in counts.items())
-    head = f"Names of LitGPT's that our code and tests use, {what} -> {plan.ref.name}: {summary}"
+    head = f"LitGPT's names used by our code and tests, {what} -> {plan.ref.name}: {summary}"
     return f"{head}\n{render_changes(changes)}"
 
 
-def _sources_before(root: Path, git: Git, plan: Plan) -> tuple[Sources, str]:
-    """What our code meets now: the tree that lies here, else the pinned release, from its tag or from the wheel."""
+def _sources_before(root: Path, git: Git, plan: SyncPlan) -> tuple[Sources, str]:
+    """The sources our code uses now: the synced tree, else the pinned release, from its tag or from the wheel."""
     known = []
     if plan.old is not None:
         known.append((plan.old.manifest.commit, plan.old.manifest.ref))

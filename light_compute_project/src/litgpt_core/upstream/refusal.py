@@ -1,4 +1,4 @@
-"""The one error of this room, for the person who typed the command."""
+"""The error of this package, and how it lists paths."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from litgpt_core.core.errors import LightComputeError
 
 
 class SyncRefused(LightComputeError):
-    """Nothing was done, and HEAD, refs, index and work tree are as they were: what stands against it, what to type."""
+    """The operation is not possible; HEAD, refs, index and work tree are unchanged. Names the reason and the fix."""
 
 
 MOST_NAMES = 12
-"""A message names so many paths and counts the rest."""
+"""Maximum number of paths in a message; the rest is only counted."""
 
 
 def listed(paths: list[str]) -> str:
@@ -22,5 +22,5 @@ def listed(paths: list[str]) -> str:
 
 
 def shown(path: str) -> str:
-    """A path for people: in Python's quotes if it holds anything that a terminal could misread."""
+    """A path for display: quoted as in Python if it contains characters that a terminal could misinterpret."""
     return path if path.isprintable() and not path.startswith(("'", '"')) and path == path.strip() else ascii(path)

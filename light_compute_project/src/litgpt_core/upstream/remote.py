@@ -1,4 +1,4 @@
-"""Asks upstream's repository what a name means and brings its objects here, without making or moving a ref."""
+"""Resolves a ref in upstream's repository and fetches its objects, without creating or moving a ref."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from litgpt_core.upstream.refusal import SyncRefused
 
 UPSTREAM_URL = "https://github.com/Lightning-AI/litgpt"
 MANIFESTS = "light_compute_project/upstream"
-"""Folder of the manifests that came with this project, from the top of the repository."""
+"""Folder of this project's manifests, relative to the top of the repository."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,14 +21,14 @@ class RemoteRef:
     """A tag or branch as the remote has it now."""
 
     name: str
-    """As typed: v0.5.13 or main."""
+    """As given: v0.5.13 or main."""
     full: str
     """refs/tags/v0.5.13 or refs/heads/main."""
     commit: str
 
     @property
     def local(self) -> str:
-        """Where it is kept here: refs/litgpt/..., so that our own tags and branches stay ours."""
+        """The local ref, refs/litgpt/..., separate from our own tags and branches."""
         return self.full.replace("refs/", "refs/litgpt/", 1)
 
 
@@ -40,11 +40,11 @@ def look_up(git: Git, name: str, *, url: str) -> RemoteRef:
     """
     if not git.succeeds("check-ref-format", f"refs/tags/{name}") or name.startswith("-"):
         raise SyncRefused(f"{name!r} cannot be the name of a tag.", needed="one such as v0.5.13", fix="--ref v0.5.13")
-    wanted = (f"refs/tags/{name}", f"refs/heads/{name}")
-    answer = ask(git, url, *wanted, f"refs/tags/{name}^{{}}")
-    for full in wanted:
+    candidates = (f"refs/tags/{name}", f"refs/heads/{name}")
+    answer = ask(git, url, *candidates, f"refs/tags/{name}^{{}}")
+    for full in candidates:
         if full in answer:
-            # an annotated tag is an object of its own; the row with ^{} names the commit
+            # an annotated tag is a separate object; the row with ^{} names the commit
             return RemoteRef(name=name, full=full, commit=answer.get(f"{full}^{{}}", answer[full]))
     newest = newest_tags(ask(git, url, "refs/tags/v*"))[:3]
     raise SyncRefused(
@@ -76,7 +76,7 @@ def newest_tags(refs: Mapping[str, str]) -> list[str]:
 
 
 def known_commits(git: Git, name: str) -> dict[str, str]:
-    """The commits that a tag is known to name, by where that is written."""
+    """The commits recorded for a tag, by the place of the record."""
     known = {}
     path = git.root / MANIFESTS / f"manifest-{name}.txt"
     if "/" not in name and path.is_file():
@@ -87,24 +87,24 @@ def known_commits(git: Git, name: str) -> dict[str, str]:
 
 
 def refuse_if_moved(git: Git, ref: RemoteRef) -> None:
-    """Raise SyncRefused if a tag no longer names the commit that it is known to name."""
+    """Raise SyncRefused if a tag no longer points to its recorded commit."""
     if not ref.full.startswith("refs/tags/"):
         return
     for place, commit in known_commits(git, ref.name).items():
         if commit != ref.commit:
             raise SyncRefused(
                 f"The tag {ref.name} was moved: {place} says {commit}, the remote says {ref.commit}.",
-                needed="a tag that stays where it is; a release does not change after it was published",
-                fix="ask upstream; if the move is right: "
+                needed="an unchanged tag; a release does not change after publication",
+                fix="ask upstream; if the move is correct: "
                 + (f"git update-ref -d {place}" if place.startswith("refs/") else f"git rm {place}, and commit"),
             )
 
 
 def fetch(git: Git, ref: RemoteRef, *, url: str) -> None:
-    """Bring the commit and its history into the object store; no ref, no FETCH_HEAD, nothing that shows.
+    """Fetch the commit and its history into the object store, without writing a ref or FETCH_HEAD.
 
     Raises:
-        SyncRefused: The transfer failed, or brought another commit than the one that was asked for.
+        SyncRefused: The transfer failed, or returned another commit than requested.
     """
     command = ("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--no-auto-gc")
     git.run(*command, "--", url, ref.full, timeout=3600)
@@ -115,5 +115,5 @@ def fetch(git: Git, ref: RemoteRef, *, url: str) -> None:
 
 
 def manifest_path(root: Path, ref: str) -> Path:
-    """Where the manifest of a tag lies in a checkout of this project."""
+    """Path of the manifest of a tag in a checkout of this project."""
     return root / MANIFESTS / f"manifest-{ref}.txt"

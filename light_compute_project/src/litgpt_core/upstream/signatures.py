@@ -1,7 +1,7 @@
-"""What a name of LitGPT's is in one version of its sources, and how two versions differ. Sources are read, never run.
+"""Signatures of LitGPT's names in one version of its sources, and their comparison. Sources are parsed, never run.
 
-A signature holds what a caller can break on: names, order, kinds and defaults of parameters; the fields, bases and
-public methods of a class; not annotations. The body is everything else but comments and docstrings.
+A signature contains what can break a caller: names, order, kinds and defaults of parameters; fields, bases and public
+methods of a class; but not annotations. The body is everything else except comments and docstrings.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from pathlib import Path
 from litgpt_core.upstream.git import Git
 
 Sources = Callable[[str], str | None]
-"""Text of a file such as `litgpt/model.py`, or None where there is none."""
+"""Returns the text of a file such as `litgpt/model.py`, or None if it does not exist."""
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _SPECIAL = ("__init__", "__call__", "__new__", "__iter__", "__len__", "__getitem__", "__enter__", "__exit__")
 _DEEPEST = 8
-"""Re-exports are followed so far."""
+"""Maximum depth of re-exports to follow."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Definition:
-    """What a name is."""
+    """The definition of a name."""
 
     signature: tuple[str, ...]
     """One line for a function or a value; for a class its bases, fields and public methods."""
@@ -36,7 +36,7 @@ class Definition:
 
 
 def folder_sources(parent: Path) -> Sources:
-    """Sources in the folder that holds the package's folder."""
+    """Sources in the parent of the package's folder."""
 
     @cache
     def read(path: str) -> str | None:
@@ -80,7 +80,7 @@ def define(name: str, sources: Sources) -> Definition | None:
     found = _find(module, rest[0], sources, depth=0)
     if found is None:
         return None
-    if isinstance(found, str):  # a module, brought in by an import
+    if isinstance(found, str):  # an imported module
         return define(".".join([found, *rest[1:]]), sources)
     node, text = found
     for member in rest[1:]:
@@ -127,8 +127,8 @@ def _find(path: str, name: str, sources: Sources, *, depth: int) -> tuple[ast.st
         elif isinstance(node, ast.ImportFrom):
             for alias in node.names:
                 if alias.name in ("*", name) if alias.asname is None else alias.asname == name:
-                    wanted = name if alias.name == "*" else alias.name
-                    found = _follow(_absolute(node, package, path), wanted, sources, depth=depth) or found
+                    source = name if alias.name == "*" else alias.name
+                    found = _follow(_absolute(node, package, path), source, sources, depth=depth) or found
     return found
 
 

@@ -1,4 +1,4 @@
-"""Whether a repository may be changed now, and what was brought into it before. Asks only, changes nothing."""
+"""Checks whether a repository can be synced now, and reads the record of the last sync. Changes nothing."""
 
 from __future__ import annotations
 
@@ -60,22 +60,22 @@ def refuse_unless_ready(git: Git, *, clean: bool = True) -> str:
     """
     for name, (operation, end) in _IN_PROGRESS.items():
         if git.path(name).exists():
-            raise SyncRefused(f"A {operation} is in progress here.", needed="it to be ended", fix=end)
+            raise SyncRefused(f"A {operation} is in progress here.", needed="no operation in progress", fix=end)
     branch = git.maybe("symbolic-ref", "--quiet", "--short", "HEAD")
     if branch is None:
         raise SyncRefused("No branch is checked out (detached HEAD).", needed="a branch", fix="git switch main")
     if git.maybe("rev-parse", "--verify", "--quiet", "HEAD") is None:
-        raise SyncRefused(f"The branch {branch} has no commit yet.", needed="one", fix="git commit")
+        raise SyncRefused(f"The branch {branch} has no commit yet.", needed="a commit", fix="git commit")
     if git.path("index.lock").exists():
         raise SyncRefused(
-            "Another git process works here (index.lock is there).",
-            needed="it to end",
-            fix=f"if none runs any more: remove {git.path('index.lock')}",
+            "Another git process is running here (index.lock exists).",
+            needed="no other git process",
+            fix=f"if none is running: remove {git.path('index.lock')}",
         )
     hidden = [line[2:] for line in git.fields("ls-files", "-v", "-z") if line[0] != "H" and line[0] != "M"]
     if hidden:
         raise SyncRefused(
-            f"git was told not to look at these files, so a change in them would be lost:{listed(hidden)}",
+            f"git ignores changes in these files, so a change in them would be lost:{listed(hidden)}",
             needed="a full checkout, without skip-worktree and assume-unchanged",
             fix="git sparse-checkout disable, or git update-index --no-skip-worktree --no-assume-unchanged FILE",
         )
@@ -101,13 +101,13 @@ def changed_files(git: Git) -> list[str]:
 
 
 def last_sync(git: Git) -> Synced | None:
-    """What the record in HEAD says, or None where nothing was brought in. Raises SyncRefused if it is damaged."""
+    """The record in HEAD, or None if there was no sync. Raises SyncRefused if it is corrupted."""
     names = git.fields("ls-tree", "-r", "-z", "--name-only", "--full-tree", "HEAD", f"{ASIDE}/")
     if RECORD not in names:
         return None
     if MANIFEST not in names:
         raise SyncRefused(
-            f"{RECORD} is there and {MANIFEST} is not.", needed="both", fix=f"git log --oneline -- {ASIDE}"
+            f"{RECORD} exists and {MANIFEST} does not.", needed="both files", fix=f"git log --oneline -- {ASIDE}"
         )
     record, text = git.run("cat-file", "blob", f"HEAD:{RECORD}"), git.run("cat-file", "blob", f"HEAD:{MANIFEST}")
     manifest = parse_manifest(text.decode("utf-8", "replace"), source=MANIFEST)
@@ -120,7 +120,7 @@ def record_commit(git: Git) -> str | None:
 
 
 def sync_commit(git: Git, synced: Synced) -> str | None:
-    """The newest merge commit in HEAD's history that brought `synced` in; None after a squash or in a shallow clone."""
+    """The newest merge commit of `synced` in HEAD's history; None after a squash or in a shallow clone."""
     for line in git.text("log", "--full-history", "--format=%H %P", "HEAD", "--", RECORD).splitlines():
         commit, *parents_of_it = line.split()
         if parents_of_it[1:] == [synced.manifest.commit]:
@@ -128,21 +128,21 @@ def sync_commit(git: Git, synced: Synced) -> str | None:
     return None
 
 
-def refuse_if_in_the_way(git: Git, wanted: Iterable[str], *, have: Iterable[str]) -> None:
-    """Raise SyncRefused if a file that git does not track, ignored or not, lies where one would be written.
+def refuse_if_in_the_way(git: Git, new: Iterable[str], *, have: Iterable[str]) -> None:
+    """Raise SyncRefused if an untracked file, ignored or not, exists at a path to be written.
 
     Args:
-        git: The repository, its tracked files clean.
-        wanted: Paths that will be tracked.
+        git: The repository, without changes in tracked files.
+        new: Paths that will be tracked.
         have: Paths that HEAD tracks.
     """
     tracked = set(have)
-    blocking = sorted({name for path in wanted if path not in tracked for name in _in_the_way(git, path, tracked)})
+    blocking = sorted({name for path in new if path not in tracked for name in _in_the_way(git, path, tracked)})
     if blocking:
         raise SyncRefused(
-            f"Files that git does not track lie in the way:{listed(blocking)}",
-            needed="their places to be free; ignored files count, they would be overwritten",
-            fix="move them away, or delete them, then again",
+            f"Untracked files are in the way:{listed(blocking)}",
+            needed="no untracked files at these paths; ignored files would be overwritten too",
+            fix="move them away or delete them, then try again",
         )
 
 
@@ -153,7 +153,7 @@ def _in_the_way(git: Git, path: str, tracked: set[str]) -> Iterator[str]:
             yield parent
             return
     place = git.root / path
-    if place.is_dir() and not place.is_symlink():  # upstream turned a folder into a file: what of it is not tracked?
+    if place.is_dir() and not place.is_symlink():  # upstream replaced a folder by a file: find untracked files in it
         for folder, _, names in os.walk(place):
             inside = Path(folder).relative_to(git.root).as_posix()
             yield from (f"{inside}/{name}" for name in names if f"{inside}/{name}" not in tracked)

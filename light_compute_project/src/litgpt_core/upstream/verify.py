@@ -1,7 +1,7 @@
-"""Proves that LitGPT's files are upstream's, byte for byte: the installed wheel and the tree of a sync.
+"""Verifies that LitGPT's files equal upstream's byte for byte: the installed wheel and the synced tree.
 
-Offline, without git, and well under a second: files are hashed and compared with a committed manifest. A manifest in
-turn must give the tree id in its own head. Not looked at: byte code in `__pycache__`.
+Works offline, without git, in well under a second: files are hashed and compared with a committed manifest, which must
+match the tree id in its head. Byte code in `__pycache__` is ignored.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from litgpt_core.core.errors import LightComputeError
-from litgpt_core.upstream.manifest import Entry, Manifest, blob_id, path_text, read_manifest
+from litgpt_core.upstream.manifest import Manifest, ManifestEntry, blob_id, path_text, read_manifest
 from litgpt_core.upstream.pin import PACKAGE, installed_package, pinned_tag, pinned_version
 from litgpt_core.upstream.placement import CI_FOLDERS, MANIFEST, RECORD, Synced, parse_record
 from litgpt_core.upstream.refusal import SyncRefused, shown
@@ -22,8 +22,8 @@ _LEFT_BY_TOOLS = ("__pycache__", ".ipynb_checkpoints", ".pytest_cache", ".mypy_c
 
 
 @dataclass(frozen=True, kw_only=True)
-class Difference:
-    """One file that is not as upstream has it."""
+class FileDifference:
+    """One file that differs from upstream's."""
 
     kind: str
     """changed, missing or extra."""
@@ -33,25 +33,25 @@ class Difference:
 
 @dataclass(frozen=True, kw_only=True)
 class Verification:
-    """What became of one comparison."""
+    """The result of one comparison."""
 
     subject: str
-    """What was compared with what."""
+    """What was compared."""
     files: int
-    """How many files upstream has there."""
-    differences: tuple[Difference, ...] = ()
+    """Number of upstream files."""
+    differences: tuple[FileDifference, ...] = ()
     problem: str = ""
-    """Why nothing could be compared, or what is wrong besides files; empty if nothing."""
+    """Why nothing could be compared, or another problem than differing files; else empty."""
     fix: str = ""
-    """What to type if something is wrong."""
+    """The command to run if there is a problem."""
 
     @property
     def good(self) -> bool:
-        """True if all is as upstream has it."""
+        """True if there is no difference and no problem."""
         return not self.problem and not self.differences
 
     def render(self) -> str:
-        """The result for people; every file that differs is named."""
+        """The result as text, with every differing file."""
         if self.good:
             return f"ok    {self.subject}: {self.files} of {self.files} files identical"
         lines = [f"FAIL  {self.subject}" + (f": {self.problem}" if self.problem else "")]
@@ -90,19 +90,19 @@ def verify_package(root: Path) -> Verification:
     subject = f"installed {PACKAGE} {installed.version} against {tag}"
     fix = f"uv sync --reinstall-package {PACKAGE}"
     manifest = manifest_of_pin(root)
-    wanted = {path: entry for path, entry in manifest.entries.items() if path.startswith(f"{PACKAGE}/")}
+    expected = {path: entry for path, entry in manifest.entries.items() if path.startswith(f"{PACKAGE}/")}
     problem = f"pyproject.toml pins {version}" if installed.version != version else ""
     if installed.origin:
         problem = f"installed from {installed.origin}, not as a release" + (f"; {problem}" if problem else "")
     found = _files_below(installed.folder, prefix=PACKAGE)
-    differences = _differences(wanted, base=installed.folder.parent, found=found)
+    differences = _differences(expected, base=installed.folder.parent, found=found)
     if installed.origin and not differences and installed.version == version:
-        problem = ""  # the same bytes by another way
-    return Verification(subject=subject, files=len(wanted), differences=differences, problem=problem, fix=fix)
+        problem = ""  # the same bytes from another source
+    return Verification(subject=subject, files=len(expected), differences=differences, problem=problem, fix=fix)
 
 
 def manifest_of_pin(root: Path) -> Manifest:
-    """The manifest of the pinned version. Raises SyncRefused if it is absent or damaged."""
+    """The manifest of the pinned version. Raises SyncRefused if it is missing or corrupted."""
     tag = pinned_tag(root)
     path = manifest_path(root, tag)
     if not path.is_file():
@@ -114,41 +114,41 @@ def manifest_of_pin(root: Path) -> Manifest:
 
 
 def read_synced(root: Path) -> Synced | None:
-    """What the record in a work tree says was brought in, or None. Raises SyncRefused if it is damaged."""
+    """The record of the sync in a work tree, or None. Raises SyncRefused if it is corrupted."""
     if not (root / RECORD).exists():
         return None
     return parse_record((root / RECORD).read_text(encoding="utf-8"), manifest=read_manifest(root / MANIFEST))
 
 
 def verify_tree(root: Path) -> Verification:
-    """Compare the files of a sync with what its record says, and the record with the manifest that came with us."""
+    """Compare the files of a sync with its record, and the record with this project's manifest."""
     synced = read_synced(root)
     if synced is None:
-        return Verification(subject="synced tree", files=0, problem=f"{MANIFEST} is there and {RECORD} is not")
+        return Verification(subject="synced tree", files=0, problem=f"{MANIFEST} exists and {RECORD} does not")
     manifest = synced.manifest
     own = manifest_path(root, manifest.ref)
     problem = ""
     if own.is_file() and (known := read_manifest(own)) != manifest:
-        problem = f"{own.name} lists commit {known.commit}, the sync brought {manifest.commit}"
-    wanted = synced.entries()
-    differences = _differences(wanted, base=root, found=_found_in_tree(root, synced))
+        problem = f"{own.name} lists commit {known.commit}, the sync has {manifest.commit}"
+    expected = synced.entries()
+    differences = _differences(expected, base=root, found=_found_in_tree(root, synced))
     return Verification(
         subject=f"synced tree against {manifest.ref} (commit {manifest.commit[:12]})",
-        files=len(wanted),
+        files=len(expected),
         differences=differences,
         problem=problem,
-        fix="git restore --source=HEAD --staged --worktree -- PATH, or --undo; remove what is extra",
+        fix="git restore --source=HEAD --staged --worktree -- PATH, or --undo; remove extra files",
     )
 
 
 def _found_in_tree(root: Path, synced: Synced) -> set[str]:
-    """Files in the folders that are wholly upstream's."""
+    """Files in the folders that belong to upstream entirely."""
     tops = {path.split("/", 1)[0] for path in synced.entries() if "/" in path} - set(CI_FOLDERS)
     return {name for top in tops for name in _files_below(root / top, prefix=top)}
 
 
 def _files_below(folder: Path, *, prefix: str) -> set[str]:
-    """Paths of all files and links, starting with `prefix/`; what tools leave behind is passed over."""
+    """Paths of all files and links, starting with `prefix/`; caches of tools are skipped."""
     return {
         f"{prefix}/{Path(place).relative_to(folder).as_posix()}/{name}".replace("/./", "/")
         for place, folders, names in _walk(folder)
@@ -162,23 +162,23 @@ def _walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
         yield place, folders, [name for name in names if name not in _LEFT_BY_TOOLS]
 
 
-def _differences(wanted: Mapping[str, Entry], *, base: Path, found: set[str]) -> tuple[Difference, ...]:
+def _differences(expected: Mapping[str, ManifestEntry], *, base: Path, found: set[str]) -> tuple[FileDifference, ...]:
     result = []
-    for path, entry in wanted.items():
+    for path, entry in expected.items():
         content = _content(base / path)
         if content is None:
-            result.append(Difference(kind="missing", path=path))
+            result.append(FileDifference(kind="missing", path=path))
         elif blob_id(content) != entry.blob:
             same_text = blob_id(content.replace(b"\r\n", b"\n")) == entry.blob
             note = "line endings only: git config core.autocrlf input, then check it out again" if same_text else ""
-            result.append(Difference(kind="changed", path=path, note=note))
+            result.append(FileDifference(kind="changed", path=path, note=note))
     names = {path_text(os.fsencode(name)) if os.name != "nt" else name for name in found}
-    result += [Difference(kind="extra", path=name) for name in names - set(wanted)]
+    result += [FileDifference(kind="extra", path=name) for name in names - set(expected)]
     return tuple(sorted(result, key=lambda item: (item.kind, item.path)))
 
 
 def _content(path: Path) -> bytes | None:
-    """What git would store for a path: a file's bytes, a link's target; None where there is neither."""
+    """The content that git stores for a path: a file's bytes or a link's target; None if it is neither."""
     try:
         return os.fsencode(path.readlink()) if path.is_symlink() else path.read_bytes()
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):

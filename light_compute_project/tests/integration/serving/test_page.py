@@ -25,7 +25,7 @@ WATCH_GROWTH = """() => {
 # ---- answers ----
 
 
-def test_an_answer_grows_while_it_is_written(chat):
+def test_an_answer_is_streamed(chat):
     chat.page.evaluate(WATCH_GROWTH)
     answer = chat.ask("Tell me a story about a lighthouse.")
     sizes = chat.page.evaluate("window.sizes")
@@ -37,7 +37,7 @@ def test_an_answer_grows_while_it_is_written(chat):
         assert answer.endswith("By morning she had stopped being alone.")
 
 
-def test_every_message_brings_the_conversation_before_it(chat):
+def test_every_request_contains_the_conversation(chat):
     first = chat.ask("One")
     chat.ask("Two")
     one, two = chat.asked
@@ -50,7 +50,7 @@ def test_every_message_brings_the_conversation_before_it(chat):
     assert (one["turn"], two["turn"]) == (0, 1)
 
 
-def test_the_stop_button_keeps_what_has_come(chat):
+def test_the_stop_button_keeps_the_text_so_far(chat):
     chat.allow_long_answers()
     chat.say(LONG)
     expect(chat.answers.last).to_have_class(re.compile("writing"))
@@ -115,7 +115,7 @@ def test_an_answer_can_be_copied(chat):
     assert chat.page.evaluate("() => navigator.clipboard.readText()") == "To **copy**."
 
 
-def test_ratings_reach_the_server_and_can_be_taken_back(chat):
+def test_ratings_reach_the_server_and_can_be_removed(chat):
     chat.ask("One")
     good, bad = chat.button("Good answer"), chat.button("Bad answer")
     for button, rating in ((good, 1), (bad, -1), (bad, 0), (good, 1)):
@@ -129,7 +129,7 @@ def test_ratings_reach_the_server_and_can_be_taken_back(chat):
     expect(bad).to_have_attribute("aria-pressed", "false")
 
 
-def test_an_answer_goes_on_while_another_conversation_is_open(chat):
+def test_an_answer_continues_while_another_conversation_is_open(chat):
     chat.allow_long_answers()
     chat.say(LONG)
     expect(chat.answers.last).to_have_class(re.compile("writing"))
@@ -177,7 +177,7 @@ def test_another_model_can_be_chosen_and_is_loaded_by_the_next_message(chat):
     expect(chat.page.locator("#model-name")).to_have_text(chat.server.base_model)
 
 
-def test_the_list_of_models_is_looked_up_whenever_it_is_opened(chat):
+def test_the_list_of_models_is_refreshed_whenever_it_is_opened(chat):
     def with_another(route):
         response = route.fetch()
         listing = response.json()
@@ -233,7 +233,7 @@ def test_a_value_out_of_range_is_explained_and_not_sent(chat):
     assert "top_k" not in chat.asked[-1]
 
 
-def test_the_slider_and_the_number_say_the_same(chat):
+def test_the_slider_and_the_number_agree(chat):
     chat.button("Settings").click()
     slider = chat.page.get_by_label("Temperature, slider")
     slider.fill("1.2")

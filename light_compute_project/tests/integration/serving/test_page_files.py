@@ -47,7 +47,7 @@ def test_every_import_names_an_export_of_a_file_that_exists():
     assert SCRIPTS and not wrong
 
 
-def test_nothing_comes_from_elsewhere_and_nothing_is_inline():
+def test_no_external_resources_and_no_inline_code():
     for path in FILES:
         text = path.read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
         assert not re.search(r"https?://|\bdata:image|@import|url\(", text), path.name
@@ -64,7 +64,7 @@ def test_files_are_small():
 
 
 @pytest.mark.serial
-def test_events_arrive_whole_however_they_are_cut(chat):
+def test_events_are_parsed_in_arbitrary_chunks(chat):
     text = ': hello\n\ndata: {"a": 1}\n\ndata:two\r\ndata: lines\r\n\r\nevent: x\ndata: é €\n\n\n\n'
     text += "data: [DONE]\n\ndata: cut"
     found = chat.page.evaluate(SPLIT_EVERYWHERE, text)

@@ -31,7 +31,7 @@ def test_a_message_that_failed_is_left_out_of_later_requests(chat):
     assert chat.asked[-1]["messages"] == [{"role": "user", "content": "Two"}]
 
 
-def test_a_busy_server_says_how_long_to_wait(chat):
+def test_a_busy_server_shows_how_long_to_wait(chat):
     chat.refuse_with(429, "The queue is full.", {"Retry-After": "2"})
     chat.ask("One")
     card = chat.page.locator(".error-card")
@@ -45,7 +45,7 @@ def test_a_busy_server_says_how_long_to_wait(chat):
     expect(card).to_have_count(0)
 
 
-def test_a_server_that_is_gone_is_noticed_and_found_again(chat):
+def test_the_page_reconnects_to_an_unreachable_server(chat):
     chat.page.route("**/v1/**", lambda route: route.abort())
     chat.page.route("**/health", lambda route: route.abort())
     chat.ask("One")
@@ -101,7 +101,7 @@ def test_the_api_key_is_asked_for_and_kept_in_this_tab(chat):
     assert chat.page.evaluate("() => JSON.stringify(localStorage)").count("right-key") == 0
 
 
-def test_an_answer_that_breaks_off_keeps_its_text_and_says_so(chat):
+def test_an_interrupted_answer_keeps_its_text_with_a_note(chat):
     delta = 'data: {"choices": [{"delta": {"content": "Half a sen"}}]}\n\n'
     chat.page.route("**/v1/chat/completions", lambda route: route.fulfill(content_type="text/event-stream", body=delta))
     assert chat.ask("One") == "Half a sen"
@@ -115,14 +115,14 @@ def test_an_error_in_the_middle_of_an_answer_is_shown(chat):
     expect(chat.page.locator(".error-card")).to_contain_text("Out of memory.")
 
 
-def test_an_answer_that_reached_the_length_limit_says_so(chat):
+def test_an_answer_at_the_length_limit_has_a_note(chat):
     body = 'data: {"choices": [{"delta": {"content": "Half"}, "finish_reason": "length"}]}\n\ndata: [DONE]\n\n'
     chat.page.route("**/v1/chat/completions", lambda route: route.fulfill(content_type="text/event-stream", body=body))
     chat.ask("One")
     expect(chat.page.locator(".answer-notes")).to_contain_text("Ended at a length limit")
 
 
-def test_a_tab_closed_in_the_middle_of_an_answer_keeps_what_had_come(chat):
+def test_a_tab_closed_during_an_answer_keeps_the_text_so_far(chat):
     chat.allow_long_answers()
     chat.say("Tell me at length about the sea.")
     expect(chat.answers.last).to_have_class(re.compile("writing"))
@@ -133,7 +133,7 @@ def test_a_tab_closed_in_the_middle_of_an_answer_keeps_what_had_come(chat):
     expect(chat.page.locator(".answer-notes")).to_contain_text("Not finished")
 
 
-def test_full_storage_is_said_and_the_answer_still_shown(chat):
+def test_full_storage_is_reported_and_the_answer_still_shown(chat):
     chat.page.evaluate("""() => {
         Storage.prototype.setItem = () => { throw new DOMException("full", "QuotaExceededError"); };
     }""")

@@ -58,7 +58,7 @@ def test_names_of_models_and_messages_of_the_server_stay_text(chat):
     assert chat.page.locator(FOREIGN).count() == 0
 
 
-def test_a_stored_conversation_that_is_damaged_does_not_break_the_page(chat):
+def test_a_corrupted_stored_conversation_does_not_break_the_page(chat):
     chat.answer_with("Yes.")
     chat.ask("A good one")
     chat.page.evaluate("""() => {

@@ -161,7 +161,7 @@ def test_concurrent_requests_all_get_their_own_answer(served):
 
 
 @pytest.mark.serial
-def test_a_full_queue_sends_people_away_and_time_runs_out(narrow):
+def test_a_full_queue_refuses_requests_and_requests_time_out(narrow):
     words = {"model": "talker", "messages": HELLO, "max_tokens": 100_000}
     failed: list[Exception] = []
 

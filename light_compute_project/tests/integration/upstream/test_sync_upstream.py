@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from litgpt_core.upstream.git import Git
-from litgpt_core.upstream.manifest import Entry, manifest_of_commit, parse_manifest, read_manifest
+from litgpt_core.upstream.manifest import ManifestEntry, manifest_of_commit, parse_manifest, read_manifest
 from litgpt_core.upstream.placement import MANIFEST, RECORD
 from litgpt_core.upstream.preview import preview
 from litgpt_core.upstream.refusal import SyncRefused
@@ -54,7 +54,7 @@ def test_a_first_sync_is_a_merge_of_our_head_and_upstreams_commit(repositories: 
     assert "first release" in lab.ours.git("log", "--format=%s", "--", "litgpt/model.py")
 
 
-def test_up_and_down_and_up_again(repositories: Any) -> None:
+def test_sync_to_newer_older_and_newer_versions(repositories: Any) -> None:
     lab = repositories
     for tag in ("v0.0.1", "v0.0.2", "v0.0.1", "v0.0.2"):
         sync(lab.ours.root, tag, url=lab.url)
@@ -85,7 +85,7 @@ def test_our_work_between_syncs_stays(repositories: Any) -> None:
     check_tree(lab, "v0.0.2")
 
 
-def test_a_reverted_sync_comes_back(repositories: Any) -> None:
+def test_a_reverted_sync_can_be_repeated(repositories: Any) -> None:
     lab = repositories
     done = sync(lab.ours.root, "v0.0.1", url=lab.url)
     lab.ours.git("revert", "-m", "1", "--no-edit", done.commit)
@@ -94,7 +94,7 @@ def test_a_reverted_sync_comes_back(repositories: Any) -> None:
     check_tree(lab, "v0.0.1")
 
 
-def test_a_squashed_sync_goes_on(repositories: Any) -> None:
+def test_sync_after_a_squash(repositories: Any) -> None:
     lab = repositories
     lab.ours.git("switch", "--quiet", "-c", "work")
     sync(lab.ours.root, "v0.0.1", url=lab.url)
@@ -120,7 +120,7 @@ def test_a_shallow_clone_and_a_linked_work_tree(repositories: Any) -> None:
     assert {k: v for k, v in after.items() if k != "refs"} == {k: v for k, v in main.items() if k != "refs"}
 
 
-def test_upstreams_workflows_come_only_when_asked_for(repositories: Any) -> None:
+def test_upstreams_workflows_are_left_out_by_default(repositories: Any) -> None:
     lab = repositories
     sync(lab.ours.root, "v0.0.1", url=lab.url)
     assert not (lab.ours.root / ".github/workflows/publish-pkg.yml").exists()
@@ -130,7 +130,7 @@ def test_upstreams_workflows_come_only_when_asked_for(repositories: Any) -> None
     check_tree(lab, "v0.0.2")
 
 
-def test_a_branch_of_upstreams_can_be_brought_in(repositories: Any) -> None:
+def test_an_upstream_branch_can_be_synced(repositories: Any) -> None:
     lab = repositories
     sync(lab.ours.root, "main", url=lab.url)
     check_tree(lab, "main")
@@ -146,7 +146,7 @@ def test_plain_git_merges_upstreams_next_commit_afterwards(repositories: Any) ->
     assert (lab.ours.root / "LICENSE").read_text() == "our licence\n"
 
 
-def test_undo_gives_back_what_was_before(repositories: Any) -> None:
+def test_undo_restores_the_previous_state(repositories: Any) -> None:
     lab = repositories
     sync(lab.ours.root, "v0.0.1", url=lab.url)
     refs, head, files = lab.ours.git("for-each-ref"), lab.ours.git("rev-parse", "HEAD"), lab.ours.files()
@@ -172,7 +172,7 @@ def test_a_commit_is_made_without_a_configured_name(repositories: Any, monkeypat
     assert lab.ours.git("log", "-1", "--format=%cn") == "From Environment"
 
 
-def test_what_the_users_environment_and_settings_cannot_change(repositories: Any, monkeypatch: Any) -> None:
+def test_the_users_environment_and_settings_have_no_effect(repositories: Any, monkeypatch: Any) -> None:
     lab = repositories
     hooks = lab.folder / "hooks"
     hooks.mkdir()
@@ -201,7 +201,7 @@ def test_the_manifest_of_a_commit_survives_its_text_form(lab: Any) -> None:
         assert parse_manifest(manifest.render(), source="text") == manifest
         assert manifest.tree == lab.upstream.git("rev-parse", f"{tag}^{{tree}}")
         assert set(manifest.entries) == set(lab.upstream.files(tag))
-    assert manifest.entries["extensions/tool/run.sh"] == Entry(
+    assert manifest.entries["extensions/tool/run.sh"] == ManifestEntry(
         mode="100755", blob=lab.upstream.git("rev-parse", "v0.0.2:extensions/tool/run.sh")
     )
 
@@ -224,7 +224,7 @@ def test_a_synced_tree_is_verified_without_git(repositories: Any, monkeypatch: p
     }  # fmt: skip
 
 
-def test_an_altered_record_is_not_believed(repositories: Any) -> None:
+def test_an_altered_record_is_refused(repositories: Any) -> None:
     lab = repositories
     sync(lab.ours.root, "v0.0.1", url=lab.url)
     path = lab.ours.root / MANIFEST
@@ -234,7 +234,7 @@ def test_an_altered_record_is_not_believed(repositories: Any) -> None:
         verify_tree(lab.ours.root)
 
 
-def test_a_dry_run_tells_log_paths_and_names_and_leaves_everything(repositories: Any) -> None:
+def test_a_dry_run_shows_log_paths_and_names_and_changes_nothing(repositories: Any) -> None:
     lab = repositories
     sync(lab.ours.root, "v0.0.1", url=lab.url)
     before = lab.ours.snapshot()
@@ -252,7 +252,7 @@ def test_a_dry_run_tells_log_paths_and_names_and_leaves_everything(repositories:
     assert "used in light_compute_project/src/litgpt_core/model.py:1" in text
 
 
-def test_a_dry_run_in_a_dirty_tree_tells_what_stands_against_it(repositories: Any) -> None:
+def test_a_dry_run_in_a_dirty_tree_shows_the_refusal(repositories: Any) -> None:
     lab = repositories
     lab.ours.write({"Makefile": "edited\n"})
     text, refusal = preview(lab.ours.root, "v0.0.1", url=lab.url)

@@ -56,7 +56,7 @@ def run(root: Path, *command: str, expect: int = 0) -> str:
     return done.stdout + done.stderr
 
 
-def test_nothing_of_ours_lies_where_upstream_puts_its_files() -> None:
+def test_none_of_our_files_is_at_an_upstream_path() -> None:
     tracked = subprocess.run(
         ["git", "-C", str(ROOT), "ls-files", "litgpt", "config_hub", "extensions", "tutorials", "tests", ".litgpt"],
         capture_output=True, text=True, check=False,
@@ -173,7 +173,7 @@ def test_upstreams_own_tests_collect_beside_ours(project: Any) -> None:
 def test_the_script_from_end_to_end(project: Any) -> None:
     lab = project
     root, url = lab.ours.root, ("--url", lab.url)
-    assert "nothing stands against it" in run(root, SCRIPT, "--ref", "v0.0.2", "--dry-run", *url).lower()
+    assert "the sync is possible" in run(root, SCRIPT, "--ref", "v0.0.2", "--dry-run", *url).lower()
     output = run(root, SCRIPT, "--ref", "v0.0.2", *url)
     assert (
         "merge commit" in output

@@ -101,13 +101,13 @@ def test_a_bisect_and_a_merge_without_a_conflict_in_progress(lab: Any) -> None:
     refused(lab, says=("merge is in progress",))
 
 
-def test_another_git_at_work(lab: Any) -> None:
+def test_another_git_process_is_running(lab: Any) -> None:
     (lab.ours.root / ".git/index.lock").write_bytes(b"")
     refused(lab, says=("index.lock",))
 
 
 @pytest.mark.parametrize("flag", ["--skip-worktree", "--assume-unchanged"])
-def test_files_that_git_was_told_to_ignore_changes_of(lab: Any, flag: str) -> None:
+def test_files_whose_changes_git_ignores(lab: Any, flag: str) -> None:
     lab.ours.git("update-index", flag, "Makefile")
     lab.ours.write({"Makefile": "edited behind git's back\n"})
     refused(lab, says=("Makefile", "sparse-checkout"))
@@ -148,7 +148,7 @@ def test_a_moved_tag(lab: Any) -> None:
     refused(lab, says=("moved", known.commit, lab.upstream.git("rev-parse", "v0.0.2"), "manifest-v0.0.2.txt"))
 
 
-def test_a_tag_that_moved_since_it_was_brought_in(lab: Any) -> None:
+def test_a_tag_that_moved_since_the_sync(lab: Any) -> None:
     sync(lab.ours.root, "v0.0.1", url=lab.url)
     lab.upstream.commit({"litgpt/model.py": "other\n"})
     lab.upstream.git("tag", "--force", "v0.0.1")
@@ -180,7 +180,7 @@ def open_repository_of(repository: Any) -> Any:
         ("runs.d/e\u0301.txt", "in case only"),
     ],
 )
-def test_a_path_of_upstreams_that_is_in_the_way_of_ours(lab: Any, path: str, says: str) -> None:
+def test_an_upstream_path_that_conflicts_with_ours(lab: Any, path: str, says: str) -> None:
     lab.ours.commit({"runs.d/ours.txt": "x\n", "runs.d/\u00e9.txt": "x\n"})
     lab.release("v0.0.3", {path: "theirs\n"})
     refused(lab, "v0.0.3", says=(path.split("/")[0] if path.isascii() else "runs.d", says))
@@ -230,7 +230,7 @@ def test_a_file_of_ours_among_upstreams(lab: Any) -> None:
 
 
 @pytest.mark.parametrize("damage", ["record", "manifest", "both-differ"])
-def test_a_damaged_record(lab: Any, damage: str) -> None:
+def test_a_corrupted_record(lab: Any, damage: str) -> None:
     sync(lab.ours.root, "v0.0.1", url=lab.url)
     if damage == "record":
         lab.ours.commit({RECORD: "nonsense\n"})
@@ -260,10 +260,10 @@ def put(path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="making links needs a right of its own on Windows")
 @pytest.mark.parametrize("name", BLOCKERS)
-def test_a_file_that_git_does_not_track_lies_in_the_way(lab: Any, name: str) -> None:
+def test_an_untracked_file_is_in_the_way(lab: Any, name: str) -> None:
     lab.release("v0.0.3", {"litgpt/mine.local": "theirs\n"})
     BLOCKERS[name](lab.ours.root)
-    refused(lab, "v0.0.3", says=("lie in the way", "move them away"))
+    refused(lab, "v0.0.3", says=("are in the way", "move them away"))
 
 
 def test_leftovers_in_a_folder_that_becomes_a_file(lab: Any) -> None:
@@ -293,7 +293,7 @@ def test_a_disk_that_fills_up_while_files_are_written(lab: Any) -> None:
         lab.ours.git("status")  # the copy's index knows other inodes
         lab.release("v0.0.3", {"tutorials/large.bin": b"a" * 4_000_000, "litgpt/aaa.py": "written before it fills\n"})
         before = lab.ours.snapshot()
-        with pytest.raises(SyncRefused, match="taken back"):
+        with pytest.raises(SyncRefused, match="rolled back"):
             sync(lab.ours.root, "v0.0.3", url=lab.url)
         after = lab.ours.snapshot()
         for key in ("git:index", "git:ORIG_HEAD"):  # written anew by the way back; what they say is compared below

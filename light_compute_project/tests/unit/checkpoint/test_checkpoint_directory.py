@@ -45,7 +45,7 @@ def test_a_saved_directory_holds_litgpts_files_and_checksums(tmp_path, save, con
     assert hidden(path.parent) == []
 
 
-def test_weights_go_to_disk_portable(tmp_path, save):
+def test_weights_are_saved_portably(tmp_path, save):
     big = torch.arange(100.0)
     tied = torch.nn.Parameter(torch.ones(3, 2))
     weights = {
@@ -87,7 +87,7 @@ def test_extra_is_read_back_without_running_code(tmp_path, save):
         load_extra(path, "absent.pt")
 
 
-def test_what_could_not_be_read_back_is_refused_and_leaves_nothing(tmp_path, save):
+def test_unsafe_objects_are_refused_and_nothing_is_written(tmp_path, save):
     with pytest.raises(TypeError, match=r"resume\.pt must hold tensors and plain values only, not numpy"):
         save(tmp_path / "c", extra={"resume.pt": {"step": np.float64(1)}})
     with pytest.raises(TypeError, match="hyperparameters"):
@@ -132,7 +132,7 @@ def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path, save, monkeypatch,
     assert hidden(tmp_path) == []
 
 
-def test_a_failure_between_the_two_renames_puts_the_old_one_back(tmp_path, save, monkeypatch):
+def test_a_failure_between_the_two_renames_restores_the_old_directory(tmp_path, save, monkeypatch):
     path = save(tmp_path / "c", value=1.0)
     rename = Path.rename
     calls = []
@@ -163,7 +163,7 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", folder], check=True)
 
 
-def test_a_really_full_disk_is_reported_with_both_sizes(tiny_disk, save):
+def test_a_full_file_system_is_reported_with_both_sizes(tiny_disk, save):
     path = save(tiny_disk / "c", value=1.0)
     with pytest.raises(CheckpointError) as caught:
         save(path, weights={"w": torch.zeros(1_000_000)})
@@ -173,7 +173,7 @@ def test_a_really_full_disk_is_reported_with_both_sizes(tiny_disk, save):
     assert hidden(tiny_disk) == []
 
 
-def test_a_path_below_a_file_says_which_part_is_not_a_folder(tmp_path, save):
+def test_a_path_below_a_file_names_the_component_that_is_not_a_folder(tmp_path, save):
     (tmp_path / "file").write_text("")
     with pytest.raises(CheckpointError) as caught:
         save(tmp_path / "file" / "run" / "step-00000001")
@@ -190,7 +190,7 @@ def test_no_write_permission_is_named(tmp_path, save):
         save(locked / "c")
 
 
-def test_an_interrupt_while_saving_leaves_nothing_behind(tmp_path, save, monkeypatch):
+def test_an_interrupt_while_saving_leaves_no_partial_directory(tmp_path, save, monkeypatch):
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
@@ -200,7 +200,7 @@ def test_an_interrupt_while_saving_leaves_nothing_behind(tmp_path, save, monkeyp
     assert [entry.name for entry in tmp_path.iterdir()] == ["tokenizer"]
 
 
-def test_leftovers_of_dead_processes_go_and_those_of_living_ones_stay(tmp_path):
+def test_temporary_folders_of_dead_processes_are_removed_and_others_kept(tmp_path):
     from litgpt_core.core.directories import hidden_sibling
 
     done = subprocess.Popen(["true"] if os.name != "nt" else ["cmd", "/c", "exit"])
@@ -232,7 +232,7 @@ def test_leftovers_of_dead_processes_go_and_those_of_living_ones_stay(tmp_path):
     assert clean_temporary(tmp_path) == [other_host]
 
 
-def test_a_folder_in_the_making_is_safe_from_its_own_process(tmp_path, config, tokenizer_dir, monkeypatch):
+def test_a_process_does_not_remove_its_own_temporary_folder(tmp_path, config, tokenizer_dir, monkeypatch):
     save, seen = torch.save, []
 
     def clean_meanwhile(content: object, file: object) -> None:

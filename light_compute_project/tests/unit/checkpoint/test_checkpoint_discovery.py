@@ -1,4 +1,4 @@
-"""Which models lie around, and from what a person types to one of them."""
+"""Discovery of models below the current folder, and finding them by name or path."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_names_are_unique(here: Path, save: Save) -> None:
     assert find_model("models/twin").directory == Path("models/twin")
 
 
-def test_inside_a_run_folder_there_is_that_run(here: Path, save: Save, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_inside_a_run_folder_that_run_is_found(here: Path, save: Save, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoints = here / "runs" / "one" / "checkpoints"
     link(save(checkpoints / step_name(1)), "last")
     monkeypatch.chdir(here / "runs" / "one")
@@ -134,7 +134,7 @@ def test_inside_a_run_folder_there_is_that_run(here: Path, save: Save, monkeypat
     assert "checkpoints: part of the run in ." in found.searched
 
 
-def test_thousands_of_files_are_walked_in_a_moment(here: Path, save: Save) -> None:
+def test_folders_with_thousands_of_files_are_searched_quickly(here: Path, save: Save) -> None:
     save(here / "runs" / "one" / "final")
     for number in range(40):
         folder = here / "corpus" / str(number)
@@ -173,7 +173,7 @@ def test_a_run_by_name_folder_and_file(text: str, here: Path, save: Save) -> Non
     assert found.directory.resolve() == directory and found.name == "base"
 
 
-def test_one_checkpoint_of_a_run_can_be_meant(here: Path, save: Save) -> None:
+def test_one_checkpoint_of_a_run_can_be_selected(here: Path, save: Save) -> None:
     save(here / "runs" / "base" / "final")
     step = save(here / "runs" / "base" / "checkpoints" / step_name(7))
     assert find_model(f"base/checkpoints/{step.name}").directory.resolve() == step
@@ -196,7 +196,7 @@ def test_for_a_wrong_name_similar_names_are_suggested(here: Path, save: Save) ->
         find_model("zzz")
 
 
-def test_a_part_of_a_name_that_two_models_share_is_not_guessed(here: Path, save: Save) -> None:
+def test_an_ambiguous_name_is_an_error(here: Path, save: Save) -> None:
     save(here / "checkpoints" / "a" / "same")
     save(here / "checkpoints" / "b" / "same")
     with pytest.raises(CheckpointError, match="could be") as caught:

@@ -55,7 +55,7 @@ def test_the_merged_directory_computes_what_the_adapted_model_does(trained: GPT,
     assert [p.name for p in (tmp_path / "run").iterdir()] == ["lora"], "what was read stays as it is"
 
 
-def test_a_base_that_has_moved_is_asked_for(trained: GPT, tmp_path: Path) -> None:
+def test_a_base_model_that_has_moved_is_an_error(trained: GPT, tmp_path: Path) -> None:
     (tmp_path / "base").rename(tmp_path / "elsewhere")
     with pytest.raises(CheckpointError, match="--base CHECKPOINT"):
         merge_directory(tmp_path / "run", tmp_path / "out")

@@ -62,7 +62,7 @@ for line in sys.stdin:  # importing torch takes seconds, so every victim is a fo
 """
 
 
-def test_step_names_go_both_ways():
+def test_step_names_round_trip():
     assert step_name(20) == "step-00000020"
     assert step_of(Path("x/step-00000020")) == 20
     assert step_of(Path("last")) is None
@@ -71,7 +71,7 @@ def test_step_names_go_both_ways():
 
 @pytest.mark.serial
 @pytest.mark.skipif(os.name == "nt", reason="kill -9 is POSIX")
-def test_kill_9_at_any_moment_leaves_a_checkpoint_that_loads(tmp_path, tokenizer_dir):
+def test_kill_9_at_any_time_leaves_a_checkpoint_that_loads(tmp_path, tokenizer_dir):
     folder, chance, first = tmp_path / "checkpoints", random.Random(0), 1
     command = [sys.executable, "-c", SAVING_LOOP, str(folder), str(tokenizer_dir)]
     parent = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
@@ -113,7 +113,7 @@ def test_corrupted_checkpoints_are_skipped_with_name_and_reason(tmp_path, save, 
     assert newest_valid(tmp_path / "nowhere") is None
 
 
-def test_a_checkpoint_caught_between_two_renames_is_found(tmp_path, save):
+def test_a_checkpoint_killed_between_two_renames_is_found(tmp_path, save):
     save(tmp_path / step_name(1))
     caught = save(tmp_path / step_name(2))
     aside = caught.rename(hidden_sibling(caught, "old"))
@@ -139,7 +139,7 @@ def test_last_moves_from_one_checkpoint_to_the_next(tmp_path, save):
     ]
 
 
-def test_where_there_are_no_symbolic_links_last_is_a_folder(tmp_path, save, monkeypatch):
+def test_without_symbolic_links_last_is_a_folder(tmp_path, save, monkeypatch):
     def forbidden(*_: object, **__: object) -> None:
         raise OSError("a privilege is missing")
 

@@ -8,14 +8,14 @@ from litgpt_core.checkpoint import link, resolve, step_name
 from litgpt_core.core.errors import CheckpointError
 
 
-def test_a_directory_and_its_weights_file_mean_the_directory(tmp_path, save):
+def test_a_directory_and_its_weights_file_resolve_to_the_directory(tmp_path, save):
     path = save(tmp_path / "c")
     assert resolve(path) == path
     assert resolve(path / "lit_model.pth") == path
     assert resolve(str(path)) == path
 
 
-def test_a_run_means_final_then_last_then_the_newest_step(tmp_path, save, caplog):
+def test_a_run_resolves_to_final_then_last_then_the_newest_step(tmp_path, save, caplog):
     run = tmp_path / "runs" / "one"
     checkpoints = run / "checkpoints"
     first, second = save(checkpoints / step_name(1)), save(checkpoints / step_name(2))
@@ -31,7 +31,7 @@ def test_a_run_means_final_then_last_then_the_newest_step(tmp_path, save, caplog
     assert resolve(run) == final
 
 
-def test_a_typing_mistake_is_answered_with_near_names(tmp_path, save):
+def test_similar_names_are_suggested_for_a_wrong_name(tmp_path, save):
     save(tmp_path / "runs" / "baseline" / "final")
     with pytest.raises(CheckpointError) as caught:
         resolve(tmp_path / "runs" / "basline" / "final")
@@ -41,7 +41,7 @@ def test_a_typing_mistake_is_answered_with_near_names(tmp_path, save):
         resolve(tmp_path / "runs" / "baseline" / "finale")
 
 
-def test_a_folder_without_a_checkpoint_says_what_is_there(tmp_path):
+def test_a_folder_without_a_checkpoint_is_an_error_that_lists_it(tmp_path):
     (tmp_path / "config.yaml").write_text("")
     with pytest.raises(CheckpointError, match=r"holds no checkpoint; .* contains config\.yaml"):
         resolve(tmp_path)

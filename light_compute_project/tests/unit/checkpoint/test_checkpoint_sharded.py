@@ -49,7 +49,7 @@ def test_shards_are_loaded_as_full_tensors(parts: Path, model: GPT) -> None:
     )
 
 
-def test_tied_weights_are_one_tensor_again(tmp_path: Path, save: Save) -> None:
+def test_tied_weights_are_restored_as_one_tensor(tmp_path: Path, save: Save) -> None:
     table = torch.randn(4, 2)
     tensors = {f"{sharded.MODEL}{name}.weight": table for name in ("transformer.wte", "lm_head")}
 

@@ -11,7 +11,7 @@ from litgpt_core.checkpoint import load_weights, verify
 from litgpt_core.core.errors import CheckpointError
 
 
-def test_a_cut_weights_file_is_named_with_both_sizes(tmp_path, save):
+def test_a_truncated_weights_file_is_reported_with_both_sizes(tmp_path, save):
     path = save(tmp_path / "c")
     file = path / "lit_model.pth"
     size = file.stat().st_size
@@ -22,7 +22,7 @@ def test_a_cut_weights_file_is_named_with_both_sizes(tmp_path, save):
     assert caught.value.needed == f"{size:,} bytes"
 
 
-def test_one_changed_byte_is_seen_by_the_full_check_only(tmp_path, save):
+def test_one_changed_byte_is_detected_only_by_the_full_check(tmp_path, save):
     path = save(tmp_path / "c")
     file = path / "tokenizer.json"
     file.write_text(file.read_text().replace("model", "mODEL"))
@@ -42,7 +42,7 @@ def test_a_missing_file_is_named(tmp_path, save, name):
     assert name in caught.value.given and "missing" in caught.value.given
 
 
-def test_damaged_checksums_are_named(tmp_path, save):
+def test_corrupted_checksums_are_reported(tmp_path, save):
     path = save(tmp_path / "c")
     (path / "checksums.json").write_text('{"lit_model.pth": 3}')
     with pytest.raises(CheckpointError, match=r"checksums\.json"):
@@ -59,13 +59,13 @@ def test_a_directory_without_checksums_is_checked_by_structure(tmp_path, save):
         verify(path)
 
 
-def test_no_directory_at_all(tmp_path):
+def test_a_missing_directory_is_an_error(tmp_path):
     with pytest.raises(CheckpointError, match="is not a directory"):
         verify(tmp_path / "none")
 
 
 @pytest.mark.parametrize("keep", [0, 1, 100, -1])
-def test_loading_a_cut_file_names_it_with_its_size(tmp_path, save, keep):
+def test_loading_a_truncated_file_names_it_with_its_size(tmp_path, save, keep):
     file = save(tmp_path / "c") / "lit_model.pth"
     content = file.read_bytes()[:keep]
     file.write_bytes(content)
@@ -75,7 +75,7 @@ def test_loading_a_cut_file_names_it_with_its_size(tmp_path, save, keep):
     assert caught.value.fix
 
 
-def test_a_damaged_pickle_inside_a_whole_archive_is_an_error_too(tmp_path, save):
+def test_a_corrupted_pickle_in_a_complete_archive_is_an_error(tmp_path, save):
     file = save(tmp_path / "c") / "lit_model.pth"
     content = bytearray(file.read_bytes())
     at = content.index(b"ctorch._utils")
@@ -90,7 +90,7 @@ class Poison:
         return exec, ("raise SystemExit('code ran')",)
 
 
-def test_a_poisoned_file_is_refused_without_running_it(tmp_path):
+def test_an_unsafe_file_is_refused_without_running_it(tmp_path):
     file = tmp_path / "lit_model.pth"
     torch.save({"w": Poison()}, file)
     with pytest.raises(CheckpointError, match=r"builtins\.exec|__builtin__\.exec"):
@@ -109,7 +109,7 @@ def test_a_state_dict_below_model_is_unwrapped_and_others_are_described(tmp_path
         load_weights(file)
 
 
-def test_looking_for_checkpoints_does_not_import_torch(tmp_path: Path):
+def test_searching_for_checkpoints_does_not_import_torch(tmp_path: Path):
     code = (
         "import sys; from pathlib import Path; from litgpt_core.checkpoint import newest_valid;"
         "newest_valid(Path('.'));"

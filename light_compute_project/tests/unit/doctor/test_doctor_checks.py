@@ -13,7 +13,7 @@ from litgpt_core.doctor import checks as doctor
 from litgpt_core.doctor import machine as doctor_machine
 from litgpt_core.doctor.machine import Finding, check_packages, check_python, check_runs, check_torch
 from litgpt_core.upstream.git import Git
-from litgpt_core.upstream.verify import Difference, Verification
+from litgpt_core.upstream.verify import FileDifference, Verification
 
 ROOT = Path(__file__).resolve().parents[4]
 
@@ -148,7 +148,7 @@ def test_a_full_disk_and_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_changed_package_is_a_failing_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    difference = Difference(kind="changed", path="litgpt/model.py")
+    difference = FileDifference(kind="changed", path="litgpt/model.py")
     result = Verification(subject="installed litgpt", files=60, differences=(difference,), fix="uv sync")
     monkeypatch.setattr(doctor, "verify", lambda _: [result])
     first = next(iter(doctor.check_litgpt(ROOT)))

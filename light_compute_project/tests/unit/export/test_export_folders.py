@@ -97,9 +97,7 @@ def test_safetensors_shards_give_the_same_checkpoint(make_folder: Any, sharded: 
     assert "config.json" in json.loads((second / "checksums.json").read_text())
 
 
-def test_a_folder_saved_without_the_output_layer_lacks_a_prefix_and_is_read_all_the_same(
-    make_folder: Any, tmp_path: Path
-) -> None:
+def test_a_folder_saved_without_the_output_layer_and_its_prefix_is_imported(make_folder: Any, tmp_path: Path) -> None:
     made = make_folder("gpt2")
     full = import_folder(made.path, tmp_path / "full").path
     config = (made.path / "config.json").read_bytes()
@@ -109,7 +107,7 @@ def test_a_folder_saved_without_the_output_layer_lacks_a_prefix_and_is_read_all_
     assert same_weights(import_folder(made.path, tmp_path / "base").path, full)
 
 
-def test_buffers_of_old_versions_are_passed_over(make_folder: Any, tmp_path: Path) -> None:
+def test_buffers_of_old_versions_are_ignored(make_folder: Any, tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
     made = make_folder("gpt2")
@@ -132,7 +130,7 @@ def test_16_bit_weights_keep_their_bits(make_folder: Any, tmp_path: Path) -> Non
     )
 
 
-def test_an_output_layer_beside_a_tied_embedding_stays_its_own_where_it_differs(
+def test_an_output_layer_stored_alongside_a_tied_embedding_is_kept_if_it_differs(
     make_folder: Any, tmp_path: Path
 ) -> None:
     from safetensors.torch import load_file, save_file
@@ -151,15 +149,15 @@ def test_an_output_layer_beside_a_tied_embedding_stays_its_own_where_it_differs(
 # --- refusals: the first bad file is named
 
 
-def test_missing_parts(whole: Path, refused: Any, tmp_path: Path) -> None:
+def test_missing_files_are_reported(whole: Path, refused: Any, tmp_path: Path) -> None:
     assert "nowhere is not a folder" in refused(tmp_path / "nowhere")
     (whole / "model.safetensors").rename(whole / "elsewhere.safetensors")
-    assert "holds no weights" in refused(whole) and "elsewhere.safetensors" in refused(whole)
+    assert "has no weights" in refused(whole) and "elsewhere.safetensors" in refused(whole)
     (whole / "config.json").unlink()
     assert "config.json is missing" in refused(whole)
 
 
-def test_broken_json(whole: Path, refused: Any) -> None:
+def test_invalid_json_is_reported(whole: Path, refused: Any) -> None:
     text = (whole / "config.json").read_text()
     (whole / "config.json").write_text(text[: len(text) // 2])
     assert "config.json cannot be read as JSON" in refused(whole)
@@ -167,7 +165,7 @@ def test_broken_json(whole: Path, refused: Any) -> None:
     assert "config.json holds a list" in refused(whole)
 
 
-def test_unknown_and_unfit_architectures(whole: Path, refused: Any) -> None:
+def test_unknown_and_unsupported_architectures_are_refused(whole: Path, refused: Any) -> None:
     config = whole / "config.json"
     original = config.read_text()
     edit_json(config, model_type="qwen33")
@@ -188,15 +186,15 @@ def test_unknown_and_unfit_architectures(whole: Path, refused: Any) -> None:
         assert words in refused(whole)
 
 
-def test_a_file_that_is_cut_off_anywhere_is_found_before_it_is_read(whole: Path, refused: Any) -> None:
+def test_truncated_files_are_detected_before_reading(whole: Path, refused: Any) -> None:
     file = whole / "model.safetensors"
     data = file.read_bytes()
     for length in (0, 5, 8, 100, len(data) // 2, len(data) - 1):
         file.write_bytes(data[:length])
         message = refused(whole)
-        assert "model.safetensors" in message and "cut off or damaged" in message
+        assert "model.safetensors" in message and "truncated or corrupted" in message
     file.write_bytes(data + b"\0")
-    assert "cut off or damaged" in refused(whole)
+    assert "truncated or corrupted" in refused(whole)
     file.write_bytes(data[:8] + b"{" * 50 + data[58:])
     assert "not JSON" in refused(whole)
     file.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n")
@@ -204,7 +202,7 @@ def test_a_file_that_is_cut_off_anywhere_is_found_before_it_is_read(whole: Path,
     assert "Git LFS pointer" in message and "git lfs pull" in message
 
 
-def test_a_cut_torch_file(make_folder: Any, refused: Any) -> None:
+def test_a_truncated_torch_file_is_refused(make_folder: Any, refused: Any) -> None:
     made = make_folder("llama3")
     (made.path / "model.safetensors").unlink()
     file = made.path / "pytorch_model.bin"
@@ -223,12 +221,12 @@ def test_shards_and_their_index(sharded: Path, refused: Any) -> None:
     second = sorted(set(places.values()))[1]
     data = (sharded / second).read_bytes()
     (sharded / second).write_bytes(data[:-4])
-    assert f"{second} (" in refused(sharded) and "cut off" in refused(sharded)
+    assert f"{second} (" in refused(sharded) and "truncated" in refused(sharded)
     (sharded / second).unlink()
     assert f"{second} is missing" in refused(sharded)
     (sharded / second).write_bytes(data)
     edit_json(index, weight_map={**places, "model.layers.9.mlp.up_proj.weight": second})
-    assert f"says that model.layers.9.mlp.up_proj.weight is in {second}; it is not" in refused(sharded)
+    assert f"lists model.layers.9.mlp.up_proj.weight in {second}, which does not have it" in refused(sharded)
     edit_json(index, weight_map={name: place for name, place in places.items() if "layers.1.mlp.up" not in name})
     assert "model.layers.1.mlp.up_proj.weight is missing" in refused(sharded)
     edit_json(index, weight_map={**places, "x": "../../outside.safetensors"})
@@ -237,7 +235,7 @@ def test_shards_and_their_index(sharded: Path, refused: Any) -> None:
     assert "weight_map" in refused(sharded)
 
 
-def test_wrong_shapes_and_foreign_weights(whole: Path, refused: Any) -> None:
+def test_wrong_shapes_and_unknown_weights_are_refused(whole: Path, refused: Any) -> None:
     from safetensors.torch import load_file, save_file
 
     file = whole / "model.safetensors"
@@ -253,22 +251,22 @@ def test_wrong_shapes_and_foreign_weights(whole: Path, refused: Any) -> None:
     assert "F8_E4M3" in refused(whole)
 
 
-def test_a_taken_place_is_kept_unless_it_may_be_replaced(whole: Path, tmp_path: Path) -> None:
+def test_an_existing_target_is_kept_without_force(whole: Path, tmp_path: Path) -> None:
     target = tmp_path / "taken"
     target.mkdir()
     (target / "mine.txt").write_text("mine")
-    with pytest.raises(CheckpointError, match="exists already"):
+    with pytest.raises(CheckpointError, match="already exists"):
         import_folder(whole, target)
     assert (target / "mine.txt").read_text() == "mine"
     ours = import_folder(whole, target, force=True).path
     assert not (ours / "mine.txt").exists()
     checkpoint.verify(ours)
-    with pytest.raises(CheckpointError, match="exists already"):
+    with pytest.raises(CheckpointError, match="already exists"):
         export_directory(ours, whole)
     for source, place in ((whole, whole), (whole, whole.parent)):
-        with pytest.raises(CheckpointError, match="which is read"):
+        with pytest.raises(CheckpointError, match="contains the source"):
             import_folder(source, place, force=True)
-    with pytest.raises(CheckpointError, match="which is read"):
+    with pytest.raises(CheckpointError, match="contains the source"):
         export_directory(ours, ours, force=True)
     checkpoint.verify(ours)
     export_directory(ours, whole, force=True)

@@ -59,7 +59,7 @@ def test_the_shipped_models_have_the_architectures_that_the_page_names() -> None
         ("Gemma-3-1b-it", "Gemma3ForCausalLM"),
     ],
 )
-def test_named_models_of_litgpt_go_out_as_what_they_are(name: str, architecture: str) -> None:
+def test_named_models_of_litgpt_are_exported_as_their_architecture(name: str, architecture: str) -> None:
     assert choose(GPTConfig.from_name(name))[0].architecture == architecture
 
 
@@ -90,7 +90,7 @@ def test_the_names_of_every_family_are_exactly_the_models_weights(family: Any) -
         ({"name": "OLMo-x", "norm_class_name": "LayerNorm"}, "norms without weights"),
     ],
 )
-def test_a_model_that_no_architecture_computes_is_refused_by_what_would_be_lost(
+def test_a_model_without_an_equivalent_architecture_is_refused_with_the_lost_settings(
     settings: dict[str, Any], lost: str
 ) -> None:
     with pytest.raises(CheckpointError) as caught:
@@ -98,7 +98,7 @@ def test_a_model_that_no_architecture_computes_is_refused_by_what_would_be_lost(
     assert lost in caught.value.given and "the closest" in caught.value.given
 
 
-def test_settings_without_effect_do_not_decide() -> None:
+def test_settings_without_effect_are_ignored() -> None:
     base = GPTConfig(vocab_size=300, **LLAMA)
     for same in (
         {"dropout": 0.1},
@@ -117,7 +117,7 @@ def test_settings_without_effect_do_not_decide() -> None:
         assert what_computes(GPTConfig(vocab_size=300, **{**LLAMA, **other})) != what_computes(base)
 
 
-def test_large_models_go_out_in_shards_with_an_index(save_ours: Any, tmp_path: Path) -> None:
+def test_large_models_are_exported_in_shards_with_an_index(save_ours: Any, tmp_path: Path) -> None:
     ours = save_ours(**LLAMA)
     made = export_directory(ours, tmp_path / "out", max_shard_bytes=60_000)
     assert len(made.files) >= 3 and made.files[0] == f"model-00001-of-{len(made.files):05d}.safetensors"
@@ -131,12 +131,14 @@ def test_large_models_go_out_in_shards_with_an_index(save_ours: Any, tmp_path: P
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
-def test_a_run_folder_is_understood(save_ours: Any, tmp_path: Path) -> None:
+def test_a_run_folder_can_be_exported(save_ours: Any, tmp_path: Path) -> None:
     save_ours(folder="run/final", **LLAMA)
     assert export_directory(tmp_path / "run", tmp_path / "out").architecture == "LlamaForCausalLM"
 
 
-def test_a_failed_export_leaves_what_was_there(save_ours: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_export_leaves_the_existing_folder(
+    save_ours: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ours = save_ours(**LLAMA)
     export_directory(ours, tmp_path / "out")
     before = {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()}

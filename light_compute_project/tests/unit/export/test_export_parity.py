@@ -93,7 +93,7 @@ def logits_here(directory: Path, ids: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", IN_AND_OUT)
-def test_in_and_out_again_gives_equal_logits_and_bit_equal_weights(
+def test_import_and_export_give_equal_logits_and_bit_equal_weights(
     name: str, make_folder: Any, difference: Any, ids: torch.Tensor, tmp_path: Path
 ) -> None:
     theirs = make_folder(name)
@@ -112,7 +112,7 @@ def test_in_and_out_again_gives_equal_logits_and_bit_equal_weights(
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_a_model_of_ours_goes_out_and_comes_back(
+def test_our_models_are_exported_and_imported_again(
     name: str, save_ours: Any, difference: Any, ids: torch.Tensor, tmp_path: Path
 ) -> None:
     architecture, settings = OURS[name]
@@ -134,7 +134,7 @@ UPSTREAM = ["llama3", "qwen2", "qwen3", "pythia", "phi", "phi3", "gemma", "gemma
 
 
 @pytest.mark.parametrize("name", UPSTREAM)
-def test_litgpt_loads_what_was_imported_and_converts_it_back(
+def test_litgpt_loads_imported_models_and_converts_them_back(
     name: str, make_folder: Any, difference: Any, ids: torch.Tensor, tmp_path: Path
 ) -> None:
     from litgpt.config import Config

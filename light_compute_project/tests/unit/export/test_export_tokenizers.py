@@ -27,10 +27,10 @@ SMALL = {"n_layer": 1, "n_head": 2, "n_embd": 16, "parallel_residual": False, "r
 
 def texts(*, seed: int = 0) -> list[str]:
     """Source code, strange characters, and random mixtures of what both hold."""
-    dice = random.Random(seed)
+    rng = random.Random(seed)
     alphabet = sorted(set(SOURCE + STRANGE))
     cuts = [SOURCE[start : start + 700] for start in range(0, len(SOURCE), 700)]
-    return [*cuts, STRANGE, "", " ", "  a", *("".join(dice.choices(alphabet, k=60)) for _ in range(60))]
+    return [*cuts, STRANGE, "", " ", "  a", *("".join(rng.choices(alphabet, k=60)) for _ in range(60))]
 
 
 def train(kind: str, folder: Path) -> tokenizers.Tokenizer:
@@ -42,7 +42,7 @@ def train(kind: str, folder: Path) -> tokenizers.Tokenizer:
 
 
 @pytest.mark.parametrize("kind", ["char", "byte", *SUBWORD_KINDS])
-def test_every_kind_gives_the_same_ids_and_text_there(kind: str, save_ours: Any, tmp_path: Path) -> None:
+def test_every_kind_gives_the_same_ids_and_text_in_transformers(kind: str, save_ours: Any, tmp_path: Path) -> None:
     ours = train(kind, tmp_path / "tokenizer")
     directory = save_ours(tokenizer=tmp_path / "tokenizer", **{**SMALL, "vocab_size": ours.vocab_size})
     out = export_directory(directory, tmp_path / "out").path
@@ -61,14 +61,14 @@ def test_every_kind_gives_the_same_ids_and_text_there(kind: str, save_ours: Any,
     assert back.fingerprint() == ours.fingerprint()
 
 
-def test_the_byte_tokenizers_end_token_takes_no_letter_away(save_ours: Any, tmp_path: Path) -> None:
+def test_the_byte_tokenizers_end_token_does_not_hide_a_letter(save_ours: Any, tmp_path: Path) -> None:
     train("byte", tmp_path / "tokenizer")
     directory = save_ours(tokenizer=tmp_path / "tokenizer", **{**SMALL, "vocab_size": 256})
     there = transformers.AutoTokenizer.from_pretrained(export_directory(directory, tmp_path / "out").path)
     assert there.encode("Ā") == list("Ā".encode())
 
 
-def test_a_character_outside_the_vocabulary_is_an_error_there_too(save_ours: Any, tmp_path: Path) -> None:
+def test_a_character_outside_the_vocabulary_is_an_error_in_transformers_too(save_ours: Any, tmp_path: Path) -> None:
     ours = train("char", tmp_path / "tokenizer")
     directory = save_ours(tokenizer=tmp_path / "tokenizer", **{**SMALL, "vocab_size": ours.vocab_size})
     there = transformers.AutoTokenizer.from_pretrained(export_directory(directory, tmp_path / "out").path)
@@ -122,7 +122,7 @@ def test_two_files_of_another_tokenizer_are_refused(gpt2_pieces: Path, tmp_path:
     assert not (tmp_path / "ours").exists()
 
 
-def test_a_tokenizer_saved_by_transformers_keeps_its_ids_and_its_ends(make_folder: Any, tmp_path: Path) -> None:
+def test_a_tokenizer_saved_by_transformers_keeps_its_ids_and_special_tokens(make_folder: Any, tmp_path: Path) -> None:
     folder = make_folder("llama3").path
     definition = str(folder / "tokenizer.json")
     wrapped = transformers.PreTrainedTokenizerFast(tokenizer_file=definition, eos_token="<|endoftext|>", bos_token="!")
@@ -149,7 +149,7 @@ def test_a_broken_tokenizer_is_named(make_folder: Any, tmp_path: Path) -> None:
     assert not (tmp_path / "ours").exists()
 
 
-def test_more_ids_than_rows_is_said(make_folder: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_more_ids_than_rows_is_a_warning(make_folder: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = make_folder("llama3", settings={"vocab_size": 280}).path
     made = import_folder(folder, tmp_path / "ours")
     assert (made.config.vocab_size, made.config.padded_vocab_size) == (280, 280)

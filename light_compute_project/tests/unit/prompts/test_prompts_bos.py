@@ -21,14 +21,14 @@ from litgpt_core.prompts import starts_with_bos
         ("x", None, False),
     ],
 )
-def test_foreign_models_get_their_bos(tmp_path, folder, config, expected):
+def test_models_from_elsewhere_get_their_bos(tmp_path, folder, config, expected):
     (tmp_path / folder).mkdir()
     if config is not None:
         (tmp_path / folder / "tokenizer_config.json").write_text(json.dumps(config))
     assert starts_with_bos(tmp_path / folder) is expected
 
 
-def test_a_damaged_tokenizer_config_is_named(tmp_path):
+def test_a_corrupted_tokenizer_config_is_reported(tmp_path):
     (tmp_path / "tokenizer_config.json").write_text("{")
     with pytest.raises(CheckpointError, match=r"tokenizer_config\.json"):
         starts_with_bos(tmp_path)

@@ -20,7 +20,7 @@ def write(path: Path, content: object) -> None:
     path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
 
 
-def test_each_file_goes_before_the_next(tmp_path: Path) -> None:
+def test_the_precedence_of_files(tmp_path: Path) -> None:
     assert load_style(tmp_path) is None
     write(tmp_path / "model_config.yaml", "name: phi-2\n")
     assert load_style(tmp_path) is style_named("phi-2")
@@ -43,7 +43,7 @@ def test_a_model_without_a_style_is_a_base_model(tmp_path: Path) -> None:
     assert load_style(tmp_path) is None
 
 
-def test_a_template_is_found_among_several_and_knows_its_tokens(tmp_path: Path) -> None:
+def test_a_template_is_found_among_several_with_its_tokens(tmp_path: Path) -> None:
     named = [{"name": "tool_use", "template": "X"}, {"name": "default", "template": "{{ bos_token }}D{{ eos_token }}"}]
     tokens = {"bos_token": {"content": "<s>"}, "eos_token": "</s>", "pad_token": None}
     write(tmp_path / "tokenizer_config.json", {"chat_template": named, **tokens})
@@ -52,12 +52,12 @@ def test_a_template_is_found_among_several_and_knows_its_tokens(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("name", style_names())
-def test_what_is_saved_is_read_back(name: str, tmp_path: Path) -> None:
+def test_a_saved_style_is_loaded_again(name: str, tmp_path: Path) -> None:
     save_style(tmp_path, style_named(name))
     assert load_style(tmp_path) is style_named(name)
 
 
-def test_a_template_is_saved_whole(tmp_path: Path) -> None:
+def test_a_template_is_saved_completely(tmp_path: Path) -> None:
     style = TemplateStyle(template="{{ eos_token }}ü", source="elsewhere", tokens={"eos_token": "</s>"})
     save_style(tmp_path / "new", style)
     again = load_style(tmp_path / "new")
@@ -65,7 +65,7 @@ def test_a_template_is_saved_whole(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["chat_style.json"]
 
 
-def test_litgpts_file_of_another_style_goes(tmp_path: Path) -> None:
+def test_litgpts_file_of_another_style_is_removed(tmp_path: Path) -> None:
     save_style(tmp_path, style_named("gemma"))
     assert yaml.safe_load((tmp_path / "prompt_style.yaml").read_text()) == {"class_path": "litgpt.prompts.Gemma"}
     save_style(tmp_path, style_named("human_assistant"))
@@ -97,21 +97,21 @@ def test_litgpt_reads_what_we_save_and_we_read_what_it_saves(tmp_path: Path) -> 
         ("tokenizer_config.json", "{", "cannot be read"),
     ],
 )
-def test_a_damaged_file_is_named(file: str, content: str, complaint: str, tmp_path: Path) -> None:
+def test_a_corrupted_file_is_reported(file: str, content: str, complaint: str, tmp_path: Path) -> None:
     write(tmp_path / file, content)
     with pytest.raises(CheckpointError, match=complaint) as caught:
         load_style(tmp_path)
     assert file in caught.value.given
 
 
-def test_a_class_of_ones_own_is_never_imported(tmp_path: Path) -> None:
+def test_a_custom_class_is_never_imported(tmp_path: Path) -> None:
     write(tmp_path / "evil.py", "raise SystemExit('imported')")
     write(tmp_path / "prompt_style.yaml", "class_path: evil.Style\n")
     with pytest.raises(CheckpointError, match="would run code"):
         load_style(tmp_path)
 
 
-def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+def test_a_directory_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     write(tmp_path / "file", "")
     with pytest.raises(CheckpointError, match="cannot be written"):
         save_style(tmp_path / "file", style_named("alpaca"))

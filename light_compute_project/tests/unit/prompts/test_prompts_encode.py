@@ -15,7 +15,7 @@ Get = Callable[[str], Tokenizer]
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", style_names())
-def test_every_prompt_is_a_beginning_of_what_is_learnt(
+def test_every_prompt_is_a_prefix_of_the_conversation(
     name: str, kind: str, talk: list[Message], tokenizer_of: Get
 ) -> None:
     style, tokenizer = style_named(name), tokenizer_of(kind)
@@ -79,7 +79,7 @@ def test_later_turns_of_llama2_begin_with_bos(tokenizer_of: Get) -> None:
     assert ids[ids.index(tokenizer.eos_id) + 1] == tokenizer.bos_id
 
 
-def test_eos_ends_a_turn_even_where_text_that_spells_it_does_not(tokenizer_of: Get) -> None:
+def test_eos_ends_a_turn_but_text_that_spells_it_does_not(tokenizer_of: Get) -> None:
     tokenizer = tokenizer_of("bpe")
     talk = [Message(role="user", content="say <|endoftext|>"), Message(role="assistant", content="<|endoftext|>")]
     ids, flags = encode_conversation(style_named("human_assistant"), tokenizer, talk)

@@ -22,7 +22,7 @@ def talk_of(*texts: str, system: str | None = None) -> list[Message]:
 
 
 @pytest.mark.parity
-def test_a_single_question_is_litgpts_text_byte_for_byte_under_every_name() -> None:
+def test_a_single_message_equals_litgpts_prompt_byte_for_byte_in_every_style() -> None:
     from litgpt import prompts
 
     others = {"falcon3": prompts.Falcon3, "r1": prompts.R1Base, "chatml": prompts.ChatML}
@@ -37,7 +37,7 @@ def test_a_single_question_is_litgpts_text_byte_for_byte_under_every_name() -> N
 
 
 @pytest.mark.parity
-def test_no_style_of_litgpts_is_missing() -> None:
+def test_every_style_of_litgpt_exists() -> None:
     from litgpt import prompts
 
     classes = {
@@ -62,7 +62,7 @@ def test_every_model_of_the_registry_gets_the_style_that_litgpt_gives_it() -> No
 
 
 @pytest.mark.parity
-def test_llama3_and_r1_go_on_as_litgpt_writes_lists_of_messages() -> None:
+def test_llama3_and_r1_equal_litgpt_for_lists_of_messages() -> None:
     from litgpt import prompts
 
     for name, upstream in (("llama3", prompts.Llama3()), ("r1", prompts.R1Base())):
@@ -89,13 +89,13 @@ def test_llama3_and_r1_go_on_as_litgpt_writes_lists_of_messages() -> None:
                    "<|im_start|>user\nc<|im_end|>\n<|im_start|>assistant\n"),
     ],
 )  # fmt: skip
-def test_a_conversation_goes_on_in_the_models_own_way(name: str, expected: str) -> None:
+def test_later_turns_follow_the_model_familys_format(name: str, expected: str) -> None:
     """Ends that are the tokenizer's eos have no spelling here; the tests of encoding look at those."""
     assert style_named(name).prompt(talk_of("a", "b", "c", system="S")) == expected
 
 
 @pytest.mark.parametrize("name", style_names())
-def test_exactly_the_answers_and_their_ends_are_learnt(name: str) -> None:
+def test_exactly_the_answers_and_their_ends_are_targets(name: str) -> None:
     style = style_named(name)
     segments = style.segments(talk_of("a1", "b1", "a2", "b2"))
     learnt = [segment for segment in segments if segment.learn]
@@ -106,12 +106,12 @@ def test_exactly_the_answers_and_their_ends_are_learnt(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", style_names())
-def test_a_style_that_takes_a_system_text_shows_it_and_another_leaves_it_out(name: str) -> None:
+def test_a_system_prompt_is_included_where_supported(name: str) -> None:
     style = style_named(name)
     assert ("Zaphod" in style.prompt(talk_of("a", system="Zaphod"))) == style.takes_system()
 
 
-def test_messages_in_an_impossible_order_are_refused() -> None:
+def test_messages_in_an_invalid_order_are_refused() -> None:
     style = style_named("chatml")
     user, answer, system = (Message(role=role, content="x") for role in ("user", "assistant", "system"))  # type: ignore[arg-type]
     for talk, complaint in (
@@ -128,12 +128,12 @@ def test_messages_in_an_impossible_order_are_refused() -> None:
         Message(role="bot", content="x")  # type: ignore[arg-type]
 
 
-def test_messages_of_one_role_in_a_row_are_one_message() -> None:
+def test_consecutive_messages_of_one_role_are_joined() -> None:
     user = [Message(role="user", content=text) for text in ("one", "two")]
     assert style_named("human_assistant").prompt(user) == "Human: one\n\ntwo\nAssistant: "
 
 
-def test_a_mistyped_style_is_answered_with_near_names() -> None:
+def test_similar_names_are_suggested_for_an_unknown_style() -> None:
     with pytest.raises(ConfigError, match=r"did you mean qwen2\.5"):
         style_named("qwen-2.5")
     with pytest.raises(ConfigError, match="human_assistant"):

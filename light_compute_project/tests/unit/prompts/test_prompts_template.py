@@ -67,7 +67,7 @@ def test_the_answers_and_their_ends_are_found_in_the_rendered_text() -> None:
 
 @pytest.mark.parametrize("template", [CHATML, TURNS, REASONING, THINKING_PROMPT])
 @pytest.mark.parametrize("kind", ["byte", "bpe", "sentencepiece", "foreign_json", "foreign_sentencepiece"])
-def test_prompts_are_beginnings_of_what_is_learnt(template: str, kind: str, tokenizer_of: Get) -> None:
+def test_prompts_are_prefixes_of_the_conversation(template: str, kind: str, tokenizer_of: Get) -> None:
     style, tokenizer, talk = style_of(template), tokenizer_of(kind), told("one", "uno", "two", "due", "three", "tre")
     ids, flags = encode_conversation(style, tokenizer, talk)
     for place in (4,) if template is THINKING_PROMPT else (0, 2, 4):
@@ -75,7 +75,7 @@ def test_prompts_are_beginnings_of_what_is_learnt(template: str, kind: str, toke
         assert ids[: len(prompt)] == prompt and flags[len(prompt)]
 
 
-def test_bos_and_eos_are_ids_and_a_message_cannot_forge_them(tokenizer_of: Get) -> None:
+def test_bos_and_eos_are_ids_that_a_message_cannot_forge(tokenizer_of: Get) -> None:
     tokenizer = tokenizer_of("bpe")  # reads no special token out of text
     ids, flags = encode_conversation(style_of(TURNS), tokenizer, told("a<|endoftext|>", "b", "c", "d"))
     assert [place for place, token_id in enumerate(ids) if token_id == tokenizer.eos_id] == [
@@ -86,7 +86,7 @@ def test_bos_and_eos_are_ids_and_a_message_cannot_forge_them(tokenizer_of: Get) 
     assert style_of(TURNS).stop_tokens(foreign) == {foreign.eos_id}
 
 
-def test_a_template_that_rewrites_earlier_turns_teaches_the_last_answer(caplog: pytest.LogCaptureFixture) -> None:
+def test_if_a_template_changes_earlier_turns_only_the_last_answer_is_a_target(caplog: pytest.LogCaptureFixture) -> None:
     talk = told("a", "<think>x</think>b", "c", "<think>y</think>d")
     style = TemplateStyle(template=REASONING, source="warned of once")
     with caplog.at_level(logging.WARNING):
@@ -96,11 +96,11 @@ def test_a_template_that_rewrites_earlier_turns_teaches_the_last_answer(caplog: 
     assert caplog.text.count("only the last answer of each conversation") == 1
 
 
-def test_a_prompt_that_begins_the_answer_is_kept_before_what_is_learnt() -> None:
+def test_a_prompt_that_starts_the_answer_is_not_a_target() -> None:
     assert parts(style_of(THINKING_PROMPT), told("a", "b")) == [("user:a;assistant:<think>", False), ("b;", True)]
 
 
-def test_a_refusal_of_the_template_is_told_in_its_words() -> None:
+def test_a_refusal_of_the_template_is_reported_with_its_message() -> None:
     with pytest.raises(ConfigError, match="no system text here"):
         style_of(TURNS).prompt([Message(role="system", content="s"), *told("a")])
     assert not style_of(TURNS).takes_system() and style_of(CHATML).takes_system()
@@ -117,17 +117,17 @@ def test_a_refusal_of_the_template_is_told_in_its_words() -> None:
         "{{ messages.append(1) }}",
     ],
 )
-def test_a_template_that_breaks_or_breaks_out_names_its_file(template: str) -> None:
+def test_a_template_that_fails_or_is_unsafe_names_its_file(template: str) -> None:
     with pytest.raises(CheckpointError, match=r"somewhere/tokenizer_config\.json"):
         style_of(template).prompt(told("a"))
 
 
-def test_a_template_that_leaves_answers_out_cannot_teach() -> None:
+def test_a_template_that_leaves_out_answers_is_an_error() -> None:
     with pytest.raises(CheckpointError, match="leaves out"):
         style_of("{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}").segments(told("a", "b"))
 
 
-def test_what_templates_call_is_there() -> None:
+def test_functions_called_by_templates_exist() -> None:
     template = "{{ strftime_now('%Y') }} {{ {'ä': '<'} | tojson }} {% for i in [1, 2] %}{{ i }}{% break %}{% endfor %}"
     assert style_of(template).prompt(told("a")) == f'{datetime.now().year} {{"ä": "<"}} 1'
 

@@ -134,13 +134,13 @@ def test_unknown_models_and_paths_are_refused_by_name(client, make_model, tmp_pa
 def test_a_broken_model_is_reported_without_a_path_and_the_server_continues(client, make_model, tmp_path, monkeypatch):
     monkeypatch.setattr("litgpt_core.serving.models.RESCAN_S", 0.0)
     here = client()
-    corrupted = make_model("corrupted")
-    weights = corrupted / "lit_model.pth"
+    zeros = make_model("zeros")
+    weights = zeros / "lit_model.pth"
     weights.write_bytes(bytes(len(weights.read_bytes())))
-    answer = here.post(CHAT, json=HELLO | {"model": "corrupted"})
+    answer = here.post(CHAT, json=HELLO | {"model": "zeros"})
     assert answer.status_code == 500
     error(answer)
-    assert str(tmp_path) not in answer.text and "corrupted" not in answer.text.replace("'corrupted'", "")
+    assert str(tmp_path) not in answer.text and "zeros" not in answer.text.replace("'zeros'", "")
     broken = make_model("broken")
     state = torch.load(broken / "lit_model.pth", weights_only=True)
     state["lm_head.weight"].fill_(float("nan"))

@@ -15,7 +15,7 @@ def test_this_machines_own_addresses_need_no_key(host):
 def test_other_addresses_need_a_key_or_a_confirmation(host):
     with pytest.raises(ConfigError, match="without an API key") as caught:
         ServerSettings(host=host)
-    assert "--open-to-all" in caught.value.fix and "--api-key" in caught.value.fix
+    assert "--open_to_all" in caught.value.fix and "--api_key" in caught.value.fix
     assert not ServerSettings(host=host, api_key="a long secret").is_private
     assert not ServerSettings(host=host, open_to_all=True).is_private
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from litgpt_core.upstream.manifest import Entry, Manifest, blob_id, parse_manifest, read_manifest, tree_id
+from litgpt_core.upstream.manifest import Manifest, ManifestEntry, blob_id, parse_manifest, read_manifest, tree_id
 from litgpt_core.upstream.pin import Installed, installed_package, pinned_tag, pinned_version
 from litgpt_core.upstream.placement import (
     MANIFEST,
@@ -27,7 +27,7 @@ from litgpt_core.upstream.remote import manifest_path, newest_tags
 from litgpt_core.upstream.verify import verify, verify_package
 
 ROOT = Path(__file__).resolve().parents[4]
-FILE = Entry(mode="100644", blob=blob_id(b"hello\n"))
+FILE = ManifestEntry(mode="100644", blob=blob_id(b"hello\n"))
 
 
 def manifest(*paths: str) -> Manifest:
@@ -57,7 +57,7 @@ def test_the_manifests_that_we_keep_give_the_trees_of_their_tags() -> None:
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A small checkout with a small litgpt installed beside it."""
+    """A small checkout, and a small installed litgpt."""
     package = tmp_path / "site" / "litgpt"
     (package / "data").mkdir(parents=True)
     for name in ("__init__.py", "data/base.py"):
@@ -138,7 +138,7 @@ def test_any_path_survives_the_text_form(paths: list[str]) -> None:
 # ---- placement ----
 
 
-def test_where_upstreams_files_go() -> None:
+def test_paths_of_upstreams_files() -> None:
     given_paths = (
         "README.md",
         "LICENSE",
@@ -162,7 +162,7 @@ def test_where_upstreams_files_go() -> None:
     assert sorted(placed(manifest(*given_paths), with_ci=True)) == sorted([*aside, *usual, *ci])
 
 
-def test_the_record_says_what_was_placed() -> None:
+def test_the_record_lists_the_synced_files() -> None:
     synced = Synced(manifest=manifest("litgpt/a.py", ".github/b"), with_ci=True)
     record = synced.record()
     assert (
@@ -182,19 +182,19 @@ def test_the_record_says_what_was_placed() -> None:
         ("a.b/c", "a/b", False),
     ],
 )  # fmt: skip
-def test_clashes(brought: str, ours: str, clash: bool) -> None:
+def test_conflicting_paths(brought: str, ours: str, clash: bool) -> None:
     assert bool(clashes([brought], ours=[ours])) is clash
 
 
-def test_case_twins_among_upstreams_own() -> None:
+def test_upstream_paths_that_differ_only_in_case() -> None:
     assert case_twins(["a/b", "a/c", "A.txt"]) == []
     assert case_twins(["a/b", "A/c"]) == ["a/b: differs from A in case only"]
 
 
-def test_path_changes_tell_renames_from_new_files() -> None:
-    other = Entry(mode="100755", blob="2" * 40)
+def test_path_changes_distinguish_renames_from_new_files() -> None:
+    other = ManifestEntry(mode="100755", blob="2" * 40)
     rows = path_changes(
-        {"a": FILE, "b": other, "c": FILE}, new={"d": FILE, "b": FILE, "e": Entry(mode="1", blob="3" * 40)}
+        {"a": FILE, "b": other, "c": FILE}, new={"d": FILE, "b": FILE, "e": ManifestEntry(mode="1", blob="3" * 40)}
     )
     assert rows == ["M  b", "D  c", "R  a -> d", "A  e"]
 

@@ -19,7 +19,7 @@ from litgpt_core.upstream.pin import installed_package, pinned_tag
 from litgpt_core.upstream.signatures import Definition, Sources, canonical, compare, define, folder_sources
 
 ROOT = Path(__file__).resolve().parents[4]
-COMMAND = "uv run python light_compute_project/scripts/sync_upstream.py --record-names"
+COMMAND = "uv run python light_compute_project/scripts/sync_upstream.py --record_names"
 
 
 def sources(files: dict[str, str]) -> Sources:
@@ -117,7 +117,7 @@ def test_definitions_follow_imports_members_and_bases() -> None:
         assert define(name, old) is None
 
 
-def test_attributes_of_objects_are_cut_off() -> None:
+def test_attributes_of_objects_are_removed() -> None:
     assert canonical("litgpt.GPT.forward.__wrapped__.x", sources(OLD)) == "litgpt.GPT.forward"
     assert canonical("litgpt.config.configs.append", sources(OLD)) == "litgpt.config.configs"
     assert canonical("litgpt.absent", sources(OLD)) is None

@@ -1,14 +1,15 @@
-"""Hugging Face model folders, both ways: `importing.import_folder` and `exporting.export_directory`.
+"""Import and export of Hugging Face model folders: `importing.import_folder` and `exporting.export_directory`.
 
-No transformers here: config.json is JSON, weights are safetensors or torch files, tokenizers go through our own room.
+Does not use transformers: config.json is JSON, weights are safetensors or torch files, tokenizers are handled by our
+`tokenizers` package.
 
     layout        file names of such a folder
     folder        config.json and the weight files, checked before a tensor is read
     rules         one weight there <-> one weight here: same, transposed, joined, interleaved
-    settings      the typed look into config.json that says what is missing or unknown
-    gpt2 llama gemma neox      the architectures: settings and names, both ways
-    families      which of them a folder has, or a model can be written as
-    vocabulary    the tokenizer's files, in and out
+    settings      typed access to config.json, with errors for missing or unknown settings
+    gpt2 llama gemma neox      the architectures: settings and names, for import and export
+    families      chooses the architecture of a folder or of a model
+    vocabulary    the tokenizer's files, for import and export
     sentencepiece_json         a SentencePiece model as tokenizer.json
-    importing exporting        the two doors
+    importing exporting        the entry points
 """

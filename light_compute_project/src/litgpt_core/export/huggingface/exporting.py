@@ -1,7 +1,7 @@
-"""A checkpoint directory -> a folder that transformers' `AutoModelForCausalLM` loads, whole or not at all.
+"""Exports a checkpoint directory, atomically, to a folder that transformers' `AutoModelForCausalLM` loads.
 
-The weights are mapped from the checkpoint and written shard by shard, so memory holds one shard at a time. Nothing is
-rounded: every weight keeps its type and its bits, only names and the order of rows change.
+The weights are memory-mapped from the checkpoint and written shard by shard, so only one shard is in memory at a time.
+Weights keep their dtype and their bits; only names and the order of rows change.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ from litgpt_core.model.config import GPTConfig
 logger = logging.getLogger(__name__)
 
 MAX_SHARD_BYTES = 5_000_000_000
-"""A model above this is written in several files, as is usual on the hub."""
+"""Larger models are written as several files, as usual on the hub."""
 
 _DTYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16", torch.float64: "float64"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Exported:
-    """What `export_directory` made."""
+    """The result of `export_directory`."""
 
     path: Path
     architecture: str
@@ -52,23 +52,23 @@ class Exported:
     files: tuple[str, ...]
     """Names of the weight files."""
     added_zeros: int
-    """Biases that the architecture has and the model lacks, written as zeros."""
+    """Number of biases that the model does not have, written as zeros."""
 
 
 def export_directory(
     checkpoint: Path, target: Path, *, force: bool = False, max_shard_bytes: int = MAX_SHARD_BYTES
 ) -> Exported:
-    """Write a checkpoint (a directory of ours or of LitGPT's, or a run folder) as a Hugging Face folder.
+    """Write a checkpoint (a directory of ours or LitGPT's, or a run folder) as a Hugging Face folder.
 
     Args:
-        checkpoint: Whatever `litgpt_core.checkpoint.resolve` understands.
-        target: The folder to make.
-        force: Replace what is at `target`; it stays until the new one stands.
-        max_shard_bytes: Largest weight file; a single larger weight gets a file of its own.
+        checkpoint: A path as for `litgpt_core.checkpoint.resolve`.
+        target: The folder to create.
+        force: Replace an existing `target`, after the new folder is complete.
+        max_shard_bytes: Maximum size of a weight file; a larger single weight gets its own file.
 
     Raises:
-        CheckpointError: Nothing there, damaged, a model that no known architecture computes, `target` is taken or
-            cannot be written. Nothing is left at `target` then.
+        CheckpointError: The checkpoint is missing or corrupted, no supported architecture is equivalent, or `target`
+            exists or cannot be written. No partial folder remains.
         TokenizerError: The tokenizer cannot be read.
     """
     target = Path(target)
@@ -88,13 +88,13 @@ def export_directory(
             settings = {**write_config(family, config), **ids, "torch_dtype": _DTYPES[weights[EMBEDDING].dtype]}
             (folder / CONFIG).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
             for file in sorted(folder.iterdir()):
-                shutil.copymode(folder / CONFIG, file)  # the library makes weight files for the user's eyes only
+                shutil.copymode(folder / CONFIG, file)  # safetensors creates files that only the user can read
                 _flush(file)
     except (OSError, SafetensorError) as problem:
         raise CheckpointError(
-            f"Could not write {target}: {problem}. What was there before is untouched.",
-            needed=f"a place where {sum(tensor.nbytes for tensor in weights.values()):,} bytes can be written",
-            fix="make room or rights there, or another place: --out FOLDER",
+            f"Could not write {target}: {problem}. An existing folder is unchanged.",
+            needed=f"a writable folder with {sum(tensor.nbytes for tensor in weights.values()):,} bytes free",
+            fix="free disk space, change permissions, or choose another folder: --out FOLDER",
         ) from problem
     return Exported(
         path=target,
@@ -106,7 +106,7 @@ def export_directory(
 
 
 def _add_zero_biases(weights: dict[str, Tensor], family: Family, config: GPTConfig) -> int:
-    """Give `weights` the biases that the architecture has and the model lacks; returns how many tensors."""
+    """Add to `weights` the biases that the model does not have, as zeros; returns the number of tensors."""
     shapes = empty_model(config).state_dict()
     missing = [name for name in shapes if name not in weights]
     if missing:
@@ -122,7 +122,7 @@ def _bytes(rule: Rule, weights: Mapping[str, Tensor]) -> int:
 
 
 def _shards(rules: list[Rule], weights: Mapping[str, Tensor], *, max_shard_bytes: int) -> list[list[Rule]]:
-    """Rules in order, cut before a shard would grow too large. What belongs to one rule stays together."""
+    """Rules in order, split into shards of limited size. The tensors of one rule stay together."""
     shards: list[list[Rule]] = [[]]
     size = 0
     for rule in rules:
@@ -161,6 +161,6 @@ def _write_weights(folder: Path, shards: list[list[Rule]], weights: Mapping[str,
 
 
 def _flush(file: Path) -> None:
-    """Make a file survive a power cut; another library wrote it."""
+    """Flush a file that another library wrote to disk, so that it survives a power failure."""
     with file.open("rb+") as opened:
         os.fsync(opened.fileno())

@@ -1,8 +1,8 @@
-"""Which architecture a folder has, and which one a model can be written as.
+"""Chooses the architecture of a folder, or the architecture that a model can be exported as.
 
-Whether an architecture holds a model is not written down a second time: the model's settings are written as that
-architecture's config.json, read back, and compared by `what_computes`. What comes back equal is exact; what does not is
-refused with the settings that were lost.
+Whether an architecture fits a model is tested by a round trip: the model's settings are written as that architecture's
+config.json, read back, and compared by `what_computes`. If they are equal, the export is exact; otherwise it is
+refused, with the settings that would be lost.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def recognise(file: ConfigFile) -> Family:
     """The family of a config.json.
 
     Raises:
-        CheckpointError: It is unknown, or the folder is no language model; names what is known and what is closest.
+        CheckpointError: It is unknown, or not a language model; lists the known families and the closest one.
     """
     known = {family.model_type: family for family in FAMILIES}
     model_type = file.content.get("model_type")
@@ -56,7 +56,7 @@ def recognise(file: ConfigFile) -> Family:
         raise CheckpointError(
             f"{file.path} describes a model of type {model_type!r}, which is unknown here.",
             needed=f"model_type {', '.join(sorted(known))}{closest}",
-            fix="litgpt download knows more architectures, and its directories work here",
+            fix="litgpt download supports more architectures, and its directories work here",
         )
     family = known[str(model_type)]
     given = file.content.get("architectures") or [family.architecture]
@@ -64,22 +64,22 @@ def recognise(file: ConfigFile) -> Family:
         raise CheckpointError(
             f"{file.path} describes {', '.join(map(str, given))}.",
             needed=f"a language model, such as {family.architecture}",
-            fix="take the folder of the language model",
+            fix="use the folder of the language model",
         )
     if file.content.get("quantization_config"):
         raise CheckpointError(
             f"{file.path} says that the weights are quantised.",
             needed="plain 16- or 32-bit weights",
-            fix="take the unquantised folder of the model",
+            fix="use the unquantised folder of the model",
         )
     return family
 
 
 def read_config(file: ConfigFile, *, name: str) -> tuple[Family, GPTConfig]:
-    """The family of a config.json, and the model that it describes.
+    """The family of a config.json, and the GPTConfig of its model.
 
     `vocab_size` and `padded_vocab_size` are both the rows of the embedding. Raises CheckpointError as `recognise`, and
-    where a setting has no counterpart here.
+    for a setting without a counterpart here.
     """
     family = recognise(file)
     rows = file.integer("vocab_size")
@@ -110,15 +110,15 @@ def write_config(family: Family, config: GPTConfig) -> dict[str, Any]:
 
 
 def choose(config: GPTConfig) -> tuple[Family, GPTConfig]:
-    """The first family that computes the same as `config`, and the config to take names and shapes from.
+    """The first family that computes the same as `config`, and the config that defines names and shapes.
 
-    Families that the model's name speaks of are tried first, so that an imported model goes out as what it came from.
+    Families that match the model's name are tried first, so that an imported model is exported as its original family.
 
-    A model without biases may be given one whose layers have them: the second config then says `bias=True`, and the
-    weights that it adds are zeros.
+    A model without biases may match a family whose layers have them; the returned config then has `bias=True`, and the
+    added weights are zeros.
 
     Raises:
-        CheckpointError: There is none; names the settings that the closest one would lose.
+        CheckpointError: There is none; lists the settings that the closest one would lose.
     """
     losses: dict[str, list[str]] = {}
     for family in sorted(FAMILIES, key=lambda family: not family.is_named_by(config.name)):
@@ -131,15 +131,15 @@ def choose(config: GPTConfig) -> tuple[Family, GPTConfig]:
         losses[family.architecture] = lost
     closest = min(losses, key=lambda name: len(losses[name]))
     raise CheckpointError(
-        f"No Hugging Face architecture that is known here computes what the model {config.name!r} does; the closest, "
-        f"{closest}, differs in {'; '.join(losses[closest])}.",
-        needed=f"a model that one of {', '.join(family.architecture for family in FAMILIES)} can be",
-        fix="litgpt convert_from_litgpt knows more architectures",
+        f"No supported Hugging Face architecture is equivalent to the model {config.name!r}; the closest, {closest}, "
+        f"differs in {'; '.join(losses[closest])}.",
+        needed=f"a model equivalent to one of {', '.join(family.architecture for family in FAMILIES)}",
+        fix="litgpt convert_from_litgpt supports more architectures",
     )
 
 
 def lost_settings(family: Family, config: GPTConfig) -> list[str]:
-    """What a model would lose as this family, as `field: given, there`; empty if nothing."""
+    """Settings that a model would lose as this family, as `field: given, there`; empty if none."""
     try:
         written = ConfigFile(Path("config.json"), write_config(family, config))
         _, back = read_config(written, name=family.model_type)
@@ -152,7 +152,7 @@ def lost_settings(family: Family, config: GPTConfig) -> list[str]:
 
 
 def what_computes(config: GPTConfig) -> Mapping[str, Any]:
-    """The settings that decide a model's outputs, in one form: two models are the same where these are equal."""
+    """The settings that determine a model's outputs, normalised: two models are equivalent if these are equal."""
     values = {key: value for key, value in config.to_full_dict().items() if key not in _NO_EFFECT}
     rms = config.norm_class_name == "RMSNorm"
     values["norms times (1 + weight)"] = rms and "Gemma" in config.name
@@ -172,7 +172,7 @@ def what_computes(config: GPTConfig) -> Mapping[str, Any]:
 
 
 def _rotation(config: GPTConfig) -> dict[str, Any]:
-    """The rotary settings in one form; nothing where nothing is rotated."""
+    """The rotary settings, normalised; empty without rotation."""
     if not config.rope_n_elem:
         return {}
     scaling = config.rope_adjustments or {}

@@ -1,4 +1,4 @@
-"""What this room knows of one architecture: the shape of `families`' entries. No architecture is here."""
+"""The description of an architecture; `families` lists the supported ones."""
 
 from __future__ import annotations
 
@@ -13,39 +13,39 @@ from litgpt_core.model.config import GPTConfig
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """One `model_type` of config.json, both ways.
+    """One `model_type` of config.json, for import and export.
 
-    `read` and `write` leave out what all architectures share: vocabulary size, tying, special tokens.
+    `read` and `write` omit what all architectures share: vocabulary size, tying, special tokens.
     """
 
     model_type: str
     architecture: str
-    """Class of transformers that loads the folder."""
+    """The class of transformers that loads the folder."""
     read: Callable[[ConfigFile], dict[str, Any]]
-    """config.json -> fields of GPTConfig; CheckpointError where a setting has no counterpart."""
+    """config.json -> fields of GPTConfig. Raises CheckpointError for a setting without a counterpart."""
     write: Callable[[GPTConfig], dict[str, Any]]
-    """The way back. Whether the family can hold the model is not its question: `families.choose` reads the result."""
+    """The inverse of `read`. `families.choose` checks, by reading the result, whether the family fits the model."""
     rules: Callable[[GPTConfig], Iterable[Rule]]
-    """Every weight, the output layer included."""
+    """Rules for every weight, including the output layer."""
     base: str
-    """Prefix of the names below the output layer; folders saved without that layer lack it."""
+    """Prefix of all names except the output layer's; folders saved without that layer do not have it."""
     head: str
     """Name of the output layer's weight."""
     tied_by_default: bool = False
-    """What an absent `tie_word_embeddings` means."""
+    """Meaning of a missing `tie_word_embeddings`."""
     ignored: str = r"rotary_emb\.inv_freq$"
-    """Pattern of stored names that are no weights."""
+    """Pattern of stored names that are not weights."""
     name_start: str = ""
-    """What a model's name must begin with, so that LitGPT computes and converts it as this family; any case."""
+    """Required prefix of a model's name, so that LitGPT treats it as this family; case-insensitive."""
     always_biased: bool = False
-    """Linear layers have biases; a model without them is written with zeros."""
+    """Whether linear layers always have biases; for a model without them, zeros are written."""
 
     def is_named_by(self, name: str) -> bool:
-        """Whether a model's name speaks of this family."""
+        """Whether a model's name has the prefix of this family."""
         return bool(self.name_start) and name.lower().startswith(self.name_start.lower())
 
     def model_name(self, folder_name: str) -> str:
-        """A name that LitGPT takes for this family: "Gemma" and "OLMo" in a name change what its models compute."""
+        """A name that LitGPT treats as this family: "Gemma" and "OLMo" in a name change LitGPT's computation."""
         plain = folder_name or self.model_type
         if not self.name_start:
             return plain.replace("Gemma", "gemma").replace("OLMo", "olmo")

@@ -1,8 +1,8 @@
-"""The weights of a Hugging Face folder: which files, what each claims to hold, and the tensors one shard at a time.
+"""The weight files of a Hugging Face folder: their headers, and their tensors one shard at a time.
 
-A safetensors file is 8 bytes N (little-endian), N bytes of JSON that name every tensor with its type, shape and place,
-then the data. So a file that is cut off, or an index that promises what no shard holds, is found from a few kilobytes,
-before any weight is read. Not here: what the tensors mean (`rules`, `families`).
+A safetensors file consists of 8 bytes N (little-endian), N bytes of JSON with the dtype, shape and offsets of every
+tensor, and the data. So a truncated file, or an index with tensors that no shard has, is detected by reading a few
+kilobytes. The meaning of the tensors is in `rules` and `families`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _LFS_POINTER = b"version https://git-lfs"
 
 @dataclass(frozen=True, kw_only=True)
 class StoredTensor:
-    """Where a tensor lies, and its shape."""
+    """The file and the shape of a tensor."""
 
     file: Path
     shape: tuple[int, ...]
@@ -38,7 +38,7 @@ class StoredTensor:
 
 @dataclass(frozen=True, kw_only=True)
 class WeightFolder:
-    """All weights of a folder, checked as far as that goes without reading them."""
+    """All weights of a folder, checked by their headers."""
 
     path: Path
     tensors: Mapping[str, StoredTensor]
@@ -53,7 +53,7 @@ class WeightFolder:
         """Every (stored name, tensor), one shard in memory at a time.
 
         Raises:
-            CheckpointError: A file that passed the check cannot be read after all.
+            CheckpointError: A file that passed the check cannot be read.
         """
         for file in self.files:
             names = [name for name, tensor in self.tensors.items() if tensor.file == file]
@@ -64,32 +64,30 @@ def open_weights(folder: Path) -> WeightFolder:
     """Find and check the weight files of `folder`.
 
     Raises:
-        CheckpointError: There are none; one is missing, cut off, or no such file at all; the index names a tensor that
-            no shard holds; weights are of a type that this project does not compute with.
+        CheckpointError: There are none; a file is missing, truncated or of another format; the index names a tensor
+            that its shard does not have; weights have an unsupported dtype.
     """
     found = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
     if found is None:
         names = sorted(entry.name for entry in folder.iterdir())
         raise CheckpointError(
-            f"{folder} holds no weights; in it there is {', '.join(names[:12]) or 'nothing'}.",
+            f"{folder} has no weights; it contains {', '.join(names[:12]) or 'nothing'}.",
             needed=f"{SAFETENSORS} or {TORCH}, or the index of their shards",
             fix=AGAIN,
         )
     if found.name not in (SAFETENSORS_INDEX, TORCH_INDEX):
         return WeightFolder(path=folder, tensors=_stored(found))
     tensors: dict[str, StoredTensor] = {}
-    wanted = _index(found)
-    for shard in sorted(set(wanted.values())):
+    index = _index(found)
+    for shard in sorted(set(index.values())):
         file = folder / shard
         if not file.is_file():
-            raise CheckpointError(
-                f"{file} is missing; {found.name} says that it holds weights.", needed="every shard", fix=AGAIN
-            )
+            raise CheckpointError(f"{file} is missing, but listed in {found.name}.", needed="every shard", fix=AGAIN)
         stored = _stored(file)
-        for name in (name for name, where in wanted.items() if where == shard):
+        for name in (name for name, where in index.items() if where == shard):
             if name not in stored:
                 raise CheckpointError(
-                    f"{found} says that {name} is in {shard}; it is not.",
+                    f"{found} lists {name} in {shard}, which does not have it.",
                     needed="an index and shards of the same model",
                     fix=AGAIN,
                 )
@@ -98,7 +96,7 @@ def open_weights(folder: Path) -> WeightFolder:
 
 
 def read_json(file: Path) -> dict[str, Any]:
-    """The object in a JSON file; CheckpointError names the file if it is missing, broken, or holds something else."""
+    """The object in a JSON file. Raises CheckpointError if the file is missing, invalid, or not an object."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -107,7 +105,7 @@ def read_json(file: Path) -> dict[str, Any]:
         ) from None
     except (OSError, ValueError) as problem:
         raise CheckpointError(
-            f"{file} cannot be read as JSON: {problem}.", needed="an intact file", fix=AGAIN
+            f"{file} cannot be read as JSON: {problem}.", needed="an uncorrupted file", fix=AGAIN
         ) from None
     if not isinstance(content, dict):
         raise CheckpointError(f"{file} holds a {type(content).__name__}.", needed="a JSON object", fix=AGAIN)
@@ -140,10 +138,10 @@ def _stored(file: Path) -> dict[str, StoredTensor]:
 
 
 def safetensors_shapes(file: Path) -> dict[str, tuple[int, ...]]:
-    """Tensor -> shape from a file's header, after checking that the file is as long as the header says.
+    """Tensor -> shape from a file's header, after checking the file's size against the header.
 
     Raises:
-        CheckpointError: The file is cut off or damaged, or holds a type other than 16-, 32- or 64-bit floats.
+        CheckpointError: The file is truncated or corrupted, or has a dtype other than 16-, 32- or 64-bit floats.
     """
     header, data_bytes = _header(file)
     end, shapes = 0, {}
@@ -154,18 +152,18 @@ def safetensors_shapes(file: Path) -> dict[str, tuple[int, ...]]:
             kind, shape = str(entry["dtype"]), tuple(int(size) for size in entry["shape"])
             begin, stop = (int(offset) for offset in entry["data_offsets"])
         except (TypeError, KeyError, ValueError) as problem:
-            raise _damaged(file, f"its header describes {name} by {entry!r} ({problem})") from None
+            raise _corrupted(file, f"its header describes {name} by {entry!r} ({problem})") from None
         if kind not in _ITEM_BYTES:
             raise CheckpointError(
                 f"{name} in {file} is stored as {kind}.",
                 needed=f"weights of type {', '.join(_ITEM_BYTES)}: quantised folders cannot be imported",
-                fix="take the unquantised folder of the model",
+                fix="use the unquantised folder of the model",
             )
         if min(shape, default=0) < 0 or begin < 0 or stop - begin != math.prod(shape) * _ITEM_BYTES[kind]:
-            raise _damaged(file, f"its header gives {name} {stop - begin:,} bytes for {kind} {list(shape)}")
+            raise _corrupted(file, f"its header gives {name} {stop - begin:,} bytes for {kind} {list(shape)}")
         end, shapes[name] = max(end, stop), shape
     if end != data_bytes:
-        raise _damaged(file, f"its header promises {end:,} bytes of weights, and {data_bytes:,} follow")
+        raise _corrupted(file, f"its header describes {end:,} bytes of weights, but {data_bytes:,} follow")
     return shapes
 
 
@@ -175,13 +173,13 @@ def _header(file: Path) -> tuple[dict[str, Any], int]:
     with file.open("rb") as opened:
         length = int.from_bytes(opened.read(8), "little")
         if size < 8 or length > min(size - 8, _LONGEST_HEADER):
-            raise _damaged(file, f"its header would take {length:,} of its {size:,} bytes")
+            raise _corrupted(file, f"its header would take {length:,} of its {size:,} bytes")
         try:
             header = json.loads(opened.read(length).decode("utf-8"))
         except ValueError as problem:
-            raise _damaged(file, f"its header is not JSON ({problem})") from None
+            raise _corrupted(file, f"its header is not JSON ({problem})") from None
     if not isinstance(header, dict):
-        raise _damaged(file, "its header is not a JSON object")
+        raise _corrupted(file, "its header is not a JSON object")
     return header, size - 8 - length
 
 
@@ -193,12 +191,14 @@ def _read_safetensors(file: Path, names: list[str]) -> Iterator[tuple[str, Tenso
             for name in names:
                 yield name, opened.get_tensor(name)
     except SafetensorError as problem:
-        raise _damaged(file, str(problem)) from problem
+        raise _corrupted(file, str(problem)) from problem
 
 
-def _damaged(file: Path, problem: str) -> CheckpointError:
+def _corrupted(file: Path, problem: str) -> CheckpointError:
     return CheckpointError(
-        f"{file} ({file.stat().st_size:,} bytes) is cut off or damaged: {problem}.", needed="the whole file", fix=AGAIN
+        f"{file} ({file.stat().st_size:,} bytes) is truncated or corrupted: {problem}.",
+        needed="the complete file",
+        fix=AGAIN,
     )
 
 
@@ -216,7 +216,7 @@ def _read_torch(file: Path, names: list[str]) -> Iterator[tuple[str, Tensor]]:
 
 
 def _load_torch(file: Path) -> dict[str, Tensor]:
-    """A state dict: mapped lazily from torch's zip format, read whole from the one before (2020 and earlier)."""
+    """A state dict: memory-mapped from torch's zip format, or read completely from the older format (until 2020)."""
     from litgpt_core.checkpoint.load import load_weights
 
     with file.open("rb") as opened:
@@ -233,12 +233,12 @@ def _load_old_torch(file: Path) -> dict[str, Tensor]:
         raise
     except pickle.UnpicklingError as problem:
         raise CheckpointError(
-            f"{file} is damaged, or holds more than tensors: reading it could run code.",
-            needed="a file that torch.load(..., weights_only=True) reads",
+            f"{file} is corrupted, or holds more than tensors: loading it could run code.",
+            needed="a file that torch.load(..., weights_only=True) accepts",
             fix=AGAIN,
         ) from problem
-    except Exception as problem:  # a damaged pickle may raise anything
-        raise _damaged(file, str(problem).partition("\n")[0] or type(problem).__name__) from problem
+    except Exception as problem:  # a corrupted pickle can raise any exception
+        raise _corrupted(file, str(problem).partition("\n")[0] or type(problem).__name__) from problem
     if not isinstance(content, dict) or not all(isinstance(value, torch.Tensor) for value in content.values()):
-        raise CheckpointError(f"{file} holds no state dict.", needed="{name: tensor}", fix=AGAIN)
+        raise CheckpointError(f"{file} is not a state dict.", needed="{name: tensor}", fix=AGAIN)
     return {str(name): tensor for name, tensor in content.items()}

@@ -1,7 +1,7 @@
 """Gemma 1, 2 and 3 (text): Llama's names, norms times (1 + weight), gated GELU, scaled embeddings.
 
 gemma    as Llama otherwise           gemma2   norms around both branches, soft caps, every other layer windowed
-gemma3   norms around both branches, queries and keys normalised, windowed layers with a rotary base of their own
+gemma3   norms around both branches, queries and keys normalised, windowed layers with a separate rotary base
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from litgpt_core.model.config import GPTConfig
 def _read_gemma(file: ConfigFile, *, groups: int = 16) -> dict[str, Any]:
     file.refuse("attention_bias", unless=False, default=False)
     if file.flag("use_bidirectional_attention", default=False):
-        raise file.wrong("use_bidirectional_attention", needed="false: tokens here see only what comes before them")
+        raise file.wrong("use_bidirectional_attention", needed="false: attention here is causal")
     key = "hidden_act" if file.content.get("hidden_activation") is None else "hidden_activation"
     if file.content.get(key) == "gelu" and "hidden_activation" in file.content:
-        key = "hidden_activation"  # a null beside "gelu": Gemma 1's first files, which mean the approximation
+        key = "hidden_activation"  # null alongside "gelu": Gemma 1's first files, which mean the approximation
     return {
         **read_common(file, groups=groups, head_size=256),
         "mlp_class_name": "GemmaMLP",
@@ -54,7 +54,7 @@ def _write_gemma1(config: GPTConfig) -> dict[str, Any]:
 
 
 def _read_later(file: ConfigFile, *, pattern: int, caps: tuple[float | None, float | None]) -> dict[str, Any]:
-    """What Gemma 2 and 3 share. Every `pattern`-th layer sees everything, the others a window."""
+    """Settings shared by Gemma 2 and 3. Every `pattern`-th layer has full attention, the others a window."""
     scalar = file.number("query_pre_attn_scalar", default=256)
     if scalar != int(scalar):
         raise file.wrong("query_pre_attn_scalar", needed="a whole number")

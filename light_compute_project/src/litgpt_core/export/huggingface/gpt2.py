@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from litgpt_core.export.huggingface.family import Family
-from litgpt_core.export.huggingface.rules import Layout, Names, Rule, Theirs, named_rules
+from litgpt_core.export.huggingface.rules import Names, Rule, Theirs, WeightLayout, named_rules
 from litgpt_core.export.huggingface.settings import ConfigFile
 from litgpt_core.model.config import GPTConfig
 
@@ -52,11 +52,11 @@ _NAMES: Names = {
     "transformer.wte": "transformer.wte",
     "transformer.wpe": "transformer.wpe",
     "norm_1": "ln_1",
-    "attn.qkv": Theirs("attn.c_attn", Layout.TRANSPOSED),
-    "attn.proj": Theirs("attn.c_proj", Layout.TRANSPOSED),
+    "attn.qkv": Theirs("attn.c_attn", WeightLayout.TRANSPOSED),
+    "attn.proj": Theirs("attn.c_proj", WeightLayout.TRANSPOSED),
     "norm_2": "ln_2",
-    "mlp.fc": Theirs("mlp.c_fc", Layout.TRANSPOSED),
-    "mlp.proj": Theirs("mlp.c_proj", Layout.TRANSPOSED),
+    "mlp.fc": Theirs("mlp.c_fc", WeightLayout.TRANSPOSED),
+    "mlp.proj": Theirs("mlp.c_proj", WeightLayout.TRANSPOSED),
     "transformer.ln_f": "transformer.ln_f",
     "lm_head": "lm_head",
 }

@@ -1,8 +1,8 @@
-"""A Hugging Face folder -> a LitGPT checkpoint directory of ours, whole or not at all.
+"""Imports a Hugging Face folder, atomically, as a LitGPT checkpoint directory.
 
-Everything that can be wrong with the folder is looked for before a weight is read: config.json, then the weight files'
-headers against their sizes, then names and shapes against the model, then the tokenizer. Weights that only change their
-name are mapped from the folder, never copied; at worst memory holds the model and one shard.
+The folder is checked before any weight is read: config.json, then the sizes of the weight files against their headers,
+then names and shapes against the model, then the tokenizer. Weights that only change their name are memory-mapped and
+not copied; at most the model and one shard are in memory.
 """
 
 from __future__ import annotations
@@ -37,27 +37,28 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Imported:
-    """What `import_folder` made."""
+    """The result of `import_folder`."""
 
     path: Path
     config: GPTConfig
     architecture: str
-    """The class of transformers that the folder was for."""
+    """The class of transformers named in config.json."""
     parameters: int
-    """A tied weight counts once."""
+    """Number of parameters; a tied weight counts once."""
 
 
 def import_folder(folder: Path, target: Path, *, force: bool = False) -> Imported:
-    """Make a checkpoint directory from a local Hugging Face folder; weights keep their type.
+    """Create a checkpoint directory from a local Hugging Face folder; weights keep their dtype.
 
     Args:
-        folder: Holds config.json, the weights (safetensors or pytorch_model.bin, whole or in shards) and a tokenizer.
-        target: The directory to make.
-        force: Replace what is at `target`; it stays until the new one stands.
+        folder: Contains config.json, the weights (safetensors or pytorch_model.bin, in one file or sharded) and a
+            tokenizer.
+        target: The directory to create.
+        force: Replace an existing `target`, after the new directory is complete.
 
     Raises:
-        CheckpointError: The folder is incomplete, damaged, or of an unknown architecture; names the first bad file.
-            Nothing is written then. Also where `target` is taken.
+        CheckpointError: The folder is incomplete, corrupted, or of an unknown architecture (names the first bad file),
+            or `target` exists. Nothing is written.
         TokenizerError: The tokenizer is missing or cannot be read.
     """
     folder, target = Path(folder), Path(target)
@@ -69,7 +70,7 @@ def import_folder(folder: Path, target: Path, *, force: bool = False) -> Importe
     file = ConfigFile(folder / CONFIG, read_json(folder / CONFIG))
     family, config = read_config(file, name=_folder_name(folder))
     stored = open_weights(folder)
-    plan = _Plan.make(stored, family, config)
+    plan = _ImportPlan.make(stored, family, config)
     with tempfile.TemporaryDirectory(prefix="light-compute-import-") as temporary:
         gather_tokenizer(folder, Path(temporary), model=file.content)
         ids = tokenizers.load(Path(temporary)).vocab_size
@@ -94,7 +95,7 @@ def import_folder(folder: Path, target: Path, *, force: bool = False) -> Importe
 
 
 def _folder_name(folder: Path) -> str:
-    """The model's name: the folder's, or in the hub's cache (models--ORG--NAME/snapshots/HASH) the one above."""
+    """The model's name: the folder's, or in the hub's cache (models--ORG--NAME/snapshots/HASH) that of the parent."""
     place = folder.resolve()
     above = place.parent.parent.name
     cached = place.parent.name == "snapshots" and above.startswith("models--")
@@ -102,20 +103,20 @@ def _folder_name(folder: Path) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Plan:
-    """Which stored tensor goes where, decided from names and shapes alone."""
+class _ImportPlan:
+    """Maps stored tensors to rules, using only names and shapes."""
 
     config: GPTConfig
     tied: bool
-    """Whether config.json ties the output layer to the embedding; both may be stored all the same."""
+    """Whether config.json ties the output layer to the embedding; both may be stored nevertheless."""
     places: Mapping[str, tuple[Rule, int]]
-    """Stored name -> its rule, and its place among the rule's names."""
+    """Stored name -> its rule, and its index in the rule's names."""
 
     @classmethod
-    def make(cls, stored: WeightFolder, family: Family, config: GPTConfig) -> _Plan:
-        """CheckpointError names the first tensor that is missing, of another shape, or of nobody knows what."""
+    def make(cls, stored: WeightFolder, family: Family, config: GPTConfig) -> _ImportPlan:
+        """Raises CheckpointError, which names the first tensor that is missing, of another shape, or unknown."""
         names, tied = _canonical_names(stored.tensors, family), config.tie_embeddings
-        if family.head in names:  # both are stored: transformers then takes both as they are
+        if family.head in names:  # both are stored: transformers then uses both
             config = dataclasses.replace(config, tie_embeddings=False)
         shapes = empty_model(dataclasses.replace(config, tie_embeddings=False)).state_dict()
         rules = [rule for rule in family.rules(config) if not (config.tie_embeddings and OUTPUT in rule.ours)]
@@ -135,7 +136,7 @@ class _Plan:
         return cls(config=config, tied=tied, places=places)
 
     def read(self, stored: WeightFolder) -> dict[str, Tensor]:
-        """Our state dict, both names of a tied weight included."""
+        """Our state dict, with both names of a tied weight."""
         weights: dict[str, Tensor] = {}
         waiting: dict[Rule, dict[int, Tensor]] = {}
         for name, tensor in stored.read():
@@ -154,7 +155,7 @@ class _Plan:
 
 
 def _canonical_names(tensors: Mapping[str, StoredTensor], family: Family) -> dict[str, str]:
-    """Full name -> stored name: folders that were saved without the output layer lack the base's prefix."""
+    """Full name -> stored name: folders saved without the output layer do not have the prefix."""
     head_layer = family.head.rpartition(".")[0]
     if any(name.startswith(family.base) for name in tensors):
         return {name: name for name in tensors}

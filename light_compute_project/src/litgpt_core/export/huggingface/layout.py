@@ -1,4 +1,4 @@
-"""Names of the files in a Hugging Face model folder. No logic."""
+"""File names in a Hugging Face model folder."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ SAFETENSORS, SAFETENSORS_INDEX = "model.safetensors", "model.safetensors.index.j
 TORCH, TORCH_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
 
 WEIGHTS = (SAFETENSORS, SAFETENSORS_INDEX, TORCH, TORCH_INDEX)
-"""Where weights are looked for, in this order; an index names the shards."""
+"""Weight files in the order of preference; an index names the shards."""
 
 SHARD = "model-{number:05d}-of-{total:05d}.safetensors"
 """Name of one shard of several."""

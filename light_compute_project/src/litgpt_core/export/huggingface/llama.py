@@ -1,4 +1,4 @@
-"""Llama and its relatives: RMSNorm, gated SiLU, full rotation, grouped queries.
+"""Llama and similar architectures: RMSNorm, gated SiLU, full rotation, grouped queries.
 
 llama     biases nowhere, or everywhere       qwen2   biases in q, k, v       phi3   q, k, v and gate, up in one
 mistral   as llama, with a sliding window     qwen3   queries and keys normalised
@@ -16,11 +16,11 @@ from litgpt_core.model.config import GPTConfig
 
 
 def read_common(file: ConfigFile, *, groups: int | None = None, head_size: int | None = None) -> dict[str, Any]:
-    """What all relatives share.
+    """Settings shared by all of them.
 
     Args:
-        groups: What an absent `num_key_value_heads` means; None: one for each head.
-        head_size: What an absent `head_dim` means; None: the width divided by the heads.
+        groups: Meaning of a missing `num_key_value_heads`; None: one for each head.
+        head_size: Meaning of a missing `head_dim`; None: the width divided by the number of heads.
     """
     heads, width = file.integer("num_attention_heads"), file.integer("hidden_size")
     return {
@@ -41,7 +41,7 @@ def read_common(file: ConfigFile, *, groups: int | None = None, head_size: int |
 
 
 def write_common(config: GPTConfig) -> dict[str, Any]:
-    """The way back."""
+    """The inverse of `read_common`."""
     return {
         "max_position_embeddings": config.block_size,
         "num_hidden_layers": config.n_layer,
@@ -59,7 +59,7 @@ def _read_llama(file: ConfigFile) -> dict[str, Any]:
     file.require_silu()
     biases = {file.flag("attention_bias", default=False), file.flag("mlp_bias", default=False)}
     if len(biases) == 2:
-        raise file.wrong("attention_bias", needed="the same value as mlp_bias: layers here have biases all or none")
+        raise file.wrong("attention_bias", needed="the same value as mlp_bias: here all layers have biases or none")
     return {**read_common(file), **file.rope(), "bias": biases.pop()}
 
 
@@ -80,7 +80,7 @@ def _write_mistral(config: GPTConfig) -> dict[str, Any]:
 
 
 def windows(file: ConfigFile) -> dict[str, Any]:
-    """The sliding window of Qwen 2 and 3: used only where the switch is on, from layer `max_window_layers` on."""
+    """The sliding window of Qwen 2 and 3: used only if enabled, from layer `max_window_layers` on."""
     if not file.flag("use_sliding_window", default=False):
         return {}
     types, first = file.layer_types(), file.content.get("max_window_layers", 28)
@@ -154,7 +154,7 @@ PHI3_JOINED: Names = {
 
 
 def rules(config: GPTConfig) -> Iterator[Rule]:
-    """Names of Llama, Mistral, Qwen 2 and 3; Gemma's norms are in its own file."""
+    """Names of Llama, Mistral, Qwen 2 and 3; Gemma's norms are in `gemma`."""
     return named_rules(config, layers="model.layers.{}", names={**OUTER, **NORMS, **ATTENTION, **MLP})
 
 

@@ -1,4 +1,4 @@
-"""GPT-NeoX (Pythia) and Phi-1/Phi-2: LayerNorm, biases, partly rotated heads, attention and MLP side by side."""
+"""GPT-NeoX (Pythia) and Phi-1/Phi-2: LayerNorm, biases, partly rotated heads, attention and MLP in parallel."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from litgpt_core.export.huggingface.family import Family
-from litgpt_core.export.huggingface.rules import Layout, Names, Rule, Theirs, named_rules
+from litgpt_core.export.huggingface.rules import Names, Rule, Theirs, WeightLayout, named_rules
 from litgpt_core.export.huggingface.settings import ConfigFile, rope_out
 from litgpt_core.model.config import GPTConfig
 
@@ -64,7 +64,7 @@ def _write_neox(config: GPTConfig) -> dict[str, Any]:
 _NEOX_NAMES: Names = {
     "transformer.wte": "gpt_neox.embed_in",
     "norm_1": "input_layernorm",
-    "attn.qkv": Theirs("attention.query_key_value", Layout.INTERLEAVED),
+    "attn.qkv": Theirs("attention.query_key_value", WeightLayout.INTERLEAVED),
     "attn.proj": "attention.dense",
     "norm_2": "post_attention_layernorm",
     "mlp.fc": "mlp.dense_h_to_4h",

@@ -1,13 +1,13 @@
-"""How one weight there corresponds to one weight here. Pure functions of tensors; names come from the architectures.
+"""Maps weights between Hugging Face and this project. Pure functions of tensors; the architectures define the names.
 
     SAME          ours = theirs
     TRANSPOSED    ours = theirs.T                             GPT-2 stores (in, out)
-    JOINED        ours = theirs[0] over theirs[1] ...         q, k, v in three tensors -> [all Q | all K | all V]
-    SPLIT         ours[0] over ours[1] ... = theirs           gate and up in one tensor -> fc_1, fc_2
+    JOINED        ours = cat(theirs[0], theirs[1], ...)       q, k, v in three tensors -> [all Q | all K | all V]
+    SPLIT         cat(ours[0], ours[1], ...) = theirs         gate and up in one tensor -> fc_1, fc_2
     INTERLEAVED   rows q0 k0 v0 q1 k1 v1 ... -> [all Q | all K | all V]                       GPT-NeoX, head by head
 
-Every layout is a permutation of elements, so a way there and back is bit-equal, and works on the meta device: shapes
-are predicted by the same code that moves the weights.
+Every layout is a permutation of elements, so a round trip is bit-equal. It also works on the meta device: the same code
+predicts shapes and converts weights.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from litgpt_core.model.config import GPTConfig
 
 
-class Layout(Enum):
-    """How the two sides differ; see the module's docstring."""
+class WeightLayout(Enum):
+    """How the two layouts differ; see the module docstring."""
 
     SAME = auto()
     TRANSPOSED = auto()
@@ -41,7 +41,7 @@ class Rule:
 
     ours: tuple[str, ...]
     theirs: tuple[str, ...]
-    layout: Layout = Layout.SAME
+    layout: WeightLayout = WeightLayout.SAME
     parts: tuple[int, ...] = ()
     """JOINED and SPLIT: rows of each of the several tensors."""
     heads: int = 0
@@ -51,14 +51,14 @@ class Rule:
         """Their tensors, in the order of `self.theirs`, as ours."""
         import torch
 
-        if self.layout is Layout.JOINED:
+        if self.layout is WeightLayout.JOINED:
             return [torch.cat(list(theirs))]
         (tensor,) = theirs
-        if self.layout is Layout.SPLIT:
+        if self.layout is WeightLayout.SPLIT:
             return [part.clone() for part in torch.split(tensor, list(self.parts))]
-        if self.layout is Layout.TRANSPOSED:
+        if self.layout is WeightLayout.TRANSPOSED:
             return [tensor.t().contiguous()]
-        if self.layout is Layout.INTERLEAVED:
+        if self.layout is WeightLayout.INTERLEAVED:
             return [_swap(tensor, self.heads, 3)]
         return [tensor]
 
@@ -66,48 +66,48 @@ class Rule:
         """Our tensors, in the order of `self.ours`, as theirs."""
         import torch
 
-        if self.layout is Layout.SPLIT:
+        if self.layout is WeightLayout.SPLIT:
             return [torch.cat(list(ours))]
         (tensor,) = ours
-        if self.layout is Layout.JOINED:
+        if self.layout is WeightLayout.JOINED:
             return [part.clone() for part in torch.split(tensor, list(self.parts))]
-        if self.layout is Layout.TRANSPOSED:
+        if self.layout is WeightLayout.TRANSPOSED:
             return [tensor.t().contiguous()]
-        if self.layout is Layout.INTERLEAVED:
+        if self.layout is WeightLayout.INTERLEAVED:
             return [_swap(tensor, 3, self.heads)]
         return [tensor]
 
 
 def _swap(tensor: Tensor, first: int, second: int) -> Tensor:
-    """Rows counted as (first, second, rest) recounted as (second, first, rest)."""
+    """Rows indexed as (first, second, rest), reordered to (second, first, rest)."""
     counted = tensor.reshape(first, second, -1, *tensor.shape[1:])
     return counted.transpose(0, 1).reshape(tensor.shape)
 
 
 @dataclass(frozen=True)
 class Theirs:
-    """A part's name there, where its layout is another one."""
+    """A part's Hugging Face name, if its layout differs."""
 
     name: str
-    layout: Layout
+    layout: WeightLayout
 
 
 Names = Mapping[str, "str | tuple[str, ...] | Theirs"]
-"""Part here -> its name there. A tuple: it lies there in one tensor for each of its row groups (query, key, value).
-Parts of one block that share a name: their rows lie one above the other there (gate over up)."""
+"""Our part -> its Hugging Face name. A tuple: one tensor for each row group (query, key, value). Parts of one block
+with the same name: their rows are concatenated in one tensor (gate, up)."""
 
 
 def named_rules(config: GPTConfig, *, layers: str, names: Names) -> Iterator[Rule]:
-    """The rules of a whole model from the names of its parts there; shapes and biases come from `structure`.
+    """The rules of a whole model from the Hugging Face names of its parts; `structure` defines shapes and biases.
 
     Args:
-        config: Decides which parts there are.
-        layers: Prefix of a block there, with `{}` for its number.
-        names: Of every part of the model, those in blocks without prefix.
+        config: Determines the parts of the model.
+        layers: Hugging Face prefix of a block, with `{}` for its number.
+        names: Names of all parts; those in blocks without the prefix.
     """
     model = structure(config)
-    for table in model.embeddings:
-        yield from _one(table.parameters(), table.name, table.name, names)
+    for embedding in model.embeddings:
+        yield from _one(embedding.parameters(), embedding.name, embedding.name, names)
     for layer in model.layers:
         prefix = layers.format(layer.index)
         for part in layer.parts:
@@ -119,14 +119,16 @@ def named_rules(config: GPTConfig, *, layers: str, names: Names) -> Iterator[Rul
                 for parameter in part.parameters():
                     kind = parameter.name.rpartition(".")[2]
                     theirs = tuple(f"{prefix}.{name}.{kind}" for name in there)
-                    yield Rule(ours=(layer.path(parameter.name),), theirs=theirs, layout=Layout.JOINED, parts=rows)
+                    yield Rule(
+                        ours=(layer.path(parameter.name),), theirs=theirs, layout=WeightLayout.JOINED, parts=rows
+                    )
             elif len(together) < 2:
                 yield from _one(part.parameters(), part.name, layer.path(part.name), names, prefix, config.n_head)
             elif part is together[0]:
                 rows = tuple(each.rows for each in together)
                 for kind in ("weight", "bias") if together[0].bias else ("weight",):
                     ours = tuple(layer.path(f"{each.name}.{kind}") for each in together)
-                    yield Rule(ours=ours, theirs=(f"{prefix}.{there}.{kind}",), layout=Layout.SPLIT, parts=rows)
+                    yield Rule(ours=ours, theirs=(f"{prefix}.{there}.{kind}",), layout=WeightLayout.SPLIT, parts=rows)
     for name, parameters in ((p.name, p.parameters()) for p in (model.last_norm, model.head)):
         yield from _one(parameters, name, name, names)
 
@@ -134,16 +136,16 @@ def named_rules(config: GPTConfig, *, layers: str, names: Names) -> Iterator[Rul
 def _one(
     parameters: Iterator[Parameter], part: str, ours: str, names: Names, prefix: str = "", heads: int = 0
 ) -> Iterator[Rule]:
-    """Weight and bias of one part that is one part there. Biases have no columns to transpose."""
+    """Weight and bias of a part that corresponds to a single part. Biases are not transposed."""
     there = names[part]
-    name, layout = (there.name, there.layout) if isinstance(there, Theirs) else (str(there), Layout.SAME)
+    name, layout = (there.name, there.layout) if isinstance(there, Theirs) else (str(there), WeightLayout.SAME)
     theirs = f"{prefix}.{name}" if prefix else name
     for parameter in parameters:
         kind = parameter.name.rpartition(".")[2]
-        chosen = Layout.SAME if layout is Layout.TRANSPOSED and kind == "bias" else layout
+        chosen = WeightLayout.SAME if layout is WeightLayout.TRANSPOSED and kind == "bias" else layout
         yield Rule(
             ours=(f"{ours}.{kind}",),
             theirs=(f"{theirs}.{kind}",),
             layout=chosen,
-            heads=heads if chosen is Layout.INTERLEAVED else 0,
+            heads=heads if chosen is WeightLayout.INTERLEAVED else 0,
         )

@@ -1,14 +1,14 @@
-"""A SentencePiece BPE model of ours as a tokenizer.json that gives the same ids.
+"""Converts one of our SentencePiece BPE models to a tokenizer.json with the same ids.
 
-Both merge the best pair first. SentencePiece knows the score of the piece that a pair makes; tokenizer.json ranks the
-pairs themselves. So every way to put a piece together from two others becomes a merge, ranked by that piece's score.
+Both merge the best pair first. SentencePiece scores the piece that a pair forms; tokenizer.json ranks the pairs. So
+every way to form a piece from two others becomes a merge, ranked by the score of that piece.
 
     text    -> normalizer: spaces become U+2581
-    pieces  -> BPE with byte fallback, nothing cut beforehand: our pieces span words
+    pieces  -> BPE with byte fallback, without pre-tokenization: our pieces span words
     ids     -> decoder: U+2581 becomes a space, byte tokens become bytes
 
-One text cannot be said: a U+2581 of its own, which our encoder writes as bytes, becomes a space here.
-Not for foreign models: theirs may normalise text, add a first space, or hold pieces of the user's.
+One exception: a literal U+2581, which our encoder writes as bytes, becomes a space.
+Not for models from elsewhere, which may normalise text, add a leading space, or contain user-defined pieces.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def tokenizer_json(model: bytes) -> bytes:
 
 
 def _merges(scores: Mapping[str, float]) -> list[list[str]]:
-    """Every pair of pieces that makes a piece, best piece first; of one piece, the pair with the better parts first."""
+    """Every pair of pieces that forms a piece, best piece first; for one piece, the pair with better parts first."""
     found = []
     for piece, score in scores.items():
         for at in range(1, len(piece)):

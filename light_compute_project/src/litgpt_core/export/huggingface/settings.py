@@ -1,7 +1,7 @@
-"""A typed look into config.json: every question names the file, the key and what was found when the answer is wrong.
+"""Typed access to config.json; errors name the file, the key and its value.
 
-Only the questions that several architectures ask are here: numbers, activations, rotary positions. What the answers
-mean for one architecture is in its own file.
+Contains the settings that several architectures share: numbers, activations, rotary positions. Their meaning for one
+architecture is in its own file.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _GELUS = {
     "gelu_python": "none",
 }
 _SILUS = ("silu", "swish")
-_UNFIT = "choose a model of the same family that lacks this, or use it with transformers"
+_UNFIT = "choose a model of the same family without this setting, or use it with transformers"
 
 
 class ConfigFile:
@@ -31,13 +31,13 @@ class ConfigFile:
         self.path, self.content = path, content
 
     def wrong(self, key: str, *, needed: str) -> CheckpointError:
-        """The error for a key whose value cannot be used."""
+        """The error for a key with an unsupported value."""
         value = self.content.get(key)
         given = f"{self.path} has no {key}." if value is None else f"{self.path} says {key}={value!r}."
         return CheckpointError(given, needed=needed, fix=_UNFIT if key in self.content else "")
 
     def integer(self, key: str, *, default: int | None = None) -> int:
-        """A whole number of at least 1; `default` stands in for an absent or null key."""
+        """A whole number of at least 1; `default` for a missing or null key."""
         value = default if self.content.get(key) is None else self.content[key]
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise self.wrong(key, needed="a whole number of at least 1")
@@ -51,7 +51,7 @@ class ConfigFile:
         return float(value)
 
     def optional_number(self, key: str, *, default: float | None = None) -> float | None:
-        """A number above 0, or None where the key is null; `default` where it is absent."""
+        """A number above 0, or None if the key is null; `default` if it is missing."""
         if key in self.content and self.content[key] is None:
             return None
         return None if default is None and key not in self.content else self.number(key, default=default)
@@ -64,24 +64,24 @@ class ConfigFile:
         return value
 
     def refuse(self, key: str, *, unless: object, default: object) -> None:
-        """CheckpointError where a setting that has no counterpart here is used."""
+        """Raise CheckpointError if a setting without a counterpart here is used."""
         if self.content.get(key, default) != unless:
-            raise self.wrong(key, needed=f"{key}={unless!r}: nothing else has a counterpart here")
+            raise self.wrong(key, needed=f"{key}={unless!r}: other values are not supported here")
 
     def gelu(self, key: str, *, default: str) -> str:
-        """`gelu_approximate` for the activation that `key` names."""
+        """`gelu_approximate` for the activation of `key`."""
         name = self.content.get(key) or default
         if name not in _GELUS:
             raise self.wrong(key, needed=f"one of {', '.join(_GELUS)}")
         return _GELUS[name]
 
     def require_silu(self, key: str = "hidden_act") -> None:
-        """CheckpointError unless the activation is SiLU."""
+        """Raise CheckpointError unless the activation is SiLU."""
         if self.content.get(key, "silu") not in _SILUS:
             raise self.wrong(key, needed=f"one of {', '.join(_SILUS)}")
 
     def layer_types(self) -> list[str] | None:
-        """`layer_types`, one entry for each layer, or None if absent."""
+        """`layer_types`, one entry per layer, or None if missing."""
         types = self.content.get("layer_types")
         if types is None:
             return None
@@ -95,7 +95,7 @@ class ConfigFile:
     # --- rotary positions: `rope_theta` and `rope_scaling`, or since transformers 5 both inside `rope_parameters`
 
     def rope_settings(self) -> Mapping[str, Any]:
-        """What the file says about scaling, in either form; empty if nothing."""
+        """The rope scaling, in either form; empty if there is none."""
         value = self.content.get("rope_scaling") or self.content.get("rope_parameters") or {}
         if not isinstance(value, dict):
             raise self.wrong("rope_scaling", needed="an object, or null")
@@ -119,7 +119,7 @@ class ConfigFile:
         if kind not in keys:
             raise CheckpointError(
                 f"{self.path} scales its rotary positions by {kind!r}.",
-                needed="default, linear or llama3: the others give other numbers here than there",
+                needed="default, linear or llama3: the results of other types differ from transformers",
                 fix=_UNFIT,
             )
         if missing := [key for key in keys[kind] if not isinstance(given.get(key), int | float)]:
@@ -134,7 +134,7 @@ class ConfigFile:
         return {"rope_base": int(base), "rope_adjustments": adjustments}
 
     def rotary_share(self, *keys: str, default: float) -> float:
-        """Share of each head that is rotated, under the first of `keys` that is there."""
+        """The rotated fraction of each head, from the first of `keys` that exists."""
         inside = self.rope_settings()
         places = [inside, self.content]
         found = next((place[key] for place in places for key in keys if place.get(key) is not None), default)
@@ -144,7 +144,7 @@ class ConfigFile:
 
 
 def rope_out(config: GPTConfig) -> dict[str, Any]:
-    """`rope_theta` and `rope_scaling` for config.json, the form that every version of transformers reads."""
+    """`rope_theta` and `rope_scaling` for config.json, in the form that every version of transformers reads."""
     adjustments = config.rope_adjustments
     scaling: dict[str, Any] | None = None
     if adjustments and "low_freq_factor" in adjustments:

@@ -1,9 +1,9 @@
-"""A tokenizer's files, in and out: copied as they are wherever both sides read them, built where one side cannot.
+"""Import and export of a tokenizer's files: copied unchanged where both sides can read them, converted otherwise.
 
-In:  tokenizer.json or tokenizer.model travel unchanged; GPT-2's vocab.json and merges.txt become a tokenizer.json. What
-     LitGPT and our room need beside them (a class name, the ids of bos and eos) is filled in from the folder.
-Out: AutoTokenizer gives the ids that our tokenizer gives. Our SentencePiece models get a tokenizer.json, because
-     transformers reads a bare tokenizer.model by rules of its own.
+Import: tokenizer.json or tokenizer.model are copied; GPT-2's vocab.json and merges.txt become a tokenizer.json. What
+        LitGPT and our tokenizers also need (a class name, the ids of bos and eos) is taken from the folder.
+Export: AutoTokenizer returns the same ids as our tokenizer. Our SentencePiece models get a tokenizer.json, because
+        transformers interprets a tokenizer.model alone differently.
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ _GPT2_CLASSES = (None, "GPT2Tokenizer", "GPT2TokenizerFast", "GPTNeoXTokenizerFa
 
 
 def gather_tokenizer(folder: Path, target: Path, *, model: Mapping[str, Any]) -> None:
-    """Put a folder's tokenizer into the empty `target`, in the form that our room and LitGPT load.
+    """Copy a folder's tokenizer to the empty `target`, in the form that our tokenizers and LitGPT load.
 
     Args:
-        model: config.json, whose bos and eos ids stand in where the tokenizer's own files name none.
+        model: config.json, whose bos and eos ids are used if the tokenizer's files name none.
 
     Raises:
         TokenizerError: There is no tokenizer, or none that can be read without transformers.
-        CheckpointError: A JSON file is broken.
+        CheckpointError: A JSON file is corrupted.
     """
     for name in TOKENIZER_FILES:
         if (folder / name).is_file():
             shutil.copyfile(folder / name, target / name)
     settings = read_json(folder / TOKENIZER_CONFIG) if (folder / TOKENIZER_CONFIG).is_file() else {}
     if settings.get("kind") == "sentencepiece" and (target / TOKENIZER_MODEL).is_file():
-        (target / TOKENIZER_JSON).unlink(missing_ok=True)  # ours: written beside it for transformers only
+        (target / TOKENIZER_JSON).unlink(missing_ok=True)  # ours: written only for transformers
     if not any((target / name).is_file() for name in (TOKENIZER_JSON, TOKENIZER_MODEL)):
         _from_pieces(folder, target, settings)
     _name_class(target, settings)
@@ -56,7 +56,7 @@ def gather_tokenizer(folder: Path, target: Path, *, model: Mapping[str, Any]) ->
 
 
 def _name_class(target: Path, settings: dict[str, Any]) -> None:
-    """LitGPT asks every directory for a `tokenizer_class`."""
+    """LitGPT expects a `tokenizer_class` in every directory."""
     if "tokenizer_class" not in settings:
         only_model = not (target / TOKENIZER_JSON).is_file()
         settings["tokenizer_class"] = "LlamaTokenizer" if only_model else _JSON_CLASS
@@ -64,7 +64,7 @@ def _name_class(target: Path, settings: dict[str, Any]) -> None:
 
 
 def _name_ends(folder: Path, target: Path, settings: dict[str, Any], model: Mapping[str, Any]) -> None:
-    """Where no file says which tokens begin and end a text, take the ids of config.json."""
+    """If no file names the bos and eos tokens, use the ids of config.json."""
     special = read_json(folder / SPECIAL_TOKENS) if (folder / SPECIAL_TOKENS).is_file() else {}
     found = {key: special[key] for key in ("bos_token", "eos_token") if not settings.get(key) and special.get(key)}
     if found:
@@ -77,12 +77,12 @@ def _name_ends(folder: Path, target: Path, settings: dict[str, Any], model: Mapp
 
 
 def _from_pieces(folder: Path, target: Path, settings: dict[str, Any]) -> None:
-    """GPT-2's two files as one tokenizer.json."""
+    """Convert GPT-2's two files to a tokenizer.json."""
     if not all((folder / name).is_file() for name in (VOCABULARY, MERGES)):
         raise TokenizerError(
             f"{folder} holds no tokenizer.",
             needed=f"{TOKENIZER_JSON}, {TOKENIZER_MODEL}, or {VOCABULARY} and {MERGES}",
-            fix="download the tokenizer's files into the folder too",
+            fix="also download the tokenizer's files into the folder",
         )
     if settings.get("tokenizer_class") not in _GPT2_CLASSES:
         raise TokenizerError(
@@ -96,7 +96,7 @@ def _from_pieces(folder: Path, target: Path, settings: dict[str, Any]) -> None:
     pieces = read_json(folder / VOCABULARY)
     try:
         model = models.BPE.from_file(str(folder / VOCABULARY), str(folder / MERGES))
-    except Exception as problem:  # the library raises bare Exception for every kind of damage
+    except Exception as problem:  # the library raises a plain Exception for every error
         raise TokenizerError(
             f"{folder / VOCABULARY} and {MERGES} cannot be read: {problem}", needed="intact files of one tokenizer"
         ) from None
@@ -115,23 +115,23 @@ def _content(entry: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
-# --- out
+# --- export
 
 
 def write_tokenizer(directory: Path, target: Path, *, longest: int) -> dict[str, Any]:
-    """Write a checkpoint directory's tokenizer into `target` such that AutoTokenizer gives the same ids.
+    """Write a checkpoint directory's tokenizer to `target` such that AutoTokenizer returns the same ids.
 
-    Two things cannot be said to transformers: that text which spells the end token stays text, and that a char
-    tokenizer refuses unknown characters by name (there it raises an error of its own).
+    Two properties cannot be expressed in transformers: text that spells the end token stays text, and a char tokenizer
+    refuses unknown characters with a specific error (transformers raises another one).
 
     Args:
-        longest: Most tokens of the model, for `model_max_length`.
+        longest: The model's context window, for `model_max_length`.
 
     Returns:
         `bos_token_id` and `eos_token_id` as far as they exist, for config.json.
 
     Raises:
-        TokenizerError: The tokenizer cannot be read, or has no form that transformers gives the same ids with.
+        TokenizerError: The tokenizer cannot be read, or transformers cannot reproduce its ids.
     """
     tokenizer = tokenizers.load(directory)
     for name in TOKENIZER_FILES:
@@ -152,14 +152,14 @@ def write_tokenizer(directory: Path, target: Path, *, longest: int) -> dict[str,
         "model_max_length": longest,
         "clean_up_tokenization_spaces": False,
     }
-    if tokenizer.kind != "byte":  # its end token is a byte's stand-in: named there, the letter would be read as the end
+    if tokenizer.kind != "byte":  # its end token is a byte, which transformers would read in text if it were named
         settings |= {key: given[key] for key in ("bos_token", "eos_token") if given.get(key) is not None}
     _write(target / TOKENIZER_CONFIG, settings)
     return ids
 
 
 def _generation(directory: Path, ids: Mapping[str, Any]) -> dict[str, Any]:
-    """generation_config.json: the directory's own if it can be read, with our ids where it has none."""
+    """generation_config.json: the directory's own if readable, completed with our ids."""
     try:
         given = json.loads((directory / GENERATION_CONFIG).read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -1,5 +1,5 @@
-// One query head over the cached keys and values of its group, which are fp32 or bf16; everything else is fp32. Slots of
-// the cache lie one after the other; another order, with its own functions, is in attention_pairs.hpp.
+// Attention of one query head over the cached keys and values of its group, which are fp32 or bf16; everything else is
+// fp32. The slots of the cache are stored consecutively; attention_pairs.hpp has functions for another layout.
 #pragma once
 
 #include <cmath>
@@ -7,7 +7,7 @@
 #include "matmul.hpp"
 
 // query (size) . keys (slots, size) -> scores for slots [first, last); `size` is a multiple of LANES. Slots are taken
-// LANES at a time from `first` on, so up to LANES - 1 numbers behind `last` are written too: the caller ignores them.
+// LANES at a time from `first` on, so up to LANES - 1 numbers after `last` are written too: the caller ignores them.
 static inline void score(const float* query, const float* keys, size_t size, int64_t first, int64_t last, float* scores) {
     for (int64_t s = first; s < last; s += LANES) {
         vec total[LANES] = {};
@@ -57,7 +57,7 @@ static inline void softmax(float* scores, int64_t n, float scale, float cap) {
     const float top = scale_scores(scores, n, scale, cap);
     vec sums{};
     for (int64_t i = 0; i < n; i += LANES) {
-        const vec value = exponential(load<vec>(scores + i) - top);  // at least e^-87, where 0 was meant
+        const vec value = exponential(load<vec>(scores + i) - top);  // at least e^-87 instead of 0
         store(scores + i, value);
         sums += value;
     }
@@ -88,8 +88,8 @@ static inline void mix(const float* weights, const float* values, size_t size, i
     }
 }
 
-// The same for bf16 values: BLOCKS * BLOCK dimensions of n slots. Evens and odds are summed apart and put back in order;
-// slots by twos, so that enough additions are under way that do not wait for each other.
+// The same for bf16 values: BLOCKS * BLOCK dimensions of n slots. Even and odd elements are summed separately and then put
+// in order; slots are processed in pairs, so that there are enough independent additions.
 template <int BLOCKS>
 static inline void mix_blocks(const float* weights, const bf16* values, size_t size, int64_t n, float* out, size_t count) {
     vec total[2][2 * BLOCKS] = {};

@@ -50,7 +50,7 @@ static inline float weigh(float* scores, int64_t n, float top, uint32_t* words) 
 
 constexpr uint32_t ALL = 0xffffffffu;
 
-// Slots 2 * i and 2 * i + 1 for i in [begin, end), at least one i; of the first and last pair only what the masks leave.
+// Slots 2 * i and 2 * i + 1 for i in [begin, end), at least one i; masks select the slots of the first and last pair.
 struct Pairs {
     int64_t begin, end;
     uint32_t first, last;
@@ -126,7 +126,7 @@ template <> struct Cache<bf16> {
             score_pairs<1>(words, keys + s * q.wide, q.wide, scores, values + s * q.wide);
         scores = q.scores + (q.first - start);
         const float top = scale_scores(scores, q.last - q.first, q.scale, q.cap);
-        // The pair at either end may hold a slot that is not seen. What lies there may be anything, even NaN.
+        // The pair at either end may contain a slot outside the window, whose content is undefined and may be NaN.
         const int64_t begin = q.first / 2, end = (q.last + 1) / 2;
         if (q.first % 2) *--scores = -INFINITY;
         words += q.wide / 2;

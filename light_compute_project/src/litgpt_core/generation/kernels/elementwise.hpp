@@ -1,4 +1,4 @@
-// What is done to the numbers of one line by themselves: norms, activations, rotary embedding.
+// Elementwise operations on one row: norms, activations, rotary embedding.
 #pragma once
 
 #include <cmath>
@@ -29,7 +29,7 @@ static void normalize(const Norm& norm, const float* from, float* to, size_t siz
     float square = sum_of(squares);
     for (size_t i = whole; i < size; i++) square += (from[i] - mean) * (from[i] - mean);
     const float scale = float(1 / std::sqrt(double(square) / double(size) + eps));
-    for (size_t i = 0; i < whole; i += LANES) {  // whole vectors, because they are read as such at once
+    for (size_t i = 0; i < whole; i += LANES) {  // complete vectors; the rest follows below
         vec value = (load<vec>(from + i) - mean) * scale;
         if (norm.weight) value *= load<vec>(norm.weight + i);
         if (norm.bias) value += load<vec>(norm.bias + i);
@@ -69,7 +69,7 @@ static void activate(float* values, const float* factors, size_t size, int64_t k
     if (kind == RELU_SQUARED) activate_as<RELU_SQUARED>(values, factors, size);
 }
 
-// Turns the first 2 * pairs dimensions of one head; interleaved pairs come out in halves, as in rope.py.
+// Rotates the first 2 * pairs dimensions of one head; interleaved pairs are returned in halves, as in rope.py.
 static void rotate(float* head, const float* table, size_t pairs, bool interleaved, float* spare) {
     const float *cosine = table, *sine = table + pairs, *from = head;
     if (interleaved) from = static_cast<const float*>(std::memcpy(spare, head, 2 * pairs * sizeof(float)));

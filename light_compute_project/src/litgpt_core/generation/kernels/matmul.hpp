@@ -1,9 +1,9 @@
 // Activations (N, K) in fp32 times a weight matrix (O, K) as PyTorch stores it, in fp32 or bf16; sums in fp32.
 //
-// bf16 is the upper half of fp32. A 32-bit word holds two neighbours: shifted left by 16 it is the even one as fp32, with
-// the lower half cleared the odd one: two cheap instructions per pair of vectors. In exchange the activations are packed
-// once per product, evens before odds in every block of 2 * LANES. fp32 weights need no packing: the same code with
-// another `decode`.
+// bf16 is the upper half of fp32. A 32-bit word holds two adjacent values: shifted left by 16 it is the even one as fp32,
+// with the lower half cleared the odd one, which takes two cheap instructions per pair of vectors. For this, the
+// activations are packed once per product: even elements before odd ones in every block of 2 * LANES. fp32 weights use the
+// same code with another `decode` and need no packing.
 #pragma once
 
 #include "vector.hpp"
@@ -32,8 +32,8 @@ static inline void decode(const bf16* from, vec& evens, vec& odds) {
     odds = (vec)(words & 0xffff0000u);
 }
 
-// One activation vector of `size` numbers into the order that `decode` of the weights gives; what is left over after the
-// last whole block keeps its order.
+// Packs one activation vector of `size` numbers into the order of `decode`; the rest after the last complete block keeps
+// its order.
 static inline void pack(const float* from, float* to, size_t size, const float*) { std::memcpy(to, from, size * 4); }
 static inline void pack(const float* from, float* to, size_t size, const bf16*) {
     size_t i = 0;
@@ -45,7 +45,7 @@ static inline void pack(const float* from, float* to, size_t size, const bf16*) 
     for (; i < size; i++) to[i] = from[i];
 }
 
-// To nearest, ties to even; a NaN stays one.
+// Rounds to nearest, ties to even; NaN stays NaN.
 static inline bf16 narrow(float value) {
     uint32_t bits;
     std::memcpy(&bits, &value, sizeof bits);
@@ -90,7 +90,7 @@ struct Output {
     float* to;          // (N, width)
     size_t width;
     const float* bias;  // (O,) or null
-    bool add;           // to what is there
+    bool add;           // add to the existing values
 };
 
 // Output columns o, o + apart, ... (R of them) of lines [line, line + M).
@@ -122,9 +122,10 @@ static inline void band(const W* weights, size_t o, size_t stop, size_t apart, s
         for (size_t i = o; i < stop; i++) patch<R, 1>(weights, i, apart, size, packed, line, out);
 }
 
-// Columns [begin, end) of packed (n, size) times weights^T: one thread's share. It is read as four streams, each from
-// end to end, which hardware prefetchers follow at up to twice the rate of neighbouring rows (docs/log.md). With many
-// lines, a few rows of weights stay in the second-level cache while groups of lines, which fit the first, pass by.
+// Columns [begin, end) of packed (n, size) times weights^T: one thread's share. It is read as four sequential streams,
+// which hardware prefetchers follow at up to twice the rate of adjacent rows (docs/log.md). With many rows of activations,
+// a few rows of weights stay in the second-level cache while groups of activation rows, which fit into the first level,
+// are processed.
 template <class W>
 static void multiply(const W* weights, size_t size, size_t begin, size_t end, const float* packed, size_t n,
                      const Output& out) {

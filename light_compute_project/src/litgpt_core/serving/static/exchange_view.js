@@ -18,7 +18,7 @@ export class ExchangeView {
   #actions = el("div", { class: "answer-actions" });
   #timer = null;
 
-  /** `last`: only the last exchange can be edited or answered anew. */
+  /** `last`: only the last exchange can be edited or regenerated. */
   constructor(conversation, exchange, { last }) {
     this.#conversation = conversation;
     this.#exchange = exchange;
@@ -201,6 +201,6 @@ const againButton = (label) => iconButton("again", label, () => resend());
 
 function waiting(phase, model) {
   const dots = el("span", { class: "dots", "aria-hidden": "true" }, el("i"), el("i"), el("i"));
-  const words = phase === "load" ? `Loading ${model}. A large model takes a while the first time.` : "Reading…";
+  const words = phase === "load" ? `Loading ${model}. A large model takes a while the first time.` : "Processing the prompt…";
   return el("p", { class: "waiting" }, dots, el("span", { class: phase === "load" ? "" : "visually-hidden" }, words));
 }
