@@ -220,7 +220,7 @@ class MetricsRecorder(Callback):
         for lightning_logger in trainer.loggers:
             lightning_logger.log_metrics(numbers, step=row["step"])
 
-    # ---- pieces ----
+    # ---- helpers ----
 
     @cached_property
     def peak_flops(self) -> float | None:

@@ -26,7 +26,7 @@ from litgpt_core.data.settings import LOCATIONS
 logger = logging.getLogger(__name__)
 
 RESUME_FILE = "resume.pt"
-"""Trainer state beside the weights in a step checkpoint."""
+"""Trainer state in a step checkpoint, next to the weights."""
 
 FIXED_WHEN_RESUMING = (
     "seed",
