@@ -46,11 +46,11 @@ def run(options: BenchmarkOptions) -> int:
             folder.mkdir(parents=True, exist_ok=True)
         found = function(options, folder=folder)
     records = found if isinstance(found, list) else [found]
-    _report(records, [_path(record, options) for record in records])
+    _report(records, [record_path(record, options) for record in records])
     return 0
 
 
-def _path(record: dict[str, Any], options: BenchmarkOptions) -> Path | None:
+def record_path(record: dict[str, Any], options: BenchmarkOptions) -> Path | None:
     """Where a record goes: --out (for ladder with the rung in its name), or metrics/; a ceiling only to --out."""
     subject = record.get("work", {}).get("name")
     if options.out is not None:

@@ -46,7 +46,7 @@ def command_lines(path: Path) -> list[str]:
 
 
 def original_arguments(run: RecordedRun) -> list[str]:
-    """The original arguments of `train.py`, without those that name the run and its folder."""
+    """The original arguments of `train`, without those that name the run and its folder."""
     first = run.sessions[0] if run.sessions else run.environment
     command = str(first.get("command") or run.summary.get("command") or "")
     words = recorded_arguments(command, verb="train", script="train.py")

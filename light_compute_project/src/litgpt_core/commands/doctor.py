@@ -1,8 +1,9 @@
-"""Something is off? One command looks at everything: Python, packages, torch, GPU, LitGPT, disk, configs, git.
+"""Check this installation: Python, packages, torch, GPU, LitGPT, disk, configs, git.
 
     lcp doctor
 
-Each line is ok, warn or fail, with what to type. Nothing is changed. Exit code 1 if a line fails, 0 otherwise.
+Each line is ok, warn or fail, with the command that fixes it. Nothing is changed.
+Exit code 1 if a line fails, 0 otherwise.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Before GPUs are rented: does an experiment fit, under which strategy, how fast will it be, what will it cost?
+"""Estimate memory, time and cost of an experiment on GPUs, and compare the training strategies.
 
 lcp plan +experiment=bench_gpu_1b --gpu h100,4090 --gpus 1,8
 """

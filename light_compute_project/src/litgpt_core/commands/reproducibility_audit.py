@@ -1,15 +1,16 @@
-"""Can this run be had again? Replays it and says "identical", or the first step and quantity that differ.
+"""Is a run reproducible? Replay its first steps and report "identical", or the first step and quantity that differ.
 
-    lcp audit RUN [--steps N] [KEY=VALUE ...]   replay a run's first steps, compare every number
-    lcp audit --experiment smoke [KEY=VALUE ...]  no run needed: train the first steps twice
-        ... --seeds 1,2,3                                      spread of the validation loss over seeds
-        ... --threads 1,2                                      what the number of CPU threads changes
-    lcp audit --compare RUN_A RUN_B             two runs: settings, environments, every row
-    lcp audit --config_diff RUN_A RUN_B         settings only
-    lcp audit --command RUN                     the command that repeats a run; its data is checked
-    lcp audit --environment_info [FILE]         write environment_info.md for this machine
+    lcp audit RUN [--steps N] [KEY=VALUE ...]     replay a run's first steps and compare every number
+    lcp audit --experiment smoke [KEY=VALUE ...]  without a run: train the first steps twice and compare
+        ... --seeds 1,2,3                         spread of the validation loss over seeds
+        ... --threads 1,2                         effect of the number of CPU threads
+    lcp audit --compare RUN_A RUN_B               compare two runs: settings, environments, every row
+    lcp audit --config_diff RUN_A RUN_B           compare settings only
+    lcp audit --command RUN                       print the command that repeats a run, after checking its data
+    lcp audit --environment_info [FILE]           write environment_info.md for this machine
 
-Reports are Markdown and JSON, in the run folder or in --output. Exit code 0 pass, 1 fail, 2 bad input.
+Reports are written as Markdown and JSON into the run folder or --output.
+Exit code 0: pass, 1: fail, 2: invalid input.
 """
 
 from __future__ import annotations
@@ -24,22 +25,24 @@ from litgpt_core.core.command_line import CommandParser
 def main(arguments: Sequence[str]) -> int:
     """Parse, answer one question, print the answer."""
     parser = CommandParser("audit", description=__doc__)
-    parser.add_argument("what", nargs="*", metavar="RUN | KEY=VALUE", help="a run folder, and settings on top")
-    parser.add_argument("--experiment", metavar="NAME", help="a recipe of configs/experiment instead of a run")
-    parser.add_argument("--steps", type=int, metavar="N", help="how many; without it, a sensible few")
-    parser.add_argument("--seeds", type=_numbers, metavar="1,2,3", help="train with each of these seeds")
-    parser.add_argument("--threads", type=_numbers, metavar="1,2", help="train with each of these numbers of threads")
+    parser.add_argument("what", nargs="*", metavar="RUN | KEY=VALUE", help="a run folder, then overrides")
+    parser.add_argument("--experiment", metavar="NAME", help="an experiment of configs/experiment instead of a run")
+    parser.add_argument(
+        "--steps", type=int, metavar="N", help="number of steps (default: first validation or 50; 20 without a run)"
+    )
+    parser.add_argument("--seeds", type=_numbers, metavar="1,2,3", help="train once per seed")
+    parser.add_argument("--threads", type=_numbers, metavar="1,2", help="train once per number of threads")
     parser.add_argument(
         "--within",
         type=float,
         metavar="PERCENT",
-        help="greatest relative difference that passes; 0 for a replay, 1 for seeds and threads",
+        help="largest relative difference that passes (default: 0 for a replay, 1 for seeds and threads)",
     )
     parser.add_argument("--compare", nargs=2, type=Path, metavar=("RUN_A", "RUN_B"))
     parser.add_argument("--config_diff", nargs=2, type=Path, metavar=("RUN_A", "RUN_B"))
     parser.add_argument("--command", type=Path, metavar="RUN")
     parser.add_argument("--environment_info", nargs="?", type=Path, const=Path(), metavar="FILE")
-    parser.add_argument("--output", type=Path, metavar="FOLDER", help="where the report goes")
+    parser.add_argument("--output", type=Path, metavar="FOLDER", help="folder for the report")
     from litgpt_core.audit.question import Question, answer
 
     given = vars(parser.parse_args(arguments))

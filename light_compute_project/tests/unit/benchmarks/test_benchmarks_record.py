@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 from benchmarks.charts import draw
+from benchmarks.command import record_path
+from benchmarks.options import parse
 from benchmarks.record import portable, spread, write_record
 from benchmarks.tables import number, tables
 from rich.console import Console
@@ -139,6 +141,27 @@ def test_committed_records_are_still_printed_and_drawn(path: Path, tmp_path: Pat
     assert "…" not in text
     draw(record, tmp_path / "chart.png")
     assert (tmp_path / "chart.png").is_file() == (record["kind"] != "serve")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "subject", "name"),
+    [
+        ("train", "small", "metrics/benchmark-train-small.json"),
+        ("to-loss", "shakespeare_char", "metrics/benchmark-to-loss-shakespeare_char.json"),
+        ("serve", "10m", "metrics/benchmark-serve-10m.json"),
+        ("ladder", "gpu_124m", "metrics/benchmark-gpu-124m.json"),
+        ("ladder --out x/gpu.json", "gpu_1b", "x/gpu-1b.json"),
+        ("loss-memory", None, "metrics/benchmark-loss-memory.json"),
+        ("ceiling --out x.json", None, "x.json"),
+    ],
+)
+def test_a_record_has_its_place(arguments: str, subject: str | None, name: str) -> None:
+    record = {"work": {"name": subject}} if subject else {}
+    assert record_path(record, parse(arguments.split(), description="")) in (Path(name), PROJECT_DIR / name)
+
+
+def test_a_ceiling_is_written_only_on_request() -> None:
+    assert record_path({"kind": "ceiling"}, parse(["ceiling"], description="")) is None
 
 
 def test_commands_are_written_without_the_places_of_this_machine(tmp_path: Path) -> None:
