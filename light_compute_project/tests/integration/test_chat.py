@@ -147,7 +147,7 @@ def test_at_a_terminal_ctrl_c_stops_the_answer_and_a_second_one_leaves(shell: An
         terminal.wait_for("you> ")
         terminal.type("hello\n")
         terminal.wait_for("plain PyTorch")  # the log says how it decodes when the first token is about to come
-        terminal.press_ctrl_c(until="(stopped; Ctrl-C again leaves)")
+        terminal.press_ctrl_c(until="(stopped; press Ctrl-C again to quit)")
         terminal.wait_for("you> ")
         terminal.type("/stats\n")
         terminal.wait_for("latest answer: ")
@@ -157,7 +157,7 @@ def test_at_a_terminal_ctrl_c_stops_the_answer_and_a_second_one_leaves(shell: An
         terminal.wait_for("you> ")
         terminal.type("again\n")
         terminal.wait_for("you> ")
-        terminal.press_ctrl_c(until="Ctrl-C again leaves")
+        terminal.press_ctrl_c(until="Ctrl-C again to quit")
         terminal.wait_for("you> ")
         time.sleep(0.5)
         terminal.type("\x03")

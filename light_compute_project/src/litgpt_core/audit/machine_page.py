@@ -12,7 +12,7 @@ from litgpt_core.core.environment import machine_facts
 from litgpt_core.core.source_code import code_state
 
 PAGE = PROJECT_DIR / "environment_info.md"
-COMMAND = "uv run python light_compute_project/scripts/reproducibility_audit.py --environment-info"
+COMMAND = "uv run lcp audit --environment_info"
 
 _SECTIONS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
     (

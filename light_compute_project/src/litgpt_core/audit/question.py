@@ -95,9 +95,9 @@ def _train_and_compare(question: Question) -> AuditAnswer:
 def _refuse_two(question: Question) -> None:
     asked: dict[str, Any] = {
         "--compare": question.compare,
-        "--config-diff": question.config_diff,
+        "--config_diff": question.config_diff,
         "--command": question.command,
-        "--environment-info": question.environment_info,
+        "--environment_info": question.environment_info,
         "a run or --experiment": question.experiment or question.what or None,
     }
     given = [name for name, value in asked.items() if value is not None]
@@ -105,7 +105,7 @@ def _refuse_two(question: Question) -> None:
         raise ConfigError(
             "no run and no option given" if not given else f"{' and '.join(given)} given at once",
             needed="exactly one of them",
-            fix="reproducibility_audit.py runs/NAME, or --help",
+            fix="lcp audit runs/NAME, or --help",
         )
     if question.seeds and question.threads:
         raise ConfigError("--seeds and --threads given at once", needed="one of them")
@@ -113,7 +113,7 @@ def _refuse_two(question: Question) -> None:
         raise ConfigError(
             f"{question.what[0]} is a setting, but there is no run or experiment that it belongs to",
             needed="a run folder or --experiment before it",
-            fix=f"reproducibility_audit.py --experiment smoke {' '.join(question.what)}",
+            fix=f"lcp audit --experiment smoke {' '.join(question.what)}",
         )
 
 

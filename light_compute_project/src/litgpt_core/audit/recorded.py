@@ -46,7 +46,7 @@ class RecordedRun:
             raise ConfigError(
                 f"{path} holds no run: there is no config.yaml",
                 needed=f"a run folder{_runs_near(path)}",
-                fix="reproducibility_audit.py runs/NAME",
+                fix="lcp audit runs/NAME",
             )
         try:
             plain = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))

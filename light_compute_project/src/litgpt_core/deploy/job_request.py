@@ -60,7 +60,7 @@ class JobRequest:
     qos: str | None = None
     constraint: str | None = None
     signal_grace: Duration = 120
-    """How long before the end the run is told to save and exit."""
+    """How long before the end the run gets the signal to save and exit."""
     max_requeues: int = 200
     """How often the job may requeue itself."""
     array_parallelism: int | None = None
@@ -72,7 +72,7 @@ class JobRequest:
 
     def __post_init__(self) -> None:
         problems = [
-            f"--{name.replace('_', '-')}={value}: needed a whole number of at least {least}"
+            f"--{name}={value}: needed a whole number of at least {least}"
             for name, least in (
                 ("nodes", 1),
                 ("tasks_per_node", 1),
@@ -113,11 +113,11 @@ class JobRequest:
             return
         found = re.fullmatch(r"(?:[A-Za-z0-9_.-]+:)?([1-9]\d*)", self.gpus_per_node)
         if found is None:
-            raise ConfigError(f"--gpus-per-node={self.gpus_per_node!r}: needed a number, or KIND:NUMBER such as a100:4")
+            raise ConfigError(f"--gpus_per_node={self.gpus_per_node!r}: needed a number, or KIND:NUMBER such as a100:4")
         if int(found[1]) != self.tasks_per_node:
             raise ConfigError(
-                f"--gpus-per-node={self.gpus_per_node} with {self.tasks_per_node} tasks per node: "
-                f"needed one task for each GPU: leave --tasks-per-node away"
+                f"--gpus_per_node={self.gpus_per_node} with {self.tasks_per_node} tasks per node: "
+                f"needed one task for each GPU: leave --tasks_per_node away"
             )
 
     def _check_memory(self) -> None:
@@ -125,8 +125,8 @@ class JobRequest:
             raise ConfigError(f"--mem={self.mem!r}: needed a whole number and K, M, G or T: --mem=64G")
 
     def _check_times(self) -> None:
-        given, problems = f"--signal-grace={self.signal_grace}", []
-        for option, value in (("--time", self.time), ("--signal-grace", self.signal_grace)):
+        given, problems = f"--signal_grace={self.signal_grace}", []
+        for option, value in (("--time", self.time), ("--signal_grace", self.signal_grace)):
             try:
                 seconds_of(1 if value is None else value)
             except ConfigError as error:

@@ -1,4 +1,4 @@
-"""What a training is told when a queue runs it, and what its user then leaves to the queue."""
+"""The settings of a training that runs as a job: those that the job adds, and those that the user must not give."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from litgpt_core.core.errors import ConfigError
 
 
 def own_overrides(overrides: Sequence[str], *, decided: Mapping[str, str]) -> list[str]:
-    """What the user typed, without `run.resume`, which a queued run always has.
+    """The given overrides, without `run.resume`, which a queued run always has.
 
     Args:
-        overrides: As typed.
+        overrides: As given on the command line.
         decided: Settings that the job decides, each with the name of what to say instead.
 
     Raises:
@@ -63,7 +63,7 @@ def check_fit(config: TrainConfig, *, world_size: int, cores: int | None, option
         config: Of the run.
         world_size: Processes.
         cores: Of each; None: not known.
-        option: How the cores are asked for.
+        option: Option that requests the cores.
 
     Raises:
         ConfigError: With the numbers that do not fit.

@@ -12,14 +12,14 @@ CHOICE, PREFIX = "hydra/launcher", "hydra.launcher."
 _NOW = {
     **{name: f"--{name}={{}}" for name in ("partition", "account", "qos", "constraint", "nodes")},
     **{name: f"--sbatch=--{name}={{}}" for name in ("exclude", "comment")},
-    "gpus_per_node": "--gpus-per-node={}",
-    "tasks_per_node": "--tasks-per-node={}",
-    "cpus_per_task": "--cpus-per-task={}",
+    "gpus_per_node": "--gpus_per_node={}",
+    "tasks_per_node": "--tasks_per_node={}",
+    "cpus_per_task": "--cpus_per_task={}",
     "timeout_min": "--time={}m",
     "mem_gb": "--mem={}G",
-    "signal_delay_s": "--signal-grace={}",
-    "max_num_timeout": "--max-requeues={}",
-    "array_parallelism": "--array-parallelism={}",
+    "signal_delay_s": "--signal_grace={}",
+    "max_num_timeout": "--max_requeues={}",
+    "array_parallelism": "--array_parallelism={}",
 }
 """Setting of the launcher -> option of slurm.py."""
 

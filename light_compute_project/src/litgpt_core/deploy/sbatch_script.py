@@ -1,6 +1,6 @@
 """A run, or every run of a sweep, as an sbatch script: a pure function from a checked request to text.
 
-What the script does: SLURM starts one task per process of the training on every node; two minutes (`--signal-grace`)
+What the script does: SLURM starts one task per process of the training on every node; two minutes (`--signal_grace`)
 before the job ends, every process gets SIGUSR1, saves and exits; the job is requeued and the run continues where it
 stopped, because its command says `run.resume=auto`. Several runs become one job array with an element for each.
 """
@@ -41,7 +41,7 @@ class TrainingJob:
     Args:
         name: Of the job: that of the run, or of the sweep.
         commands: The complete command of each run; more than one become a job array.
-        folder: Where the command is typed; an absolute path that every node sees.
+        folder: Current folder of the command; an absolute path that every node sees.
         logs: Folder of the job's output; absolute, must exist when the job starts.
         cores: Of each task.
     """

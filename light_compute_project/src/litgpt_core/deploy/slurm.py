@@ -36,7 +36,7 @@ _AS_GIVEN = {
     *("partition", "account", "qos", "constraint", "array_parallelism"),
 }
 _DECIDED = {
-    "trainer.devices": "--gpus-per-node or --tasks-per-node",
+    "trainer.devices": "--gpus_per_node or --tasks_per_node",
     "trainer.num_nodes": "--nodes",
 }
 
@@ -114,7 +114,7 @@ def _training_job(request: JobRequest, own: Sequence[str], *, multirun: bool) ->
     for point in grid.points:
         try:
             check_fit(
-                point.config, world_size=request.world_size, cores=request.cpus_per_task, option="--cpus-per-task"
+                point.config, world_size=request.world_size, cores=request.cpus_per_task, option="--cpus_per_task"
             )
         except ConfigError as error:
             problems.append(f"{point.name}: {error}" if several else str(error))
@@ -140,7 +140,7 @@ def _grid(overrides: Sequence[str], *, multirun: bool) -> Grid:
     from litgpt_core.search.sweep_grid import make_grid
 
     if any(text.startswith("sweep.jobs=") for text in overrides):
-        raise ConfigError("sweep.jobs has no effect in a queue", fix="--array-parallelism N")
+        raise ConfigError("sweep.jobs has no effect in a queue", fix="--array_parallelism N")
     grid = make_grid(overrides)
     if len(grid.points) > 1 and not multirun:
         raise ConfigError(

@@ -211,7 +211,7 @@ class KernelDecoder(Decoder):
     ) -> structs.SamplingCall:
         n, steps = len(settings), len(uniforms[0])
         assert n == len(uniforms) and all(len(numbers) == steps for numbers in uniforms)
-        rows = (structs.Sampling * n)(*[structs.sampling(one) for one in settings])
+        rows = (structs.KernelSampling * n)(*[structs.sampling(one) for one in settings])
         numbers = (c_double * (n * steps))(*itertools.chain.from_iterable(uniforms))
         return structs.SamplingCall(steps, vocab_size, rows, numbers, (c_int64 * (n * steps))())
 
@@ -297,11 +297,11 @@ class KernelDecoder(Decoder):
             return structs.Norm(1, self._floats(1 + weight.detach().float()), None)
         return structs.Norm(1, self._floats(weight), self._floats(bias))
 
-    def _linear(self, linear: nn.Linear) -> structs.Linear:
+    def _linear(self, linear: nn.Linear) -> structs.KernelLinear:
         weight: Tensor = linear.weight
         if self._packed is not None:
             weight = self._packed[weight.data_ptr()]
-        return structs.Linear(weight.data_ptr(), self._floats(linear.bias))
+        return structs.KernelLinear(weight.data_ptr(), self._floats(linear.bias))
 
     def _pack_weights(self) -> None:
         """Pack every matrix once, unless the weights have moved; keyed by address, so tied matrices share a copy."""

@@ -21,7 +21,7 @@ class Norm(Structure):
     _fields_ = (("present", c_int64), ("weight", c_void_p), ("bias", c_void_p))
 
 
-class Linear(Structure):
+class KernelLinear(Structure):
     """A matrix and its bias."""
 
     _fields_ = (("weight", c_void_p), ("bias", c_void_p))
@@ -32,7 +32,7 @@ class Layer(Structure):
 
     _fields_ = (
         *((name, Norm) for name in ("norm_1", "norm_q", "norm_k", "post_attention_norm", "norm_2", "post_mlp_norm")),
-        *((name, Linear) for name in ("qkv", "proj", "fc", "fc_value", "mlp_proj")),
+        *((name, KernelLinear) for name in ("qkv", "proj", "fc", "fc_value", "mlp_proj")),
         *((name, c_void_p) for name in ("keys", "values", "rope")),
         ("window", c_int64),
     )
@@ -63,21 +63,21 @@ class Model(Structure):
         ("token_embedding", c_void_p),
         ("position_embedding", c_void_p),
         ("last_norm", Norm),
-        ("head", Linear),
+        ("head", KernelLinear),
         ("layers", POINTER(Layer)),
     )
 
 
-class Sampling(Structure):
+class KernelSampling(Structure):
     """Sampling settings of one sequence."""
 
     _fields_ = (("temperature", c_double), ("top_p", c_double), ("min_p", c_double), ("top_k", c_int64))
 
 
 @functools.lru_cache(maxsize=256)
-def sampling(settings: SamplingSettings) -> Sampling:
+def sampling(settings: SamplingSettings) -> KernelSampling:
     """`settings` as a struct."""
-    return Sampling(settings.temperature, settings.top_p, settings.min_p, min(settings.top_k or 0, 2**62))
+    return KernelSampling(settings.temperature, settings.top_p, settings.min_p, min(settings.top_k or 0, 2**62))
 
 
 class Tokens(Structure):
@@ -99,7 +99,7 @@ class SamplingCall(Structure):
     _fields_ = (
         ("steps", c_int64),
         ("vocabulary", c_int64),
-        ("settings", POINTER(Sampling)),
+        ("settings", POINTER(KernelSampling)),
         ("uniforms", POINTER(c_double)),
         ("tokens", POINTER(c_int64)),
     )
@@ -113,7 +113,7 @@ def declare(library: ctypes.CDLL) -> None:
     library.lc_forward.argtypes = (POINTER(Model), POINTER(Tokens), c_void_p, c_void_p, c_int64, POINTER(SamplingCall))
     library.lc_sample.argtypes = (c_void_p, c_int64, c_int64, POINTER(SamplingCall))
     library.lc_forward.restype = library.lc_sample.restype = None
-    kinds = (Norm, Linear, Layer, Model, Sampling, Tokens, SamplingCall)
+    kinds = (Norm, KernelLinear, Layer, Model, KernelSampling, Tokens, SamplingCall)
     sizes = (c_int64 * len(kinds))()
     library.lc_struct_sizes(sizes)
     assert list(sizes) == [ctypes.sizeof(kind) for kind in kinds], "kernel_structs.py and model.hpp differ"

@@ -32,7 +32,7 @@ def plot(
     path: str | Path = "runs.png",
     log: bool = False,
 ) -> Path:
-    """Draw curves of several runs into a PNG or SVG file; a colour for each run, a panel for each metric.
+    """Draw curves of several runs into a PNG or SVG file; a colour for each run, axes of its own for each metric.
 
     Args:
         runs: As `find` and `resolve` return them.

@@ -62,7 +62,7 @@ def table(found: Sequence[dict[str, Any]]) -> Table:
 
 
 def shown(key: str, value: Any) -> str:
-    """One value as people read it: results rounded, settings as they are typed."""
+    """One value as people read it: results rounded, settings as given."""
     if value is None:
         return ""
     if key.endswith(("train_s", "wall_s")):
@@ -77,7 +77,7 @@ def shown(key: str, value: Any) -> str:
 def changed_settings(runs: Sequence[RunRecord]) -> dict[str, list[Any]]:
     """Dotted keys of the config whose values are not the same in all runs -> the value in each, None where absent.
 
-    Where a run lies and who is told (`run.*`, `logger.*`) is left out.
+    Settings of folders and loggers (`run.*`, `logger.*`) are left out.
     """
     flat = [flatten(run.config) for run in runs]
     keys = dict.fromkeys(key for one in flat for key in one if key.split(".", 1)[0] not in _IGNORED)

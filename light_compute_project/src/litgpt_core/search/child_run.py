@@ -46,7 +46,7 @@ class Ending:
 
     @property
     def stopped(self) -> bool:
-        """Whether it was ended from outside; also one that was told to stop, did not, and was killed."""
+        """Whether it was ended from outside; also one that got a signal to stop, did not, and was killed."""
         return self.exit_code in STOPPED or (self.told and self.exit_code > 128)
 
     @property
@@ -136,7 +136,7 @@ def end_left_over(folder: Path) -> None:
         with contextlib.suppress(psutil.Error, KeyError):
             process = psutil.Process(noted["pid"])
             if process.create_time() == noted["created"] and _runs(process):
-                logger.info("process %d of the previous command still runs: it is told to save and exit", process.pid)
+                logger.info("process %d of the previous command still runs: waiting until it has saved", process.pid)
                 process.terminate()
                 deadline = time.monotonic() + child_process.GRACE_S
                 while _runs(process):

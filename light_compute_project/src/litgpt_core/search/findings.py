@@ -28,7 +28,7 @@ class SearchResults:
     trials: list[TrialFacts]
     """In their order."""
     axes: dict[str, list[str]] = field(default_factory=dict)
-    """Of a sweep: swept key -> its values, as they are typed."""
+    """Of a sweep: swept key -> its values, as given."""
     parameters: dict[str, SearchParameter] = field(default_factory=dict)
     """Of a study."""
     shares: dict[str, float] = field(default_factory=dict)

@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 COLOURS = ("#2563eb", "#c2410c", "#15803d", "#7e22ce", "#0e7490", "#a16207", "#be185d", "#525252")
 DONE, PRUNED, BEST, FAILED = "#2563eb", "#9ca3af", "#c2410c", "#b91c1c"
-Panel = Callable[["Axes", SearchResults], None]
+Subplot = Callable[["Axes", SearchResults], None]
 MAX_LABELS = 12
 """More runs than this are drawn without a legend."""
 COLUMNS = 3
 MAX_SLICES = 9
-"""Parameters that get a panel."""
+"""Parameters that get a subplot."""
 
 
 def draw(findings: SearchResults, path: Path) -> bool:
@@ -35,14 +35,14 @@ def draw(findings: SearchResults, path: Path) -> bool:
 
     if not any(trial.validations or trial.value is not None for trial in findings.trials):
         return False
-    panels = _sweep_panels(findings) if findings.kind == "sweep" else _study_panels(findings)
-    columns = min(COLUMNS, len(panels))
-    rows = math.ceil(len(panels) / columns)
+    subplots = _sweep_subplots(findings) if findings.kind == "sweep" else _study_subplots(findings)
+    columns = min(COLUMNS, len(subplots))
+    rows = math.ceil(len(subplots) / columns)
     figure = Figure(figsize=(5.2 * columns, 4.0 * rows), dpi=120, layout="constrained")
     axes = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for place, draw_panel in zip(axes, panels, strict=False):
-        draw_panel(place, findings)
-    for unused in axes[len(panels) :]:
+    for place, draw_one in zip(axes, subplots, strict=False):
+        draw_one(place, findings)
+    for unused in axes[len(subplots) :]:
         unused.set_visible(False)
     states = [trial.state for trial in findings.trials]
     counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
@@ -52,14 +52,14 @@ def draw(findings: SearchResults, path: Path) -> bool:
     return True
 
 
-def _sweep_panels(findings: SearchResults) -> list[Panel]:
+def _sweep_subplots(findings: SearchResults) -> list[Subplot]:
     axis = main_axis(findings)
     return [_draw_groups, *([partial(_draw_axis, key=axis)] if axis else [])]
 
 
-def _study_panels(findings: SearchResults) -> list[Panel]:
+def _study_subplots(findings: SearchResults) -> list[Subplot]:
     slices = list(findings.parameters.values())[:MAX_SLICES]
-    shares: list[Panel] = [_draw_shares] if findings.shares else []
+    shares: list[Subplot] = [_draw_shares] if findings.shares else []
     return [_draw_history, _draw_curves, *shares, *(partial(_draw_slice, parameter=one) for one in slices)]
 
 
@@ -95,7 +95,7 @@ def _style(axes: Axes, *, title: str, x: str, y: str, legend: bool = False) -> N
         axes.legend(frameon=False, fontsize=7)
 
 
-# ---- panels of a sweep ----
+# ---- subplots of a sweep ----
 
 
 def _draw_groups(axes: Axes, findings: SearchResults) -> None:
@@ -141,7 +141,7 @@ def _draw_axis(axes: Axes, findings: SearchResults, *, key: str) -> None:
     _style(axes, title=title, x=key, y=METRIC_NAMES[findings.metric], legend=len(series) <= MAX_LABELS)
 
 
-# ---- panels of a study ----
+# ---- subplots of a study ----
 
 
 def _valued(findings: SearchResults, state: str) -> list[tuple[TrialFacts, float]]:

@@ -47,7 +47,7 @@ MAX_CRASHES = 3
 
 @dataclass(frozen=True, kw_only=True)
 class StudyRequest:
-    """What was typed."""
+    """The command line."""
 
     overrides: Sequence[str]
     """Settings of `train.py`, some of them with ranges."""
@@ -67,7 +67,7 @@ class Study(TrialSource):
     """One study.
 
     Args:
-        request: What was typed.
+        request: The command line.
 
     Raises:
         ConfigError: A setting is wrong somewhere in the space.

@@ -40,7 +40,7 @@ class SearchParameter:
     step: float | int | None = None
     log: bool = False
     choices: tuple[str, ...] = ()
-    """As they are typed."""
+    """As given on the command line."""
 
     @property
     def text(self) -> str:

@@ -31,7 +31,7 @@ class Point:
     name: str
     """Its `run.name`."""
     values: dict[str, str]
-    """Swept key -> this run's value, as it is typed."""
+    """Swept key -> this run's value, as given."""
     overrides: list[str]
     """What to type for this run alone, without `run.resume`."""
     config: TrainConfig
@@ -44,9 +44,9 @@ class Grid:
     name: str
     """Of the sweep: the base name of its runs and `-sweep`."""
     folder: Path
-    """Beside the runs' folders."""
+    """In the folder that holds the run folders."""
     axes: dict[str, list[str]]
-    """Swept key -> its values, as they are typed."""
+    """Swept key -> its values, as given."""
     points: list[Point]
     resume: bool | str
     """`run.resume` as typed: whether used folders of runs may be taken into a new sweep."""
@@ -72,7 +72,7 @@ def parse(overrides: Sequence[str]) -> Iterator[tuple[str, str, Override]]:
 
 
 def texts(override: Override) -> list[str]:
-    """The values of a swept key, as they are typed.
+    """The values of a swept key, as given.
 
     Raises:
         ConfigError: There is no end of them, or none is given.

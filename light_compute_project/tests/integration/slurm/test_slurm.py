@@ -88,7 +88,7 @@ def test_warned_and_requeued_on_two_nodes_equals_undisturbed(
     cluster: Any, module_shell: Any, until: Callable[..., None]
 ) -> None:
     module_shell.environment |= cluster.for_shell
-    asked = ["--nodes=2", "--tasks-per-node=1", "--time=10m"]
+    asked = ["--nodes=2", "--tasks_per_node=1", "--time=10m"]
     number, log = submit(module_shell, *EXACT, "run.name=whole-2", *asked)
     assert "2 processes on" in ends_well(cluster, number, log)
     number, log = submit(module_shell, *EXACT, "run.name=warned-2", *asked)
@@ -101,7 +101,7 @@ def test_a_run_that_is_warned_during_its_start_returns_to_the_queue(
     cluster: Any, module_shell: Any, until: Callable[..., None]
 ) -> None:
     module_shell.environment |= cluster.for_shell
-    number, log = submit(module_shell, *EXACT, "run.name=early", "--nodes=2", "--tasks-per-node=1")
+    number, log = submit(module_shell, *EXACT, "run.name=early", "--nodes=2", "--tasks_per_node=1")
     until(lambda: log.exists() and "read 79 documents" in log.read_text(), "the start")
     cluster.warn(number)
     until(lambda: cluster.job(number)["Restarts"] == "1", "the queue")

@@ -37,7 +37,7 @@ def sbatch(folder: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
 
 
 def test_a_script_is_shown_and_nothing_is_written(here: Path) -> None:
-    script = run("--nodes", "2", "--tasks-per-node=4", "trainer.max_steps=8", "--time", "1h")
+    script = run("--nodes", "2", "--tasks_per_node=4", "trainer.max_steps=8", "--time", "1h")
     assert script.startswith("#!/bin/bash\n#SBATCH --job-name=mine\n") and list(here.iterdir()) == []
     start, command = child_command("train"), trained(script)
     assert command[: len(start)] == start
@@ -48,10 +48,10 @@ def test_a_script_is_shown_and_nothing_is_written(here: Path) -> None:
 
 
 def test_a_job_with_gpus_has_a_process_for_each_and_does_not_train_without_them(here: Path) -> None:
-    script = run("--gpus-per-node", "a100:2")
+    script = run("--gpus_per_node", "a100:2")
     assert "#SBATCH --gpus-per-node=a100:2" in script and "#SBATCH --ntasks-per-node=2" in script
     assert {"trainer.devices=2", "trainer.accelerator=cuda"} <= set(trained(script))
-    assert "trainer.accelerator=cuda" not in trained(run("--gpus-per-node=1", "trainer.accelerator=auto"))
+    assert "trainer.accelerator=cuda" not in trained(run("--gpus_per_node=1", "trainer.accelerator=auto"))
     assert "trainer.accelerator=cuda" not in trained(run())
 
 
@@ -60,20 +60,20 @@ def test_cores_follow_from_the_config(here: Path) -> None:
         ([], 2),
         (["trainer.threads=6"], 6),
         (["trainer.num_workers=4"], 5),
-        (["trainer.num_workers=4", "--cpus-per-task=4"], 4),
+        (["trainer.num_workers=4", "--cpus_per_task=4"], 4),
     ):
         assert f"#SBATCH --cpus-per-task={cores}\n" in run(*settings)
 
 
 def test_more_workers_than_cores_are_refused(here: Path) -> None:
     with pytest.raises(ConfigError) as problem:
-        run("trainer.num_workers=4", "trainer.threads=9", "--cpus-per-task=3")
-    assert "--cpus-per-task=4" in str(problem.value) and "--cpus-per-task=9" in str(problem.value)
+        run("trainer.num_workers=4", "trainer.threads=9", "--cpus_per_task=3")
+    assert "--cpus_per_task=4" in str(problem.value) and "--cpus_per_task=9" in str(problem.value)
 
 
 def test_a_batch_that_cannot_be_shared_is_refused_with_the_numbers(here: Path) -> None:
     with pytest.raises(ConfigError, match=r"global_batch_size=16 cannot be shared by 6 processes"):
-        run("--nodes=2", "--tasks-per-node=3")
+        run("--nodes=2", "--tasks_per_node=3")
 
 
 @pytest.mark.parametrize("typed", ["run.resume=auto", "run.resume=true", "+run.resume=auto"])
@@ -84,11 +84,11 @@ def test_a_job_always_continues(here: Path, typed: str) -> None:
 def test_settings_that_would_be_ignored_are_refused(here: Path) -> None:
     with pytest.raises(ConfigError) as problem:
         run("trainer.devices=2", "trainer.num_nodes=2", "run.resume=false")
-    assert all(word in str(problem.value) for word in ("--tasks-per-node", "--nodes", "remove run.resume"))
+    assert all(word in str(problem.value) for word in ("--tasks_per_node", "--nodes", "remove run.resume"))
 
 
 def test_a_sweep_is_one_array(here: Path) -> None:
-    script = run("-m", "seed=1,2", "optim.lr=1e-3,5e-3", "--array-parallelism", "3", "trainer.num_workers=2")
+    script = run("-m", "seed=1,2", "optim.lr=1e-3,5e-3", "--array_parallelism", "3", "trainer.num_workers=2")
     assert "#SBATCH --job-name=mine-sweep\n" in script and "#SBATCH --array=0-3%3\n" in script
     elements = [line for line in script.splitlines() if "litgpt_core train" in line]
     assert len(elements) == 4 and all(f"seed={seed}" in line for seed, line in zip("1122", elements, strict=True))
@@ -101,13 +101,13 @@ def test_a_sweep_is_one_array(here: Path) -> None:
 def test_several_runs_are_an_array_only_with_multirun(here: Path) -> None:
     with pytest.raises(ConfigError, match=r"2 runs are requested.*\n.*-m for a job array"):
         run("seed=1,2")
-    with pytest.raises(ConfigError, match="--array-parallelism"):
+    with pytest.raises(ConfigError, match="--array_parallelism"):
         run("-m", "seed=1,2", "sweep.jobs=2")
 
 
 def test_a_run_of_a_sweep_that_does_not_fit_is_named(here: Path) -> None:
-    with pytest.raises(ConfigError, match=r"mine-num_workers_9: trainer\.num_workers=9, but --cpus-per-task=4"):
-        run("-m", "trainer.num_workers=2,9", "--cpus-per-task=4")
+    with pytest.raises(ConfigError, match=r"mine-num_workers_9: trainer\.num_workers=9, but --cpus_per_task=4"):
+        run("-m", "trainer.num_workers=2,9", "--cpus_per_task=4")
 
 
 def test_a_time_limit_without_a_unit_is_seconds_and_says_so(
@@ -169,6 +169,6 @@ def test_a_job_that_submits_another_does_not_hand_on_its_own_place(here: Path, m
 
 
 def test_options_that_exclude_each_other_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    for pair in (["--gpus-per-node=2", "--tasks-per-node=2"], ["--print", "--submit"], ["--node=2"]):
+    for pair in (["--gpus_per_node=2", "--tasks_per_node=2"], ["--print", "--submit"], ["--node=2"]):
         with pytest.raises((SystemExit, LightComputeError)):
             run(*pair)

@@ -34,7 +34,7 @@ def start(folder: Path, code: str) -> ChildRun:
 
 
 def wait_for_line(folder: Path, text: str) -> list[str]:
-    """The whole lines of the output once they hold the text: a line may arrive in pieces."""
+    """The whole lines of the output once they hold the text: a line may arrive in parts."""
     deadline = time.monotonic() + 60
     while text not in (said := "".join((folder / "output").read_text().rpartition("\n")[:2])):
         assert time.monotonic() < deadline, said
@@ -106,7 +106,7 @@ def test_what_does_not_stop_in_time_is_killed(tmp_path: Path, monkeypatch: pytes
     wait_for_line(tmp_path, "ready")
     child.stop()
     ending = child.wait()
-    assert ending.exit_code == 137 and ending.stopped, "it was told to, so that is no failure of its own"
+    assert ending.exit_code == 137 and ending.stopped, "it got the signal, so that is no failure of its own"
 
 
 def test_a_child_of_a_killed_command_is_ended_and_a_stranger_is_not(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_a_child_of_a_killed_command_is_ended_and_a_stranger_is_not(tmp_path: Pa
     write_claim(tmp_path / ".running-left.json", left.pid)
     reused = {"pid": stranger.pid, "created": psutil.Process(stranger.pid).create_time() - 5}
     (tmp_path / ".running-reused.json").write_text(json.dumps(reused))
-    (tmp_path / ".running-torn.json").write_text('{"pid": ')
+    (tmp_path / ".running-incomplete.json").write_text('{"pid": ')
     (tmp_path / ".ending-left.json").write_text("{}")
     try:
         end_left_over(tmp_path)

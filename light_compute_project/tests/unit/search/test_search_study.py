@@ -189,7 +189,7 @@ cli.run("search")
 
 
 def start(folder: Path, *arguments: str, step_s: float) -> subprocess.Popen[str]:
-    """`lcp search` as a process, beside the stand-in for train.py."""
+    """`lcp search` as a process, with the stand-in for train.py."""
     script = folder / "study.py"
     script.write_text(STUDY_OF_THE_STAND_IN, encoding="utf-8")
     return subprocess.Popen(
@@ -222,7 +222,7 @@ def is_alive(pid: int) -> bool:
 
 
 @pytest.mark.serial
-@pytest.mark.skipif(sys.platform != "linux", reason="the end of a parent is told by Linux")
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux signals the end of a parent")
 @pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.nightly)])
 def test_a_study_that_ends_early_goes_on_as_if_nothing_had_happened(
     fake_train: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals

@@ -1,4 +1,4 @@
-"""What is searched is told from what is fixed, in the grammar of Hydra's sweepers."""
+"""Searched settings are separated from fixed ones, in the grammar of Hydra's sweepers."""
 
 from __future__ import annotations
 

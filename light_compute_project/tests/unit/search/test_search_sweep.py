@@ -280,7 +280,7 @@ def is_alive(pid: int) -> bool:
 
 
 @pytest.mark.serial
-@pytest.mark.skipif(sys.platform != "linux", reason="the end of a parent is told by Linux")
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux signals the end of a parent")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_sweep_that_ends_early_goes_on_where_it_was(run: Callable[..., int], number: signal.Signals) -> None:
     process = subprocess.Popen(
