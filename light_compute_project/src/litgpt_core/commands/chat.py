@@ -19,7 +19,7 @@ from litgpt_core.generation.arguments import add_machine_options, add_sampling_o
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Parse, load, talk until the user leaves."""
+    """Parse, load, chat until the user leaves."""
     given = _parser().parse_args(arguments)
     from litgpt_core.generation.kernel_build import begin_build
 
@@ -60,9 +60,9 @@ def _parser() -> CommandParser:
         help="run name, checkpoint directory, lit_model.pth or any path; default: the most recent checkpoint found",
     )
     add_sampling_options(parser)
-    add("--max_new_tokens", type=int, default=256, help="longest answer, in tokens (256)")
-    add("--seed", type=int, help="makes answers repeatable; default: fresh ones")
-    add("--system", help="how the assistant should behave")
-    add("--style", help="prompt style, such as chatml or human_assistant; default: what the model's directory says")
+    add("--max_new_tokens", type=int, default=256, help="at most this many tokens per answer (256)")
+    add("--seed", type=int, help="makes answers repeatable (default: random)")
+    add("--system", help="system prompt")
+    add("--style", help="prompt style, such as chatml or human_assistant; default: the one of the model's directory")
     add_machine_options(parser)
     return parser

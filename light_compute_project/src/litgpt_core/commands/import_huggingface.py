@@ -1,4 +1,4 @@
-"""Make a checkpoint directory from a local Hugging Face folder, to generate from, to train further, to hand to LitGPT.
+"""Make a checkpoint directory from a local Hugging Face folder: for generation, training, or LitGPT's commands.
 
     lcp import HF_FOLDER CHECKPOINT_DIR
 

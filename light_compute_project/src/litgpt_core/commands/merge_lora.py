@@ -1,4 +1,4 @@
-"""Merge adapters into their base model: a plain LitGPT directory, which every command reads.
+"""Merge LoRA adapters into their base model: the result is a plain LitGPT directory, which every command reads.
 
 lcp merge_lora runs/finetune_chat --out my_model
 

@@ -23,7 +23,7 @@ from litgpt_core.core.command_line import CommandParser
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Parse, answer one question, print the answer."""
+    """Parse, run one audit, print the result."""
     parser = CommandParser("audit", description=__doc__)
     parser.add_argument("what", nargs="*", metavar="RUN | KEY=VALUE", help="a run folder, then overrides")
     parser.add_argument("--experiment", metavar="NAME", help="an experiment of configs/experiment instead of a run")

@@ -1,4 +1,4 @@
-"""Serve a model over HTTP: a chat page for people, OpenAI's API for programs.
+"""Serve a model over HTTP: a chat page, and OpenAI's API.
 
 lcp serve                      the most recent checkpoint found
 lcp serve runs/baseline --port 8000
@@ -52,20 +52,26 @@ def _parser() -> CommandParser:
     add = parser.add_argument
     add("model", nargs="?", help="run name, run folder or checkpoint directory (the most recent one found)")
     add("--host", default="127.0.0.1", help="address to listen on; others than this machine's own need a key")
-    add("--port", type=int, default=8000, help="0 takes a free one (8000)")
-    add("--api_key", default=os.environ.get("LIGHT_COMPUTE_API_KEY"), help="or LIGHT_COMPUTE_API_KEY")
-    add("--open_to_all", action="store_true", help="listen where others reach it although no key is set")
-    add("--cors_origin", action="append", default=[], help="a site whose pages may ask this server; may be repeated")
-    add("--hostname", action="append", default=[], help="a name this server is called by; may be repeated")
+    add("--port", type=int, default=8000, help="port, 0 for any free one (8000)")
+    add(
+        "--api_key",
+        default=os.environ.get("LIGHT_COMPUTE_API_KEY"),
+        help="key that clients must send (default: LIGHT_COMPUTE_API_KEY)",
+    )
+    add("--open_to_all", action="store_true", help="listen on a public address without a key")
+    add("--cors_origin", action="append", default=[], help="a site whose pages may send requests; may be repeated")
+    add("--hostname", action="append", default=[], help="a host name of this server; may be repeated")
     add("--slots", type=int, default=32, help="requests decoded at the same time (32)")
-    add("--queue", type=int, default=64, help="requests that may wait; the next gets 429 (64)")
+    add("--queue", type=int, default=64, help="requests that may wait; further ones get status 429 (64)")
     add("--timeout", type=float, default=120.0, help="seconds a request may take (120)")
-    add("--max_tokens", type=int, default=1024, help="most new tokens a request may ask for (1024)")
-    add("--max_new_tokens", type=int, default=256, help="new tokens where a request does not say (256)")
-    add("--chat_log", type=Path, default=Path("chat_history.jsonl"), help="finished exchanges (chat_history.jsonl)")
-    add("--no_chat_log", action="store_true", help="keep no exchanges")
-    add("--log_file", type=Path, default=Path("logs/serve.log"), help="the server's own log (logs/serve.log)")
-    defaults = parser.add_argument_group("where a request does not say otherwise")
+    add("--max_tokens", type=int, default=1024, help="largest number of new tokens of a request (1024)")
+    add("--max_new_tokens", type=int, default=256, help="new tokens if a request does not set them (256)")
+    add(
+        "--chat_log", type=Path, default=Path("chat_history.jsonl"), help="file for finished chats (chat_history.jsonl)"
+    )
+    add("--no_chat_log", action="store_true", help="save no chats")
+    add("--log_file", type=Path, default=Path("logs/serve.log"), help="log of the server (logs/serve.log)")
+    defaults = parser.add_argument_group("defaults for requests")
     add_sampling_options(defaults)
     add_machine_options(parser)
     return parser

@@ -31,7 +31,7 @@ trainer:
 _PAGE = """\
 # A first experiment
 
-`configs/experiment/first.yaml` says what is trained. The commands are typed in this folder:
+`configs/experiment/first.yaml` says what is trained. Run these commands in this folder:
 
 ```bash
 lcp train +experiment=first

@@ -22,7 +22,7 @@ from typing import Any
 logger = logging.getLogger(__name__)
 
 GRACE_S = 600.0
-"""For a child that was told to stop to finish its step and save, before it is killed."""
+"""Time for a child that was asked to stop to finish its step and save, before it is killed."""
 STOPPED = (130, 143)
 """Exit codes of a program that a signal ended and that saved first."""
 SIGNALS = tuple(

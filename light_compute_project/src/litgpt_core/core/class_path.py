@@ -1,6 +1,6 @@
 """A class named in a config by its import path, such as `torch.optim.NAdam`: import it and check its arguments.
 
-A module of the user's own is found in the folder in which the command is typed, as `python -m` finds it.
+A module of the user's own is found in the current folder, as `python -m` finds it.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def _import(path: str, *, setting: str, example: str) -> Any:
     except Exception as error:  # whatever the imported code raises while it is imported
         raise ConfigError(
             f"{setting}={path}: module {module_name} cannot be imported: {type(error).__name__}: {error}",
-            needed="an installed package, or a module in the folder where the command is typed",
+            needed="an installed package, or a module in the current folder",
         ) from error
     if not hasattr(module, name):
         raise ConfigError(f"{setting}={path}: {module_name} has no {name!r}{nearest(name, _classes(module))}")

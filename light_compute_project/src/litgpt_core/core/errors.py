@@ -51,7 +51,7 @@ class TokenizerError(LightComputeError):
 
 
 class CheckpointError(LightComputeError):
-    """A checkpoint directory is missing, torn, of another model, or could not be written."""
+    """A checkpoint directory is missing, corrupted, incomplete, of another model, or could not be written."""
 
 
 class Diverged(LightComputeError):
@@ -59,7 +59,7 @@ class Diverged(LightComputeError):
 
 
 class EnvironmentProblem(LightComputeError):
-    """The machine lacks something that was asked for: a device, a package, a compiler."""
+    """The machine lacks something that was requested: a device, a package, a compiler."""
 
 
 class Interrupted(LightComputeError):

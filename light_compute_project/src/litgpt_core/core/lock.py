@@ -1,4 +1,4 @@
-"""One process at a time does a piece of work; the others wait. The operating system releases the lock when its holder
+"""One process at a time does some work; the others wait. The operating system releases the lock when its holder
 dies.
 
 Not a guarantee: a file system without locks lets everybody in (with a log line), so the work must be safe without it.

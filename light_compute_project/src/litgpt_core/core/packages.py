@@ -27,7 +27,7 @@ _WRITTEN_BY_INSTALLERS = re.compile(
     r"|\.pyc,"
 )
 _OUTSIDE = ("../", "..\\", "/", '"../')
-"""Scripts beside the interpreter: their first line names the interpreter, so they differ between environments."""
+"""Scripts in the interpreter's folder: their first line names the interpreter, so they differ between environments."""
 
 
 def package_versions() -> dict[str, str]:

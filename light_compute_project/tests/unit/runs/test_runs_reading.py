@@ -159,7 +159,7 @@ def test_best_names_the_run_and_its_folder(here: Path, capsys: pytest.CaptureFix
     assert output(capsys, "best", "--by", "val_bpb", "s*").splitlines()[1] == "runs/s-study/s-study-000"
 
 
-def test_a_plot_has_a_curve_for_each_run_and_a_panel_for_each_metric(
+def test_a_plot_has_a_curve_for_each_run_and_axes_for_each_metric(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output(capsys, "plot", "slow", "fast", "--metric", "val_loss,train_loss", "--x", "tokens", "--out", "a.svg")

@@ -74,7 +74,7 @@ def test_long_names_are_cut_and_stay_distinct() -> None:
     ("override", "message"),
     [
         ("seed=1,1", "stand in this sweep twice: smoke-seed_1"),
-        ("optim.lr=interval(1e-4,1e-2)", r"no end of values\n.*\n.*study\.py"),
+        ("optim.lr=interval(1e-4,1e-2)", r"no end of values\n.*\n.*lcp search"),
         ("trainer.max_steps=10,0", r"trainer\.max_steps=0"),
         ("trainer.max_stesp=10,20", r"did you mean .*max_steps"),
     ],
