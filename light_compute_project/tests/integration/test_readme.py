@@ -1,4 +1,4 @@
-"""Every command of the READMEs and of three pages of docs/ runs, in the order in which a reader types them.
+"""Every command of the READMEs and of six pages of docs/ runs, in the order in which a reader types them.
 
 Training by train.py is cut to a few steps.
 """
@@ -25,6 +25,7 @@ ROOT = PROJECT.parent
 PAGES = (
     ROOT / "README.md",
     PROJECT / "README.md",
+    PROJECT / "docs" / "data.md",
     PROJECT / "docs" / "inference.md",
     PROJECT / "docs" / "finetuning.md",
     PROJECT / "docs" / "sweeps.md",

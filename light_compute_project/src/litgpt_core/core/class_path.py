@@ -1,4 +1,4 @@
-"""A class named in a config by its import path, such as `torch.optim.NAdam`: import it and check its arguments.
+"""A class or function named in a config by its import path, such as `torch.optim.NAdam`: import it, check arguments.
 
 A module of the user's own is found in the current folder, as `python -m` finds it.
 """
@@ -8,8 +8,9 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 from litgpt_core.core.errors import ConfigError
@@ -34,6 +35,23 @@ def import_class(path: str, *, base: str, setting: str) -> type:
     return found
 
 
+def import_function(path: str, *, example: str, setting: str) -> Callable[..., Any]:
+    """The function that a dotted path names.
+
+    Args:
+        path: `package.module.function`.
+        example: A path of this form, for messages.
+        setting: Dotted name of the setting that holds `path`, for messages.
+
+    Raises:
+        ConfigError: Nothing of that name can be imported, or it is not a function.
+    """
+    found = _import(path, setting=setting, example=example)
+    if not isinstance(found, FunctionType):
+        raise ConfigError(f"{setting}={path}", needed="a function", fix=f"{setting}={example}")
+    return found
+
+
 def _import(path: str, *, setting: str, example: str) -> Any:
     module_name, _, name = path.rpartition(".")
     if not module_name or not all(part.isidentifier() for part in path.split(".")):
@@ -50,25 +68,31 @@ def _import(path: str, *, setting: str, example: str) -> Any:
             needed="an installed package, or a module in the current folder",
         ) from error
     if not hasattr(module, name):
-        raise ConfigError(f"{setting}={path}: {module_name} has no {name!r}{nearest(name, _classes(module))}")
+        raise ConfigError(f"{setting}={path}: {module_name} has no {name!r}{nearest(name, _public(module))}")
     return getattr(module, name)
 
 
-def _classes(module: Any) -> list[str]:
-    return [name for name, value in vars(module).items() if isinstance(value, type) and not name.startswith("_")]
+def _public(module: Any) -> list[str]:
+    return [
+        name
+        for name, value in vars(module).items()
+        if isinstance(value, type | FunctionType) and not name.startswith("_")
+    ]
 
 
-def arguments_of(cls: type, *, supplied: Collection[str]) -> Mapping[str, inspect.Parameter]:
-    """The keyword arguments of a class's constructor, without those that the program passes itself."""
+def arguments_of(cls: Callable[..., Any], *, supplied: Collection[str]) -> Mapping[str, inspect.Parameter]:
+    """The keyword arguments of a function or a class's constructor, without those that the program passes itself."""
     parameters = inspect.signature(cls).parameters
     return {name: parameter for name, parameter in parameters.items() if name not in supplied}
 
 
-def check_arguments(cls: type, given: Mapping[str, Any], *, supplied: Collection[str], setting: str) -> None:
+def check_arguments(
+    cls: Callable[..., Any], given: Mapping[str, Any], *, supplied: Collection[str], setting: str
+) -> None:
     """Check names only: values are the constructor's to judge.
 
     Args:
-        cls: Whose constructor is to be called.
+        cls: The class or function to be called.
         given: The arguments in the config.
         supplied: Names that the program passes itself.
         setting: Dotted name of the setting that holds `given`, for messages.

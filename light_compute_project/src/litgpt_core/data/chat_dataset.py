@@ -34,7 +34,7 @@ from litgpt_core.data.prepared import PreparedData
 
 
 class ChatRows:
-    """The packed rows of one side of a prepared folder.
+    """The packed rows of one split of a prepared folder.
 
     Args:
         prepared: A folder of chat data.
@@ -44,13 +44,13 @@ class ChatRows:
     def __init__(self, prepared: PreparedData, side: str) -> None:
         folder, self.block_size = prepared.directory, int(prepared.meta["block_size"])
         self.ids = TokenFile(folder / f"{side}.bin", dtype=prepared.dtype)
-        self.flags = TokenFile(folder / f"{side}.learn.bin", dtype="uint8")
+        self.loss_mask = TokenFile(folder / f"{side}.learn.bin", dtype="uint8")
         self.bounds = np.fromfile(folder / f"{side}.bounds.bin", dtype="<i8")
         lengths = np.diff(self.bounds) - 1  # a conversation of n ids has n - 1 inputs
         self.rows = pack(lengths.tolist(), capacity=self.block_size)
-        learnt = np.concatenate([[0], np.cumsum(self.flags.array(), dtype=np.int64)])
-        begins = self.flags.array()[self.bounds[:-1]] if len(lengths) else np.zeros(0)
-        per_chat = learnt[self.bounds[1:]] - learnt[self.bounds[:-1]] - begins  # the first id is no target
+        cumulative = np.concatenate([[0], np.cumsum(self.loss_mask.array(), dtype=np.int64)])
+        begins = self.loss_mask.array()[self.bounds[:-1]] if len(lengths) else np.zeros(0)
+        per_chat = cumulative[self.bounds[1:]] - cumulative[self.bounds[:-1]] - begins  # the first id is no target
         self.targets: Ints = np.array([int(per_chat[row].sum()) for row in self.rows], dtype=np.int64)
 
     def __len__(self) -> int:
@@ -61,17 +61,17 @@ class ChatRows:
         inputs = torch.zeros(size, self.block_size, dtype=torch.int64)
         targets = torch.full((size, self.block_size), IGNORE_INDEX, dtype=torch.int64)
         segments = torch.zeros(size, self.block_size, dtype=torch.int64)
-        ids, flags = self.ids.array(), self.flags.array()
+        ids, mask = self.ids.array(), self.loss_mask.array()
         for row, number in enumerate(numbers):
-            place = 0
-            for text, chat in enumerate(self.rows[number], start=1):
+            offset = 0
+            for segment, chat in enumerate(self.rows[number], start=1):
                 span = slice(int(self.bounds[chat]), int(self.bounds[chat + 1]))
-                tokens, learn = as_tensor(ids[span]), torch.from_numpy(flags[span].astype(bool))
-                here = slice(place, place + tokens.numel() - 1)
+                tokens, is_target = as_tensor(ids[span]), torch.from_numpy(mask[span].astype(bool))
+                here = slice(offset, offset + tokens.numel() - 1)
                 inputs[row, here] = tokens[:-1]
-                targets[row, here] = tokens[1:].masked_fill(~learn[1:], IGNORE_INDEX)
-                segments[row, here] = text
-                place = here.stop
+                targets[row, here] = tokens[1:].masked_fill(~is_target[1:], IGNORE_INDEX)
+                segments[row, here] = segment
+                offset = here.stop
         return inputs, targets, segments
 
 
@@ -109,8 +109,8 @@ class ChatTrainBatches(Dataset[Batch]):
 
     def numbers(self, first: int, count: int) -> Ints:
         """Rows at positions `first` to `first + count` of the run, shape (count,)."""
-        places = np.arange(first, first + count, dtype=np.int64)
-        epochs, positions = np.divmod(places, len(self.rows))
+        ordinals = np.arange(first, first + count, dtype=np.int64)
+        epochs, positions = np.divmod(ordinals, len(self.rows))
         return permute(positions, n=len(self.rows), keys=epoch_keys(self.seed, epochs))
 
     def __getitem__(self, k: int) -> Batch:
@@ -119,8 +119,8 @@ class ChatTrainBatches(Dataset[Batch]):
             raise IndexError(f"micro-batch ordinal {k} is negative")
         first = (k * self.world_size + self.rank) * self.micro_batch_size
         step = first // self.global_batch_size
-        whole = self.numbers(step * self.global_batch_size, self.global_batch_size)
-        count = torch.tensor(float(self.rows.targets[whole].sum()))
+        step_rows = self.numbers(step * self.global_batch_size, self.global_batch_size)
+        count = torch.tensor(float(self.rows.targets[step_rows].sum()))
         mine = self.numbers(first, self.micro_batch_size).tolist()
         return *self.rows.batch(mine, size=self.micro_batch_size), count
 

@@ -1,8 +1,8 @@
-"""A conversation to ids, with a flag for each id that is learnt, cut to what a row of the model holds.
+"""A conversation as token ids with a loss mask, truncated to the model's context.
 
-What is learnt is what the assistant writes: its answers and what ends them, except answers that were rated down. A
-conversation that is too long loses its oldest exchanges, whole ones, until it fits; its system text stays. A last
-exchange that does not fit by itself loses its beginning.
+Targets are the assistant's answers and the tokens that end them, except answers that were rated down. A conversation
+that is too long loses its oldest exchanges until it fits; its system message stays. A last exchange that does not fit
+by itself loses its beginning.
 """
 
 from __future__ import annotations
@@ -18,32 +18,32 @@ from litgpt_core.tokenizers.base import Tokenizer
 
 @dataclass(frozen=True, kw_only=True)
 class EncodedChat:
-    """One conversation as a row of training holds it."""
+    """One conversation as it is stored for training."""
 
     ids: list[int]
-    learn: list[bool]
-    """One per id; the first id has no prediction, so its flag has no effect."""
+    loss_mask: list[bool]
+    """One per id: whether it is a target. The first id is never predicted, so its value has no effect."""
     answer_bytes: int
-    """UTF-8 bytes of the answers that are learnt."""
+    """UTF-8 bytes of the answers that are targets."""
     exchanges_cut: int
-    """Oldest exchanges that had to go."""
+    """Oldest exchanges that were removed."""
     tokens_cut: int
-    """Ids that had to go from the beginning of the last exchange."""
+    """Ids that were removed from the beginning of the last exchange."""
 
     @property
     def targets(self) -> int:
-        """Ids that are learnt."""
-        return sum(self.learn[1:])
+        """Number of targets."""
+        return sum(self.loss_mask[1:])
 
 
 def encode_chat(
     conversation: ChatExample, *, style: PromptStyle, tokenizer: Tokenizer, block_size: int
 ) -> EncodedChat | None:
-    """Ids of at most block_size + 1, of which block_size are inputs and block_size targets; None if nothing is learnt.
+    """At most block_size + 1 ids: block_size inputs and the tokens after them. None if there is no target.
 
     Raises:
         TokenizerError: The vocabulary cannot represent the text.
-        ConfigError: The style refuses the conversation.
+        ConfigError: The prompt style does not allow the conversation.
     """
     system = [m for m in conversation.messages[:1] if m.role == "system"]
     rest = conversation.messages[len(system) :]
@@ -51,33 +51,35 @@ def encode_chat(
     for cut in range(len(exchanges)):
         kept = exchanges[cut:]
         messages = [*system, *(message for exchange in kept for message in exchange)]
-        ids, learn = encode_conversation(style, tokenizer, messages)
+        ids, loss_mask = encode_conversation(style, tokenizer, messages)
         if len(ids) <= block_size + 1 or len(kept) == 1:
             break
-    answer_bytes = _keep_what_is_learnt(learn, kept, refused={n - cut for n in conversation.refused})
+    answer_bytes = _unmask_refused(loss_mask, kept, refused={n - cut for n in conversation.refused})
     tokens_cut = max(0, len(ids) - block_size - 1)
     if tokens_cut:
-        ids, learn = ids[tokens_cut:], learn[tokens_cut:]
-        text = tokenizer.decode([i for i, flag in zip(ids, learn, strict=True) if flag])
+        ids, loss_mask = ids[tokens_cut:], loss_mask[tokens_cut:]
+        text = tokenizer.decode([i for i, flag in zip(ids, loss_mask, strict=True) if flag])
         answer_bytes = len(text.encode("utf-8"))
-    encoded = EncodedChat(ids=ids, learn=learn, answer_bytes=answer_bytes, exchanges_cut=cut, tokens_cut=tokens_cut)
+    encoded = EncodedChat(
+        ids=ids, loss_mask=loss_mask, answer_bytes=answer_bytes, exchanges_cut=cut, tokens_cut=tokens_cut
+    )
     return encoded if encoded.targets and encoded.answer_bytes else None
 
 
-def _keep_what_is_learnt(learn: list[bool], exchanges: list[tuple[Message, ...]], *, refused: set[int]) -> int:
-    """Take the flags of refused answers away, in place; returns the bytes of the answers whose flags stay.
+def _unmask_refused(loss_mask: list[bool], exchanges: list[tuple[Message, ...]], *, refused: set[int]) -> int:
+    """Clear the mask of refused answers, in place; returns the UTF-8 bytes of the other answers.
 
-    Each unbroken run of flags is one answer. A chat template that rewrites earlier turns has runs for the last answers
+    Each unbroken run of True is one answer. A chat template that rewrites earlier turns has runs for the last answers
     only, so they are counted from the end.
     """
-    starts = [i for i, flag in enumerate(learn) if flag and not (i and learn[i - 1])]
+    starts = [i for i, flag in enumerate(loss_mask) if flag and not (i and loss_mask[i - 1])]
     answer_bytes = 0
-    for place, start in enumerate(reversed(starts), start=1):
-        number = len(exchanges) - place
+    for from_end, start in enumerate(reversed(starts), start=1):
+        number = len(exchanges) - from_end
         if number in refused:
             i = start
-            while i < len(learn) and learn[i]:
-                learn[i] = False
+            while i < len(loss_mask) and loss_mask[i]:
+                loss_mask[i] = False
                 i += 1
         else:
             answer_bytes += len(exchanges[number][1].content.encode("utf-8"))

@@ -1,13 +1,14 @@
-"""Conversations -> ids and flags on disk: makes `<cache_dir>/<name>-<hash12>/` once and finds it again.
+"""Conversations -> ids and loss masks: what is written into a prepared folder of chat data.
 
-    train.bin val.bin                    ids of all conversations, one behind the other, raw little-endian
-    train.learn.bin val.learn.bin        one byte per id: whether it is learnt
+    train.bin val.bin                    ids of all conversations, concatenated, raw little-endian
+    train.learn.bin val.learn.bin        the loss mask: one byte per id, 1 where it is a target
     train.bounds.bin val.bounds.bin      int64: where each conversation begins, and the end of the last
-    tokenizer/                           the tokenizer's files, and chat_style.json: so it reaches every checkpoint
+    tokenizer/                           the tokenizer's files and chat_style.json, which every checkpoint copies
     meta.json                            what all of it was made from
 
-A conversation is held out by a seeded hash of its identity alone, so none changes sides when others are added or when
-it grows. Not here: reading (`conversations`), batches (`chat_dataset`).
+Whether a conversation is held out depends on a seeded hash of its identity alone, so none moves to the other split when
+conversations are added or continued. Not here: reading (`conversations`), finding and publishing folders
+(`prepared_folder`), batches (`chat_dataset`).
 """
 
 from __future__ import annotations
@@ -44,11 +45,11 @@ from litgpt_core.tokenizers.settings import TokenizerSettings
 
 logger = logging.getLogger(__name__)
 
-LEAST = 10
-"""Conversations below which nothing is trained."""
+MIN_CONVERSATIONS = 10
+"""Fewer are refused."""
 
 HELD_OUT_SHOWN = 5
-"""Held-out conversations whose first question is kept for the comparison after training."""
+"""Held-out conversations whose first question is a sample prompt of the comparison after training."""
 
 _RULE = 2
 """Raise this when the same conversations would give other files; it is part of the fingerprint."""
@@ -59,12 +60,12 @@ def prepare_chats(data: ChatDataSettings, tokenizer: TokenizerSettings, *, style
 
     Args:
         data: Where the conversations are.
-        tokenizer: Trained on the training side if it is not a pretrained one.
-        style: How a conversation is written down.
-        block_size: Longer conversations are cut.
+        tokenizer: Trained on the training split unless it is pretrained.
+        style: The prompt style that formats a conversation.
+        block_size: Longer conversations are truncated.
 
     Raises:
-        DataError: Nothing can be read, fewer than `LEAST` conversations are left, or the folder cannot be written.
+        DataError: Nothing can be read, fewer than `MIN_CONVERSATIONS` are left, or the folder cannot be written.
         TokenizerError: The tokenizer cannot be trained or loaded.
     """
     conversations, counts = read_conversations(data)
@@ -108,22 +109,22 @@ def prepare_chats(data: ChatDataSettings, tokenizer: TokenizerSettings, *, style
 def split_conversations(
     conversations: Sequence[ChatExample], data: ChatDataSettings
 ) -> tuple[list[ChatExample], list[ChatExample]]:
-    """(training, validation): each conversation's seeded lot against `val_fraction`; at least one on either side."""
+    """(training, validation): each conversation's seeded hash against `val_fraction`; at least one in each split."""
 
-    def lot(conversation: ChatExample) -> int:
+    def split_hash(conversation: ChatExample) -> int:
         digest = hashlib.sha256(f"{data.split_seed}:{conversation.identity}".encode()).digest()
         return int.from_bytes(digest[:8], "big")
 
-    line = data.val_fraction * 2**64
-    ordered = sorted(conversations, key=lot)
-    held_out = sum(lot(conversation) < line for conversation in ordered)
+    threshold = data.val_fraction * 2**64
+    ordered = sorted(conversations, key=split_hash)
+    held_out = sum(split_hash(conversation) < threshold for conversation in ordered)
     cut = min(max(held_out, 1), len(ordered) - 1)
     val = {id(conversation) for conversation in ordered[:cut]}
     return [c for c in conversations if id(c) not in val], [c for c in conversations if id(c) in val]
 
 
 def style_identity(style: PromptStyle) -> dict[str, Any]:
-    """What decides the text of a conversation, for a fingerprint."""
+    """The part of a style that decides the text of a conversation, for a fingerprint."""
     return {key: value for key, value in vars(style).items() if key not in ("source", "description")}
 
 
@@ -152,12 +153,12 @@ def _build(
         encoded[side] = [chat for _, chat in pairs if chat is not None]
         kept[side] = [conversation for conversation, chat in pairs if chat is not None]
         unusable += len(conversations) - len(encoded[side])
-    lost = f"{unusable:,} that the style, the vocabulary or model.block_size={block_size} leaves nothing of"
+    lost = f"{unusable:,} with no target left under this prompt style, vocabulary and model.block_size={block_size}"
     left_out = ", ".join(filter(None, (counts.summary(), lost if unusable else "")))
     _refuse_few(sum(map(len, encoded.values())), data, left_out)
     for side, chats in encoded.items():
         if not chats:
-            raise DataError(f"no conversation of the {side} side is left ({left_out})", fix="another data.split_seed")
+            raise DataError(f"the {side} split has no conversation left ({left_out})", fix="another data.split_seed")
     _log_cuts(data, [chat for chats in encoded.values() for chat in chats], block_size)
     files: dict[str, int] = {}
     facts = {side: _write(work, side, chats, tokenizer, files) for side, chats in encoded.items()}
@@ -183,7 +184,7 @@ def _build(
 def encode_or_leave_out(
     conversation: ChatExample, style: PromptStyle, tokenizer: Tokenizer, block_size: int
 ) -> EncodedChat | None:
-    """None, with a log line, for one that this style or vocabulary cannot write down."""
+    """None, with a log line, for a conversation that this prompt style or vocabulary cannot represent."""
     try:
         return encode_chat(conversation, style=style, tokenizer=tokenizer, block_size=block_size)
     except (TokenizerError, ConfigError) as problem:
@@ -194,12 +195,12 @@ def encode_or_leave_out(
 def _write(
     work: Path, side: str, chats: Sequence[EncodedChat], tokenizer: Tokenizer, files: dict[str, int]
 ) -> dict[str, Any]:
-    """Write the three files of a side; returns its facts for meta.json and notes the sizes in `files`."""
+    """Write the three files of a split; returns its facts for meta.json and records file sizes in `files`."""
     dtype = np.dtype(token_dtype(tokenizer.vocab_size)).newbyteorder("<")
     ids = np.fromiter(_chain(chat.ids for chat in chats), dtype=dtype)
-    learn = np.fromiter(_chain(chat.learn for chat in chats), dtype=np.uint8)
+    loss_mask = np.fromiter(_chain(chat.loss_mask for chat in chats), dtype=np.uint8)
     bounds = np.cumsum([0, *(len(chat.ids) for chat in chats)]).astype("<i8")
-    for name, array in ((f"{side}.bin", ids), (f"{side}.learn.bin", learn), (f"{side}.bounds.bin", bounds)):
+    for name, array in ((f"{side}.bin", ids), (f"{side}.learn.bin", loss_mask), (f"{side}.bounds.bin", bounds)):
         array.tofile(work / name)
         if name != f"{side}.bin":
             files[name] = array.nbytes
@@ -210,7 +211,7 @@ def _write(
         "targets": sum(chat.targets for chat in chats),
         "exchanges_cut": sum(chat.exchanges_cut for chat in chats),
         "tokens_cut": sum(chat.tokens_cut for chat in chats),
-        "sha256": hashlib.sha256(ids.tobytes() + learn.tobytes() + bounds.tobytes()).hexdigest(),
+        "sha256": hashlib.sha256(ids.tobytes() + loss_mask.tobytes() + bounds.tobytes()).hexdigest(),
     }
 
 
@@ -224,7 +225,7 @@ def _rendered(conversation: ChatExample, style: PromptStyle) -> str:
 
 
 def _held_out(conversations: Sequence[ChatExample]) -> list[list[dict[str, str]]]:
-    """The first questions of a few held-out conversations, with the answers that people were given."""
+    """The first exchange of a few held-out conversations, with the original answer."""
     shown = []
     for conversation in conversations[:HELD_OUT_SHOWN]:
         first = [m.role for m in conversation.messages].index("assistant")
@@ -236,8 +237,8 @@ def _log_cuts(data: ChatDataSettings, chats: Sequence[EncodedChat], block_size: 
     shortened = [chat for chat in chats if chat.exchanges_cut or chat.tokens_cut]
     if shortened:
         logger.warning(
-            "data %s: %s conversation(s) longer than model.block_size=%s lost %s of their oldest exchanges, %s of them "
-            "also the beginning of the last one",
+            "data %s: %s conversation(s) longer than model.block_size=%s lost %s of their oldest exchanges, and %s of "
+            "them the beginning of the last one",
             data.name,
             f"{len(shortened):,}",
             block_size,
@@ -247,10 +248,10 @@ def _log_cuts(data: ChatDataSettings, chats: Sequence[EncodedChat], block_size: 
 
 
 def _refuse_few(count: int, data: ChatDataSettings, left_out: str) -> None:
-    if count < LEAST:
+    if count < MIN_CONVERSATIONS:
         raise DataError(
             f"{data.path} holds {count} usable conversation{'' if count == 1 else 's'}"
             + (f" (left out: {left_out})" if left_out else ""),
-            needed=f"at least {LEAST}: one of them is held out to measure with",
+            needed=f"at least {MIN_CONVERSATIONS}, of which one is held out for validation",
             fix="chat more (serve.py writes chat_history.jsonl), or data.path=OTHER",
         )

@@ -1,4 +1,4 @@
-"""One JSON row to a conversation, in each of the three formats; what they are, `conversations` says.
+"""One JSON row to a conversation, in each of the three formats that `conversations` describes.
 
 Everything that can be wrong with a row is an `UnusableError` here. No files.
 """
@@ -23,17 +23,17 @@ _ROLES = {
 
 @dataclass(frozen=True, kw_only=True)
 class ChatExample:
-    """Messages that alternate, the user's first after an optional system text, the last one an answer to learn from."""
+    """Alternating messages: an optional system message, then user first; the last one is an answer to train on."""
 
     identity: str
-    """The log's conversation id, or a hash of the messages: decides the side of the split."""
+    """The log's conversation id, or a hash of the messages; decides whether it is held out."""
     messages: tuple[Message, ...]
     refused: frozenset[int] = frozenset()
-    """Which answers, counted from 0, were rated -1: they are read, not learnt."""
+    """Answers, counted from 0, that were rated -1: they stay in the context but are no targets."""
 
     @property
     def answers(self) -> tuple[str, ...]:
-        """What the assistant says, in order."""
+        """The assistant's messages, in order."""
         return tuple(message.content for message in self.messages if message.role == "assistant")
 
     def content(self) -> list[list[str]]:
@@ -49,36 +49,36 @@ class UnusableError(Exception):
 
 
 def from_messages(row: dict[str, Any]) -> ChatExample:
-    """A row that holds a whole conversation, under `messages` or `conversations`."""
+    """A row that holds an entire conversation, under `messages` or `conversations`."""
     key, role_key, text_key = ("messages", "role", "content")
     if key not in row:
         key, role_key, text_key = ("conversations", "from", "value")
     listed = row[key]
     if not isinstance(listed, list) or not listed:
-        raise UnusableError(f"{key} is no list of messages")
+        raise UnusableError(f"{key} is not a list of messages")
     messages = []
-    for place, item in enumerate(listed, start=1):
+    for number, item in enumerate(listed, start=1):
         if not isinstance(item, dict):
-            raise UnusableError(f"message {place} is no object")
+            raise UnusableError(f"message {number} is not an object")
         role = item.get(role_key)
         if role not in _ROLES:
-            raise UnusableError(f"message {place} has {role_key}={role!r}")
-        messages.append(Message(role=_ROLES[role], content=_text(item.get(text_key), place)))  # type: ignore[arg-type]
+            raise UnusableError(f"message {number} has {role_key}={role!r}")
+        messages.append(Message(role=_ROLES[role], content=_text(item.get(text_key), number)))  # type: ignore[arg-type]
     start = sum(message.role == "system" for message in messages[:1])
     while len(messages) > start and messages[start].role == "assistant":
-        del messages[start]  # a greeting before the first question: nobody asked for it
+        del messages[start]  # a greeting before the first question answers nothing
     try:
         return _conversation(messages, identity=None)
     except ConfigError as problem:
         raise UnusableError(problem.given) from None
 
 
-def _text(content: object, place: int) -> str:
+def _text(content: object, number: int) -> str:
     """Plain text, or OpenAI's list of text parts."""
     if isinstance(content, list) and all(isinstance(p, dict) and isinstance(p.get("text"), str) for p in content):
         content = "".join(part["text"] for part in content)
     if not isinstance(content, str):
-        raise UnusableError(f"message {place} is not text")
+        raise UnusableError(f"message {number} is not text")
     return _encodable(content)
 
 
@@ -86,22 +86,22 @@ def _encodable(text: str) -> str:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
-        raise UnusableError("it holds half a character (a lone surrogate)") from None
+        raise UnusableError("it contains a lone surrogate, which UTF-8 cannot represent") from None
     return text
 
 
 def _conversation(
     messages: list[Message], *, identity: str | None, refused: frozenset[int] = frozenset()
 ) -> ChatExample:
-    """With messages of one role in a row joined, as styles write them. ConfigError for an impossible order."""
+    """With consecutive messages of one role joined, as prompt styles format them. ConfigError for an invalid order."""
     system, turns = turns_of(messages)
-    said = [Message(role="system", content=system)] if system else []
+    joined = [Message(role="system", content=system)] if system else []
     for turn in turns:
-        said.append(Message(role="user", content=turn.user))
+        joined.append(Message(role="user", content=turn.user))
         if turn.answer is not None:
-            said.append(Message(role="assistant", content=turn.answer))
-    hashed = hashlib.sha256(canonical_json([[m.role, m.content] for m in said])).hexdigest()
-    return ChatExample(identity=identity or hashed, messages=tuple(said), refused=refused)
+            joined.append(Message(role="assistant", content=turn.answer))
+    hashed = hashlib.sha256(canonical_json([[m.role, m.content] for m in joined])).hexdigest()
+    return ChatExample(identity=identity or hashed, messages=tuple(joined), refused=refused)
 
 
 # ---- the chat log ----
@@ -118,16 +118,16 @@ class _Exchange:
 
 
 class LoggedExchanges:
-    """Exchanges by conversation and turn, and ratings by exchange, as the lines come."""
+    """Exchanges by conversation and turn, and ratings by exchange, collected line by line."""
 
     def __init__(self) -> None:
         self.turns: dict[str, dict[int, _Exchange]] = {}
         self.ratings: dict[str, int] = {}
         self.replaced = 0
-        """Answers that a later one took the place of, and what had followed them."""
+        """Answers that a later one replaced, and the exchanges that had followed them."""
 
-    def take(self, row: dict[str, Any]) -> str | None:
-        """Take one row in; the conversation it belongs to, None for a rating."""
+    def add(self, row: dict[str, Any]) -> str | None:
+        """Add one row; returns the conversation it belongs to, None for a rating."""
         if row.get("type") == "rating":
             if not isinstance(row.get("id"), str) or row.get("rating") not in (-1, 0, 1):
                 raise UnusableError("a rating needs id and rating -1, 0 or 1")
@@ -135,7 +135,7 @@ class LoggedExchanges:
             return None
         for key in ("user", "assistant"):
             if not isinstance(row.get(key), str):
-                raise UnusableError(f"there is no text under {key!r}, nor messages or conversations")
+                raise UnusableError(f"it has no text under {key!r}, and neither messages nor conversations")
             if not row[key].strip():
                 raise UnusableError(f"{key!r} is empty")
         turn, system, rating = row.get("turn", 0), row.get("system") or "", row.get("rating") or 0
@@ -143,9 +143,9 @@ class LoggedExchanges:
             raise UnusableError(f"turn={turn!r} is not a whole number from 0")
         if not isinstance(system, str) or rating not in (-1, 0, 1):
             raise UnusableError(f"system={system!r}, rating={rating!r}")
-        alone = hashlib.sha256(canonical_json([row["user"], row["assistant"], row.get("timestamp")])).hexdigest()
+        fallback_id = hashlib.sha256(canonical_json([row["user"], row["assistant"], row.get("timestamp")])).hexdigest()
         exchange = _Exchange(
-            id=str(row.get("id") or alone),
+            id=str(row.get("id") or fallback_id),
             turn=turn,
             user=_encodable(row["user"]),
             assistant=_encodable(row["assistant"]),
@@ -154,7 +154,7 @@ class LoggedExchanges:
         )
         name = str(row.get("conversation_id") or exchange.id)
         turns = self.turns.setdefault(name, {})
-        if turn in turns:  # said again: what followed the earlier answer belongs to it
+        if turn in turns:  # a regenerated answer: what followed the earlier one belongs to it
             for later in [number for number in turns if number >= turn]:
                 del turns[later]
                 self.replaced += 1
@@ -162,7 +162,7 @@ class LoggedExchanges:
         return name
 
     def conversations(self) -> dict[str, ChatExample]:
-        """Each conversation with its turns in order; the first system text is that of the conversation."""
+        """Each conversation with its turns in order; its system message is the first one found."""
         found = {}
         for name, turns in self.turns.items():
             exchanges = [turns[turn] for turn in sorted(turns)]

@@ -5,17 +5,18 @@
     OpenAI      {"messages": [{"role": "user", "content": ...}, ...]}
     ShareGPT    {"conversations": [{"from": "human", "value": ...}, ...]}
 
-One line is one row; each line says by its keys which format it has, so a file may mix them. What becomes of rows:
+One line is one row. The keys of a row tell its format, so one file may mix formats. Rows are processed as follows:
 
-- A line that cannot be used is skipped and reported with its file, number and reason.
-- An answer given again (same conversation, same turn) replaces the earlier one, and what followed the earlier one goes.
-- The latest rating of an answer counts. An answer rated -1 is not learnt from: in the middle of a conversation it stays
-  as something to read (later turns refer to it), at the end its whole exchange is cut off.
-- An empty answer is treated like one rated -1. A greeting before the first question is left out, a question at the end
-  that nobody answered is cut off, and a conversation without an answer to learn from is dropped.
-- Of conversations with the same messages the first stays.
+- A line that cannot be used is skipped and reported with its file, line number and reason.
+- A regenerated answer (same conversation, same turn) replaces the earlier one; exchanges after the earlier one are
+  removed.
+- The latest rating of an answer counts. An answer rated -1 is never a target. In the middle of a conversation it stays
+  in the context, because later turns refer to it; at the end its exchange is removed.
+- An empty answer is treated like one rated -1. A greeting before the first question and an unanswered question at the
+  end are removed. A conversation without an answer to train on is dropped.
+- Of several conversations with the same messages, the first is kept.
 
-Not here: what a row means (`chat_rows`), styles and ids (`chat_encoding`), the split (`chat_prepare`).
+Not here: parsing a row (`chat_rows`), prompt styles and ids (`chat_encoding`), the split (`chat_prepare`).
 """
 
 from __future__ import annotations
@@ -38,25 +39,25 @@ from litgpt_core.data.text import matching_files, missing_path
 logger = logging.getLogger(__name__)
 
 SHOWN = 5
-"""Broken lines that are named in the log; all are counted."""
+"""Invalid lines that the log names; all are counted."""
 
 
 @dataclass(kw_only=True)
 class ReadCounts:
-    """What was read and what was left out, for the log and meta.json."""
+    """How many lines and conversations were read and left out, for the log and meta.json."""
 
     files: int = 0
     lines: int = 0
     broken: list[str] = field(default_factory=list)
-    """Place and reason of each line that was skipped."""
+    """File, line number and reason of each line that was skipped."""
     replaced: int = 0
-    """Answers that a later one took the place of, and what had followed them."""
+    """Answers that a later one replaced, and the exchanges that had followed them."""
     rated_down: int = 0
-    """Answers rated -1: read only, or cut off."""
+    """Answers rated -1: context only, or removed."""
     unanswered: int = 0
-    """Questions at the end of a conversation that nobody answered."""
+    """Unanswered questions at the end of a conversation."""
     empty: int = 0
-    """Conversations without an answer to learn from."""
+    """Conversations without an answer to train on."""
     duplicates: int = 0
     """Conversations with the messages of an earlier one."""
 
@@ -65,9 +66,9 @@ class ReadCounts:
         counts = {
             "broken line(s) skipped": len(self.broken),
             "answer(s) replaced by a later one": self.replaced,
-            "answer(s) rated down and not learnt": self.rated_down,
-            "unanswered question(s) cut off": self.unanswered,
-            "conversation(s) without an answer to learn": self.empty,
+            "answer(s) rated down and not trained on": self.rated_down,
+            "unanswered question(s) removed": self.unanswered,
+            "conversation(s) without an answer to train on": self.empty,
             "duplicate conversation(s)": self.duplicates,
         }
         return ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
@@ -96,17 +97,17 @@ def read_conversations(data: ChatDataSettings) -> tuple[list[ChatExample], ReadC
                 if "messages" in row or "conversations" in row:
                     others.append(from_messages(row))
                     order[f"messages {len(others)}"] = others[-1]
-                elif (name := log.take(row)) is not None:
+                elif (name := log.add(row)) is not None:
                     order.setdefault(f"log {name}", None)
             except UnusableError as problem:
                 counts.broken.append(f"{path}:{number}: {problem}")
     logged, counts.replaced = log.conversations(), log.replaced
     listed = [conversation or logged[key.removeprefix("log ")] for key, conversation in order.items()]
-    kept = _without_duplicates([c for c in (_learnable(c, counts) for c in listed) if c is not None], counts)
+    kept = _without_duplicates([c for c in (_trainable(c, counts) for c in listed) if c is not None], counts)
     for line in counts.broken[:SHOWN]:
         logger.warning("data %s: skipped %s", data.name, line)
     if len(counts.broken) > SHOWN:
-        logger.warning("data %s: and %s more broken lines", data.name, f"{len(counts.broken) - SHOWN:,}")
+        logger.warning("data %s: skipped %s more broken lines", data.name, f"{len(counts.broken) - SHOWN:,}")
     return kept, counts
 
 
@@ -114,7 +115,7 @@ def read_conversations(data: ChatDataSettings) -> tuple[list[ChatExample], ReadC
 
 
 def _files(path: Path, pattern: str) -> list[Path]:
-    """The file, or the folder's matching ones; before each, its rotated predecessors, the oldest first."""
+    """The file, or the folder's matching files; each after its rotated predecessors, oldest first."""
     if path.is_dir():
         chosen = matching_files(path, pattern)
     elif path.exists() or _rotated(path):
@@ -126,7 +127,7 @@ def _files(path: Path, pattern: str) -> list[Path]:
 
 
 def _rotated(path: Path) -> list[Path]:
-    """`FILE.2, FILE.1` beside FILE."""
+    """`FILE.2, FILE.1` in the folder of FILE."""
     numbered = [
         (int(match[1]), file)
         for file in (path.parent.iterdir() if path.parent.is_dir() else ())
@@ -161,11 +162,11 @@ def _row(raw: bytes) -> dict[str, Any]:
     return row
 
 
-# ---- what is learnt from ----
+# ---- selecting answers ----
 
 
-def _learnable(conversation: ChatExample, counts: ReadCounts) -> ChatExample | None:
-    """Cut after the last answer that is worth learning; None if there is none."""
+def _trainable(conversation: ChatExample, counts: ReadCounts) -> ChatExample | None:
+    """The conversation up to its last answer that is a target; None if there is none."""
     messages, refused = list(conversation.messages), set(conversation.refused)
     counts.rated_down += len(refused)
     refused |= {number for number, answer in enumerate(conversation.answers) if not answer.strip()}

@@ -30,7 +30,7 @@ Batch = tuple[torch.Tensor, ...]
 
 
 class TokenFile:
-    """One shard, opened on first use, in every worker process anew (a pickled map would carry the whole file)."""
+    """One shard, opened on first use, separately in each worker process (pickling a memory map would copy the file)."""
 
     def __init__(self, path: Path, *, dtype: str) -> None:
         self.path = Path(path)
@@ -46,7 +46,7 @@ class TokenFile:
         if size % self.dtype.itemsize:
             raise DataError(
                 f"{self.path} has {size} bytes, which is not a whole number of {self.dtype.name} tokens",
-                needed=f"a multiple of {self.dtype.itemsize} bytes; the file was cut short or the dtype is wrong",
+                needed=f"a multiple of {self.dtype.itemsize} bytes; the file is truncated or the dtype is wrong",
                 fix=f"delete {self.path.parent} and prepare the data again",
             )
         self.tokens = size // self.dtype.itemsize
@@ -104,7 +104,7 @@ class TrainBatches(Dataset[Batch]):
                 needed=f"at least block_size + 1 = {block_size + 1:,} tokens",
                 fix=f"model.block_size={_power_of_two_below(self.file.tokens)} or smaller, or a larger corpus",
             )
-        # Every offset in [0, T) must leave room for all windows; a shard below two windows takes what offsets it can.
+        # All windows must fit at every offset in [0, T); a shard of less than two windows allows fewer offsets.
         self.windows = max(1, (self.file.tokens - block_size) // block_size)
         self._offsets = min(block_size, self.file.tokens - self.windows * block_size)
 
@@ -142,7 +142,7 @@ class ValidationBatches(Dataset[Batch], ABC):
     divide by the number of targets that are not -100. A batch may hold no target at all.
 
     Args:
-        rows: Rows of the whole split.
+        rows: Rows of the entire split.
         block_size: T, tokens per row.
         batch_size: Rows per batch; lowered to what one rank has when that is less.
         max_tokens: At most about this many tokens (rounded down to rows, one at least), from rows spread evenly over
@@ -236,7 +236,7 @@ class ValBatches(ValidationBatches):
 
 
 def accumulation_steps(*, global_batch_size: int, micro_batch_size: int, world_size: int) -> int:
-    """Micro-batches each rank adds up before one optimizer step: global / (micro * world), which must be whole.
+    """Micro-batches each rank adds up before one optimizer step: global / (micro * world), a whole number.
 
     Raises:
         ConfigError: A size is below 1, or micro * world does not divide the global batch size.

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Document:
-    """A text that belongs together; newlines are exactly those of the file."""
+    """One text; its newlines are exactly those of the file."""
 
     source: str
     """Where it comes from: a package, a file, a folder."""

@@ -5,9 +5,9 @@ Not here: which token goes where (`dataset`), preparing (`prepare`), the loop (`
 
 The position is one number, the samples whose gradient has been applied. It is computed from the trainer's step counter
 when a checkpoint is written (which happens at optimizer-step boundaries only), so what workers have prefetched does not
-matter, and a resumed run reads exactly the samples the undisturbed run would have read next.
+matter, and a resumed run reads exactly the samples that an uninterrupted run would have read next.
 
-The trainer must be built with `use_distributed_sampler=False` (the shares per rank are taken here),
+The trainer must be built with `use_distributed_sampler=False` (each rank takes its share here),
 `accumulate_grad_batches=accumulation_steps(...)`, `max_steps`, and `check_val_every_n_epoch=None` with an integer
 `val_check_interval`, because an endless loader has no epochs. Optimizers of one step must count as one `global_step`.
 """
@@ -29,7 +29,7 @@ from litgpt_core.data.prepared import PreparedData
 
 
 class OrdinalSampler(Sampler[int]):
-    """Counts micro-batch ordinals from `start` for ever. It has no length: the trainer's `max_steps` ends the run."""
+    """Micro-batch ordinals from `start` without end. It has no length: the trainer's `max_steps` ends the run."""
 
     def __init__(self, start: int = 0) -> None:
         self.start = start
@@ -47,7 +47,7 @@ class TokenDataModule(lightning.LightningDataModule):
         micro_batch_size: Rows per forward pass and process.
         global_batch_size: Rows per optimizer step over all processes.
         eval_batch_size: Rows per validation batch and process.
-        eval_tokens: At most about so many validation targets per evaluation; None reads the whole split.
+        eval_tokens: At most about this many validation targets per evaluation; None evaluates the entire split.
         seed: Decides the training order.
         num_workers: Loader processes; 0 reads in the main process, which memory-mapped shards are fast enough for.
     """
@@ -85,14 +85,14 @@ class TokenDataModule(lightning.LightningDataModule):
         return {"samples": self.samples_seen}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over a position; the next training loader starts there."""
+        """Restore a position; the next training loader starts there."""
         self._anchor_samples, self._restored = int(state_dict["samples"]), True
 
     def train_dataloader(self) -> DataLoader[Any]:
         """An endless loader of this rank's micro-batches from `samples_seen` on.
 
         Raises:
-            ConfigError: The batch sizes do not fit the number of processes, or the restored position lies between
+            ConfigError: The batch sizes do not fit the number of processes, or the restored position is between
             steps. DataError: The training split is shorter than one sample.
         """
         self._settle_anchor()
@@ -102,7 +102,7 @@ class TokenDataModule(lightning.LightningDataModule):
         at_once, samples = self.micro_batch_size * world_size, self.samples_seen
         if samples % at_once:
             raise ConfigError(
-                f"the run stands at sample {samples:,}, which is not a multiple of micro_batch_size * world_size = "
+                f"the run is at sample {samples:,}, which is not a multiple of micro_batch_size * world_size = "
                 f"{self.micro_batch_size} * {world_size} = {at_once}",
                 needed="a position that this micro batch size and number of processes can start from",
                 fix="resume with the micro batch size and the number of processes of the first run",
@@ -117,7 +117,7 @@ class TokenDataModule(lightning.LightningDataModule):
         return self._loader(self._val_batches(self.eval_tokens), None)
 
     def whole_split(self) -> ValidationBatches:
-        """This rank's share of the whole split, whatever `eval_tokens` is. Not a loader: that would use torch's global
+        """This rank's share of the entire split, whatever `eval_tokens` is. Not a loader: that would use torch's global
         random state.
         """
         return self._val_batches(None)
@@ -149,20 +149,20 @@ class TokenDataModule(lightning.LightningDataModule):
         on_cuda = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
         return DataLoader(
             dataset,
-            batch_size=None,  # the dataset answers with whole micro-batches
+            batch_size=None,  # the dataset returns complete micro-batches
             sampler=sampler,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
-            worker_init_fn=_leave_signals_to_the_trainer,
-            generator=torch.Generator(),  # for the workers' seeds: else some starts would draw from dropout's stream
+            worker_init_fn=_ignore_signals,
+            generator=torch.Generator(),  # for the workers' seeds: the global generator is that of dropout
             pin_memory=on_cuda,
         )
 
 
-def _leave_signals_to_the_trainer(worker: int) -> None:
-    """A queue signals every process of a job, loader workers too; one that died would end the run before it is saved.
+def _ignore_signals(worker: int) -> None:
+    """SLURM signals every process of a job, loader workers too; a worker that died would end the run unsaved.
 
-    A worker whose main process is gone notices that by itself, within seconds.
+    A worker exits by itself within seconds when its main process is gone.
     """
     for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2"):
         if hasattr(signal, name):

@@ -69,11 +69,11 @@ class BigramModel:
 
     def bigram(self, previous: Tokens, tokens: Tokens) -> npt.NDArray[np.float64]:
         """p(token | previous) of each pair, same shape."""
-        wanted = previous.astype(np.int64) * self.vocab_size + tokens.astype(np.int64)
-        seen = np.zeros(wanted.shape, dtype=np.float64)
+        pairs = previous.astype(np.int64) * self.vocab_size + tokens.astype(np.int64)
+        seen = np.zeros(pairs.shape, dtype=np.float64)
         if len(self.bigram_keys):
-            place = np.minimum(np.searchsorted(self.bigram_keys, wanted), len(self.bigram_keys) - 1)
-            seen = np.where(self.bigram_keys[place] == wanted, self.bigram_counts[place], 0).astype(np.float64)
+            found = np.minimum(np.searchsorted(self.bigram_keys, pairs), len(self.bigram_keys) - 1)
+            seen = np.where(self.bigram_keys[found] == pairs, self.bigram_counts[found], 0).astype(np.float64)
         begins = self.begins[previous]
         left_over = np.where(begins > 0, DISCOUNT * self.followers[previous] / np.maximum(begins, 1), 1.0)
         return np.asarray(np.maximum(seen - DISCOUNT, 0) / np.maximum(begins, 1) + left_over * self.unigram(tokens))
@@ -92,7 +92,7 @@ def reference_losses(train: Tokens, val: Tokens, *, vocab_size: int) -> Referenc
     scored on.
 
     Args:
-        train, val: Shapes (N,) and (M,), M >= 2, values in [0, vocab_size); memory maps are read in parts.
+        train, val: Shapes (N,) and (M,), M >= 2, values in [0, vocab_size); memory maps are read in chunks.
     """
     model = BigramModel.fit(train, vocab_size=vocab_size)
     unigram = bigram = 0.0
@@ -107,6 +107,6 @@ def reference_losses(train: Tokens, val: Tokens, *, vocab_size: int) -> Referenc
 def _merge(keys: Ints, counts: Ints, new_keys: Ints, new_counts: Ints) -> tuple[Ints, Ints]:
     if not len(keys):
         return new_keys, new_counts
-    merged, place = np.unique(np.concatenate([keys, new_keys]), return_inverse=True)
-    summed = np.bincount(place, weights=np.concatenate([counts, new_counts]), minlength=len(merged))
+    merged, index = np.unique(np.concatenate([keys, new_keys]), return_inverse=True)
+    summed = np.bincount(index, weights=np.concatenate([counts, new_counts]), minlength=len(merged))
     return merged, summed.astype(np.int64)

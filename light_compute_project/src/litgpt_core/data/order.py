@@ -3,9 +3,9 @@
 Not here: files and tensors (`dataset`). Any position of any epoch costs the same few operations, so a run resumes at
 sample 10**12 as fast as at 0, and the order does not depend on how many processes share the work.
 
-The permutation is a balanced Feistel network over the next power of four, walked until it lands inside the wanted range
-("cycle walking": Black and Rogaway 2002, "Ciphers with Arbitrary Finite Domains", section 3). The round function is
-the finaliser of SplitMix64 (Steele, Lea and Flood 2014). Good mixing is wanted here, not secrecy.
+The permutation is a balanced Feistel network over the next power of four, iterated until the result is in range ("cycle
+walking": Black and Rogaway 2002, "Ciphers with Arbitrary Finite Domains", section 3). The round function is
+the finaliser of SplitMix64 (Steele, Lea and Flood 2014). It needs to mix well, not to be secure.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def permute(positions: Ints, *, n: int, keys: Words) -> Ints:
     Args:
         positions: Values in [0, n), any shape.
         n: Size of the range, 1 or more, below 2**62.
-        keys: One key per position (same shape): positions of different epochs may be asked for together.
+        keys: One key per position (same shape): one call may mix positions of different epochs.
 
     Returns:
         Values in [0, n), same shape; for one key, a bijection.

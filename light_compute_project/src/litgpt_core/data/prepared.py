@@ -142,7 +142,7 @@ class PreparedData(ABC):
         rank: int = 0,
         world_size: int = 1,
     ) -> Dataset[Batch]:
-        """Training micro-batches by ordinal; (inputs, targets) first, targets of -100 are not learnt.
+        """Training micro-batches by ordinal; (inputs, targets) first, targets of -100 have no loss.
 
         Args:
             block_size: T, tokens per row.

@@ -1,4 +1,4 @@
-"""A prepared folder on disk: made once under a lock, written beside its final place, renamed, and found again.
+"""A prepared folder on disk: made once under a lock, written under a temporary name, renamed, and found again.
 
 The folder is `<cache_dir>/<name>-<first 12 digits of the fingerprint>/`. The fingerprint covers everything that decides
 the content, so changed settings make another folder and never a mixed one; a folder that exists is complete; several
@@ -76,7 +76,7 @@ def find_or_make(data: DataSettings, *, fingerprint: str, build: Callable[[Path]
     except OSError as error:
         raise DataError(
             f"cannot write prepared data to {folder}: {error.strerror or error}",
-            needed="a folder that can be written, with room for about half the size of the text",
+            needed="a writable folder with free space for about half the size of the text",
             fix="data.cache_dir=/another/folder",
         ) from error
     return target
@@ -122,7 +122,7 @@ def content_settings(data: DataSettings) -> dict[str, Any]:
 
 
 def save_tokenizer(work: Path, settings: TokenizerSettings, texts: Iterable[str]) -> Tokenizer:
-    """Train or load the tokenizer and write its files, and those that travel with it, below `work`."""
+    """Train or load the tokenizer and write its files, and those that accompany it, below `work`."""
     tokenizer = train_tokenizer(settings, texts)
     tokenizer.save(work / "tokenizer")
     if isinstance(settings, PretrainedSettings) and settings.path is not None:
@@ -153,7 +153,7 @@ def tokenizer_facts(tokenizer: Tokenizer) -> dict[str, Any]:
 
 
 def _publish(work: Path, target: Path, *, fingerprint: str) -> None:
-    """Rename the finished folder into place; where another process was faster, use its folder if that is good."""
+    """Rename the finished folder to its final name, unless another process has published a complete one first."""
     if target.exists():
         if not folder_problem(target, fingerprint=fingerprint):
             return
@@ -170,7 +170,7 @@ def _publish(work: Path, target: Path, *, fingerprint: str) -> None:
 
 
 def _remove_leftovers(folder: Path, name: str) -> None:
-    """Unfinished folders of processes that died; only the holder of the lock may do this."""
+    """Remove unfinished folders of processes that died; only the holder of the lock may do this."""
     for leftover in folder.glob(f".{name}.tmp-*"):
         logger.info("data: removing %s, left by an interrupted preparation", leftover)
         shutil.rmtree(leftover, ignore_errors=True)

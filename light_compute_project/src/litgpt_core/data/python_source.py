@@ -1,6 +1,6 @@
-"""The Python sources of installed packages as a corpus: real text that is on every machine without a download.
+"""The Python sources of installed packages as a corpus: real text on every machine without a download.
 
-Files come from each distribution's RECORD, so that caches and files that are not part of the wheel stay out, and from
+Files come from each distribution's RECORD, which excludes caches and files that are not part of the wheel, and from
 exact versions, so that every machine reads the same bytes. Nothing is imported or executed from these packages.
 """
 
@@ -57,7 +57,7 @@ def _check_versions(packages: dict[str, str]) -> None:
             needed="exactly these versions, so that every machine trains on the same bytes",
             fix="uv sync; outside the repository: pip install "
             + " ".join(f"{package}=={version}" for package, version in sorted(packages.items()))
-            + "   (or set data.packages.<name>=<installed version>: another corpus, losses no longer compare)",
+            + "   (or set data.packages.<name>=<installed version>: another corpus; losses cannot be compared)",
         )
 
 

@@ -7,12 +7,14 @@ stays fast. The YAML files in `configs/data/` carry the same field names.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from litgpt_core.core.checkout import working_folder
+from litgpt_core.core.class_path import check_arguments, import_function
 from litgpt_core.core.errors import ConfigError
 
 SplitKind = Literal["document", "tail"]
@@ -71,7 +73,7 @@ class TinyShakespeareSettings:
     """First part of the prepared folder's name."""
 
     url: str = TINY_SHAKESPEARE_URL
-    """Where the file is fetched from unless LIGHT_COMPUTE_DATA_MIRROR names a folder or address that holds it."""
+    """Where the file is downloaded from, unless LIGHT_COMPUTE_DATA_MIRROR names a folder or address with it."""
 
     sha256: str = TINY_SHAKESPEARE_SHA256
     """Hash of the file's bytes; a file that differs is refused."""
@@ -80,7 +82,7 @@ class TinyShakespeareSettings:
     """Size of the file; a file that differs is refused."""
 
     timeout_s: float = 30.0
-    """Seconds without an answer after which a download is given up."""
+    """Seconds without a response after which a download fails."""
 
     cache_dir: str = "data"
     """Where the download and the prepared folders go: relative to the project folder, or absolute."""
@@ -89,10 +91,10 @@ class TinyShakespeareSettings:
     """Share held out for validation, in (0, 0.5]; with split=tail a share of the characters."""
 
     split: SplitKind = "tail"
-    """`tail`: the last characters are held out (nanoGPT's way); `document`: seeded pieces of the text are."""
+    """`tail`: hold out the last characters, as nanoGPT does; `document`: hold out a seeded choice of chunks."""
 
     split_seed: int = DEFAULT_SPLIT_SEED
-    """Decides which pieces are held out; has no effect with split=tail."""
+    """Decides which chunks are held out; has no effect with split=tail."""
 
     def __post_init__(self) -> None:
         problems = _common_problems(self, kind="tiny_shakespeare") + _split_problems(self.split)
@@ -124,7 +126,7 @@ class TextSettings:
     """Which files of a folder are read; no effect when `path` is a file."""
 
     encodings: list[str] = field(default_factory=lambda: ["utf-8", "utf-16", "cp1252", "latin-1"])
-    """Tried in this order, the first that reads a file wins; utf-16 and utf-32 only where a byte-order mark says so."""
+    """Tried in this order, the first that reads a file wins; utf-16 and utf-32 need a byte-order mark."""
 
     cache_dir: str = "data"
     """Where prepared folders go: relative to the project folder (not to the current one), or absolute."""
@@ -133,7 +135,7 @@ class TextSettings:
     """Share held out for validation, in (0, 0.5]: of the bytes, or with split=tail of the characters."""
 
     split: SplitKind = "document"
-    """`document`: whole files (or pieces of a single file) are held out; `tail`: the end of a single file is."""
+    """`document`: hold out entire files, or chunks of a single file; `tail`: hold out the end of a single file."""
 
     split_seed: int = DEFAULT_SPLIT_SEED
     """Decides which documents are held out; has no effect with split=tail."""
@@ -141,17 +143,59 @@ class TextSettings:
     def __post_init__(self) -> None:
         problems = _common_problems(self, kind="text") + _split_problems(self.split)
         if self.path in ("", "???"):
-            problems.append("path is missing; type data.path=FILE_OR_FOLDER")
+            problems.append("path is missing; set data.path=FILE_OR_FOLDER")
         if not self.glob:
-            problems.append("glob is empty; type e.g. data.glob='**/*.txt'")
+            problems.append("glob is empty; set e.g. data.glob='**/*.txt'")
         if not self.encodings:
-            problems.append("encodings is empty; type e.g. data.encodings=[utf-8]")
+            problems.append("encodings is empty; set e.g. data.encodings=[utf-8]")
         _raise_all(problems + _encoding_problems(self.encodings), kind="text")
 
 
 @dataclass(frozen=True, kw_only=True)
+class CustomTextSettings:
+    """Any text that a Python function reads."""
+
+    kind: Literal["custom"] = "custom"
+    """Which reader is used; fixed for this class."""
+
+    name: str = "custom"
+    """First part of the prepared folder's name."""
+
+    reader: str
+    """Import path of a function that yields (name, text) for each document; the current folder is searched too."""
+
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    """The function's keyword arguments."""
+
+    cache_dir: str = "data"
+    """Where prepared folders go: relative to the project folder (not to the current one), or absolute."""
+
+    val_fraction: float = 0.1
+    """Share held out for validation, in (0, 0.5]: of the bytes, or with split=tail of the characters."""
+
+    split: SplitKind = "document"
+    """`document`: hold out entire documents, or chunks of a single one; `tail`: hold out the end of a single one."""
+
+    split_seed: int = DEFAULT_SPLIT_SEED
+    """Decides which documents are held out; has no effect with split=tail."""
+
+    def __post_init__(self) -> None:
+        _raise_all(_common_problems(self, kind="custom") + _split_problems(self.split), kind="custom")
+        check_arguments(self.function, self.kwargs, supplied=(), setting="data.kwargs")
+
+    @property
+    def function(self) -> Callable[..., Any]:
+        """The function at `reader`.
+
+        Raises:
+            ConfigError: It cannot be imported, or is not a function.
+        """
+        return import_function(self.reader, example="my_texts.read", setting="data.reader")
+
+
+@dataclass(frozen=True, kw_only=True)
 class ChatDataSettings:
-    """Conversations: `serve.py`'s chat log, what `chat.py` saved, or anybody's in OpenAI's or ShareGPT's format."""
+    """Conversations: the chat log of `serve.py` and `chat.py`, or JSONL in OpenAI's or ShareGPT's format."""
 
     kind: Literal["chat"] = "chat"
     """Which reader is used; fixed for this class."""
@@ -166,13 +210,13 @@ class ChatDataSettings:
     """Which files of a folder are read; no effect when `path` is a file."""
 
     style: str = "auto"
-    """How a conversation is written down: a prompt style's name; auto: the one of `init_from`, else human_assistant."""
+    """Name of a prompt style; auto: that of `init_from`, else human_assistant."""
 
     cache_dir: str = "data"
     """Where prepared folders go: relative to the project folder (not to the current one), or absolute."""
 
     val_fraction: float = 0.1
-    """Chance of a conversation to be held out for validation, in (0, 0.5]; at least one is on either side."""
+    """Probability that a conversation is held out for validation, in (0, 0.5]; each split gets at least one."""
 
     split_seed: int = DEFAULT_SPLIT_SEED
     """Decides which conversations are held out."""
@@ -181,21 +225,22 @@ class ChatDataSettings:
         problems = _common_problems(self, kind="chat")
         for key in ("path", "glob", "style"):
             if getattr(self, key) in ("", "???"):
-                problems.append(f"{key} is missing; type data.{key}={type(self).__dataclass_fields__[key].default}")
+                problems.append(f"{key} is missing; set data.{key}={type(self).__dataclass_fields__[key].default}")
         _raise_all(problems, kind="chat")
 
 
-CorpusSettings = PythonSourceSettings | TinyShakespeareSettings | TextSettings
-"""Plain text: one stream of tokens, all of which are learnt."""
+CorpusSettings = PythonSourceSettings | TinyShakespeareSettings | TextSettings | CustomTextSettings
+"""Plain text: one stream of tokens, all of which are targets."""
 
 DataSettings = CorpusSettings | ChatDataSettings
 DATA_KINDS: dict[str, type] = {
     "python_source": PythonSourceSettings,
     "tiny_shakespeare": TinyShakespeareSettings,
     "text": TextSettings,
+    "custom": CustomTextSettings,
     "chat": ChatDataSettings,
 }
-"""What `data.kind` may say."""
+"""The values of `data.kind`."""
 
 
 LOCATIONS = ("cache_dir", "path", "url", "timeout_s")
@@ -203,9 +248,9 @@ LOCATIONS = ("cache_dir", "path", "url", "timeout_s")
 
 
 def cache_folder(data: DataSettings) -> Path:
-    """Absolute path of `cache_dir`: relative names lie in the project folder, `~` is the home folder. Creates nothing.
+    """Absolute path of `cache_dir`: relative to the project folder, `~` is the home folder. Creates nothing.
 
-    A copy installed as a wheel has no project folder; there, relative names lie in the current folder.
+    A copy installed as a wheel has no project folder; there, it is relative to the current folder.
     """
     return working_folder() / Path(data.cache_dir).expanduser()
 
@@ -219,7 +264,7 @@ def _common_problems(data: DataSettings, *, kind: str) -> list[str]:
     if not 0 < data.val_fraction <= 0.5:
         problems.append(f"val_fraction={data.val_fraction} must be above 0 and at most 0.5")
     if not data.cache_dir:
-        problems.append("cache_dir is empty; type e.g. data.cache_dir=data")
+        problems.append("cache_dir is empty; set e.g. data.cache_dir=data")
     if data.split_seed < 0:
         problems.append(f"split_seed={data.split_seed} must not be negative")
     return problems

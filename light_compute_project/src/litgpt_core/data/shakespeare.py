@@ -1,4 +1,4 @@
-"""Tiny Shakespeare: found in a mirror or fetched once, checked against its hash, kept beside the prepared folders.
+"""Tiny Shakespeare: copied from a mirror or downloaded once, checked against its hash, kept in `<cache_dir>/downloads`.
 
 LIGHT_COMPUTE_DATA_MIRROR may name a folder, a file:// address or an http(s) address that holds `tiny_shakespeare.txt`
 or `input.txt`; machines without a network use it.
@@ -29,10 +29,10 @@ _MIRROR_HINT = f"set {MIRROR_VARIABLE}=FOLDER where FOLDER holds {FILE_NAME} (or
 
 
 def read_tiny_shakespeare(data: TinyShakespeareSettings) -> Corpus:
-    """One document with the whole file, from the cache, else the mirror, else `data.url`.
+    """One document, the entire file: from the cache, else the mirror, else `data.url`.
 
     Raises:
-        DataError: No place has the file, the network does not answer, or the bytes are not the expected ones.
+        DataError: The file is not found, the network does not respond, or the bytes are not the expected ones.
     """
     document = Document("tiny_shakespeare", FILE_NAME, _file_bytes(data).decode("utf-8"))
     return make_corpus([document], [source_facts("tiny_shakespeare", [document])])
@@ -49,8 +49,8 @@ def _file_bytes(data: TinyShakespeareSettings) -> bytes:
     folder = _mirror_folder(mirror)
     if folder is not None:
         return _checked(*_from_folder(folder), data)
-    raw, place = _from_mirror_address(mirror, data) if mirror else (_download(data.url, data), data.url)
-    _checked(raw, place, data)
+    raw, origin = _from_mirror_address(mirror, data) if mirror else (_download(data.url, data), data.url)
+    _checked(raw, origin, data)
     _keep(cached, raw)
     return raw
 
@@ -63,13 +63,13 @@ def _wrong(raw: bytes, data: TinyShakespeareSettings) -> str:
     return f"{len(raw):,} bytes with sha256 {digest}"
 
 
-def _checked(raw: bytes, place: str, data: TinyShakespeareSettings) -> bytes:
+def _checked(raw: bytes, origin: str, data: TinyShakespeareSettings) -> bytes:
     problem = _wrong(raw, data)
     if problem:
         raise DataError(
-            f"{place} holds another file than expected: {problem}",
+            f"{origin} is not the expected file: {problem}",
             needed=f"{data.size_bytes:,} bytes with sha256 {data.sha256}",
-            fix=f"{_MIRROR_HINT}; a cut-short download is repaired by running again",
+            fix=f"{_MIRROR_HINT}; run again if a download was cut short",
         )
     return raw
 
@@ -113,14 +113,14 @@ def _from_mirror_address(mirror: str, data: TinyShakespeareSettings) -> tuple[by
 def _download(url: str, data: TinyShakespeareSettings) -> bytes:
     logger.info("data: fetching %s", url)
     try:
-        with urllib.request.urlopen(url, timeout=data.timeout_s) as answer:
-            return bytes(answer.read(data.size_bytes + 1))  # one more than expected is enough to see that it is wrong
+        with urllib.request.urlopen(url, timeout=data.timeout_s) as response:
+            return bytes(response.read(data.size_bytes + 1))  # one byte more than expected shows a wrong file
     except urllib.error.HTTPError as error:
-        raise DataError(f"{url} answered {error.code} {error.reason}", fix=_MIRROR_HINT) from error
+        raise DataError(f"{url} returned {error.code} {error.reason}", fix=_MIRROR_HINT) from error
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
         slow = isinstance(error, TimeoutError) or isinstance(reason, TimeoutError)
-        why = f"no answer within data.timeout_s={data.timeout_s:g} s" if slow else f"{reason}"
+        why = f"no response within data.timeout_s={data.timeout_s:g} s" if slow else f"{reason}"
         raise DataError(
             f"cannot fetch {url}: {why}",
             needed="a network, or the file on this machine",
@@ -129,7 +129,7 @@ def _download(url: str, data: TinyShakespeareSettings) -> bytes:
 
 
 def _keep(path: Path, raw: bytes) -> None:
-    """Write the checked file so that another process sees either nothing or all of it."""
+    """Write the checked file atomically: another process sees no file or a complete one."""
     part = path.with_name(f".{path.name}.part-{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

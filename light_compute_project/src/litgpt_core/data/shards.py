@@ -13,7 +13,7 @@ import numpy as np
 from litgpt_core.data.document import Document
 from litgpt_core.tokenizers.base import Tokenizer
 
-_CHARACTERS_AT_ONCE = 4_000_000  # whose ids are in memory together, as Python lists
+_CHARACTERS_AT_ONCE = 4_000_000  # tokenized together; their ids are in memory as Python lists
 
 
 @dataclass(frozen=True, kw_only=True)

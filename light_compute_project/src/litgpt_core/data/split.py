@@ -1,13 +1,12 @@
 """Which documents are held out for validation: a pure function of the corpus and the settings. No files, no tokens.
 
-- `document`: groups of near-identical documents (`duplicates`) go as a whole to one side. Groups are visited in the
-  order of a seeded hash of their contents until validation has its share of the bytes; a group that would take it past
-  `OVERSHOOT` times the share is passed over. A single file is first cut into about `PIECES` pieces at blank lines, and
-  neighbouring pieces on the same side are joined again.
-- `tail`: the last characters of a single file, as nanoGPT does it; nothing is grouped.
+- `document`: a group of near-identical documents (`duplicates`) is never divided between the splits. Groups are visited
+  in the order of a seeded hash of their contents until validation has its share of the bytes; a group that would take
+  it past `OVERSHOOT` times the share is skipped. A single file is first cut into about `CHUNKS` chunks at blank lines,
+  and adjacent chunks in the same split are joined again.
+- `tail`: the last characters of a single file, as in nanoGPT; nothing is grouped.
 
-Adding a document elsewhere does not re-deal the others: the hash of a group depends on its own contents and the seed
-only.
+The hash of a group depends only on its own contents and the seed, so that adding a document does not reassign others.
 """
 
 from __future__ import annotations
@@ -30,37 +29,37 @@ SPLIT_RULE = 1
 """Raise this when the same corpus would be split differently; it is part of the prepared folder's fingerprint."""
 
 OVERSHOOT = 1.5
-PIECES = 200
-_SHORTEST_PIECE = 200  # characters
+CHUNKS = 200
+_SHORTEST_CHUNK = 200  # characters
 
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """The two sides, each sorted by (source, name), and what the grouping found."""
+    """The two splits, each sorted by (source, name), and statistics of the grouping."""
 
     kind: SplitKind
     train: tuple[Document, ...]
     val: tuple[Document, ...]
     append_eos: bool
-    """Whether each document is followed by the end-of-document token; not with `tail`, whose two sides are one text."""
+    """Whether each document is followed by the end-of-document id; not with `tail`: the two splits are one text."""
     groups: int
-    """Groups that were dealt out, single documents included."""
+    """Groups, single documents included."""
     near_duplicate_groups: int
     """Groups of two or more documents."""
     near_duplicate_documents: int
     """Documents in these groups."""
 
     def sha256(self) -> str:
-        """SHA-256 (hex) over the documents of both sides."""
+        """SHA-256 (hex) over the documents of both splits."""
         sides = f"train {documents_sha256(self.train)} val {documents_sha256(self.val)}"
         return hashlib.sha256(sides.encode()).hexdigest()
 
 
 def split_corpus(corpus: Corpus, data: CorpusSettings) -> Split:
-    """Deal the corpus into training and validation.
+    """Divide the corpus into training and validation.
 
     Raises:
-        DataError: `tail` with several files, or a corpus from which no two non-empty sides can be made.
+        DataError: `tail` with several files, or a corpus that gives no two non-empty splits.
     """
     kind: SplitKind = "document" if isinstance(data, PythonSourceSettings) else data.split
     if kind == "tail":
@@ -85,14 +84,14 @@ def split_corpus(corpus: Corpus, data: CorpusSettings) -> Split:
 def _split_tail(corpus: Corpus, *, val_fraction: float) -> Split:
     if len(corpus.documents) != 1:
         raise DataError(
-            f"split=tail was asked for {len(corpus.documents)} files", needed="a single file", fix="data.split=document"
+            f"data.split=tail with {len(corpus.documents)} files", needed="a single file", fix="data.split=document"
         )
     (document,) = corpus.documents
     cut = int(len(document.text) * (1 - val_fraction))
     train = Document(document.source, document.name, document.text[:cut])
     val = Document(document.source, document.name, document.text[cut:])
     if not train.text or not val.text:
-        raise _too_small(corpus, f"{len(document.text)} characters leave one side of the split empty")
+        raise _too_small(corpus, f"{len(document.text)} characters leave one split empty")
     return Split(
         kind="tail",
         train=(train,),
@@ -106,7 +105,7 @@ def _split_tail(corpus: Corpus, *, val_fraction: float) -> Split:
 
 def _split_documents(corpus: Corpus, *, val_fraction: float, seed: int) -> Split:
     single = len(corpus.documents) == 1
-    documents = cut_pieces(corpus.documents[0]) if single else list(corpus.documents)
+    documents = cut_chunks(corpus.documents[0]) if single else list(corpus.documents)
     documents.sort(key=lambda d: (d.source, d.name))
     group_of = near_duplicate_groups([document.text for document in documents]).tolist()
     raws = [document.text.encode("utf-8") for document in documents]
@@ -117,14 +116,14 @@ def _split_documents(corpus: Corpus, *, val_fraction: float, seed: int) -> Split
         digests[group] = min(digests.get(group, digest), digest)
     if len(sizes) < 2:
         several = f"its {len(documents)} documents are near-duplicates of each other"
-        raise _too_small(corpus, several if len(documents) > 1 else "it is one piece")
-    held_out = _deal(sizes, digests, target=val_fraction * sum(sizes.values()), seed=seed)
+        raise _too_small(corpus, several if len(documents) > 1 else "it is a single chunk")
+    held_out = _choose_held_out(sizes, digests, target=val_fraction * sum(sizes.values()), seed=seed)
     in_val = [group in held_out for group in group_of]
     members = Counter(group_of)
     return Split(
         kind="document",
-        train=_side(documents, in_val, wanted=False, join=single),
-        val=_side(documents, in_val, wanted=True, join=single),
+        train=_side(documents, in_val, held_out=False, join=single),
+        val=_side(documents, in_val, held_out=True, join=single),
         append_eos=True,
         groups=len(sizes),
         near_duplicate_groups=sum(count > 1 for count in members.values()),
@@ -132,43 +131,43 @@ def _split_documents(corpus: Corpus, *, val_fraction: float, seed: int) -> Split
     )
 
 
-def _deal(sizes: Counter[int], digests: dict[int, str], *, target: float, seed: int) -> set[int]:
+def _choose_held_out(sizes: Counter[int], digests: dict[int, str], *, target: float, seed: int) -> set[int]:
     """The groups that are held out: at least one, never all."""
 
-    def lot(group: int) -> str:
+    def split_hash(group: int) -> str:
         return hashlib.sha256(f"{seed}:{digests[group]}".encode()).hexdigest()
 
     held_out: set[int] = set()
     total = 0
-    for group in sorted(sizes, key=lot):
+    for group in sorted(sizes, key=split_hash):
         if total >= target or len(held_out) == len(sizes) - 1:
             break
         if total + sizes[group] <= OVERSHOOT * target:
             held_out.add(group)
             total += sizes[group]
-    return held_out or {min(sizes, key=lambda group: (sizes[group], lot(group)))}
+    return held_out or {min(sizes, key=lambda group: (sizes[group], split_hash(group)))}
 
 
-def _side(documents: list[Document], in_val: list[bool], *, wanted: bool, join: bool) -> tuple[Document, ...]:
-    """The documents of one side; with `join`, runs of neighbouring pieces become one document each."""
+def _side(documents: list[Document], in_val: list[bool], *, held_out: bool, join: bool) -> tuple[Document, ...]:
+    """The documents of one split; with `join`, each run of adjacent chunks becomes one document."""
     if not join:
-        return tuple(document for document, held_out in zip(documents, in_val, strict=True) if held_out is wanted)
+        return tuple(document for document, in_side in zip(documents, in_val, strict=True) if in_side is held_out)
     runs = itertools.groupby(zip(documents, in_val, strict=True), key=lambda pair: pair[1])
-    joined = [[document for document, _ in pairs] for held_out, pairs in runs if held_out is wanted]
-    return tuple(Document(run[0].source, run[0].name, "".join(piece.text for piece in run)) for run in joined)
+    joined = [[document for document, _ in pairs] for in_side, pairs in runs if in_side is held_out]
+    return tuple(Document(run[0].source, run[0].name, "".join(chunk.text for chunk in run)) for run in joined)
 
 
-def cut_pieces(document: Document) -> list[Document]:
-    """Cut one text into at most about `PIECES` pieces that join to exactly the text, preferably at blank lines.
+def cut_chunks(document: Document) -> list[Document]:
+    """Cut one text into at most about `CHUNKS` chunks that join to exactly the text, preferably at blank lines.
 
-    Each cut lies at the first blank line after an even division, else at the first newline, else at the division
-    itself. A text below two shortest pieces stays whole.
+    Each cut is at the first blank line after an even division, else at the first newline, else at the division itself.
+    A text of less than two shortest chunks is not cut.
     """
     text = document.text
-    pieces = min(PIECES, len(text) // _SHORTEST_PIECE)
-    step = len(text) // max(pieces, 1)
+    chunks = min(CHUNKS, len(text) // _SHORTEST_CHUNK)
+    step = len(text) // max(chunks, 1)
     cuts = [0]
-    for i in range(1, pieces):
+    for i in range(1, chunks):
         even, limit = i * step, (i + 1) * step
         if even <= cuts[-1]:
             continue

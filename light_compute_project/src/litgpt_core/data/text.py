@@ -1,4 +1,4 @@
-"""Your own text as a corpus: one file, or the matching files of a folder. No other format than plain text."""
+"""Your own text as a corpus: one file, or the matching files of a folder. Plain text only."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def read_text(data: TextSettings) -> Corpus:
 
     Raises:
         DataError: The path is missing or unreadable, nothing matches, a file is binary or in no listed encoding, or
-            there is no text at all. A missing path lists what is there instead.
+            there is no text at all. A missing path lists what exists instead.
     """
     path = Path(data.path).expanduser()
     if path.is_dir():
@@ -67,8 +67,8 @@ def decode_text(raw: bytes, *, encodings: list[str], path: Path) -> tuple[str, s
     marked = next((name for mark, name in _WIDE_MARKS if raw.startswith(mark)), "")
     binary = not marked and b"\0" in raw
     tried = []
-    for wanted in encodings:
-        name = codecs.lookup(wanted).name
+    for given in encodings:
+        name = codecs.lookup(given).name
         wide = name.startswith(("utf-16", "utf-32"))
         if (name in ("utf-16", "utf-32") and name != marked) or ((marked or binary) and not wide):
             continue  # guesses without their mark; with a mark, or zero bytes, only wide encodings make sense
@@ -87,7 +87,7 @@ def decode_text(raw: bytes, *, encodings: list[str], path: Path) -> tuple[str, s
         )
     raise DataError(
         f"{path} cannot be decoded as {', '.join(tried) or 'any of data.encodings'}"
-        + (f"; its first bytes say {marked}" if marked else ""),
+        + (f"; its byte-order mark is that of {marked}" if marked else ""),
         needed=f"one of data.encodings={encodings} to fit",
         fix=f"data.encodings=[{marked or 'utf-8,latin-1'}]",
     )
@@ -132,7 +132,7 @@ def _hidden(path: Path, folder: Path) -> bool:
 
 
 def missing_path(path: Path) -> DataError:
-    """The error for a path that does not exist, with what is beside it."""
+    """The error for a path that does not exist, listing what its folder contains."""
     parent = path.absolute().parent
     while not parent.is_dir():
         parent = parent.parent

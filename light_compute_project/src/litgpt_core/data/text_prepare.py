@@ -127,7 +127,7 @@ def _tokenizer_documents(settings: TokenizerSettings, split: Split) -> Iterator[
 def _write_side(path: Path, documents: Sequence[Document], *, tokenizer: Tokenizer, append_eos: bool) -> ShardFacts:
     try:
         return write_shard(path, documents, tokenizer=tokenizer, append_eos=append_eos)
-    except TokenizerError as error:  # the tokenizer knows the training text only: say which side the problem is in
+    except TokenizerError as error:  # the tokenizer has seen the training text only: name the split with the problem
         raise TokenizerError(
             f"tokenizing the {path.stem} split: {error.given}",
             needed=error.needed,

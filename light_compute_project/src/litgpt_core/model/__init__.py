@@ -1,4 +1,4 @@
-"""The GPT: LitGPT's architecture, config fields and weight names, written again in small files.
+"""The GPT: LitGPT's architecture, config fields and weight names, reimplemented in small files.
 
 Where to look: `config` (every setting), `gpt` (embed -> blocks -> logits), `block`, `attention` and
 `latent_attention`, `attend` (softmax), `mask`, `mlp`, `moe`, `norm`, `rope`, `kv_cache`, `init` (all initialisation),

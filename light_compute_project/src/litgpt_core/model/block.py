@@ -36,8 +36,8 @@ class Block(nn.Module):
     def __init__(self, config: GPTConfig, layer: int) -> None:
         super().__init__()
 
-        def norm(wanted: bool) -> nn.Module:
-            return build_norm(config, config.n_embd) if wanted else nn.Identity()
+        def norm(present: bool) -> nn.Module:
+            return build_norm(config, config.n_embd) if present else nn.Identity()
 
         self.parallel = config.parallel_residual
         self.norm_1 = norm(config.norm_1)

@@ -1,9 +1,8 @@
 """Every setting of a model, in one dataclass.
 
 `GPTConfig` has all fields of `litgpt.Config` 0.5.13 under the same names and with the same defaults, plus four of ours
-at the end. It is plain data: no torch, no litgpt, no file is touched by importing this module. What the fields derive
-from each other is in `GPTConfig.__post_init__`; what they must satisfy is in `config_checks`; the shape of the model
-they describe is in `gpt`.
+at the end. It is plain data: importing this module touches no torch, no litgpt and no file. `GPTConfig.__post_init__`
+derives fields from each other; `config_checks` has the rules they must satisfy; `gpt` is the model they describe.
 
     config = GPTConfig(n_layer=2, n_head=4, n_embd=64, block_size=64, vocab_size=256)
     config = GPTConfig.from_name("pythia-14m")
@@ -164,11 +163,9 @@ class GPTConfig:
         dense = self.first_k_dense_replace is not None and layer < self.first_k_dense_replace
         return "LLaMAMLP" if dense else self.mlp_class_name
 
-    # --- other ways in
-
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> GPTConfig:
-        """Build from plain values. Raises ConfigError for wrong values and unknown keys, naming the nearest ones."""
+        """Build from plain values. Raises ConfigError for invalid values and unknown keys, naming the nearest ones."""
         known = [item.name for item in fields(cls)]
         unknown = [str(key) for key in values if key not in known]
         if unknown:
@@ -213,7 +210,7 @@ class GPTConfig:
             raise CheckpointError(f"{path} cannot be read: {error}", needed="a YAML file of model settings") from error
         if not isinstance(values, dict):
             raise CheckpointError(
-                f"{path} holds {type(values).__name__}, not settings.", needed="lines such as `n_layer: 2`"
+                f"{path} contains {type(values).__name__}, not settings.", needed="lines such as `n_layer: 2`"
             )
         try:
             return cls.from_dict(values)
@@ -221,8 +218,6 @@ class GPTConfig:
             raise CheckpointError(
                 f"{path} is not a usable model config. {error.given}", needed=error.needed, fix=error.fix
             ) from error
-
-    # --- ways out
 
     def to_yaml_dict(self) -> dict[str, Any]:
         """What `model_config.yaml` should hold: upstream's fields that differ from their default.
@@ -297,7 +292,7 @@ class ModelSettings:
             )
         if (longer := self.fields.get("block_size") or 0) > there.block_size:
             raise ConfigError(
-                f"model.block_size={longer}: the model in {self.path} was made for {there.block_size} tokens",
+                f"model.block_size={longer}: the model in {self.path} has a context of {there.block_size} tokens",
                 needed=f"at most {there.block_size}",
                 fix=f"model.block_size={there.block_size}",
             )

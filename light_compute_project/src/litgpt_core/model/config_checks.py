@@ -1,6 +1,6 @@
-"""What a `GPTConfig` must satisfy. Two pure functions return problems; one turns all of them into one error.
+"""What a `GPTConfig` must satisfy. Two pure functions return problems; a third raises all of them as one error.
 
-Not here: what is derived (`config`). The checks read the values as the user gave them, before anything is derived.
+Not here: derived fields (`config`). The checks see the values as the user gave them, before any are derived.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 UNSET: Any = None
-"""The value of a field that is still to be derived (typed Any: to readers of a finished config it is an int)."""
+"""The value of a field that is still to be derived (typed Any, because it is an int in a finished config)."""
 
 LATENT_KEYS = ("q_lora_rank", "kv_lora_rank", "qk_rope_head_dim", "qk_nope_head_dim", "v_head_dim")
 LLAMA3_KEYS = ("factor", "low_freq_factor", "high_freq_factor", "original_max_seq_len")
@@ -28,7 +28,7 @@ YARN_OPTIONAL = ("mscale", "mscale_all_dim")
 
 
 class Problem(NamedTuple):
-    """One thing that is wrong: a sentence, and the override that would mend it (may be empty)."""
+    """One problem: a sentence, and the override that fixes it (may be empty)."""
 
     text: str
     fix: str = ""
@@ -98,7 +98,7 @@ def _fits(value: object, hint: Any) -> bool:
 
 
 def value_problems(config: GPTConfig) -> list[Problem]:
-    """Everything about the (well-typed) values that cannot be built or would silently do something else."""
+    """Well-typed values that cannot be built or would silently do something else."""
     parts = (_sizes, _heads, _layer_lists, _rope, _latent, _mlp)
     return [problem for part in parts for problem in part(config)]
 

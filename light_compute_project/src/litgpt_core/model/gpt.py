@@ -1,4 +1,4 @@
-"""The whole model: token ids in, logits out.
+"""The complete model: token ids in, logits out.
 
     idx (B, T) --wte--> x (B, T, C) --[+ wpe]--> block 0 .. n_layer-1 --ln_f--> hidden --lm_head--> logits (B, T, V)
                                                    ^ rope and masks, made once for all blocks
@@ -106,9 +106,9 @@ class GPT(nn.Module):
         Args:
             idx: (B, T) int64 token ids, T <= block_size.
             input_pos: (T,) int64 positions of these tokens, when a KV cache holds those before; see `set_kv_cache`.
-                (B, T) where sequences stand at different positions.
-            segments: (B, T) int64: rows hold several texts, which do not see each other; see `segments.py`. Not with
-                `input_pos`.
+                (B, T) where sequences are at different positions.
+            segments: (B, T) int64: rows hold several sequences, which do not attend to each other; see `segments.py`.
+                Not with `input_pos`.
 
         Returns:
             (B, T, padded_vocab_size). Columns from `config.vocab_size` on belong to no token.
@@ -120,12 +120,12 @@ class GPT(nn.Module):
         return self.head(self.hidden(idx, input_pos=input_pos, segments=segments))
 
     def hidden(self, idx: Tensor, *, input_pos: Tensor | None = None, segments: Tensor | None = None) -> Tensor:
-        """(B, T) -> (B, T, C): the last norm's output, for losses that compute logits in pieces."""
+        """(B, T) -> (B, T, C): the last norm's output, for losses that compute logits in chunks."""
         x: Tensor = self.transformer(idx, input_pos, segments)
         return x
 
     def head(self, hidden: Tensor) -> Tensor:
-        """(..., C) -> (..., padded_vocab_size), soft-capped if the config says so."""
+        """(..., C) -> (..., padded_vocab_size), soft-capped if the config requires it."""
         logits: Tensor = self.lm_head(hidden)
         cap = self.config.final_logit_softcapping
         return logits if cap is None else soft_cap(logits, cap)
@@ -251,7 +251,7 @@ class GPT(nn.Module):
 
 
 def _tie_again(module: GPT, _: object) -> None:
-    """After loading: `assign=True` has put two tensors in place of one."""
+    """After loading: `assign=True` has replaced the shared tensor by two."""
     module.tie_weights()
 
 

@@ -51,7 +51,7 @@ def initialize(model: GPT, *, seed: int) -> None:
 
 
 def _normal(tensor: Tensor, *, std: float, seed: int, name: str) -> None:
-    """Fill with normal(0, std) numbers that depend on `seed` and `name`; drawn on the CPU in fp32 for every device."""
+    """Fill with normal(0, std) numbers that depend on `seed` and `name`, sampled on the CPU in fp32."""
     if std == 0.0:
         tensor.zero_()
         return

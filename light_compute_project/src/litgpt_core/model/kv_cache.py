@@ -5,7 +5,7 @@
     mask        1    1    1    1    0        0        the mask (see mask.py) hides what is not yet written
 
 A static size keeps shapes constant (friendly to torch.compile). Sliding-window layers use the same full-length cache:
-the window is in the mask, so there is no ring to keep in step. For inference only: no gradient flows through a cache.
+the window is in the mask, so no ring buffer is needed. For inference only: no gradient flows through a cache.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class KVCache(nn.Module):
         """Write T new tokens of B sequences and return all their slots: (B, G, S, hs) twice.
 
         Args:
-            input_pos: (T,), or (B, T) where sequences stand at different positions.
+            input_pos: (T,), or (B, T) where sequences are at different positions.
             k: (B, G, T, hs).
             v: (B, G, T, hs_v).
 

@@ -4,10 +4,10 @@
     x (..., I) --+                                  (+)--> y (..., O)
                  '--dropout-- A (r, I) -- B (O, r) --' * alpha / r        B begins as zeros: at first nothing changes
 
-`qkv` is three layers in one. Each of query, key and value that is chosen has its own A and B; rows lie behind one
-another in that order, and those not chosen have none:
+`qkv` is three layers in one. Each of query, key and value that is a target has its own A and B, concatenated in that
+order:
 
-    lora_A (chosen * r, C)        lora_B (rows of the chosen, r)
+    lora_A (targets * r, C)        lora_B (rows of the targets, r)
 
 Names and shapes are LitGPT's: the adapters of a model are the entries of its state dict with `lora_` in their names.
 The base weights keep their plain names, so that any checkpoint loads. Not here: files (`checkpoint`, `training`).
@@ -39,7 +39,7 @@ class LoRALinear(nn.Linear):
     """A linear layer with an adapter on some of its rows.
 
     Args:
-        base: The layer it takes the place of; weight and bias are shared with it and frozen.
+        base: The layer it replaces; weight and bias are shared with it and frozen.
         settings: Rank, alpha, dropout.
         parts: Which rows of W get one.
     """
@@ -60,31 +60,31 @@ class LoRALinear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., I) -> (..., O)"""
-        narrow = functional.linear(self.lora_dropout(x), self.lora_A)  # (..., chosen * r)
-        pieces = zip(narrow.chunk(len(self.rows), dim=-1), torch.split(self.lora_B, self.rows), strict=True)
-        wide = [functional.linear(piece, matrix) * self.scaling for piece, matrix in pieces]
+        narrow = functional.linear(self.lora_dropout(x), self.lora_A)  # (..., targets * r)
+        blocks = zip(narrow.chunk(len(self.rows), dim=-1), torch.split(self.lora_B, self.rows), strict=True)
+        wide = [functional.linear(part, matrix) * self.scaling for part, matrix in blocks]
         return super().forward(x) + torch.cat(list(self._padded(wide, dim=-1)), dim=-1)
 
     @torch.no_grad()
     def difference(self) -> Tensor:
         """(O, I): what merging adds to W."""
-        pieces = zip(torch.split(self.lora_B, self.rows), self.lora_A.chunk(len(self.rows)), strict=True)
-        return torch.cat(list(self._padded([(b @ a) * self.scaling for b, a in pieces], dim=0)), dim=0)
+        blocks = zip(torch.split(self.lora_B, self.rows), self.lora_A.chunk(len(self.rows)), strict=True)
+        return torch.cat(list(self._padded([(b @ a) * self.scaling for b, a in blocks], dim=0)), dim=0)
 
-    def _padded(self, pieces: list[Tensor], *, dim: int) -> Iterator[Tensor]:
-        """The pieces with zeros between them for rows without an adapter."""
-        left = iter(pieces)
+    def _padded(self, blocks: list[Tensor], *, dim: int) -> Iterator[Tensor]:
+        """The blocks of adapted rows, with zeros for rows without an adapter."""
+        remaining = iter(blocks)
         for size, adapted in self.parts:
             if adapted:
-                yield next(left)
+                yield next(remaining)
             else:
-                shape = list(pieces[0].shape)
+                shape = list(blocks[0].shape)
                 shape[dim] = size
-                yield pieces[0].new_zeros(shape)
+                yield blocks[0].new_zeros(shape)
 
 
 def add_adapters(model: GPT, settings: LoRASettings, *, seed: int) -> None:
-    """Put adapters on the chosen layers of `model`, freeze everything else.
+    """Add adapters to the target layers of `model`, freeze everything else.
 
     Args:
         model: Changed in place; it computes the same until an adapter is trained.
@@ -92,7 +92,7 @@ def add_adapters(model: GPT, settings: LoRASettings, *, seed: int) -> None:
         seed: Of A's values, uniform in +-1/sqrt(I), as `nn.Linear` begins.
 
     Raises:
-        ConfigError: The model has layers that these adapters cannot be on.
+        ConfigError: These adapters do not exist for a layer of this model.
     """
     check_adaptable(model.config, settings)
     model.requires_grad_(False)
@@ -135,8 +135,8 @@ def check_adaptable(config: GPTConfig, settings: LoRASettings) -> None:
         )
     if "head" in settings.targets and config.tie_embeddings:
         raise ConfigError(
-            "lora.targets has head, but the model's output layer is its embedding table",
-            needed="an output layer of its own: an adapter would part the two",
+            "lora.targets has head, but the model's output layer is tied to its embedding",
+            needed="an output layer of its own: an adapter would untie the two",
             fix="lora.targets=[query,key,value,projection,mlp]",
         )
 

@@ -1,4 +1,4 @@
-"""What the `lora` config group may say. Standard library only."""
+"""Settings of the `lora` config group. Standard library only."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Next-token loss: one number for training, a sum and a count for evaluation.
 
-    hidden (B, T, C) --head--> logits (N, V), N = B * T  -->  loss, fp32 whatever the autocast says
+    hidden (B, T, C) --head--> logits (N, V), N = B * T  -->  loss, fp32 under any autocast
 
 With a vocabulary of 50,000, the logits are by far the largest tensor of a step. `chunk_size` tokens at a time, each
 chunk's logits are thrown away after the forward pass and computed again in the backward pass: memory for chunk_size * V
@@ -13,7 +13,7 @@ Per token with logits z, target t and V columns (the padded vocabulary):
     smoothed   = (1 - label_smoothing) * nll + label_smoothing * (logsumexp(z) - mean(z))       as in torch
     loss       = mean over counted tokens of smoothed + z_loss * logsumexp(z)^2                  PaLM, section 5
 
-Where not every token counts, a step's loss is their sum over the whole global batch divided by their number there, not
+Where not every token counts, a step's loss is their sum over the global batch divided by their number in it, not
 a mean of micro-batches' means: `cross_entropy(count=...)` takes that number.
 """
 
@@ -60,8 +60,8 @@ def cross_entropy(
     if chunk_size < 0 or z_loss < 0.0 or not 0.0 <= label_smoothing < 1.0:
         raise ValueError(f"bad loss settings: {chunk_size=} {z_loss=} {label_smoothing=}")
     total: Tensor | None = None
-    for rows, wanted in _chunks(hidden, targets, chunk_size):
-        arguments = (rows, head, wanted, ignore_index, z_loss, label_smoothing)
+    for rows, labels in _chunks(hidden, targets, chunk_size):
+        arguments = (rows, head, labels, ignore_index, z_loss, label_smoothing)
         if chunk_size and torch.is_grad_enabled():
             part: Tensor = checkpoint(_summed_loss, *arguments, use_reentrant=False, preserve_rng_state=False)
         else:
@@ -81,17 +81,17 @@ def token_losses(
     The arguments are those of `cross_entropy`; no smoothing, no z-loss, no gradient.
     """
     total = torch.zeros((), dtype=torch.float32, device=hidden.device)
-    for rows, wanted in _chunks(hidden, targets, chunk_size):
-        total = total + _summed_loss(rows, head, wanted, ignore_index, 0.0, 0.0).float()
+    for rows, labels in _chunks(hidden, targets, chunk_size):
+        total = total + _summed_loss(rows, head, labels, ignore_index, 0.0, 0.0).float()
     return total, (targets != ignore_index).sum().float()
 
 
 def _chunks(hidden: Tensor, targets: Tensor, chunk_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    rows, wanted = hidden.reshape(-1, hidden.size(-1)), targets.reshape(-1)
+    rows, labels = hidden.reshape(-1, hidden.size(-1)), targets.reshape(-1)
     if not chunk_size:
-        yield rows, wanted
+        yield rows, labels
         return
-    yield from zip(torch.split(rows, chunk_size), torch.split(wanted, chunk_size), strict=True)
+    yield from zip(torch.split(rows, chunk_size), torch.split(labels, chunk_size), strict=True)
 
 
 def _summed_loss(

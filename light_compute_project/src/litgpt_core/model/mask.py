@@ -1,4 +1,4 @@
-"""Which token may see which: built once per forward pass, shared by all layers.
+"""Attention masks: which token attends to which; built once per forward pass, shared by all layers.
 
     True = may see; rows are queries, columns are keys; window = 2
 
@@ -9,7 +9,7 @@
     2 1 1 1 .            2 . 1 1 .
     3 1 1 1 1            3 . . 1 1
 
-`None` stands for the plain causal triangle, which the fused attention kernels make themselves (and fastest).
+`None` means the plain causal triangle, which the fused attention kernels make themselves (and fastest).
 """
 
 from __future__ import annotations

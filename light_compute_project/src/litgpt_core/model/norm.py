@@ -1,4 +1,4 @@
-"""The two norms of the registry, and the one place that picks between them.
+"""The two norms of the registry, and the function that picks one of them.
 
     LayerNorm   (x - mean) / sqrt(var + eps) * weight + bias     "OLMo" in the name: no weight, no bias
     RMSNorm      x / sqrt(mean(x^2) + eps) * weight              "Gemma" in the name: times (1 + weight)

@@ -5,7 +5,7 @@
     rope_interleave     [ a0 b0 a1 b1 a2 b2 | kept kept ]       same pairs as neighbours; the output is in halves
 
 Angles are fp32 whatever the model's dtype: at position 10,000 a bf16 angle is wrong by whole turns. Only the n/2
-frequencies are kept; cos and sin are made once per forward pass, for its positions: there is no table to outgrow.
+frequencies are kept; cos and sin are made once per forward pass, for its positions: no table limits the length.
 
 Frequencies can be bent for longer contexts by `rope_adjustments` (see `frequencies`). YaRN follows LitGPT 0.5.13
 literally, because a checkpoint must compute the same in both: its ramp runs the other way round than in the paper

@@ -1,15 +1,16 @@
-"""Several texts in one row, none of which sees another: positions and masks from a number per token.
+"""Several sequences in one row that do not attend to each other: positions and masks from a segment id per token.
 
-    segments    1  1  1  2  2  3  3  3      equal neighbours are one text
-    positions   0  1  2  0  1  0  1  2      each text begins at 0
+    segments    1  1  1  2  2  3  3  3      equal neighbours are one sequence
+    positions   0  1  2  0  1  0  1  2      each sequence begins at 0
 
-    mask        0  1 . . . . . . .          causal, and within the text only
+    mask        0  1 . . . . . . .          causal, and within the sequence only
                 1  1 1 . . . . . .
                 2  1 1 1 . . . . .
                 3  . . . 1 . . . .
                 4  . . . 1 1 . . .          and so on
 
-So a row gives every text the logits it would have alone. For training and evaluation; a KV cache holds one text a row.
+So each sequence gets the same logits as in a row of its own. For training and evaluation; a KV cache holds one sequence
+per row.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ from litgpt_core.model.mask import Masks
 
 
 def segment_masks(config: GPTConfig, segments: Tensor) -> tuple[Masks, Tensor]:
-    """Masks and positions for rows of several texts.
+    """Masks and positions for rows of several sequences.
 
     Args:
         config: Read for its window.
-        segments: (B, T) int64; the texts of a row have different numbers.
+        segments: (B, T) int64; the sequences of a row have different ids.
 
     Returns:
         Masks (B, 1, T, T), never None, and positions (B, T) int64.

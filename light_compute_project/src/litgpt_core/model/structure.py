@@ -1,4 +1,4 @@
-"""What a model is made of, as data, from its config alone: nothing is built, torch is not imported.
+"""The parts of a model as data, from its config alone: nothing is built, torch is not imported.
 
     structure(config) -> ModelStructure
       head, embeddings    lm_head, token and position embedding          LinearPart, EmbeddingPart
@@ -6,7 +6,7 @@
                           in the order of the state dict
       last_norm           transformer.ln_f                               NormPart
 
-A part says what other code would otherwise derive from the config again: its name, shape and bias, which activation a
+A part holds what other code would otherwise derive from the config again: its name, shape and bias, which activation a
 linear layer reads (`reads`), whether its result is added to the residual stream (`adds_to_residual`), which rows belong
 to queries, keys and values (`row_groups`), and which expert it is. Readers: parameter counts and FLOPs (`cost`), memory
 (`planning`), the CPU kernel's description (`generation`), export rules (`export`), LoRA targets (`lora`) and initial
@@ -97,7 +97,7 @@ class NormPart:
 
 @dataclass(frozen=True, kw_only=True)
 class EmbeddingPart:
-    """One embedding table."""
+    """One embedding matrix."""
 
     name: str
     rows: int
@@ -145,7 +145,7 @@ class BlockStructure:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelStructure:
-    """A whole model."""
+    """A complete model."""
 
     head: LinearPart
     tied: bool

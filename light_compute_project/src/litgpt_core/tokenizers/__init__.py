@@ -1,6 +1,6 @@
-"""Tokenizers: char, byte, bpe, wordpiece, unigram, sentencepiece behind one face.
+"""Tokenizers: char, byte, bpe, wordpiece, unigram and sentencepiece behind one interface.
 
-Train, load and save; nothing here knows about models.
+Train, load and save; independent of models.
 
     from litgpt_core.tokenizers import SubwordSettings, load, train
     tokenizer = train(SubwordSettings(kind="bpe", vocab_size=4096), documents)
@@ -35,7 +35,7 @@ __all__ = sorted(_HOME)
 
 
 def __getattr__(name: str) -> object:
-    """Import the module that holds `name` when it is first asked for (PEP 562)."""
+    """Import the module that holds `name` on first use (PEP 562)."""
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)

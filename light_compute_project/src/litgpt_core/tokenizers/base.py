@@ -1,7 +1,4 @@
-"""The one face of every tokenizer: text to ids, ids to text, ids to bytes, and a directory on disk.
-
-It holds no algorithm.
-"""
+"""The interface of every tokenizer: text to ids, ids to text, ids to bytes, and a directory on disk. No algorithm."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ class Tokenizer(ABC):
         vocab_size: Number of ids, special tokens included.
         bos_id: Begin-of-sequence id, or None where the tokenizer has none.
         eos_id: End-of-document id. For tokenizers trained here no text ever encodes to it, not even text that spells
-            its name; foreign ones read special tokens out of text, as their makers meant it and prompt styles need it.
+            its name; foreign ones do parse special tokens in text, which prompt styles rely on.
         use_bos: Whether a prompt should start with `bos_id` (LitGPT's rule for foreign directories; never for ours).
     """
 
@@ -50,7 +47,7 @@ class Tokenizer(ABC):
 
     @abstractmethod
     def token_bytes(self, token_id: int) -> bytes | None:
-        """The UTF-8 bytes that this id contributes wherever it stands (b"" for specials), for streaming.
+        """The UTF-8 bytes that this id contributes at any position (b"" for special tokens), for streaming.
 
         For every tokenizer trained here, `b"".join(map(token_bytes, encode(text))) == text.encode()`. Returns None
         where a token's text depends on its neighbours or the decoder is not understood (some foreign directories):
@@ -66,14 +63,14 @@ class Tokenizer(ABC):
         """SHA-256 (hex) of the bytes that define this tokenizer; equal before and after save and load."""
 
     def special_ids(self) -> frozenset[int]:
-        """Ids that stand for no text: they contribute nothing to `decode`."""
+        """Ids that represent no text: they contribute nothing to `decode`."""
         return frozenset(token_id for token_id in (self.bos_id, self.eos_id) if token_id is not None)
 
     def _checked(self, ids: Iterable[int]) -> list[int]:
         """`ids` as plain integers inside the vocabulary; TokenizerError names the first that is not."""
         plain = [int(token_id) for token_id in ids]
         if plain and not (min(plain) >= 0 and max(plain) < self.vocab_size):
-            at = next(place for place, token_id in enumerate(plain) if not 0 <= token_id < self.vocab_size)
+            at = next(index for index, token_id in enumerate(plain) if not 0 <= token_id < self.vocab_size)
             raise TokenizerError(
                 f"Token id {plain[at]} at position {at} is outside the vocabulary.",
                 needed=f"ids from 0 to {self.vocab_size - 1} (tokenizer kind {self.kind})",
@@ -88,7 +85,7 @@ def to_utf8(text: str) -> bytes:
         return text.encode("utf-8")
     except UnicodeEncodeError as error:
         raise TokenizerError(
-            f"The text holds a lone surrogate U+{ord(text[error.start]):04X} at character {error.start}.",
+            f"The text contains a lone surrogate U+{ord(text[error.start]):04X} at character {error.start}.",
             needed="text that can be written as UTF-8",
             fix="read files with errors='replace', or drop that character",
         ) from None

@@ -1,8 +1,6 @@
-"""The printable stand-ins for the 256 byte values that byte-level `tokenizer.json` files use (GPT-2's table).
+"""The printable characters that represent the 256 byte values in byte-level `tokenizer.json` files (GPT-2's table).
 
-Pure arithmetic.
-
-Bytes that are visible characters in Latin-1 stand for themselves; the other 68 take U+0100, U+0101, ... in order.
+Bytes that are visible characters in Latin-1 represent themselves; the other 68 take U+0100, U+0101, ... in order.
 """
 
 from __future__ import annotations
@@ -13,13 +11,13 @@ _HIDDEN = [value for value in range(256) if value not in _VISIBLE]
 BYTE_TO_CHARACTER: list[str] = [
     chr(value) if value in _VISIBLE else chr(0x100 + _HIDDEN.index(value)) for value in range(256)
 ]
-"""Entry b is the character that stands for byte b."""
+"""Entry b is the character that represents byte b."""
 
 CHARACTER_TO_BYTE: dict[str, int] = {character: value for value, character in enumerate(BYTE_TO_CHARACTER)}
 
 
-def stand_ins_to_bytes(token: str) -> bytes | None:
-    """The bytes a byte-level token stands for, or None when it holds a character outside the alphabet."""
+def characters_to_bytes(token: str) -> bytes | None:
+    """The bytes that a byte-level token represents, or None if it has a character outside the alphabet."""
     values = [CHARACTER_TO_BYTE.get(character) for character in token]
     known = [value for value in values if value is not None]
     return bytes(known) if len(known) == len(values) else None

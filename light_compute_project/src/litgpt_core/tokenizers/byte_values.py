@@ -21,7 +21,7 @@ EOS_ID = 0
 class ByteTokenizer(StoredTokenizer):
     """Final. Text with a NUL character is refused, because id 0 means end of document.
 
-    LitGPT, which has no such rule, would encode NUL to 0 and decode 0 to NUL; every other text is treated alike.
+    LitGPT has no such rule: it encodes NUL to 0 and decodes 0 to NUL. Every other text gets the same ids.
     """
 
     file_name, tokenizer_class = JSON_FILE, "PreTrainedTokenizerFast"
@@ -41,7 +41,7 @@ class ByteTokenizer(StoredTokenizer):
         except (ValueError, KeyError, TypeError) as error:
             raise description.broken(error) from None
         if vocabulary != CHARACTER_TO_BYTE:
-            raise description.broken("tokenizer_config.json says kind byte, but the ids are not the 256 byte values.")
+            raise description.broken("tokenizer_config.json has kind byte, but the ids are not the 256 byte values.")
         return cls()
 
     def encode(self, text: str) -> list[int]:
@@ -50,7 +50,7 @@ class ByteTokenizer(StoredTokenizer):
         offset = data.find(0)
         if offset >= 0:
             raise TokenizerError(
-                f"The text holds a NUL byte at byte offset {offset}, which the byte tokenizer uses as end of document.",
+                f"The text contains a NUL byte at byte offset {offset}, the byte tokenizer's end of document.",
                 needed="text without NUL characters",
                 fix="remove it from the text, or choose another tokenizer, e.g. tokenizer=bpe",
             )

@@ -1,8 +1,8 @@
 """The char tokenizer: one id per Unicode character of the training documents, in code point order, then the
 end-of-document id.
 
-On disk it is a WordLevel `tokenizer.json` whose pre-tokenizer cuts between all characters; encoding here is one numpy
-look-up.
+On disk it is a WordLevel `tokenizer.json` whose pre-tokenizer splits between all characters; encoding here is one numpy
+lookup.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class CharTokenizer(StoredTokenizer):
 
     @classmethod
     def from_description(cls, description: Description) -> CharTokenizer:
-        """Rebuild the look-up from the file; TokenizerError when its ids are not ours."""
+        """Rebuild the lookup from the file; TokenizerError when its ids are not ours."""
         try:
             vocabulary: dict[str, int] = json.loads(description.definition)["model"]["vocab"]
             names = sorted(vocabulary, key=lambda name: vocabulary[name])
@@ -51,7 +51,7 @@ class CharTokenizer(StoredTokenizer):
         in_order = [vocabulary[name] for name in names] == list(range(len(names)))
         if not in_order or names[-1:] != [EOS_TOKEN] or any(len(name) != 1 for name in names[:-1]):
             raise description.broken(
-                "tokenizer_config.json says kind char, but the ids are not single characters and a final end token."
+                "tokenizer_config.json has kind char, but the ids are not single characters and a final end token."
             )
         return cls("".join(names[:-1]), definition=description.definition)
 
@@ -70,7 +70,7 @@ class CharTokenizer(StoredTokenizer):
         return plain
 
     def encode_batch(self, texts: Sequence[str], *, threads: int = 0) -> list[list[int]]:
-        """One after the other: the look-up is bound by memory, not by threads."""
+        """One after the other: the lookup is bound by memory, not by threads."""
         return [self.encode(text) for text in texts]
 
 
@@ -87,7 +87,7 @@ def train_characters(documents: Iterable[str]) -> CharTokenizer:
 
 
 def _definition(characters: str) -> bytes:
-    vocabulary = {character: place for place, character in enumerate(characters)} | {EOS_TOKEN: len(characters)}
+    vocabulary = {character: index for index, character in enumerate(characters)} | {EOS_TOKEN: len(characters)}
     end = {
         "id": len(characters),
         "content": EOS_TOKEN,

@@ -1,6 +1,6 @@
-"""A tokenizer's files on disk: which there are, what their side files say about bos and eos, and how they are written.
+"""A tokenizer's files on disk: finding them, reading bos and eos from the config files, and writing them.
 
-LitGPT's rules are kept: `tokenizer.json` goes before `tokenizer.model`; bos and eos come from
+The rules are LitGPT's: `tokenizer.json` is preferred to `tokenizer.model`; bos and eos come from
 `tokenizer_config.json`, then from `generation_config.json`. Nothing here encodes or decodes.
 """
 
@@ -32,7 +32,7 @@ COMPANIONS = (
     "prompt_style.yaml",
     "chat_template.jinja",
 )
-"""Files that some programs read beside a tokenizer's own, and that travel with it as far as present."""
+"""Further files that some programs read; they are copied with a tokenizer if they exist."""
 _WHERE_FROM = (
     "copy the tokenizer files from the checkpoint they belong to, or train again: "
     f"{shown_command('tokenizer', '--help')}"
@@ -41,7 +41,7 @@ _WHERE_FROM = (
 
 @dataclass(frozen=True, kw_only=True)
 class Description:
-    """What a directory says about its tokenizer, before any tokenizer library reads it."""
+    """A directory's tokenizer before any tokenizer library reads it."""
 
     path: Path
     """The defining file, `tokenizer.json` or `tokenizer.model`."""
@@ -72,7 +72,7 @@ def read_description(directory: Path) -> Description:
     """Read the files of `directory`; TokenizerError names the one that is missing or damaged."""
     path = next((directory / name for name in (JSON_FILE, MODEL_FILE) if (directory / name).is_file()), None)
     if path is None:
-        given = f"{directory} is not a directory." if not directory.is_dir() else f"{directory} holds no tokenizer."
+        given = f"{directory} is not a directory." if not directory.is_dir() else f"{directory} contains no tokenizer."
         raise TokenizerError(given, needed=f"a directory with {JSON_FILE} or {MODEL_FILE}", fix=_WHERE_FROM)
     config = _read_object(directory / CONFIG_FILE)
     ids = _read_generation_ids(directory / GENERATION_FILE)
@@ -95,9 +95,7 @@ def read_description(directory: Path) -> Description:
 
 
 def write_files(directory: Path, files: dict[str, bytes]) -> None:
-    """Write each file by rename, and remove a defining file of the other format, which would win or lie beside the
-    new one.
-    """
+    """Write each file atomically, and remove a defining file of the other format, which might be preferred."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for name, data in files.items():
@@ -126,7 +124,7 @@ def copy_companions(source: Path, target: Path) -> None:
 def config_bytes(
     *, kind: str, tokenizer_class: str, eos_token: str, bos_token: str | None = None, foreign: Description | None = None
 ) -> bytes:
-    """`tokenizer_config.json` as LitGPT reads it; a foreign one keeps every key it came with."""
+    """`tokenizer_config.json` as LitGPT reads it; a foreign one keeps all its keys."""
     content: dict[str, object] = {"tokenizer_class": tokenizer_class, "add_bos_token": False}
     if foreign is None:
         content["kind"] = kind
@@ -151,7 +149,7 @@ def _read_object(path: Path) -> dict[str, object]:
 def _read_generation_ids(path: Path) -> dict[str, int]:
     """bos and eos ids, by pattern rather than by parsing: some published files are not valid JSON.
 
-    Of a list, the first counts.
+    Of a list, the first id is used.
     """
     if not path.is_file():
         return {}

@@ -15,18 +15,18 @@ from tokenizers import Tokenizer as Processor
 
 from litgpt_core.core.errors import TokenizerError
 from litgpt_core.tokenizers.base import to_utf8
-from litgpt_core.tokenizers.byte_alphabet import stand_ins_to_bytes
+from litgpt_core.tokenizers.byte_alphabet import characters_to_bytes
 from litgpt_core.tokenizers.directory import CONFIG_FILE, FOREIGN, GENERATION_FILE, JSON_FILE, Description
 from litgpt_core.tokenizers.stored import StoredTokenizer
 
 EOS_TOKEN = "<|endoftext|>"
 
-_PART = 1 << 14  # characters; the library is slower on megabytes in one piece, and only separate texts run in parallel
+_PART = 1 << 14  # characters; the library is slower on texts of megabytes, and only separate texts run in parallel
 _LINE_START = re.compile(r"(?<=\S\n)(?=[A-Za-z])")
 
 
 class HuggingFaceTokenizer(StoredTokenizer):
-    """Final. Ours never read the end token out of text; foreign ones do, as LitGPT does."""
+    """Final. Ours never parse the end token in text; foreign ones do, as LitGPT does."""
 
     file_name, tokenizer_class = JSON_FILE, "PreTrainedTokenizerFast"
 
@@ -53,13 +53,13 @@ class HuggingFaceTokenizer(StoredTokenizer):
             added[token_id] = token.content
             if token.special:
                 specials.add(token_id)
-        pieces = self._processor.get_vocab(with_added_tokens=True)
+        vocabulary = self._processor.get_vocab(with_added_tokens=True)
         super().__init__(
             definition,
             kind=kind,
-            table=_byte_table(json.loads(definition).get("decoder"), pieces, added, specials),
-            vocab_size=max(pieces.values(), default=-1) + 1,
-            eos=eos if eos is not None else (EOS_TOKEN, pieces[EOS_TOKEN]),
+            table=_byte_table(json.loads(definition).get("decoder"), vocabulary, added, specials),
+            vocab_size=max(vocabulary.values(), default=-1) + 1,
+            eos=eos if eos is not None else (EOS_TOKEN, vocabulary[EOS_TOKEN]),
             bos=bos,
             specials=specials,
             foreign=foreign,
@@ -71,17 +71,17 @@ class HuggingFaceTokenizer(StoredTokenizer):
         try:
             if description.kind != FOREIGN:
                 return cls(description.definition, kind=description.kind)
-            pieces = Processor.from_buffer(description.definition).get_vocab(with_added_tokens=True)
+            vocabulary = Processor.from_buffer(description.definition).get_vocab(with_added_tokens=True)
         except Exception as error:  # the library raises bare Exception for every kind of damage
             raise description.broken(error) from None
-        eos = _special(description, pieces, name="eos")
+        eos = _special(description, vocabulary, name="eos")
         if eos is None:
             raise TokenizerError(
-                f"{description.path.parent} does not say which token ends a text.",
+                f"{description.path.parent} does not name the token that ends a text.",
                 needed='"eos_token" in tokenizer_config.json or "eos_token_id" in generation_config.json',
                 fix="copy those files from the model's own folder",
             )
-        bos = _special(description, pieces, name="bos")
+        bos = _special(description, vocabulary, name="bos")
         return cls(description.definition, kind=FOREIGN, eos=eos, bos=bos, foreign=description)
 
     def encode(self, text: str) -> list[int]:
@@ -99,7 +99,7 @@ class HuggingFaceTokenizer(StoredTokenizer):
         return [[token_id for _ in parts for token_id in next(encoded).ids] for parts in parts_of]
 
     def _parts(self, text: str) -> list[str]:
-        """Cut long text of ours at line starts where a training word always ends, so that no id changes."""
+        """Long text cut at line starts where a pre-tokenizer word always ends, so that no id changes; only for ours."""
         to_utf8(text)
         parts: list[str] = []
         start = 0
@@ -111,47 +111,47 @@ class HuggingFaceTokenizer(StoredTokenizer):
             start = cut.start()
         return [*parts, text[start:]]
 
-    def _decode_whole(self, ids: list[int]) -> str:
+    def _decode_sequence(self, ids: list[int]) -> str:
         text: str = self._processor.decode(ids, skip_special_tokens=True)
         return text
 
 
-def _special(description: Description, pieces: Mapping[str, int], *, name: str) -> tuple[str, int] | None:
+def _special(description: Description, vocabulary: Mapping[str, int], *, name: str) -> tuple[str, int] | None:
     """The (token, id) that a foreign directory gives for `name`, the token before the id, as LitGPT reads it."""
     token, token_id = (
         (description.eos_token, description.eos_id) if name == "eos" else (description.bos_token, description.bos_id)
     )
     if token is not None:
-        if token not in pieces:
+        if token not in vocabulary:
             raise TokenizerError(
                 f"{description.path.parent / CONFIG_FILE}: {name}_token {token!r} is not in {description.path.name}.",
                 needed="a token of the vocabulary",
                 fix=f'correct "{name}_token" in tokenizer_config.json',
             )
-        return token, pieces[token]
+        return token, vocabulary[token]
     if token_id is None:
         return None
-    name_of = {place: piece for piece, place in pieces.items()}
+    name_of = {token_id: token for token, token_id in vocabulary.items()}
     if token_id not in name_of:
         raise TokenizerError(
             f"{description.path.parent / GENERATION_FILE} gives {name}_token_id {token_id}; the vocabulary lacks it.",
-            needed=f"an id below {len(pieces)}",
+            needed=f"an id below {len(vocabulary)}",
             fix=f'correct "{name}_token_id"',
         )
     return name_of[token_id], token_id
 
 
 def _byte_table(
-    decoder: object, pieces: Mapping[str, int], added: Mapping[int, str], specials: set[int]
+    decoder: object, vocabulary: Mapping[str, int], added: Mapping[int, str], specials: set[int]
 ) -> list[bytes] | None:
     """Bytes per id, or None when the decoder does something that depends on a token's neighbours."""
     steps = _steps(decoder)
     if steps is None:
         return None
-    table = [b""] * (max(pieces.values(), default=-1) + 1)
-    for piece, token_id in pieces.items():
+    table = [b""] * (max(vocabulary.values(), default=-1) + 1)
+    for token, token_id in vocabulary.items():
         if token_id not in specials:
-            table[token_id] = to_utf8(added[token_id]) if token_id in added else _piece_bytes(piece, steps)
+            table[token_id] = to_utf8(added[token_id]) if token_id in added else _token_bytes(token, steps)
     return table
 
 
@@ -162,20 +162,20 @@ def _steps(decoder: object) -> list[dict[str, object]] | None:
     steps = decoder.get("decoders") if decoder.get("type") == "Sequence" else [decoder]
     if not isinstance(steps, list):
         return None
-    for place, step in enumerate(steps):
+    for index, step in enumerate(steps):
         kind = step.get("type")
         literal = (
             kind == "Replace"
             and "String" in step.get("pattern", {})
-            and all(other["type"] != "Fuse" for other in steps[:place])
+            and all(other["type"] != "Fuse" for other in steps[:index])
         )
         if not (literal or kind in ("ByteLevel", "ByteFallback", "Fuse")):
             return None
     return steps if any(step["type"] in ("ByteLevel", "Fuse") for step in steps) else None
 
 
-def _piece_bytes(piece: str, steps: list[dict[str, object]]) -> bytes:
-    text = piece
+def _token_bytes(token: str, steps: list[dict[str, object]]) -> bytes:
+    text = token
     for step in steps:
         match step:
             case {"type": "Replace", "pattern": {"String": str(old)}, "content": str(new)}:
@@ -183,6 +183,6 @@ def _piece_bytes(piece: str, steps: list[dict[str, object]]) -> bytes:
             case {"type": "ByteFallback"} if len(text) == 6 and text.startswith("<0x") and text.endswith(">"):
                 return bytes.fromhex(text[3:5])
             case {"type": "ByteLevel"}:
-                data = stand_ins_to_bytes(text)
+                data = characters_to_bytes(text)
                 return to_utf8(text) if data is None else data
     return to_utf8(text)

@@ -2,7 +2,7 @@
 
 All three see bytes, so all three are lossless.
 
-Text is cut into words by one regular expression, words become bytes in printable stand-ins (byte_alphabet.py), and
+Text is cut into words by one regular expression, words become bytes in printable characters (byte_alphabet.py), and
 each trainer starts from all 256 of them: whatever the text, no unknown token is needed. End of document is the only
 special token.
 """
@@ -36,7 +36,7 @@ WORDS = (
 TIE = "\u2040"
 """Marks a WordPiece token that continues a word.
 
-Unlike the usual "##" it is no byte stand-in, so that text cannot imitate it.
+Unlike the usual "##" it represents no byte, so that text cannot imitate it.
 """
 
 LEAST_SIZE = {"bpe": 257, "wordpiece": 513, "unigram": 257}
@@ -46,14 +46,14 @@ LEAST_SIZE = {"bpe": 257, "wordpiece": 513, "unigram": 257}
 def train_huggingface(settings: SubwordSettings, documents: Iterable[str]) -> HuggingFaceTokenizer:
     """Train on a seeded sample of `documents`.
 
-    Gives exactly `settings.vocab_size` ids, or a TokenizerError that says what fits.
+    Gives exactly `settings.vocab_size` ids, or a TokenizerError that names a size that fits.
     """
     kind, size = settings.kind, settings.vocab_size
     least = LEAST_SIZE[kind]
     if size < least:
         raise TokenizerError(
             f"tokenizer.vocab_size={size} is too small for {kind}.",
-            needed=f"at least {least}: byte values and an end token come before any piece",
+            needed=f"at least {least}: byte values and an end token come before any merged token",
             fix=f"tokenizer.vocab_size={max(4096, least)}",
         )
     ceiling = UNIGRAM_MAX_TRAIN_BYTES if kind == "unigram" else settings.max_train_bytes
@@ -70,7 +70,7 @@ def train_huggingface(settings: SubwordSettings, documents: Iterable[str]) -> Hu
     found = len(content["model"]["vocab"])
     if found < size:
         raise TokenizerError(
-            f"The training text supports only {found} {kind} pieces, but tokenizer.vocab_size={size}.",
+            f"The training text supports only {found} {kind} tokens, but tokenizer.vocab_size={size}.",
             needed="more text or a smaller vocabulary",
             fix=f"tokenizer.vocab_size={found}",
         )
@@ -96,7 +96,7 @@ def _untrained(kind: str, size: int) -> tuple[Tokenizer, Any]:
     else:
         model = models.WordPiece(unk_token=EOS_TOKEN, continuing_subword_prefix=TIE, max_input_chars_per_word=100_000)
         # Continuing bytes go in as special tokens and are unmarked after training: all 256 get ids, in fixed order, and
-        # no word turns into an unknown token. Left to itself the trainer takes those it meets, in hash order.
+        # no word turns into an unknown token. By default the trainer takes those it encounters, in hash order.
         common["special_tokens"] = [end, *(TIE + character for character in BYTE_TO_CHARACTER)]
         trainer = trainers.WordPieceTrainer(continuing_subword_prefix=TIE, **common)
         decoder = decoders.Sequence([decoders.Replace(TIE, ""), decoders.ByteLevel()])

@@ -1,6 +1,4 @@
-"""The two doors of this room:
-`train` makes a tokenizer from settings and documents, `load` reads one from a directory. No algorithm here.
-"""
+"""`train` makes a tokenizer from settings and documents, `load` reads one from a directory. No algorithm here."""
 
 from __future__ import annotations
 
@@ -13,11 +11,11 @@ from litgpt_core.tokenizers.settings import ByteSettings, CharSettings, Pretrain
 
 
 def train(settings: TokenizerSettings, documents: Iterable[str]) -> Tokenizer:
-    """Train the kind that `settings` name; `documents` is read once and may be larger than memory (not read at all
-    for byte and pretrained).
+    """Train the kind of tokenizer that `settings` names; `documents` is read once and may be larger than memory (it is
+    not read for byte and pretrained).
 
-    Raises TokenizerError when the documents hold no text, or when the text cannot fill (or does not fit) the
-    vocabulary size asked for.
+    Raises TokenizerError when the documents contain no text, or when the text cannot fill (or does not fit) the
+    requested vocabulary size.
     """
     if isinstance(settings, PretrainedSettings):
         if settings.path is None:
@@ -43,8 +41,8 @@ def train(settings: TokenizerSettings, documents: Iterable[str]) -> Tokenizer:
 
 
 def load(directory: Path) -> Tokenizer:
-    """Read a tokenizer from a directory of ours or of LitGPT's; `tokenizer.json` goes before `tokenizer.model`, as
-    upstream does it.
+    """Read a tokenizer from a directory of ours or of LitGPT's; `tokenizer.json` is preferred to
+    `tokenizer.model`, as upstream does.
 
     Raises TokenizerError that names the missing or damaged file.
     """

@@ -52,7 +52,7 @@ def find_text_files(paths: Sequence[Path], *, patterns: Sequence[str] = DEFAULT_
         elif path.is_dir():
             found = sorted({file for pattern in patterns for file in path.rglob(pattern) if file.is_file()})
             if not found:
-                raise DataError(f"{path} holds no file that matches {' '.join(patterns)}.", fix="--glob '*.text'")
+                raise DataError(f"{path} contains no file that matches {' '.join(patterns)}.", fix="--glob '*.text'")
             files += found
         else:
             raise DataError(f"{path} does not exist.", needed="text files or folders", fix="check the path")

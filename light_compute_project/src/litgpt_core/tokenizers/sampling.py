@@ -12,23 +12,21 @@ from collections.abc import Iterable, Iterator
 from litgpt_core.core.errors import TokenizerError
 from litgpt_core.tokenizers.base import to_utf8
 
-_CHUNK = (
-    1 << 16
-)  # characters; longer documents are cut, so that one huge file is sampled too instead of being taken or left
+_CHUNK = 1 << 16  # characters; longer documents are cut, so that a huge file is sampled too, not kept or dropped as one
 
 
 def sample_documents(documents: Iterable[str], *, max_bytes: int, seed: int) -> list[str]:
-    """Whole documents (or chunks of long ones), at most `max_bytes` of UTF-8 together, in their original order.
+    """Documents (or chunks of long ones), at most `max_bytes` of UTF-8 together, in their original order.
 
-    Every chunk draws a key from a generator seeded with `seed`; the chunks with the smallest keys stay. Equal
+    Every chunk gets a key from a generator seeded with `seed`; the chunks with the smallest keys stay. Equal
     documents, order and seed give an equal sample. Raises TokenizerError when there is no text at all.
     """
     generator = random.Random(seed)
-    kept: list[tuple[float, int, int, str]] = []  # a heap with the greatest key on top: (-key, place, bytes, text)
+    kept: list[tuple[float, int, int, str]] = []  # a heap with the greatest key on top: (-key, index, bytes, text)
     total = 0
-    for place, chunk in enumerate(_chunks(documents, size=max(1, min(_CHUNK, max_bytes // 4)))):
+    for index, chunk in enumerate(_chunks(documents, size=max(1, min(_CHUNK, max_bytes // 4)))):
         length = len(to_utf8(chunk))
-        heapq.heappush(kept, (-generator.random(), place, length, chunk))
+        heapq.heappush(kept, (-generator.random(), index, length, chunk))
         total += length
         while total > max_bytes and len(kept) > 1:
             total -= heapq.heappop(kept)[2]

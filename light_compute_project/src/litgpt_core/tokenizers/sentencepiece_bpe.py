@@ -2,8 +2,8 @@
 directories.
 
 Training is in `sentencepiece_training.py`. Two things are added around the library, neither of which changes its ids:
-long texts are cut where no piece can reach across, and U+2581, which the library cannot tell from a space, goes
-through its bytes.
+long texts are cut where no piece can span the cut, and U+2581, which the library cannot distinguish from a space, is
+encoded as its bytes.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from litgpt_core.tokenizers.stored import StoredTokenizer
 SPACE_MARK = "\u2581"
 """What the library writes for a space inside pieces."""
 
-_PART = 4096  # characters; the library's merge queue is several times slower on megabytes in one piece
+_PART = 4096  # characters; the library's merge queue is several times slower on texts of megabytes
 
 
 class SentencePieceTokenizer(StoredTokenizer):
     """Final. Ours: unk 0, bos 1, eos 2 (`</s>`, end of document), 256 byte tokens, then pieces.
 
-    Specials are never read out of text.
+    Special tokens are never parsed in text.
     """
 
     file_name, tokenizer_class = MODEL_FILE, "PreTrainedTokenizer"
@@ -40,7 +40,7 @@ class SentencePieceTokenizer(StoredTokenizer):
         processor = SentencePieceProcessor(model_proto=definition)
         size = processor.vocab_size() if definition else 0
         if size == 0:
-            raise RuntimeError("the file holds no pieces")
+            raise RuntimeError("the file contains no pieces")
         eos_id, bos_id = processor.eos_id(), processor.bos_id()
         if eos_id < 0:
             raise TokenizerError(
@@ -48,12 +48,12 @@ class SentencePieceTokenizer(StoredTokenizer):
             )
         ids = list(range(size))
         pieces: list[str] = processor.id_to_piece(ids)
-        specials = {place for place in ids if processor.is_control(place) or processor.is_unknown(place)}
+        specials = {i for i in ids if processor.is_control(i) or processor.is_unknown(i)}
         table = [
-            b"" if place in specials
-            else bytes.fromhex(piece[3:5]) if processor.is_byte(place)
+            b"" if i in specials
+            else bytes.fromhex(piece[3:5]) if processor.is_byte(i)
             else to_utf8(piece.replace(SPACE_MARK, " "))
-            for place, piece in enumerate(pieces)
+            for i, piece in enumerate(pieces)
         ]  # fmt: skip
         super().__init__(
             definition,
@@ -102,25 +102,23 @@ class SentencePieceTokenizer(StoredTokenizer):
         return batch
 
     def _parts(self, text: str) -> list[str]:
-        """Cut `text` so that encoding the parts gives the ids of the whole:
-        at U+2581, and where no piece holds both neighbours.
-        """
+        """Cut `text` so that the parts give the same ids: at U+2581, and where no piece contains both neighbours."""
         if self._foreign is not None or (len(text) <= _PART and SPACE_MARK not in text):
             return [text]
         parts: list[str] = []
-        for stretch in re.split(f"({SPACE_MARK})", text):
+        for section in re.split(f"({SPACE_MARK})", text):
             start = 0
-            while len(stretch) - start > _PART:
-                stop = self._safe_cut(stretch, start)
-                parts.append(stretch[start:stop])
+            while len(section) - start > _PART:
+                stop = self._safe_cut(section, start)
+                parts.append(section[start:stop])
                 start = stop
-            if start < len(stretch):
-                parts.append(stretch[start:])
+            if start < len(section):
+                parts.append(section[start:])
         return parts
 
     def _safe_cut(self, text: str, start: int) -> int:
-        """A position near `start + _PART` whose two neighbours stand together in no piece, so that no merge can
-        span it.
+        """A position near `start + _PART` whose two neighbours are adjacent in no piece, so that no merge can span
+        it.
         """
         middle = start + _PART
         backwards, forwards = range(middle, start, -1), range(middle + 1, len(text))
@@ -130,7 +128,7 @@ class SentencePieceTokenizer(StoredTokenizer):
                     return at
         return len(text)
 
-    def _decode_whole(self, ids: list[int]) -> str:
+    def _decode_sequence(self, ids: list[int]) -> str:
         text: str = self._processor.decode([token_id for token_id in ids if token_id not in self._specials])
         return text
 
@@ -139,7 +137,7 @@ def _strips_first_space(processor: SentencePieceProcessor, pieces: list[str], sp
     """Whether decoding drops the space of a first piece (models trained with a dummy prefix), so that bytes depend
     on position.
     """
-    for place, piece in enumerate(pieces):
-        if place not in specials and len(piece) > 1 and piece.startswith(SPACE_MARK) and piece.strip(SPACE_MARK):
-            return bool(processor.decode([place]) != piece.replace(SPACE_MARK, " "))
+    for i, piece in enumerate(pieces):
+        if i not in specials and len(piece) > 1 and piece.startswith(SPACE_MARK) and piece.strip(SPACE_MARK):
+            return bool(processor.decode([i]) != piece.replace(SPACE_MARK, " "))
     return False

@@ -2,9 +2,9 @@
 
 The result is a plain `tokenizer.model` that needs none of this to be used.
 
-The library's trainer lets a space stand only at the start of a piece, so "newline + indentation" can never be one.
-Here every space of an indentation (and of any run of two or more) is written as a private stand-in while training,
-and changed back in the finished file: both are three bytes long, so the file's structure stays. Bytes per token with
+The library's trainer allows a space only at the start of a piece, so "newline + indentation" can never be one. Here
+every space of an indentation (and of any run of two or more) is replaced by a private-use character for training and
+restored in the finished file: both are three bytes long, so the file's structure does not change. Bytes per token with
 4096 pieces from 3 MB of networkx and sympy, on unseen networkx / lightning sources:
 
     line by line, pieces within words   2.90
@@ -33,7 +33,7 @@ from litgpt_core.tokenizers.settings import SubwordSettings
 _STAND_IN = "\ue000"
 _RESERVED = re.compile(
     "[\u2581\u2585\ue000]+"
-)  # the library skips a whole text that holds U+2585; the other two would be misread
+)  # the library skips any text with U+2585; the other two would be misread
 _INDENTATION = re.compile(r"(?<=\n) +|  +")
 
 _FIXED_PIECES = 3 + 256
@@ -74,13 +74,13 @@ def train_sentencepiece(settings: SubwordSettings, documents: Iterable[str]) -> 
 
 def _sentences(sample: list[str]) -> Iterator[str]:
     for document in sample:
-        for stretch in _RESERVED.split(document):
-            if stretch:
-                yield _INDENTATION.sub(lambda run: _STAND_IN * len(run.group()), stretch)
+        for section in _RESERVED.split(document):
+            if section:
+                yield _INDENTATION.sub(lambda run: _STAND_IN * len(run.group()), section)
 
 
 def _explained(message: str, size: int) -> TokenizerError:
-    """The library's complaint about a size, as one that says what to type."""
+    """The library's error about a vocabulary size, with a size that works."""
     if most := re.search(r"Vocabulary size too high .*?<= (\d+)", message):
         return TokenizerError(
             f"The training text supports only {most[1]} sentencepiece pieces, but tokenizer.vocab_size={size}.",
@@ -92,7 +92,7 @@ def _explained(message: str, size: int) -> TokenizerError:
         return _too_small(size, least=int(least[1]))
     if "sentences_.empty()" in message:
         return TokenizerError(
-            "The training documents hold no text that sentencepiece can learn from.", needed="ordinary text"
+            "The training documents contain no text that sentencepiece can learn from.", needed="ordinary text"
         )
     return TokenizerError(f"sentencepiece could not train: {message}")
 
@@ -106,9 +106,9 @@ def _too_small(size: int, *, least: int) -> TokenizerError:
 
 
 def _restore_spaces(model: bytes) -> bytes:
-    """The model file with every stand-in inside a piece changed into the library's space mark.
+    """The model file with every private-use character inside a piece replaced by the library's space mark.
 
-    A piece whose new name another piece already has keeps its old one: it then stands for the private character itself.
+    A piece whose new name already exists keeps its old one: it then represents the private-use character itself.
     """
     stand_in, mark = _STAND_IN.encode(), SPACE_MARK.encode()
     spans = list(_piece_spans(model))
@@ -123,7 +123,7 @@ def _restore_spaces(model: bytes) -> bytes:
 
 
 def _piece_spans(model: bytes) -> Iterator[tuple[int, int]]:
-    """Where the piece names lie: field 1 of each field 1 of the ModelProto.
+    """Start and end of each piece's name: field 1 of each field 1 of the ModelProto.
 
     Protobuf's wire format; every top field is a message.
     """

@@ -1,7 +1,4 @@
-"""What can be asked of a tokenizer: plain settings, one class per family.
-
-No training or file access here, only the standard library.
-"""
+"""Settings of tokenizers, one class per family. Standard library only; no training or file access."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from litgpt_core.core.errors import ConfigError
 SubwordKind = Literal["bpe", "wordpiece", "unigram", "sentencepiece"]
 SUBWORD_KINDS: tuple[SubwordKind, ...] = ("bpe", "wordpiece", "unigram", "sentencepiece")
 KINDS: tuple[str, ...] = ("char", "byte", *SUBWORD_KINDS)
-"""What can be trained."""
+"""Kinds that can be trained."""
 
 MAX_TRAIN_BYTES = 20_000_000
 UNIGRAM_MAX_TRAIN_BYTES = 4_000_000
@@ -46,7 +43,7 @@ class ByteSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class SubwordSettings:
-    """A vocabulary of frequent pieces, learnt from the training documents."""
+    """A vocabulary of frequent subwords, learned from the training documents."""
 
     kind: SubwordKind
     """Which algorithm: bpe, wordpiece, unigram (Hugging Face tokenizers) or sentencepiece (SentencePiece BPE)."""
@@ -75,7 +72,7 @@ class SubwordSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainedSettings:
-    """The tokenizer of a directory that is there already: ours or LitGPT's. Nothing is trained."""
+    """An existing tokenizer in a directory of ours or LitGPT's. Nothing is trained."""
 
     kind: Literal["pretrained"] = "pretrained"
     """Which tokenizer these settings belong to."""

@@ -1,7 +1,4 @@
-"""What all tokenizers of this room share: a defining file kept byte for byte, and one table from id to bytes.
-
-No text is encoded here.
-"""
+"""What all tokenizers share: a defining file kept byte for byte, and a table from id to bytes. No encoding."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ from litgpt_core.tokenizers.directory import Description, config_bytes, write_fi
 class StoredTokenizer(Tokenizer):
     """Abstract: a tokenizer that is defined by one file's bytes.
 
-    Subclasses add `encode`, and `_decode_whole` if there is no table.
+    Subclasses add `encode`, and `_decode_sequence` if there is no table.
 
     The defining bytes are kept as read or as trained and written back unchanged, because the libraries' own
     serialisation is not always stable (Hugging Face's WordPiece reorders entries).
@@ -49,7 +46,7 @@ class StoredTokenizer(Tokenizer):
         """Join the tokens' bytes; see the base class."""
         checked = self._checked(ids)
         if self._table is None:
-            return self._decode_whole(checked)
+            return self._decode_sequence(checked)
         return b"".join([self._table[token_id] for token_id in checked]).decode("utf-8", errors="replace")
 
     def token_bytes(self, token_id: int) -> bytes | None:
@@ -60,7 +57,7 @@ class StoredTokenizer(Tokenizer):
         return None if table is None else table[token_id]
 
     def special_ids(self) -> frozenset[int]:
-        """bos, eos and any other id that stands for no text (unk, foreign chat markers)."""
+        """bos, eos and any other id that represents no text (unk, chat markers of foreign tokenizers)."""
         return self._specials
 
     def save(self, directory: Path) -> None:
@@ -79,5 +76,5 @@ class StoredTokenizer(Tokenizer):
         head = f"{self.kind}:{self.bos_id}:{self.eos_id}:".encode()
         return hashlib.sha256(head + self._definition).hexdigest()
 
-    def _decode_whole(self, ids: list[int]) -> str:
+    def _decode_sequence(self, ids: list[int]) -> str:
         raise AssertionError(f"{type(self).__name__} has neither a byte table nor a decoder of its own")

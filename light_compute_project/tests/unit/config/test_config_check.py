@@ -93,8 +93,11 @@ def test_early_stopping_is_off_unless_asked_for() -> None:
 def test_every_option_of_every_group_composes_and_checks(group: str, option: str) -> None:
     extra = {"text": ["data.path=README.md"], "pretrained": ["init_from=somewhere"]}.get(option, [])
     if option == "custom":
-        named = {"optim": "torch.optim.NAdam", "logger": "lightning.pytorch.loggers.CSVLogger"}
-        extra = [f"{group}.class_path={named[group]}"]
+        extra = {
+            "optim": ["optim.class_path=torch.optim.NAdam"],
+            "logger": ["logger.class_path=lightning.pytorch.loggers.CSVLogger"],
+            "data": ["data.reader=glob.iglob", "data.kwargs.pathname=x"],
+        }[group]
     base = ["init_from=somewhere"] if group == "lora" else []
     config = load([f"{group}={option}", *extra, *base])
     assert getattr(config, group) is not None

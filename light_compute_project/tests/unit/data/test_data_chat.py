@@ -1,4 +1,4 @@
-"""Conversations to batches: what is learnt, where a row is cut, who is held out, how rows are packed and ordered."""
+"""Conversations to batches: the loss mask, truncation, the split, how rows are packed and ordered."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def chat(*texts: str, refused: frozenset[int] = frozenset(), system: str = "") -
     return ChatExample(identity=texts[0], messages=tuple(messages), refused=refused)
 
 
-def learnt(ids: list[int], flags: list[bool]) -> str:
+def targets_of(ids: list[int], flags: list[bool]) -> str:
     return TOKENIZER.decode([i for i, flag in zip(ids, flags, strict=True) if flag])
 
 
@@ -47,19 +47,19 @@ def encode(conversation: ChatExample, *, block_size: int = 500) -> Any:
     return encode_chat(conversation, style=STYLE, tokenizer=TOKENIZER, block_size=block_size)
 
 
-def test_exactly_the_answers_and_their_ends_are_learnt() -> None:
+def test_exactly_the_answers_and_their_ends_are_targets_of() -> None:
     encoded = encode(chat("Hi", "Hello", "Bye", "See you", system="be kind"))
     assert TOKENIZER.decode(encoded.ids) == "be kind\nHuman: Hi\nAssistant: Hello\nHuman: Bye\nAssistant: See you"
-    assert learnt(encoded.ids, encoded.learn) == "HelloSee you"
+    assert targets_of(encoded.ids, encoded.loss_mask) == "HelloSee you"
     ends = [i for i, token in enumerate(encoded.ids) if token == TOKENIZER.eos_id]
-    assert len(ends) == 2 and all(encoded.learn[i] for i in ends), "ending an answer is learnt too"
+    assert len(ends) == 2 and all(encoded.loss_mask[i] for i in ends), "the end of an answer is a target too"
     assert encoded.answer_bytes == len("HelloSee you") and encoded.targets == len("HelloSee you") + 2
 
 
-def test_a_refused_answer_is_read_only() -> None:
+def test_a_refused_answer_is_context_only() -> None:
     encoded = encode(chat("a", "bad", "b", "good", refused=frozenset({0})))
     assert "bad" in TOKENIZER.decode(encoded.ids)
-    assert learnt(encoded.ids, encoded.learn) == "good" and encoded.answer_bytes == 4 and encoded.targets == 5
+    assert targets_of(encoded.ids, encoded.loss_mask) == "good" and encoded.answer_bytes == 4 and encoded.targets == 5
 
 
 def test_a_long_conversation_loses_its_oldest_exchanges_and_keeps_its_system_text() -> None:
@@ -70,7 +70,7 @@ def test_a_long_conversation_loses_its_oldest_exchanges_and_keeps_its_system_tex
         text = TOKENIZER.decode(encoded.ids)
         assert len(encoded.ids) <= block_size + 1 and text.startswith("sys\nHuman: ")
         assert encoded.exchanges_cut in (1, 2) and encoded.tokens_cut == 0
-        assert learnt(encoded.ids, encoded.learn) == "THREE", "the refused answer keeps its place in the count"
+        assert targets_of(encoded.ids, encoded.loss_mask) == "THREE", "the refused answer keeps its place in the count"
     assert encode(long, block_size=len(whole.ids) - 1).exchanges_cut == 0
 
 
@@ -153,7 +153,7 @@ def test_the_folder_says_what_is_in_it_and_is_found_again(settings: ChatDataSett
     assert [m["role"] for m in first] == ["user", "assistant"] and first[0]["content"].startswith("question ")
 
 
-def test_another_rating_makes_another_folder_and_a_torn_one_is_made_again(
+def test_another_rating_makes_another_folder_and_an_incomplete_one_is_made_again(
     settings: ChatDataSettings, exchange: Exchange
 ) -> None:
     prepared = prepare(settings)
@@ -214,7 +214,7 @@ def test_a_row_holds_whole_conversations_side_by_side(settings: ChatDataSettings
         assert int((targets != -100).sum()) == rows.targets[number] > 0
         for text in range(1, int(segments.max()) + 1):
             here = segments == text
-            assert bool(here[int(here.nonzero()[0]) : int(here.nonzero()[-1]) + 1].all()), "one unbroken stretch"
+            assert bool(here[int(here.nonzero()[0]) : int(here.nonzero()[-1]) + 1].all()), "one unbroken run"
             ids = [*inputs[here].tolist(), int(targets[here][-1])]
             assert TOKENIZER.decode(ids).startswith("Human: question") and ids[-1] == TOKENIZER.eos_id
             seen += 1

@@ -55,9 +55,7 @@ def test_a_later_answer_replaces_the_earlier_one_and_what_followed_it(write_rows
     assert reading.replaced == 2
 
 
-def test_an_answer_rated_down_is_read_but_not_learnt_and_cut_off_at_the_end(
-    write_rows: Write, exchange: Exchange
-) -> None:
+def test_an_answer_rated_down_is_no_target_and_is_removed_at_the_end(write_rows: Write, exchange: Exchange) -> None:
     def rate(row: dict[str, Any], rating: int) -> dict[str, Any]:
         return {"timestamp": "t", "type": "rating", "id": row["id"], "rating": rating}
 
@@ -128,12 +126,12 @@ def test_a_folder_of_files_in_several_formats(tmp_path: Path, write_rows: Write,
         ('{"text": "x"}', "no text under 'user'"),
         ('{"user": "x", "assistant": ""}', "'assistant' is empty"),
         ('{"user": "x", "assistant": "y", "turn": -1}', "turn=-1"),
-        ('{"user": "\\ud800", "assistant": "y"}', "half a character"),
+        ('{"user": "\\ud800", "assistant": "y"}', "lone surrogate"),
         ('{"type": "rating", "id": "x", "rating": 7}', "rating -1, 0 or 1"),
         ('{"messages": [{"role": "tool", "content": "x"}]}', "role='tool'"),
         ('{"messages": [{"role": "user", "content": 3}]}', "message 1 is not text"),
         ('{"messages": [{"role": "assistant", "content": "x"}]}', "no message of the user"),
-        ('{"conversations": []}', "no list of messages"),
+        ('{"conversations": []}', "is not a list of messages"),
     ],
 )
 def test_a_broken_line_is_named_by_number_and_reason_and_skipped(

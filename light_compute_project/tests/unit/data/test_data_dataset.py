@@ -126,12 +126,12 @@ def test_a_shard_below_one_sample_names_the_numbers(tmp_path: Path) -> None:
     assert "model.block_size=64" in str(caught.value)
 
 
-def test_missing_and_torn_shards_are_named(tmp_path: Path) -> None:
+def test_missing_and_truncated_shards_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nowhere\.bin"):
         train(tmp_path / "nowhere.bin")
-    (tmp_path / "torn.bin").write_bytes(b"abc")
+    (tmp_path / "truncated.bin").write_bytes(b"abc")
     with pytest.raises(DataError, match="3 bytes"):
-        train(tmp_path / "torn.bin")
+        train(tmp_path / "truncated.bin")
 
 
 @pytest.mark.parametrize("tokens", [2, 8, 9, 10, 65, 66, 100, 129])

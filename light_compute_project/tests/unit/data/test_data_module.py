@@ -73,7 +73,7 @@ def fit(data: TokenDataModule, folder: Path, *, steps: int, resume: Path | None 
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_resumed_run_reads_what_the_undisturbed_one_would(prepared: TextData, tmp_path: Path, workers: int) -> None:
+def test_a_resumed_run_reads_what_an_uninterrupted_run_would(prepared: TextData, tmp_path: Path, workers: int) -> None:
     whole, _ = fit(module(prepared), tmp_path, steps=10)
     first, trainer = fit(module(prepared, num_workers=workers), tmp_path, steps=4)
     trainer.save_checkpoint(tmp_path / "at4.ckpt")

@@ -125,50 +125,50 @@ def test_where_things_lie_does_not_matter_and_what_they_are_does(texts: Path) ->
     assert len(fingerprints) == 5
 
 
-def spoil_size(folder: Path) -> None:
+def damage_size(folder: Path) -> None:
     with (folder / "val.bin").open("ab") as file:
         file.write(b"xx")
 
 
-def spoil_meta(folder: Path) -> None:
+def damage_meta(folder: Path) -> None:
     meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
     meta["reference_losses"]["unigram"] = 0.0
     (folder / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
 
 
-def spoil_fingerprint(folder: Path) -> None:
+def damage_fingerprint(folder: Path) -> None:
     meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
     (folder / "meta.json").write_text(json.dumps(meta | {"fingerprint": "0" * 64}), encoding="utf-8")
 
 
-def spoil_version(folder: Path) -> None:
+def damage_version(folder: Path) -> None:
     meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
     (folder / "meta.json").write_text(json.dumps(meta | {"format_version": 0}), encoding="utf-8")
 
 
-def spoil_tokenizer(folder: Path) -> None:
+def damage_tokenizer(folder: Path) -> None:
     (folder / "tokenizer" / "tokenizer.json").write_text("{}", encoding="utf-8")
 
 
 @pytest.mark.parametrize(
-    ("spoil", "reason"),
+    ("damage", "reason"),
     [
-        (spoil_size, "val.bin has"),
-        (spoil_meta, "meta.json was edited"),
-        (spoil_fingerprint, "its fingerprint is 0000"),
-        (spoil_version, "its format version is 0"),
-        (spoil_tokenizer, "tokenizer/tokenizer.json was changed"),
+        (damage_size, "val.bin has"),
+        (damage_meta, "meta.json was edited"),
+        (damage_fingerprint, "its fingerprint is 0000"),
+        (damage_version, "its format version is 0"),
+        (damage_tokenizer, "tokenizer/tokenizer.json was changed"),
         (lambda folder: (folder / "meta.json").write_text("{", encoding="utf-8"), "meta.json is broken"),
         (lambda folder: (folder / "meta.json").unlink(), "meta.json: No such file"),
         (lambda folder: (folder / "train.bin").unlink(), "train.bin: No such file"),
     ],
 )
-def test_a_spoilt_folder_is_made_again_and_says_why(
-    texts: Path, spoil: object, reason: str, caplog: pytest.LogCaptureFixture
+def test_a_damaged_folder_is_made_again_and_says_why(
+    texts: Path, damage: object, reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     first = prepare(settings(texts), ByteSettings())
     expected = first.val_path.read_bytes()
-    spoil(first.directory)  # type: ignore[operator]
+    damage(first.directory)  # type: ignore[operator]
     with pytest.raises(DataError, match="not a usable prepared folder"):
         # a wrong fingerprint shows without settings only as an edited meta.json
         open_prepared(first.directory)

@@ -12,6 +12,7 @@ from litgpt_core.core.checkout import PROJECT_DIR
 from litgpt_core.core.errors import ConfigError
 from litgpt_core.data.settings import (
     ChatDataSettings,
+    CustomTextSettings,
     PythonSourceSettings,
     TextSettings,
     TinyShakespeareSettings,
@@ -21,14 +22,15 @@ from litgpt_core.data.settings import (
 CONFIGS = Path(__file__).parents[3] / "configs" / "data"
 
 
-@pytest.mark.parametrize("kind", [PythonSourceSettings, TinyShakespeareSettings, TextSettings, ChatDataSettings])
+@pytest.mark.parametrize(
+    "kind", [PythonSourceSettings, TinyShakespeareSettings, TextSettings, CustomTextSettings, ChatDataSettings]
+)
 def test_yaml_equals_defaults(kind: type) -> None:
-    required = {"path": "somewhere"} if kind is TextSettings else {}
+    required = {TextSettings: {"path": "somewhere"}, CustomTextSettings: {"reader": "locale.localeconv"}}.get(kind, {})
     settings = kind(**required)
     written = yaml.safe_load((CONFIGS / f"{settings.kind}.yaml").read_text(encoding="utf-8"))
-    if required:
-        assert written.pop("path") == "???"
-        written |= required
+    assert {key: written[key] for key in required} == dict.fromkeys(required, "???")
+    written |= required
     assert written == dataclasses.asdict(settings)
 
 

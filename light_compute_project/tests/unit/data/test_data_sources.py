@@ -7,15 +7,17 @@ import http.server
 import importlib.metadata
 import logging
 import os
+import re
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from litgpt_core.core.errors import DataError
+from litgpt_core.core.errors import ConfigError, DataError
 from litgpt_core.data.document import Document, documents_sha256
-from litgpt_core.data.settings import PythonSourceSettings, TextSettings, TinyShakespeareSettings
+from litgpt_core.data.settings import CustomTextSettings, PythonSourceSettings, TextSettings, TinyShakespeareSettings
 from litgpt_core.data.shakespeare import MIRROR_VARIABLE
 from litgpt_core.data.sources import read_corpus
 
@@ -154,7 +156,7 @@ def test_download_is_kept_and_a_spoilt_copy_fetched_again(
 def test_the_real_file_is_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = Path(os.environ.get(MIRROR_VARIABLE) or Path(__file__).parents[5] / "shared" / "data")
     if not (folder / "tiny_shakespeare.txt").is_file():
-        pytest.skip(f"no tiny_shakespeare.txt in {MIRROR_VARIABLE} or in ../shared/data beside the repository")
+        pytest.skip(f"no tiny_shakespeare.txt in {MIRROR_VARIABLE} or in ../shared/data next to the repository")
     monkeypatch.setenv(MIRROR_VARIABLE, str(folder))
     (document,) = read_corpus(TinyShakespeareSettings(cache_dir=str(tmp_path))).documents
     assert (len(document.text), len(set(document.text))) == (1_115_394, 65)
@@ -195,7 +197,7 @@ def test_a_silent_server_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.delenv(MIRROR_VARIABLE, raising=False)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/input.txt"
-        with pytest.raises(DataError, match=r"no answer within data\.timeout_s=0\.2 s"):
+        with pytest.raises(DataError, match=r"no response within data\.timeout_s=0\.2 s"):
             read_corpus(shakespeare(tmp_path, url=url, timeout_s=0.2))
 
 
@@ -247,7 +249,7 @@ def test_undecodable_and_empty_files_are_refused_by_name(tmp_path: Path) -> None
     with pytest.raises(DataError, match=r"odd\.txt cannot be decoded as utf-8"):
         read_corpus(TextSettings(path=str(path), encodings=["utf-8"]))
     path.write_bytes("wide".encode("utf-16"))
-    with pytest.raises(DataError, match="first bytes say utf-16"):
+    with pytest.raises(DataError, match="byte-order mark is that of utf-16"):
         read_corpus(TextSettings(path=str(path), encodings=["utf-8", "latin-1"]))
     path.write_bytes(b"")
     with pytest.raises(DataError, match="holds no text"):
@@ -294,3 +296,68 @@ def test_corpus_hash_ignores_order_and_sees_names_and_bytes() -> None:
     assert documents_sha256([a, b]) == documents_sha256([b, a])
     others = [[a], [a, Document("s", "b", "twO")], [a, Document("s", "c", "two")], [Document("s", "a", "onetwo")]]
     assert len({documents_sha256(documents) for documents in [[a, b], *others]}) == 5
+
+
+# --- custom --------------------------------------------------------------------------------------------------------
+
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "data.md"
+READERS = """
+def of_another_type():
+    yield "a"
+
+def twice():
+    yield from [("a", "one"), ("a", "two")]
+
+def empty():
+    yield "a", ""
+"""
+
+
+@pytest.fixture
+def current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty current folder whose modules can be imported."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    before = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+def test_the_reader_in_docs_data_is_a_source(current_folder: Path) -> None:
+    (code,) = re.findall(r"```python\n(# (\w+)\.py\n.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
+    (current_folder / f"{code[1]}.py").write_text(code[0], encoding="utf-8")
+    (current_folder / "notes" / "sub").mkdir(parents=True)
+    for name in ("b.md", "sub/a.md", "c.txt"):
+        (current_folder / "notes" / name).write_text(f"text of {name}", encoding="utf-8")
+    settings = CustomTextSettings(reader="my_reader.read_markdown", kwargs={"folder": "notes"}, name="notes")
+    corpus = read_corpus(settings)
+    assert corpus.documents == (
+        Document("notes", "b.md", "text of b.md"),
+        Document("notes", "sub/a.md", "text of sub/a.md"),
+    )
+    assert (corpus.sources[0].files, corpus.sources[0].bytes) == (2, len("text of b.md" + "text of sub/a.md"))
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [("of_another_type", r"pairs of strings"), ("twice", "yields 'a' twice"), ("empty", "yields no text")],
+)
+def test_a_reader_that_yields_something_else_is_named(current_folder: Path, function: str, message: str) -> None:
+    (current_folder / "some_readers.py").write_text(READERS, encoding="utf-8")
+    with pytest.raises(DataError, match=rf"data\.reader=some_readers\.{function}(.|\n)*{message}"):
+        read_corpus(CustomTextSettings(reader=f"some_readers.{function}"))
+
+
+def test_a_reader_and_its_arguments_are_checked_with_the_config(current_folder: Path) -> None:
+    (current_folder / "some_readers.py").write_text(
+        "def read(folder, limit=3):\n    yield 'a', 'b'\n", encoding="utf-8"
+    )
+    with pytest.raises(ConfigError, match="did you mean read"):
+        CustomTextSettings(reader="some_readers.raed")
+    with pytest.raises(ConfigError, match=r"data\.kwargs\.folder is missing"):
+        CustomTextSettings(reader="some_readers.read")
+    with pytest.raises(ConfigError, match=r"data\.kwargs\.limmit.*did you mean limit"):
+        CustomTextSettings(reader="some_readers.read", kwargs={"folder": "x", "limmit": 2})
+    with pytest.raises(ConfigError, match="a function"):
+        CustomTextSettings(reader="pathlib.Path")

@@ -1,4 +1,4 @@
-"""The split: near-duplicates stay together, input order is irrelevant, tails are nanoGPT's, pieces join to the text."""
+"""The split: near-duplicates stay together, input order is irrelevant, tails are nanoGPT's, chunks join to the text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from litgpt_core.core.errors import DataError
 from litgpt_core.data.document import Document, make_corpus, source_facts, utf8_bytes
 from litgpt_core.data.duplicates import HASHES, minhash, near_duplicate_groups
 from litgpt_core.data.settings import TextSettings
-from litgpt_core.data.split import PIECES, Split, cut_pieces, split_corpus
+from litgpt_core.data.split import CHUNKS, Split, cut_chunks, split_corpus
 
 
 def lines(seed: int, count: int = 60) -> list[str]:
@@ -140,16 +140,16 @@ def test_tail_of_shakespeare_has_the_published_sizes() -> None:
 
 
 @pytest.mark.parametrize("joint", ["\n\n", "\n", " ", "\r\n"])
-def test_pieces_join_to_the_text(joint: str) -> None:
+def test_chunks_join_to_the_text(joint: str) -> None:
     text = joint.join(line for i in range(100) for line in lines(i))
-    pieces = cut_pieces(Document("s", "one", text))
-    assert "".join(piece.text for piece in pieces) == text
-    assert 0.9 * PIECES <= len(pieces) <= PIECES
-    assert all(piece.text.endswith(joint) for piece in pieces[:-1]) or joint == " "
-    assert [piece.name for piece in pieces] == sorted(piece.name for piece in pieces)
+    chunks = cut_chunks(Document("s", "one", text))
+    assert "".join(chunk.text for chunk in chunks) == text
+    assert 0.9 * CHUNKS <= len(chunks) <= CHUNKS
+    assert all(chunk.text.endswith(joint) for chunk in chunks[:-1]) or joint == " "
+    assert [chunk.name for chunk in chunks] == sorted(chunk.name for chunk in chunks)
 
 
-def test_a_single_file_is_held_out_in_pieces() -> None:
+def test_a_single_file_is_held_out_in_chunks() -> None:
     text = "\n".join(line for i in range(100) for line in lines(i))
     result = split([Document("s", "one", text)], val_fraction=0.1)
     assert sum(len(d.text) for d in [*result.train, *result.val]) == len(text)
@@ -160,11 +160,11 @@ def test_a_single_file_is_held_out_in_pieces() -> None:
 
 
 def test_what_cannot_be_split_says_the_numbers() -> None:
-    with pytest.raises(DataError, match=r"1 file\(s\), 11 bytes.*one piece"):
+    with pytest.raises(DataError, match=r"1 file\(s\), 11 bytes.*single chunk"):
         split([Document("s", "one", "hello world")])
     with pytest.raises(DataError, match="near-duplicates of each other"):
         split([Document("s", "one", "the same line\n" * 1000)])
-    with pytest.raises(DataError, match="leave one side"):
+    with pytest.raises(DataError, match="leave one split"):
         split([Document("s", "one", "a")], split="tail")
     with pytest.raises(DataError, match="2 files"):
         split(many(2), split="tail")

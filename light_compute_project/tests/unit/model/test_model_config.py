@@ -179,7 +179,7 @@ def test_the_full_dictionary_builds_the_same_config() -> None:
     [
         (None, "no model_config.yaml"),
         ("n_layer: [", "cannot be read"),
-        ("", "holds NoneType"),
+        ("", "contains NoneType"),
         ("n_layer: 2\nn_heads: 4\n", "no setting called n_heads"),
         ("n_layer: two\n", "n_layer='two' is of type str"),
         ("n_embd: 64\nn_head: 5\n", "not a multiple of n_head=5"),

@@ -103,7 +103,7 @@ def test_adapters_alone_restore_a_model_and_others_are_refused() -> None:
 def test_what_cannot_be_adapted_is_refused() -> None:
     with pytest.raises(ConfigError, match="latent attention"):
         add_adapters(build("latent attention"), LoRASettings(), seed=0)
-    with pytest.raises(ConfigError, match="embedding table"):
+    with pytest.raises(ConfigError, match="tied to its embedding"):
         add_adapters(build("learned positions, tied"), LoRASettings(targets=["head"]), seed=0)
     with pytest.raises(ConfigError) as caught:
         LoRASettings(r=0, alpha=0, dropout=1.0, targets=[])

@@ -186,8 +186,8 @@ def test_kv_cache_equals_upstreams_full_forward(family: str) -> None:
     ours, theirs = pair(FAMILIES[family])
     idx = tokens()
     ours.set_kv_cache(3, max_seq_length=20)
-    pieces = [(0, 4), *((i, i + 1) for i in range(4, 9)), (9, T)]
-    logits = [ours(idx[:, a:b], input_pos=torch.arange(a, b)) for a, b in pieces]
+    chunks = [(0, 4), *((i, i + 1) for i in range(4, 9)), (9, T)]
+    logits = [ours(idx[:, a:b], input_pos=torch.arange(a, b)) for a, b in chunks]
     assert relative_difference(torch.cat(logits, dim=1), theirs(idx)) <= TOLERANCE
 
 

@@ -1,4 +1,4 @@
-"""Several texts in one row: each has the logits and the gradients it would have alone, whatever the kind of model."""
+"""Several sequences in one row: each gets the logits and gradients of a row of its own, for every kind of model."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def test_different_tokenizers_have_different_fingerprints(trained: dict[str, Tok
 def test_missing_things_are_named(tmp_path: Path) -> None:
     with pytest.raises(TokenizerError, match="is not a directory"):
         load(tmp_path / "absent")
-    with pytest.raises(TokenizerError, match=r"holds no tokenizer(.|\n)*tokenizer\.json or tokenizer\.model"):
+    with pytest.raises(TokenizerError, match=r"contains no tokenizer(.|\n)*tokenizer\.json or tokenizer\.model"):
         load(tmp_path)
 
 
@@ -93,7 +93,7 @@ def test_a_config_that_claims_another_kind_is_refused(
     trained[real].save(tmp_path)
     config = json.loads((tmp_path / "tokenizer_config.json").read_text(encoding="utf-8"))
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(config | {"kind": claimed}), encoding="utf-8")
-    with pytest.raises(TokenizerError, match=f"says kind {claimed}"):
+    with pytest.raises(TokenizerError, match=f"has kind {claimed}"):
         load(tmp_path)
 
 

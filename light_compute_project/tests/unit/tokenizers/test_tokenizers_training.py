@@ -1,4 +1,4 @@
-"""Training gives exactly what was asked for, the same each time, or says what the text supports."""
+"""Training gives exactly the requested vocabulary, the same each time, or names the size that the text supports."""
 
 from __future__ import annotations
 
