@@ -15,7 +15,7 @@ from pathlib import Path
 from benchmarks.processes import ProcessResult, run_measured
 from litgpt_core.core.errors import EnvironmentProblem
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("litgpt_core.benchmarks")  # below the logger that every command configures
 
 
 @dataclass(frozen=True, kw_only=True)

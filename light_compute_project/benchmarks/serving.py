@@ -28,7 +28,7 @@ from benchmarks.record import FORMAT, round_ratios, spread
 from litgpt_core.core.checkout import PROJECT_DIR
 from litgpt_core.core.errors import EnvironmentProblem
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("litgpt_core.benchmarks")  # below the logger that every command configures
 
 SERVE = PROJECT_DIR / "scripts" / "serve.py"
 START_S = 180.0

@@ -106,8 +106,8 @@ def _stream(c: GPTConfig, block: BlockStructure, s: Setup) -> _Kept:
     """The residual stream, as its norms keep it, and the norms' results, as the linear layers behind them keep them."""
     x, norms, kept = c.n_embd * s.residual, {norm.name: norm for norm in block.norms}, 0.0
     for name in ("norm_1", "norm_2"):
-        readers = {linear.name.rpartition(".")[2] for linear in block.linears if linear.reads == name}
-        readers.discard("gate")  # of experts; counted with them
+        reading = [linear for linear in block.linears if linear.reads == name and linear.role != "router"]
+        readers = {linear.name.rpartition(".")[2] for linear in reading}  # experts share one input
         if not readers:
             continue
         result = c.n_embd * (len(readers) * s.product if s.casts else s.residual)
@@ -142,9 +142,10 @@ def _dropout(c: GPTConfig, width: int, s: Setup) -> float:
 
 def _attention(c: GPTConfig, block: BlockStructure, s: Setup) -> _Kept:
     p, kind, grouped = s.product, attention_kind(c, block.index, setup=s), block.attention == "grouped"
-    *inner, out = [linear for linear in block.linears if linear.role == "attention"]
-    source, y = inner[-1], out.columns  # the product whose result holds the values
-    moved, before = bool(c.rope_n_elem) or c.norm_qk or not grouped, _inner_norms(block, inner, s)
+    inner = [linear for linear in block.linears if linear.role == "attention" and not linear.adds_to_residual]
+    source = next(linear for linear in inner if linear.row_groups or linear.reads == "latent key")  # makes the values
+    y = sum(linear.columns for linear in block.linears if linear.reads == "attention")
+    moved, before = bool(c.rope_n_elem) or c.norm_qk or not grouped, _inner_norms(block, source, s)
     if grouped:
         q, k, v = (rows for _, rows in source.row_groups)
     else:
@@ -167,15 +168,16 @@ def _attention(c: GPTConfig, block: BlockStructure, s: Setup) -> _Kept:
     return _Kept(total=before + seen + read + y * p + scores_bytes(c, kind, s), products=products)
 
 
-def _inner_norms(block: BlockStructure, inner: list[LinearPart], s: Setup) -> float:
+def _inner_norms(block: BlockStructure, source: LinearPart, s: Setup) -> float:
     """Norms within attention: of queries and keys, or of latent vectors, which the next product reads."""
     p, kept = s.product, 0.0
     norms = [norm for norm in block.norms if norm.name.startswith("attn.")]
     if block.attention == "latent":
-        of_rope = inner[2].rows - inner[3].columns  # of the same result as the normed latent
+        made = next(linear.rows for linear in block.linears if linear.name == "attn.kv_a_proj_with_mqa")
+        of_rope = made - source.columns  # of the same result as the normed latent
         kept = float(of_rope * p if p == WIDE else 0)
         return kept + sum(_norm(norm, p, s) + norm.size * p for norm in norms)
-    sizes = dict(inner[0].row_groups)
+    sizes = dict(source.row_groups)
     for norm, group in zip(norms, ("query", "key"), strict=False):
         kept += _norm(norm, p, s, rows=sizes[group] // norm.size)
         kept -= sizes[group] * p if _keeps_input(norm, p) else 0  # the projection's result, counted with it

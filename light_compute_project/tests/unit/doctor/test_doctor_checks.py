@@ -58,7 +58,7 @@ def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     assert device(monkeypatch, driver="H100", gpus=["H100", "H100"], cuda_build="13.2").found == "2 x H100, CUDA 13.2"
     assert device(monkeypatch, driver=None, mps=True).found == "Apple MPS"
     unused = device(monkeypatch, driver="H100")
-    assert unused.level == "warn" and "CPU build" in unused.found and unused.fix
+    assert unused.level == "warn" and "CPU-only build" in unused.found and unused.fix
     assert "driver" in device(monkeypatch, driver="H100", cuda_build="13.2").fix
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert device(monkeypatch, driver="H100", cuda_build="13.2").fix == "unset CUDA_VISIBLE_DEVICES"
