@@ -214,7 +214,7 @@ def test_without_models_the_searched_folders_and_a_command_are_named(here: Path)
     with pytest.raises(CheckpointError) as caught:
         find_model("baseline")
     assert "runs: does not exist" in caught.value.given and ".: no models" in caught.value.given
-    assert "train.py" in caught.value.fix
+    assert "lcp train" in caught.value.fix
 
 
 def test_discovery_does_not_import_torch(here: Path, save: Save) -> None:
