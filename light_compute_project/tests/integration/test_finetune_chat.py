@@ -86,8 +86,8 @@ def test_held_out_answers_become_likelier_and_the_comparison_says_so(
     page = (base.folder / "runs" / name / "before_after.md").read_text()
     for text in (f"{losses[0]:.4f}", f"{losses[-1]:.4f}"):
         assert text in page and text in terminal
-    assert "bits per byte" in page and "likeliest answers to held-out questions" in terminal
-    assert "chat.py runs/" in terminal
+    assert "bits per byte" in page and "most probable answers to held-out questions" in terminal
+    assert "chat runs/" in terminal
     assert (summary["stopped_early"], summary["best_step"], summary["final_weights"]["step"]) == (False, 30, 30)
 
 

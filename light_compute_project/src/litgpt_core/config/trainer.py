@@ -81,7 +81,7 @@ class StopSettings:
     max_steps: Count = 1000
     """Optimizer steps of the whole run."""
     stop_after: Count | None = None
-    """End this sitting after this optimizer step, with a checkpoint; the schedule stays that of `max_steps`. null: go
+    """End this session after this optimizer step, with a checkpoint; the schedule stays that of `max_steps`. null: go
     on to the end.
     """
     patience: Count | None = None
@@ -171,14 +171,14 @@ class BudgetSettings:
     """What the run may take in time and money."""
 
     max_time: str | float | None = None
-    """End the run cleanly, with a checkpoint, after this much time, its sittings added up: 90m, 2h30m, 1.5d,
+    """End the run cleanly, with a checkpoint, after this much time, its sessions added up: 90m, 2h30m, 1.5d,
     days as "01:11:30:00", or a number of seconds. null: no limit.
     """
     max_sitting_time: str | float | None = None
-    """The same for this sitting alone, counted from the moment the command began; the run continues in another.
+    """The same for this session alone, counted from the moment the command began; the run continues in another.
     """
     max_cost: Positive | None = None
-    """End the run cleanly when it has cost this many dollars, its sittings added up; needs `cost_per_hour`."""
+    """End the run cleanly when it has cost this many dollars, its sessions added up; needs `cost_per_hour`."""
     cost_per_hour: Positive | None = None
     """Dollars that one device (GPU) costs per hour: a machine's price divided by its devices."""
 

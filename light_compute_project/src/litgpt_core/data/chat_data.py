@@ -51,9 +51,7 @@ class ChatData(PreparedData):
             )
         directory = find_folder(data, fingerprint=fingerprint) if fingerprint else None
         if directory is not None:
-            logger.info(
-                "data %s: continuing with the conversations this run began with; newer ones are not used", data.name
-            )
+            logger.info("data %s: using the conversations that this run began with; newer ones are not used", data.name)
         else:
             style = chat_style(data, init_from=init_from)
             logger.info("data %s: prompt style %s", data.name, style.name)

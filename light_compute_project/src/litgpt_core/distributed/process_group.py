@@ -178,7 +178,7 @@ def connect(world: World, *, device: str, timeout_s: float) -> ProcessGroup:
         except (RuntimeError, ValueError, OSError) as problem:
             met.append(problem)
 
-    thread = threading.Thread(target=meet, daemon=True)  # beside the main thread, which stays open to signals
+    thread = threading.Thread(target=meet, daemon=True)  # apart from the main thread, which stays open to signals
     thread.start()
     while thread.is_alive():
         thread.join(0.1)

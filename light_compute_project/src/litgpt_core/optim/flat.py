@@ -107,11 +107,11 @@ class FlatParameters:
         missing = [slot.shape for slot, leaf in zip(self.slots, self._leaves, strict=True) if leaf.grad is None]
         if missing:
             raise RuntimeError(f"{len(missing)} parameters got no gradient, the first of shape {tuple(missing[0])}")
-        pieces = torch.cat([leaf.grad.reshape(-1) for leaf in self._leaves if leaf.grad is not None])
+        new = torch.cat([leaf.grad.reshape(-1) for leaf in self._leaves if leaf.grad is not None])
         if self._added:
-            self.gradient.add_(pieces)
+            self.gradient.add_(new)
         else:
-            self.gradient.copy_(pieces)
+            self.gradient.copy_(new)
         self._added = True
         for leaf in self._leaves:
             leaf.grad = None
@@ -198,8 +198,8 @@ class FlatOptimizer(torch.optim.Optimizer):
         self._first[part].lerp_(self.flat.gradient[part], 1 - momentum)
         nesterov = torch.lerp(self.flat.gradient[part], self._first[part], momentum)
         for stack, shape in self._stacks(group):
-            piece = slice(stack.start - part.start, stack.stop - part.start)
-            update = orthogonalise(nesterov[piece].view(-1, *shape), dtype=self.dtype)
+            within = slice(stack.start - part.start, stack.stop - part.start)
+            update = orthogonalise(nesterov[within].view(-1, *shape), dtype=self.dtype)
             rate = group["lr"] * max(1.0, shape[0] / shape[1]) ** 0.5
             self.flat.master[stack].add_(update.reshape(-1).to(self.flat.master.dtype), alpha=-rate)
 

@@ -1,6 +1,6 @@
 """What fine-tuning on conversations brought: the model before the first step and the final one, side by side.
 
-Both are measured alike: the loss over the whole held-out side, as validation computes it, and the likeliest answer
+Both are measured alike: the loss over the whole held-out side, as validation computes it, and the most probable answer
 (greedy) to a few held-out questions. The earlier half is written to `before.json`, so that a resumed run has it too;
 the comparison goes to `before_after.md`, `summary.json` and the terminal.
 """
@@ -37,7 +37,7 @@ _SHOWN = 400  # characters of an answer in a table
 
 
 class BeforeMeasure(Callback):
-    """Measures the model when training is about to begin; a resumed run keeps what its first sitting measured."""
+    """Measures the model when training is about to begin; a resumed run keeps what its first session measured."""
 
     def __init__(self, plan: Plan, *, data: TokenDataModule) -> None:
         self.plan, self.data = plan, data
@@ -57,7 +57,7 @@ class BeforeMeasure(Callback):
 
 
 def answers(plan: Plan, model: GPT) -> list[str]:
-    """The model's likeliest answers to the held-out questions; none with `trainer.sample_tokens=0`."""
+    """The model's most probable answers to the held-out questions; none with `trainer.sample_tokens=0`."""
     tokenizer, style = tokenizers.load(plan.data.tokenizer_dir), load_style(plan.data.tokenizer_dir)
     limit = plan.resolved.config.trainer.evaluation.sample_tokens
     if style is None or not limit:
@@ -123,7 +123,7 @@ def as_markdown(comparison: dict[str, Any], *, name: str) -> str:
     for what, old, new in _measures(comparison):
         lines.append(f"| {what} | {old:.4f} | {new:.4f} | {new - old:+.4f} |")
     if comparison["answers"]:
-        lines += ["", "The likeliest answers to held-out questions:", ""]
+        lines += ["", "The most probable answers to held-out questions:", ""]
         lines += ["| question | before | after | what was answered |", "|---|---|---|---|"]
         keys = ("question", "before", "after", "answered")
         lines += ["| " + " | ".join(_cell(row[key]) for key in keys) + " |" for row in comparison["answers"]]
@@ -147,7 +147,7 @@ def comparison_table(comparison: dict[str, Any]) -> list[Table]:
         numbers.add_row(what, f"{old:.4f}", f"[bold]{new:.4f}[/]", f"{new - old:+.4f}")
     if not comparison["answers"]:
         return [numbers]
-    texts = Table(title="likeliest answers to held-out questions", title_justify="left", show_lines=True)
+    texts = Table(title="most probable answers to held-out questions", title_justify="left", show_lines=True)
     for column in ("question", "before", "after"):
         texts.add_column(column, ratio=1, overflow="fold")
     for row in comparison["answers"]:

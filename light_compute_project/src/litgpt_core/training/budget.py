@@ -1,12 +1,12 @@
 """When a run has used up its time or its money. Standard library only; ending the run is `saving.py`'s work.
 
-    trainer.max_time           the whole run: its sittings added up
-    trainer.max_sitting_time   this sitting alone: for a machine that is lent for twelve hours
+    trainer.max_time           the whole run: its sessions added up
+    trainer.max_sitting_time   this session alone: for a machine that is lent for twelve hours
     trainer.max_cost           dollars of the whole run, at trainer.cost_per_hour for every device
 
 All three count from the moment a command began, since a machine is paid for while it prepares data, too. What earlier
-sittings used is in the checkpoint: a sitting on more devices, or at another price, is counted as what it was. What a
-sitting did after its last checkpoint is in none, if it was killed.
+sessions used is in the checkpoint: a session on more devices, or at another price, is counted as what it was. What a
+session did after its last checkpoint is in none, if it was killed.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ class Used:
     """What a run has used."""
 
     run_s: float
-    """Seconds of all sittings, from each command's beginning."""
-    sitting_s: float
-    """Of these, this sitting's."""
+    """Seconds of all sessions, from each command's beginning."""
+    session_s: float
+    """Of these, this session's."""
     dollars: float
-    """Of all sittings; 0 without a price."""
+    """Of all sessions; 0 without a price."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,7 @@ class Exhausted:
     """Which limit was reached."""
 
     reason: str
-    """For example `trainer.max_time=90m is used up: 1 h 30 min over all sittings`."""
+    """For example `trainer.max_time=90m is used up: 1 h 30 min over all sessions`."""
     fix: str
     """What continues the run."""
 
@@ -51,7 +51,7 @@ class Budget:
     max_time: Duration | None = None
     """Of the whole run."""
     max_sitting_time: Duration | None = None
-    """Of this sitting."""
+    """Of this session."""
     max_cost: float | None = None
     """Dollars of the whole run."""
     cost_per_hour: float | None = None
@@ -87,15 +87,15 @@ class Budget:
     def _limits(self, used: Used) -> list[tuple[float, Exhausted]]:
         found = []
         if self.max_time is not None:
-            reason = f"trainer.max_time={self.max_time} is used up: {duration_text(used.run_s)} over all sittings"
+            reason = f"trainer.max_time={self.max_time} is used up: {duration_text(used.run_s)} over all sessions"
             fix = "the same command with run.resume=true and a larger trainer.max_time"
             found.append((seconds_of(self.max_time) - used.run_s, Exhausted(reason=reason, fix=fix)))
         if self.max_sitting_time is not None:
-            reason = f"trainer.max_sitting_time={self.max_sitting_time} is used up: {duration_text(used.sitting_s)}"
-            fix = "the same command with run.resume=true goes on for another sitting"
-            found.append((seconds_of(self.max_sitting_time) - used.sitting_s, Exhausted(reason=reason, fix=fix)))
+            reason = f"trainer.max_sitting_time={self.max_sitting_time} is used up: {duration_text(used.session_s)}"
+            fix = "the same command with run.resume=true goes on for another session"
+            found.append((seconds_of(self.max_sitting_time) - used.session_s, Exhausted(reason=reason, fix=fix)))
         if self.max_cost is not None and self.dollars(1.0) > 0:
-            reason = f"trainer.max_cost={self.max_cost:g} is used up: {used.dollars:.2f} dollars over all sittings"
+            reason = f"trainer.max_cost={self.max_cost:g} is used up: {used.dollars:.2f} dollars over all sessions"
             fix = "the same command with run.resume=true and a larger trainer.max_cost"
             left = (self.max_cost - used.dollars) / self.dollars(1.0)
             found.append((left, Exhausted(reason=reason, fix=fix)))
@@ -103,10 +103,10 @@ class Budget:
 
 
 class Meter:
-    """What this run has used so far, over all its sittings.
+    """What this run has used so far, over all its sessions.
 
     Args:
-        budget: Price, devices and limits of this sitting.
+        budget: Price, devices and limits of this session.
         started: When the command began, on the clock.
         clock: Seconds that only grow.
     """
@@ -121,17 +121,17 @@ class Meter:
         return {"run_s": used.run_s, "dollars": used.dollars}
 
     def load_state_dict(self, state_dict: dict[str, float]) -> None:
-        """Add what earlier sittings used."""
+        """Add what earlier sessions used."""
         self._seconds_before, self._dollars_before = state_dict["run_s"], state_dict["dollars"]
 
     @property
     def used(self) -> Used:
         """Up to now."""
-        sitting = self._clock() - self._started
+        session = self._clock() - self._started
         return Used(
-            run_s=self._seconds_before + sitting,
-            sitting_s=sitting,
-            dollars=self._dollars_before + self.budget.dollars(sitting),
+            run_s=self._seconds_before + session,
+            session_s=session,
+            dollars=self._dollars_before + self.budget.dollars(session),
         )
 
     def exhausted(self, *, reserve_s: float = 0.0) -> Exhausted | None:

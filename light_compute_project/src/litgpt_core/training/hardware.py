@@ -39,7 +39,7 @@ def look_at_machine(accelerator: str) -> Machine:
     """The machine, for `trainer.accelerator`.
 
     Raises:
-        EnvironmentProblem: The device that was asked for is not here.
+        EnvironmentProblem: The requested device is not here.
     """
     device = find_device(accelerator)
     obstacle = machine.compile_obstacle(device)
@@ -66,7 +66,7 @@ class Hardware:
 
     @property
     def lightning_precision(self) -> str:
-        """What the Trainer is told; a bfloat16 copy of the weights is none of its business."""
+        """The Trainer's precision; it does not know of a bfloat16 copy of the weights."""
         casts = self.precision == "bf16-master" or (self.sharded and self.precision == "bf16-mixed")
         return "32-true" if casts else self.precision
 
@@ -85,7 +85,7 @@ def choose_hardware(
     """Resolve the `auto` settings.
 
     Args:
-        settings: What was asked for.
+        settings: What is requested.
         found: What there is.
         total_flops: Floating-point operations of the whole run, for `compile: auto`.
         width: The model's n_embd, for `precision: auto`.
@@ -150,7 +150,7 @@ def find_device(accelerator: str) -> str:
     """`cpu`, `cuda` or `mps` for `trainer.accelerator`.
 
     Raises:
-        EnvironmentProblem: The device that was asked for is not here.
+        EnvironmentProblem: The requested device is not here.
     """
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if accelerator == "auto":

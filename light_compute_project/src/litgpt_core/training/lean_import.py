@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 
 UNWANTED = frozenset({"transformers", "matplotlib", "scienceplots", "torchvision", "torchaudio"})
-"""What torchmetrics is told is not installed. Nothing of Lightning's own asks for these."""
+"""Packages that torchmetrics must take for not installed. Nothing of Lightning's own needs these."""
 
 
 def import_lightning_lean() -> None:

@@ -41,7 +41,7 @@ def build_logger(
         wandb_run_id: Id of the run to continue; None starts a new one.
 
     Raises:
-        EnvironmentProblem: TensorBoard was asked for and is not installed.
+        EnvironmentProblem: TensorBoard is requested and not installed.
         ConfigError: A custom logger's constructor fails.
     """
     if isinstance(settings, WandbSettings):
@@ -52,7 +52,7 @@ def build_logger(
 
 
 def _csv(folder: RunFolder) -> Logger:
-    return CSVLogger(save_dir=folder.path, name="csv")  # a folder for each sitting: nothing is overwritten
+    return CSVLogger(save_dir=folder.path, name="csv")  # a folder for each session: nothing is overwritten
 
 
 def _tensorboard(folder: RunFolder) -> Logger:

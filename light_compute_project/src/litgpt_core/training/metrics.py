@@ -129,7 +129,7 @@ class MetricsRecorder(Callback):
 
     @property
     def elapsed_s(self) -> float:
-        """Seconds of training, validation and saving, over all sittings."""
+        """Seconds of training, validation and saving, over all sessions."""
         return self._elapsed_before + time.perf_counter() - self._started
 
     # ---- hooks ----
@@ -220,7 +220,7 @@ class MetricsRecorder(Callback):
         for lightning_logger in trainer.loggers:
             lightning_logger.log_metrics(numbers, step=row["step"])
 
-    # ---- pieces ----
+    # ---- helpers ----
 
     @cached_property
     def peak_flops(self) -> float | None:
@@ -261,12 +261,12 @@ class MetricsRecorder(Callback):
 
     @property
     def compile_s(self) -> float:
-        """Seconds that first steps took beyond a usual one, over all sittings: compilation and first allocations."""
+        """Seconds that first steps took beyond a usual one, over all sessions: compilation and first allocations."""
         usual = statistics.median(self._usual_seconds) if self._usual_seconds else 0.0
         return self._compile_before + max(0.0, (self._first_step_s or 0.0) - usual)
 
     def usual_tokens_per_s(self) -> float | None:
-        """Tokens per second of this sitting's median interval between rows, without validation and saving.
+        """Tokens per second of this session's median interval between rows, without validation and saving.
 
         Whole intervals, because only at a row the device is waited for; a single step's time would be its launch time.
         """

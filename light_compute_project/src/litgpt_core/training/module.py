@@ -124,7 +124,7 @@ class TrainingModule(LightningModule):
 
         Where a batch says how many targets the whole step has, the micro-batch's sum is divided by that number. The
         Trainer divides by the number of micro-batches and averages over processes, so both are multiplied in: the
-        step's loss is the sum over all targets of the global batch by their number, however it is cut into pieces.
+        step's loss is the sum over all targets of the global batch by their number, however it is divided.
         """
         inputs, targets, *packed = batch
         segments, count = packed if packed else (None, None)

@@ -1,4 +1,4 @@
-"""`model=pretrained` and `tokenizer=pretrained`: from the paths that were typed to checkpoint directories.
+"""`model=pretrained` and `tokenizer=pretrained`: from the given paths to checkpoint directories.
 
 The config knows only what was written; here the disk is looked at. Loading the weights is `inputs.py`'s.
 """

@@ -44,7 +44,7 @@ def summarise(
     `final` and `best` are rows of the curve; `whole_split` is the closing validation over every token of the split.
     `final_weights` says which step's weights `final/` holds, `early_stop` under which settings the run ended before
     its last step (null if it did not), `before_after` what fine-tuning on conversations brought (absent otherwise).
-    `wall_s` is this command, `train_s` all sittings of the run together.
+    `wall_s` is this command, `train_s` all sessions of the run together.
     """
     device = plan.resolved.hardware.device
     rate, (peak, source) = recorder.usual_tokens_per_s(), plan.peak

@@ -10,7 +10,7 @@ Row = dict[str, Any]
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Rows of a `metrics.jsonl`; a torn last line, which a kill can leave, is skipped."""
+    """Rows of a `metrics.jsonl`; an incomplete last line, which a kill can leave, is skipped."""
     rows = []
     if path.is_file():
         for line in path.read_text(encoding="utf-8").splitlines():

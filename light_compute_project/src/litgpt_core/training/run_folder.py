@@ -26,7 +26,7 @@ from litgpt_core.data.settings import LOCATIONS
 logger = logging.getLogger(__name__)
 
 RESUME_FILE = "resume.pt"
-"""Trainer state beside the weights in a step checkpoint."""
+"""Trainer state in a step checkpoint, next to the weights."""
 
 FIXED_WHEN_RESUMING = (
     "seed",
@@ -120,15 +120,15 @@ class RunFolder:
         return self.path / "loss.png"
 
     def read_environment(self) -> dict[str, Any]:
-        """What `environment.json` holds, or nothing if it is absent or torn."""
+        """What `environment.json` holds, or nothing if it is absent or incomplete."""
         return _read_json(self.environment)
 
     def read_before(self) -> dict[str, Any]:
-        """What `before.json` holds, or nothing if it is absent or torn."""
+        """What `before.json` holds, or nothing if it is absent or incomplete."""
         return _read_json(self.before)
 
     def read_summary(self) -> dict[str, Any]:
-        """What `summary.json` holds, or nothing if it is absent or torn."""
+        """What `summary.json` holds, or nothing if it is absent or incomplete."""
         return _read_json(self.summary)
 
 
@@ -162,7 +162,7 @@ def open_run(config: TrainConfig) -> RunFolder:
         clean_temporary(folder.checkpoints)
         found = checkpoint.newest_valid(folder.checkpoints)
         if found is None:
-            _refuse_to_overwrite_torn(folder, config)
+            _refuse_to_overwrite_incomplete(folder, config)
             logger.warning("%s has no checkpoint yet: starting from the first step", path)
         folder = RunFolder(path, resume_from=found)
     return folder
@@ -258,12 +258,12 @@ def _runs_beside(path: Path) -> str:
     return f"there are: {', '.join(names)}" if names else f"{path.parent} holds no runs"
 
 
-def _refuse_to_overwrite_torn(folder: RunFolder, config: TrainConfig) -> None:
-    torn = sorted(p.name for p in folder.checkpoints.glob("step-*")) if folder.checkpoints.is_dir() else []
-    if torn:
+def _refuse_to_overwrite_incomplete(folder: RunFolder, config: TrainConfig) -> None:
+    incomplete = sorted(p.name for p in folder.checkpoints.glob("step-*")) if folder.checkpoints.is_dir() else []
+    if incomplete:
         raise CheckpointError(
-            f"none of the checkpoints in {folder.checkpoints} is whole: {', '.join(torn)}",
-            needed="one whole checkpoint to continue from; starting over would overwrite what is left of these",
+            f"none of the checkpoints in {folder.checkpoints} is complete: {', '.join(incomplete)}",
+            needed="one complete checkpoint to continue from; starting over would overwrite what is left of these",
             fix=f"run.name={config.run.name}-2 for a new run, or remove {folder.checkpoints} to start over here",
         )
 

@@ -26,7 +26,7 @@ def write_samples(plan: Plan, *, model: GPT) -> str:
         return ""
     was_training, random_state = model.training, torch.get_rng_state()
     engine = Engine(model.eval(), tokenizers.load(plan.data.tokenizer_dir))
-    pieces = [
+    parts = [
         f"temperature {SAMPLING.temperature}, top_k {SAMPLING.top_k}, seed {seed}, "
         f"{settings.sample_tokens} new tokens each\n"
     ]
@@ -36,10 +36,10 @@ def write_samples(plan: Plan, *, model: GPT) -> str:
         except TokenizerError as error:
             logger.warning("no sample for the prompt %r: %s", prompt, error.given)
             continue
-        pieces.append(f"\n===== prompt: {prompt!r}\n{prompt}{text}\n")
+        parts.append(f"\n===== prompt: {prompt!r}\n{prompt}{text}\n")
     model.clear_kv_cache()
     model.train(was_training)
     torch.set_rng_state(random_state)
-    written = "".join(pieces)
+    written = "".join(parts)
     write_text(plan.folder.samples, written)
     return written

@@ -49,7 +49,7 @@ class CheckpointSaver(Callback):
         seed: For the streams of processes that a checkpoint does not know.
         save_interval: Optimizer steps between checkpoints.
         keep: How many step checkpoints stay besides `best` and `last`.
-        stop_after: Optimizer step after which this sitting ends, or None.
+        stop_after: Optimizer step after which this session ends, or None.
     """
 
     def __init__(

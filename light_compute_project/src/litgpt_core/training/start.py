@@ -109,7 +109,7 @@ def processes_to_start(settings: HardwareSettings, world: World) -> int:
     """How many processes `trainer.devices` asks for here; 1 where a launcher has started them.
 
     Raises:
-        ConfigError: What was started is not what the settings ask for, or several nodes are asked for without a
+        ConfigError: What was started is not what the settings ask for, or several nodes are requested without a
             launcher.
     """
     if world.started_by != "nobody":

@@ -52,7 +52,7 @@ def quiet_third_parties() -> None:
     """Turn off Lightning's banners and tips, and warnings about choices that are made on purpose here."""
     for name in ("lightning.pytorch", "lightning.fabric", "lightning", "pytorch_lightning"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    # the compiler's note that a CUDA toolkit lies around unused
+    # the compiler's note that it has found an unused CUDA toolkit
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     # the compiler's warning about in-place operations under selective checkpointing: our blocks have none
     logging.getLogger("torch._higher_order_ops.wrap").setLevel(logging.ERROR)

@@ -218,7 +218,7 @@ def test_the_most_recent_model_is_chosen_and_the_reason_shown(here: Path) -> Non
 
 def test_no_model_at_all_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(CheckpointError, match=r"Searched runs: does not exist.*\n.*\n.*train\.py"):
+    with pytest.raises(CheckpointError, match=r"Searched runs: does not exist.*\n.*\n.*lcp train"):
         choose(None)
 
 

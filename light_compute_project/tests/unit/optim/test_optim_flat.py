@@ -110,9 +110,9 @@ def test_micro_batches_are_added_in_float32() -> None:
     optimizer.zero_grad()
     for step in range(3):
         loss_of(flat.working, step).backward()
-        pieces = [leaf.grad.float().reshape(-1) for leaf in flat._leaves]
-        assert pieces[0].dtype == torch.float32
-        expected += torch.cat(pieces)
+        gradients = [leaf.grad.float().reshape(-1) for leaf in flat._leaves]
+        assert gradients[0].dtype == torch.float32
+        expected += torch.cat(gradients)
         flat.collect_gradients()
     assert torch.equal(flat.gradient, expected)
 

@@ -35,7 +35,7 @@ def test_the_page_is_one_table_row_an_answer(comparison: dict[str, Any]) -> None
     assert len(rows) == 2 and all(row.replace("\\|", "").count("|") == 5 for row in rows)
     assert "(nothing)" in rows[0] and "a \\| b<br>&lt;b>bold&lt;/b>" in rows[0] and "&amp; more" in rows[0]
     assert "x" * 400 + " ..." in rows[1] and "x" * 401 not in rows[1], "long answers are cut for the page"
-    assert "likeliest answers" not in as_markdown({**comparison, "answers": []}, name="mine")
+    assert "most probable answers" not in as_markdown({**comparison, "answers": []}, name="mine")
 
 
 def test_the_terminal_shows_markup_and_control_characters_as_text(comparison: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Durations are read as people mean them, and a run's limits count what every sitting used."""
+"""Durations are read as people mean them, and a run's limits count what every session used."""
 
 from __future__ import annotations
 
@@ -56,21 +56,21 @@ def test_durations_are_shown_by_their_two_largest_units(seconds: float, text: st
     assert duration_text(seconds) == text
 
 
-def used(*, run_s: float = 0.0, sitting_s: float = 0.0, dollars: float = 0.0) -> Used:
-    return Used(run_s=run_s, sitting_s=sitting_s, dollars=dollars)
+def used(*, run_s: float = 0.0, session_s: float = 0.0, dollars: float = 0.0) -> Used:
+    return Used(run_s=run_s, session_s=session_s, dollars=dollars)
 
 
 def test_without_limits_nothing_ends() -> None:
     budget = Budget(cost_per_hour=2.0, devices=8)
-    assert budget.exhausted(used(run_s=1e9, sitting_s=1e9, dollars=1e9)) is None
+    assert budget.exhausted(used(run_s=1e9, session_s=1e9, dollars=1e9)) is None
     assert budget.seconds_left(used()) is None
 
 
 @pytest.mark.parametrize(
     ("limits", "amount", "setting"),
     [
-        ({"max_time": "90m"}, used(run_s=5400, sitting_s=10), "trainer.max_time=90m"),
-        ({"max_sitting_time": 60}, used(run_s=5400, sitting_s=60), "trainer.max_sitting_time=60"),
+        ({"max_time": "90m"}, used(run_s=5400, session_s=10), "trainer.max_time=90m"),
+        ({"max_sitting_time": 60}, used(run_s=5400, session_s=60), "trainer.max_sitting_time=60"),
         ({"max_cost": 20.0, "cost_per_hour": 2.5}, used(dollars=20.0), "trainer.max_cost=20"),
     ],
 )
@@ -80,7 +80,7 @@ def test_each_limit_ends_at_its_own_amount_and_names_itself(
     budget = Budget(**limits)
     end = budget.exhausted(amount)
     assert end is not None and end.reason.startswith(setting) and "run.resume=true" in end.fix
-    less = used(run_s=amount.run_s - 1, sitting_s=amount.sitting_s - 1, dollars=amount.dollars - 0.01)
+    less = used(run_s=amount.run_s - 1, session_s=amount.session_s - 1, dollars=amount.dollars - 0.01)
     assert budget.exhausted(less) is None
     assert budget.exhausted(less, reserve_s=30.0) == budget.exhausted(less, reserve_s=20.0) is not None
 
@@ -107,7 +107,7 @@ def test_a_meter_adds_up_sittings_with_different_devices_and_prices() -> None:
     second.load_state_dict(state)
     assert second.used.dollars == pytest.approx(2.0) and second.exhausted() is None
     now = 7.0 + 250.0
-    assert second.used.run_s == 1250.0 and second.used.sitting_s == 250.0
+    assert second.used.run_s == 1250.0 and second.used.session_s == 250.0
     assert second.exhausted() is not None
 
 

@@ -1,11 +1,12 @@
-"""Building the wheel: the YAML files of `configs/`, which lie beside the code, go into the package.
+"""Building the wheel: the YAML files of `configs/`, which are outside the package, are copied into it.
 
-pyproject.toml names the class; setuptools calls it. An editable install copies nothing: there the files are read where
-they lie.
+pyproject.toml names the class; setuptools calls it. An editable install copies nothing: there the files are read from
+`configs/` itself.
 """
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from setuptools.command.build_py import build_py
@@ -23,6 +24,6 @@ class BuildWithConfigs(build_py):
         if self.editable_mode:
             return
         for file in sorted(CONFIGS.rglob("*.yaml")):
-            target = Path(self.build_lib) / TARGET / file.relative_to(CONFIGS)
+            target = Path(str(self.build_lib)) / TARGET / file.relative_to(CONFIGS)
             target.parent.mkdir(parents=True, exist_ok=True)
-            self.copy_file(str(file), str(target), preserve_mode=False)
+            shutil.copyfile(file, target)
