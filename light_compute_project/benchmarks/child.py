@@ -76,8 +76,9 @@ def read_generations(result: dict[str, Any], *, precision: str, name: str) -> Me
         raise EnvironmentProblem(f"{name} generated {generated} tokens", needed="the same number each time")
     batch = int(result.get("batch", 1))
     numbers["batch"] = float(batch)
-    decoding = [s - f for s, f in zip(total, result["first_s"], strict=True)]
-    numbers["decode_tokens_per_s"] = (generated[0] - batch) / statistics.median(decoding)
+    decoding = statistics.median(s - f for s, f in zip(total, result["first_s"], strict=True))
+    if decoding > 0:  # noise can exceed a generation of a few tokens
+        numbers["decode_tokens_per_s"] = (generated[0] - batch) / decoding
     return Measurement(tokens_per_s=rate, precision=precision, numbers=numbers, raw=total)
 
 

@@ -109,6 +109,8 @@ def test_a_childs_generations() -> None:
     four = read_generations({**result, "new_tokens": [804] * 3, "batch": 4}, precision="bf16", name="ours-x4")
     assert four.tokens_per_s == pytest.approx(402.0)
     assert four.numbers["decode_tokens_per_s"] == pytest.approx(800 / 1.9)
+    noisy = read_generations({**result, "first_s": [3.0] * 3}, precision="bf16", name="ours")
+    assert "decode_tokens_per_s" not in noisy.numbers
     with pytest.raises(EnvironmentProblem, match="the same number"):
         read_generations({**result, "new_tokens": [201, 201, 17]}, precision="bf16", name="ours")
     with pytest.raises(EnvironmentProblem, match="incomplete"):
