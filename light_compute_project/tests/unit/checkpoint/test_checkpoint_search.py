@@ -35,7 +35,7 @@ def test_similar_names_are_suggested_for_a_wrong_name(tmp_path, save):
     save(tmp_path / "runs" / "baseline" / "final")
     with pytest.raises(CheckpointError) as caught:
         resolve(tmp_path / "runs" / "basline" / "final")
-    assert "does not exist" in caught.value.given and "there is baseline" in caught.value.given
+    assert "does not exist" in caught.value.given and "contains baseline" in caught.value.given
     assert caught.value.fix == f"did you mean {tmp_path / 'runs' / 'baseline'}?"
     with pytest.raises(CheckpointError, match="did you mean"):
         resolve(tmp_path / "runs" / "baseline" / "finale")
