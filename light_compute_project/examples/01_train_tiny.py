@@ -24,8 +24,8 @@ FACTS = {
 
 def conversations(path: Path, *, n: int = 1500) -> Path:
     """Write questions and answers, as the prompt style `human_assistant` has them, in random order."""
-    dice = random.Random(0)
-    pairs = (dice.choice(list(FACTS.items())) for _ in range(n))
+    rng = random.Random(0)
+    pairs = (rng.choice(list(FACTS.items())) for _ in range(n))
     path.write_text(
         "".join(f"Human: {question}\nAssistant: {answer}\n" for question, answer in pairs), encoding="utf-8"
     )

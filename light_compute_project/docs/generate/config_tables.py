@@ -122,7 +122,7 @@ def update(page: Path = PAGE) -> bool:
 
 @functools.cache
 def field_meanings(cls: type) -> dict[str, str]:
-    """Field -> the string under it, or else the comment beside it, as written in the class's source file."""
+    """Field -> the string under it, or else the comment on its line, as written in the class's source file."""
     source = inspect.getsource(inspect.getmodule(cls) or cls)
     comments = _comments(source)
     body = next(n.body for n in ast.walk(ast.parse(source)) if isinstance(n, ast.ClassDef) and n.name == cls.__name__)

@@ -93,10 +93,10 @@ def render(facts: Facts) -> str:
 def wrapped(values: dict[str, Any]) -> str:
     """The inside of a JSON object in lines of at most 120 characters, broken between values or inside lists."""
     lines = [""]
-    for piece in (f'"{key}": {json.dumps(value)}' for key, value in values.items()):
-        if lines[-1] and len(lines[-1]) + len(piece) > 105:
+    for entry in (f'"{key}": {json.dumps(value)}' for key, value in values.items()):
+        if lines[-1] and len(lines[-1]) + len(entry) > 105:
             lines.append("")
-        lines[-1] += f", {piece}" if lines[-1] else piece
+        lines[-1] += f", {entry}" if lines[-1] else entry
     broken = [part for line in lines for part in textwrap.wrap(line + ",", 112, break_long_words=False)]
     return textwrap.indent("\n".join(broken), " " * 6).removesuffix(",")
 

@@ -48,7 +48,7 @@ def write_log(path: Path, *, colours: int = 5) -> None:
 
 @pytest.fixture(scope="module")
 def base(module_shell: Any) -> Any:
-    """A model that has never seen a chat, and a chat log beside it; a decoding kernel built before is used again."""
+    """A model that has never seen a chat, and a chat log; a decoding kernel built before is used again."""
     module_shell.environment["XDG_CACHE_HOME"] = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     write_log(module_shell.folder / "chat_history.jsonl")
     module_shell.train(

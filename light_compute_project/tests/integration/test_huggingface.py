@@ -33,10 +33,10 @@ SHORT = (
 
 @pytest.fixture(scope="module")
 def text(module_shell: Any) -> Path:
-    dice = random.Random(0)
-    words = ["".join(dice.choices("etaoinshrdlu", k=dice.randint(2, 7))) for _ in range(300)]
+    rng = random.Random(0)
+    words = ["".join(rng.choices("etaoinshrdlu", k=rng.randint(2, 7))) for _ in range(300)]
     file = module_shell.folder / "text.txt"
-    file.write_text("\n".join(" ".join(dice.choices(words, k=9)) for _ in range(1500)))
+    file.write_text("\n".join(" ".join(rng.choices(words, k=9)) for _ in range(1500)))
     return Path(file)
 
 
@@ -146,11 +146,11 @@ def test_mistakes_are_named_and_cost_nothing(module_shell: Any, text: Path) -> N
 
 @pytest.mark.nightly
 def test_every_command_of_the_page_runs_and_says_what_the_page_says(shell: Any) -> None:
-    dice = random.Random(1)
+    rng = random.Random(1)
     texts = shell.folder / "my_texts"
     texts.mkdir()
     for number in range(4):
-        (texts / f"{number}.txt").write_text(" ".join("".join(dice.choices("etaoin", k=5)) for _ in range(3000)))
+        (texts / f"{number}.txt").write_text(" ".join("".join(rng.choices("etaoin", k=5)) for _ in range(3000)))
     page = PAGE.read_text(encoding="utf-8")
     blocks = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)
     said = ""

@@ -254,16 +254,18 @@ def test_the_number_of_processes_may_change(module_shell: Any, one: list[dict[st
 
 
 @pytest.mark.nightly
-def test_a_torn_part_is_named_and_passed_over(module_shell: Any, undisturbed: dict[str, list[tuple[Any, ...]]]) -> None:
+def test_a_corrupted_shard_is_named_and_skipped(
+    module_shell: Any, undisturbed: dict[str, list[tuple[Any, ...]]]
+) -> None:
     cell = "fsdp, parts"
-    settings = [*LONGER, *CELLS[cell], "run.name=torn", "run.resume=auto"]
+    settings = [*LONGER, *CELLS[cell], "run.name=broken", "run.resume=auto"]
     module_shell.train(*settings, "trainer.stop_after=8")
-    part = next((module_shell.folder / "runs" / "torn" / "checkpoints" / "step-00000008").glob("__1_*.distcp"))
+    part = next((module_shell.folder / "runs" / "broken" / "checkpoints" / "step-00000008").glob("__1_*.distcp"))
     part.write_bytes(part.read_bytes()[:-100])
     done = module_shell.train(*settings)
-    assert part.name in done.stderr and "continuing from runs/torn/checkpoints/step-00000004" in done.stderr
-    assert trace(module_shell.rows("torn")) == undisturbed[cell]
-    kept = module_shell.folder / "runs" / "torn" / "checkpoints"
+    assert part.name in done.stderr and "continuing from runs/broken/checkpoints/step-00000004" in done.stderr
+    assert trace(module_shell.rows("broken")) == undisturbed[cell]
+    kept = module_shell.folder / "runs" / "broken" / "checkpoints"
     assert checkpoint.newest_valid(kept) == kept / f"step-{LONG:08d}"
 
 
@@ -362,8 +364,8 @@ def test_a_finished_run_says_so_once_and_auto_fits_another_number_of_processes(s
 def test_time_and_money_end_a_run_with_a_checkpoint(module_shell: Any) -> None:
     long = [*EXACT, "trainer.max_steps=100000", "trainer.eval_interval=50000", "trainer.save_interval=50000"]
     settings = [*long, "run.name=budget", "run.resume=auto"]
-    done = module_shell.train(*settings, "trainer.devices=2", "trainer.max_sitting_time=8s")
-    assert "trainer.max_sitting_time=8s is used up" in done.stderr and "run.resume=true" in done.stderr
+    done = module_shell.train(*settings, "trainer.devices=2", "trainer.max_session_time=8s")
+    assert "trainer.max_session_time=8s is used up" in done.stderr and "run.resume=true" in done.stderr
     first = len(module_shell.rows("budget"))
     assert first and checkpoint.newest_valid(module_shell.folder / "runs" / "budget" / "checkpoints") is not None
     done = module_shell.train(*settings, "trainer.max_cost=0.02", "trainer.cost_per_hour=3.6")

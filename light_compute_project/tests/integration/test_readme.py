@@ -90,9 +90,9 @@ def run_commands(lines: list[str], shell: Any, mirror: Path | None) -> int:
     """Run the commands in order, in a folder with texts and chats to learn from; how many were run."""
     texts = shell.folder / "my_texts"
     texts.mkdir()
-    dice = random.Random(0)
+    rng = random.Random(0)
     for number in range(8):
-        words = ["".join(dice.choices("etaoinshrdlu", k=dice.randint(2, 9))) for _ in range(9000)]
+        words = ["".join(rng.choices("etaoinshrdlu", k=rng.randint(2, 9))) for _ in range(9000)]
         (texts / f"{number}.txt").write_text(" ".join(words))
     write_chats(shell.folder)
     if mirror is not None:

@@ -143,12 +143,12 @@ def test_resuming_on_another_corpus_is_refused(shell: Any) -> None:
     assert "prepared data has changed" in done.stderr
 
 
-def test_torn_checkpoints_are_not_overwritten(shell: Any) -> None:
-    shell.train(*EXACT, "trainer.max_steps=2", "run.name=torn")
-    weights = next((shell.folder / "runs" / "torn" / "checkpoints").glob("step-*/lit_model.pth"))
+def test_corrupted_checkpoints_are_not_overwritten(shell: Any) -> None:
+    shell.train(*EXACT, "trainer.max_steps=2", "run.name=broken")
+    weights = next((shell.folder / "runs" / "broken" / "checkpoints").glob("step-*/lit_model.pth"))
     weights.write_bytes(weights.read_bytes()[:1000])
-    done = shell.train(*EXACT, "trainer.max_steps=4", "run.name=torn", "run.resume=auto", expect=2)
-    assert "none of the checkpoints" in done.stderr and "run.name=torn-2" in done.stderr
+    done = shell.train(*EXACT, "trainer.max_steps=4", "run.name=broken", "run.resume=auto", expect=2)
+    assert "none of the checkpoints" in done.stderr and "run.name=broken-2" in done.stderr
 
 
 def test_a_run_that_blows_up_keeps_finite_checkpoints(shell: Any) -> None:

@@ -59,7 +59,7 @@ class Stateful(DataLoader):
         pass
 
 class Windows(DataModule):
-    """Pieces of the texts as LitGPT's tokenizer reads them: (B, T + 1) ids, without the package litdata."""
+    """Chunks of the texts as LitGPT's tokenizer reads them: (B, T + 1) ids, without the package litdata."""
 
     def __init__(self, text: str = "texts/0.txt") -> None:
         super().__init__()
@@ -71,8 +71,8 @@ class Windows(DataModule):
     def train_dataloader(self):
         with open(self.text) as file:
             ids = self.tokenizer.encode(file.read())
-        pieces = [piece.long() for piece in ids.split(self.length) if len(piece) == self.length]
-        return Stateful(pieces, batch_size=self.batch_size)
+        chunks = [chunk.long() for chunk in ids.split(self.length) if len(chunk) == self.length]
+        return Stateful(chunks, batch_size=self.batch_size)
 
     val_dataloader = train_dataloader
 '''
@@ -272,7 +272,7 @@ def test_a_litgpt_config_continues_from_litgpts_finetune(
     }
     (ours / "continue.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     done = module_shell.train("from_litgpt=continue.yaml", "trainer.sample_tokens=0", "trainer.compile=false")
-    assert "model_name" in done.stderr, "what the file says and we do not read is told"
+    assert "model_name" in done.stderr, "ignored settings of the file are reported"
     assert module_shell.rows("after-finetune")[-1]["step"] == 2
 
 

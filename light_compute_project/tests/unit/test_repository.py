@@ -25,7 +25,7 @@ SCRIPTS = sorted((PROJECT / "scripts").glob("*.py"))
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("light-compute-*.yml"))
 PAGES = sorted([*PROJECT.glob("*.md"), *(PROJECT / "docs").glob("*.md"), *ROOT.glob("README.md")])
 
-# Written in pieces, so that this file names none of them itself.
+# Assembled from parts, so that this file names none of them itself.
 REGISTRY_HOSTS = r"py" r"pi\.org|python" r"hosted\.org|deb\.deb" r"ian\.org|registry\.np" r"mjs\.org|ana" r"conda\.org"
 MACHINE_PATHS = r"/wo" r"rk/|/ro" r"ot/|/fa" r"rm/|/tm" r"p/bash_jobs|/ho" r"me/\w+/|/Us" r"ers/\w+/"
 UNFINISHED = r"\b(?:TO" r"DO|FIX" r"ME|XX" r"X|raise NotImplemented" r"Error)\b"

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).resolve().parents[2]
-SOURCE = PROJECT / "src" / "litgpt_core"
 
 RETIRED = {
     r"sittings?": "session or attempt",
@@ -37,11 +36,6 @@ RETIRED = {
 }
 """Pattern of whole words, in any case: the term to use."""
 
-PACKAGES_NOT_YET = (*("audit", "config", "core", "pure", "training"),)
-"""Packages that still contain retired words. Remove a name here when the package is done; never add one."""
-PAGES_NOT_YET = (*("README.md", "architecture.md", "configuration.md", "finetuning.md", "reproducibility.md"),)
-"""Pages that still contain retired words."""
-
 EXCEPTIONS = {
     "pieces?": (
         # SentencePiece's own term
@@ -51,11 +45,22 @@ EXCEPTIONS = {
         "light_compute_project/src/litgpt_core/pure/vocabulary.py",
         "light_compute_project/src/litgpt_core/tokenizers/",
         "light_compute_project/tests/unit/tokenizers/",
+        "light_compute_project/configs/tokenizer/sentencepiece.yaml",
     ),
     r"sittings?": (
         # the key that older records have
+        "light_compute_project/src/litgpt_core/audit/",
         "light_compute_project/src/litgpt_core/search/sweep_folder.py",
+        "light_compute_project/src/litgpt_core/training/record.py",
+        "light_compute_project/tests/unit/audit/",
         "light_compute_project/tests/unit/search/test_search_sweep.py",
+        "light_compute_project/docs/reproducibility.md",
+    ),
+    r"contestants?": (
+        # a key of the records in metrics/
+        "light_compute_project/benchmarks/",
+        "light_compute_project/tests/unit/benchmarks/",
+        "light_compute_project/tests/integration/test_benchmark.py",
     ),
     "panels?": (
         # of a web page, of a plot
@@ -68,17 +73,20 @@ EXCEPTIONS = {
 }
 """Pattern: paths, or beginnings of paths, where the word is the field's own term."""
 
-SUFFIXES = (".py", ".js", ".html", ".css", ".cpp", ".hpp")
+SUFFIXES = (".py", ".js", ".html", ".css", ".cpp", ".hpp", ".yaml")
+FOLDERS = ("src", "configs", "scripts", "examples", "benchmarks", "tests")
+RECORDS = ("log.md", "CHANGELOG.md")
+"""Pages about the past, which is not rewritten."""
 
 
 def selected() -> Iterator[Path]:
-    """Files of finished packages and of their unit tests, and finished pages; records of the past are not changed."""
-    for package in sorted(path for path in SOURCE.iterdir() if path.is_dir() and path.name not in PACKAGES_NOT_YET):
-        for folder in (package, PROJECT / "tests" / "unit" / package.name):
-            yield from (path for path in sorted(folder.rglob("*")) if path.suffix in SUFFIXES)
-    pages = (*sorted((PROJECT / "docs").glob("*.md")), PROJECT / "README.md", PROJECT.parent / "README.md")
-    finished = {page.name for page in pages} - {"log.md", *PAGES_NOT_YET}
-    yield from (page for page in pages if page.name in finished)
+    """Code, configs, tests and pages, but this file and what is data of the past."""
+    for folder in FOLDERS:
+        for path in sorted((PROJECT / folder).rglob("*")):
+            if path.suffix in SUFFIXES and path != Path(__file__).resolve() and "fixtures" not in path.parts:
+                yield path
+    pages = (PROJECT.parent / "README.md", *sorted(PROJECT.glob("*.md")), *sorted((PROJECT / "docs").glob("*.md")))
+    yield from (page for page in pages if page.name not in RECORDS)
 
 
 def findings(path: Path, *, place: str) -> list[str]:

@@ -66,6 +66,7 @@ WITHOUT_EFFECT = frozenset(
         *("save_interval", "keep_checkpoints", "restore_best", "stop_after", "sample_prompts", "sample_tokens"),
         *(
             "max_time",
+            "max_session_time",
             "max_sitting_time",
             "max_session_time",
             "max_cost",

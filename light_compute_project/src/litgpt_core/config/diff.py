@@ -9,7 +9,7 @@ from typing import Any
 _ABSENT = object()
 
 PLACES = ("run", "logger")
-"""Sections of a training config that say where a run lies and who is told; no number depends on them."""
+"""Sections of a training config that say where a run lies and what is logged where; no number depends on them."""
 
 
 def flatten(plain: dict[str, Any], *, prefix: str = "") -> dict[str, Any]:

@@ -31,7 +31,7 @@ from litgpt_core.core.errors import ConfigError, LightComputeError
 from litgpt_core.core.text import nearest
 
 KEY = "from_litgpt"
-"""What is typed: `from_litgpt=FILE.yaml`."""
+"""On the command line: `from_litgpt=FILE.yaml`."""
 
 PRECISIONS = ("32-true", "bf16-mixed", "bf16-true", "16-mixed")
 LOGGERS = ("csv", "tensorboard", "wandb")
@@ -47,7 +47,7 @@ def expand(
 ) -> list[str]:
     """`overrides` with `from_litgpt=FILE.yaml` replaced by what the file says; other arguments of `translate`.
 
-    The file's settings come first, so that what is typed besides it wins. Both are logged.
+    The file's settings come first, so that other settings of the command line override them. Both are logged.
     """
     files = [text.partition("=")[2] for text in overrides if text.lstrip("+").startswith(f"{KEY}=")]
     typed = [text for text in overrides if not text.lstrip("+").startswith(f"{KEY}=")]
@@ -68,7 +68,7 @@ class Translation:
     """One of LitGPT's files in our words."""
 
     overrides: list[str]
-    """What one would have typed; to stand before what is typed besides the file."""
+    """The same settings as overrides, to precede those given on the command line."""
     warnings: list[str]
     """What the file says and this project does otherwise or not at all."""
 
@@ -135,7 +135,7 @@ class _Work(Findings):
         if start is not None:
             self.put("init_from", str(start))
         if "model" in self.typed:
-            self.warn(f"model={self.typed['model']} is typed: the file's model is not used")
+            self.warn(f"model={self.typed['model']} is given: the file's model is not used")
             return self.typed_whole("model.block_size")
         context: int | None = None
         if start is not None:
@@ -190,7 +190,7 @@ class _Work(Findings):
         folder = file["tokenizer_dir"]
         if "tokenizer" in self.typed:
             if folder is not None:
-                self.warn(f"tokenizer={self.typed['tokenizer']} is typed: tokenizer_dir is not used")
+                self.warn(f"tokenizer={self.typed['tokenizer']} is given: tokenizer_dir is not used")
         elif folder is None and file["initial_checkpoint_dir"] is None:
             self.refuse("tokenizer_dir is missing: needed a folder, or tokenizer=byte typed besides the file")
         else:
@@ -201,7 +201,7 @@ class _Work(Findings):
     def data(self, given: Any) -> None:
         """LitGPT's data class: plain text can be read here."""
         if "data" in self.typed:
-            self.warn(f"data={self.typed['data']} is typed: the file's data is not used")
+            self.warn(f"data={self.typed['data']} is given: the file's data is not used")
             return
         name = given.get("class_path") if isinstance(given, dict) else given
         if str(name).rsplit(".", 1)[-1] != "TextFiles":
@@ -228,7 +228,7 @@ class _Work(Findings):
     def optimizer(self, given: Any, train: dict[str, Any]) -> None:
         """AdamW and its rate over the run."""
         if "optim" in self.typed:
-            self.warn(f"optim={self.typed['optim']} is typed: optimizer, warm-up and min_lr are not used")
+            self.warn(f"optim={self.typed['optim']} is given: optimizer, warm-up and min_lr are not used")
             return
         name = given.get("class_path") if isinstance(given, dict) else given
         if str(name).rsplit(".", 1)[-1] != "AdamW":

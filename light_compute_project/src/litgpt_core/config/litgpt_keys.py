@@ -115,7 +115,7 @@ def typed_values(overrides: Sequence[str]) -> dict[str, Any]:
 
 @dataclass(kw_only=True)
 class Findings:
-    """One translation under way: what is typed besides the file, and what has come out so far."""
+    """One translation in progress: the settings given besides the file, and the result so far."""
 
     typed: dict[str, Any]
     """The other overrides of the command line, by key."""
@@ -132,7 +132,7 @@ class Findings:
         self.warnings.append(message)
 
     def put(self, key: str, value: Any) -> None:
-        """One setting, unless its whole group is typed."""
+        """One setting, unless its whole group is given on the command line."""
         if key.split(".")[0] not in self.typed:
             self.overrides.append(f"{key}={literal(value)}")
 

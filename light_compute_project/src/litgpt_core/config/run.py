@@ -17,7 +17,7 @@ class RunSettings:
     name: str
     """The run's folder below `dir`, and its name on the dashboard."""
     dir: str = "runs"
-    """Folder that holds the runs; relative to where the command is typed."""
+    """Folder that holds the runs; relative to the current folder."""
     resume: bool | Literal["auto"] = False
     """false: refuse a used folder; true: continue it; auto: continue it if there is something to continue, else
     start.

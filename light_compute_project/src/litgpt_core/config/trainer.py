@@ -174,7 +174,7 @@ class BudgetSettings:
     """End the run cleanly, with a checkpoint, after this much time, its sessions added up: 90m, 2h30m, 1.5d,
     days as "01:11:30:00", or a number of seconds. null: no limit.
     """
-    max_sitting_time: str | float | None = None
+    max_session_time: str | float | None = None
     """The same for this session alone, counted from the moment the command began; the run continues in another.
     """
     max_cost: Positive | None = None
@@ -184,7 +184,7 @@ class BudgetSettings:
 
     def __post_init__(self) -> None:
         problems = []
-        for name, value in (("max_time", self.max_time), ("max_sitting_time", self.max_sitting_time)):
+        for name, value in (("max_time", self.max_time), ("max_session_time", self.max_session_time)):
             try:
                 seconds_of(1.0 if value is None else value)
             except ConfigError as error:

@@ -213,7 +213,7 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
 def merge(symbols: list[str], rank: Callable[[str, str], float | None]) -> list[str]:
     """Join the pair of neighbours of the lowest rank, the first of equal ones, again and again; None: never.
 
-    A heap has the candidates; a doubly linked list the neighbours. A candidate whose parts have changed is passed over.
+    A heap has the candidates; a doubly linked list the neighbours. A candidate whose parts have changed is skipped.
     """
     after = [*range(1, len(symbols)), -1] if symbols else []
     before = list(range(-1, len(symbols) - 1))

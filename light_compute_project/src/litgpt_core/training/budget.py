@@ -1,7 +1,7 @@
 """When a run has used up its time or its money. Standard library only; ending the run is `saving.py`'s work.
 
     trainer.max_time           the whole run: its sessions added up
-    trainer.max_sitting_time   this session alone: for a machine that is lent for twelve hours
+    trainer.max_session_time   this session alone: for a machine that is lent for twelve hours
     trainer.max_cost           dollars of the whole run, at trainer.cost_per_hour for every device
 
 All three count from the moment a command began, since a machine is paid for while it prepares data, too. What earlier
@@ -50,7 +50,7 @@ class Budget:
 
     max_time: Duration | None = None
     """Of the whole run."""
-    max_sitting_time: Duration | None = None
+    max_session_time: Duration | None = None
     """Of this session."""
     max_cost: float | None = None
     """Dollars of the whole run."""
@@ -64,7 +64,7 @@ class Budget:
         """What the settings say, for a run on so many devices over all nodes."""
         return cls(
             max_time=settings.max_time,
-            max_sitting_time=settings.max_sitting_time,
+            max_session_time=settings.max_session_time,
             max_cost=settings.max_cost,
             cost_per_hour=settings.cost_per_hour,
             devices=devices,
@@ -90,10 +90,10 @@ class Budget:
             reason = f"trainer.max_time={self.max_time} is used up: {duration_text(used.run_s)} over all sessions"
             fix = "the same command with run.resume=true and a larger trainer.max_time"
             found.append((seconds_of(self.max_time) - used.run_s, Exhausted(reason=reason, fix=fix)))
-        if self.max_sitting_time is not None:
-            reason = f"trainer.max_sitting_time={self.max_sitting_time} is used up: {duration_text(used.session_s)}"
+        if self.max_session_time is not None:
+            reason = f"trainer.max_session_time={self.max_session_time} is used up: {duration_text(used.session_s)}"
             fix = "the same command with run.resume=true goes on for another session"
-            found.append((seconds_of(self.max_sitting_time) - used.session_s, Exhausted(reason=reason, fix=fix)))
+            found.append((seconds_of(self.max_session_time) - used.session_s, Exhausted(reason=reason, fix=fix)))
         if self.max_cost is not None and self.dollars(1.0) > 0:
             reason = f"trainer.max_cost={self.max_cost:g} is used up: {used.dollars:.2f} dollars over all sessions"
             fix = "the same command with run.resume=true and a larger trainer.max_cost"

@@ -107,7 +107,7 @@ def test_a_phone_has_the_list_in_a_drawer(open_page):
     chat.page.locator(".entry-title").click()
     expect(drawer).not_to_be_in_viewport()
     chat.button("Conversations").click()
-    chat.page.mouse.click(380, 400)  # beside it
+    chat.page.mouse.click(380, 400)  # outside it
     expect(drawer).not_to_be_in_viewport()
     chat.button("Settings").click()
     assert fits_its_width(chat)

@@ -70,7 +70,7 @@ def test_without_limits_nothing_ends() -> None:
     ("limits", "amount", "setting"),
     [
         ({"max_time": "90m"}, used(run_s=5400, session_s=10), "trainer.max_time=90m"),
-        ({"max_sitting_time": 60}, used(run_s=5400, session_s=60), "trainer.max_sitting_time=60"),
+        ({"max_session_time": 60}, used(run_s=5400, session_s=60), "trainer.max_session_time=60"),
         ({"max_cost": 20.0, "cost_per_hour": 2.5}, used(dollars=20.0), "trainer.max_cost=20"),
     ],
 )
@@ -86,7 +86,7 @@ def test_each_limit_ends_at_its_own_amount_and_names_itself(
 
 
 def test_the_nearest_limit_counts() -> None:
-    budget = Budget(max_time="10h", max_sitting_time="2h", max_cost=8.0, cost_per_hour=1.0, devices=8)
+    budget = Budget(max_time="10h", max_session_time="2h", max_cost=8.0, cost_per_hour=1.0, devices=8)
     fresh = used()
     assert budget.seconds_left(fresh) == 3600, "8 dollars an hour"
     end = budget.exhausted(fresh, reserve_s=9e9)
@@ -94,7 +94,7 @@ def test_the_nearest_limit_counts() -> None:
     assert budget.seconds_left(used(run_s=36_000.5, dollars=0.0)) == -0.5
 
 
-def test_a_meter_adds_up_sittings_with_different_devices_and_prices() -> None:
+def test_a_meter_adds_up_sessions_with_different_devices_and_prices() -> None:
     now = 100.0
     first = Meter(Budget(cost_per_hour=3.6, devices=2), started=100.0, clock=lambda: now)
     now = 1100.0
@@ -112,7 +112,7 @@ def test_a_meter_adds_up_sittings_with_different_devices_and_prices() -> None:
 
 
 def test_the_trainer_section_says_the_limits() -> None:
-    settings = BudgetSettings(max_time="2h", max_sitting_time=600, max_cost=5, cost_per_hour=0.5)
+    settings = BudgetSettings(max_time="2h", max_session_time=600, max_cost=5, cost_per_hour=0.5)
     budget = Budget.of(settings, devices=16)
     assert budget.dollars(3600) == 8.0
     assert budget.seconds_left(used()) == 600
@@ -124,7 +124,7 @@ def test_the_trainer_section_says_the_limits() -> None:
     [
         ({"max_time": "soon"}, r"trainer\.max_time='soon'"),
         ({"max_time": 0}, r"trainer\.max_time=0"),
-        ({"max_sitting_time": "1:30"}, r"trainer\.max_sitting_time='1:30'"),
+        ({"max_session_time": "1:30"}, r"trainer\.max_session_time='1:30'"),
         ({"max_cost": 0.0, "cost_per_hour": 1.0}, r"trainer\.max_cost=0\.0"),
         ({"cost_per_hour": -1.0}, r"trainer\.cost_per_hour=-1\.0"),
         ({"max_cost": 5.0}, r"trainer\.cost_per_hour=\.\.\."),
@@ -137,5 +137,5 @@ def test_settings_refuse_what_cannot_limit(given: dict[str, float], said: str) -
 
 def test_all_wrong_limits_are_named_at_once() -> None:
     with pytest.raises(ConfigError) as error:
-        load(["trainer.max_time=soon", "trainer.max_sitting_time=0", "trainer.max_steps=0"])
-    assert all(name in str(error.value) for name in ("max_time", "max_sitting_time", "max_steps"))
+        load(["trainer.max_time=soon", "trainer.max_session_time=0", "trainer.max_steps=0"])
+    assert all(name in str(error.value) for name in ("max_time", "max_session_time", "max_steps"))

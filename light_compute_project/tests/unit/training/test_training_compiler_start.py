@@ -1,4 +1,4 @@
-"""Sparing TorchInductor's probes, and precompiling its headers beside the start of a run."""
+"""Sparing TorchInductor's probes, and precompiling its headers during the start of a run."""
 
 from __future__ import annotations
 

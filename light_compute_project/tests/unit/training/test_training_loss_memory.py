@@ -15,7 +15,7 @@ from litgpt_core.training.hardware import choose_hardware, look_at_machine
 from litgpt_core.training.module import TrainingModule
 
 BATCH, LENGTH, VOCABULARY, WIDTH, CHUNK = 4, 128, 16_384, 16, 32
-WHOLE, PIECE, TABLE = BATCH * LENGTH * VOCABULARY, CHUNK * VOCABULARY, VOCABULARY * WIDTH
+WHOLE, CHUNK_SIZE, TABLE = BATCH * LENGTH * VOCABULARY, CHUNK * VOCABULARY, VOCABULARY * WIDTH
 
 
 def module(*, chunk: int) -> TrainingModule:
@@ -47,13 +47,13 @@ def step(trained: TrainingModule) -> LiveMemory:
 
 
 def test_training_holds_no_more_than_a_chunk_of_logits() -> None:
-    whole, pieces = step(module(chunk=0)), step(module(chunk=CHUNK))
+    whole, chunks = step(module(chunk=0)), step(module(chunk=CHUNK))
     assert whole.largest == WHOLE, "the measure sees logits of a whole batch where they exist"
-    assert pieces.largest == max(PIECE, TABLE) < WHOLE / 8
-    assert pieces.peak < whole.peak / 8
+    assert chunks.largest == max(CHUNK_SIZE, TABLE) < WHOLE / 8
+    assert chunks.peak < whole.peak / 8
 
 
-@pytest.mark.parametrize(("chunk", "largest"), [(0, WHOLE), (CHUNK, PIECE)])
+@pytest.mark.parametrize(("chunk", "largest"), [(0, WHOLE), (CHUNK, CHUNK_SIZE)])
 def test_validation_likewise(chunk: int, largest: int) -> None:
     trained = module(chunk=chunk)
     trained.on_validation_epoch_start()

@@ -128,7 +128,7 @@ def test_state_in_the_middle_of_an_interval_gives_the_undisturbed_row(tmp_path: 
 def test_rows_after_the_checkpoint_are_dropped_and_time_never_runs_backwards(tmp_path: Path, clock: Clock) -> None:
     path = tmp_path / "metrics.jsonl"
     old = [{"step": s, "val_loss": None, "elapsed_s": s * 10.0} for s in (2, 4)]
-    path.write_text("".join(json.dumps(row) + "\n" for row in old) + '{"step": 6, "torn')
+    path.write_text("".join(json.dumps(row) + "\n" for row in old) + '{"step": 6, "cut')
     rec, tr = recorder(path), trainer(2)
     rec.on_train_start(tr, module())
     assert [row["step"] for row in rows(path)] == [2]

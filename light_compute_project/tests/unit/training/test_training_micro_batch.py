@@ -95,10 +95,10 @@ def test_too_little_for_one_sequence_is_one_with_a_warning(
     assert "trainer.activation_checkpointing=full" in caplog.text
 
 
-def test_a_number_that_was_typed_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    typed = auto("trainer.micro_batch_size=6")
-    assert micro_batch.decide(typed, model=SHAPE, hardware=hardware()) is typed
-    assert micro_batch.recorded(typed) is typed
+def test_a_given_number_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = auto("trainer.micro_batch_size=6")
+    assert micro_batch.decide(given, model=SHAPE, hardware=hardware()) is given
+    assert micro_batch.recorded(given) is given
 
 
 @pytest.mark.parametrize(("room", "expected"), [(100, 24), (12, 12), (7, 6), (1, 1)])

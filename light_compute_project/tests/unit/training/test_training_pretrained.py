@@ -1,4 +1,4 @@
-"""`model=pretrained tokenizer=pretrained`: what is asked for, what is found, and what may differ from the directory."""
+"""`model=pretrained tokenizer=pretrained`: what is requested, what is found, and what may differ from the directory."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from litgpt_core.model.gpt import GPT
 from litgpt_core.model.init import initialize
 from litgpt_core.training.pretrained import find_pretrained
 
-DICE = random.Random(0)
-WORDS = ["".join(DICE.choices("etaoinshrdlu", k=DICE.randint(2, 7))) for _ in range(200)]
-TEXT = "\n".join(" ".join(DICE.choices(WORDS, k=8)) for _ in range(400))
+RNG = random.Random(0)
+WORDS = ["".join(RNG.choices("etaoinshrdlu", k=RNG.randint(2, 7))) for _ in range(200)]
+TEXT = "\n".join(" ".join(RNG.choices(WORDS, k=8)) for _ in range(400))
 BOTH = ["model=pretrained", "tokenizer=pretrained"]
 
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Callable[..., Path]:
-    """`directory(**settings)`: a checkpoint in tmp_path/run/final, with a chat template beside the tokenizer."""
+    """`directory(**settings)`: a checkpoint in tmp_path/run/final, with a tokenizer and its chat template."""
 
     def make(**settings: Any) -> Path:
         folder = tmp_path / "tokenizer"

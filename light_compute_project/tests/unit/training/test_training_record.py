@@ -32,7 +32,7 @@ def test_data_and_tokenizer_are_recorded_by_their_hashes() -> None:
     assert chat["fingerprint"] == "f" and chat["corpus_sha256"] is None, "conversations have no split of a corpus"
 
 
-def test_the_diff_of_an_earlier_sitting_is_kept_under_its_hash(tmp_path: Path) -> None:
+def test_the_diff_of_an_earlier_session_is_kept_under_its_hash(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     keep_diff(folder, "")
     assert not folder.code_diff.exists()

@@ -32,7 +32,7 @@ def test_bits_per_byte_of_a_uniform_byte_model_is_eight() -> None:
     assert bits_per_byte(math.log(256), tokens_per_byte=0.25) == pytest.approx(2.0)
 
 
-def test_a_torn_last_row_is_skipped(tmp_path: Path) -> None:
+def test_an_incomplete_last_row_is_skipped(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_text(json.dumps(row(1)) + "\n" + json.dumps(row(2))[:20])
     assert [r["step"] for r in read_rows(path)] == [1]

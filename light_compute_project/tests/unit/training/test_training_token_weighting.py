@@ -1,4 +1,4 @@
-"""Where not every token is learnt, a step is the same however its global batch is cut into pieces."""
+"""Where not every token is learnt, a step is the same however its global batch is split into micro-batches."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def train(micro: int, folder: Path, *, flat: bool, steps: int = 2) -> tuple[dict
     """Weights after some steps on the same global batch, cut into micro-batches; and each step's loss."""
     inputs, targets, segments = global_batch()
     count = (targets != -100).sum().float()
-    pieces = [
+    parts = [
         (inputs[i : i + micro], targets[i : i + micro], segments[i : i + micro], count) for i in range(0, 8, micro)
     ]
     settings = HardwareSettings(accelerator="cpu", precision="32-true", compile=False)
@@ -62,7 +62,7 @@ def train(micro: int, folder: Path, *, flat: bool, steps: int = 2) -> tuple[dict
         enable_model_summary=False,
         default_root_dir=folder,
     )
-    trainer.fit(module, DataLoader(pieces, batch_size=None))  # type: ignore[arg-type]
+    trainer.fit(module, DataLoader(parts, batch_size=None))  # type: ignore[arg-type]
     return {name: value.detach().clone() for name, value in module.model.state_dict().items()}, losses
 
 
@@ -70,9 +70,9 @@ def train(micro: int, folder: Path, *, flat: bool, steps: int = 2) -> tuple[dict
 def test_accumulating_gives_the_weights_of_one_large_batch(tmp_path: Path, flat: bool) -> None:
     whole, losses = train(8, tmp_path, flat=flat)
     for micro in (1, 2, 4):
-        pieces, other_losses = train(micro, tmp_path, flat=flat)
+        parts, other_losses = train(micro, tmp_path, flat=flat)
         assert other_losses == pytest.approx(losses, rel=1e-5), f"micro-batches of {micro}"
-        worst = max(float((pieces[name] - value).abs().max()) for name, value in whole.items())
+        worst = max(float((parts[name] - value).abs().max()) for name, value in whole.items())
         assert worst < 2e-5, f"micro-batches of {micro}: a weight differs by {worst:.1e} after steps of 1e-3"
 
 
@@ -84,10 +84,10 @@ def test_a_step_s_loss_is_the_mean_over_all_its_targets(tmp_path: Path) -> None:
     assert losses == pytest.approx([float(expected.detach())], rel=1e-5)
     means = []
     for i in range(0, 8, 2):
-        piece = slice(i, i + 2)
-        loss = cross_entropy(model.hidden(inputs[piece], segments=segments[piece]), model.head, targets[piece])
+        part = slice(i, i + 2)
+        loss = cross_entropy(model.hidden(inputs[part], segments=segments[part]), model.head, targets[part])
         means.append(float(loss.detach()))
-    assert abs(sum(means) / 4 - float(expected.detach())) > 1e-3, "a mean of the pieces' means is another number"
+    assert abs(sum(means) / 4 - float(expected.detach())) > 1e-3, "a mean of the micro-batches' means is another number"
 
 
 def test_shares_of_several_processes_add_up_to_the_same_gradient() -> None:
