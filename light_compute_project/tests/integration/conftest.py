@@ -17,14 +17,18 @@ import pytest
 PROJECT = Path(__file__).resolve().parents[2]
 SCRIPTS = PROJECT / "scripts"
 
+USER_CACHE = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+"""Shared by all processes of the tests, so that the CPU kernel and matplotlib's list of fonts are made once."""
+
 
 class Shell:
-    """Starts scripts in `folder` with a clean environment: no W&B key, a home of its own."""
+    """Starts scripts in `folder` with a clean environment: no W&B key, a home of its own, the user's cache."""
 
     def __init__(self, folder: Path, cache: Path) -> None:
         self.folder, self.cache = folder, cache
         self.environment = {k: v for k, v in os.environ.items() if not k.startswith("WANDB_")}
         self.environment["HOME"] = str(folder / "home")
+        self.environment["XDG_CACHE_HOME"] = USER_CACHE
         self.environment["PYTHONUNBUFFERED"] = "1"
         (folder / "home").mkdir(exist_ok=True)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sys
 from pathlib import Path
@@ -48,8 +47,7 @@ def write_log(path: Path, *, colours: int = 5) -> None:
 
 @pytest.fixture(scope="module")
 def base(module_shell: Any) -> Any:
-    """A model that has never seen a chat, and a chat log; a decoding kernel built before is used again."""
-    module_shell.environment["XDG_CACHE_HOME"] = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    """A model that has never seen a chat, and a chat log."""
     write_log(module_shell.folder / "chat_history.jsonl")
     module_shell.train(
         "+experiment=smoke", "run.name=base", "logger=none", "model.block_size=128", "trainer.sample_tokens=0"

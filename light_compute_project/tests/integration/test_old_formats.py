@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -40,8 +39,7 @@ RUNS = {
 
 @pytest.fixture(scope="module")
 def old(module_shell: Any) -> Any:
-    """The files in a folder of their own; a decoding kernel built before is used again."""
-    module_shell.environment["XDG_CACHE_HOME"] = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    """The files in a folder of their own."""
     for path in FIXTURES.iterdir():
         (shutil.copytree if path.is_dir() else shutil.copy)(path, module_shell.folder / path.name)
     return module_shell

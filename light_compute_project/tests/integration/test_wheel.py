@@ -63,7 +63,10 @@ def lcp(
     python = installed.with_name("python.exe" if os.name == "nt" else "python")
     hidden = {"PYTHONPATH", "WANDB_API_KEY", "LIGHT_COMPUTE_CONFIG_DIR"}
     environment = {key: value for key, value in os.environ.items() if key not in hidden}
-    environment |= {"HOME": str(folder / "home"), "XDG_CACHE_HOME": str(folder / "home" / ".cache")}
+    environment |= {
+        "HOME": str(folder / "home"),
+        "XDG_CACHE_HOME": os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache"),
+    }
     done = subprocess.run(
         [str(python), str(installed), *arguments],
         cwd=folder,

@@ -100,7 +100,9 @@ def _started(command: list[str], port: int, folder: Path) -> Iterator[str]:
 
 
 def _environment(folder: Path) -> dict[str, str]:
-    return os.environ | {"HOME": str(folder), "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"}
+    cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    own = {"HOME": str(folder), "XDG_CACHE_HOME": cache, "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"}
+    return os.environ | own
 
 
 def _free_port() -> int:
