@@ -47,6 +47,7 @@ def compare(shell: Any, mirror: Path | None) -> Any:
 
 
 @pytest.mark.parity
+@pytest.mark.nightly
 def test_training_against_litgpt_measures_both(compare: Any, shell: Any) -> None:
     record, printed = compare("--against", "litgpt")
     ours, litgpt = record["contestants"]

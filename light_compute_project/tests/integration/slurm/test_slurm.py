@@ -84,6 +84,7 @@ def test_warned_and_requeued_on_one_node_equals_undisturbed(
     assert trace(module_shell.rows("warned")) == undisturbed
 
 
+@pytest.mark.nightly
 def test_warned_and_requeued_on_two_nodes_equals_undisturbed(
     cluster: Any, module_shell: Any, until: Callable[..., None]
 ) -> None:
@@ -97,6 +98,7 @@ def test_warned_and_requeued_on_two_nodes_equals_undisturbed(
     assert trace(module_shell.rows("warned-2")) == trace(module_shell.rows("whole-2"))
 
 
+@pytest.mark.nightly
 def test_a_run_that_is_warned_during_its_start_returns_to_the_queue(
     cluster: Any, module_shell: Any, until: Callable[..., None]
 ) -> None:

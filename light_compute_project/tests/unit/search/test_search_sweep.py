@@ -281,7 +281,7 @@ def is_alive(pid: int) -> bool:
 
 @pytest.mark.serial
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux signals the end of a parent")
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.nightly)])
 def test_a_sweep_that_ends_early_goes_on_where_it_was(run: Callable[..., int], number: signal.Signals) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", RUN_SWEEP, *FIXED, "seed=1,4,5"], env={**os.environ, "FAKE_STEP_S": "0.1"}
