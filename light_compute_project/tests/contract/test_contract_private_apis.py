@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import subprocess
+import sys
 
 import pytest
 
@@ -46,3 +48,20 @@ def test_the_trainer_holds_the_connector_under_the_name_we_use() -> None:
 
     source = inspect.getsource(Trainer.save_checkpoint)
     assert "self._checkpoint_connector.dump_checkpoint(" in source, "look at training/trainer.py: dump_state"
+
+
+def test_torch_takes_a_missing_triton_and_the_switches_that_we_set() -> None:
+    """training/compiler_start.py hides triton from runs on a CPU, and sets TorchInductor's switches by environment."""
+    code = (
+        "import inspect, os\n"
+        "from litgpt_core.training import compiler_start\n"
+        "compiler_start.leave_triton_out()\n"
+        "from torch.utils._triton import has_triton\n"
+        "assert not has_triton(), 'triton is found although sys.modules hides it'\n"
+        "from torch._inductor import config, cpu_vec_isa\n"
+        "text = inspect.getsource(config) + inspect.getsource(cpu_vec_isa)\n"
+        "missing = [s for s in (compiler_start.PROBE_SWITCH, *compiler_start.FOR_PROFILERS) if s not in text]\n"
+        "assert not missing, f'TorchInductor no longer reads {missing}'\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
