@@ -72,7 +72,7 @@ def refuse_foreign_folder(point: Point, *, grid: Grid, sessions: int) -> None:
     if sessions == 0 and not grid.resume:
         raise ConfigError(
             f"the run folder {folder.path} is in use, and this sweep did not make it",
-            needed="a new name, or permission to take what is there into the sweep",
+            needed="a new name, or permission to include the existing runs in the sweep",
             fix=f"run.resume=auto to take it in, or another name: {other_name}",
         )
     try:

@@ -146,7 +146,7 @@ def open_run(config: TrainConfig) -> RunFolder:
     if used and not resume:
         raise ConfigError(
             f"the run folder {path} is in use",
-            needed="a new name, or the wish to continue what is there",
+            needed="a new name, or run.resume to continue the existing run",
             fix=f"run.resume=true to continue it, or another name: run.name={config.run.name}-2",
         )
     if resume is True and not used:
