@@ -54,6 +54,7 @@ def test_a_run_is_replayed_to_the_last_bit_from_another_folder(audited: Any, tmp
     assert sorted(Path(audited.folder / "runs").iterdir()) == before and not list(tmp_path.iterdir())
 
 
+@pytest.mark.nightly
 def test_an_edited_row_is_named_with_step_and_quantity(audited: Any) -> None:
     run = audited.folder / "tampered"
     shutil.copytree(audited.folder / "runs" / "run", run)

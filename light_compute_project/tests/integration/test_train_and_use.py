@@ -192,6 +192,7 @@ def test_training_continues_from_given_weights(shell: Any) -> None:
     assert shell.rows("second")[0]["train_loss"] < shell.rows("first")[0]["train_loss"] - 0.5
 
 
+@pytest.mark.nightly
 def test_the_experiment_for_a_gpu_takes_a_step_on_a_cpu(shell: Any, mirror: Path | None) -> None:
     if mirror is None:
         pytest.skip("Tiny Shakespeare is not here: set LIGHT_COMPUTE_DATA_MIRROR to a folder that holds it")

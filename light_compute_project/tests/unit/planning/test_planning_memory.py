@@ -230,8 +230,8 @@ def nightly(*values: Any) -> Any:
     [
         ("GPT-2", {"precision": "32-true"}),
         ("GPT-2", {"precision": "32-true", "z_loss": 1e-4}),
-        ("GPT-2", {"precision": "bf16-master", "checkpointing": "selective"}),
-        ("GPT-2", {"precision": "bf16-true", "optimizer": "muon"}),
+        nightly("GPT-2", {"precision": "bf16-master", "checkpointing": "selective"}),
+        nightly("GPT-2", {"precision": "bf16-true", "optimizer": "muon"}),
         ("Llama", {"precision": "32-true", "checkpointing": "full", "loss_chunk_size": 128}),
         nightly("Llama", {"precision": "bf16-mixed", "loss_chunk_size": 128}),
         nightly("Llama", {"precision": "bf16-mixed", "checkpointing": "full", "optimizer": "muon"}),

@@ -385,6 +385,7 @@ def test_options_that_make_no_sense_are_refused(
         run_study(request(*overrides, **options))
 
 
+@pytest.mark.nightly
 def test_hyperband_prunes_with_the_runs_own_steps(fake_train: Path) -> None:
     assert run_study(request(RATE, trials=8, pruner="hyperband")) == 0
     assert set(states()) == {"done", "pruned"}
