@@ -43,6 +43,7 @@ def wait_until_gone(process: psutil.Process) -> None:
 @pytest.mark.skipif(
     not hasattr(signal, "SIGKILL") or not Path("/proc").is_dir(), reason="Linux tells of a parent's end"
 )
+@pytest.mark.nightly
 def test_a_grid_that_is_killed_goes_on_where_it_was(shell: Any) -> None:
     command = shell.train_command("-m", *FIXED, "run.name=g", "optim.lr=1e-3,5e-3")
     runs = shell.folder / "runs"
