@@ -134,7 +134,7 @@ def clean_temporary(parent: Path) -> list[Path]:
         rightful = parent / match["name"]
         if match["kind"] == "old" and not os.path.lexists(rightful):
             entry.rename(rightful)
-            logger.warning("%s was being replaced when its process died: it has its name back", rightful)
+            logger.warning("%s was being replaced when its process died: restored under its original name", rightful)
         else:
             remove(entry)
         gone.append(entry)

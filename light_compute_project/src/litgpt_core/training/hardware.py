@@ -186,5 +186,5 @@ def _compile(settings: HardwareSettings, found: Machine, *, total_flops: float) 
         return False, obstacle
     threshold = COMPILE_BREAK_EVEN_FLOPS.get(found.device, float("inf"))
     if total_flops < threshold:
-        return False, f"the run is too short to earn compiling back ({total_flops:.1e} of {threshold:.0e} FLOP)"
+        return False, f"compilation would not pay off for a run this short ({total_flops:.1e} of {threshold:.0e} FLOP)"
     return True, "the run is long enough"
