@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from litgpt_core.core import parsing
 from litgpt_core.core.parsing import MAX_DEPTH, ParsingError, parse_json, parse_yaml, read_json, read_text, read_yaml
 
@@ -86,7 +87,7 @@ def test_files_are_read_within_bounds(tmp_path: Path) -> None:
         read_json(file, max_bytes=5)
     file.write_bytes(b'{"a": "\xff"}')
     for read in (read_json, read_yaml, read_text):
-        with pytest.raises(ParsingError, match="not UTF-8 .* at byte 7"):
+        with pytest.raises(ParsingError, match=r"not UTF-8 .* at byte 7"):
             read(file)
     with pytest.raises(FileNotFoundError):
         read_json(tmp_path / "absent")
