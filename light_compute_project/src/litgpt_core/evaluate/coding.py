@@ -162,7 +162,7 @@ class _Steps:
 
 
 def _lossless_ids(scorer: GPTScorer, raw: bytes, *, name: str) -> list[int]:
-    """The text's ids, from which its bytes can be had again."""
+    """The ids of the text, which decode to its bytes."""
     if not raw:
         raise DataError(f"{name} is empty", needed="a text of at least one byte")
     try:
@@ -170,8 +170,8 @@ def _lossless_ids(scorer: GPTScorer, raw: bytes, *, name: str) -> list[int]:
     except UnicodeDecodeError as error:
         raise DataError(f"{name} is not UTF-8 (byte {error.start})", needed="a text file in UTF-8") from error
     ids = scorer.tokenizer.encode(text)
-    pieces = [scorer.tokenizer.token_bytes(token) for token in ids]
-    if any(piece is None for piece in pieces) or b"".join(piece or b"" for piece in pieces) != raw:
+    chunks = [scorer.tokenizer.token_bytes(token) for token in ids]
+    if any(chunk is None for chunk in chunks) or b"".join(chunk or b"" for chunk in chunks) != raw:
         raise TokenizerError(
             f"the tokenizer of {scorer.name} ({scorer.tokenizer.kind}) does not give {name} back byte for byte",
             needed="a tokenizer that loses nothing, as those trained here",

@@ -14,7 +14,7 @@ def compressor_bits(documents: Sequence[Document]) -> dict[str, float]:
     """Name of a compressor -> bits per byte of all texts in one file, headers included.
 
     zstd is a program of the machine and left out where it is not installed. One file is to the compressors' advantage:
-    a model is asked for each text from its beginning.
+    a model begins anew with each text.
     """
     raw = "".join(document.text for document in documents).encode("utf-8")
     sizes = {"xz": len(lzma.compress(raw, preset=9 | lzma.PRESET_EXTREME))}
