@@ -20,7 +20,9 @@ def main(arguments: Sequence[str]) -> int:
     parser = CommandParser("import", description=__doc__)
     parser.add_argument("folder", type=Path, metavar="HF_FOLDER", help="folder with config.json")
     parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT_DIR", help="directory to make")
-    parser.add_argument("--force", action="store_true", help="replace what is at CHECKPOINT_DIR")
+    parser.add_argument(
+        "--force", action="store_true", help="replace what is at CHECKPOINT_DIR, if this project wrote all of it"
+    )
     given = parser.parse_args(arguments)
     from litgpt_core.export.huggingface.importing import import_folder
 
