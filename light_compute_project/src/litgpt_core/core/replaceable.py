@@ -96,8 +96,14 @@ def refuse_foreign_file(path: Path, *, contains: bytes, what: str) -> None:
     )
 
 
-def refuse_taken(target: Path, *, source: Path | Sequence[Path], force: bool) -> None:
+def refuse_taken(target: Path, *, source: Path | Sequence[Path], force: bool, contains: bytes = b"") -> None:
     """Check the target of an import, export or merge before any work is done.
+
+    Args:
+        target: The folder or file to make.
+        source: What is read.
+        force: Replace a target that this project wrote.
+        contains: What every file of this kind contains, for a target that is a file: `b"GGUF"`.
 
     Raises:
         CheckpointError: `target` exists without `force`, holds something foreign, or is or contains a `source`.
@@ -112,4 +118,7 @@ def refuse_taken(target: Path, *, source: Path | Sequence[Path], force: bool) ->
             )
     if not force:
         raise CheckpointError(f"{target} already exists.", needed="a new target", fix="another name, or --force")
-    refuse_foreign(target)
+    if contains and target.is_file():
+        refuse_foreign_file(target, contains=contains, what="a file of the same kind")
+    else:
+        refuse_foreign(target)

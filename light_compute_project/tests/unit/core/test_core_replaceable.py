@@ -106,6 +106,13 @@ def test_the_target_of_an_export_is_no_source_and_only_replaced_by_force(tmp_pat
     ):
         with pytest.raises(CheckpointError, match=message):
             refuse_taken(target, source=[source], force=force)
+    for content, message in ((b"GGUF...", None), (b"thesis", "it is not a file of the same kind")):
+        (tmp_path / "file").write_bytes(content)
+        if message is None:
+            refuse_taken(tmp_path / "file", source=source, force=True, contains=b"GGUF")
+        else:
+            with pytest.raises(CheckpointError, match=message):
+                refuse_taken(tmp_path / "file", source=source, force=True, contains=b"GGUF")
     (ours / "notes.txt").write_text("mine")
     with pytest.raises(CheckpointError, match=r"notes\.txt was not written"):
         refuse_taken(ours, source=source, force=True)
