@@ -112,7 +112,7 @@ def _answer(request: Mapping[str, Any]) -> list[dict[str, str]] | None:
     """The child's reply; None if it had to be ended or ended by itself."""
     with _turn:
         child = _taken() or _started()
-        reply = _exchange(child, request, seconds=SECONDS)
+        reply: list[dict[str, str]] | None = _exchange(child, request, seconds=SECONDS)
         if reply is None:
             _end(child)
         else:
