@@ -236,8 +236,8 @@ def _damaged(raw: bytes, encoding: str, problem: UnicodeDecodeError, *, name: st
     cut = problem.reason in ("unexpected end of data", "truncated data")
     bad = raw[problem.start : problem.start + 4].hex(" ").upper()
     raise DataError(
-        f"{name} cannot be decoded as {encoding}: it is damaged{' (cut off inside a character)' if cut else ''} at byte "
-        f"offset {problem.start:,} of {len(raw):,}, which holds {bad}",
+        f"{name} cannot be decoded as {encoding}: it is damaged{' (cut off inside a character)' if cut else ''} at "
+        f"byte offset {problem.start:,} of {len(raw):,}, which holds {bad}",
         needed="an intact file, or the name of another encoding that it has",
         fix="data.decode_errors=replace   (damaged bytes become U+FFFD and are counted)",
     )

@@ -268,6 +268,17 @@ LATER_SETTINGS = {"decode_errors": "strict", "document_separator": "", "group_ne
 """Settings that were added with a default that changes nothing: at that value they are not part of the fingerprint."""
 
 
+def with_later_settings(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    """A recorded config as this version would have written it: settings of `data` that it lacks have that default."""
+    recorded = before.get("data")
+    if not isinstance(recorded, dict):
+        return before
+    missing = {
+        key: value for key, value in LATER_SETTINGS.items() if key in now.get("data", {}) and key not in recorded
+    }
+    return before | {"data": recorded | missing}
+
+
 LOCATIONS = ("cache_dir", "path", "url", "timeout_s")
 """Settings that say where things are, not what they are: not part of the fingerprint, because the corpus hash is."""
 

@@ -232,11 +232,8 @@ def _one_group(corpus: Corpus, data: CorpusSettings, *, documents: int) -> DataE
     held_out = characters - int(characters * (1 - data.val_fraction))
     helps = not isinstance(data, PythonSourceSettings) and held_out >= 2 and characters - held_out >= 2
     tail = "data.split=tail to hold out its end, or " if helps else ""
-    return _too_small(
-        corpus,
-        "it repeats itself: all chunks of it are near-duplicates of each other" if documents > 1 else "it is a single chunk",
-        fix=f"{tail}a larger corpus",
-    )
+    repeated = "it repeats itself: all chunks of it are near-duplicates of each other"
+    return _too_small(corpus, repeated if documents > 1 else "it is a single chunk", fix=f"{tail}a larger corpus")
 
 
 def _too_small(corpus: Corpus, what: str, *, fix: str) -> DataError:

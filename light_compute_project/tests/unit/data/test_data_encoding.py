@@ -135,8 +135,17 @@ def test_well_known_formats_are_named(start: bytes, what: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["punycode", "undefined", "utf-7", "UTF7", "unicode_escape", "raw_unicode_escape", "idna", "charmap", "rot13"]
-    + ["hex", "base64", "zip", "klingon", "", "x\0y", "..", "ä", 8, None, ["utf-8"]],
+    [
+        *("punycode", "undefined", "utf-7", "UTF7", "unicode_escape", "raw_unicode_escape", "idna", "charmap"),
+        *("rot13", "hex", "base64", "zip", "klingon"),
+        "",
+        "x\0y",
+        "..",
+        "ä",
+        8,
+        None,
+        ["utf-8"],
+    ],
 )
 def test_what_is_no_text_encoding_is_refused_with_the_config(name: object) -> None:
     assert encoding_problem(name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import re
 from collections.abc import Callable
@@ -49,7 +48,7 @@ def linked(root: Path) -> dict[str, Any]:
     (root / "real").mkdir()
     (root / "folder").mkdir()
     (root / "real" / "a.md").write_text(text(0))
-    os.symlink("../real", root / "folder" / "shelf")
+    (root / "folder" / "shelf").symlink_to("../real")
     return {"path": str(root / "folder")}
 
 

@@ -208,7 +208,7 @@ def test_a_small_group_among_many_documents_is_not_compared_again() -> None:
 
 def test_grouping_can_be_switched_off() -> None:
     copies = [document(f"copy{i}", lines(0)) for i in range(20)]
-    with pytest.raises(DataError, match="data.group_near_duplicates=false"):
+    with pytest.raises(DataError, match=r"data\.group_near_duplicates=false"):
         split(copies)
     result = split(copies, group_near_duplicates=False)
     assert (len(result.train), len(result.val), result.groups) == (16, 4, 20)
