@@ -1,7 +1,8 @@
-"""Talk to a model: one that was trained here, or any LitGPT checkpoint directory.
+"""Talk to a model: one that was trained here, any LitGPT checkpoint directory, or a GGUF file.
 
 lcp chat                  # the most recent checkpoint found
 lcp chat baseline --temperature 0.7
+lcp chat model.gguf       # imported once, into the user's cache
 echo "Once upon a time" | lcp chat baseline
 
 Without a prompt style in its directory a model is a base model: it only continues the text. /help lists commands.
@@ -26,8 +27,12 @@ def main(arguments: Sequence[str]) -> int:
     sampling = sampling_of(given)
     begin_build(device=given.device, compile=given.compile)  # concurrently with the import of torch
 
+    from litgpt_core.export.gguf.cached import checkpoint_of, is_gguf
     from litgpt_core.generation.chat_model import ModelLoader, choose
     from litgpt_core.generation.console_chat import ChatSettings, ConsoleChat
+
+    if given.model is not None and is_gguf(given.model):
+        given.model = str(checkpoint_of(given.model))
 
     settings = ChatSettings(sampling=sampling, max_new_tokens=given.max_new_tokens, seed=given.seed)
     load = ModelLoader(device=given.device, precision=given.precision, compile=given.compile, style=given.style)
@@ -57,7 +62,7 @@ def _parser() -> CommandParser:
     add(
         "model",
         nargs="?",
-        help="run name, checkpoint directory, lit_model.pth or any path; default: the most recent checkpoint found",
+        help="run name, checkpoint directory, GGUF file or any path; default: the most recent checkpoint found",
     )
     add_sampling_options(parser)
     add("--max_new_tokens", type=int, default=256, help="at most this many tokens per answer (256)")

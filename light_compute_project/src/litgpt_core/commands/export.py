@@ -21,7 +21,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("checkpoint", type=Path, help="checkpoint directory, its lit_model.pth, or a run folder")
     parser.add_argument("--format", choices=FORMATS, required=True, help="what to write")
     parser.add_argument("--out", type=Path, required=True, help="folder to make")
-    parser.add_argument("--force", action="store_true", help="replace what is at --out")
+    parser.add_argument(
+        "--force", action="store_true", help="replace what is at --out, if this project wrote all of it"
+    )
     parser.add_argument("--max_shard_gb", type=float, default=5.0, help="largest weight file in GB (5)")
     given = parser.parse_args(arguments)
     from litgpt_core.export.huggingface.exporting import export_directory
