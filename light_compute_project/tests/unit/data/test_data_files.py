@@ -72,12 +72,12 @@ def test_linked_folders_are_read_once_and_loops_are_named(tmp_path: Path, caplog
     write(real / "a.txt")
     write(real / "deep" / "b.txt")
     folder.mkdir()
-    links = {"shelf": "../real", "again": "../real/deep", "up": "..", "self": ".", "broken": "nowhere"}
+    links = {"more": "../real", "again": "../real/deep", "up": "..", "self": ".", "broken": "nowhere"}
     for name, target in links.items():
         (folder / name).symlink_to(target)
     (real / "deep" / "loop").symlink_to(folder)
     with caplog.at_level(logging.INFO):
-        assert names(folder) == ["again/b.txt", "shelf/a.txt"], "deep is reached by the first link, and not again"
+        assert names(folder) == ["again/b.txt", "more/a.txt"], "deep is reached by the first link, and not again"
     assert "followed 2 linked folder(s)" in caplog.text
     for name in ("up", "self", "broken", "loop"):
         assert f"/{name}" in caplog.text
@@ -89,9 +89,9 @@ def test_a_folder_that_holds_only_links_is_a_corpus(tmp_path: Path) -> None:
     write(tmp_path / "real" / "a.txt", b"one text\n" * 3)
     write(tmp_path / "real" / "b.txt", b"another text\n")
     (tmp_path / "folder").mkdir()
-    (tmp_path / "folder" / "shelf").symlink_to("../real")
+    (tmp_path / "folder" / "more").symlink_to("../real")
     corpus = read_corpus(TextSettings(path=str(tmp_path / "folder")))
-    assert [document.name for document in corpus.documents] == ["shelf/a.txt", "shelf/b.txt"]
+    assert [document.name for document in corpus.documents] == ["more/a.txt", "more/b.txt"]
 
 
 @pytest.mark.parametrize(("pack", "suffix"), [(gzip.compress, ".gz"), (bz2.compress, ".bz2"), (lzma.compress, ".xz")])

@@ -1,4 +1,4 @@
-"""Every hint that a data error prints is typed, one after the other, until the data can be prepared."""
+"""Every setting that a data error proposes leads on: applied one after the other, until the data can be prepared."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def linked(root: Path) -> dict[str, Any]:
     (root / "real").mkdir()
     (root / "folder").mkdir()
     (root / "real" / "a.md").write_text(text(0))
-    (root / "folder" / "shelf").symlink_to("../real")
+    (root / "folder" / "more").symlink_to("../real")
     return {"path": str(root / "folder")}
 
 
