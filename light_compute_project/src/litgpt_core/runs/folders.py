@@ -13,8 +13,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from litgpt_core.config.diff import flatten
 from litgpt_core.core.errors import ConfigError
 from litgpt_core.core.text import nearest
@@ -59,11 +57,7 @@ class RunRecord:
     @cached_property
     def config(self) -> dict[str, Any]:
         """The composed config, nested; empty if it cannot be read."""
-        try:
-            content = yaml.safe_load(RunFolder(self.path).config.read_text(encoding="utf-8"))
-        except (OSError, ValueError, yaml.YAMLError):
-            return {}
-        return content if isinstance(content, dict) else {}
+        return RunFolder(self.path).read_config()
 
     @cached_property
     def summary(self) -> dict[str, Any]:

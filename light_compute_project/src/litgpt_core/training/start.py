@@ -45,11 +45,12 @@ def train(overrides: Sequence[str], *, command: str = "litgpt_core.train") -> Ru
         with stop.loading():
             from litgpt_core.config.compose import load
 
-            config = load(overrides)
             world = World.find()
+            config = load(overrides, numbered=world.world_size == 1)
             count = processes_to_start(config.trainer.hardware, world)
         if count > 1:
-            return launch(count, command=child_command("train", *overrides))
+            named = f"run.name={config.run.name}"  # the next free number is another one once the first process is there
+            return launch(count, command=child_command("train", *overrides, named))
 
         with stop.loading():
             from litgpt_core.training.compiler_start import let_triton_in, prepare_compiler
