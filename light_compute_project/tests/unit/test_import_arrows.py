@@ -17,7 +17,7 @@ LEVELS = (
     ("generation", "distributed", "planning"),
     ("training",),
     ("runs",),
-    ("search",),
+    ("search", "evaluate"),
     ("export", "serving", "audit", "deploy", "doctor"),
     ("commands",),
     ("cli",),

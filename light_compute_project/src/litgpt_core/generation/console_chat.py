@@ -239,7 +239,9 @@ class ConsoleChat:
     def _check_system(self) -> None:
         style = self.session.style
         if self.session.system and not style.takes_system():
-            self._note(f"warning: the style {style.name} does not support a system prompt; it is left out")
+            self._note(
+                f"note: the style {style.name} does not support a system prompt: it is put into the first message"
+            )
 
     def _do_reset(self, _: str) -> None:
         self.session.reset()
