@@ -1,6 +1,6 @@
 """Serve a model over HTTP: a chat page, and OpenAI's API.
 
-lcp serve                      the most recent checkpoint found
+lcp serve                      a chat model, else the most recent model
 lcp serve runs/baseline --port 8000
 """
 
@@ -10,7 +10,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from litgpt_core.core.command_line import CommandParser
+from litgpt_core.core.command_line import MODEL_HELP, CommandParser
 from litgpt_core.generation.arguments import add_machine_options, add_sampling_options, sampling_of
 from litgpt_core.serving.settings import ServerSettings
 
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str]) -> int:
 def _parser() -> CommandParser:
     parser = CommandParser("serve", description=__doc__)
     add = parser.add_argument
-    add("model", nargs="?", help="run name, run folder or checkpoint directory (the most recent one found)")
+    add("model", nargs="?", help=MODEL_HELP)
     add("--host", default="127.0.0.1", help="address to listen on; others than this machine's own need a key")
     add("--port", type=int, default=8000, help="port, 0 for any free one (8000)")
     add(

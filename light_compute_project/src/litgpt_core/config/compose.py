@@ -49,8 +49,8 @@ def load(overrides: Sequence[str], *, numbered: bool = False) -> TrainConfig:
         ConfigError: With every problem that was found.
     """
     arguments = normalise_overrides(overrides)
-    plain = compose(arguments)
-    return check(plain, source=Source(arguments), numbered=numbered)
+    plain = compose(arguments, numbered=numbered)
+    return check(plain, source=Source(arguments))
 
 
 def normalise_overrides(overrides: Iterable[str]) -> list[str]:
@@ -132,8 +132,13 @@ def _option_problems(text: str, group: str, override: Any) -> list[str]:
     return problems
 
 
-def compose(arguments: Sequence[str]) -> dict[str, Any]:
-    """Merge `configs/train.yaml`, the chosen files and the overrides; returns plain, resolved values."""
+def compose(arguments: Sequence[str], *, numbered: bool = False) -> dict[str, Any]:
+    """Merge `configs/train.yaml`, the chosen files and the overrides; returns plain, resolved values.
+
+    Args:
+        arguments: As `normalise_overrides` returns them.
+        numbered: As for `load`.
+    """
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from hydra.errors import HydraException
@@ -149,7 +154,8 @@ def compose(arguments: Sequence[str]) -> dict[str, Any]:
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise _not_composed(str(error)) from error
     assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items()}
+    values = {str(key): value for key, value in plain.items()}
+    return named(values, experiment=Source(arguments).experiment, numbered=numbered)
 
 
 @functools.cache
@@ -167,13 +173,12 @@ def _search_own_folder_first() -> None:
     Plugins.instance().register(OwnFolderFirst)
 
 
-def check(plain: dict[str, Any], *, source: Source, numbered: bool = False) -> TrainConfig:
+def check(plain: dict[str, Any], *, source: Source) -> TrainConfig:
     """Turn plain values into settings, or raise one ConfigError that lists everything wrong.
 
     Args:
         plain: What `compose` returned.
         source: Knows where each key was written.
-        numbered: As for `load`.
     """
     problems: list[str] = []
     for key in plain:
@@ -185,7 +190,7 @@ def check(plain: dict[str, Any], *, source: Source, numbered: bool = False) -> T
         sections[key] = check_value(plain.get(key), wanted, path=key, source=source, problems=problems)
     if sections["seed"] is not None and not 0 <= sections["seed"] < 2**63:
         problems.append(f"seed={sections['seed']}: needed a whole number from 0 to 2^63 - 1{source.where('seed')}")
-    plain = named(_without_other_optimizers(plain, source), experiment=source.experiment, numbered=numbered)
+    plain = _without_other_optimizers(plain, source)
     sections["run"] = check_section(plain, "run", RunSettings, source, problems)
     _warn_of_two_lengths(plain, source)
     sections["trainer"] = check_trainer(plain.get("trainer"), source, problems)

@@ -125,7 +125,7 @@ def _with_data_group(overrides: list[str]) -> list[str]:
     paths = [text.partition("=")[2] for text in overrides if text.lstrip("+").startswith("data.path=")]
     if not paths or paths[-1] in ("null", "") or set(Source(overrides).chosen("data")) & {"text", "chat"}:
         return overrides
-    if any(text.lstrip("+").startswith(("data=", f"{FROM_LITGPT}=")) for text in overrides):
+    if any(text.lstrip("+").startswith(("data=", "data.kind=", "~data", f"{FROM_LITGPT}=")) for text in overrides):
         return overrides
     return [_of_path(paths[-1].strip("'\""))[0], *overrides]
 

@@ -170,6 +170,13 @@ def resolve(names: Sequence[str], *, folder: str | Path = "runs") -> list[RunRec
     return list(found.values())
 
 
+def folder_of(name: str | Path, *, folder: str | Path = "runs") -> Path:
+    """A run's folder by its path or its name; a path that holds no run as it is, for whoever reads it to say so."""
+    path = Path(name).expanduser()
+    below = Path(folder).expanduser() / path
+    return below if not path.exists() and below.is_dir() else path
+
+
 def best(runs: Iterable[RunRecord], *, by: str = "val_loss", largest: bool = False) -> RunRecord:
     """The run with the smallest (or largest) value; unfinished runs take part where they have one.
 

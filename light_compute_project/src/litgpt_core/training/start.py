@@ -44,8 +44,10 @@ def train(overrides: Sequence[str], *, command: str = "litgpt_core.train") -> Ru
     with stop_on_signals() as stop, back_to_the_queue(stop):
         with stop.loading():
             from litgpt_core.config.compose import load
+            from litgpt_core.training.pretrained import with_base
 
             world = World.find()
+            overrides = with_base(overrides)
             config = load(overrides, numbered=world.world_size == 1)
             count = processes_to_start(config.trainer.hardware, world)
         if count > 1:
