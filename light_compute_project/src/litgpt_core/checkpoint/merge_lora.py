@@ -17,6 +17,7 @@ from litgpt_core.checkpoint.directory import save_directory
 from litgpt_core.checkpoint.layout import ADAPTER, HYPERPARAMETERS
 from litgpt_core.checkpoint.load import is_tied, load_into, load_weights
 from litgpt_core.core.errors import CheckpointError, ConfigError
+from litgpt_core.core.replaceable import refuse_taken
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.gpt import GPT
 from litgpt_core.model.lora import add_adapters, load_adapters, merged
@@ -32,20 +33,20 @@ def merge_directory(path: Path, out: Path, *, base: str | Path | None = None, fo
         path: A directory with `lit_model.pth.lora`, or a run folder (uses its `lora/`, else `final/`).
         out: Directory to create.
         base: The base model; None: the one named in hyperparameters.yaml.
-        force: Replace an existing `out`.
+        force: Replace an existing `out` that this project wrote.
 
     Raises:
         CheckpointError: Something is missing, does not fit, or `out` exists.
     """
     source = find_adapters(Path(path))
-    if Path(out).exists() and not force:
-        raise CheckpointError(f"{out} exists.", needed="a new directory", fix="--out OTHER, or --force to replace it")
+    refuse_taken(Path(out), source=source, force=force)
     hyperparameters = _hyperparameters(source)
     try:
         settings = LoRASettings.from_litgpt(hyperparameters)
     except ConfigError as problem:
         raise CheckpointError(f"{source / HYPERPARAMETERS}: {problem.given}", needed=problem.needed) from problem
     directory = _base(source, base, named=hyperparameters.get("checkpoint_dir"))
+    refuse_taken(Path(out), source=directory, force=force)
     weights = load_weights(source / ADAPTER)
     config = dataclasses.replace(GPTConfig.from_checkpoint(source), tie_embeddings=is_tied(directory))
     model = GPT(config).to(next(iter(weights.values())).dtype)

@@ -1,7 +1,8 @@
-"""Talk to a model: one that was trained here, or any LitGPT checkpoint directory.
+"""Talk to a model: one that was trained here, any LitGPT checkpoint directory, or a GGUF file.
 
 lcp chat                  # a chat model, else the most recent model
 lcp chat baseline --temperature 0.7
+lcp chat model.gguf       # imported once, into the user's cache
 echo "Once upon a time" | lcp chat baseline
 
 Without a prompt style in its directory a model is a base model: it only continues the text. /help lists commands.
@@ -27,12 +28,13 @@ def main(arguments: Sequence[str]) -> int:
     begin_build(device=given.device, compile=given.compile)  # concurrently with the import of torch
 
     from litgpt_core.checkpoint import choose
+    from litgpt_core.export.gguf.cached import with_gguf_imported
     from litgpt_core.generation.chat_model import ModelLoader
     from litgpt_core.generation.console_chat import ChatSettings, ConsoleChat
 
     settings = ChatSettings(sampling=sampling, max_new_tokens=given.max_new_tokens, seed=given.seed)
     load = ModelLoader(device=given.device, precision=given.precision, compile=given.compile, style=given.style)
-    chosen = choose(given.model)
+    chosen = choose(with_gguf_imported(given.model))
     print(*chosen.reasons, sep="\n", file=sys.stderr)
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="replace")

@@ -26,14 +26,14 @@ def main(arguments: Sequence[str]) -> int:
             "--stop was given with a search", needed="--stop with sampling only", fix="leave out --stop or the search"
         )
     limits: dict[str, Any] = {"max_new_tokens": a.max_new_tokens, "stop_ids": None if a.stop_at_eos else ()}
-    directory = a.model
-    if directory is None:
-        from litgpt_core.checkpoint import choose
+    from litgpt_core.checkpoint import choose
+    from litgpt_core.export.gguf.cached import with_gguf_imported
 
+    if (model := with_gguf_imported(a.model)) is None:
         chosen = choose()
         print(*chosen.reasons, sep="\n", file=sys.stderr)
-        directory = chosen.found.directory
-    engine = load_engine(directory, vars(a))
+        model = str(chosen.found.directory)
+    engine = load_engine(model, vars(a))
     if searches:
         return _search(engine, a, limits)
     for sample in range(a.num_samples):

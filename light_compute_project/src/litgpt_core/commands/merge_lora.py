@@ -22,7 +22,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--base", help="base model, by name or path; without it the one that hyperparameters.yaml names"
     )
-    parser.add_argument("--force", action="store_true", help="replace what is at --out")
+    parser.add_argument(
+        "--force", action="store_true", help="replace what is at --out, if this project wrote all of it"
+    )
     given = parser.parse_args(arguments)
     from litgpt_core.checkpoint.merge_lora import merge_directory
 

@@ -37,13 +37,14 @@ def main(arguments: Sequence[str]) -> int:
         precision=a.precision,
         compile=a.compile,
     )
+    from litgpt_core.export.gguf.cached import with_gguf_imported
     from litgpt_core.generation.kernel_build import begin_build
 
     begin_build(device=a.device, compile=a.compile)
 
     from litgpt_core.serving.server import serve  # torch comes with it, after --help has been answered
 
-    serve(settings, model=a.model)
+    serve(settings, model=with_gguf_imported(a.model))
     return 0
 
 

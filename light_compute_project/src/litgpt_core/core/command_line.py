@@ -21,7 +21,7 @@ from litgpt_core.core.text import nearest
 
 PROGRAM = "lcp"
 
-MODEL_HELP = "run name, checkpoint directory, lit_model.pth or any path (a chat model, else the most recent)"
+MODEL_HELP = "run name, checkpoint directory, GGUF file or any path (a chat model, else the most recent)"
 """Of the argument that says which model."""
 
 CONFIG_DIR_VARIABLE = "LIGHT_COMPUTE_CONFIG_DIR"

@@ -20,6 +20,7 @@ from typing import Any
 
 from litgpt_core.core.errors import DataError
 from litgpt_core.core.lock import exclusive
+from litgpt_core.core.replaceable import refuse_foreign
 from litgpt_core.data.prepared import canonical_json, folder_problem, meta_sha256
 from litgpt_core.data.settings import LOCATIONS, DataSettings, cache_folder
 from litgpt_core.tokenizers.base import Tokenizer
@@ -28,6 +29,8 @@ from litgpt_core.tokenizers.registry import train as train_tokenizer
 from litgpt_core.tokenizers.settings import PretrainedSettings, TokenizerSettings
 
 logger = logging.getLogger(__name__)
+
+_OURS = ("meta.json", "train*", "val*", "tokenizer/*")
 
 
 def read_meta(directory: Path) -> dict[str, Any]:
@@ -157,6 +160,7 @@ def _publish(work: Path, target: Path, *, fingerprint: str) -> None:
     if target.exists():
         if not folder_problem(target, fingerprint=fingerprint):
             return
+        refuse_foreign(target, ours=_OURS)
         discarded = work.with_name(work.name + ".old")
         target.rename(discarded)
         shutil.rmtree(discarded, ignore_errors=True)

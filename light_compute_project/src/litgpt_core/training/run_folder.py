@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,9 @@ from litgpt_core import checkpoint
 from litgpt_core.config.diff import differences
 from litgpt_core.config.train_config import TrainConfig, dump
 from litgpt_core.config.trainer import StopSettings
-from litgpt_core.core.directories import clean_temporary
+from litgpt_core.core.directories import clean_temporary, remove_directory
 from litgpt_core.core.errors import CheckpointError, ConfigError, LightComputeError
+from litgpt_core.core.replaceable import refuse_foreign
 from litgpt_core.data.settings import LOCATIONS
 
 logger = logging.getLogger(__name__)
@@ -167,6 +167,8 @@ def open_run(config: TrainConfig) -> RunFolder:
     folder = RunFolder(path)
     if used:
         refuse_another_run(folder, config)
+        for product in (folder.final, folder.lora):
+            refuse_foreign(product)
         clean_temporary(folder.checkpoints)
         found = checkpoint.newest_valid(folder.checkpoints)
         if found is None:
@@ -179,7 +181,7 @@ def open_run(config: TrainConfig) -> RunFolder:
 def claim_run(folder: RunFolder, config: TrainConfig) -> None:
     """Write the config into the run folder: from here on a run lives there, and it is not finished."""
     if folder.final.exists():
-        shutil.rmtree(folder.final)
+        remove_directory(folder.final)
         folder.summary.unlink(missing_ok=True)
     write_text(folder.config, dump(config.plain))
 
