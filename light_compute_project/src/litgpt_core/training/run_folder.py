@@ -21,7 +21,7 @@ from litgpt_core.config.trainer import StopSettings
 from litgpt_core.core.directories import clean_temporary, remove_directory
 from litgpt_core.core.errors import CheckpointError, ConfigError, LightComputeError
 from litgpt_core.core.replaceable import refuse_foreign
-from litgpt_core.data.settings import LOCATIONS
+from litgpt_core.data.settings import LOCATIONS, with_later_settings
 
 logger = logging.getLogger(__name__)
 
@@ -294,7 +294,7 @@ def refuse_another_run(folder: RunFolder, config: TrainConfig) -> None:
             needed="the settings the run was started with",
             fix=f"run.name={config.run.name}-2 for a new run",
         )
-    changed = differences(before, config.plain)
+    changed = differences(with_later_settings(before, config.plain), config.plain)
     fatal = [line for key, line in changed if decides_trajectory(key)]
     if fatal:
         raise ConfigError(

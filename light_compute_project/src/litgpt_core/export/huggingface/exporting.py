@@ -57,7 +57,7 @@ class Exported:
 
 
 def export_directory(
-    checkpoint: Path, target: Path, *, force: bool = False, max_shard_bytes: int = MAX_SHARD_BYTES
+    checkpoint: str | Path | None, target: Path, *, force: bool = False, max_shard_bytes: int = MAX_SHARD_BYTES
 ) -> Exported:
     """Write a checkpoint (a directory of ours or LitGPT's, or a run folder) as a Hugging Face folder.
 
