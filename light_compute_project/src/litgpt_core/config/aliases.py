@@ -114,7 +114,7 @@ def resolve_key(name: str) -> str | None:
 
 
 def near_keys(name: str, *, n: int = 3) -> list[str]:
-    """The settings and groups most similar to an unknown name, best first, as they are typed."""
+    """The settings and groups most similar to an unknown name, best first, in full."""
     by_word: dict[str, str] = {group: group for group in [*group_names(), *GROUPS]} | OTHER_NAMES
     by_word |= {key.rsplit(".", 1)[-1]: key for key in settings() if _by_last_part(key.rsplit(".", 1)[-1]) == key}
     by_word |= {key: key for key in settings()} | {section: section for section in TOP_LEVEL}
