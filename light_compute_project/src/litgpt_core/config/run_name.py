@@ -31,7 +31,7 @@ def named(plain: dict[str, Any], *, experiment: str | None, numbered: bool) -> d
 
 
 def _of_file(path: str) -> str:
-    """`/home/me/My Text.v2.txt` -> `My-Text.v2`; empty where no letter is left."""
+    """`/texts/My Text.v2.txt` -> `My-Text.v2`; empty where no letter is left."""
     file = Path(path)
     stem = file.name.removesuffix(".gz") if file.name != ".." else file.resolve().name
     stem = (file.resolve().name if stem in ("", ".") else stem).removesuffix(Path(stem).suffix)
