@@ -70,6 +70,7 @@ def find_machine(settings: HardwareSettings) -> Machine:
     found = look_at_machine(settings.accelerator)
     if settings.threads:
         torch.set_num_threads(settings.threads)
+    torch.set_float32_matmul_precision(settings.float32_matmul_precision)
     if found.device == "cpu":
         keep_freed_memory()
     return found
