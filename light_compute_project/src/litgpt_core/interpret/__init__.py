@@ -17,9 +17,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from litgpt_core.interpret.analysis import analyze as analyze
+    from litgpt_core.interpret.loading import load_subject as load_subject
     from litgpt_core.interpret.trace import trace as trace
 
-_MODULES = {"trace": "trace"}
+_MODULES = {"analyze": "analysis", "load_subject": "loading", "trace": "trace"}
 
 
 def __getattr__(name: str) -> Any:

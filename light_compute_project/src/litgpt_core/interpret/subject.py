@@ -51,6 +51,8 @@ class Subject:
     """(step, directory) of the run, oldest first."""
     prompt: str | None = None
     against: str | None = None
+    losses: Tensor | None = field(default=None, init=False)
+    """Losses of some windows, once an analysis has computed them."""
     seed: int = 0
     layer: int | None = None
     """Of the analyses that look at one layer; None: the middle one."""
