@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from litgpt_core.interpret.adam import Adam
 from litgpt_core.interpret.decompose import frozen_norm
 from litgpt_core.interpret.losses import logits_loss
 from litgpt_core.interpret.neurons import example
@@ -67,18 +68,15 @@ def train(x: Tensor, *, features: int, k: int, steps: int = STEPS, seed: int = 0
     rows, generator = x / model.scale, torch.Generator().manual_seed(seed)
     with torch.no_grad():
         model.centre.copy_(rows.mean(dim=0))
-    optimizer = torch.optim.Adam(model.parameters(), lr=RATE)
-    with torch.enable_grad():
-        for step in range(steps):
-            chosen = rows[torch.randint(len(rows), (min(BATCH, len(rows)),), generator=generator)] * model.scale
+    optimizer = Adam(list(model.parameters()), lr=RATE)
+    for step in range(steps):
+        chosen = rows[torch.randint(len(rows), (min(BATCH, len(rows)),), generator=generator)] * model.scale
+        with torch.enable_grad():
             loss = (model(chosen) - chosen).div(model.scale).square().mean()
-            optimizer.zero_grad()
-            loss.backward()
-            for group in optimizer.param_groups:
-                group["lr"] = RATE * min(1.0, 5 * (1 - step / steps))
-            optimizer.step()
-            with torch.no_grad():
-                model.decoder.copy_(functional.normalize(model.decoder, dim=-1))
+        optimizer.lr = RATE * min(1.0, 5 * (1 - step / steps))
+        optimizer.step(loss)
+        with torch.no_grad():
+            model.decoder.copy_(functional.normalize(model.decoder, dim=-1))
     return model.requires_grad_(False)
 
 

@@ -82,7 +82,9 @@ def trace(
 
     with ExitStack() as stack:
         inside: dict[str, set[str]] = {}
-        for name in record | set(edits):
+        for name in (
+            each for each in known if each in record or each in edits
+        ):  # hooks of one module run in this order
             if known[name].where in ("attend", "route"):
                 inside.setdefault(name.partition(".")[0], set()).add(name)
             else:

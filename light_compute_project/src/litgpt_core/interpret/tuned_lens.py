@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from litgpt_core.interpret.adam import Adam
 from litgpt_core.interpret.lens import divergence, layer_names, read_out
 from litgpt_core.interpret.subject import Subject
 from litgpt_core.interpret.trace import trace
@@ -48,7 +49,7 @@ def train_translator(
         seed: Of the batches.
     """
     weight, bias = (each.clone().requires_grad_() for each in ridge(x, final))
-    optimizer = torch.optim.Adam([weight, bias], lr=RATE)
+    optimizer = Adam([weight, bias], lr=RATE)
     generator = torch.Generator().manual_seed(seed)
     for _ in range(steps):
         chosen = torch.randint(len(x), (min(BATCH, len(x)),), generator=generator)
@@ -56,9 +57,7 @@ def train_translator(
             target = read_out(model, final[chosen]).log_softmax(dim=-1)
         with torch.enable_grad():
             loss = divergence(target, read_out(model, x[chosen] @ weight + bias).log_softmax(dim=-1)).mean()
-            gradients = torch.autograd.grad(loss, [weight, bias])
-        weight.grad, bias.grad = gradients
-        optimizer.step()
+        optimizer.step(loss)
     return weight.detach(), bias.detach()
 
 
