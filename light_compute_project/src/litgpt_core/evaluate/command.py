@@ -31,7 +31,11 @@ def build_parser() -> CommandParser:
     parser = CommandParser("evaluate", description=DESCRIPTION)
     add = parser.add_argument
     add("checkpoints", nargs="+", type=Path, metavar="CHECKPOINT", help="run folders or checkpoint directories")
-    add("--suite", metavar="A,B", help="bytes, python_pairs, ... (those that tell small models apart)")
+    add(
+        "--suite",
+        metavar="A,B",
+        help="all, bytes, python_pairs, english_pairs, induction, cloze, entities, arithmetic (bytes,python_pairs)",
+    )
     add(
         "--text",
         nargs="+",
@@ -73,11 +77,9 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _check(a: argparse.Namespace) -> None:
-    from litgpt_core.evaluate.suites.catalogue import BYTES, check_names
+    from litgpt_core.evaluate.suites.catalogue import BYTES, chosen
 
-    if a.suite is not None:
-        check_names(a.suite.split(","))
-    if a.text and a.suite is not None and BYTES not in a.suite.split(","):
+    if a.text and BYTES not in chosen(a.suite, has_texts=True):
         raise ConfigError("--text without the suite bytes", needed="--suite bytes", fix=f"--suite bytes,{a.suite}")
     if a.limit < 0:
         raise ConfigError(f"--limit {a.limit}", needed="0 for all items, or a number of items", fix="--limit 150")

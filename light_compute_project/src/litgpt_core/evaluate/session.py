@@ -24,7 +24,7 @@ from litgpt_core.evaluate.record import Measurements, measure, weights_sha256
 from litgpt_core.evaluate.report import save_record, write_html
 from litgpt_core.evaluate.run_data import RunData, data_of, run_folder_of
 from litgpt_core.evaluate.suite_score import SuiteScore
-from litgpt_core.evaluate.suites.catalogue import BYTES, SUITES, build
+from litgpt_core.evaluate.suites.catalogue import BYTES, build, chosen
 from litgpt_core.evaluate.suites.material import Material
 from litgpt_core.evaluate.text_files import read_documents
 
@@ -93,7 +93,7 @@ def measurements(
         ConfigError: Nothing is left to measure.
     """
     held_out = data.documents if data is not None else []
-    names = options.suite.split(",") if options.suite else _standard(only_bytes=bool(texts))
+    names = chosen(options.suite, has_texts=bool(texts))
     material = Material(
         documents=held_out or texts,
         known_words=None if data is None else data.known_words,
@@ -134,10 +134,6 @@ def labels(directories: Sequence[Path]) -> list[str]:
     return [
         directory.as_posix() if name in repeated else name for name, directory in zip(found, directories, strict=True)
     ]
-
-
-def _standard(*, only_bytes: bool) -> list[str]:
-    return [BYTES] if only_bytes else [BYTES, *(name for name, suite in SUITES.items() if suite.standard)]
 
 
 def _check_tokenizers(scorers: Sequence[GPTScorer], what: Measurements, *, requested: bool) -> None:

@@ -53,7 +53,12 @@ def place(tmp_path_factory: pytest.TempPathFactory, make_scorer) -> Path:
 def records(place: Path) -> dict[str, dict]:
     """Both runs compared on everything; the files that are left."""
     (place / "extra.txt").write_text("one more text")
-    assert command.main([f"{place}/runs/a", f"{place}/runs/b", "--limit", "10", "--out", f"{place}/report.html"]) == 0
+    assert (
+        command.main(
+            [f"{place}/runs/a", f"{place}/runs/b", "--suite", "all", "--limit", "10", "--out", f"{place}/report.html"]
+        )
+        == 0
+    )
     return {name: json.loads((place / "runs" / name / "evaluation" / "final.json").read_text()) for name in "ab"}
 
 

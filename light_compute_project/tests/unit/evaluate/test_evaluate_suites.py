@@ -80,7 +80,7 @@ PINNED = {
     "python_pairs": "aaf068d0142e",
     "english_pairs": "ce1eac1782da",
     "induction": "1e48b895619a",
-    "cloze": "1ff41f921a5d",
+    "cloze": "5ccd91a918dc",
     "entities": "1bcaf78b6d5d",
     "arithmetic": "fa7c868eed0d",
 }

@@ -40,6 +40,7 @@ SUITES = {
     "entities": Suite(build=entities, line="where things are after moves and assignments", standard=False),
     "arithmetic": Suite(build=arithmetic, line="sums and differences of one and two digits", standard=False),
 }
+ALL = "all"
 BYTES = "bytes"
 """Bits per byte of texts: not a suite of items, but chosen with them."""
 
@@ -54,11 +55,24 @@ def build(name: str, material: Material, *, seed: int = 1) -> list[Item]:
     return SUITES[name].build(material, random.Random(f"{seed}:{name}"))
 
 
+def chosen(names: str | None, *, has_texts: bool) -> list[str]:
+    """The suites that `--suite` names; without it the standard ones, or bits per byte alone where texts are given.
+
+    Raises:
+        ConfigError: There is no such suite.
+    """
+    if names is None:
+        return [BYTES] if has_texts else [BYTES, *(name for name, suite in SUITES.items() if suite.standard)]
+    given = names.split(",")
+    check_names(given)
+    return [BYTES, *SUITES] if ALL in given else given
+
+
 def check_names(names: list[str]) -> None:
     """Raise ConfigError for the first name that is no suite."""
     for name in names:
-        if name not in SUITES and name != BYTES:
+        if name not in SUITES and name not in (ALL, BYTES):
             raise ConfigError(
-                f"there is no suite {name!r}{nearest(name, [BYTES, *SUITES])}",
+                f"there is no suite {name!r}{nearest(name, [ALL, BYTES, *SUITES])}",
                 fix=f"--suite {BYTES},{','.join(SUITES)}",
             )

@@ -58,7 +58,7 @@ def _item(document: Document, match: re.Match[str], rng: random.Random) -> Item 
     kept = passage.rstrip(" ")
     blank = passage[len(kept) :]  # the space before a word belongs to the word's token
     return Item(
-        kind="word",
+        kind="identifier" if "_" in word or not word.islower() else "word",
         cluster=document.name,
         context=kept,
         choices=tuple(blank[-1:] + choice for choice in choices),
