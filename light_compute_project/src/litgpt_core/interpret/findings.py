@@ -166,10 +166,9 @@ def _probes(v: Values) -> list[str]:
     for row in v["properties"]:
         best = max(range(len(v["layers"])), key=lambda n: row["accuracy"][n] - row["control"][n])
         accuracy, control = row["accuracy"][best], row["control"][best]
-        margin = 2 / math.sqrt(v["test_tokens"])  # 2 standard errors of an accuracy, at most
-        word = (
-            "can be read" if accuracy > max(control, row["majority"]) + margin else "cannot be read beyond the controls"
-        )
+        best_other = max(control, row["majority"])
+        spread = math.sqrt((accuracy * (1 - accuracy) + best_other * (1 - best_other)) / v["test_tokens"])
+        word = "can be read" if accuracy > best_other + 3 * spread else "cannot be read beyond the controls"
         said.append(
             f"{row['property'].capitalize()!r} {word}: {accuracy:.0%} at the {v['layers'][best]} (random labels "
             f"{control:.0%}, majority {row['majority']:.0%})."

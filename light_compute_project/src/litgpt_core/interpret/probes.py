@@ -18,11 +18,11 @@ from litgpt_core.interpret.lens import layer_names
 from litgpt_core.interpret.subject import Subject
 from litgpt_core.interpret.trace import trace
 
-WINDOWS = 40
-TOKENS = 2560
+WINDOWS = 64
+TOKENS = 4096
 RAREST = 0.05
 """Properties that fewer (or all but fewer) tokens have are left out."""
-PENALTY = 1e-3
+PENALTY = 1e-2
 
 Label = Callable[[Sequence[str]], list[bool]]
 

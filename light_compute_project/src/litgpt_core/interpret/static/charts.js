@@ -144,7 +144,7 @@ function lines(series, { x = "", y = "", ticks = null, logarithmic = false, zero
   }
   const marks = ticks || [...new Set(every.map((p) => p[0]))].map((value) => [value, number(value)]);
   const skip = Math.ceil(marks.length / 9);
-  marks.forEach(([value, text], i) => { if (i % skip === 0) parts.push(`<text x="${px(value)}" y="${height - 18}" text-anchor="middle">${escapeText(text)}</text>`); });
+  marks.forEach(([value, text], i) => { if (i % skip === 0) parts.push(`<text x="${px(value)}" y="${height - 18}" text-anchor="${px(value) > width - 40 ? "end" : "middle"}">${escapeText(text)}</text>`); });
   parts.push(`<text x="${(width + left) / 2}" y="${height - 2}" text-anchor="middle">${escapeText(x)}</text><text x="${left}" y="${top - 1}" dy="-0"></text>`);
   for (const each of series) {
     const stroke = `var(--series-${each.colour})`, points = each.points.filter((p) => p[1] !== null);

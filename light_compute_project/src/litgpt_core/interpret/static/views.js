@@ -133,7 +133,7 @@ const VIEWS = {
   patching: {
     how: "The second text runs with one activation of the first put in place. 0: nothing changes; 1: the first text's answer is restored. Estimated: the same from one backward pass.",
     draw(box, v) {
-      box.append(make("p", {}, "1 ", tokenStrip(v.prompt, { paint: (i) => (v.prompt[i] === v.against[i] ? null : sequential(0.3)) })), make("p", {}, "2 ", tokenStrip(v.against, { paint: (i) => (v.prompt[i] === v.against[i] ? null : sequential(0.3)) })),
+      box.append(make("div", { class: "pair" }, "1", tokenStrip(v.prompt, { paint: (i) => (v.prompt[i] === v.against[i] ? null : sequential(0.3)) })), make("div", { class: "pair" }, "2", tokenStrip(v.against, { paint: (i) => (v.prompt[i] === v.against[i] ? null : sequential(0.3)) })),
         make("p", { class: "readout" }, "Logit of ", tokenMark(v.answer), " minus that of ", tokenMark(v.other), `: ${number(v.metric_prompt)} after the first, ${number(v.metric_against)} after the second.`));
       const kinds = { "residual stream": v.positions.resid_pre, attention: v.positions.attn_out, MLP: v.positions.mlp_out, "residual stream, estimated": v.estimated };
       const place = make("div", {}), names = Object.keys(kinds);
