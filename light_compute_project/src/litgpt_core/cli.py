@@ -22,6 +22,7 @@ VERBS = {
     "serve": ("serve", "a chat page and OpenAI's API over HTTP"),
     "search": ("study", "search settings with Optuna; every trial is a training"),
     "runs": ("runs", "read run folders: list, table, compare, plot, best"),
+    "evaluate": ("evaluate", "measure checkpoints on text and tasks, compare them, compress files with them"),
     "slurm": ("slurm", "queue a training on a SLURM cluster"),
     "plan": ("plan", "memory, time and cost of a training on GPUs, before they are rented"),
     "audit": ("reproducibility_audit", "replay or compare runs: is this run reproducible?"),

@@ -31,7 +31,7 @@ CONFINED = {
     "optuna": ("search/",),
     "omegaconf": ("config/compose.py",),
     "wandb": ("training/loggers.py",),
-    "matplotlib": ("training/results.py", "runs/plots.py", "search/plots.py"),
+    "matplotlib": ("training/results.py", "runs/plots.py", "search/plots.py", "evaluate/plots.py"),
     "litgpt": (),
     "transformers": (),
 }
