@@ -80,10 +80,15 @@ class StopSettings:
 
     max_steps: Count = 1000
     """Optimizer steps of the whole run."""
+    epochs: Positive | None = None
+    """Passes over the training tokens, such as 10 or 0.5; decides `max_steps` in its place. null: `max_steps` counts.
+    """
     stop_after: Count | None = None
     """End this session after this optimizer step, with a checkpoint; the schedule stays that of `max_steps`. null: go
     on to the end.
     """
+    shorter_experiment: str | None = None
+    """An experiment to suggest where the first steps show that the run takes more than 8 minutes here; null: none."""
     patience: Count | None = None
     """End the run after this many validations in a row without a better one; null: never."""
     min_delta: Weight = 0.0
