@@ -41,7 +41,8 @@ class LLaMAMoE(nn.Module):
         """(B, T, C) -> (B, T, C)"""
         tokens = x.reshape(-1, x.size(-1))  # (N, C)
         weights, chosen = self.route(tokens)  # (N, K) each, K = n_expert_per_token
-        y = self.mix(tokens, weights, chosen).view_as(x)
+        mixed: Tensor = self.mix(tokens, weights, chosen)
+        y = mixed.view_as(x)
         return y if self.shared_experts is None else y + self.shared_experts(x)
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
@@ -52,7 +53,7 @@ class LLaMAMoE(nn.Module):
         numbers = torch.arange(len(self.experts), device=chosen.device)
         counts: list[int] = (chosen.flatten() == numbers[:, None]).sum(dim=1).tolist()  # the host waits, here only
         # An expert without tokens still runs, on zero rows: its gradients are then zeros and not missing.
-        blocks = tokens[token].split(counts)
+        blocks = torch.split(tokens[token], counts)
         out = torch.cat([expert(block) for expert, block in zip(self.experts, blocks, strict=True)])
         out = weights.flatten()[order, None] * out
         return torch.zeros_like(tokens).index_add_(0, token, out.to(tokens.dtype))
