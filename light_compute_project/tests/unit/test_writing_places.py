@@ -82,7 +82,7 @@ def _writes(call: ast.Call) -> bool:
         os_call = isinstance(call.func, ast.Attribute) and ast.unparse(call.func.value) == "os"
         return os_call or (len(call.args) == 1 and not call.keywords)
     if name in {"remove", "link"}:
-        return ast.unparse(call.func) in {"os.remove", "remove", "os.link"}
+        return ast.unparse(call.func) in {"os.remove", "os.link"}
     if name == "save":
         return "torch" in ast.unparse(call.func) or "np." in ast.unparse(call.func)
     return name in CALLS
@@ -138,6 +138,7 @@ SEARCH = "a file with a fixed name in a sweep's or study's own folder"
 BASIC = "writes for its callers, which are places of this list themselves"
 HIDDEN = "a hidden name with a process number or a random part, made here"
 STYLE = "the two files of a prompt style in the folder of a tokenizer that is being made"
+REPORT = "files with fixed names in the folder of a report"
 CHECKOUT = "a generated file of this repository, under git"
 LISTED = {
     "audit/machine_page.py write_environment_page": CHECKOUT,
@@ -178,6 +179,8 @@ LISTED = {
     "export/huggingface/vocabulary.py write_tokenizer": NEW,
     "export/packaged.py _assemble": NEW,
     "generation/kernel_build.py build": "a temporary file; then a file in a cache folder of this user under its hash",
+    "interpret/analysis.py write_report": REPORT,
+    "interpret/pictures.py draw_all": REPORT,
     "prompts/directory.py _write": STYLE,
     "prompts/directory.py save_style": STYLE,
     "pure/weights.py write_weights": BASIC,

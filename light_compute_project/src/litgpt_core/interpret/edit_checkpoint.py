@@ -17,7 +17,7 @@ from litgpt_core.checkpoint.directory import save_directory
 from litgpt_core.checkpoint.layout import HYPERPARAMETERS
 from litgpt_core.checkpoint.load import load_weights
 from litgpt_core.checkpoint.search import resolve
-from litgpt_core.core.errors import CheckpointError
+from litgpt_core.core.replaceable import refuse_taken
 from litgpt_core.interpret.names import Component, parse_component
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.structure import layer_structure
@@ -30,15 +30,14 @@ def save_without(path: Path, parts: Sequence[str], out: Path, *, force: bool = F
         path: A checkpoint directory or run folder.
         parts: As `L2H3` or `L2M`.
         out: Directory to create.
-        force: Replace an existing one.
+        force: Replace an existing one that this project wrote.
 
     Raises:
         ConfigError: The model has no such layer or head.
         CheckpointError: The checkpoint cannot be read, or `out` exists or cannot be written.
     """
-    if Path(out).exists() and not force:
-        raise CheckpointError(f"{out} exists.", needed="a new directory", fix="--save OTHER, or --force to replace it")
     directory = resolve(Path(path))
+    refuse_taken(Path(out), source=directory, force=force)
     config = GPTConfig.from_checkpoint(directory)
     chosen = [parse_component(part, config) for part in parts]
     weights = {name: tensor.clone() for name, tensor in load_weights(directory, mmap=False).items()}
