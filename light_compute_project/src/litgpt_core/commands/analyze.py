@@ -13,19 +13,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from litgpt_core.core.command_line import CommandParser
+from litgpt_core.core.command_line import MODEL_HELP, CommandParser
 from litgpt_core.core.errors import ConfigError
 
 
 def main(arguments: Sequence[str]) -> int:
     """Parse, analyse (or print names, or save an ablated checkpoint), print the findings."""
     a = _parser().parse_args(arguments)
+    model = _gguf_imported(a.model)
     if a.names:
-        from litgpt_core.checkpoint.search import resolve
+        from litgpt_core.checkpoint.choice import locate
         from litgpt_core.interpret.names import table
         from litgpt_core.model.config import GPTConfig
 
-        print(table(GPTConfig.from_checkpoint(resolve(a.model))))
+        print(table(GPTConfig.from_checkpoint(locate(model))))
         return 0
     if bool(a.ablate) != (a.save is not None):
         raise ConfigError(
@@ -35,13 +36,13 @@ def main(arguments: Sequence[str]) -> int:
         from litgpt_core.interpret.edit_checkpoint import save_without
 
         parts = [part for text in a.ablate for part in text.split(",")]
-        print(save_without(a.model, parts, a.save, force=a.force))
+        print(save_without(model, parts, a.save, force=a.force))
         return 0
     from litgpt_core.interpret.analysis import analyze
 
     only = a.only.split(",") if a.only else []
     options = {"prompt": a.prompt, "against": a.against, "text": a.text, "layer": a.layer, "seed": a.seed}
-    done = analyze(a.model, only=only, checkpoints=a.checkpoints, effort=a.effort, out=a.out, **options)
+    done = analyze(model, only=only, checkpoints=a.checkpoints, effort=a.effort, out=a.out, **options)
     for sentence in done.findings:
         print(f"- {sentence}")
     assert done.folder is not None
@@ -53,10 +54,16 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _gguf_imported(name: str | None) -> str | None:
+    from litgpt_core.export.gguf.cached import with_gguf_imported
+
+    return with_gguf_imported(name)
+
+
 def _parser() -> CommandParser:
     parser = CommandParser("analyze", description=__doc__)
     add = parser.add_argument
-    add("model", type=Path, metavar="RUN", help="run folder or checkpoint directory")
+    add("model", nargs="?", help=MODEL_HELP)
     add("--prompt", help="text of the views that look at one (a window of held-out text)")
     add("--against", help="second text of as many tokens, for patching")
     add("--only", metavar="A,B", help="names of views: lens, heads, ablation, ... (all)")
@@ -65,9 +72,9 @@ def _parser() -> CommandParser:
     add("--layer", type=int, help="of the sparse autoencoder (the middle one)")
     add("--seed", type=int, default=0, help="of random tokens, lens and autoencoder (0)")
     add("--effort", type=float, default=1.0, help="multiplies how much text is read (1)")
-    add("--out", type=Path, metavar="FOLDER", help="where the report goes (RUN/analysis)")
+    add("--out", type=Path, metavar="FOLDER", help="where the report goes (analysis/ of the run)")
     add("--names", action="store_true", help="print every activation of this model and leave")
     add("--ablate", action="append", default=[], metavar="L2H2", help="head or MLP (L2M) to remove; with --save")
     add("--save", type=Path, metavar="DIRECTORY", help="checkpoint directory to write without them")
-    add("--force", action="store_true", help="replace what is at --save")
+    add("--force", action="store_true", help="replace what is at --save, if this project wrote all of it")
     return parser

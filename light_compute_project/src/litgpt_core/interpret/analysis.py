@@ -22,7 +22,7 @@ from litgpt_core.core.errors import CheckpointError, ConfigError
 from litgpt_core.core.files import replacing
 from litgpt_core.core.source_code import git_state
 from litgpt_core.interpret.findings import findings
-from litgpt_core.interpret.loading import load_subject
+from litgpt_core.interpret.loading import load_subject, report_folder
 from litgpt_core.interpret.subject import Subject
 from litgpt_core.interpret.views import choose, missing
 
@@ -47,7 +47,7 @@ class Analysis:
 
 
 def analyze(
-    path: str | Path,
+    model: str | Path | None = None,
     *,
     prompt: str | None = None,
     against: str | None = None,
@@ -63,7 +63,7 @@ def analyze(
     """Analyse one model.
 
     Args:
-        path: A run folder or checkpoint directory.
+        model: A run's name, a run folder or a checkpoint directory; None: the best candidate.
         prompt: The text of the views that look at one; None: the beginning of a window of held-out text.
         against: A second text, for patching; needs `prompt`.
         only: Names of views; all without.
@@ -72,7 +72,7 @@ def analyze(
         layer: Of the sparse autoencoder; None: the middle one.
         seed: Of random tokens and of training autoencoder and lens.
         effort: Multiplies how much text is read.
-        out: Folder for the files; None: `analysis/` in the run folder.
+        out: Folder for the files; None: see `report_folder`.
         write: False computes only.
 
     Raises:
@@ -83,7 +83,7 @@ def analyze(
     chosen = choose(only)
     if against is not None and prompt is None:
         raise ConfigError("--against without --prompt", needed="both texts", fix="--prompt TEXT --against TEXT2")
-    subject = load_subject(path, text=text, prompt=prompt, against=against, seed=seed, layer=layer, effort=effort)
+    subject = load_subject(model, text=text, prompt=prompt, against=against, seed=seed, layer=layer, effort=effort)
     if against is not None and any(view.name == "patching" for view in chosen):
         from litgpt_core.interpret.patching import Pair
 
@@ -92,13 +92,13 @@ def analyze(
         for view in chosen:
             if reason := missing(view, subject, checkpoints=checkpoints):
                 raise ConfigError(f"{view.name} cannot be computed: {reason}")
-    values = _provenance(subject, path)
+    values = _provenance(subject)
     values |= compute(subject, [view.name for view in chosen], checkpoints=checkpoints)
     values["findings"] = findings(values["views"])
     values = rounded(values)
     folder = None
     if write:
-        folder = Path(out) if out is not None else report_folder(Path(path), subject)
+        folder = Path(out) if out is not None else report_folder(subject)
         write_report(values, folder)
     return Analysis(values=values, folder=folder)
 
@@ -120,12 +120,6 @@ def compute(subject: Subject, names: Sequence[str], *, checkpoints: bool) -> dic
         result["seconds"][view.name] = time.perf_counter() - start
         logger.info("%s: %.1f s", view.title, result["seconds"][view.name])
     return result
-
-
-def report_folder(path: Path, subject: Subject) -> Path:
-    """`analysis/` in the run folder that was given, else in the checkpoint directory."""
-    assert subject.directory is not None
-    return (path if path.is_dir() else subject.directory) / "analysis"
 
 
 def write_report(values: dict[str, Any], folder: Path) -> None:
@@ -151,12 +145,12 @@ def write_report(values: dict[str, Any], folder: Path) -> None:
         ) from problem
 
 
-def _provenance(subject: Subject, path: str | Path) -> dict[str, Any]:
-    code = git_state()
+def _provenance(subject: Subject) -> dict[str, Any]:
+    code, where = git_state(), subject.directory or Path(subject.name)
     return {
         "format": FORMAT,
         "model": subject.name,
-        "checkpoint": Path(path).as_posix() if not Path(path).is_absolute() else Path(path).name,
+        "checkpoint": where.name if where.is_absolute() else where.as_posix(),
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": code.get("commit"),
         "torch": torch.__version__,

@@ -99,6 +99,21 @@ def _heads(v: Values) -> list[str]:
     return said
 
 
+def _attention(v: Values) -> list[str]:
+    heads = {
+        f"L{layer}H{head}": (entropy, v["to_first"][layer][head])
+        for layer, row in enumerate(v["entropy_bits"])
+        for head, entropy in enumerate(row)
+    }
+    narrow = min(heads, key=lambda name: heads[name][0])
+    on_first = sum(first > 0.5 for _, first in heads.values())
+    return [
+        f"On the prompt, {on_first} of {len(heads)} heads spend more than half of their attention on the first token; "
+        f"{narrow} attends to the fewest tokens (entropy {heads[narrow][0]:.2f} bits; to all alike: "
+        f"{v['uniform_entropy_bits']:.2f})."
+    ]
+
+
 def _ablation(v: Values) -> list[str]:
     limit = threshold(v["tested"])
     clear = [c for c in v["components"] if c["delta"] > limit * c["error"]]
@@ -232,6 +247,7 @@ def _dynamics(v: Values) -> list[str]:
 _SENTENCES: dict[str, Callable[[Values], list[str]]] = {
     "ablation": _ablation,
     "heads": _heads,
+    "attention": _attention,
     "attribution": _attribution,
     "patching": _patching,
     "lens": _lens,
