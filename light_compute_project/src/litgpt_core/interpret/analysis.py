@@ -157,6 +157,7 @@ def _provenance(subject: Subject) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "dtype": "float32",
         "seed": subject.seed,
+        "share_of_text": subject.share,
         "held_out_tokens": None if subject.windows is None else subject.windows[:, 1:].numel(),
     }
 
