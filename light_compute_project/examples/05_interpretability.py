@@ -12,7 +12,7 @@ import argparse
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", nargs="?", default="runs/example")
-    parser.add_argument("--prompt", default="First Citizen: ")
+    parser.add_argument("--prompt", default="Human: ")
     arguments = parser.parse_args()
 
     import torch

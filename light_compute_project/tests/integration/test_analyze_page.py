@@ -1,4 +1,4 @@
-"""The report of `lcp analyze` in a browser: every view is drawn, by keyboard too, in light and dark, without a request."""
+"""The report of `lcp analyze` in a browser: all views are drawn, by keyboard too, light and dark, without a request."""
 
 from __future__ import annotations
 
