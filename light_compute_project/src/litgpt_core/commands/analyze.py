@@ -20,7 +20,9 @@ from litgpt_core.core.errors import ConfigError
 def main(arguments: Sequence[str]) -> int:
     """Parse, analyse (or print names, or save an ablated checkpoint), print the findings."""
     a = _parser().parse_args(arguments)
-    model = _gguf_imported(a.model)
+    from litgpt_core.export.gguf.cached import with_gguf_imported
+
+    model = with_gguf_imported(a.model)
     if a.names:
         from litgpt_core.checkpoint.choice import locate
         from litgpt_core.interpret.names import table
@@ -38,26 +40,21 @@ def main(arguments: Sequence[str]) -> int:
         parts = [part for text in a.ablate for part in text.split(",")]
         print(save_without(model, parts, a.save, force=a.force))
         return 0
-    from litgpt_core.interpret.analysis import analyze
+    from litgpt_core.interpret.analysis import analyze, log_to_wandb
 
     only = a.only.split(",") if a.only else []
     options = {"prompt": a.prompt, "against": a.against, "text": a.text, "layer": a.layer, "seed": a.seed}
     done = analyze(model, only=only, checkpoints=a.checkpoints, effort=a.effort, out=a.out, **options)
-    for sentence in done.findings:
-        print(f"- {sentence}")
+    print(*(f"- {sentence}" for sentence in done.findings), sep="\n")
     assert done.folder is not None
     pictures = len(list(done.folder.glob("*.png")))
     size = (done.folder / "report.html").stat().st_size
     print(
         f"{(done.folder / 'report.html').as_posix()} ({size / 1e6:.1f} MB, open it), {pictures} pictures, analysis.json"
     )
+    if a.wandb:
+        print("on W&B: analysis/report" if log_to_wandb(done, model) else "W&B did not take it")
     return 0
-
-
-def _gguf_imported(name: str | None) -> str | None:
-    from litgpt_core.export.gguf.cached import with_gguf_imported
-
-    return with_gguf_imported(name)
 
 
 def _parser() -> CommandParser:
@@ -73,6 +70,7 @@ def _parser() -> CommandParser:
     add("--seed", type=int, default=0, help="of random tokens, lens and autoencoder (0)")
     add("--effort", type=float, default=1.0, help="multiplies how much text is read (1)")
     add("--out", type=Path, metavar="FOLDER", help="where the report goes (analysis/ of the run)")
+    add("--wandb", action="store_true", help="put the report into the run on W&B too")
     add("--names", action="store_true", help="print every activation of this model and leave")
     add("--ablate", action="append", default=[], metavar="L2H2", help="head or MLP (L2M) to remove; with --save")
     add("--save", type=Path, metavar="DIRECTORY", help="checkpoint directory to write without them")

@@ -18,9 +18,11 @@ from typing import Any
 
 import torch
 
+from litgpt_core.checkpoint.choice import locate
 from litgpt_core.core.errors import CheckpointError, ConfigError
 from litgpt_core.core.files import replacing
 from litgpt_core.core.source_code import git_state
+from litgpt_core.evaluate.run_data import run_folder_of
 from litgpt_core.interpret.findings import findings
 from litgpt_core.interpret.loading import load_subject, report_folder
 from litgpt_core.interpret.subject import Subject
@@ -143,6 +145,33 @@ def write_report(values: dict[str, Any], folder: Path) -> None:
             needed="a folder on a disk with room",
             fix="--out ANOTHER_FOLDER",
         ) from problem
+
+
+def log_to_wandb(analysis: Analysis, model: str | Path | None) -> bool:
+    """Put a written analysis into its run on W&B; whether W&B took it.
+
+    Raises:
+        ConfigError: The model is no run's.
+    """
+    from litgpt_core.training.loggers import log_report
+
+    run = run_folder_of(locate(model))
+    if run is None or analysis.folder is None:
+        raise ConfigError("--wandb for a checkpoint that is no run's", needed="a run folder", fix="leave out --wandb")
+    pictures = [analysis.folder / f"{name}.png" for name in analysis.values["views"]]
+    return log_report(
+        run, page=analysis.folder / "report.html", pictures=pictures, numbers=plain_numbers(analysis.values["views"])
+    )
+
+
+def plain_numbers(views: dict[str, dict[str, Any]]) -> dict[str, float]:
+    """`analysis/VIEW/NAME` -> value, of every number that a view has at its top level."""
+    return {
+        f"analysis/{view}/{name}": value
+        for view, values in views.items()
+        for name, value in values.items()
+        if isinstance(value, (int, float)) and not isinstance(value, bool)
+    }
 
 
 def _provenance(subject: Subject) -> dict[str, Any]:

@@ -75,7 +75,9 @@ def _attribution(v: Values) -> list[str]:
 
 def _heads(v: Values) -> list[str]:
     said = []
-    layers = f"{v['sequences']} random sequences of {v['length']} tokens"
+    basis = f"{v['sequences']} random sequences of {v['length']} tokens"
+    if v["trained_tokens"]:
+        basis += f", after {v['trained_tokens'] / 1e6:,.1f} M tokens of training"
     for kind, word in (
         ("induction", "induction"), ("previous", "previous-token"), ("duplicate", "duplicate-token"), ("sink", "sink"),
     ):  # fmt: skip
@@ -90,7 +92,7 @@ def _heads(v: Values) -> list[str]:
             some = ", ".join(f"{name} {named[name]:.2f}" for name in strong[:4])
             said.append(f"{len(strong)} {word} head{'s' * (len(strong) > 1)}: {some} ({limits}).")
         elif kind != "sink":
-            said.append(f"No {word} head: the best score is {named[best]:.2f} of {best} ({limits}; {layers}).")
+            said.append(f"No {word} head: the best score is {named[best]:.2f} of {best} ({limits}; {basis}).")
     clear = v["gain"] > 3 * v["gain_error"] and v["gain"] > 0.05
     said.append(
         f"Random tokens that repeat cost {v['first_loss']:.2f} nats the first time and {v['repeated_loss']:.2f} the "
@@ -148,14 +150,14 @@ def _patching(v: Values) -> list[str]:
 
 
 def _positions(v: Values) -> list[str]:
-    first, last = v["ranges"][0], v["ranges"][-1]
-    second = v["ranges"][min(3, len(v["ranges"]) - 1)]
-    error = math.hypot(second["error"], last["error"])
-    used = second["loss"] - last["loss"] > 3 * error
+    first = v["ranges"][0]
+    if v["gain"] is None or not math.isfinite(v["gain"]):
+        return [f"The loss is {v['loss']:.2f} ± {v['error']:.2f} nats per token, {first['loss']:.2f} at the first one."]
+    clear = v["gain"] > 3 * v["gain_error"]
     return [
-        f"The loss falls from {first['loss']:.2f} at the first token to {last['loss']:.2f} ± {last['error']:.2f} nats "
-        f"at positions {last['begin']} to {last['end'] - 1}: "
-        + ("more context helps." if used else "beyond the first tokens, more context does not help measurably.")
+        f"The loss is {first['loss']:.2f} nats at the first token of a window and {v['loss']:.2f} on average. From positions "
+        f"4 to 15 to the second half it falls by {v['gain']:.2f} ± {v['gain_error']:.2f}: "
+        + ("the model makes use of long context." if clear else "more context does not help measurably.")
     ]
 
 

@@ -52,6 +52,7 @@ def load_subject(model: str | Path | None = None, *, text: str | Path | None = N
         tokenizer=tokenizer,
         name=directory.resolve().name if run is None else run.path.resolve().name,
         directory=directory,
+        trained_tokens=None if run is None else (run.read_summary().get("final") or {}).get("tokens"),
         checkpoints=[] if run is None else _checkpoints(run.checkpoints),
         **found,
         **options,
@@ -68,7 +69,9 @@ def report_folder(subject: Subject) -> Path:
         return Path(f"{subject.name}-analysis")
     real = subject.directory.resolve()
     whole = real == run.final.resolve() or not run.final.is_dir()
-    return run.path / "analysis" if whole else run.path / "analysis" / real.name
+    folder = run.path / "analysis" if whole else run.path / "analysis" / real.name
+    here = Path.cwd().resolve()
+    return folder.relative_to(here) if folder.is_relative_to(here) else folder
 
 
 def _checkpoints(folder: Path) -> list[tuple[int, Path]]:

@@ -53,6 +53,8 @@ class Subject:
     """UTF-8 bytes per token of that text."""
     counts: npt.NDArray[np.int64] | None = None
     """(V,) how often each token occurs in the training text, else in the held-out text."""
+    trained_tokens: int | None = None
+    """Tokens that the run was trained on."""
     checkpoints: list[tuple[int, Path]] = field(default_factory=list)
     """(step, directory) of the run, oldest first."""
     prompt: str | None = None

@@ -20,7 +20,7 @@ from litgpt_core.data.settings import TextSettings
 from litgpt_core.doctor.model_checks import KINDS, build
 from litgpt_core.evaluate.run_data import RunData
 from litgpt_core.interpret import loading
-from litgpt_core.interpret.analysis import Analysis, compute, rounded
+from litgpt_core.interpret.analysis import Analysis, compute, plain_numbers, rounded
 from litgpt_core.interpret.findings import findings, threshold
 from litgpt_core.interpret.loading import load_subject, windows_of
 from litgpt_core.interpret.page import page
@@ -167,6 +167,7 @@ def test_names_are_those_of_this_model(folder: Path, capsys: pytest.CaptureFixtu
         (["--prompt", "x" * 49], "--prompt has 49 tokens"),
         (["--layer", "2"], "--layer 2: there is no such layer"),
         (["--text", "missing.txt"], "missing.txt cannot be read"),
+        (["--prompt", "x", "--against", "x"], "the model continues --prompt and --against alike"),
         (["--ablate", "L0H0"], "--ablate and --save belong together"),
         (["--ablate", "L2H0", "--save", "x"], "L2H0: there is no layer 2"),
         (["--ablate", "L0H4", "--save", "x"], "L0H4: there is no head 4"),
@@ -268,6 +269,13 @@ def test_windows_are_spread_evenly_and_hold_each_target_once() -> None:
     windows = windows_of(ids, 10)
     assert windows.shape == (100, 11) and windows[:, 1:].flatten().tolist() == list(range(1, 1001))
     assert windows_of(torch.arange(5).numpy(), 64).shape == (2, 3)
+
+
+def test_numbers_for_the_dashboard_are_those_of_the_views(done: Analysis) -> None:
+    numbers = plain_numbers(done.values["views"])
+    assert numbers["analysis/ablation/loss"] == done.values["views"]["ablation"]["loss"]
+    assert numbers["analysis/budget/parameters"] == done.values["views"]["budget"]["parameters"]
+    assert all(isinstance(value, (int, float)) for value in numbers.values())
 
 
 def test_the_threshold_grows_with_the_number_of_tests() -> None:
