@@ -155,8 +155,8 @@ def _positions(v: Values) -> list[str]:
         return [f"The loss is {v['loss']:.2f} ± {v['error']:.2f} nats per token, {first['loss']:.2f} at the first one."]
     clear = v["gain"] > 3 * v["gain_error"]
     return [
-        f"The loss is {first['loss']:.2f} nats at the first token of a window and {v['loss']:.2f} on average. From positions "
-        f"4 to 15 to the second half it falls by {v['gain']:.2f} ± {v['gain_error']:.2f}: "
+        f"The loss is {first['loss']:.2f} nats at the first token of a window and {v['loss']:.2f} on average. From "
+        f"positions 4 to 15 to the second half it falls by {v['gain']:.2f} ± {v['gain_error']:.2f}: "
         + ("the model makes use of long context." if clear else "more context does not help measurably.")
     ]
 
