@@ -255,5 +255,5 @@ def _refuse_few(count: int, data: ChatDataSettings, left_out: str, *, broken: Se
             + (f" (left out: {left_out})" if left_out else "")
             + (f". The first: {broken[0]}" if broken and not count else ""),
             needed=f"at least {MIN_CONVERSATIONS}, of which one is held out for validation{formats}",
-            fix="chat more (serve.py writes chat_history.jsonl), or data.path=OTHER",
+            fix="chat more (lcp serve writes chat_history.jsonl), or data.path=OTHER",
         )

@@ -119,6 +119,14 @@ class RunFolder:
         """The loss curve."""
         return self.path / "loss.png"
 
+    def read_config(self) -> dict[str, Any]:
+        """What `config.yaml` holds, or nothing if it cannot be read."""
+        try:
+            content = yaml.safe_load(self.config.read_text(encoding="utf-8"))
+        except (OSError, ValueError, yaml.YAMLError):
+            return {}
+        return content if isinstance(content, dict) else {}
+
     def read_environment(self) -> dict[str, Any]:
         """What `environment.json` holds, or nothing if it is absent or incomplete."""
         return _read_json(self.environment)
@@ -294,7 +302,10 @@ def refuse_another_run(folder: RunFolder, config: TrainConfig) -> None:
             needed="the settings it was started with (its config.yaml)",
             fix=f"the same command as before with run.resume=true, or a new run: run.name={config.run.name}-2",
         )
+    epochs = (config.plain.get("trainer") or {}).get("epochs")
     for key, line in changed:
+        if key == "trainer.max_steps" and epochs is not None:
+            continue  # it follows from `trainer.epochs` once the data is known
         if not key.startswith(("run.", "logger.")):
             logger.warning("resuming with a changed setting: %s", line)
 
