@@ -28,6 +28,7 @@ VERBS = {
     "data": ("prepare_data", "prepare a corpus beforehand: tokenizer and token shards"),
     "tokenizer": ("train_tokenizer", "train a tokenizer on text files"),
     "import": ("import_huggingface", "make a checkpoint directory from a Hugging Face folder"),
+    "compress": ("compress", "make a smaller model: integers, sparsity, low rank; and measure what it saved"),
     "export": ("export", "write a checkpoint in another format"),
     "merge_lora": ("merge_lora", "merge adapters into their base model"),
     "consolidate": ("consolidate", "make one checkpoint directory from a sharded checkpoint"),

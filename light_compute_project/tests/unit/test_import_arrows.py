@@ -18,7 +18,7 @@ LEVELS = (
     ("training",),
     ("runs",),
     ("search",),
-    ("export", "serving", "audit", "deploy", "doctor"),
+    ("export", "serving", "audit", "deploy", "doctor", "compression"),
     ("commands",),
     ("cli",),
     ("__main__",),

@@ -87,7 +87,7 @@ class TorchDecoder(Decoder):
 
     def reorder(self, sources: Sequence[int], *, length: int) -> None:
         """See `Decoder`."""
-        rows = torch.tensor(sources, device=self._model.lm_head.weight.device)
+        rows = torch.tensor(sources, device=self._model.device)
         for module in self._model.modules():
             if isinstance(module, KVCache):
                 for slots in (module.k, module.v):
@@ -127,7 +127,7 @@ class TorchDecoder(Decoder):
 
     @contextmanager
     def _rows(self, sequences: Sequence[int]) -> Iterator[None]:
-        self._model.select_cache_rows(torch.tensor(sequences, device=self._model.lm_head.weight.device))
+        self._model.select_cache_rows(torch.tensor(sequences, device=self._model.device))
         try:
             yield
         finally:
@@ -135,7 +135,7 @@ class TorchDecoder(Decoder):
 
     def _tensors(self, feeds: Sequence[Feed]) -> tuple[Tensor, Tensor]:
         """(B, T) ids and (B, T) positions of feeds of equal length."""
-        device = self._model.lm_head.weight.device
+        device = self._model.device
         ids = torch.tensor([item.ids for item in feeds], device=device)
         first = torch.tensor([[item.position] for item in feeds], device=device)
         return ids, first + torch.arange(ids.size(1), device=device)
