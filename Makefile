@@ -12,8 +12,9 @@ PINS := $(UV) run --quiet --no-project python $(SRC)/tools/pins.py
 EXPORT := $(UV) export --quiet --format requirements.txt --no-header --no-annotate --no-emit-project --all-groups --all-extras \
 	--output-file requirements.txt
 FREE = free $(if $(BEFORE),--before $(BEFORE)) $(PACKAGES)
-# Most of the suite waits for processes to start, so a worker per core (at most four: each may take 2 GB) with a thread each
-WORKERS := -n auto --maxprocesses 4 --dist loadfile
+# Most of the suite waits for processes to start, so a worker per core (at most four: each may take 2 GB) with a thread each.
+# Files are handed out in the order in which conftest.py puts them: the long ones first, so that no worker is left with one at the end
+WORKERS := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 PYTEST := OMP_NUM_THREADS=1 $(RUN) pytest
 # Tests of signals, several processes and browsers run after all others, one at a time; there a failure is repeated once and reported
 define PASSES

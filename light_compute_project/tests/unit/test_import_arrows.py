@@ -17,7 +17,7 @@ LEVELS = (
     ("generation", "distributed", "planning"),
     ("training",),
     ("runs",),
-    ("search",),
+    ("search", "evaluate"),
     ("export", "serving", "audit", "deploy", "doctor", "compression"),
     ("commands",),
     ("cli",),
@@ -31,7 +31,7 @@ CONFINED = {
     "optuna": ("search/",),
     "omegaconf": ("config/compose.py",),
     "wandb": ("training/loggers.py",),
-    "matplotlib": ("training/results.py", "runs/plots.py", "search/plots.py"),
+    "matplotlib": ("training/results.py", "runs/plots.py", "search/plots.py", "evaluate/plots.py"),
     "litgpt": (),
     "transformers": (),
 }

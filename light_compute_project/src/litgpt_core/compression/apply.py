@@ -19,11 +19,10 @@ from litgpt_core.checkpoint import load_model, resolve, save_directory
 from litgpt_core.checkpoint.compressed import save_compressed
 from litgpt_core.checkpoint.layout import HYPERPARAMETERS
 from litgpt_core.checkpoint.verification import is_compressed, weights_file
-from litgpt_core.compression.methods import action_of
+from litgpt_core.compression.methods import run_steps
 from litgpt_core.compression.recipe import Recipe
 from litgpt_core.compression.state import WorkingModel
 from litgpt_core.compression.texts import Domain, calibration_windows, find_domains, window_length
-from litgpt_core.compression.walk import walk
 from litgpt_core.core.errors import CheckpointError
 from litgpt_core.core.files import sha256_of
 from litgpt_core.model.gpt import GPT
@@ -101,8 +100,7 @@ def compress(
         domains = find_domains(directory, tokenizer) if domains is None else domains
         length = window_length(stored.config.block_size)
         windows = calibration_windows(domains, tokens=calibration_tokens, length=length)
-    for steps in _walks(recipe):
-        _run(work, steps, windows)
+    run_steps(work, recipe.steps, windows=windows)
     record = _record(directory, recipe, work, windows, domains)
     _write(work, target, directory, dtype=dtype, record=record, with_dequantized=with_dequantized)
     return Made(directory=target, seconds=time.perf_counter() - began, record=record)
@@ -111,15 +109,6 @@ def compress(
 def _compute_dtype(model: GPT) -> torch.dtype:
     """Of what is not compressed: bfloat16, because the engine loads float32 weights as bfloat16 too."""
     return torch.bfloat16 if model.dtype == torch.float32 else model.dtype
-
-
-def _walks(recipe: Recipe) -> list[list[Any]]:
-    """Steps that share one walk: all of a recipe, since each finds the block as the one before left it."""
-    return [list(recipe.steps)]
-
-
-def _run(work: WorkingModel, steps: list[Any], windows: Tensor | None) -> None:
-    walk(work, [action_of(step) for step in steps], windows=windows)
 
 
 def _record(

@@ -2,27 +2,86 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from litgpt_core.compression.equivalent import permute_model, rotate_model
 from litgpt_core.compression.gptq import gptq_matrix
+from litgpt_core.compression.mixed import choose_bits
+from litgpt_core.compression.pruning import prune_block
 from litgpt_core.compression.rounding import round_matrix
-from litgpt_core.compression.settings import Gptq, Quantizing, Round, Step
+from litgpt_core.compression.scaling import awq_block, smooth_block
+from litgpt_core.compression.settings import (
+    Awq,
+    Depth,
+    Gptq,
+    Heads,
+    Mixed,
+    Permute,
+    Prune,
+    Quantizing,
+    Rotate,
+    Round,
+    Smooth,
+    Step,
+    Svd,
+    Width,
+)
 from litgpt_core.compression.state import WorkingModel
-from litgpt_core.compression.walk import Action, BlockContext, Inputs
+from litgpt_core.compression.structured import narrow_mlps, remove_blocks, remove_heads
+from litgpt_core.compression.svd import svd_block
+from litgpt_core.compression.walk import Action, BlockContext, Inputs, walk
 from litgpt_core.core.errors import ConfigError
 from litgpt_core.model import grid
 
+BLOCK_STEPS: dict[type[Step], Callable[[Any], Action]] = {
+    Round: lambda step: _rounding(step),
+    Gptq: lambda step: _gptq(step),
+    Awq: lambda step: Action(lambda context: awq_block(context, step), calibrated=True),
+    Smooth: lambda step: Action(lambda context: smooth_block(context, step), calibrated=True),
+    Prune: lambda step: Action(lambda context: prune_block(context, step), calibrated=step.needs_text),
+    Svd: lambda step: Action(lambda context: svd_block(context, step), calibrated=step.needs_text),
+}
+"""Steps that work block by block; neighbours in a recipe share one walk."""
 
-def action_of(step: Step) -> Action:
-    """What a step does in the walk."""
-    if isinstance(step, Round):
-        return _rounding(step)
-    if isinstance(step, Gptq):
-        return _gptq(step)
-    raise AssertionError(step)
+MODEL_STEPS: dict[type[Step], Callable[[Any, WorkingModel, Any], None]] = {
+    Depth: lambda step, work, windows: remove_blocks(work, windows, remove=step.remove),
+    Width: lambda step, work, windows: narrow_mlps(work, windows, keep=step.keep),
+    Heads: lambda step, work, windows: remove_heads(work, windows, keep=step.keep),
+    Rotate: lambda step, work, _: rotate_model(work, seed=step.seed),
+    Permute: lambda step, work, _: permute_model(work, seed=step.seed),
+    Mixed: lambda step, work, windows: _mixed(step, work, windows),
+}
+"""Steps that see the whole model at once."""
+
+
+def run_steps(work: WorkingModel, steps: Sequence[Step], *, windows: Tensor | None) -> None:
+    """Apply the steps of a recipe in order.
+
+    Args:
+        work: Changed in place.
+        steps: Checked.
+        windows: (N, T) calibration ids, if a step needs them.
+    """
+    for whole, group in itertools.groupby(steps, key=lambda step: type(step) in MODEL_STEPS):
+        if whole:
+            for step in group:
+                MODEL_STEPS[type(step)](step, work, windows)
+        else:
+            walk(work, [BLOCK_STEPS[type(step)](step) for step in group], windows=windows)
+
+
+def _mixed(step: Mixed, work: WorkingModel, windows: Tensor) -> None:
+    check_widths(work, step)
+    chosen = choose_bits(work, windows, step)
+    with torch.no_grad():
+        for path, bits in chosen.items():
+            work.store(path, round_matrix(work.linear(path).weight.detach(), bits=bits, clip=step.clip))
+        quantize_ends(work, step)
 
 
 def _rounding(step: Round) -> Action:

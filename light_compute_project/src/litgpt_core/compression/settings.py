@@ -186,6 +186,11 @@ class Prune(Step):
     damp: float = 0.01
     """As for gptq; sparsegpt only."""
 
+    @property
+    def needs_text(self) -> bool:
+        """See `Step`."""
+        return self.score != "magnitude"
+
     def problems(self) -> list[str]:
         """See `Step`."""
         wrong = [*_one_of("score", self.score, ("magnitude", "wanda", "sparsegpt")), *_share("damp", self.damp)]
@@ -205,6 +210,11 @@ class Svd(Step):
     kind: str = "whitened"
     """plain: nearest in weights; scaled (ASVD, arXiv 2312.05821): inputs weighted by their size; whitened (SVD-LLM,
     arXiv 2403.07378): nearest in outputs."""
+
+    @property
+    def needs_text(self) -> bool:
+        """See `Step`."""
+        return self.kind != "plain"
 
     def problems(self) -> list[str]:
         """See `Step`."""

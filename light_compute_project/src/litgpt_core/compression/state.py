@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 
 import torch
@@ -35,6 +36,15 @@ class WorkingModel:
     def tied(self) -> bool:
         """Whether head and embedding are one matrix."""
         return self.model.lm_head.weight is self.model.transformer.wte.weight
+
+    @torch.no_grad()
+    def untie(self) -> None:
+        """Give the head a matrix of its own."""
+        config = dataclasses.replace(self.model.config, tie_embeddings=False)
+        with torch.random.fork_rng(devices=[]):
+            model = GPT(config)
+        model.load_state_dict(self.model.state_dict())
+        self.model = model.eval()
 
     def linear(self, path: str) -> nn.Linear:
         """A linear layer by its module path."""

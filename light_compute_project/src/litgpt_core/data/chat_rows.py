@@ -12,7 +12,7 @@ from typing import Any
 from litgpt_core.core.errors import ConfigError
 from litgpt_core.data.prepared import canonical_json
 from litgpt_core.prompts.message import Message
-from litgpt_core.prompts.turns import turns_of
+from litgpt_core.prompts.turns import arrange
 
 _ROLES = {
     **dict.fromkeys(("system", "developer"), "system"),
@@ -64,9 +64,6 @@ def from_messages(row: dict[str, Any]) -> ChatExample:
         if role not in _ROLES:
             raise UnusableError(f"message {number} has {role_key}={role!r}")
         messages.append(Message(role=_ROLES[role], content=_text(item.get(text_key), number)))  # type: ignore[arg-type]
-    start = sum(message.role == "system" for message in messages[:1])
-    while len(messages) > start and messages[start].role == "assistant":
-        del messages[start]  # a greeting before the first question answers nothing
     try:
         return _conversation(messages, identity=None)
     except ConfigError as problem:
@@ -93,13 +90,8 @@ def _encodable(text: str) -> str:
 def _conversation(
     messages: list[Message], *, identity: str | None, refused: frozenset[int] = frozenset()
 ) -> ChatExample:
-    """With consecutive messages of one role joined, as prompt styles format them. ConfigError for an invalid order."""
-    system, turns = turns_of(messages)
-    joined = [Message(role="system", content=system)] if system else []
-    for turn in turns:
-        joined.append(Message(role="user", content=turn.user))
-        if turn.answer is not None:
-            joined.append(Message(role="assistant", content=turn.answer))
+    """Arranged as at inference (`prompts.turns`). ConfigError for a conversation without a message to answer."""
+    joined = [message for message in arrange(messages) if message.content or message.role != "system"]
     hashed = hashlib.sha256(canonical_json([[m.role, m.content] for m in joined])).hexdigest()
     return ChatExample(identity=identity or hashed, messages=tuple(joined), refused=refused)
 

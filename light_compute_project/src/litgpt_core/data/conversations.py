@@ -12,8 +12,10 @@ One line is one row. The keys of a row tell its format, so one file may mix form
   removed.
 - The latest rating of an answer counts. An answer rated -1 is never a target. In the middle of a conversation it stays
   in the context, because later turns refer to it; at the end its exchange is removed.
-- An empty answer is treated like one rated -1. A greeting before the first question and an unanswered question at the
-  end are removed. A conversation without an answer to train on is dropped.
+- The order of messages follows the rule of inference (`prompts.turns`). A greeting before the first question stays in
+  the context and is no target.
+- An empty answer is treated like one rated -1. An unanswered question at the end is removed. A conversation without an
+  answer to train on is dropped.
 - Of several conversations with the same messages, the first is kept.
 
 Not here: parsing a row (`chat_rows`), prompt styles and ids (`chat_encoding`), the split (`chat_prepare`).
@@ -32,9 +34,10 @@ from typing import Any
 
 from litgpt_core.core.errors import DataError
 from litgpt_core.data.chat_rows import ChatExample, LoggedExchanges, UnusableError, from_messages
+from litgpt_core.data.files import matching_files, missing_path
 from litgpt_core.data.prepared import canonical_json
 from litgpt_core.data.settings import ChatDataSettings
-from litgpt_core.data.text import matching_files, missing_path
+from litgpt_core.prompts.turns import begins_with_greeting
 
 logger = logging.getLogger(__name__)
 
@@ -170,6 +173,7 @@ def _trainable(conversation: ChatExample, counts: ReadCounts) -> ChatExample | N
     messages, refused = list(conversation.messages), set(conversation.refused)
     counts.rated_down += len(refused)
     refused |= {number for number, answer in enumerate(conversation.answers) if not answer.strip()}
+    refused |= {0} if begins_with_greeting(messages) else set()
     if messages[-1].role == "user":
         messages.pop()
         counts.unanswered += 1

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from litgpt_core.core.command_line import CommandParser
 from litgpt_core.core.errors import ConfigError, EnvironmentProblem, LightComputeError
+from litgpt_core.core.replaceable import refuse_foreign_file
 from litgpt_core.deploy.job_request import JobRequest
 
 if TYPE_CHECKING:
@@ -161,6 +162,7 @@ def _submitted(job: TrainingJob, script: str) -> str:
     """Write the script beside its logs and submit it; says how to watch and end the job."""
     job.logs.mkdir(parents=True, exist_ok=True)
     path = job.logs / f"{job.name}.sbatch"
+    refuse_foreign_file(path, contains=b"#SBATCH --job-name=", what="a script of this command")
     path.write_text(script, encoding="utf-8")
     number = submit(path)
     log = _near(path.with_name(job.output.replace("%j", number).replace("%A_%a", f"{number}_0")))

@@ -14,9 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
-from litgpt_core.checkpoint import FoundModel, discover, find_model
+from litgpt_core.checkpoint import FoundModel, describe, discover, find_model
 from litgpt_core.core.errors import ConfigError, LightComputeError
-from litgpt_core.generation.chat_model import ChatModel, describe
+from litgpt_core.generation.chat_model import ChatModel
 from litgpt_core.generation.chat_session import ChatSession
 from litgpt_core.generation.sampling_settings import SamplingSettings
 
@@ -239,7 +239,9 @@ class ConsoleChat:
     def _check_system(self) -> None:
         style = self.session.style
         if self.session.system and not style.takes_system():
-            self._note(f"warning: the style {style.name} does not support a system prompt; it is left out")
+            self._note(
+                f"note: the style {style.name} does not support a system prompt: it is put into the first message"
+            )
 
     def _do_reset(self, _: str) -> None:
         self.session.reset()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from litgpt_core.core.errors import TokenizerError
 from litgpt_core.prompts.message import Message, Segment
 from litgpt_core.prompts.style import PromptStyle, ending_with_user
+from litgpt_core.prompts.turns import with_system_in_first_turn
 
 if TYPE_CHECKING:
     from litgpt_core.tokenizers.base import Tokenizer
@@ -24,7 +25,8 @@ def encode_prompt(style: PromptStyle, tokenizer: Tokenizer, messages: Sequence[M
         ConfigError: The last message is not the user's, or the roles are in an invalid order.
         TokenizerError: The vocabulary cannot represent a message.
     """
-    return _encode(style.segments(ending_with_user(messages)), tokenizer)[0]
+    segments = style.prompt_segments(_for_style(style, ending_with_user(messages)))
+    return _encode(segments, tokenizer)[0]
 
 
 def encode_conversation(
@@ -36,7 +38,24 @@ def encode_conversation(
     changes earlier turns when later ones follow: only for the last one). Errors are those of `encode_prompt`, except
     that the last message can have any role.
     """
-    return _encode(style.segments(messages), tokenizer)
+    return _encode(style.segments(_for_style(style, messages)), tokenizer)
+
+
+def _for_style(style: PromptStyle, messages: Sequence[Message]) -> Sequence[Message]:
+    """The conversation; where the style has no system prompt, with that text in the first user message."""
+    has_system = any(message.role == "system" and message.content for message in messages)
+    return with_system_in_first_turn(messages) if has_system and not style.takes_system() else messages
+
+
+def naming_the_message(problem: TokenizerError, tokenizer: Tokenizer, messages: Sequence[Message]) -> TokenizerError:
+    """The error with the position in the first message that cannot be encoded, not in the text that a style made."""
+    for number, message in enumerate(messages, start=1):
+        try:
+            tokenizer.encode(message.content)
+        except TokenizerError as own:
+            where = f"Message {number}: " if len(messages) > 1 else ""
+            return TokenizerError(where + own.given, needed=own.needed, fix=own.fix)
+    return problem
 
 
 def _encode(segments: Iterable[Segment], tokenizer: Tokenizer) -> tuple[list[int], list[bool]]:

@@ -27,7 +27,7 @@ class PromptStyle(ABC):
 
     @abstractmethod
     def takes_system(self) -> bool:
-        """Whether it supports a system prompt; otherwise system messages are left out."""
+        """Whether it supports a system prompt; otherwise `encode` puts that text into the first user message."""
 
     @abstractmethod
     def segments(self, messages: Sequence[Message]) -> list[Segment]:
@@ -35,9 +35,12 @@ class PromptStyle(ABC):
 
         `learn` is true exactly for the assistant's content and the end of its turn.
 
-        Raises:
-            ConfigError: The roles are in an invalid order; see `turns`.
+        The messages are arranged first; errors are those of `turns.arrange`.
         """
+
+    def prompt_segments(self, messages: Sequence[Message]) -> list[Segment]:
+        """`segments` of a conversation whose last message is the user's; `learn` has no meaning."""
+        return self.segments(ending_with_user(messages))
 
     @abstractmethod
     def stop_strings(self) -> tuple[str, ...]:
@@ -50,7 +53,7 @@ class PromptStyle(ABC):
 
         Raises ConfigError unless the last message is the user's.
         """
-        return "".join(segment.text for segment in self.segments(ending_with_user(messages)))
+        return "".join(segment.text for segment in self.prompt_segments(messages))
 
     def stop_tokens(self, tokenizer: Tokenizer) -> frozenset[int]:
         """Ids that end an answer: eos, and every stop string that is a single token."""

@@ -102,7 +102,9 @@ def test_openai_and_sharegpt_rows(write_rows: Write) -> None:
         openai(("user", "x"), ("user", "y"), ("assistant", "z")),
     )
     conversations, reading = read(path)
-    assert [said(c) for c in conversations] == [["s:s", "u:Hello", "a:Hi"], ["u:a", "a:b"], ["u:x\n\ny", "a:z"]]
+    greeted = ["u:", "a:Welcome", "u:a", "a:b"]
+    assert [said(c) for c in conversations] == [["s:s", "u:Hello", "a:Hi"], greeted, ["u:x\n\ny", "a:z"]]
+    assert conversations[1].refused == {0}, "a greeting is context only"
     assert reading.unanswered == 1
     assert len({c.identity for c in conversations}) == 3
 

@@ -111,16 +111,11 @@ def test_a_system_prompt_is_included_where_supported(name: str) -> None:
     assert ("Zaphod" in style.prompt(talk_of("a", system="Zaphod"))) == style.takes_system()
 
 
-def test_messages_in_an_invalid_order_are_refused() -> None:
+def test_conversations_without_a_message_to_answer_are_refused() -> None:
     style = style_named("chatml")
     user, answer, system = (Message(role=role, content="x") for role in ("user", "assistant", "system"))  # type: ignore[arg-type]
-    for talk, complaint in (
-        ([user, system], "Message 2 is a system message"),
-        ([answer, user], "begins with the assistant"),
-        ([system], "has no message of the user"),
-        ([], "has no message of the user"),
-    ):
-        with pytest.raises(ConfigError, match=complaint):
+    for talk in ([system], []):
+        with pytest.raises(ConfigError, match="has no message of the user"):
             style.segments(talk)
     with pytest.raises(ConfigError, match="ends with the assistant"):
         style.prompt([user, answer])

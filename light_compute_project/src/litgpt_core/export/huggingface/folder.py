@@ -43,6 +43,8 @@ class WeightFolder:
     path: Path
     tensors: Mapping[str, StoredTensor]
     """By stored name."""
+    described_by: str = "config.json"
+    """What describes the model, for error messages."""
 
     @property
     def files(self) -> list[Path]:

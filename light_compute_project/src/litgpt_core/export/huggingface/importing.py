@@ -11,9 +11,10 @@ import dataclasses
 import logging
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -22,14 +23,14 @@ from litgpt_core import tokenizers
 from litgpt_core.checkpoint import save_directory
 from litgpt_core.checkpoint.load import EMBEDDING, OUTPUT, empty_model
 from litgpt_core.core.errors import CheckpointError
+from litgpt_core.core.replaceable import refuse_taken
 from litgpt_core.export.huggingface.families import read_config
 from litgpt_core.export.huggingface.family import Family
-from litgpt_core.export.huggingface.folder import AGAIN, StoredTensor, WeightFolder, open_weights, read_json
+from litgpt_core.export.huggingface.folder import AGAIN, StoredTensor, open_weights, read_json
 from litgpt_core.export.huggingface.layout import CONFIG
 from litgpt_core.export.huggingface.rules import Rule
 from litgpt_core.export.huggingface.settings import ConfigFile
 from litgpt_core.export.huggingface.vocabulary import gather_tokenizer
-from litgpt_core.export.target import refuse_taken
 from litgpt_core.model.config import GPTConfig
 
 logger = logging.getLogger(__name__)
@@ -54,7 +55,7 @@ def import_folder(folder: Path, target: Path, *, force: bool = False) -> Importe
         folder: Contains config.json, the weights (safetensors or pytorch_model.bin, in one file or sharded) and a
             tokenizer.
         target: The directory to create.
-        force: Replace an existing `target`, after the new directory is complete.
+        force: Replace an existing `target` that this project wrote, after the new directory is complete.
 
     Raises:
         CheckpointError: The folder is incomplete, corrupted, or of an unknown architecture (names the first bad file),
@@ -70,7 +71,7 @@ def import_folder(folder: Path, target: Path, *, force: bool = False) -> Importe
     file = ConfigFile(folder / CONFIG, read_json(folder / CONFIG))
     family, config = read_config(file, name=_folder_name(folder))
     stored = open_weights(folder)
-    plan = _ImportPlan.make(stored, family, config)
+    plan = ImportPlan.make(stored, family, config)
     with tempfile.TemporaryDirectory(prefix="light-compute-import-") as temporary:
         gather_tokenizer(folder, Path(temporary), model=file.content)
         ids = tokenizers.load(Path(temporary)).vocab_size
@@ -102,8 +103,27 @@ def _folder_name(folder: Path) -> str:
     return above.split("--")[-1] if cached else place.name
 
 
+class StoredWeights(Protocol):
+    """Weights in another format: a Hugging Face folder or a GGUF file, its header read."""
+
+    @property
+    def path(self) -> Path:
+        """The folder or file."""
+
+    @property
+    def tensors(self) -> Mapping[str, StoredTensor]:
+        """By stored name."""
+
+    @property
+    def described_by(self) -> str:
+        """What describes the model, for error messages."""
+
+    def read(self) -> Iterator[tuple[str, Tensor]]:
+        """Every (stored name, tensor)."""
+
+
 @dataclass(frozen=True, kw_only=True)
-class _ImportPlan:
+class ImportPlan:
     """Maps stored tensors to rules, using only names and shapes."""
 
     config: GPTConfig
@@ -113,7 +133,7 @@ class _ImportPlan:
     """Stored name -> its rule, and its index in the rule's names."""
 
     @classmethod
-    def make(cls, stored: WeightFolder, family: Family, config: GPTConfig) -> _ImportPlan:
+    def make(cls, stored: StoredWeights, family: Family, config: GPTConfig) -> ImportPlan:
         """Raises CheckpointError, which names the first tensor that is missing, of another shape, or unknown."""
         names, tied = _canonical_names(stored.tensors, family), config.tie_embeddings
         if family.head in names:  # both are stored: transformers then uses both
@@ -127,15 +147,15 @@ class _ImportPlan:
                 if name not in names:
                     raise CheckpointError(
                         f"The weight {name} is missing in {stored.path}.",
-                        needed=f"every weight of a {family.architecture} as config.json describes it",
+                        needed=f"every weight of a {family.architecture} as {stored.described_by} describes it",
                         fix=AGAIN,
                     )
-                _check_shape(stored.tensors[names[name]], name, expected=tuple(tensor.shape))
+                _check_shape(stored, names[name], expected=tuple(tensor.shape))
                 places[names[name]] = (rule, at)
         _refuse_unknown(stored, family, known=set(places))
         return cls(config=config, tied=tied, places=places)
 
-    def read(self, stored: WeightFolder) -> dict[str, Tensor]:
+    def read(self, stored: StoredWeights) -> dict[str, Tensor]:
         """Our state dict, with both names of a tied weight."""
         weights: dict[str, Tensor] = {}
         waiting: dict[Rule, dict[int, Tensor]] = {}
@@ -162,22 +182,23 @@ def _canonical_names(tensors: Mapping[str, StoredTensor], family: Family) -> dic
     return {name if name.startswith(f"{head_layer}.") else f"{family.base}{name}": name for name in tensors}
 
 
-def _check_shape(tensor: StoredTensor, name: str, *, expected: tuple[int, ...]) -> None:
+def _check_shape(stored: StoredWeights, name: str, *, expected: tuple[int, ...]) -> None:
+    tensor, by = stored.tensors[name], stored.described_by
     if tensor.shape != expected:
         raise CheckpointError(
-            f"{name} in {tensor.file} has the shape {list(tensor.shape)}; by config.json it has {list(expected)}.",
-            needed="config.json and weights of the same model",
+            f"{name} in {tensor.file} has the shape {list(tensor.shape)}; by {by} it has {list(expected)}.",
+            needed=f"{by} and weights of the same model",
             fix=AGAIN,
         )
 
 
-def _refuse_unknown(stored: WeightFolder, family: Family, *, known: set[str]) -> None:
+def _refuse_unknown(stored: StoredWeights, family: Family, *, known: set[str]) -> None:
     others = [name for name in stored.tensors if name not in known and not re.search(family.ignored, name)]
     if others:
         shown = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
         raise CheckpointError(
-            f"{stored.tensors[others[0]].file} holds {len(others)} weights that a {family.architecture} as config.json "
-            f"describes it does not have: {shown}.",
-            needed="config.json and weights of the same model",
+            f"{stored.tensors[others[0]].file} holds {len(others)} weights that a {family.architecture} as "
+            f"{stored.described_by} describes it does not have: {shown}.",
+            needed=f"{stored.described_by} and weights of the same model",
             fix=AGAIN,
         )

@@ -5,6 +5,7 @@
     JOINED        ours = cat(theirs[0], theirs[1], ...)       q, k, v in three tensors -> [all Q | all K | all V]
     SPLIT         cat(ours[0], ours[1], ...) = theirs         gate and up in one tensor -> fc_1, fc_2
     INTERLEAVED   rows q0 k0 v0 q1 k1 v1 ... -> [all Q | all K | all V]                       GPT-NeoX, head by head
+    STACKED       stack(ours[0], ours[1], ...) = theirs       all experts in one tensor (GGUF)
 
 Every layout is a permutation of elements, so a round trip is bit-equal. It also works on the meta device: the same code
 predicts shapes and converts weights.
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
-from litgpt_core.model.structure import LinearPart, Parameter, structure
+from litgpt_core.model.structure import BlockStructure, LinearPart, Parameter, structure
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,6 +34,7 @@ class WeightLayout(Enum):
     JOINED = auto()
     SPLIT = auto()
     INTERLEAVED = auto()
+    STACKED = auto()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +58,8 @@ class Rule:
         (tensor,) = theirs
         if self.layout is WeightLayout.SPLIT:
             return [part.clone() for part in torch.split(tensor, list(self.parts))]
+        if self.layout is WeightLayout.STACKED:
+            return list(tensor.unbind())
         if self.layout is WeightLayout.TRANSPOSED:
             return [tensor.t().contiguous()]
         if self.layout is WeightLayout.INTERLEAVED:
@@ -68,6 +72,8 @@ class Rule:
 
         if self.layout is WeightLayout.SPLIT:
             return [torch.cat(list(ours))]
+        if self.layout is WeightLayout.STACKED:
+            return [torch.stack(list(ours))]
         (tensor,) = ours
         if self.layout is WeightLayout.JOINED:
             return [part.clone() for part in torch.split(tensor, list(self.parts))]
@@ -94,7 +100,7 @@ class Theirs:
 
 Names = Mapping[str, "str | tuple[str, ...] | Theirs"]
 """Our part -> its Hugging Face name. A tuple: one tensor for each row group (query, key, value). Parts of one block
-with the same name: their rows are concatenated in one tensor (gate, up)."""
+with the same name: their rows are concatenated in one tensor (gate, up). Experts are named without their number."""
 
 
 def named_rules(config: GPTConfig, *, layers: str, names: Names) -> Iterator[Rule]:
@@ -111,8 +117,12 @@ def named_rules(config: GPTConfig, *, layers: str, names: Names) -> Iterator[Rul
     for layer in model.layers:
         prefix = layers.format(layer.index)
         for part in layer.parts:
+            if isinstance(part, LinearPart) and part.expert is not None:
+                if part.expert == 0:
+                    yield from _experts(layer, part, f"{prefix}.{names[_without_number(part)]}")
+                continue
             there = names[part.name]
-            together = [each for each in layer.linears if names[each.name] == there]
+            together = [each for each in layer.linears if each.expert is None and names[each.name] == there]
             if isinstance(there, tuple):
                 assert isinstance(part, LinearPart) and len(there) == len(part.row_groups)
                 rows = tuple(number for _, number in part.row_groups)
@@ -131,6 +141,22 @@ def named_rules(config: GPTConfig, *, layers: str, names: Names) -> Iterator[Rul
                     yield Rule(ours=ours, theirs=(f"{prefix}.{there}.{kind}",), layout=WeightLayout.SPLIT, parts=rows)
     for name, parameters in ((p.name, p.parameters()) for p in (model.last_norm, model.head)):
         yield from _one(parameters, name, name, names)
+
+
+def _without_number(part: LinearPart) -> str:
+    """`mlp.experts.3.fc_1` -> `mlp.experts.fc_1`."""
+    return part.name.replace(f".{part.expert}.", ".", 1)
+
+
+def _experts(layer: BlockStructure, part: LinearPart, theirs: str) -> Iterator[Rule]:
+    """One layer of all experts, in one tensor."""
+    same = [
+        each for each in layer.linears if each.expert is not None and _without_number(each) == _without_number(part)
+    ]
+    for parameter in part.parameters():
+        kind = parameter.name.rpartition(".")[2]
+        ours = tuple(layer.path(f"{each.name}.{kind}") for each in same)
+        yield Rule(ours=ours, theirs=(f"{theirs}.{kind}",), layout=WeightLayout.STACKED)
 
 
 def _one(

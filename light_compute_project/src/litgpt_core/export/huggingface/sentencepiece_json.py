@@ -54,13 +54,13 @@ def tokenizer_json(model: bytes) -> bytes:
             "byte_fallback": True,
             "ignore_merges": False,
             "vocab": {piece: place for place, piece in enumerate(pieces)},
-            "merges": _merges(scores),
+            "merges": merges_by_score(scores),
         },
     }
     return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode("utf-8")
 
 
-def _merges(scores: Mapping[str, float]) -> list[list[str]]:
+def merges_by_score(scores: Mapping[str, float]) -> list[list[str]]:
     """Every pair of pieces that forms a piece, best piece first; for one piece, the pair with better parts first."""
     found = []
     for piece, score in scores.items():
