@@ -21,6 +21,7 @@ VERBS = {
     "chat": ("chat", "talk to a model in the terminal"),
     "serve": ("serve", "a chat page and OpenAI's API over HTTP"),
     "search": ("study", "search settings with Optuna; every trial is a training"),
+    "analyze": ("analyze", "see what a model has learnt: one offline page of lens, heads, ablation and more"),
     "runs": ("runs", "read run folders: list, table, compare, plot, best"),
     "evaluate": ("evaluate", "measure checkpoints on text and tasks, compare them, compress files with them"),
     "slurm": ("slurm", "queue a training on a SLURM cluster"),
