@@ -33,7 +33,7 @@ def _parser() -> CommandParser:
     add("checkpoint", type=Path, help="checkpoint directory or run folder")
     add("recipe", help="name of a recipe, or a YAML file with steps")
     add("--set", nargs="+", default=[], metavar="KEY=VALUE", help="settings of the recipe's steps to change")
-    add("--out", type=Path, help="directory to make; default: beside the run, NAME-RECIPE")
+    add("--out", type=Path, help="directory to make; default: NAME-RECIPE in the folder of the run")
     add("--force", action="store_true", help="replace what is at --out")
     add("--calibration_tokens", type=int, default=16_384, help="tokens of text that calibrated methods read (16384)")
     add("--domain", action="append", default=[], metavar="NAME=FILE", help="text to calibrate and measure with")

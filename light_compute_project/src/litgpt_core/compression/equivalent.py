@@ -109,7 +109,7 @@ def rotate_model(work: WorkingModel, *, seed: int) -> None:
     Raises:
         ConfigError: The model has other norms than RMSNorm before its layers, or norms after them.
     """
-    c, transformer = work.model.config, work.model.transformer
+    c = work.model.config
     if c.norm_class_name != "RMSNorm" or c.post_attention_norm or c.post_mlp_norm or not (c.norm_1 and c.norm_2):
         raise ConfigError(
             "rotate: a rotation commutes with RMSNorm only, at the input of attention and MLP.",
@@ -119,6 +119,7 @@ def rotate_model(work: WorkingModel, *, seed: int) -> None:
     if work.tied:
         work.untie()
         work.notes.append("rotate: head and embedding are two matrices now")
+    transformer = work.model.transformer  # untie() makes another
     rotation = hadamard(c.n_embd, seed=seed)
     _absorb_norm(transformer.ln_f, [work.model.lm_head])
     tables = [transformer.wte.weight, work.model.lm_head.weight]

@@ -1,4 +1,4 @@
-"""A recipe: the steps of one compression, by name or from a YAML file; all problems are told at once. No torch.
+"""A recipe: the steps of one compression, by name or from a YAML file; reports all problems at once. No torch.
 
 steps:
   - {method: awq, bits: 4}

@@ -214,7 +214,7 @@ def check_disjoint(calibration: Tensor, measurement: Sequence[Tensor]) -> None:
         shared = sum(span in known for span in spans)
         if shared > len(spans) / 20:
             raise DataError(
-                f"{shared} of {len(spans)} pieces of the measured text are in the calibration text too.",
+                f"{shared} of {len(spans)} segments of 16 tokens of the measured text are in the calibration text too.",
                 needed="other text to measure with: a model that was fitted to it is no evidence",
                 fix="--domain NAME=FILE with another file",
             )

@@ -6,14 +6,14 @@
     3        -4 .. 3     as 4 bits: a coarser grid, not a smaller file
     2        -2 .. 1     as 4 bits
 
-Scales are float16. Packed weights have the order in which the CPU kernel reads them, on disk too: panels of 16 outputs,
-and in a panel, group after group, the codes of all 16 outputs for 4 inputs, then for the next 4:
+Scales are float16. Packed weights have the order in which the CPU kernel reads them, on disk too: strips of 16 outputs,
+and in a strip, group after group, the codes of all 16 outputs for 4 inputs, then for the next 4:
 
     8 bits  (P, G, 8, 16, 4) uint8   [p, g, c, o, j]: output 16 p + o, input 32 g + 4 c + j, as two's complement
     4 bits  (P, G, 4, 16, 4) uint8   low half: q + 8 of input 32 g + 8 c + j; high half: of input 32 g + 8 c + 4 + j
     scales  (P, G, 16) float16
 
-Outputs beyond the last are zeros. Shapes: O outputs, K inputs, G = K / 32 groups, P = ceil(O / 16) panels.
+Outputs beyond the last are zeros. Shapes: O outputs, K inputs, G = K / 32 groups, P = ceil(O / 16) strips.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from litgpt_core.core.errors import ConfigError
 
 GROUP = 32
 """Inputs that share a scale."""
-PANEL = 16
-"""Outputs of a panel."""
+STRIP = 16
+"""Outputs of a strip."""
 
 
 @dataclass(frozen=True)
@@ -95,16 +95,16 @@ def pack(codes: Tensor, scales: Tensor, *, stored_bits: int) -> tuple[Tensor, Te
         stored_bits: 8 or 4.
     """
     outputs, columns = codes.shape
-    panels, groups = -(-outputs // PANEL), columns // GROUP
-    rows = torch.zeros(panels * PANEL, columns, dtype=torch.int8)
+    strips, groups = -(-outputs // STRIP), columns // GROUP
+    rows = torch.zeros(strips * STRIP, columns, dtype=torch.int8)
     rows[:outputs] = codes.to(torch.int8)
-    parts = rows.view(panels, PANEL, groups, GROUP // 4, 4).permute(0, 2, 3, 1, 4)  # (P, G, 8, 16, 4)
-    padded = torch.zeros(panels * PANEL, groups, dtype=torch.float16)
+    parts = rows.view(strips, STRIP, groups, GROUP // 4, 4).permute(0, 2, 3, 1, 4)  # (P, G, 8, 16, 4)
+    padded = torch.zeros(strips * STRIP, groups, dtype=torch.float16)
     padded[:outputs] = scales.to(torch.float16)
-    packed_scales = padded.view(panels, PANEL, groups).transpose(1, 2).contiguous()
+    packed_scales = padded.view(strips, STRIP, groups).transpose(1, 2).contiguous()
     if stored_bits == 8:
         return parts.contiguous().view(torch.uint8), packed_scales
-    halves = (parts + 8).to(torch.uint8).reshape(panels, groups, GROUP // 8, 2, PANEL, 4)
+    halves = (parts + 8).to(torch.uint8).reshape(strips, groups, GROUP // 8, 2, STRIP, 4)
     return (halves[:, :, :, 0] | halves[:, :, :, 1] << 4).contiguous(), packed_scales
 
 

@@ -55,9 +55,9 @@ class PackedMatrix(nn.Module):
     def rows_at(self, ids: Tensor) -> Tensor:
         """(...,) int64 -> (..., K) in the model's dtype."""
         flat = ids.flatten()
-        panel, lane = flat // grid.PANEL, flat % grid.PANEL
-        codes = grid.decoded(self.codes[panel, :, :, lane].unsqueeze(-2)).squeeze(-2)  # (N, G, 8, 4)
-        found = codes.flatten(-2).float() * self.scales[panel, :, lane].float().unsqueeze(-1)  # (N, G, 32)
+        strip, lane = flat // grid.STRIP, flat % grid.STRIP
+        codes = grid.decoded(self.codes[strip, :, :, lane].unsqueeze(-2)).squeeze(-2)  # (N, G, 8, 4)
+        found = codes.flatten(-2).float() * self.scales[strip, :, lane].float().unsqueeze(-1)  # (N, G, 32)
         return found.flatten(-2).to(self.like.dtype).view(*ids.shape, self.columns)
 
 

@@ -53,6 +53,12 @@ def llama() -> WorkingModel:
 
 
 @pytest.fixture
+def make():
+    """`make()` builds the same model again."""
+    return lambda: WorkingModel(build(LLAMA))
+
+
+@pytest.fixture
 def gpt2() -> WorkingModel:
     return WorkingModel(build(GPT2))
 

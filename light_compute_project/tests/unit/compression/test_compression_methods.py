@@ -212,16 +212,12 @@ def test_mixed_precision_spends_its_budget_where_it_helps_most(llama, windows):
     assert 4.6 < bits <= 5.5 and {m.facts["bits"] for m in blocks.values()} == {4, 8}
 
 
-def test_quantized_quality_orders_as_the_bits_do(llama, windows):
+def test_quantized_quality_orders_as_the_bits_do(llama, make, windows):
     with torch.no_grad():
         expected = llama.model(windows)
     found = []
     for bits in (8, 4, 3, 2):
-        from conftest import LLAMA, build
-
-        from litgpt_core.compression.state import WorkingModel
-
-        work = WorkingModel(build(LLAMA))
+        work = make()
         run_steps(work, steps({"method": "round", "bits": bits, "head": 8}), windows=None)
         with torch.no_grad():
             found.append(float((work.model(windows) - expected).square().mean()))

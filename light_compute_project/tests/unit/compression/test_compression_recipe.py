@@ -1,4 +1,4 @@
-"""Recipes: everything wrong is told at once, before torch is imported."""
+"""Recipes: all problems are reported at once, before torch is imported."""
 
 import pytest
 

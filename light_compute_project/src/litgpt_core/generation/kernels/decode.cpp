@@ -16,7 +16,7 @@
 #include "attention.hpp"
 #include "attention_pairs.hpp"
 #include "elementwise.hpp"
-#include "integer_panels.hpp"
+#include "integer_weights.hpp"
 #include "matmul.hpp"
 #include "model.hpp"
 #include "packed_weights.hpp"
@@ -149,7 +149,7 @@ template <class W, class C> class Pass {
         for (size_t row = 0; row < n; row++) pack_line(from + row * size, row, size, reader);
     }
 
-    // As the weights of `reader` are multiplied: see `pack` in matmul.hpp, packed_weights.hpp and integer_panels.hpp.
+    // As the weights of `reader` are multiplied: see `pack` in matmul.hpp, packed_weights.hpp and integer_weights.hpp.
     void pack_line(const float* from, size_t line, size_t size, const Linear& reader) {
         if (reader.bits)
             pack_groups(from, reinterpret_cast<Group*>(packed) + line * (size / GROUP), size);
@@ -167,7 +167,7 @@ template <class W, class C> class Pass {
     // This thread's columns of packed (rows, size) times the weights.
     Share columns_of(const Linear& linear, size_t outputs, size_t size, size_t rows, const Output& out) {
         const W* weight = static_cast<const W*>(linear.weight);
-        const size_t grain = linear.bits ? PANEL : m.weights_are_packed ? PACK_WIDTH : LANES;
+        const size_t grain = linear.bits ? STRIP : m.weights_are_packed ? PACK_WIDTH : LANES;
         const Share mine = share(outputs, thread, threads, grain);
         const Group* groups = reinterpret_cast<const Group*>(packed);
         if (linear.bits == EIGHT)

@@ -14,8 +14,8 @@
 #include <immintrin.h>
 #endif
 
-constexpr size_t GROUP = 32, PANEL = 16;
-constexpr int HALVES = int(PANEL) / LANES;  // vectors of floats that hold one number per output of a panel
+constexpr size_t GROUP = 32, STRIP = 16;
+constexpr int HALVES = int(STRIP) / LANES;  // vectors of floats that hold one number per output of a strip
 
 // One group of activations: a number is code * scale.
 struct Group {
@@ -26,7 +26,7 @@ struct Group {
 
 enum Bits { EIGHT = 8, FOUR = 4 };
 
-template <Bits BITS> constexpr size_t CODE_BYTES = PANEL * GROUP * size_t(BITS) / 8;  // of a panel and a group
+template <Bits BITS> constexpr size_t CODE_BYTES = STRIP * GROUP * size_t(BITS) / 8;  // of a strip and a group
 
 static inline int32_t four_bytes(const int8_t* from) {
     int32_t word;
@@ -35,7 +35,7 @@ static inline int32_t four_bytes(const int8_t* from) {
 }
 
 // Dot<BITS, M>::sums: for M groups of activations, `stride` groups apart, the sums of one vector of LANES outputs, half
-// `half` of the panel.
+// `half` of the strip.
 #if defined(__AVX512VNNI__) && !defined(LIGHT_COMPUTE_PORTABLE_DOT)
 
 template <Bits BITS, int M> static inline void dot(const uint8_t* codes, int, const Group* x, size_t stride, ivec* sums) {

@@ -13,9 +13,9 @@ struct Norm {
 };
 
 struct Linear {
-    const void* weight;      // (O, K), contiguous, or packed (packed_weights.hpp, integer_panels.hpp); null: there is none
+    const void* weight;      // (O, K), contiguous, or packed (packed_weights.hpp, integer_weights.hpp); null: there is none
     const float* bias;       // (O,) or null
-    const uint16_t* scales;  // float16 (panels, groups, 16) of integer weights
+    const uint16_t* scales;  // float16 (strips, groups, 16) of integer weights
     int64_t bits;            // 0: fp32 or bf16, as `weights_are_bf16` says; 4 or 8: integers
 };
 

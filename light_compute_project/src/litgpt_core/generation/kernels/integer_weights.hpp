@@ -1,4 +1,4 @@
-// Activations (N, K), rounded to 8 bits per group of 32, times a matrix of 4-bit or 8-bit integers in panels of 16 outputs.
+// Activations (N, K), rounded to 8 bits per group of 32, times a matrix of 4-bit or 8-bit integers in strips of 16 outputs.
 //
 //     sum over groups g, in order, of  (exact integer sum of codes) * (scale of the weights * scale of the activations)
 //
@@ -39,16 +39,16 @@ static void pack_groups(const float* from, Group* to, size_t size) {
     }
 }
 
-// P panels, `apart` outputs from each other, times M rows of `groups` groups.
+// P strips, `apart` outputs from each other, times M rows of `groups` groups.
 template <Bits BITS, int P, int M>
 static inline void integer_tile(const Linear& linear, size_t groups, const Group* rows, size_t column, size_t apart,
                                 size_t end, const Output& out, size_t line) {
     const uint8_t* codes[P];
     const uint16_t* scales[P];
     for (int p = 0; p < P; p++) {
-        const size_t first = (column + p * apart) / PANEL * groups;
+        const size_t first = (column + p * apart) / STRIP * groups;
         codes[p] = static_cast<const uint8_t*>(linear.weight) + first * CODE_BYTES<BITS>;
-        scales[p] = linear.scales + first * PANEL;
+        scales[p] = linear.scales + first * STRIP;
     }
     const Group* x = rows + line * groups;
     vec total[P][M][HALVES] = {};
@@ -59,18 +59,18 @@ static inline void integer_tile(const Linear& linear, size_t groups, const Group
             for (int half = 0; half < HALVES; half++) {
                 ivec sums[M];
                 dot<BITS, M>(codes[p] + g * CODE_BYTES<BITS>, half, x + g, groups, sums);
-                const vec scale = halves_to_floats(scales[p] + g * PANEL + half * LANES);
+                const vec scale = halves_to_floats(scales[p] + g * STRIP + half * LANES);
 #pragma GCC unroll 16
                 for (int m = 0; m < M; m++)
                     total[p][m][half] += __builtin_convertvector(sums[m], vec) * (scale * x[m * groups + g].scale);
             }
     for (int p = 0; p < P; p++) {
-        const size_t begin = column + p * apart, count = end - begin < PANEL ? end - begin : PANEL;
+        const size_t begin = column + p * apart, count = end - begin < STRIP ? end - begin : STRIP;
         for (int m = 0; m < M; m++) keep<HALVES>(total[p][m], out, line + m, begin, count);
     }
 }
 
-// `lines` rows, M at most, times one panel.
+// `lines` rows, M at most, times one strip.
 template <Bits BITS, int M>
 static inline void integer_lines(const Linear& linear, size_t groups, const Group* rows, size_t column, size_t end,
                                  const Output& out, size_t line, size_t lines) {
@@ -82,7 +82,7 @@ static inline void integer_lines(const Linear& linear, size_t groups, const Grou
     }
 }
 
-// Outputs [begin, end), multiples of PANEL except for the last end, of n rows. Few rows: four panels at once, far apart,
+// Outputs [begin, end), multiples of STRIP except for the last end, of n rows. Few rows: four strips at once, far apart,
 // so that each is a separate stream for the prefetcher.
 template <Bits BITS>
 static void multiply_integers(const Linear& linear, size_t size, size_t begin, size_t end, const Group* rows, size_t n,
@@ -90,8 +90,8 @@ static void multiply_integers(const Linear& linear, size_t size, size_t begin, s
     const size_t groups = size / GROUP;
     if (n == 0) return;
     if (n <= 2) {
-        const size_t apart = (end - begin) / (STREAMS * PANEL) * PANEL, stop = begin + apart;
-        for (; begin < stop; begin += PANEL)
+        const size_t apart = (end - begin) / (STREAMS * STRIP) * STRIP, stop = begin + apart;
+        for (; begin < stop; begin += STRIP)
             if (n == 1)
                 integer_tile<BITS, STREAMS, 1>(linear, groups, rows, begin, apart, end, out, 0);
             else
@@ -99,7 +99,7 @@ static void multiply_integers(const Linear& linear, size_t size, size_t begin, s
         begin += (STREAMS - 1) * apart;
     }
     const size_t parts = (n + INTEGER_LINES - 1) / INTEGER_LINES;
-    for (size_t column = begin; column < end; column += PANEL)
+    for (size_t column = begin; column < end; column += STRIP)
         for (size_t part = 0; part < parts; part++) {
             const size_t line = n * part / parts, lines = n * (part + 1) / parts - line;
             integer_lines<BITS, INTEGER_LINES>(linear, groups, rows, column, end, out, line, lines);
@@ -108,9 +108,9 @@ static void multiply_integers(const Linear& linear, size_t size, size_t begin, s
 
 // Number `i` of row `row` of a packed matrix of `size` columns.
 static inline float integer_at(const Linear& linear, size_t size, size_t row, size_t i) {
-    const size_t place = row / PANEL * (size / GROUP) + i / GROUP, k = i % GROUP, o = row % PANEL;
+    const size_t place = row / STRIP * (size / GROUP) + i / GROUP, k = i % GROUP, o = row % STRIP;
     const uint8_t* codes = static_cast<const uint8_t*>(linear.weight);
-    const float scale = half_to_float(linear.scales[place * PANEL + o]);
+    const float scale = half_to_float(linear.scales[place * STRIP + o]);
     if (linear.bits == EIGHT)
         return float(int8_t(codes[place * CODE_BYTES<EIGHT> + k / 4 * 64 + o * 4 + k % 4])) * scale;
     const uint8_t byte = codes[place * CODE_BYTES<FOUR> + k / 8 * 64 + o * 4 + k % 4];
