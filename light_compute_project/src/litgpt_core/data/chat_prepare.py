@@ -258,5 +258,5 @@ def _refuse_few(count: int, data: ChatDataSettings, left_out: str) -> None:
             f"{data.path} holds {count} usable conversation{'' if count == 1 else 's'}"
             + (f" (left out: {left_out})" if left_out else ""),
             needed=f"at least {MIN_CONVERSATIONS}, of which one is held out for validation",
-            fix="chat more (serve.py writes chat_history.jsonl), or data.path=OTHER",
+            fix="chat more (lcp serve writes chat_history.jsonl), or data.path=OTHER",
         )
