@@ -42,7 +42,7 @@ class Made:
 
 
 def default_target(source: Path, recipe: str) -> Path:
-    """Where a compressed model goes without `--out`: `runs/NAME-RECIPE`, in the folder of the run or of the directory."""
+    """Where a compressed model goes without `--out`: `NAME-RECIPE` in the folder of the run or the directory."""
     directory = resolve(source)
     if directory.name == "final":
         directory = directory.parent
