@@ -37,6 +37,7 @@ CONFINED = {
         "search/plots.py",
         "evaluate/plots.py",
         "interpret/pictures",
+        "compression/report_chart.py",
     ),
     "litgpt": (),
     "transformers": (),
