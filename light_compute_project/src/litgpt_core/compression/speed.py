@@ -91,7 +91,8 @@ def generate_once(directory: Path, tokens: int) -> dict[str, float | str]:
         if count == 0:
             first = time.perf_counter() - begin
     seconds = time.perf_counter() - begin - first
-    decoder = engine.decoder_name
+    with engine.decoding() as (chosen, _):
+        decoder = chosen.name
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     threads = torch.get_num_threads()
     return {

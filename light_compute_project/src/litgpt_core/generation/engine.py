@@ -111,11 +111,6 @@ class Engine:
         tokenizer, add_bos = tokenizers.load(directory), starts_with_bos(directory)
         return cls(model, tokenizer, add_bos=add_bos, compile=compile, packed_weights=packed_weights)
 
-    @property
-    def decoder_name(self) -> str:
-        """What decoded last: kernel, eager or compiled; empty before the first generation."""
-        return "" if self._decoder is None else self._decoder.name
-
     # --- one sequence
 
     def stream(self, request: GenerationRequest, *, with_text: bool = True) -> Iterator[Delta]:
