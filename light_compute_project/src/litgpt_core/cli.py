@@ -22,7 +22,7 @@ VERBS = {
     "serve": ("serve", "a chat page and OpenAI's API over HTTP"),
     "search": ("study", "search settings with Optuna; every trial is a training"),
     "analyze": ("analyze", "see what a model has learnt: one offline page of lens, heads, ablation and more"),
-    "runs": ("runs", "read run folders: list, table, compare, plot, best"),
+    "runs": ("runs", "read run folders: list, table, compare, plot, best, rm"),
     "evaluate": ("evaluate", "measure checkpoints on text and tasks, compare them, compress files with them"),
     "slurm": ("slurm", "queue a training on a SLURM cluster"),
     "plan": ("plan", "memory, time and cost of a training on GPUs, before they are rented"),
