@@ -87,6 +87,8 @@ class StopSettings:
     """End this session after this optimizer step, with a checkpoint; the schedule stays that of `max_steps`. null: go
     on to the end.
     """
+    shorter_experiment: str | None = None
+    """An experiment to suggest where the first steps show that the run takes more than 8 minutes here; null: none."""
     patience: Count | None = None
     """End the run after this many validations in a row without a better one; null: never."""
     min_delta: Weight = 0.0

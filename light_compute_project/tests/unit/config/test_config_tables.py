@@ -128,6 +128,9 @@ def test_commands_on_our_pages_compose_and_check(command: str, tmp_path: Path, m
     for name in re.findall(r"from_litgpt=(\S+)", command):
         (tmp_path / name).write_text(LITGPT_CONFIG, encoding="utf-8")
     arguments = shlex.split(command)
+    for word in arguments:
+        if word.endswith(".txt") and "=" not in word:
+            (tmp_path / word).write_text("some text")
     if "-m" not in arguments:
         config.load(arguments)
         return
