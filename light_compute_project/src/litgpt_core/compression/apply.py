@@ -46,7 +46,7 @@ def default_target(source: Path, recipe: str) -> Path:
     directory = resolve(source)
     if directory.name == "final":
         directory = directory.parent
-    elif directory.parent.name == "checkpoints":
+    elif directory.parent.name == "checkpoints" and (directory.parent.parent / "config.yaml").is_file():  # a run's step
         directory = directory.parent.parent
     return directory.with_name(f"{directory.name}-{recipe}")
 
