@@ -40,6 +40,8 @@ class ServerSettings:
     """`max_tokens` of a request that does not set it."""
     max_prompt_chars: int = 100_000
     """Maximum number of characters of all messages together."""
+    max_messages: int = 2_000
+    """Maximum number of messages of a conversation."""
     max_body_bytes: int = 1_000_000
     """Maximum size of a request in bytes."""
     max_choices: int = 8
@@ -101,6 +103,7 @@ _LEAST = {
     "max_tokens": 1,
     "default_tokens": 1,
     "max_prompt_chars": 1,
+    "max_messages": 1,
     "max_body_bytes": 1000,
     "max_choices": 1,
     "max_loaded": 1,
