@@ -80,8 +80,9 @@ class ServerSettings:
         if not self.is_private and self.api_key is None and not self.open_to_all:
             raise ConfigError(
                 f"The server would be reachable from other machines at {self.host} without an API key.",
-                needed="--api_key, the default address 127.0.0.1, or --open_to_all to confirm",
-                fix=f"--host {self.host} --api_key SECRET, or --host {self.host} --open_to_all",
+                needed="a key, the default address 127.0.0.1, or --open_to_all to confirm",
+                fix=f"--host {self.host} --api_key_file FILE, or the variable LIGHT_COMPUTE_API_KEY, "
+                f"or --host {self.host} --open_to_all",
             )
 
     @property
