@@ -12,10 +12,10 @@ from typing import Any
 import torch
 import yaml
 
+from litgpt_core.checkpoint.choice import locate
 from litgpt_core.checkpoint.directory import save_directory
 from litgpt_core.checkpoint.layout import ADAPTER, HYPERPARAMETERS
 from litgpt_core.checkpoint.load import is_tied, load_into, load_weights
-from litgpt_core.checkpoint.search import resolve
 from litgpt_core.core.errors import CheckpointError, ConfigError
 from litgpt_core.core.replaceable import refuse_taken
 from litgpt_core.model.config import GPTConfig
@@ -26,7 +26,7 @@ from litgpt_core.model.lora_settings import LoRASettings
 logger = logging.getLogger(__name__)
 
 
-def merge_directory(path: Path, out: Path, *, base: Path | None = None, force: bool = False) -> Path:
+def merge_directory(path: Path, out: Path, *, base: str | Path | None = None, force: bool = False) -> Path:
     """Write the merged model to `out`.
 
     Args:
@@ -64,13 +64,14 @@ def merge_directory(path: Path, out: Path, *, base: Path | None = None, force: b
 def find_adapters(path: Path) -> Path:
     """The directory with adapters for `path`. Raises CheckpointError if there is none."""
     file = path.parent if path.name == ADAPTER else path
+    file = file if file.exists() else Path("runs") / file
     candidates = [file, file / "lora", file / "final", file / "checkpoints" / "last"]
     found = next((folder for folder in candidates if (folder / ADAPTER).is_file()), None)
     if found is None:
         raise CheckpointError(
             f"{path} holds no adapters." if path.exists() else f"{path} does not exist.",
             needed=f"a directory with {ADAPTER}, or the run folder of a training with lora=default",
-            fix="runs/NAME",
+            fix="lcp runs list shows the runs",
         )
     return found
 
@@ -83,11 +84,11 @@ def _hyperparameters(source: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _base(source: Path, base: Path | None, *, named: object) -> Path:
+def _base(source: Path, base: str | Path | None, *, named: object) -> Path:
     if base is None and not named:
         raise CheckpointError(f"{source / HYPERPARAMETERS} names no base model.", fix="--base CHECKPOINT")
     try:
-        return resolve(base or Path(str(named)))
+        return locate(base or str(named))
     except CheckpointError as problem:
         raise CheckpointError(
             f"the base model of {source} was not found: {problem.given}",

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from litgpt_core.core.command_line import CommandParser
+from litgpt_core.core.command_line import MODEL_HELP, CommandParser
 
 FORMATS = ("huggingface",)
 
@@ -18,7 +18,7 @@ FORMATS = ("huggingface",)
 def main(arguments: Sequence[str]) -> int:
     """Parse, export, say what was made."""
     parser = CommandParser("export", description=__doc__)
-    parser.add_argument("checkpoint", type=Path, help="checkpoint directory, its lit_model.pth, or a run folder")
+    parser.add_argument("model", nargs="?", help=MODEL_HELP)
     parser.add_argument("--format", choices=FORMATS, required=True, help="what to write")
     parser.add_argument("--out", type=Path, required=True, help="folder to make")
     parser.add_argument(
@@ -26,10 +26,11 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--max_shard_gb", type=float, default=5.0, help="largest weight file in GB (5)")
     given = parser.parse_args(arguments)
+    from litgpt_core.export.gguf.cached import with_gguf_imported
     from litgpt_core.export.huggingface.exporting import export_directory
 
     made = export_directory(
-        given.checkpoint, given.out, force=given.force, max_shard_bytes=int(given.max_shard_gb * 1e9)
+        with_gguf_imported(given.model), given.out, force=given.force, max_shard_bytes=int(given.max_shard_gb * 1e9)
     )
     size = f"{made.weight_bytes:,} bytes in {len(made.files)} file{'s' if len(made.files) > 1 else ''}"
     print(f"{made.path}: {made.architecture}, {size}")

@@ -46,7 +46,7 @@ def parse(arguments: Sequence[str], *, description: str) -> argparse.Namespace:
     """The parsed command line; prints help and exits where that is requested."""
     parser = CommandParser("slurm", description=description, allow_abbrev=False)
     add = parser.add_argument
-    add("overrides", nargs="*", metavar="OVERRIDE", help="of the training, as for train.py: +experiment=baseline ...")
+    add("overrides", nargs="*", metavar="OVERRIDE", help="of the training, as for lcp train: +experiment=baseline ...")
     add("-m", "--multirun", action="store_true", help="a sweep: one job array with an element for each run")
     add("--array_parallelism", type=int, metavar="N", help="runs of a sweep at the same time (no limit)")
     add("--nodes", type=int, default=1, metavar="N", help="nodes of each run (1)")
@@ -145,7 +145,7 @@ def _grid(overrides: Sequence[str], *, multirun: bool) -> Grid:
     grid = make_grid(overrides)
     if len(grid.points) > 1 and not multirun:
         raise ConfigError(
-            f"{len(grid.points)} runs are requested", needed="one run, or -m for a job array", fix="slurm.py -m ..."
+            f"{len(grid.points)} runs are requested", needed="one run, or -m for a job array", fix="lcp slurm -m ..."
         )
     return grid
 

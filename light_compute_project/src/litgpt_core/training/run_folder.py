@@ -21,7 +21,7 @@ from litgpt_core.config.trainer import StopSettings
 from litgpt_core.core.directories import clean_temporary, remove_directory
 from litgpt_core.core.errors import CheckpointError, ConfigError, LightComputeError
 from litgpt_core.core.replaceable import refuse_foreign
-from litgpt_core.data.settings import LOCATIONS
+from litgpt_core.data.settings import LOCATIONS, with_later_settings
 
 logger = logging.getLogger(__name__)
 
@@ -118,6 +118,14 @@ class RunFolder:
     def picture(self) -> Path:
         """The loss curve."""
         return self.path / "loss.png"
+
+    def read_config(self) -> dict[str, Any]:
+        """What `config.yaml` holds, or nothing if it cannot be read."""
+        try:
+            content = yaml.safe_load(self.config.read_text(encoding="utf-8"))
+        except (OSError, ValueError, yaml.YAMLError):
+            return {}
+        return content if isinstance(content, dict) else {}
 
     def read_environment(self) -> dict[str, Any]:
         """What `environment.json` holds, or nothing if it is absent or incomplete."""
@@ -286,7 +294,7 @@ def refuse_another_run(folder: RunFolder, config: TrainConfig) -> None:
             needed="the settings the run was started with",
             fix=f"run.name={config.run.name}-2 for a new run",
         )
-    changed = differences(before, config.plain)
+    changed = differences(with_later_settings(before, config.plain), config.plain)
     fatal = [line for key, line in changed if decides_trajectory(key)]
     if fatal:
         raise ConfigError(
@@ -294,7 +302,10 @@ def refuse_another_run(folder: RunFolder, config: TrainConfig) -> None:
             needed="the settings it was started with (its config.yaml)",
             fix=f"the same command as before with run.resume=true, or a new run: run.name={config.run.name}-2",
         )
+    epochs = (config.plain.get("trainer") or {}).get("epochs")
     for key, line in changed:
+        if key == "trainer.max_steps" and epochs is not None:
+            continue  # it follows from `trainer.epochs` once the data is known
         if not key.startswith(("run.", "logger.")):
             logger.warning("resuming with a changed setting: %s", line)
 

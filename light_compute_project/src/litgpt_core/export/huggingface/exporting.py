@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from litgpt_core.checkpoint import load_model, resolve
+from litgpt_core.checkpoint import load_model, locate
 from litgpt_core.checkpoint.load import EMBEDDING, OUTPUT, empty_model
 from litgpt_core.core.directories import new_directory
 from litgpt_core.core.errors import CheckpointError
@@ -57,12 +57,12 @@ class Exported:
 
 
 def export_directory(
-    checkpoint: Path, target: Path, *, force: bool = False, max_shard_bytes: int = MAX_SHARD_BYTES
+    checkpoint: str | Path | None, target: Path, *, force: bool = False, max_shard_bytes: int = MAX_SHARD_BYTES
 ) -> Exported:
     """Write a checkpoint (a directory of ours or LitGPT's, or a run folder) as a Hugging Face folder.
 
     Args:
-        checkpoint: A path as for `litgpt_core.checkpoint.resolve`.
+        checkpoint: A name or path as for `litgpt_core.checkpoint.choose`; None: the best candidate.
         target: The folder to create.
         force: Replace an existing `target` that this project wrote, after the new folder is complete.
         max_shard_bytes: Maximum size of a weight file; a larger single weight gets its own file.
@@ -73,7 +73,7 @@ def export_directory(
         TokenizerError: The tokenizer cannot be read.
     """
     target = Path(target)
-    directory = resolve(Path(checkpoint))
+    directory = locate(checkpoint)
     refuse_taken(target, source=directory, force=force)
     model = load_model(directory)
     weights = {name: tensor.detach() for name, tensor in model.state_dict().items()}
