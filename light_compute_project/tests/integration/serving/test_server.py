@@ -188,7 +188,7 @@ def test_errors_are_reported_before_anything_is_loaded(shell, folder):
     assert "temperature=-1" in refused("--temperature", "-1")
     (shell.folder / "runs").mkdir()
     nothing = shell.run(shell.command("serve.py"), expect=2).stderr
-    assert "No model was found (runs: no models" in nothing
+    assert "No model was found. Searched runs: no models" in nothing
     near = shell.run(shell.command("serve.py", str(folder / "runs" / "talkr")), expect=2).stderr
     assert "talker" in near
     corrupted = shell.folder / "runs" / "corrupted"
