@@ -1,19 +1,22 @@
 # One command for each thing people do here. `make` alone lists them.
 # uv is used if the machine has it; otherwise it is put into .uv/ inside this folder, by pip into a private virtual environment.
 # Packages are installed into .venv/ when requirements.txt or pyproject.toml has changed, and the hash of every file is checked.
+# `make baseline` needs none of the tools of development (the dev group) and leaves them to the other commands.
 
 PYTHON ?= python3
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 VENV := $(or $(UV_PROJECT_ENVIRONMENT),.venv)
 INSTALLED := $(VENV)/requirements-installed
+RUNTIME := $(VENV)/requirements-installed-without-dev
 RUN := $(UV) run --no-sync
 SRC := light_compute_project
 PINS := $(UV) run --quiet --no-project python $(SRC)/tools/pins.py
 EXPORT := $(UV) export --quiet --format requirements.txt --no-header --no-annotate --no-emit-project --all-groups --all-extras \
 	--output-file requirements.txt
 FREE = free $(if $(BEFORE),--before $(BEFORE)) $(PACKAGES)
-# Most of the suite waits for processes to start, so a worker per core (at most four: each may take 2 GB) with a thread each
-WORKERS := -n auto --maxprocesses 4 --dist loadfile
+# Most of the suite waits for processes to start, so a worker per core (at most four: each may take 2 GB) with a thread each.
+# Files are handed out in the order in which conftest.py puts them: the long ones first, so that no worker is left with one at the end
+WORKERS := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 PYTEST := OMP_NUM_THREADS=1 $(RUN) pytest
 # Tests of signals, several processes and browsers run after all others, one at a time; there a failure is repeated once and reported
 define PASSES
@@ -33,7 +36,7 @@ help:  ## list the commands
 
 environment: $(INSTALLED)  ## install exactly what requirements.txt lists, hashes checked; the other commands do it first
 
-baseline: $(INSTALLED)  ## train the baseline on real text: no account, no download but packages, minutes on a laptop
+baseline: $(RUNTIME)  ## train the baseline on real text: no account, no download but packages, minutes on a laptop
 	$(RUN) python $(SRC)/scripts/train.py +experiment=baseline $(ARGS)
 
 smoke: $(INSTALLED)  ## check the model in seconds, then train the smallest one
@@ -95,12 +98,20 @@ upgrade: $(UV)  ## raise versions, say which, test them: all, or PACKAGES="torch
 clean:  ## remove the environment and caches, keep runs and data
 	rm -rf $(VENV) .uv .mypy_cache .ruff_cache .pytest_cache
 
+define INSTALL
+@echo "Installing the packages of requirements.txt into $(VENV)/. The first time they are downloaded: minutes, 3 GB on Linux."
+@[ -e $(VENV)/pyvenv.cfg ] || $(UV) venv --quiet --allow-existing $(VENV)
+@$(UV) pip install --quiet --python $(VENV) --require-hashes --constraints requirements.txt --build-constraints requirements.txt \
+	--requirements pyproject.toml --group corpus $(1)
+@$(UV) pip install --quiet --python $(VENV) --no-deps --no-build-isolation --editable .
+endef
+
 $(INSTALLED): requirements.txt pyproject.toml | $(UV)
-	@echo "Installing the packages of requirements.txt into $(VENV)/. The first time they are downloaded: minutes, a few GB on Linux."
-	@[ -e $(VENV)/pyvenv.cfg ] || $(UV) venv --quiet --allow-existing $(VENV)
-	@$(UV) pip install --quiet --python $(VENV) --require-hashes --constraints requirements.txt --build-constraints requirements.txt \
-		--requirements pyproject.toml --group dev --group corpus
-	@$(UV) pip install --quiet --python $(VENV) --no-deps --no-build-isolation --editable .
+	$(call INSTALL,--group dev)
+	@touch $@ $(RUNTIME)
+
+$(RUNTIME): requirements.txt pyproject.toml | $(UV)
+	$(call INSTALL)
 	@touch $@
 
 .uv/bin/uv: .ci/uv.txt

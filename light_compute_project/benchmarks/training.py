@@ -161,7 +161,7 @@ def check_gpu() -> str:
         EnvironmentProblem: torch finds none.
     """
     probe = "import torch; print(torch.cuda.get_device_name() if torch.cuda.is_available() else '')"
-    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run([sys.executable, "-P", "-c", probe], capture_output=True, text=True, timeout=120, check=False)
     name = done.stdout.strip()
     if not name:
         raise EnvironmentProblem(

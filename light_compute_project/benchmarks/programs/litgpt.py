@@ -45,7 +45,7 @@ def train(work: TrainWork, *, label: str, precision: str) -> RunSpec:
     def command(folder: Path) -> list[str]:
         path = folder / "pretrain.yaml"
         path.write_text(yaml.safe_dump(settings(work, precision=precision), sort_keys=False), encoding="utf-8")
-        return [sys.executable, "-m", "litgpt", "pretrain", "--config", path.name]
+        return [sys.executable, "-P", "-m", "litgpt", "pretrain", "--config", path.name]
 
     def read(folder: Path, output: str) -> Measurement:
         return training_measurement(
@@ -135,7 +135,7 @@ def generate(work: GenerateWork, *, label: str, precision: str, compiled: bool =
 
     def command(folder: Path) -> list[str]:
         return [
-            sys.executable, "-m", "litgpt", "generate", str(work.checkpoint),
+            sys.executable, "-P", "-m", "litgpt", "generate", str(work.checkpoint),
             "--prompt", work.made["prompt"],
             "--num_samples", str(work.repeats + 1),
             "--max_new_tokens", str(work.new_tokens),

@@ -128,7 +128,7 @@ def test_the_first_commands_of_the_readme_run(shell: Any, mirror: Path | None) -
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_command_of_the_readme_runs(page: Path, shell: Any, mirror: Path | None) -> None:
     assert run_commands(commands(page), shell, mirror) >= 3
-    shutil.rmtree(shell.folder / "runs")
+    shutil.rmtree(shell.folder / "runs", ignore_errors=True)  # not every page trains
 
 
 def test_the_readme_opens_with_the_two_commands_and_make_runs_what_it_says() -> None:

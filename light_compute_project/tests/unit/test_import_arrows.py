@@ -18,7 +18,7 @@ LEVELS = (
     ("training",),
     ("runs",),
     ("search", "evaluate"),
-    ("export", "serving", "audit", "deploy", "doctor"),
+    ("export", "serving", "audit", "deploy", "doctor", "interpret"),
     ("commands",),
     ("cli",),
     ("__main__",),
@@ -31,7 +31,13 @@ CONFINED = {
     "optuna": ("search/",),
     "omegaconf": ("config/compose.py",),
     "wandb": ("training/loggers.py",),
-    "matplotlib": ("training/results.py", "runs/plots.py", "search/plots.py"),
+    "matplotlib": (
+        "training/results.py",
+        "runs/plots.py",
+        "search/plots.py",
+        "evaluate/plots.py",
+        "interpret/pictures",
+    ),
     "litgpt": (),
     "transformers": (),
 }

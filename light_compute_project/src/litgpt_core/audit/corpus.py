@@ -30,7 +30,7 @@ def check_same_data(run: RecordedRun, config: TrainConfig) -> str:
     if then is None:
         raise DataError(
             f"{run.path / 'environment.json'} records no data fingerprint: what the run was trained on is unknown",
-            needed="data_fingerprint, as train.py writes it",
+            needed="data_fingerprint, as lcp train writes it",
         )
     if now.fingerprint != then:
         facts = {"data": data_facts(now.meta), "tokenizer": tokenizer_facts(now.meta)}

@@ -34,7 +34,7 @@ def arguments_for(target: Mapping[str, Any], *, given: Sequence[str] = ()) -> li
     if given:
         return arguments_for(target)
     raise ConfigError(
-        "the config cannot be written as arguments of train.py:\n    " + "\n    ".join(line for _, line in left),
+        "the config cannot be written as arguments of lcp train:\n    " + "\n    ".join(line for _, line in left),
         needed="values that Hydra's grammar can express",
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,7 @@ def answer(question: Question) -> AuditAnswer:
         LightComputeError: What was asked about cannot be read, prepared or trained.
     """
     _refuse_two(question)
+    question = _with_folders(question)
     if question.environment_info is not None:
         from litgpt_core.audit.machine_page import PAGE, write_environment_page
 
@@ -90,6 +92,22 @@ def _train_and_compare(question: Question) -> AuditAnswer:
         report = repeat(plain, name=name, steps=question.steps, within=question.within or 0.0)
     stem = f"audit-{report.kind}" if run is not None else f"audit-{name}-{report.kind}"
     return _written(report, question.output or run or Path(), stem=stem)
+
+
+def _with_folders(question: Question) -> Question:
+    """The same question with the folders of runs that were given by name."""
+    from litgpt_core.runs.folders import folder_of
+
+    what = list(question.what)
+    if what and not question.experiment:
+        what[0] = str(folder_of(what[0]))
+    return dataclasses.replace(
+        question,
+        what=what,
+        compare=question.compare and [folder_of(path) for path in question.compare],
+        config_diff=question.config_diff and [folder_of(path) for path in question.config_diff],
+        command=question.command and folder_of(question.command),
+    )
 
 
 def _refuse_two(question: Question) -> None:

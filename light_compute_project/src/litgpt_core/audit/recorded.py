@@ -53,7 +53,7 @@ class RecordedRun:
             environment = json.loads((path / "environment.json").read_text(encoding="utf-8"))
         except (OSError, ValueError, yaml.YAMLError) as error:
             raise ConfigError(
-                f"{path} cannot be audited: {error}", needed="config.yaml and environment.json, as train.py wrote them"
+                f"{path} cannot be audited: {error}", needed="config.yaml and environment.json, as lcp train wrote them"
             ) from error
         if not isinstance(plain, dict) or not isinstance(environment, dict):
             raise ConfigError(f"{path} cannot be audited: config.yaml or environment.json is not a table of settings")

@@ -142,7 +142,7 @@ class TrainingFolder:
         if ending.exit_code and not ending.diverged:
             said = output.read_text(encoding="utf-8", errors="replace").strip().splitlines()
             raise LightComputeError(
-                f"{name}: train.py ended with exit code {ending.exit_code}:\n    " + "\n    ".join(said[-15:]),
+                f"{name}: lcp train ended with exit code {ending.exit_code}:\n    " + "\n    ".join(said[-15:]),
                 needed="a run that can be trained here and now",
             )
         return RecordedRun.read(self.folder / name)

@@ -14,6 +14,7 @@ from typing import Any
 from litgpt_core.audit.causes import Cause, look_up
 from litgpt_core.audit.trace import QUANTITIES, RowDifference, TraceComparison
 from litgpt_core.core.files import write_atomically
+from litgpt_core.core.replaceable import refuse_foreign_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +83,8 @@ class Report:
         """Write `STEM.md` and `STEM.json`; returns their paths."""
         folder.mkdir(parents=True, exist_ok=True)
         paths = [folder / f"{stem}.md", folder / f"{stem}.json"]
+        for path, heading in zip(paths, (b"## What was done", b'"verdict"'), strict=True):
+            refuse_foreign_file(path, contains=heading, what="a report of this command")
         for path, text in zip(paths, (self.to_markdown(), self.to_json()), strict=True):
             write_atomically(path, text)
         return paths

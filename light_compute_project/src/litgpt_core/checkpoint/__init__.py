@@ -11,11 +11,16 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from litgpt_core.checkpoint.choice import ModelChoice as ModelChoice
+    from litgpt_core.checkpoint.choice import best_first as best_first
+    from litgpt_core.checkpoint.choice import choose as choose
+    from litgpt_core.checkpoint.choice import describe as describe
+    from litgpt_core.checkpoint.choice import find_model as find_model
+    from litgpt_core.checkpoint.choice import locate as locate
     from litgpt_core.checkpoint.directory import save_directory as save_directory
     from litgpt_core.checkpoint.discovery import Discovery as Discovery
     from litgpt_core.checkpoint.discovery import FoundModel as FoundModel
     from litgpt_core.checkpoint.discovery import discover as discover
-    from litgpt_core.checkpoint.discovery import find_model as find_model
     from litgpt_core.checkpoint.load import is_tied as is_tied
     from litgpt_core.checkpoint.load import load_extra as load_extra
     from litgpt_core.checkpoint.load import load_into as load_into
@@ -30,11 +35,11 @@ if TYPE_CHECKING:
     from litgpt_core.checkpoint.verification import verify as verify
 
 _HOME = {
+    **dict.fromkeys(("ModelChoice", "best_first", "choose", "describe", "find_model", "locate"), "choice"),
     "save_directory": "directory",
     "Discovery": "discovery",
     "FoundModel": "discovery",
     "discover": "discovery",
-    "find_model": "discovery",
     "is_tied": "load",
     "load_extra": "load",
     "load_into": "load",

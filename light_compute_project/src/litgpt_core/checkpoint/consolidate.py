@@ -6,9 +6,9 @@ from pathlib import Path
 
 import yaml
 
+from litgpt_core.checkpoint.choice import locate
 from litgpt_core.checkpoint.directory import save_directory
 from litgpt_core.checkpoint.layout import HYPERPARAMETERS
-from litgpt_core.checkpoint.search import resolve
 from litgpt_core.checkpoint.sharded import read_weights
 from litgpt_core.checkpoint.verification import is_sharded, verify
 from litgpt_core.core.command_line import shown_command
@@ -16,11 +16,11 @@ from litgpt_core.core.errors import CheckpointError
 from litgpt_core.model.config import GPTConfig
 
 
-def consolidate(source: Path, target: Path) -> Path:
+def consolidate(source: str | Path, target: Path) -> Path:
     """Consolidate the weights of `source` into a LitGPT directory, without optimizer and other training state.
 
     Args:
-        source: A sharded checkpoint, or a run folder for its most recent one.
+        source: A sharded checkpoint, or a run, by name or folder, for its most recent one.
         target: The directory to create; it must not exist.
 
     Returns:
@@ -29,7 +29,7 @@ def consolidate(source: Path, target: Path) -> Path:
     Raises:
         CheckpointError: `source` is corrupted, incomplete or not sharded, or `target` exists or cannot be written.
     """
-    directory = resolve(source)
+    directory = locate(source)
     if not is_sharded(directory):
         raise CheckpointError(
             f"{directory} is already a LitGPT directory: its weights are not sharded",

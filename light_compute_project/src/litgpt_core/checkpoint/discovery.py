@@ -1,4 +1,4 @@
-"""Searches for models, and finds a model by name or path. Does not import torch.
+"""Searches for models below some folders; `choice.py` finds one by name or path. Does not import torch.
 
 A folder with `lit_model.pth` is a model; a run folder is one model, however many checkpoints it has. The search is
 breadth-first, with a limited depth and number of folders; corrupted or incomplete checkpoints are skipped and reported.
@@ -7,7 +7,6 @@ breadth-first, with a limited depth and number of folders; corrupted or incomple
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import os
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -18,7 +17,6 @@ from litgpt_core.checkpoint.layout import MODEL_CONFIG, WEIGHTS
 from litgpt_core.checkpoint.retention import BEST, LAST, step_of
 from litgpt_core.checkpoint.search import resolve
 from litgpt_core.checkpoint.verification import verify
-from litgpt_core.core.command_line import shown_command
 from litgpt_core.core.errors import CheckpointError
 
 ROOTS = ("runs", "checkpoints", "trained_models", "models", ".")
@@ -30,7 +28,6 @@ MAX_FOLDERS = 20_000
 """Maximum number of folders that are read below one root."""
 
 _NOT_ENTERED = {"node_modules", "site-packages", "__pycache__", "venv", "wandb"}
-_TRAIN = f"train one: {shown_command('train', '+experiment=smoke')}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,74 +88,6 @@ def discover(roots: Sequence[Path] | None = None) -> Discovery:
     return found
 
 
-def find_model(text: str, roots: Sequence[Path] | None = None) -> FoundModel:
-    """Find a model by name or path.
-
-    Args:
-        text: A name as in `discover` or its last part, a path below a root, or any path: a run folder, a checkpoint
-            directory, a weights file.
-        roots: As for `discover`.
-
-    Raises:
-        CheckpointError: There is none (suggests similar names), several models have that last part, or the model is
-            corrupted or incomplete.
-    """
-    path = Path(text).expanduser()
-    if len(path.parts) > 1 and path.exists():
-        return _at(path)
-    found = discover(roots)
-    by_name = {model.name: model for model in found.models}
-    if text in by_name:
-        return by_name[text]
-    for place in (path, *(Path(root) / path for root in (ROOTS if roots is None else roots))):
-        if text and place.exists():
-            return _at(place)
-    key = text.rstrip("/").lower()
-    matches = [model for model in found.models if key in (model.name.lower(), model.name.lower().rpartition("/")[2])]
-    if len(matches) == 1:
-        return matches[0]
-    if not matches and len(path.parts) > 1 and path.parent.is_dir():
-        resolve(path)  # raises an error that lists the folder
-    raise _not_found(text, found, matches)
-
-
-def _at(path: Path) -> FoundModel:
-    directory = resolve(path)
-    verify(directory, full=False)
-    own = path.parent if path.name == WEIGHTS else path
-    own = own.resolve()
-    name = own.parent.name if own.name == "final" else own.name
-    return _facts(directory, name=name, root=own.parent)
-
-
-def _not_found(text: str, found: Discovery, several: list[FoundModel]) -> CheckpointError:
-    if several:
-        listed = " or ".join(model.name for model in several)
-        return CheckpointError(f"{text!r} could be {listed}.", needed="one of them", fix=several[0].name)
-    if not found.models:
-        reasons = "".join(f"; skipped {line}" for line in found.skipped)
-        return CheckpointError(
-            f"There is no model {text!r}, nor any other model ({'; '.join(found.searched)}){reasons}.",
-            needed="a trained or downloaded model",
-            fix=_TRAIN,
-        )
-    names: dict[str, str] = {}
-    for model in found.models:
-        names.setdefault(model.name.lower(), model.name)
-        names.setdefault(model.name.lower().rpartition("/")[2], model.name)
-    near = [names[match] for match in difflib.get_close_matches(text.lower(), names, n=3, cutoff=0.5)]
-    skipped = [line for line in found.skipped if text and text in line]
-    listed = ", ".join(model.name for model in found.models[:8])
-    more = f", and {len(found.models) - 8} more" if len(found.models) > 8 else ""
-    return CheckpointError(
-        f"There is no model {text!r}." + "".join(f" Skipped: {line}" for line in skipped[:3]),
-        needed=f"one of {listed}{more}, or a path",
-        fix=f"did you mean {' or '.join(dict.fromkeys(near))}?"
-        if near
-        else f"use the most recent: {found.models[0].name}",
-    )
-
-
 # ---- one folder
 
 
@@ -175,7 +104,7 @@ def _model_in(folder: _Folder, *, root: Path, skipped: list[str]) -> FoundModel 
         try:
             directory = resolve(candidate)
             verify(directory, full=False)
-            return _facts(directory, name="", root=root)
+            return facts_of(directory, name="", root=root)
         except CheckpointError as problem:
             skipped.append(f"{candidate}: {problem.given}")
         except OSError as problem:
@@ -183,7 +112,8 @@ def _model_in(folder: _Folder, *, root: Path, skipped: list[str]) -> FoundModel 
     return None
 
 
-def _facts(directory: Path, *, name: str, root: Path) -> FoundModel:
+def facts_of(directory: Path, *, name: str, root: Path) -> FoundModel:
+    """What is known of a checkpoint directory from the outside."""
     facts = (directory / WEIGHTS).stat()
     return FoundModel(name=name, directory=directory, modified=facts.st_mtime, root=root, n_bytes=facts.st_size)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from litgpt_core.core.replaceable import CHECKSUMS as CHECKSUMS
 from litgpt_core.tokenizers.directory import COMPANIONS
 
 WEIGHTS = "lit_model.pth"
@@ -18,9 +19,6 @@ MODEL_CONFIG = "model_config.yaml"
 
 HYPERPARAMETERS = "hyperparameters.yaml"
 """Hyperparameters of the training run; read by LitGPT's LoRA merge."""
-
-CHECKSUMS = "checksums.json"
-"""Ours: `{file: {"bytes": n, "sha256": hex}}`, written last. Directories from elsewhere do not have it."""
 
 TOKENIZER_CONFIG = "tokenizer_config.json"
 

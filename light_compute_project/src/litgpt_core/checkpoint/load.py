@@ -16,6 +16,7 @@ from litgpt_core.checkpoint.layout import WEIGHTS
 from litgpt_core.checkpoint.search import resolve
 from litgpt_core.checkpoint.verification import ANOTHER, check_archive, is_sharded, what_runs_code
 from litgpt_core.core.errors import CheckpointError
+from litgpt_core.core.torch_file import check_torch_file
 
 if TYPE_CHECKING:
     from litgpt_core.model.config import GPTConfig
@@ -78,6 +79,7 @@ def load_extra(path: Path, name: str) -> Any:
 def _load(file: Path, *, mmap: bool) -> Any:
     check_archive(file)
     try:
+        check_torch_file(file)
         return torch.load(file, map_location="cpu", mmap=mmap, weights_only=True)
     except pickle.UnpicklingError as problem:
         raise CheckpointError(

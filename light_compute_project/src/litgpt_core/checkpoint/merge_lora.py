@@ -12,11 +12,12 @@ from typing import Any
 import torch
 import yaml
 
+from litgpt_core.checkpoint.choice import locate
 from litgpt_core.checkpoint.directory import save_directory
 from litgpt_core.checkpoint.layout import ADAPTER, HYPERPARAMETERS
 from litgpt_core.checkpoint.load import is_tied, load_into, load_weights
-from litgpt_core.checkpoint.search import resolve
 from litgpt_core.core.errors import CheckpointError, ConfigError
+from litgpt_core.core.replaceable import refuse_taken
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.gpt import GPT
 from litgpt_core.model.lora import add_adapters, load_adapters, merged
@@ -25,27 +26,27 @@ from litgpt_core.model.lora_settings import LoRASettings
 logger = logging.getLogger(__name__)
 
 
-def merge_directory(path: Path, out: Path, *, base: Path | None = None, force: bool = False) -> Path:
+def merge_directory(path: Path, out: Path, *, base: str | Path | None = None, force: bool = False) -> Path:
     """Write the merged model to `out`.
 
     Args:
         path: A directory with `lit_model.pth.lora`, or a run folder (uses its `lora/`, else `final/`).
         out: Directory to create.
         base: The base model; None: the one named in hyperparameters.yaml.
-        force: Replace an existing `out`.
+        force: Replace an existing `out` that this project wrote.
 
     Raises:
         CheckpointError: Something is missing, does not fit, or `out` exists.
     """
     source = find_adapters(Path(path))
-    if Path(out).exists() and not force:
-        raise CheckpointError(f"{out} exists.", needed="a new directory", fix="--out OTHER, or --force to replace it")
+    refuse_taken(Path(out), source=source, force=force)
     hyperparameters = _hyperparameters(source)
     try:
         settings = LoRASettings.from_litgpt(hyperparameters)
     except ConfigError as problem:
         raise CheckpointError(f"{source / HYPERPARAMETERS}: {problem.given}", needed=problem.needed) from problem
     directory = _base(source, base, named=hyperparameters.get("checkpoint_dir"))
+    refuse_taken(Path(out), source=directory, force=force)
     weights = load_weights(source / ADAPTER)
     config = dataclasses.replace(GPTConfig.from_checkpoint(source), tie_embeddings=is_tied(directory))
     model = GPT(config).to(next(iter(weights.values())).dtype)
@@ -63,13 +64,14 @@ def merge_directory(path: Path, out: Path, *, base: Path | None = None, force: b
 def find_adapters(path: Path) -> Path:
     """The directory with adapters for `path`. Raises CheckpointError if there is none."""
     file = path.parent if path.name == ADAPTER else path
+    file = file if file.exists() else Path("runs") / file
     candidates = [file, file / "lora", file / "final", file / "checkpoints" / "last"]
     found = next((folder for folder in candidates if (folder / ADAPTER).is_file()), None)
     if found is None:
         raise CheckpointError(
             f"{path} holds no adapters." if path.exists() else f"{path} does not exist.",
             needed=f"a directory with {ADAPTER}, or the run folder of a training with lora=default",
-            fix="runs/NAME",
+            fix="lcp runs list shows the runs",
         )
     return found
 
@@ -82,11 +84,11 @@ def _hyperparameters(source: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _base(source: Path, base: Path | None, *, named: object) -> Path:
+def _base(source: Path, base: str | Path | None, *, named: object) -> Path:
     if base is None and not named:
         raise CheckpointError(f"{source / HYPERPARAMETERS} names no base model.", fix="--base CHECKPOINT")
     try:
-        return resolve(base or Path(str(named)))
+        return locate(base or str(named))
     except CheckpointError as problem:
         raise CheckpointError(
             f"the base model of {source} was not found: {problem.given}",

@@ -20,6 +20,7 @@ from litgpt_core.core.directories import (
 )
 from litgpt_core.core.errors import CheckpointError
 from litgpt_core.core.files import flush_directory
+from litgpt_core.core.replaceable import foreign_entry
 
 logger = logging.getLogger(__name__)
 
@@ -111,7 +112,8 @@ def newest_valid(folder: Path) -> Path | None:
 def prune(folder: Path, *, keep: int) -> list[Path]:
     """Delete old step directories except for the newest `keep` complete ones and the targets of `last` and `best`.
 
-    Corrupted or incomplete ones are not counted and not deleted, but reported in a warning.
+    Corrupted or incomplete ones are not counted and not deleted, but reported in a warning; so are those that hold a
+    file that this project did not write, which are not deleted either.
 
     Returns:
         The deleted directories.
@@ -126,7 +128,12 @@ def prune(folder: Path, *, keep: int) -> list[Path]:
     linked = {(folder / name).resolve() for name in (LAST, BEST) if (folder / name).exists()}
     complete = list(filter(_check("Not deleting", full=False), _steps(folder)))
     old = [path for path in complete[keep:] if path.resolve() not in linked]
+    ours = []
     for path in old:
+        if (foreign := foreign_entry(path)) is not None:
+            logger.warning("Not deleting the old checkpoint %s: %s was not written by this project", path, foreign.name)
+            continue
+        ours.append(path)
         try:
             remove_directory(path)
         except OSError as problem:
@@ -135,7 +142,7 @@ def prune(folder: Path, *, keep: int) -> list[Path]:
                 needed=f"permission to write in {folder}",
                 fix=f"delete it manually, or change the permissions of {folder}",
             ) from problem
-    return old
+    return ours
 
 
 def _check(verb: str, *, full: bool) -> Callable[[Path], bool]:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 from pathlib import Path
 
 from litgpt_core.checkpoint.layout import WEIGHTS
 from litgpt_core.checkpoint.retention import LAST, newest_valid
 from litgpt_core.checkpoint.verification import is_sharded, verify
-from litgpt_core.core.directories import find_existing, hidden_parts
+from litgpt_core.core.directories import find_existing
 from litgpt_core.core.errors import CheckpointError
+from litgpt_core.core.text import close_names
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ def _no_such_path(path: Path) -> CheckpointError:
     while not missing.parent.exists() and missing.parent != missing:
         missing = missing.parent
     siblings = _names(missing.parent)
-    near = difflib.get_close_matches(missing.name, siblings, n=3, cutoff=0.5)
+    near = close_names(missing.name, [name for name in siblings if not name.endswith(".lock")], cutoff=0.5)
     suggestion = " or ".join(str(missing.parent / name) for name in near)
     return CheckpointError(
         f"{path} does not exist; {_contents(missing.parent)}.",
@@ -77,7 +77,7 @@ def _no_such_path(path: Path) -> CheckpointError:
 def _names(folder: Path) -> list[str]:
     if not folder.is_dir():
         return []
-    return sorted(entry.name for entry in folder.iterdir() if hidden_parts(entry) is None)
+    return sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
 
 
 def _contents(folder: Path, *, limit: int = 12) -> str:

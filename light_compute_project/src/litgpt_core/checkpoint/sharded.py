@@ -77,11 +77,12 @@ def read_shards(directory: Path, into: Mapping[str, Tensor], *, group: dist.Proc
         CheckpointError: A name is missing, a shape differs, or a file is corrupted.
     """
     from torch.distributed.checkpoint.api import CheckpointException
-    from torch.distributed.checkpoint.filesystem import FileSystemReader
     from torch.distributed.checkpoint.state_dict_loader import load
 
+    from litgpt_core.checkpoint.shard_reader import ShardReader
+
     try:
-        reader = FileSystemReader(directory)
+        reader = ShardReader(directory)
         warnings.filterwarnings("ignore", "torch.distributed is disabled")  # reading in one process is intended
         load(dict(into), storage_reader=reader, process_group=group, no_dist=group is None)
     except (CheckpointException, RuntimeError, ValueError, KeyError, OSError) as error:
@@ -98,11 +99,12 @@ def tensor_shapes(directory: Path) -> dict[str, tuple[torch.Size, torch.dtype]]:
     Raises:
         CheckpointError: Its index is corrupted.
     """
-    from torch.distributed.checkpoint.filesystem import FileSystemReader
     from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 
+    from litgpt_core.checkpoint.shard_reader import ShardReader
+
     try:
-        entries = FileSystemReader(directory).read_metadata().state_dict_metadata
+        entries = ShardReader(directory).read_metadata().state_dict_metadata
     except Exception as error:  # a corrupted pickle can raise any exception
         raise CheckpointError(
             f"{directory / SHARDS} cannot be read: {_reason(error)}",

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import pickle
-import zipfile
 from pathlib import Path
 
 from litgpt_core.checkpoint.layout import (
@@ -17,6 +15,8 @@ from litgpt_core.checkpoint.layout import (
 )
 from litgpt_core.core.errors import CheckpointError
 from litgpt_core.core.files import sha256_of
+from litgpt_core.core.parsing import read_json
+from litgpt_core.core.torch_file import TorchFileError, archive_entries
 
 ANOTHER = "use another checkpoint of the run, or save (copy, download) this one again"
 
@@ -57,18 +57,11 @@ def is_sharded(directory: Path) -> bool:
 def check_archive(file: Path) -> None:
     """Raises CheckpointError unless `file` is a complete zip archive of torch.save. Reads only the end of the file."""
     try:
-        with zipfile.ZipFile(file) as archive:
-            names = archive.namelist()
-    except (zipfile.BadZipFile, OSError) as problem:
+        archive_entries(file)
+    except (TorchFileError, OSError) as problem:
         raise CheckpointError(
-            f"{file} ({_size(file)}) cannot be opened: {problem}. It is truncated, corrupted, or not a zip archive.",
-            needed="a file written by torch.save",
-            fix=ANOTHER,
+            f"{file} ({_size(file)}) cannot be opened: {problem}.", needed="a file written by torch.save", fix=ANOTHER
         ) from problem
-    if not any(name.endswith("data.pkl") for name in names):
-        raise CheckpointError(
-            f"{file} is a zip archive, but not one of torch.save.", needed="a file written by torch.save", fix=ANOTHER
-        )
 
 
 def what_runs_code(file: Path) -> str:
@@ -83,7 +76,7 @@ def what_runs_code(file: Path) -> str:
 
 def _checksums(file: Path) -> dict[str, tuple[int, str]]:
     try:
-        listed = json.loads(file.read_text(encoding="utf-8"))
+        listed = read_json(file)
         return {str(name): (int(entry["bytes"]), str(entry["sha256"])) for name, entry in listed.items()}
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as problem:
         raise CheckpointError(

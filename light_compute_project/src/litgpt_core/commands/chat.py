@@ -1,6 +1,6 @@
 """Talk to a model: one that was trained here, any LitGPT checkpoint directory, or a GGUF file.
 
-lcp chat                  # the most recent checkpoint found
+lcp chat                  # a chat model, else the most recent model
 lcp chat baseline --temperature 0.7
 lcp chat model.gguf       # imported once, into the user's cache
 echo "Once upon a time" | lcp chat baseline
@@ -15,7 +15,7 @@ import io
 import sys
 from collections.abc import Sequence
 
-from litgpt_core.core.command_line import CommandParser
+from litgpt_core.core.command_line import MODEL_HELP, CommandParser
 from litgpt_core.generation.arguments import add_machine_options, add_sampling_options, sampling_of
 
 
@@ -27,17 +27,15 @@ def main(arguments: Sequence[str]) -> int:
     sampling = sampling_of(given)
     begin_build(device=given.device, compile=given.compile)  # concurrently with the import of torch
 
-    from litgpt_core.export.gguf.cached import checkpoint_of, is_gguf
-    from litgpt_core.generation.chat_model import ModelLoader, choose
+    from litgpt_core.checkpoint import choose
+    from litgpt_core.export.gguf.cached import with_gguf_imported
+    from litgpt_core.generation.chat_model import ModelLoader
     from litgpt_core.generation.console_chat import ChatSettings, ConsoleChat
-
-    if given.model is not None and is_gguf(given.model):
-        given.model = str(checkpoint_of(given.model))
 
     settings = ChatSettings(sampling=sampling, max_new_tokens=given.max_new_tokens, seed=given.seed)
     load = ModelLoader(device=given.device, precision=given.precision, compile=given.compile, style=given.style)
-    found, reasons = choose(given.model)
-    print(*reasons, sep="\n", file=sys.stderr)
+    chosen = choose(with_gguf_imported(given.model))
+    print(*chosen.reasons, sep="\n", file=sys.stderr)
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="replace")
     at_terminal = sys.stdin.isatty() and sys.stdout.isatty()
@@ -45,7 +43,7 @@ def main(arguments: Sequence[str]) -> int:
         with contextlib.suppress(ImportError):  # Windows has none
             import readline  # noqa: F401  # input() edits lines and keeps a history with it
     return ConsoleChat(
-        load(found),
+        load(chosen.found),
         load=load,
         read=input,
         out=sys.stdout,
@@ -59,11 +57,7 @@ def main(arguments: Sequence[str]) -> int:
 def _parser() -> CommandParser:
     parser = CommandParser("chat", description=__doc__)
     add = parser.add_argument
-    add(
-        "model",
-        nargs="?",
-        help="run name, checkpoint directory, GGUF file or any path; default: the most recent checkpoint found",
-    )
+    add("model", nargs="?", help=MODEL_HELP)
     add_sampling_options(parser)
     add("--max_new_tokens", type=int, default=256, help="at most this many tokens per answer (256)")
     add("--seed", type=int, help="makes answers repeatable (default: random)")

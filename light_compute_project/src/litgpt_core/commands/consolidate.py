@@ -15,7 +15,7 @@ from litgpt_core.core.command_line import CommandParser, shown_command
 def main(arguments: Sequence[str]) -> int:
     """Parse, consolidate, say what to do next."""
     parser = CommandParser("consolidate", description=__doc__)
-    parser.add_argument("checkpoint", type=Path, help="runs/NAME, or runs/NAME/checkpoints/step-...")
+    parser.add_argument("checkpoint", help="run name, runs/NAME, or runs/NAME/checkpoints/step-...")
     parser.add_argument("target", type=Path, help="the folder to make")
     given = parser.parse_args(arguments)
     from litgpt_core.checkpoint.consolidate import consolidate

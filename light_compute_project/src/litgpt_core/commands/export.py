@@ -13,7 +13,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from litgpt_core.core.command_line import CommandParser
+from litgpt_core.core.command_line import MODEL_HELP, CommandParser
 from litgpt_core.core.errors import ConfigError
 
 FORMATS = ("huggingface", "gguf")
@@ -22,17 +22,20 @@ FORMATS = ("huggingface", "gguf")
 def main(arguments: Sequence[str]) -> int:
     """Parse, export, say what was made."""
     parser = CommandParser("export", description=__doc__)
-    parser.add_argument("checkpoint", type=Path, help="checkpoint directory, its lit_model.pth, or a run folder")
+    parser.add_argument("model", nargs="?", help=MODEL_HELP)
     parser.add_argument("--format", choices=FORMATS, required=True, help="what to write")
     parser.add_argument("--out", type=Path, required=True, help="file or folder to make")
     parser.add_argument("--type", help="gguf: how weights are stored (f16)")
-    parser.add_argument("--force", action="store_true", help="replace what is at --out")
+    parser.add_argument("--force", action="store_true", help="replace what is at --out, if this project wrote it")
     parser.add_argument("--no_check", action="store_true", help="do not read the file back and compare")
     parser.add_argument("--max_shard_gb", type=float, help="huggingface: largest weight file in GB (5)")
     given = parser.parse_args(arguments)
     for option, format in (("type", "gguf"), ("max_shard_gb", "huggingface")):
         if getattr(given, option) is not None and given.format != format:
             raise ConfigError(f"--{option} is for --format {format}.", fix="leave it out")
+    from litgpt_core.export.gguf.cached import with_gguf_imported
+
+    given.checkpoint = with_gguf_imported(given.model)
     for line in _huggingface(given) if given.format == "huggingface" else _gguf(given):
         print(line)
     return 0

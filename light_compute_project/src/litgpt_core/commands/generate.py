@@ -8,10 +8,9 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from litgpt_core.core.command_line import CommandParser, YesNo
+from litgpt_core.core.command_line import MODEL_HELP, CommandParser, YesNo
 from litgpt_core.core.errors import ConfigError
 from litgpt_core.generation.arguments import add_machine_options, add_sampling_options, sampling_of
 from litgpt_core.generation.engines import load_engine
@@ -27,7 +26,14 @@ def main(arguments: Sequence[str]) -> int:
             "--stop was given with a search", needed="--stop with sampling only", fix="leave out --stop or the search"
         )
     limits: dict[str, Any] = {"max_new_tokens": a.max_new_tokens, "stop_ids": None if a.stop_at_eos else ()}
-    engine = load_engine(a.checkpoint, vars(a))
+    from litgpt_core.checkpoint import choose
+    from litgpt_core.export.gguf.cached import with_gguf_imported
+
+    if (model := with_gguf_imported(a.model)) is None:
+        chosen = choose()
+        print(*chosen.reasons, sep="\n", file=sys.stderr)
+        model = str(chosen.found.directory)
+    engine = load_engine(model, vars(a))
     if searches:
         return _search(engine, a, limits)
     for sample in range(a.num_samples):
@@ -55,7 +61,7 @@ def _search(engine: Any, a: argparse.Namespace, limits: dict[str, Any]) -> int:
 def _parser() -> CommandParser:
     parser = CommandParser("generate", description=__doc__)
     add = parser.add_argument
-    add("checkpoint", type=Path, help="checkpoint directory, its lit_model.pth, or a run folder such as runs/baseline")
+    add("model", nargs="?", help=MODEL_HELP)
     add("--prompt", default="", help="text to continue; empty starts a document")
     add("--max_new_tokens", type=int, default=100, help="at most this many tokens (100)")
     add_sampling_options(parser)

@@ -24,7 +24,9 @@ def main(arguments: Sequence[str]) -> int:
     parser = CommandParser("import", description=__doc__)
     parser.add_argument("source", type=Path, metavar="SOURCE", help="folder with config.json, or a GGUF file")
     parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT_DIR", help="directory to make")
-    parser.add_argument("--force", action="store_true", help="replace what is at CHECKPOINT_DIR")
+    parser.add_argument(
+        "--force", action="store_true", help="replace what is at CHECKPOINT_DIR, if this project wrote all of it"
+    )
     parser.add_argument("--dtype", help="GGUF: 32, bf16, 16 or auto, which holds every weight exactly (auto)")
     parser.add_argument("--words", metavar="NAME", help="GGUF: how the tokenizer cuts words, if the file does not say")
     given = parser.parse_args(arguments)

@@ -17,10 +17,14 @@ from litgpt_core.core.command_line import CommandParser
 def main(arguments: Sequence[str]) -> int:
     """Parse, merge, say where."""
     parser = CommandParser("merge_lora", description=__doc__)
-    parser.add_argument("adapters", type=Path, help="directory with lit_model.pth.lora, or a run folder")
+    parser.add_argument("adapters", type=Path, help="run name, run folder, or directory with lit_model.pth.lora")
     parser.add_argument("--out", type=Path, required=True, help="directory to make")
-    parser.add_argument("--base", type=Path, help="base model; without it the one that hyperparameters.yaml names")
-    parser.add_argument("--force", action="store_true", help="replace what is at --out")
+    parser.add_argument(
+        "--base", help="base model, by name or path; without it the one that hyperparameters.yaml names"
+    )
+    parser.add_argument(
+        "--force", action="store_true", help="replace what is at --out, if this project wrote all of it"
+    )
     given = parser.parse_args(arguments)
     from litgpt_core.checkpoint.merge_lora import merge_directory
 

@@ -1,6 +1,6 @@
 """Serve a model over HTTP: a chat page, and OpenAI's API.
 
-lcp serve                      the most recent checkpoint found
+lcp serve                      a chat model, else the most recent model
 lcp serve runs/baseline --port 8000
 """
 
@@ -10,7 +10,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from litgpt_core.core.command_line import CommandParser
+from litgpt_core.core.command_line import MODEL_HELP, CommandParser
 from litgpt_core.generation.arguments import add_machine_options, add_sampling_options, sampling_of
 from litgpt_core.serving.settings import ServerSettings
 
@@ -37,20 +37,21 @@ def main(arguments: Sequence[str]) -> int:
         precision=a.precision,
         compile=a.compile,
     )
+    from litgpt_core.export.gguf.cached import with_gguf_imported
     from litgpt_core.generation.kernel_build import begin_build
 
     begin_build(device=a.device, compile=a.compile)
 
     from litgpt_core.serving.server import serve  # torch comes with it, after --help has been answered
 
-    serve(settings, model=a.model)
+    serve(settings, model=with_gguf_imported(a.model))
     return 0
 
 
 def _parser() -> CommandParser:
     parser = CommandParser("serve", description=__doc__)
     add = parser.add_argument
-    add("model", nargs="?", help="run name, run folder or checkpoint directory (the most recent one found)")
+    add("model", nargs="?", help=MODEL_HELP)
     add("--host", default="127.0.0.1", help="address to listen on; others than this machine's own need a key")
     add("--port", type=int, default=8000, help="port, 0 for any free one (8000)")
     add(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from litgpt_core.core.command_line import command_for_record, program_of, wants_help
 from litgpt_core.deploy.retired_launcher import is_for_launcher, refuse_launcher
-from litgpt_core.training.usage import usage
+from litgpt_core.training.usage import composed, shows_config, usage
 
 if TYPE_CHECKING:
     from litgpt_core.training.runner import RunResult
@@ -21,6 +21,9 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     if any(map(is_for_launcher, arguments)):
         return refuse_launcher(arguments)
+    if shows_config(arguments):
+        sys.stdout.write(composed(arguments))
+        return 0
     if {"-m", "--multirun"} & set(arguments):
         from litgpt_core.search.sweep import sweep
 

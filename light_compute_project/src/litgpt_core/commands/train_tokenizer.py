@@ -23,7 +23,7 @@ def main(arguments: Sequence[str]) -> int:
         given.kind, vocab_size=given.vocab_size, max_train_bytes=given.max_train_bytes, seed=given.seed
     )
     files = find_text_files(given.inputs, patterns=given.glob or DEFAULT_PATTERNS)
-    print(train_and_report(settings, files, directory=given.out))
+    print(train_and_report(settings, files, directory=given.out, force=given.force))
     return 0
 
 
@@ -37,6 +37,7 @@ def _parser() -> CommandParser:
         "--vocab_size", type=int, default=4096, help="ids, specials included; not for char and byte (default: 4096)"
     )
     parser.add_argument("--out", type=Path, required=True, help="folder to save into")
+    parser.add_argument("--force", action="store_true", help="replace a tokenizer that this command made at --out")
     parser.add_argument(
         "--glob", nargs="+", metavar="PATTERN", help="which files of a folder (default: *.txt *.md *.py)"
     )

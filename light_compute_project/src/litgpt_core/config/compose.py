@@ -10,66 +10,46 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
+import re
 import typing
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from litgpt_core.config.aliases import near_keys
 from litgpt_core.config.check import check_section, check_trainer, check_value
 from litgpt_core.config.litgpt import expand
-from litgpt_core.config.loggers import CustomLoggerSettings, PlainLoggerSettings, WandbSettings
 from litgpt_core.config.run import RunSettings
+from litgpt_core.config.run_name import named
+from litgpt_core.config.schema import KINDS, MODEL_FORBIDDEN, TOP_LEVEL, model_fields, takes_text
+from litgpt_core.config.shorthand import as_overrides, text_value
 from litgpt_core.config.source import CONFIG_DIR, Source, config_dirs, group_names, option_names
 from litgpt_core.config.train_config import TrainConfig, dump
 from litgpt_core.core.errors import ConfigError
 from litgpt_core.core.text import hydra_quoted, nearest
-from litgpt_core.data.settings import DATA_KINDS
 from litgpt_core.model.config import PRETRAINED_FIELDS, GPTConfig, ModelSettings
 from litgpt_core.model.lora_settings import LoRASettings
 from litgpt_core.optim.settings import AdamWSettings, CustomOptimSettings, MuonSettings
-from litgpt_core.tokenizers.settings import (
-    ByteSettings,
-    CharSettings,
-    PretrainedSettings,
-    SubwordSettings,
-)
+from litgpt_core.tokenizers.settings import PretrainedSettings
 
 __all__ = ["TrainConfig", "check", "compose", "dump", "load", "normalise_overrides"]
 
 logger = logging.getLogger(__name__)
 
 
-_KINDS: dict[str, dict[str, type]] = {
-    "tokenizer": {
-        "char": CharSettings,
-        "byte": ByteSettings,
-        **dict.fromkeys(("bpe", "wordpiece", "unigram", "sentencepiece"), SubwordSettings),
-        "pretrained": PretrainedSettings,
-    },
-    "data": DATA_KINDS,
-    "optim": {"adamw": AdamWSettings, "muon": MuonSettings, "custom": CustomOptimSettings},
-    "logger": {
-        "wandb": WandbSettings,
-        **dict.fromkeys(("csv", "tensorboard", "none"), PlainLoggerSettings),
-        "custom": CustomLoggerSettings,
-    },
-}
-_TOP_LEVEL = ("seed", "init_from", "run", "model", "tokenizer", "data", "optim", "trainer", "logger", "lora")
-_MODEL_FORBIDDEN = {
-    "vocab_size": "it follows from the tokenizer: tokenizer.vocab_size=N",
-    "padded_vocab_size": "it follows from the tokenizer and model.padding_multiple",
-    "hf_config": "it belongs to registry entries: model=registry model.name=...",
-}
-
-
-def load(overrides: Sequence[str]) -> TrainConfig:
+def load(overrides: Sequence[str], *, numbered: bool = False) -> TrainConfig:
     """Compose and check a training config from command-line overrides such as `+experiment=baseline
-    trainer.max_steps=10`.
+    trainer.max_steps=10`, or their shorthand (`shorthand.py`).
+
+    Args:
+        overrides: Of the command line.
+        numbered: Whether a run that nothing names gets the next free number, as a single training does; see
+            `run_name.py`.
 
     Raises:
         ConfigError: With every problem that was found.
     """
     arguments = normalise_overrides(overrides)
-    plain = compose(arguments)
+    plain = compose(arguments, numbered=numbered)
     return check(plain, source=Source(arguments))
 
 
@@ -86,9 +66,9 @@ def normalise_overrides(overrides: Iterable[str]) -> list[str]:
 
     groups, problems, result = group_names(), [], []
     parser = OverridesParser.create()
-    for given in expand(list(overrides), model_fields=_model_fields(), block_size_of=_registry_block_size):
+    for given in expand(as_overrides(list(overrides)), model_fields=model_fields(), block_size_of=_registry_block_size):
         text, override = given, None
-        for attempt in _attempts(given):
+        for attempt in _attempts(_with_text(given)):
             try:
                 text, override = attempt, parser.parse_override(attempt)
                 break
@@ -105,8 +85,10 @@ def normalise_overrides(overrides: Iterable[str]) -> list[str]:
         elif key in groups:
             problems += _option_problems(given, key, override)
             result.append(f"+{bare}" if key == "experiment" else bare)
-        elif "/" in key or ("." not in key and key not in _TOP_LEVEL):
-            problems.append(f"{given}: no setting or group {key!r}{nearest(key, [*groups, *_TOP_LEVEL])}")
+        elif "/" in key or ("." not in key and key not in TOP_LEVEL):
+            near = near_keys(key)
+            hint = f"; did you mean {' or '.join(near)}?" if near else nearest(key, [*groups, *TOP_LEVEL])
+            problems.append(f"{given}: no setting or group {key!r}{hint}")
         else:
             result.append(f"++{bare}")
     if problems:
@@ -114,12 +96,15 @@ def normalise_overrides(overrides: Iterable[str]) -> list[str]:
     return result
 
 
-def _model_fields() -> set[str]:
-    return {f.name for f in dataclasses.fields(GPTConfig) if f.init} - set(_MODEL_FORBIDDEN)
-
-
 def _registry_block_size(name: str) -> int:
     return ModelSettings(source="registry", fields={"name": name}).build(vocab_size=256).block_size
+
+
+def _with_text(given: str) -> str:
+    """`run.name=1.50` with its value in quotes, where the setting holds text."""
+    name, equals, value = given.partition("=")
+    key = name.lstrip("+~")
+    return f"{name}={text_value(key, value)}" if equals and takes_text(key) else given
 
 
 def _attempts(given: str) -> list[str]:
@@ -147,8 +132,13 @@ def _option_problems(text: str, group: str, override: Any) -> list[str]:
     return problems
 
 
-def compose(arguments: Sequence[str]) -> dict[str, Any]:
-    """Merge `configs/train.yaml`, the chosen files and the overrides; returns plain, resolved values."""
+def compose(arguments: Sequence[str], *, numbered: bool = False) -> dict[str, Any]:
+    """Merge `configs/train.yaml`, the chosen files and the overrides; returns plain, resolved values.
+
+    Args:
+        arguments: As `normalise_overrides` returns them.
+        numbered: As for `load`.
+    """
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from hydra.errors import HydraException
@@ -162,9 +152,10 @@ def compose(arguments: Sequence[str]) -> dict[str, Any]:
             composed = hydra_compose("train", overrides=list(arguments))
         plain = OmegaConf.to_container(composed, resolve=True)
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
-        raise ConfigError(f"the configuration cannot be composed: {_with_suggestion(str(error))}") from error
+        raise _not_composed(str(error)) from error
     assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items()}
+    values = {str(key): value for key, value in plain.items()}
+    return named(values, experiment=Source(arguments).experiment, numbered=numbered)
 
 
 @functools.cache
@@ -191,8 +182,8 @@ def check(plain: dict[str, Any], *, source: Source) -> TrainConfig:
     """
     problems: list[str] = []
     for key in plain:
-        if key not in _TOP_LEVEL:
-            problems.append(f"unknown section {key!r}{nearest(key, _TOP_LEVEL)}{source.where(key)}")
+        if key not in TOP_LEVEL:
+            problems.append(f"unknown section {key!r}{nearest(key, TOP_LEVEL)}{source.where(key)}")
     sections: dict[str, Any] = {}
     for key in ("seed", "init_from"):
         wanted: Any = int if key == "seed" else (str | None)
@@ -200,13 +191,16 @@ def check(plain: dict[str, Any], *, source: Source) -> TrainConfig:
     if sections["seed"] is not None and not 0 <= sections["seed"] < 2**63:
         problems.append(f"seed={sections['seed']}: needed a whole number from 0 to 2^63 - 1{source.where('seed')}")
     plain = _without_other_optimizers(plain, source)
-    sections["run"] = check_section(_with_text_name(plain), "run", RunSettings, source, problems)
+    sections["run"] = check_section(plain, "run", RunSettings, source, problems)
+    _warn_of_two_lengths(plain, source)
     sections["trainer"] = check_trainer(plain.get("trainer"), source, problems)
     sections["model"] = _model(plain, source, problems)
-    for group, kinds in _KINDS.items():
+    for group, kinds in KINDS.items():
         kind = (plain.get(group) or {}).get("kind")
         if kind not in kinds:
             problems.append(f"{group}.kind={kind!r}{nearest(str(kind), list(kinds))}{source.where(f'{group}.kind')}")
+        elif group == "data" and kind == "text" and plain["data"].get("path") in (None, "???"):
+            problems.append("data.path is missing: type data.path=FILE_OR_FOLDER")
         else:
             sections[group] = check_section(plain, group, kinds[kind], source, problems)
     sections["lora"] = None
@@ -222,12 +216,12 @@ def check(plain: dict[str, Any], *, source: Source) -> TrainConfig:
     return TrainConfig(**sections, plain=plain)
 
 
-def _with_text_name(plain: dict[str, Any]) -> dict[str, Any]:
-    """`run.name=2024` is a name, although YAML reads a number."""
-    run = plain.get("run")
-    if isinstance(run, dict) and isinstance(run.get("name"), (int, float)):
-        plain["run"] = {**run, "name": str(run["name"])}
-    return plain
+def _warn_of_two_lengths(plain: dict[str, Any], source: Source) -> None:
+    trainer = plain.get("trainer")
+    if not isinstance(trainer, dict) or trainer.get("epochs") is None:
+        return
+    if all("command line" in source.where(f"trainer.{key}") for key in ("epochs", "max_steps")):
+        logger.warning("trainer.max_steps=%s is not used: trainer.epochs is given, too", trainer.get("max_steps"))
 
 
 def _without_other_optimizers(plain: dict[str, Any], source: Source) -> dict[str, Any]:
@@ -249,11 +243,11 @@ def _model(plain: dict[str, Any], source: Source, problems: list[str]) -> ModelS
         problems.append("model: needed a group of settings, for example model=baseline")
         return None
     hints, before = typing.get_type_hints(GPTConfig), len(problems)
-    names = _model_fields()
+    names = model_fields()
     for key, item in section.items():
         where = f"model.{key}"
-        if key in _MODEL_FORBIDDEN:
-            problems.append(f"{where} cannot be set: {_MODEL_FORBIDDEN[key]}{source.where(where)}")
+        if key in MODEL_FORBIDDEN:
+            problems.append(f"{where} cannot be set: {MODEL_FORBIDDEN[key]}{source.where(where)}")
         elif key not in ("source", "path") and key not in names:
             problems.append(f"unknown setting {where}{nearest(str(key), ['source', *names])}{source.where(where)}")
         elif key != "source":
@@ -294,6 +288,17 @@ def _combined(problems: list[str]) -> ConfigError:
     if len(problems) == 1:
         return ConfigError(problems[0])
     return ConfigError(f"{len(problems)} problems in the configuration:\n" + "\n".join(f"  - {p}" for p in problems))
+
+
+def _not_composed(message: str) -> ConfigError:
+    """What Hydra said, as an error of ours."""
+    if found := re.search(r"Ambiguous value for argument '\+*([\w.]+)=(.*?)'$", message, re.MULTILINE):
+        key, value = found.groups()
+        one = f"{key}={value.replace(',', '')} for one number; " if re.fullmatch(r"\d{1,3}(,\d{3})+", value) else ""
+        return ConfigError(
+            f"{key}={value} has several values", fix=f"{one}{key}=[{value}] for a list; -m trains with each in turn"
+        )
+    return ConfigError(f"the configuration cannot be composed: {_with_suggestion(message)}")
 
 
 def _with_suggestion(message: str) -> str:

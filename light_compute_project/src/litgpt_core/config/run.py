@@ -15,7 +15,9 @@ class RunSettings:
     """Where a run lives and whether it continues."""
 
     name: str
-    """The run's folder below `dir`, and its name on the dashboard."""
+    """The run's folder below `dir`, and its name on the dashboard. Where nothing says it: the experiment's name, else
+    that of the data file, else `run-1`, `run-2` and so on.
+    """
     dir: str = "runs"
     """Folder that holds the runs; relative to the current folder."""
     resume: bool | Literal["auto"] = False
@@ -28,7 +30,7 @@ class RunSettings:
             raise ConfigError(
                 f"run.name={self.name!r}",
                 needed="letters, digits, '.', '_' and '-', starting with a letter or digit",
-                fix="run.name=my-first-run",
+                fix=f"run.name={re.sub('[^A-Za-z0-9._-]+', '-', self.name).strip('-._') or 'my-first-run'}",
             )
         if not self.dir:
             raise ConfigError("run.dir is empty", needed="a folder that holds runs", fix="run.dir=runs")

@@ -73,6 +73,12 @@ class Source:
     def __init__(self, arguments: Sequence[str]) -> None:
         self.arguments = list(arguments)
 
+    @property
+    def experiment(self) -> str | None:
+        """The experiment chosen last."""
+        chosen = self.chosen("experiment")
+        return chosen[-1].strip("'\"") if chosen else None
+
     def where(self, path: str) -> str:
         """Say where the dotted key `path` was written, as a clause for an error message; empty if it cannot be
         found.
@@ -89,10 +95,10 @@ class Source:
     def _lines(self, path: str) -> Iterator[tuple[Path, int]]:
         """Experiment files first: they override the groups' files, and those `train.yaml`."""
         keys = path.split(".")
-        files = [(file, keys) for name in self._chosen("experiment") for file in _experiment_files(name)]
+        files = [(file, keys) for name in self.chosen("experiment") for file in _experiment_files(name)]
         group = keys[0]
         if group in group_names():
-            chosen = self._chosen(group)
+            chosen = self.chosen(group)
             found = [find_config(f"{group}/{name}") for name in chosen or option_names(group)]
             files += [(file, keys[1:]) for file in found if file is not None]
         if (frame := find_config("train")) is not None:
@@ -101,7 +107,7 @@ class Source:
             if inner and (line := _line_of(file, inner)):
                 yield file, line
 
-    def _chosen(self, group: str) -> list[str]:
+    def chosen(self, group: str) -> list[str]:
         """Options of `group` named on the command line or in the chosen experiments' defaults lists."""
         chosen: list[str] = []
         for argument in self.arguments:
@@ -109,7 +115,7 @@ class Source:
             if key == group:
                 chosen += [part.strip() for part in value.strip("[]").split(",")]
         if group != "experiment":
-            for experiment in self._chosen("experiment"):
+            for experiment in self.chosen("experiment"):
                 for file in _experiment_files(experiment):
                     for entry in _defaults(file):
                         if isinstance(entry, dict):

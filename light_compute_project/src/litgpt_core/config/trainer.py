@@ -80,10 +80,15 @@ class StopSettings:
 
     max_steps: Count = 1000
     """Optimizer steps of the whole run."""
+    epochs: Positive | None = None
+    """Passes over the training tokens, such as 10 or 0.5; decides `max_steps` in its place. null: `max_steps` counts.
+    """
     stop_after: Count | None = None
     """End this session after this optimizer step, with a checkpoint; the schedule stays that of `max_steps`. null: go
     on to the end.
     """
+    shorter_experiment: str | None = None
+    """An experiment to suggest where the first steps show that the run takes more than 8 minutes here; null: none."""
     patience: Count | None = None
     """End the run after this many validations in a row without a better one; null: never."""
     min_delta: Weight = 0.0
@@ -160,6 +165,10 @@ class HardwareSettings:
     """
     compile: bool | Literal["auto"] = "auto"
     """torch.compile; auto: where a compiler is at hand and the run is long enough to earn the compile time back."""
+    float32_matmul_precision: Literal["highest", "high"] = "highest"
+    """torch's setting for float32 matrix products: `high` lets GPUs from Ampere on use TF32, which keeps 10 bits of the
+    mantissa and is about 7 times as fast. It does not concern bfloat16 products.
+    """
     deterministic: bool = False
     """Force deterministic algorithms. A CPU run with fixed `threads` is reproducible without it."""
     threads: Count | None = None

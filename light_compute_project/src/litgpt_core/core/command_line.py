@@ -21,6 +21,9 @@ from litgpt_core.core.text import nearest
 
 PROGRAM = "lcp"
 
+MODEL_HELP = "run name, checkpoint directory, GGUF file or any path (a chat model, else the most recent)"
+"""Of the argument that says which model."""
+
 CONFIG_DIR_VARIABLE = "LIGHT_COMPUTE_CONFIG_DIR"
 """Environment variable that `--config_dir` sets, for this process and those that it starts."""
 

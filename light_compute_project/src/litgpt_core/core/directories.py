@@ -24,6 +24,7 @@ from typing import Literal
 
 from litgpt_core.core.errors import CheckpointError
 from litgpt_core.core.files import flush_directory
+from litgpt_core.core.replaceable import refuse_foreign
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +49,8 @@ def hidden_sibling(path: Path, kind: Literal["tmp", "old"]) -> Path:
 def new_directory(path: Path) -> Iterator[Path]:
     """Yield an empty hidden folder that takes the name `path` when the block ends well, and vanishes when it does not.
 
-    The caller flushes the files it writes; the folder and its parent are flushed here. OSError passes through.
+    The caller flushes the files it writes; the folder and its parent are flushed here. OSError passes through;
+    CheckpointError if `path` is there and holds something that this project did not write.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = hidden_sibling(path, "tmp")
@@ -66,7 +68,10 @@ def new_directory(path: Path) -> Iterator[Path]:
 
 
 def put_in_place(new: Path, path: Path) -> None:
-    """Rename `new` to `path`. What was there before (a folder, a link, nothing) goes only once the new one stands."""
+    """Rename `new` to `path`. What was there before (a folder of ours, a link, nothing) goes only once the new one
+    stands. CheckpointError if it is not ours.
+    """
+    refuse_foreign(path)
     aside = hidden_sibling(path, "old")
     _in_use.add(aside.name)
     try:
@@ -95,7 +100,11 @@ def remove(path: Path) -> None:
 
 
 def remove_directory(path: Path) -> None:
-    """Delete a folder such that nobody sees it half deleted: it loses its name first. OSError where it cannot be."""
+    """Delete a folder of ours such that nobody sees it half deleted: it loses its name first.
+
+    OSError where it cannot be; CheckpointError if it holds something that this project did not write.
+    """
+    refuse_foreign(path, verb="deleted")
     hidden = hidden_sibling(path, "tmp")
     path.rename(hidden)
     remove(hidden)

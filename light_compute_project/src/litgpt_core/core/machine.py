@@ -33,6 +33,13 @@ def cpu_has_fast_bf16() -> bool:
     )
 
 
+def has_tf32() -> bool:
+    """Whether the current GPU has tensor cores for TF32, as NVIDIA's have from Ampere on."""
+    import torch
+
+    return torch.cuda.is_available() and torch.version.hip is None and torch.cuda.get_device_capability()[0] >= 8
+
+
 def compile_obstacle(device: str) -> str | None:
     """Why `torch.compile` cannot generate code for `device` here, or None if it can.
 

@@ -7,11 +7,16 @@ import time
 
 PEAK_DENSE_FLOPS: dict[str, dict[str, float]] = {
     # Dense tensor-core rates without sparsity, from NVIDIA's data sheets of each part; FLOP/s.
-    "H200": {"bf16": 989e12, "fp16": 989e12, "fp32": 67e12},
-    "H100 PCIe": {"bf16": 756e12, "fp16": 756e12, "fp32": 51e12},
-    "H100": {"bf16": 989e12, "fp16": 989e12, "fp32": 67e12},
-    "B200": {"bf16": 2250e12, "fp16": 2250e12, "fp32": 75e12},
-    "A100": {"bf16": 312e12, "fp16": 312e12, "fp32": 19.5e12},
+    # The first entry of which a device's name holds all words counts, so "H100 NVL" stands before "H100".
+    "H200 NVL": {"bf16": 835e12, "fp16": 835e12, "tf32": 417e12, "fp32": 60e12},
+    "H200": {"bf16": 989e12, "fp16": 989e12, "tf32": 494e12, "fp32": 67e12},
+    "H100 NVL": {"bf16": 835e12, "fp16": 835e12, "tf32": 417e12, "fp32": 60e12},
+    "H100 PCIe": {"bf16": 756e12, "fp16": 756e12, "tf32": 378e12, "fp32": 51e12},
+    "H100": {"bf16": 989e12, "fp16": 989e12, "tf32": 494e12, "fp32": 67e12},
+    "GH200": {"bf16": 989e12, "fp16": 989e12, "tf32": 494e12, "fp32": 67e12},
+    "H20": {"bf16": 148e12, "fp16": 148e12, "tf32": 74e12, "fp32": 44e12},
+    "B200": {"bf16": 2250e12, "fp16": 2250e12, "tf32": 1100e12, "fp32": 75e12},
+    "A100": {"bf16": 312e12, "fp16": 312e12, "tf32": 156e12, "fp32": 19.5e12},
     "A10G": {"bf16": 70e12, "fp16": 70e12, "fp32": 35e12},
     "A10": {"bf16": 125e12, "fp16": 125e12, "fp32": 31.2e12},
     "L40S": {"bf16": 362e12, "fp16": 362e12, "fp32": 91.6e12},
@@ -26,7 +31,7 @@ PEAK_DENSE_FLOPS: dict[str, dict[str, float]] = {
 
 def number_kind(precision: str) -> str:
     """Map a Lightning precision string (`bf16-mixed`, `32-true`, ...) to the kind its matrix products run in: bf16,
-    fp16 or fp32.
+    fp16 or fp32 (which may be tf32 on a GPU: `peak_flops`).
     """
     return {"bf16": "bf16", "16": "fp16"}.get(precision.split("-")[0], "fp32")
 
@@ -53,13 +58,15 @@ def peak_flops(device: str, *, precision: str) -> tuple[float | None, str]:
         part = known_part(name)
         if part is None:
             return None, f"no data-sheet figure known for {name}"
-        return PEAK_DENSE_FLOPS[part][kind], f"data sheet, {part}, dense {kind}"
+        if kind == "fp32" and torch.get_float32_matmul_precision() != "highest":
+            kind = "tf32"
+        return PEAK_DENSE_FLOPS[part].get(kind), f"data sheet, {part}, dense {kind}"
     return None, f"no figure known for {device}"
 
 
 def known_part(device_name: str) -> str | None:
-    """The key of `PEAK_DENSE_FLOPS` for a GPU's name, or None: whole words only, and no laptop part."""
-    if "laptop" in device_name.lower():
+    """The key of `PEAK_DENSE_FLOPS` for a GPU's name, or None: whole words only, no laptop part, no slice of a GPU."""
+    if "laptop" in device_name.lower() or re.search(r"\bMIG\b", device_name):
         return None
     for part in PEAK_DENSE_FLOPS:
         if all(re.search(rf"\b{re.escape(word)}\b", device_name) for word in part.split()):

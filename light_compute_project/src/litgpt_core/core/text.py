@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Iterable
 
@@ -42,6 +43,20 @@ def byte_size(size: float) -> str:
             value = size / factor
             return f"{value:.1f} {unit}" if value < 10 else f"{value:.0f} {unit}"
     return count(int(size), "byte")
+
+
+def two_digits(value: float) -> str:
+    """A measured number with two significant digits, as many as noise leaves: `8,200`, `0.14`.
+
+    >>> two_digits(8174.3), two_digits(95.8), two_digits(3.04)
+    ('8,200', '96', '3.0')
+    """
+    if not value or not math.isfinite(value):
+        return f"{value:g}"
+    places = 1 - math.floor(math.log10(abs(value)))
+    rounded = round(value, places)
+    places = 1 - math.floor(math.log10(abs(rounded)))
+    return f"{rounded:,.{max(0, places)}f}"
 
 
 def hydra_quoted(text: str) -> str:

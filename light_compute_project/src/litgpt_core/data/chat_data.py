@@ -47,7 +47,7 @@ class ChatData(PreparedData):
             raise ConfigError(
                 "data=chat: conversations are prepared for one model, with its prompt style and its context length",
                 needed="a corpus of text here",
-                fix="train.py +experiment=finetune_chat init_from=CHECKPOINT, which prepares them by itself",
+                fix="lcp train +experiment=finetune_chat init_from=CHECKPOINT, which prepares them by itself",
             )
         directory = find_folder(data, fingerprint=fingerprint) if fingerprint else None
         if directory is not None:

@@ -40,6 +40,7 @@ from litgpt_core.data.settings import ChatDataSettings
 from litgpt_core.data.shards import token_dtype
 from litgpt_core.prompts.directory import save_style
 from litgpt_core.prompts.style import PromptStyle
+from litgpt_core.prompts.template_process import ChatTemplateError
 from litgpt_core.tokenizers.base import Tokenizer
 from litgpt_core.tokenizers.settings import TokenizerSettings
 
@@ -187,7 +188,7 @@ def encode_or_leave_out(
     """None, with a log line, for a conversation that this prompt style or vocabulary cannot represent."""
     try:
         return encode_chat(conversation, style=style, tokenizer=tokenizer, block_size=block_size)
-    except (TokenizerError, ConfigError) as problem:
+    except (TokenizerError, ConfigError, ChatTemplateError) as problem:
         logger.warning("data: conversation %s left out: %s", conversation.identity[:12], problem.given)
         return None
 
@@ -220,7 +221,11 @@ def _chain(parts: Iterable[Sequence[int]]) -> Iterable[int]:
 
 
 def _rendered(conversation: ChatExample, style: PromptStyle) -> str:
-    segments = style.segments(conversation.messages)
+    """The text to train a tokenizer on; empty for a conversation that the style cannot format."""
+    try:
+        segments = style.segments(conversation.messages)
+    except (ConfigError, ChatTemplateError):
+        return ""
     return "".join(segment.text for segment in segments if not segment.is_token)
 
 
@@ -253,5 +258,5 @@ def _refuse_few(count: int, data: ChatDataSettings, left_out: str) -> None:
             f"{data.path} holds {count} usable conversation{'' if count == 1 else 's'}"
             + (f" (left out: {left_out})" if left_out else ""),
             needed=f"at least {MIN_CONVERSATIONS}, of which one is held out for validation",
-            fix="chat more (serve.py writes chat_history.jsonl), or data.path=OTHER",
+            fix="chat more (lcp serve writes chat_history.jsonl), or data.path=OTHER",
         )

@@ -34,9 +34,9 @@ from typing import Any
 
 from litgpt_core.core.errors import DataError
 from litgpt_core.data.chat_rows import ChatExample, LoggedExchanges, UnusableError, from_messages
+from litgpt_core.data.files import matching_files, missing_path
 from litgpt_core.data.prepared import canonical_json
 from litgpt_core.data.settings import ChatDataSettings
-from litgpt_core.data.text import matching_files, missing_path
 from litgpt_core.prompts.turns import begins_with_greeting
 
 logger = logging.getLogger(__name__)

@@ -11,6 +11,7 @@ comparing come from banding (Leskovec, Rajaraman, Ullman, "Mining of Massive Dat
 from __future__ import annotations
 
 import zlib
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -43,6 +44,28 @@ def near_duplicate_groups(texts: Sequence[str]) -> npt.NDArray[np.int64]:
     return np.array([_root(parents, i) for i in range(len(texts))], dtype=np.int64)
 
 
+def own_lines_groups(texts: Sequence[str]) -> tuple[npt.NDArray[np.int64], frozenset[bytes]]:
+    """(groups by the lines that at most half of the texts hold, the other lines).
+
+    Saved pages with one menu, or letters with one head and foot, are similar only by the lines that most of them share.
+    Texts without a line of their own stay together.
+    """
+    lines_of = [_distinct_lines(text) for text in texts]
+    counts = Counter(line for lines in lines_of for line in lines)
+    common = frozenset(line for line, count in counts.items() if 2 * count > len(texts))
+    own = [b"\n".join(sorted(lines - common)).decode("utf-8") for lines in lines_of]
+    return near_duplicate_groups(own), common
+
+
+def line_bytes(text: str, among: frozenset[bytes]) -> int:
+    """UTF-8 bytes of a text's lines (stripped) that are in `among`."""
+    return sum(len(line) for line in map(bytes.strip, text.encode("utf-8").split(b"\n")) if line in among)
+
+
+def _distinct_lines(text: str) -> set[bytes]:
+    return {line for line in map(bytes.strip, text.encode("utf-8").split(b"\n")) if line}
+
+
 def minhash(texts: Sequence[str]) -> Words:
     """Signatures, shape (len(texts), HASHES): per text the smallest value of each hash over its lines."""
     lines, lengths = _line_hashes(texts)
@@ -70,7 +93,7 @@ def _line_hashes(texts: Sequence[str]) -> tuple[Words, npt.NDArray[np.int64]]:
     crc = zlib.crc32
     parts, lengths = [], []
     for text in texts:
-        distinct = {crc(line) for line in map(bytes.strip, text.encode("utf-8").split(b"\n")) if line} or {0}
+        distinct = {crc(line) for line in _distinct_lines(text)} or {0}
         parts.append(np.fromiter(distinct, dtype=np.uint64, count=len(distinct)))
         lengths.append(len(distinct))
     return mix64(np.concatenate(parts) + np.uint64(1)), np.array(lengths, dtype=np.int64)

@@ -20,14 +20,18 @@ from typing import Any
 
 from litgpt_core.core.errors import DataError
 from litgpt_core.core.lock import exclusive
+from litgpt_core.core.replaceable import refuse_foreign
 from litgpt_core.data.prepared import canonical_json, folder_problem, meta_sha256
-from litgpt_core.data.settings import LOCATIONS, DataSettings, cache_folder
+from litgpt_core.data.settings import LATER_SETTINGS, LOCATIONS, DataSettings, cache_folder
 from litgpt_core.tokenizers.base import Tokenizer
 from litgpt_core.tokenizers.directory import copy_companions
 from litgpt_core.tokenizers.registry import train as train_tokenizer
 from litgpt_core.tokenizers.settings import PretrainedSettings, TokenizerSettings
 
 logger = logging.getLogger(__name__)
+_NEVER = object()
+
+_OURS = ("meta.json", "train*", "val*", "tokenizer/*")
 
 
 def read_meta(directory: Path) -> dict[str, Any]:
@@ -118,7 +122,8 @@ def tokenizer_identity(settings: TokenizerSettings) -> dict[str, Any]:
 
 def content_settings(data: DataSettings) -> dict[str, Any]:
     """The settings that decide what is in a prepared folder."""
-    return {key: value for key, value in dataclasses.asdict(data).items() if key not in LOCATIONS}
+    settings = {key: value for key, value in dataclasses.asdict(data).items() if key not in LOCATIONS}
+    return {key: value for key, value in settings.items() if LATER_SETTINGS.get(key, _NEVER) != value}
 
 
 def save_tokenizer(work: Path, settings: TokenizerSettings, texts: Iterable[str]) -> Tokenizer:
@@ -157,6 +162,7 @@ def _publish(work: Path, target: Path, *, fingerprint: str) -> None:
     if target.exists():
         if not folder_problem(target, fingerprint=fingerprint):
             return
+        refuse_foreign(target, ours=_OURS)
         discarded = work.with_name(work.name + ".old")
         target.rename(discarded)
         shutil.rmtree(discarded, ignore_errors=True)

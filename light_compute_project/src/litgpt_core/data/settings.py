@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from litgpt_core.core.checkout import working_folder
 from litgpt_core.core.class_path import check_arguments, import_function
 from litgpt_core.core.errors import ConfigError
+from litgpt_core.data.encoding import DecodeErrors, encoding_problem
 
 SplitKind = Literal["document", "tail"]
 DEFAULT_SPLIT_SEED = 1337
@@ -49,6 +50,9 @@ class PythonSourceSettings:
 
     split_seed: int = DEFAULT_SPLIT_SEED
     """Decides which groups of files are held out."""
+
+    group_near_duplicates: bool = True
+    """Whether documents that are alike stay on one side of the split."""
 
     def __post_init__(self) -> None:
         problems = _common_problems(self, kind="python_source")
@@ -96,6 +100,9 @@ class TinyShakespeareSettings:
     split_seed: int = DEFAULT_SPLIT_SEED
     """Decides which chunks are held out; has no effect with split=tail."""
 
+    group_near_duplicates: bool = True
+    """Whether documents that are alike stay on one side of the split."""
+
     def __post_init__(self) -> None:
         problems = _common_problems(self, kind="tiny_shakespeare") + _split_problems(self.split)
         if urlsplit(self.url).scheme not in ("http", "https", "file"):
@@ -126,7 +133,13 @@ class TextSettings:
     """Which files of a folder are read; no effect when `path` is a file."""
 
     encodings: list[str] = field(default_factory=lambda: ["utf-8", "utf-16", "cp1252", "latin-1"])
-    """Tried in this order, the first that reads a file wins; utf-16 and utf-32 need a byte-order mark."""
+    """Tried in this order, UTF-8 first; utf-16 and utf-32 need a byte-order mark; a single one is used as it is."""
+
+    decode_errors: DecodeErrors = "strict"
+    """`strict`: refuse a damaged file, with the byte offset; `replace`: damaged bytes become U+FFFD, with a warning."""
+
+    document_separator: str = ""
+    """Text between the documents of a file, such as <|endoftext|>; it is removed. Empty: a file is one document."""
 
     cache_dir: str = "data"
     """Where prepared folders go: relative to the project folder (not to the current one), or absolute."""
@@ -140,6 +153,9 @@ class TextSettings:
     split_seed: int = DEFAULT_SPLIT_SEED
     """Decides which documents are held out; has no effect with split=tail."""
 
+    group_near_duplicates: bool = True
+    """Whether documents that are alike stay on one side of the split."""
+
     def __post_init__(self) -> None:
         problems = _common_problems(self, kind="text") + _split_problems(self.split)
         if self.path in ("", "???"):
@@ -148,6 +164,8 @@ class TextSettings:
             problems.append("glob is empty; set e.g. data.glob='**/*.txt'")
         if not self.encodings:
             problems.append("encodings is empty; set e.g. data.encodings=[utf-8]")
+        if self.decode_errors not in ("strict", "replace"):
+            problems.append(f"decode_errors={self.decode_errors!r} must be 'strict' or 'replace'")
         _raise_all(problems + _encoding_problems(self.encodings), kind="text")
 
 
@@ -178,6 +196,9 @@ class CustomTextSettings:
 
     split_seed: int = DEFAULT_SPLIT_SEED
     """Decides which documents are held out; has no effect with split=tail."""
+
+    group_near_duplicates: bool = True
+    """Whether documents that are alike stay on one side of the split."""
 
     def __post_init__(self) -> None:
         _raise_all(_common_problems(self, kind="custom") + _split_problems(self.split), kind="custom")
@@ -243,6 +264,21 @@ DATA_KINDS: dict[str, type] = {
 """The values of `data.kind`."""
 
 
+LATER_SETTINGS = {"decode_errors": "strict", "document_separator": "", "group_near_duplicates": True}
+"""Settings that were added with a default that changes nothing: at that value they are not part of the fingerprint."""
+
+
+def with_later_settings(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    """A recorded config as this version would have written it: settings of `data` that it lacks have that default."""
+    recorded = before.get("data")
+    if not isinstance(recorded, dict):
+        return before
+    missing = {
+        key: value for key, value in LATER_SETTINGS.items() if key in now.get("data", {}) and key not in recorded
+    }
+    return before | {"data": recorded | missing}
+
+
 LOCATIONS = ("cache_dir", "path", "url", "timeout_s")
 """Settings that say where things are, not what they are: not part of the fingerprint, because the corpus hash is."""
 
@@ -275,15 +311,7 @@ def _split_problems(split: str) -> list[str]:
 
 
 def _encoding_problems(encodings: list[str]) -> list[str]:
-    problems = []
-    for encoding in encodings:
-        try:
-            b"a".decode(encoding)
-        except UnicodeError:
-            pass  # it exists; one byte is not a whole character of it
-        except (LookupError, ValueError):
-            problems.append(f"encodings: {encoding!r} is not a text encoding Python knows")
-    return problems
+    return [f"encodings: {problem}" for each in encodings if (problem := encoding_problem(each))]
 
 
 def _raise_all(problems: list[str], *, kind: str) -> None:

@@ -35,7 +35,7 @@ from litgpt_core.data.prepared_folder import (
 from litgpt_core.data.settings import CorpusSettings
 from litgpt_core.data.shards import ShardFacts, token_dtype, write_shard
 from litgpt_core.data.sources import read_corpus
-from litgpt_core.data.split import SPLIT_RULE, Split, split_corpus
+from litgpt_core.data.split import Split, split_corpus
 from litgpt_core.tokenizers.base import Tokenizer
 from litgpt_core.tokenizers.settings import TokenizerSettings
 
@@ -64,7 +64,7 @@ def prepare_text(data: CorpusSettings, tokenizer: TokenizerSettings) -> Path:
 def _fingerprint(data: CorpusSettings, tokenizer: TokenizerSettings, *, corpus: Corpus, split: Split) -> str:
     content = {
         "format_version": FORMAT_VERSION,
-        "split_rule": SPLIT_RULE,
+        "split_rule": split.rule,
         "data": content_settings(data),
         "tokenizer": tokenizer_identity(tokenizer),
         "corpus_sha256": corpus.sha256,
@@ -157,7 +157,7 @@ def _meta(
         "corpus_sha256": corpus.sha256,
         "split": {
             "kind": split.kind,
-            "rule": SPLIT_RULE,
+            "rule": split.rule,
             "seed": data.split_seed,
             "val_fraction": data.val_fraction,
             "groups": split.groups,

@@ -152,7 +152,7 @@ class JobRequest:
             if found is None:
                 problems.append(f"--sbatch={option!r}: needed a long option of sbatch: --sbatch=--exclusive")
             elif found[1] in _WRITTEN_HERE:
-                problems.append(f"--sbatch={option}: this is decided by slurm.py's own options; see slurm.py --help")
+                problems.append(f"--sbatch={option}: this is decided by lcp slurm's own options; see lcp slurm --help")
         if problems:
             raise ConfigError("\n".join(problems))
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 
+from litgpt_core.core.command_line import shown_command
 from litgpt_core.core.errors import ConfigError
 
 CHOICE, PREFIX = "hydra/launcher", "hydra.launcher."
@@ -47,10 +47,10 @@ def refuse_launcher(arguments: Sequence[str]) -> int:
         names.pop("tasks_per_node", None)  # slurm.py starts one process per GPU
     options = [_NOW[name].format(value) for name, value in names.items() if name in _NOW]
     lost = [f"{PREFIX}{name}" for name in names if name not in _NOW]
-    program, more = ("train.py", []) if chosen == "submitit_local" else ("slurm.py", [*options, "--submit"])
-    note = f" ({', '.join(lost)}: see slurm.py --help, --setup and --sbatch)" if lost and more else ""
+    verb, more = ("train", []) if chosen == "submitit_local" else ("slurm", [*options, "--submit"])
+    note = f" ({', '.join(lost)}: see lcp slurm --help, --setup and --sbatch)" if lost and more else ""
     raise ConfigError(
         f"{CHOICE}={chosen or '...'} is no longer supported",
-        needed="slurm.py for jobs of a SLURM queue (-m: a job array), train.py for runs on this machine" + note,
-        fix=f"python light_compute_project/scripts/{program} {shlex.join([*kept, *more])}",
+        needed="lcp slurm for jobs of a SLURM queue (-m: a job array), lcp train for runs on this machine" + note,
+        fix=shown_command(verb, *kept, *more),
     )

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from litgpt_core.core.errors import ConfigError
 from litgpt_core.deploy.job_request import JobRequest, slurm_memory, slurm_time
 
 _ADDRESS = """\
@@ -59,7 +60,12 @@ class TrainingJob:
 
 
 def render(job: TrainingJob, request: JobRequest) -> str:
-    """The script's text. Every value is quoted; nothing is looked up."""
+    """The script's text. Every value is quoted; nothing is looked up.
+
+    Raises:
+        ConfigError: A folder or name holds a line break or another control character: quoting keeps it, and what
+            follows a line break would be a line of the script.
+    """
     seconds, last = request.seconds, len(job.commands) - 1
     at_most = "" if request.array_parallelism is None else f"%{request.array_parallelism}"
     options: dict[str, str | int | None] = {
@@ -80,6 +86,13 @@ def render(job: TrainingJob, request: JobRequest) -> str:
         "array": f"0-{last}{at_most}" if last else None,
         "signal": f"USR1@{request.grace_s}",  # to the processes of srun; `B:` would reach this shell alone
     }
+    for key, value in options.items():
+        if any(ord(character) < 32 or ord(character) in range(127, 160) for character in str(value)):
+            raise ConfigError(
+                f"--{key} would be {str(value)!r}, with a control character",
+                needed="names and folders without line breaks and other control characters",
+                fix="rename the folder, or run the command in another one",
+            )
     lines = [f"#SBATCH --{key}={shlex.quote(str(value))}" for key, value in options.items() if value is not None]
     lines.append("#SBATCH --requeue")
     for option in request.sbatch:

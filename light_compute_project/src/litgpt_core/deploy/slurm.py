@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from litgpt_core.core.command_line import CommandParser
 from litgpt_core.core.errors import ConfigError, EnvironmentProblem, LightComputeError
+from litgpt_core.core.replaceable import refuse_foreign_file
 from litgpt_core.deploy.job_request import JobRequest
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def parse(arguments: Sequence[str], *, description: str) -> argparse.Namespace:
     """The parsed command line; prints help and exits where that is requested."""
     parser = CommandParser("slurm", description=description, allow_abbrev=False)
     add = parser.add_argument
-    add("overrides", nargs="*", metavar="OVERRIDE", help="of the training, as for train.py: +experiment=baseline ...")
+    add("overrides", nargs="*", metavar="OVERRIDE", help="of the training, as for lcp train: +experiment=baseline ...")
     add("-m", "--multirun", action="store_true", help="a sweep: one job array with an element for each run")
     add("--array_parallelism", type=int, metavar="N", help="runs of a sweep at the same time (no limit)")
     add("--nodes", type=int, default=1, metavar="N", help="nodes of each run (1)")
@@ -144,7 +145,7 @@ def _grid(overrides: Sequence[str], *, multirun: bool) -> Grid:
     grid = make_grid(overrides)
     if len(grid.points) > 1 and not multirun:
         raise ConfigError(
-            f"{len(grid.points)} runs are requested", needed="one run, or -m for a job array", fix="slurm.py -m ..."
+            f"{len(grid.points)} runs are requested", needed="one run, or -m for a job array", fix="lcp slurm -m ..."
         )
     return grid
 
@@ -161,6 +162,7 @@ def _submitted(job: TrainingJob, script: str) -> str:
     """Write the script beside its logs and submit it; says how to watch and end the job."""
     job.logs.mkdir(parents=True, exist_ok=True)
     path = job.logs / f"{job.name}.sbatch"
+    refuse_foreign_file(path, contains=b"#SBATCH --job-name=", what="a script of this command")
     path.write_text(script, encoding="utf-8")
     number = submit(path)
     log = _near(path.with_name(job.output.replace("%j", number).replace("%A_%a", f"{number}_0")))

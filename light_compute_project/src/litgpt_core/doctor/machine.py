@@ -68,7 +68,7 @@ def finding(name: str, found: str, *, level: Level = "ok", fix: str = "") -> Fin
 def start_torch() -> subprocess.Popen[str]:
     """Start the process that looks at torch; `check_torch` reads its answer."""
     return subprocess.Popen(
-        [sys.executable, "-c", _LOOK_AT_TORCH], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-P", "-c", _LOOK_AT_TORCH], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
 
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from litgpt_core import tokenizers
-from litgpt_core.checkpoint import load_model, resolve
+from litgpt_core.checkpoint import load_model, locate
 from litgpt_core.core.errors import CheckpointError
 from litgpt_core.evaluate.scorer import Continuations, Floats, Ids, Scorer, Span
 from litgpt_core.generation.hardware import choose_device, named_dtype
@@ -49,12 +49,12 @@ class GPTScorer(Scorer):
 
     @classmethod
     def from_directory(
-        cls, path: Path, *, name: str | None = None, device: str = "auto", precision: str = "32"
+        cls, path: str | Path | None = None, *, name: str | None = None, device: str = "auto", precision: str = "32"
     ) -> GPTScorer:
         """Load a checkpoint directory, ours or LitGPT's.
 
         Args:
-            path: A checkpoint directory, its weights file, or a run folder.
+            path: A name or path as for `checkpoint.choose`; None: the best candidate.
             name: For tables; None: the directory's name.
             device: auto, cpu, cuda, cuda:1, mps.
             precision: 32, bf16, 16, or auto: as stored.
@@ -64,7 +64,7 @@ class GPTScorer(Scorer):
             EnvironmentProblem, ConfigError: The device is not available, or an argument is not one of those above.
         """
         target, dtype = choose_device(device), named_dtype(precision)
-        directory = resolve(Path(path))
+        directory = locate(path)
         model = load_model(directory, device=target, dtype=dtype)
         return cls(model, tokenizers.load(directory), name=name or directory.name)
 

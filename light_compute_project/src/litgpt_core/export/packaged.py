@@ -129,7 +129,7 @@ def _download(packages: Sequence[str], folder: Path) -> None:
 def _pip() -> list[str]:
     """How to call pip: this environment's, else the first on PATH, else uv's temporary one."""
     if importlib.util.find_spec("pip") is not None:
-        return [sys.executable, "-m", "pip"]
+        return [sys.executable, "-P", "-m", "pip"]
     if (pip := shutil.which("pip") or shutil.which("pip3")) is not None:
         return [pip]
     if (uvx := shutil.which("uvx")) is not None:

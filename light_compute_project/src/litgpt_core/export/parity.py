@@ -107,9 +107,18 @@ class Parity:
 
     def keep(self, file: Path) -> Path:
         """Write the record beside the file."""
-        record = file.with_name(f"{file.name}.parity.json")
+        record = record_of(file)
         write_json(record, {key: value for key, value in asdict(self).items() if key != "failures"})
         return record
+
+
+MARK = b'"max_logit_delta"'
+"""In every record."""
+
+
+def record_of(file: Path) -> Path:
+    """Where the record of a file is."""
+    return file.with_name(f"{file.name}.parity.json")
 
 
 def sample_texts(tokenizer: Tokenizer, *, count: int = 200) -> list[str]:

@@ -122,7 +122,7 @@ class _Search:
 
     def step(self, logits: torch.Tensor) -> list[int]:
         """(kept, V) logits -> for each new beam, the index of the beam that it continues."""
-        logprobs = torch.log_softmax(check_finite(logits), dim=-1).double().cpu()
+        logprobs = torch.log_softmax(check_finite(logits), dim=-1).cpu().double()
         totals = logprobs + torch.tensor([logprob for _, logprob in self.kept], dtype=torch.float64)[:, None]
         n = min(totals.numel(), self._beams * (1 + len(self._stops)))  # enough for `beams` that do not stop
         values, places = totals.flatten().topk(n)

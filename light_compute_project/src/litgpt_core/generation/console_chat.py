@@ -14,9 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
-from litgpt_core.checkpoint import FoundModel, discover, find_model
+from litgpt_core.checkpoint import FoundModel, describe, discover, find_model
 from litgpt_core.core.errors import ConfigError, LightComputeError
-from litgpt_core.generation.chat_model import ChatModel, describe
+from litgpt_core.generation.chat_model import ChatModel
 from litgpt_core.generation.chat_session import ChatSession
 from litgpt_core.generation.sampling_settings import SamplingSettings
 

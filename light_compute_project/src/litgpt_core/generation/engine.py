@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from litgpt_core import tokenizers
-from litgpt_core.checkpoint import load_model, resolve
+from litgpt_core.checkpoint import load_model, locate
 from litgpt_core.core.errors import CheckpointError
 from litgpt_core.generation.choice import check_compile, choose_decoder, load_dtype
 from litgpt_core.generation.continuous_batch import ContinuousBatch
@@ -79,7 +79,7 @@ class Engine:
     @classmethod
     def from_directory(
         cls,
-        path: Path,
+        path: str | Path | None = None,
         *,
         device: str = "auto",
         dtype: str = "auto",
@@ -89,7 +89,8 @@ class Engine:
         """Load a checkpoint directory, ours or LitGPT's.
 
         Args:
-            path: A checkpoint directory, its weights file, or a run folder.
+            path: A run's name, a checkpoint directory, its weights file, or a run folder; None: the best candidate, as
+                `checkpoint.choose` finds it.
             device: auto, cpu, cuda, cuda:1, mps.
             dtype: auto, 32, bf16, 16. `auto` is bf16 where that is fast; see `choice.load_dtype`.
             compile: auto, true, false; see `choice`.
@@ -101,7 +102,7 @@ class Engine:
         """
         check_compile(compile)
         target, requested = choose_device(device), named_dtype(dtype)
-        directory = resolve(Path(path))
+        directory = locate(path)
         model = load_model(directory)
         chosen = requested or load_dtype(model, device=target)
         if target.type == "cpu":

@@ -22,11 +22,11 @@ WORKS_WITH: dict[str, tuple[object, ...]] = {
 """Options of `lcp generate` and the values, the default first, that mean something in plain Python."""
 
 
-def load_engine(checkpoint: Path, options: Mapping[str, Any]) -> Engine | PureEngine:
+def load_engine(checkpoint: str | Path | None, options: Mapping[str, Any]) -> Engine | PureEngine:
     """The engine for the options of `lcp generate`.
 
     Args:
-        checkpoint: A checkpoint directory, its weights file, or a run folder.
+        checkpoint: A name or path as for `checkpoint.choose`; None: the best candidate.
         options: The parsed options, `engine` among them.
 
     Raises:

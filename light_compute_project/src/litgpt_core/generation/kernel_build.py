@@ -3,12 +3,14 @@
     sources + flags + processor --sha256--> NAME.so in the cache folder --yes--> load
                                                        '--no--> g++ (seconds) --atomic rename--> load
 
-The folder is `$XDG_CACHE_HOME/light_compute_project/kernels`, by default below `~/.cache`. The use of the library is in
-`kernel`. Linux only; elsewhere generation runs on plain PyTorch.
+The folder is `$XDG_CACHE_HOME/light_compute_project/kernels`, by default below `~/.cache`. Loading a library runs it:
+one that another user may have written is not loaded, and where others may write to the folder, the process builds into
+a private one. The use of the library is in `kernel`. Linux only; elsewhere generation runs on plain PyTorch.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import functools
@@ -25,6 +27,7 @@ import time
 from pathlib import Path
 
 from litgpt_core.core.errors import EnvironmentProblem
+from litgpt_core.core.ownership import shared_with
 
 logger = logging.getLogger(__name__)
 
@@ -47,12 +50,20 @@ def load_kernel() -> ctypes.CDLL:
     if _background_build is not None:
         _background_build.join()
     library = cached_library()
-    if library.is_file():
+    if os.path.lexists(library):
         try:
-            return ctypes.CDLL(str(library))
+            if not (reason := shared_with(library)):
+                return ctypes.CDLL(str(library))
+            logger.warning("the CPU kernel is rebuilt, because another user may have written it: %s", reason)
         except OSError as problem:
             logger.warning("%s is corrupted and will be rebuilt: %s", library, problem)
     build(library)
+    if reason := shared_with(library):
+        raise EnvironmentProblem(
+            f"The CPU kernel is not loaded, because another user may have replaced it: {reason}.",
+            needed="a cache folder of your own",
+            fix=f"XDG_CACHE_HOME=<a folder of yours>, or {WITHOUT}",
+        )
     return ctypes.CDLL(str(library))
 
 
@@ -97,9 +108,24 @@ def cached_library() -> Path:
 
 
 def cache_folder() -> Path:
-    """The user's cache folder for built kernels; it may not exist yet."""
+    """The user's cache folder for built kernels; it may not exist yet. A private one where others may write to it."""
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "light_compute_project" / "kernels"
+    folder = Path(base) / "light_compute_project" / "kernels"
+    nearest = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
+    try:
+        reason = shared_with(nearest)
+    except OSError as problem:
+        reason = str(problem)
+    return _private_folder(reason) if reason else folder
+
+
+@functools.cache
+def _private_folder(reason: str) -> Path:
+    """A folder for this process alone, removed at its end."""
+    folder = tempfile.mkdtemp(prefix="light-compute-kernels-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    logger.warning("the CPU kernel is built for this process alone: %s", reason)
+    return Path(folder)
 
 
 def build(library: Path) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from litgpt_core import tokenizers
-from litgpt_core.checkpoint.search import resolve
+from litgpt_core.checkpoint import locate
 from litgpt_core.generation.sampling_settings import SamplingSettings
 from litgpt_core.generation.stats import GenerationStats
 from litgpt_core.generation.stop_strings import StopStrings
@@ -30,9 +30,9 @@ class PureEngine:
         stats: Of the latest generation.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: str | Path | None = None) -> None:
         """Raises CheckpointError or TokenizerError for a directory that cannot be read."""
-        folder = resolve(directory)
+        folder = locate(directory)
         self.model, self.tokenizer = GPT.from_directory(folder), tokenizers.load(folder)
         self.add_bos = starts_with_bos(folder)
         self.stats = GenerationStats()

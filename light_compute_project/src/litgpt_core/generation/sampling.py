@@ -74,8 +74,13 @@ def sample(logits: Tensor, settings: Sequence[SamplingSettings], *, uniforms: Se
 
 
 def check_finite(logits: Tensor) -> Tensor:
-    """`logits` in float32; raises CheckpointError for NaN or +inf."""
+    """`logits` in float32; raises CheckpointError for NaN or +inf.
+
+    On the CPU if their device has no float64, in which cumulative weights are computed: that is the case on MPS.
+    """
     logits = logits.float()
+    if logits.device.type == "mps":
+        logits = logits.cpu()
     if not bool((logits < math.inf).all()):  # false for NaN too
         raise non_finite_error()
     return logits

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 
 
 _NONE = torch.empty(0)
+LIVE_STEP = 512
+"""Attention reads the cache up to the last token, rounded up to a multiple of this: few shapes, and the blocks in which
+PyTorch's fused kernel on CPUs adds up, so that the text of a sequence does not depend on how long the others are.
+"""
 
 
 class TorchDecoder(Decoder):
@@ -42,6 +46,7 @@ class TorchDecoder(Decoder):
             os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder().with_name("inductor")))
             self._step = torch.compile(self._logits, dynamic=False)
         self._sequences = 0
+        self._length = self._live = 0
 
     def start(self, *, n_sequences: int, length: int) -> None:
         """See `Decoder`."""
@@ -51,6 +56,7 @@ class TorchDecoder(Decoder):
             length = self._model.config.block_size
         self._model.set_kv_cache(n_sequences, max_seq_length=length)
         self._sequences = n_sequences
+        self._length = self._live = length
 
     def finish(self) -> None:
         """See `Decoder`; a compiled step keeps its cache, because a new one would have to be compiled again."""
@@ -134,11 +140,19 @@ class TorchDecoder(Decoder):
             self._model.select_cache_rows(None)
 
     def _tensors(self, feeds: Sequence[Feed]) -> tuple[Tensor, Tensor]:
-        """(B, T) ids and (B, T) positions of feeds of equal length."""
+        """(B, T) ids and (B, T) positions of feeds of equal length; the cache is read as far as they need."""
+        if not self._compiled:
+            self._read_up_to(max(item.position + len(item.ids) for item in feeds))
         device = self._model.lm_head.weight.device
         ids = torch.tensor([item.ids for item in feeds], device=device)
         first = torch.tensor([[item.position] for item in feeds], device=device)
         return ids, first + torch.arange(ids.size(1), device=device)
+
+    def _read_up_to(self, position: int) -> None:
+        live = min(self._length, -(-position // LIVE_STEP) * LIVE_STEP)
+        if live != self._live:
+            self._model.limit_cache(live)
+            self._live = live
 
     def _logits(self, ids: Tensor, positions: Tensor) -> Tensor:
         """(B, T) at (T,) or (B, T) -> (B, V) after the last."""

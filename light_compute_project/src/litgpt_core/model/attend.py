@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+Attend = Callable[..., Tensor]
+"""Anything with the arguments and the result of `attend`."""
 
 
 def attend(
@@ -40,7 +45,7 @@ def attend(
             q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=mask is None, scale=scale, enable_gqa=grouped
         )
     assert mask is not None, "a soft-cap needs a mask: see build_masks"
-    k, v = _repeat_groups(q, k, v)
+    k, v = repeat_groups(q, k, v)
     return _mix(soft_cap(q @ k.mT * scale, softcap), v, mask=mask, dropout=dropout)
 
 
@@ -68,7 +73,7 @@ def _attend_causally(q: Tensor, k: Tensor, v: Tensor, *, scale: float, dropout: 
     """What the fused kernel computes for a causal triangle, holding the scores: of each block of queries with the keys
     up to its end.
     """
-    k, v = _repeat_groups(q, k, v)
+    k, v = repeat_groups(q, k, v)
     blocks = []
     for begin in range(0, q.size(-2), QUERY_BLOCK):
         end = min(begin + QUERY_BLOCK, q.size(-2))
@@ -78,7 +83,7 @@ def _attend_causally(q: Tensor, k: Tensor, v: Tensor, *, scale: float, dropout: 
     return blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=-2)
 
 
-def _repeat_groups(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+def repeat_groups(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     """(B, G, S, hs) -> (B, nh, S, hs), both."""
     repeats = q.size(1) // k.size(1)
     if repeats == 1:

@@ -48,6 +48,7 @@ class Transformer(nn.Module):
         self.windowed = [config.window_of(layer) is not None for layer in range(config.n_layer)]
         self.rope_indices = config.rope_indices or [0] * config.n_layer
         self.cache_length: int | None = None
+        """Slots of the KV cache that attention reads; None without a cache."""
 
     def forward(self, idx: Tensor, input_pos: Tensor | None = None, segments: Tensor | None = None) -> Tensor:
         """(B, T) int64 -> (B, T, C)"""
@@ -216,6 +217,13 @@ class GPT(nn.Module):
         for attention in self._attentions():
             assert attention.kv_cache is not None, "set_kv_cache comes first"
             attention.kv_cache.rows = rows
+
+    def limit_cache(self, live: int) -> None:
+        """The next calls read only the first `live` slots of every cache, and are given positions below it."""
+        for attention in self._attentions():
+            assert attention.kv_cache is not None, "set_kv_cache comes first"
+            attention.kv_cache.live = live
+        self.transformer.cache_length = live
 
     def clear_kv_cache(self) -> None:
         """Free the caches; `forward` works without `input_pos` as before."""

@@ -1,10 +1,11 @@
 """Keys and values of all tokens so far, so that generating one token costs one token's work.
 
     slot        0    1    2    3    4  ...  S - 1
-    k, v       [p0] [p1] [p2] [p3] [ ]      [ ]       forward(input_pos=[3]) writes slot 3 and returns all S slots;
-    mask        1    1    1    1    0        0        the mask (see mask.py) hides what is not yet written
+    k, v       [p0] [p1] [p2] [p3] [ ]      [ ]       forward(input_pos=[3]) writes slot 3 and returns all S slots, or
+    mask        1    1    1    1    0        0        the first `live`; the mask (see mask.py) hides what is not written
 
-A static size keeps shapes constant (friendly to torch.compile). Sliding-window layers use the same full-length cache:
+A static size keeps shapes constant (friendly to torch.compile); `live` keeps a token's cost that of the tokens so far,
+not that of the whole window. Sliding-window layers use the same full-length cache:
 the window is in the mask, so no ring buffer is needed. For inference only: no gradient flows through a cache.
 """
 
@@ -33,9 +34,10 @@ class KVCache(nn.Module):
         self.register_buffer("v", torch.zeros(v_shape, device=device, dtype=dtype), persistent=False)
 
         self.rows: Tensor | None = None
+        self.live: int | None = None
 
     def forward(self, input_pos: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Write T new tokens of B sequences and return all their slots: (B, G, S, hs) twice.
+        """Write T new tokens of B sequences and return all their slots, or the first `live`: (B, G, S, hs) twice.
 
         Args:
             input_pos: (T,), or (B, T) where sequences are at different positions.
@@ -52,7 +54,8 @@ class KVCache(nn.Module):
         if input_pos.dim() == 1:
             view = slots[:n]
             view.index_copy_(2, input_pos, new.to(slots.dtype))
-            return view.to(new.dtype)
+            return view[:, :, : self.live].to(new.dtype)
         rows = torch.arange(n, device=slots.device) if self.rows is None else self.rows
         slots[rows[:, None], :, input_pos] = new.to(slots.dtype).transpose(1, 2)  # (B, T, G, hs)
-        return (slots[:n] if self.rows is None else slots[rows]).to(new.dtype)
+        live = slots[:, :, : self.live]
+        return (live[:n] if self.rows is None else live[rows]).to(new.dtype)

@@ -17,7 +17,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from litgpt_core.model.attend import attend
+from litgpt_core.model.attend import Attend, attend
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.config_checks import latent_dims
 from litgpt_core.model.kv_cache import KVCache
@@ -46,6 +46,7 @@ class MultiheadLatentAttention(nn.Module):
         divisor = config.attention_scores_scalar or config.qk_head_dim
         self.scale = score_scaling(config.rope_adjustments) / math.sqrt(divisor)
         self.kv_cache: KVCache | None = None
+        self.attend: Attend | None = None  # takes the place of `attend` while activations are traced: see interpret
 
     def forward(
         self, x: Tensor, rope: RopeTable | None, mask: Tensor | None, input_pos: Tensor | None = None
@@ -70,7 +71,8 @@ class MultiheadLatentAttention(nn.Module):
             assert self.kv_cache is not None, "GPT checks that the cache exists"
             k, v = self.kv_cache(input_pos, k, v)
         dropout = c.dropout if self.training else 0.0
-        y = attend(q, k, v, mask=mask, scale=self.scale, softcap=c.attention_logit_softcapping, dropout=dropout)
+        mix = attend if self.attend is None else self.attend
+        y = mix(q, k, v, mask=mask, scale=self.scale, softcap=c.attention_logit_softcapping, dropout=dropout)
         out: Tensor = self.proj(y.transpose(1, 2).reshape(batch, length, nh * hs_v))
         return out
 

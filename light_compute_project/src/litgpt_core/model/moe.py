@@ -5,7 +5,9 @@
      '--------------------> shared_experts -----------------'             optional: seen by every token
 
 Two routers: a linear layer whose best scores pass a softmax (Mixtral, Qwen3), and `GroupedTopkRouter` (DeepSeek-V3).
-Which tokens go where depends on the data, so torch.compile breaks its graph here, and only here.
+Tokens are sorted by expert, so each expert multiplies one contiguous block of rows, and the host waits for the device
+once per layer, to learn how many rows each gets. As that depends on the data, torch.compile leaves the experts out:
+they would be compiled anew for every number of rows.
 """
 
 from __future__ import annotations
@@ -39,14 +41,22 @@ class LLaMAMoE(nn.Module):
         """(B, T, C) -> (B, T, C)"""
         tokens = x.reshape(-1, x.size(-1))  # (N, C)
         weights, chosen = self.route(tokens)  # (N, K) each, K = n_expert_per_token
-        y = torch.zeros_like(tokens)
-        for number, expert in enumerate(self.experts):
-            # An expert without tokens still runs, on zero rows: its gradients are then zeros and not missing.
-            token, slot = torch.where(chosen == number)
-            out = weights[token, slot, None] * expert(tokens[token])
-            y.index_add_(0, token, out.to(y.dtype))
-        y = y.view_as(x)
+        mixed: Tensor = self.mix(tokens, weights, chosen)
+        y = mixed.view_as(x)
         return y if self.shared_experts is None else y + self.shared_experts(x)
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def mix(self, tokens: Tensor, weights: Tensor, chosen: Tensor) -> Tensor:
+        """(N, C), weights (N, K) and expert numbers (N, K) -> (N, C): the weighted sum of each token's K experts."""
+        order = chosen.flatten().argsort(stable=True)  # (N * K,): all of expert 0, all of expert 1, ...
+        token = order // chosen.size(1)
+        numbers = torch.arange(len(self.experts), device=chosen.device)
+        counts: list[int] = (chosen.flatten() == numbers[:, None]).sum(dim=1).tolist()  # the host waits, here only
+        # An expert without tokens still runs, on zero rows: its gradients are then zeros and not missing.
+        blocks = torch.split(tokens[token], counts)
+        out = torch.cat([expert(block) for expert, block in zip(self.experts, blocks, strict=True)])
+        out = weights.flatten()[order, None] * out
+        return torch.zeros_like(tokens).index_add_(0, token, out.to(tokens.dtype))
 
     def route(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """(N, C) -> weights (N, K) and expert numbers (N, K) of the K chosen experts."""

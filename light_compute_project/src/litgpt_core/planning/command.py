@@ -30,7 +30,7 @@ def parse(arguments: Sequence[str], *, description: str) -> argparse.Namespace:
     """Parse the command line."""
     parser = CommandParser("plan", description=description)
     add, kinds = parser.add_argument, ", ".join(gpu.name for gpu in GPUS)
-    add("overrides", nargs="*", metavar="OVERRIDE", help="as for train.py: +experiment=x trainer.max_steps=1000")
+    add("overrides", nargs="*", metavar="OVERRIDE", help="as for lcp train: +experiment=x trainer.max_steps=1000")
     add("--gpus", default="1,8,64", help="numbers of GPUs, comma-separated (default: 1,8,64)")
     add("--gpu", default="H100", help=f"GPU types, comma-separated, or all: {kinds} (default: H100)")
     add("--per_node", type=int, default=8, help="GPUs per machine (default: 8)")

@@ -126,11 +126,11 @@ def verdict(found: Sequence[Option], *, terms: Terms, tokens: float) -> list[str
 
 def _line(word: str, option: Option, terms: Terms, tokens: float) -> str:
     number = option.layout.devices
-    nodes = f" on {option.layout.nodes} machines (scripts/slurm.py)" if option.layout.nodes > 1 else ""
+    nodes = f" on {option.layout.nodes} machines (lcp slurm)" if option.layout.nodes > 1 else ""
     host = option.memory.host * min(number, option.layout.per_node)
     host_text = f", {gigabytes(host)} GB of host memory per machine" if host else ""
     said = f"{word}: {count(number, 'GPU')}{nodes}, {_price(option, terms, tokens)}{host_text}"
-    return f"{said}: train.py ... {' '.join(option.overrides)}"
+    return f"{said}: lcp train ... {' '.join(option.overrides)}"
 
 
 def refusal(recipe: Recipe, number: int, *, micro_batch: int | None) -> str:

@@ -5,15 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 
 from litgpt_core.core.files import write_atomically, write_json
+from litgpt_core.core.replaceable import refuse_foreign
 from litgpt_core.pure.train import Config, Trained
 from litgpt_core.pure.weights import write_weights
 
+_FILES = ("lit_model.pth", "model_config.yaml", "tokenizer.json", "tokenizer_config.json")
 END = "<|endoftext|>"
 """The token on both ends of a name."""
 
 
 def save(trained: Trained, directory: Path) -> None:
-    """Write weights, settings and tokenizer; each file is replaced at once or not at all."""
+    """Write weights, settings and tokenizer; each file is replaced at once or not at all.
+
+    CheckpointError if the directory holds anything else.
+    """
+    refuse_foreign(directory, ours=_FILES)
     write_weights(directory / "lit_model.pth", {name: matrix.data for name, matrix in trained.weights.items()})
     write_atomically(directory / "model_config.yaml", model_config(trained.config))
     write_json(directory / "tokenizer.json", tokenizer_json(trained.letters))

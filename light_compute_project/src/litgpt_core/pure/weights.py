@@ -26,6 +26,7 @@ from typing import Any
 
 from litgpt_core.core.errors import CheckpointError
 from litgpt_core.core.files import replacing
+from litgpt_core.core.torch_file import check_torch_file
 
 MOST_PICKLE_BYTES = 64 << 20
 """Names and shapes of a model of a trillion weights need less."""
@@ -54,6 +55,7 @@ def read_weights(file: Path) -> dict[str, Tensor]:
     Raises CheckpointError for a file that is missing, cut off, compressed, runs code, or holds something else.
     """
     try:
+        check_torch_file(file)
         with zipfile.ZipFile(file) as archive:
             content = _Reader(archive, file).load()
     except FileNotFoundError:

@@ -13,8 +13,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from litgpt_core.config.diff import flatten
 from litgpt_core.core.errors import ConfigError
 from litgpt_core.core.text import nearest
@@ -59,11 +57,7 @@ class RunRecord:
     @cached_property
     def config(self) -> dict[str, Any]:
         """The composed config, nested; empty if it cannot be read."""
-        try:
-            content = yaml.safe_load(RunFolder(self.path).config.read_text(encoding="utf-8"))
-        except (OSError, ValueError, yaml.YAMLError):
-            return {}
-        return content if isinstance(content, dict) else {}
+        return RunFolder(self.path).read_config()
 
     @cached_property
     def summary(self) -> dict[str, Any]:
@@ -174,6 +168,13 @@ def resolve(names: Sequence[str], *, folder: str | Path = "runs") -> list[RunRec
             )
         found |= {run.path: run for run in here}
     return list(found.values())
+
+
+def folder_of(name: str | Path, *, folder: str | Path = "runs") -> Path:
+    """A run's folder by its path or its name; a path that holds no run as it is, for whoever reads it to say so."""
+    path = Path(name).expanduser()
+    below = Path(folder).expanduser() / path
+    return below if not path.exists() and below.is_dir() else path
 
 
 def best(runs: Iterable[RunRecord], *, by: str = "val_loss", largest: bool = False) -> RunRecord:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from litgpt_core.core.errors import ConfigError
 from litgpt_core.core.files import replacing
+from litgpt_core.core.replaceable import refuse_foreign_file
 from litgpt_core.runs.folders import RunRecord
 
 COLOURS = ("#2563eb", "#c2410c", "#15803d", "#7e22ce", "#0e7490", "#a16207", "#be185d", "#525252")
@@ -75,6 +76,7 @@ def plot(
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, fontsize=8)
+    refuse_foreign_file(Path(path), contains=b"atplotlib", what="a plot of matplotlib")
     with replacing(Path(path)) as temporary:
         figure.savefig(temporary)
     return Path(path)

@@ -11,10 +11,12 @@ from litgpt_core.training.run_folder import RunFolder, has_reached_end
 
 def is_done(config: TrainConfig) -> bool:
     """Whether a run's folder holds the finished run of these settings."""
-    stop = config.trainer.stop
+    stop, folder = config.trainer.stop, RunFolder(config.run.folder)
+    recorded = folder.read_config().get("trainer") or {}
+    same = stop.epochs is not None and recorded.get("epochs") == stop.epochs
     return has_reached_end(
-        RunFolder(config.run.folder),
-        max_steps=stop.max_steps,
+        folder,
+        max_steps=int(recorded["max_steps"]) if same else stop.max_steps,
         early_stop={"patience": stop.patience, "min_delta": stop.min_delta},
     )
 

@@ -141,7 +141,7 @@ def read_space(overrides: Sequence[str]) -> Space:
                 raise ConfigError(f"{text}: {key} {'stands twice' if key in parameters else 'cannot be searched'}")
             parameters[key] = _parameter(key, override)
         elif key == "run.name":
-            name = str(override.value())
+            name = text.partition("=")[2].strip("'\"")
         elif key != "run.resume":
             fixed.append(text)
     if not parameters:

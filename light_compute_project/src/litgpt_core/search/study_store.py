@@ -21,7 +21,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from litgpt_core.config.compose import TrainConfig
 from litgpt_core.config.diff import differences
 from litgpt_core.core.errors import ConfigError
-from litgpt_core.data.settings import LOCATIONS
+from litgpt_core.data.settings import LOCATIONS, with_later_settings
 from litgpt_core.search.study_space import SearchParameter, Space
 from litgpt_core.search.trial_store import TrialStore
 from litgpt_core.training.run_folder import decides_trajectory
@@ -157,7 +157,7 @@ class StudyStore(TrialStore):
         searched = {*old, *self.space.parameters}
         changed = [
             (key, line)
-            for key, line in differences(before["base"], self.config.plain)
+            for key, line in differences(with_later_settings(before["base"], self.config.plain), self.config.plain)
             if not any(key == name or key.startswith(f"{name}.") for name in searched)
         ]
         lines += [line for key, line in changed if _is_fixed(key)]

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from litgpt_core.config.compose import TrainConfig, load, normalise_overrides
+from litgpt_core.config.run_name import UNNAMED
+from litgpt_core.config.shorthand import as_overrides
 from litgpt_core.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -61,6 +63,7 @@ def parse(overrides: Sequence[str]) -> Iterator[tuple[str, str, Override]]:
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
+    overrides = as_overrides(overrides)
     normalise_overrides(overrides)  # refuses a slip with its suggestion, which the parser below would not
     parser = OverridesParser.create()
     for text in overrides:
@@ -143,6 +146,8 @@ def _point(fixed: list[str], values: dict[str, str], *, axes: dict[str, list[str
         overrides = [o for o in overrides if not o.lstrip("+").startswith("run.name=")] + [f"run.name={name}"]
         plain = {**config.plain, "run": {**config.plain["run"], "name": name}}
         config = replace(config, run=replace(config.run, name=name), plain=plain)
+    elif name == UNNAMED:
+        overrides = [*overrides, f"run.name={name}"]  # a run started alone would take the next number
     return Point(name=name, values=values, overrides=overrides, config=config)
 
 

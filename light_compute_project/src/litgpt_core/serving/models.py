@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING
 import psutil
 import torch
 
-from litgpt_core.checkpoint.discovery import FoundModel, discover, find_model
+from litgpt_core.checkpoint.choice import choose, find_model
+from litgpt_core.checkpoint.discovery import FoundModel, discover
 from litgpt_core.checkpoint.load import empty_model
 from litgpt_core.core.errors import CheckpointError, LightComputeError
 from litgpt_core.generation.engine import Engine
@@ -77,7 +78,7 @@ class ModelPool:
 
     Args:
         settings: Device options, limits, and the maximum number of loaded models.
-        model: The name or path given on the command line; None: the most recent checkpoint found.
+        model: The name or path given on the command line; None: the best candidate, as `checkpoint.choose` finds it.
         roots: Folders to search; None: the standard ones.
     """
 
@@ -100,19 +101,13 @@ class ModelPool:
         """Name of the model for requests without a model name. Raises CheckpointError if no model is found."""
         found = self._scan()
         if self._requested is None:
-            if not found:
-                discovered = discover(self._roots)
-                raise CheckpointError(
-                    f"No model was found ({'; '.join([*discovered.searched, *discovered.skipped])}).",
-                    needed="a trained or downloaded model below the current folder, or its path",
-                    fix="serve.py runs/NAME; to train one: train.py +experiment=smoke",
-                )
-            others = f", the most recent of {len(found)} models" if len(found) > 1 else ""
-            logger.info("model: %s%s (%s)", found[0].name, others, found[0].directory)
-            return found[0].name
-        chosen = find_model(self._requested, self._roots)
-        same = [model for model in found if model.directory.resolve() == chosen.directory.resolve()]
-        return same[0].name if same else chosen.name
+            chosen = choose(None, self._roots)
+            logger.info("%s", chosen.reasons[0])
+            best = chosen.found
+        else:
+            best = find_model(self._requested, self._roots)
+        same = [model for model in found if model.directory.resolve() == best.directory.resolve()]
+        return same[0].name if same else best.name
 
     def _scan(self) -> list[FoundModel]:
         """Models on disk, most recent first; includes the model of the command line, wherever it is."""

@@ -6,6 +6,7 @@ The rules are LitGPT's: `tokenizer.json` is preferred to `tokenizer.model`; bos 
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import re
 import uuid
@@ -22,6 +23,7 @@ JSON_FILE, MODEL_FILE, CONFIG_FILE, GENERATION_FILE = (
     "generation_config.json",
 )
 FOREIGN = "foreign"
+_MODEL = ("lit_model*", "model_config.yaml", "*.safetensors", "pytorch_model*", "*.gguf", "*.distcp", "checksums.json")
 COMPANIONS = (
     "special_tokens_map.json",
     "added_tokens.json",
@@ -95,7 +97,13 @@ def read_description(directory: Path) -> Description:
 
 
 def write_files(directory: Path, files: dict[str, bytes]) -> None:
-    """Write each file atomically, and remove a defining file of the other format, which might be preferred."""
+    """Write each file atomically, and remove a defining file of the other format, which might be preferred.
+
+    Raises:
+        TokenizerError: The folder holds a model's weights, which need the tokenizer that is there, or a tokenizer that
+            this project did not make; or it cannot be written.
+    """
+    refuse_foreign(directory)
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for name, data in files.items():
@@ -112,6 +120,29 @@ def write_files(directory: Path, files: dict[str, bytes]) -> None:
             f"The tokenizer cannot be written to {directory}: {error.strerror or error}.",
             fix="choose a directory that you may write to",
         ) from None
+
+
+def refuse_foreign(directory: Path) -> None:
+    """The tokenizer of a model is part of it: with another one, its weights are useless."""
+    names = sorted(entry.name for entry in directory.iterdir()) if directory.is_dir() else []
+    weights = next((name for name in names if any(fnmatch.fnmatch(name, each) for each in _MODEL)), None)
+    if weights is not None:
+        raise TokenizerError(
+            f"{directory} holds a model: {weights}. Its weights need the tokenizer that is there.",
+            needed="a folder without weights",
+            fix="another folder",
+        )
+    if holds_tokenizer(directory) and not isinstance(_read_object(directory / CONFIG_FILE).get("kind"), str):
+        raise TokenizerError(
+            f"{directory} holds a tokenizer that this project did not make.",
+            needed="an empty or new folder",
+            fix="another folder, or move the files away",
+        )
+
+
+def holds_tokenizer(directory: Path) -> bool:
+    """Whether a folder has a defining file of a tokenizer."""
+    return any((directory / name).is_file() for name in (JSON_FILE, MODEL_FILE))
 
 
 def copy_companions(source: Path, target: Path) -> None:

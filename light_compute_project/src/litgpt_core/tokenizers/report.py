@@ -12,6 +12,7 @@ from pathlib import Path
 from litgpt_core.core.command_line import shown_command
 from litgpt_core.core.errors import DataError, TokenizerError
 from litgpt_core.tokenizers.base import Tokenizer
+from litgpt_core.tokenizers.directory import holds_tokenizer, refuse_foreign
 from litgpt_core.tokenizers.registry import load, train
 from litgpt_core.tokenizers.settings import (
     MAX_TRAIN_BYTES,
@@ -78,9 +79,20 @@ def read_documents(files: Sequence[Path]) -> Iterator[str]:
 
 
 def train_and_report(
-    settings: TokenizerSettings, files: Sequence[Path], *, directory: Path, max_report_bytes: int = 20_000_000
+    settings: TokenizerSettings,
+    files: Sequence[Path],
+    *,
+    directory: Path,
+    force: bool = False,
+    max_report_bytes: int = 20_000_000,
 ) -> str:
-    """Train on `files`, save into `directory`, load it back and return the lines to show."""
+    """Train on `files`, save into `directory`, load it back and return the lines to show.
+
+    TokenizerError if `directory` holds a model, a tokenizer made elsewhere, or, without `force`, one made here.
+    """
+    refuse_foreign(directory)
+    if holds_tokenizer(directory) and not force:
+        raise TokenizerError(f"{directory} holds a tokenizer.", needed="a new folder", fix="another --out, or --force")
     started = time.perf_counter()
     train(settings, read_documents(files)).save(directory)
     seconds = time.perf_counter() - started

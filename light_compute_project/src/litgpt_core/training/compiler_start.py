@@ -112,7 +112,7 @@ def precompile_headers() -> subprocess.Popen[bytes] | None:
     leave = f"; import pathlib; pathlib.Path({str(marker)!r}).touch()"
     try:
         process = subprocess.Popen(
-            [sys.executable, "-c", TRIVIAL + leave],
+            [sys.executable, "-P", "-c", TRIVIAL + leave],
             env={**os.environ, **quiet},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import time
 from pathlib import Path
 
@@ -42,6 +44,7 @@ def make_plan(config: TrainConfig, *, command: str, group: ProcessGroup | None =
     found = find_machine(config.trainer.hardware)
     begun_with = folder.read_environment().get("data_fingerprint") if folder.resume_from else None
     data = group.rank_zero_first(lambda: prepare_for(config, begun_with=begun_with))
+    config = with_steps_of_epochs(config, data)
     resolved = resolve(config, Facts(world=group.world, machine=found, vocab_size=data.vocab_size, fit=_fit(group)))
     data.check_block_size(resolved.model.block_size)
     _check_same_corpus(data, folder)
@@ -50,11 +53,24 @@ def make_plan(config: TrainConfig, *, command: str, group: ProcessGroup | None =
     return Plan(resolved=resolved, command=command, folder=folder, data=data, group=group, started=started)
 
 
+def with_steps_of_epochs(config: TrainConfig, data: PreparedData) -> TrainConfig:
+    """The config with `trainer.max_steps` as `trainer.epochs` makes it, in the recorded values too."""
+    stop = config.trainer.stop
+    if stop.epochs is None:
+        return config
+    per_step = config.trainer.batch.global_batch_size * config.model.build(vocab_size=data.vocab_size).block_size
+    steps = max(1, math.ceil(stop.epochs * data.epoch_tokens / per_step))
+    trainer = dataclasses.replace(config.trainer, stop=dataclasses.replace(stop, max_steps=steps))
+    plain = {**config.plain, "trainer": {**config.plain["trainer"], "max_steps": steps}}
+    return dataclasses.replace(config, trainer=trainer, plain=plain)
+
+
 def find_machine(settings: HardwareSettings) -> Machine:
     """What there is to compute with; from here on torch has the threads that the settings ask for."""
     found = look_at_machine(settings.accelerator)
     if settings.threads:
         torch.set_num_threads(settings.threads)
+    torch.set_float32_matmul_precision(settings.float32_matmul_precision)
     if found.device == "cpu":
         keep_freed_memory()
     return found

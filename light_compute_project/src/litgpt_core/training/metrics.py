@@ -174,6 +174,11 @@ class MetricsRecorder(Callback):
         if due:
             self._pending = self._row(pl_module, step)
 
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Steps whose work the device has not finished yet count as training time, not as validation."""
+        if not self.closed:
+            self.wait_for_device(trainer)
+
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Add the validation to the step's row; also called for the closing validation after training."""
         if self.closed:
@@ -197,6 +202,18 @@ class MetricsRecorder(Callback):
         """Whether the last step's row has a validation."""
         row = self._pending or (self.rows[-1] if self.rows else None)
         return row is not None and row["step"] == self._last_step and row["val_loss"] is not None
+
+    def wait_for_device(self, trainer: Trainer) -> None:
+        """Settle the losses of the steps so far; that the device finished them is part of their time. Collective."""
+        waiting = bool(self._losses)
+        self.settle(trainer)
+        if waiting and self._mark is not None:
+            now = time.perf_counter()
+            if self._busy_steps:
+                self._busy += now - self._mark
+            elif self._first_step_s is not None:
+                self._first_step_s += now - self._mark
+            self._mark = now
 
     def pause(self) -> None:
         """Leave what has just happened (saving) out of the throughput: the step's clock starts now."""

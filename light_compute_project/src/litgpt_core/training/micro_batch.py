@@ -3,10 +3,10 @@
 The global batch stays as it is; only how many sequences go through the model at once is decided. Candidates are the
 divisors of the global batch per device, and `planning/memory.py`, which `plan.py` asks too, estimates what each takes:
 
-    cpu and mps    the largest whose estimate stays within `SHARE` of the available memory
-    cuda           of those whose estimate the device can hold, the largest that carries out two micro-batches there,
-                   alongside placeholders for the optimizer's state, within `SHARE` of the memory. Uncompiled, which
-                   needs more memory
+    cpu, mps, fsdp   the largest whose estimate stays within `SHARE` of the available memory
+    cuda             of those whose estimate the device can hold, the largest that carries out two micro-batches there,
+                     alongside placeholders for the optimizer's state, within `SHARE` of the memory. Uncompiled, which
+                     needs more memory. Not for a sharded model: no device holds it alone
 
 The decision is written into `config.yaml` as a number, which a resumed run uses again.
 """
@@ -83,7 +83,9 @@ def decide(
     device: Device = "cuda" if hardware.device == "cuda" else "cpu"
     recipe = recipe_of(config, model=model, precision=_WIDTHS[hardware.precision], device=device)
     layout = layout_of(config.trainer.hardware, hardware=hardware, world_size=world_size, per_node=neighbours)
-    if hardware.device == "cuda":
+    if hardware.device == "cuda" and hardware.sharded:
+        number, reason = _by_estimate(recipe, layout, available=device_memory(), share=SHARE["cuda"])
+    elif hardware.device == "cuda":
         most = largest_micro_batch(recipe, layout, limit=device_memory()) or 1
         sizes = [size for size in divisors(settings.global_batch_size // world_size) if size <= most]
         number, reason = _by_trying(sizes, _cuda_trial(model, settings, hardware=hardware))

@@ -31,6 +31,8 @@ from litgpt_core.training.activation_checkpointing import checkpoint_blocks
 from litgpt_core.training.hardware import Hardware
 
 Batch = tuple[Tensor, ...]
+EVAL_CHUNK = 4096
+"""Tokens whose logits a validation holds at once where it does not run on a CPU, unless `loss_chunk_size` says."""
 
 
 class TrainingModule(LightningModule):
@@ -77,7 +79,7 @@ class TrainingModule(LightningModule):
         self.learning_rate = 0.0
         self.eval_loss = float("nan")
         self._micro_losses: list[Tensor] = []
-        self._eval_sum, self._eval_count = torch.zeros(()), torch.zeros(())
+        self._eval_parts: list[Tensor] = []
         self._flat: FlatParameters | None = None
         self._was_training = True
 
@@ -175,14 +177,15 @@ class TrainingModule(LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Reset the sums; Lightning does not know of the working copy, so its dropout is switched off here."""
-        self._eval_sum = torch.zeros((), dtype=torch.float64)
-        self._eval_count = torch.zeros((), dtype=torch.float64)
+        self._eval_parts.clear()
         self._was_training = self.network.training
         self.network.eval()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Add a batch's summed loss and count of targets. On a CPU without the compiler, which would make another graph
-        for the forward pass alone.
+        """Add a batch's summed loss and count of targets.
+
+        On a CPU without the compiler, which would make another graph for the forward pass alone. On other devices in
+        chunks: uncompiled float32 logits of a whole batch take twice the memory of a compiled training step.
         """
         inputs, targets, *packed = batch
         with torch.compiler.set_stance("force_eager" if self.hardware.device == "cpu" else "default"):
@@ -190,14 +193,15 @@ class TrainingModule(LightningModule):
                 self.network.hidden(inputs, segments=packed[0] if packed else None),
                 self.network.head,
                 targets,
-                chunk_size=self.batch_settings.loss_chunk_size,
+                chunk_size=self.batch_settings.loss_chunk_size or (0 if self.hardware.device == "cpu" else EVAL_CHUNK),
             )
-        self._eval_sum += total.cpu().double()
-        self._eval_count += count.cpu().double()
+        self._eval_parts.append(torch.stack([total, count]))  # reading them would wait for the device at every batch
 
     def on_validation_epoch_end(self) -> None:
         """Token-weighted mean over all ranks."""
-        sums = torch.stack([self._eval_sum, self._eval_count])
+        sums = torch.zeros(2, dtype=torch.float64)
+        for part in torch.stack(self._eval_parts).cpu().double() if self._eval_parts else ():
+            sums += part
         if self.trainer.world_size > 1:
             sums = self.trainer.strategy.reduce(sums.to(self.device), reduce_op="sum").cpu()
         self.eval_loss = float(sums[0] / sums[1])

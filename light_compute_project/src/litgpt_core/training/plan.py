@@ -66,6 +66,11 @@ def announce(plan: Plan, *, n_params: int) -> None:
     many, how = plan.group.world.world_size, config.trainer.hardware.strategy
     together = f" x {many} ({'ddp' if plan.resolved.sharding is None else how})" if many > 1 else ""
     logger.info("model: %s parameters; %s%s, %s, %s", f"{n_params:,}", device, together, hardware.precision, compiled)
+    full = config.trainer.hardware.float32_matmul_precision == "highest"
+    if hardware.device == "cuda" and hardware.precision == "32-true" and full and machine.has_tf32():
+        logger.info(
+            "float32 products do not use TF32; trainer.float32_matmul_precision=high allows it, several times as fast"
+        )
     if plan.folder.resume_from:
         logger.info("continuing from %s", plan.folder.resume_from)
     tokens = config.trainer.stop.max_steps * plan.resolved.tokens_per_step

@@ -7,13 +7,18 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 from litgpt_core import checkpoint
+from litgpt_core.config.compose import compose, normalise_overrides
+from litgpt_core.config.shorthand import as_overrides
+from litgpt_core.config.source import Source, needs_checkpoint
 from litgpt_core.config.train_config import TrainConfig
 from litgpt_core.model.config import ModelSettings
 from litgpt_core.tokenizers.directory import JSON_FILE, MODEL_FILE
 from litgpt_core.tokenizers.settings import PretrainedSettings, TokenizerSettings
+from litgpt_core.training.run_folder import RunFolder
 
 logger = logging.getLogger(__name__)
 
@@ -28,24 +33,37 @@ def find_pretrained(config: TrainConfig) -> TrainConfig:
     """
     return dataclasses.replace(
         config,
-        init_from=None if config.init_from is None else str(_directory(config.init_from)),
+        init_from=None if config.init_from is None else str(checkpoint.locate(config.init_from)),
         model=_model(config.model, fresh=config.init_from is None),
         tokenizer=_tokenizer(config.tokenizer),
     )
 
 
-def _directory(text: str) -> Path:
-    """What a path means, or else a name as `chat.py` and the server's page know models by."""
-    path = Path(text).expanduser()
-    if path.exists() or path.is_absolute():
-        return checkpoint.resolve(path)
-    return checkpoint.find_model(text).directory
+def with_base(overrides: Sequence[str]) -> list[str]:
+    """`overrides` with the `init_from` that an experiment on a checkpoint needs and nobody has given: that of the run
+    which is to be continued, else the best candidate.
+
+    Raises:
+        CheckpointError: There is no model.
+    """
+    if not any(map(needs_checkpoint, Source(as_overrides(overrides)).chosen("experiment"))):
+        return list(overrides)
+    plain = compose(normalise_overrides(overrides))
+    if plain.get("init_from") or (plain.get("model") or {}).get("path"):
+        return list(overrides)
+    run = plain["run"]
+    before = RunFolder(Path(str(run.get("dir"))) / str(run.get("name"))).read_config() if run.get("resume") else {}
+    if (base := before.get("init_from")) is None:
+        chosen = checkpoint.choose()
+        logger.info("init_from is not given. %s", chosen.reasons[0])
+        base = chosen.found.directory.as_posix()
+    return [*overrides, f"init_from={base}"]
 
 
 def _model(settings: ModelSettings, *, fresh: bool) -> ModelSettings:
     if settings.source != "pretrained" or settings.path is None:
         return settings
-    directory = _directory(settings.path)
+    directory = checkpoint.locate(settings.path)
     if fresh:
         logger.warning(
             "the model has the shape of %s and fresh weights; init_from=%s loads its own", directory, directory
@@ -59,4 +77,4 @@ def _tokenizer(settings: TokenizerSettings) -> TokenizerSettings:
         return settings
     given = Path(settings.path).expanduser()
     bare = any((given / name).is_file() for name in (JSON_FILE, MODEL_FILE))
-    return dataclasses.replace(settings, path=str(given if bare else _directory(settings.path)))
+    return dataclasses.replace(settings, path=str(given if bare else checkpoint.locate(settings.path)))

@@ -6,33 +6,40 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from litgpt_core.core.command_line import shown_command
+from litgpt_core.core.text import two_digits
 from litgpt_core.training.metrics import MetricsRecorder
 
 logger = logging.getLogger(__name__)
 
 
 class ProgressDisplay(Callback):
-    """Steps done, losses, bits per byte, throughput and the time left.
+    """Steps done, losses, bits per byte, throughput and the time left, and after the first steps an estimate of the
+    whole run.
 
     Args:
         recorder: Where the numbers come from.
         max_steps: Length of the bar.
+        shorter: Experiment to suggest where the run takes long; None: none.
     """
 
-    def __init__(self, recorder: MetricsRecorder, *, max_steps: int) -> None:
-        self.recorder, self.max_steps = recorder, max_steps
+    def __init__(self, recorder: MetricsRecorder, *, max_steps: int, shorter: str | None = None) -> None:
+        self.recorder, self.max_steps, self.shorter = recorder, max_steps, shorter
+        self._pace = Pace()
+        self._estimated = False
         self._bar: Progress | None = None
         self._shown_rows = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open the bar."""
-        self._shown_rows = len(self.recorder.rows)
+        self._shown_rows = self._first_row = len(self.recorder.rows)
         if sys.stderr.isatty() and trainer.is_global_zero:
             self._bar = Progress(
                 TextColumn("step"),
@@ -49,6 +56,14 @@ class ProgressDisplay(Callback):
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Show rows as they are written."""
         self._show(trainer)
+        on_cpu = pl_module.device.type == "cpu"  # elsewhere steps are only waited for at a row
+        if on_cpu or len(self.recorder.rows) > self._first_row:
+            self._pace.passed(trainer.global_step, now=time.monotonic())
+        if not self._estimated and self._pace.steps >= FIRST_STEPS and trainer.is_global_zero:
+            self._estimated = True
+            seconds = self._pace.seconds_left(self.max_steps)
+            for line in estimate_lines(seconds, shorter=self.shorter):
+                logger.info("%s", line)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Close the bar."""
@@ -75,7 +90,8 @@ class ProgressDisplay(Callback):
                 self._bar.update(self._task, numbers=self._numbers())
             return
         for row in new:
-            logger.info("%s", row_text(row, max_steps=self.max_steps))
+            left = self._pace.seconds_left(self.max_steps)
+            logger.info("%s", row_text(row, max_steps=self.max_steps, seconds_left=left))
 
     def _numbers(self) -> str:
         row = self.recorder.rows[-1]
@@ -88,13 +104,70 @@ class ProgressDisplay(Callback):
         return "  ".join(parts)
 
 
-def row_text(row: dict[str, Any], *, max_steps: int) -> str:
-    """One row of metrics as a line of text."""
+FIRST_STEPS = 3
+"""Steps after the first one, which compiles, whose pace gives the first estimate."""
+LONG_S = 8 * 60
+"""A run estimated to take longer is offered a shorter one."""
+
+
+class Pace:
+    """Seconds per optimizer step of this session, validation and saving included; its first step, which compiles, is
+    left out.
+    """
+
+    def __init__(self) -> None:
+        self._begun: tuple[int, float] | None = None
+        self._latest: tuple[int, float] | None = None
+        self._first_step: int | None = None
+
+    def passed(self, step: int, *, now: float) -> None:
+        """`step` steps are done at the moment `now`, in seconds."""
+        if self._first_step is None:
+            self._first_step = step
+        if step > self._first_step and self._begun is None:
+            self._begun = (step, now)
+        if self._begun is not None and (self._latest is None or step > self._latest[0]):
+            self._latest = (step, now)
+
+    @property
+    def steps(self) -> int:
+        """Steps that were timed."""
+        return self._latest[0] - self._begun[0] if self._begun and self._latest else 0
+
+    def seconds_left(self, max_steps: int) -> float | None:
+        """Until the last step at the pace so far; None before there is one."""
+        if not self.steps or self._begun is None or self._latest is None:
+            return None
+        each = (self._latest[1] - self._begun[1]) / self.steps
+        return each * max(0, max_steps - self._latest[0])
+
+
+def estimate_lines(seconds: float | None, *, shorter: str | None) -> list[str]:
+    """What to say after the first steps: how long the training takes here, and what is shorter."""
+    if seconds is None:
+        return []
+    lines = [f"the training will take about {about(seconds)} on this machine"]
+    if shorter and seconds > LONG_S:
+        command = shown_command("train", f"+experiment={shorter}")
+        lines.append(f"  a shorter one: Ctrl-C, then {command}")
+    return lines
+
+
+def about(seconds: float) -> str:
+    """A time that is an estimate: `40 s`, `9 min`, `2.5 h`."""
+    if seconds < 90:
+        return f"{max(1, round(seconds, -1) if seconds >= 20 else round(seconds)):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def row_text(row: dict[str, Any], *, max_steps: int, seconds_left: float | None = None) -> str:
+    """One row of metrics as a line of text, with the time left where that is known."""
     text = f"step {row['step']:>{len(str(max_steps))}}/{max_steps}"
     if row["train_loss"] is not None:
         text += f"  loss {row['train_loss']:.4f}"
     if row["val_loss"] is not None:
         text += f"  val {row['val_loss']:.4f} ({row['val_bpb']:.4f} bits/byte)"
     if row["tokens_per_s"]:
-        text += f"  {row['tokens_per_s']:,.0f} tok/s"
-    return text + f"  {row['elapsed_s']:.0f} s"
+        text += f"  {two_digits(row['tokens_per_s'])} tok/s"
+    text += f"  {row['elapsed_s']:.0f} s"
+    return text + (f"  about {about(seconds_left)} left" if seconds_left and row["step"] < max_steps else "")

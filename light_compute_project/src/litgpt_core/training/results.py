@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ from litgpt_core.core import machine
 from litgpt_core.core.command_line import shown_command
 from litgpt_core.core.packages import package_versions
 from litgpt_core.core.source_code import git_state
+from litgpt_core.core.text import two_digits
 from litgpt_core.training.closing import Closing
 from litgpt_core.training.early_stop import EarlyStop
 from litgpt_core.training.metrics import MetricsRecorder, bits_per_byte
@@ -177,8 +179,8 @@ def closing_table(summary: dict[str, Any]) -> Table:
         table.add_row(f"{name} model of the same tokens", f"{loss:.4f}", f"{bpb:.4f}")
     rate = summary["tokens_per_s"]
     facts = [f"{final.get('tokens', 0):,} tokens in {summary['train_s']:.0f} s, the command {summary['wall_s']:.0f} s"]
-    facts += [f"{rate:,.0f} tok/s"] if rate else []
-    facts += [f"MFU {summary['mfu']:.0%}"] if summary["mfu"] else []
+    facts += [f"{two_digits(rate)} tok/s"] if rate else []
+    facts += [utilisation(summary)] if summary["mfu"] else []
     facts += [f"compiled in {summary['compile_s']:.0f} s"] if summary["compiled"] else ["not compiled"]
     facts += [f"peak memory {summary['peak_memory_mb']:,.0f} MB"]
     table.caption = ", ".join(facts)
@@ -186,17 +188,30 @@ def closing_table(summary: dict[str, Any]) -> Table:
     return table
 
 
+def utilisation(summary: dict[str, Any]) -> str:
+    """How much of the device's matrix products the model's own arithmetic was: MFU against a data sheet's peak, on a
+    CPU the share of what a large product was measured at.
+    """
+    share = f"{summary['mfu']:.0%}"
+    if str(summary["peak_flops_source"]).startswith("measured"):
+        return f"{share} of this CPU's measured matmul rate"
+    return f"MFU {share}"
+
+
 def next_commands(folder: Path, summary: dict[str, Any]) -> list[tuple[str, str]]:
     """What to type next, with what it does; the prompt is the run's own where it can be typed."""
     typed = [p.strip() for p in summary.get("sample_prompts", []) if p.strip() and not set(p) & set('"\n$`\\!')]
     prompt = typed[0] if typed else "The"
-    chat = shown_command("chat", f"{folder.as_posix()}/final")
+    model = folder.name if folder.parent == Path("runs") else folder.as_posix()
+    where = [] if folder.parent == Path("runs") else ["--dir", folder.parent.as_posix()]
+    offline = sorted((folder / "wandb").glob("offline-run-*"))
+    upload = shlex.join(["uv", "run", "wandb", "sync", *(path.as_posix() for path in offline)])
     return [
-        *([("talk to it", chat)] if "before_after" in summary else []),
-        (
-            "continue a prompt",
-            f'{shown_command("generate", f"{folder.as_posix()}/final")} --prompt "{prompt}"',
-        ),
-        ("upstream's own generate", f'uv run litgpt generate {folder.as_posix()}/final --prompt "{prompt}"'),
+        ("continue a prompt", f'{shown_command("generate", model)} --prompt "{prompt}"'),
+        ("talk to it", shown_command("chat", model)),
+        ("a chat page and an API", shown_command("serve", model)),
         ("look at the curve", f"{folder.as_posix()}/loss.png"),
+        ("all runs", shown_command("runs", "table", "--sort", "val_bpb", *where)),
+        ("upstream's own generate", f'uv run litgpt generate {folder.as_posix()}/final --prompt "{prompt}"'),
+        *([("upload to W&B", upload)] if offline else []),
     ]

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,10 @@ from litgpt_core import checkpoint
 from litgpt_core.config.diff import differences
 from litgpt_core.config.train_config import TrainConfig, dump
 from litgpt_core.config.trainer import StopSettings
-from litgpt_core.core.directories import clean_temporary
+from litgpt_core.core.directories import clean_temporary, remove_directory
 from litgpt_core.core.errors import CheckpointError, ConfigError, LightComputeError
-from litgpt_core.data.settings import LOCATIONS
+from litgpt_core.core.replaceable import refuse_foreign
+from litgpt_core.data.settings import LOCATIONS, with_later_settings
 
 logger = logging.getLogger(__name__)
 
@@ -119,6 +119,14 @@ class RunFolder:
         """The loss curve."""
         return self.path / "loss.png"
 
+    def read_config(self) -> dict[str, Any]:
+        """What `config.yaml` holds, or nothing if it cannot be read."""
+        try:
+            content = yaml.safe_load(self.config.read_text(encoding="utf-8"))
+        except (OSError, ValueError, yaml.YAMLError):
+            return {}
+        return content if isinstance(content, dict) else {}
+
     def read_environment(self) -> dict[str, Any]:
         """What `environment.json` holds, or nothing if it is absent or incomplete."""
         return _read_json(self.environment)
@@ -159,6 +167,8 @@ def open_run(config: TrainConfig) -> RunFolder:
     folder = RunFolder(path)
     if used:
         refuse_another_run(folder, config)
+        for product in (folder.final, folder.lora):
+            refuse_foreign(product)
         clean_temporary(folder.checkpoints)
         found = checkpoint.newest_valid(folder.checkpoints)
         if found is None:
@@ -171,7 +181,7 @@ def open_run(config: TrainConfig) -> RunFolder:
 def claim_run(folder: RunFolder, config: TrainConfig) -> None:
     """Write the config into the run folder: from here on a run lives there, and it is not finished."""
     if folder.final.exists():
-        shutil.rmtree(folder.final)
+        remove_directory(folder.final)
         folder.summary.unlink(missing_ok=True)
     write_text(folder.config, dump(config.plain))
 
@@ -284,7 +294,7 @@ def refuse_another_run(folder: RunFolder, config: TrainConfig) -> None:
             needed="the settings the run was started with",
             fix=f"run.name={config.run.name}-2 for a new run",
         )
-    changed = differences(before, config.plain)
+    changed = differences(with_later_settings(before, config.plain), config.plain)
     fatal = [line for key, line in changed if decides_trajectory(key)]
     if fatal:
         raise ConfigError(
@@ -292,7 +302,10 @@ def refuse_another_run(folder: RunFolder, config: TrainConfig) -> None:
             needed="the settings it was started with (its config.yaml)",
             fix=f"the same command as before with run.resume=true, or a new run: run.name={config.run.name}-2",
         )
+    epochs = (config.plain.get("trainer") or {}).get("epochs")
     for key, line in changed:
+        if key == "trainer.max_steps" and epochs is not None:
+            continue  # it follows from `trainer.epochs` once the data is known
         if not key.startswith(("run.", "logger.")):
             logger.warning("resuming with a changed setting: %s", line)
 

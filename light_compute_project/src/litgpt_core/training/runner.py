@@ -103,7 +103,8 @@ def _carry_out(plan: Plan, *, stop: StopRequest, texts: TextOutputs) -> RunResul
     saver = CheckpointSaver.of(plan, recorder=recorder, stop=stop)
     early_stop = EarlyStop.of(plan, recorder=recorder)
     directory_io = LitGPTDirectoryIO.of(plan, model=model)
-    display = ProgressDisplay(recorder, max_steps=config.trainer.stop.max_steps)
+    length = config.trainer.stop
+    display = ProgressDisplay(recorder, max_steps=length.max_steps, shorter=length.shorter_experiment)
     module = TrainingModule(
         model,
         optim=config.optim,

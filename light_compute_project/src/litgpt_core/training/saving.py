@@ -201,8 +201,8 @@ class CheckpointSaver(Callback):
     def save(self, trainer: Trainer) -> None:
         """Write `step-…`, move `last` (and `best`), prune."""
         began = time.perf_counter()
+        self.recorder.wait_for_device(trainer)
         self._refuse_non_finite(trainer)
-        self.recorder.settle(trainer)
         self.recorder.flush(trainer)
         step = trainer.global_step
         directory = self.folder.checkpoints / checkpoint.step_name(step)

@@ -44,12 +44,15 @@ def train(overrides: Sequence[str], *, command: str = "litgpt_core.train") -> Ru
     with stop_on_signals() as stop, back_to_the_queue(stop):
         with stop.loading():
             from litgpt_core.config.compose import load
+            from litgpt_core.training.pretrained import with_base
 
-            config = load(overrides)
             world = World.find()
+            overrides = with_base(overrides)
+            config = load(overrides, numbered=world.world_size == 1)
             count = processes_to_start(config.trainer.hardware, world)
         if count > 1:
-            return launch(count, command=child_command("train", *overrides))
+            named = f"run.name={config.run.name}"  # the next free number is another one once the first process is there
+            return launch(count, command=child_command("train", *overrides, named))
 
         with stop.loading():
             from litgpt_core.training.compiler_start import let_triton_in, prepare_compiler

@@ -103,6 +103,7 @@ def build_strategy(plan: Plan, *, group: ProcessGroup, directory_io: LitGPTDirec
         group,
         directory_io=directory_io,
         in_parts=plan.resolved.n_params >= SHARDED_FROM if parts == "auto" else parts,
+        cpu_offload=settings.hardware.cpu_offload and plan.resolved.hardware.device == "cuda",
         data_parallel_size=group.world.world_size,
         tensor_parallel_size=1,
         timeout=timeout,
@@ -118,13 +119,30 @@ class ShardedStrategy(ModelParallelStrategy):
         group: All processes.
         directory_io: Writes and reads checkpoint directories.
         in_parts: Every process writes its own part; else rank 0 writes whole tensors.
+        cpu_offload: Weights and optimizer state stay in the host's memory.
     """
 
     def __init__(
-        self, group: ProcessGroup, *, directory_io: LitGPTDirectoryIO, in_parts: bool, **arguments: Any
+        self,
+        group: ProcessGroup,
+        *,
+        directory_io: LitGPTDirectoryIO,
+        in_parts: bool,
+        cpu_offload: bool = False,
+        **arguments: Any,
     ) -> None:
         super().__init__(save_distributed_checkpoint=in_parts, **arguments)
         self.group, self.directory_io, self.in_parts = group, directory_io, in_parts
+        self.cpu_offload = cpu_offload
+
+    def model_to_device(self) -> None:
+        """Move the model to the device, unless its shards stay in the host's memory (`trainer.cpu_offload`).
+
+        There `fully_shard` has placed everything already, and moving the shards makes FSDP2 refuse the first forward
+        pass ("FSDP parameters should be materialized on CPU").
+        """
+        if not self.cpu_offload:
+            super().model_to_device()
 
     @property
     def lightning_restore_optimizer(self) -> bool:
@@ -162,8 +180,8 @@ class ShardedStrategy(ModelParallelStrategy):
         for name, tensor in tensors.items():
             one = owner.get(name, id(tensor))
             if one not in gathered:
-                full = (tensor.full_tensor() if isinstance(tensor, DTensor) else tensor).detach().cpu()
-                gathered[one] = full if self.group.is_rank_zero else torch.empty(0)
+                full = (tensor.full_tensor() if isinstance(tensor, DTensor) else tensor).detach()
+                gathered[one] = full.cpu() if self.group.is_rank_zero else torch.empty(0)
             if self.group.is_rank_zero:
                 whole[name] = gathered[one]
         return whole

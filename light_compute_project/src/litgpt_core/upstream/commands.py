@@ -28,7 +28,7 @@ from litgpt_core.upstream.state import open_repository
 from litgpt_core.upstream.sync import sync, undo
 from litgpt_core.upstream.verify import read_synced, verify, verify_package
 
-SCRIPT = "uv run python light_compute_project/scripts/sync_upstream.py"
+SCRIPT = "uv run lcp sync"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,6 +26,7 @@ _SETTINGS = (
     *("core.quotePath=false", f"core.hooksPath={os.devnull}", "core.fsmonitor=false", "color.ui=false"),
     *("gc.auto=0", "maintenance.auto=false", "log.showSignature=false", "fetch.recurseSubmodules=false"),
     *("http.lowSpeedLimit=1000", "http.lowSpeedTime=60", "diff.renames=false", "merge.verifySignatures=false"),
+    "fetch.fsckObjects=true",  # refuses objects that are made to harm who checks them out
 )
 
 

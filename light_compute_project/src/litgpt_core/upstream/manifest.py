@@ -23,7 +23,8 @@ from pathlib import Path
 from litgpt_core.upstream.git import Git, decode, encode
 from litgpt_core.upstream.refusal import SyncRefused
 
-FILE_MODES = ("100644", "100755", "120000")
+LINK_MODE = "120000"
+FILE_MODES = ("100644", "100755", LINK_MODE)
 """Plain file, executable file, symbolic link."""
 
 

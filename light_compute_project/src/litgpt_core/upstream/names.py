@@ -109,7 +109,7 @@ def read_snapshot(path: Path) -> dict[str, Definition]:
         raise SyncRefused(
             f"{path.name} cannot be read: {error}",
             needed="a snapshot of the names that our code uses, for the pinned version",
-            fix="uv run python light_compute_project/scripts/sync_upstream.py --record_names",
+            fix="uv run lcp sync --record_names",
         ) from error
     return {name: Definition(signature=tuple(row["signature"]), body=row["body"]) for name, row in rows.items()}
 

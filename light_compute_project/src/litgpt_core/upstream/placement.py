@@ -1,7 +1,8 @@
 """The path of each upstream file in our repository, and the committed record of a sync.
 
-Pure functions of manifests. An upstream file keeps its path, with three exceptions. Root files of which we have our
-own, and those that would affect our build, tests or git, are stored unchanged in `.litgpt/`. `.github/` and
+Pure functions of manifests. In LitGPT's own folders, and at the root in Markdown files and its citation, an upstream
+file keeps its path. Every other file, which may affect our build, tests, git or editor under a name that nobody here
+has thought of, is stored unchanged in `.litgpt/`, and so are those of which we have our own. `.github/` and
 `.lightning/` are left out by default, because upstream's workflows publish packages and pages. The record consists of
 two files, `.litgpt/SYNCED` (ref, commit, tree, with or without CI) and `.litgpt/manifest.txt`. So the next sync and
 every verification know the synced files without git's history, which a squash or a shallow clone does not have.
@@ -23,12 +24,10 @@ RECORD = f"{ASIDE}/SYNCED"
 MANIFEST = f"{ASIDE}/manifest.txt"
 OURS = "light_compute_project"
 
-SET_ASIDE = frozenset(
-    {"README.md", "pyproject.toml", ".gitignore", "LICENSE"}  # we have our own
-    # settings of git, pytest, uv, setuptools and linters for the whole repository: they would affect our files
-    | {".gitattributes", ".gitmodules", "conftest.py", "pytest.ini", "tox.ini", "setup.cfg", "setup.py", "MANIFEST.in"}
-    | {"uv.toml", "uv.lock", ".python-version", "mypy.ini", ".mypy.ini", "ruff.toml", ".ruff.toml"}
-)
+FOLDERS = frozenset({"litgpt", "tests", "tutorials", "config_hub", "extensions"})
+"""LitGPT's folders, which lie at our root."""
+ROOT_FILE = re.compile(r"(?!README\.md$)[\w-]+\.(md|cff)")
+"""Root files that stay there: pages. README.md and LICENSE are ours."""
 CI_FOLDERS = (".github", ".lightning")
 
 
@@ -80,11 +79,23 @@ def placed(manifest: Manifest, *, with_ci: bool) -> dict[str, ManifestEntry]:
             raise SyncRefused(f"LitGPT {manifest.ref} has a submodule at {path}, whose files cannot be verified.")
         if top in CI_FOLDERS and not with_ci:
             continue
-        result[f"{ASIDE}/{path}" if path in SET_ASIDE else path] = entry
+        stays = top in (*FOLDERS, *CI_FOLDERS) if "/" in path else ROOT_FILE.fullmatch(path) is not None
+        result[path if stays else f"{ASIDE}/{path}"] = entry
     for path in (RECORD, MANIFEST):
         if path in result:
             raise SyncRefused(f"LitGPT {manifest.ref} has a file that would be set aside as {path}.")
     return result
+
+
+def leaving_link(path: str, target: str) -> bool:
+    """Whether a link at `path` of a work tree may lead out of it, or into `.git`.
+
+    Only `../` at the beginning goes up, where folders are real: behind a name, which may be a link, it is refused.
+    """
+    parts = target.split("/")
+    ups = next((number for number, part in enumerate(parts) if part != ".."), len(parts))
+    place = [*path.split("/")[:-1][: len(parents(path)) - ups], *parts[ups:]]
+    return ups > len(parents(path)) or target.startswith("/") or ".." in parts[ups:] or ".git" in map(key, place)
 
 
 def foreign_changes(head: Mapping[str, ManifestEntry], *, synced: Synced | None) -> list[str]:

@@ -17,14 +17,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from litgpt_core.upstream.git import Git, encode
-from litgpt_core.upstream.manifest import ManifestEntry, entries_of_tree, manifest_of_commit
+from litgpt_core.upstream.git import Git, decode, encode
+from litgpt_core.upstream.manifest import LINK_MODE, ManifestEntry, entries_of_tree, manifest_of_commit
 from litgpt_core.upstream.placement import (
     ASIDE,
     Synced,
     case_twins,
     clashes,
     foreign_changes,
+    leaving_link,
     parents,
     refuse_clashes,
 )
@@ -108,11 +109,26 @@ def refuse_plan(git: Git, plan: SyncPlan) -> None:
             needed="unchanged upstream files; make your changes in files of your own",
             fix=f"git restore --source={source[:12] if source else 'COMMIT_OF_THE_SYNC'} -- PATH, commit, try again",
         )
+    _refuse_leaving_links(git, plan)
     problems = clashes(plan.brought, ours=plan.ours)
     if git.maybe("config", "--bool", "core.ignorecase") == "true":
         problems += case_twins(plan.brought)
     refuse_clashes(problems, ref=plan.ref.name)
     refuse_if_in_the_way(git, plan.brought, have=plan.head)
+
+
+def _refuse_leaving_links(git: Git, plan: SyncPlan) -> None:
+    """Raise SyncRefused if one of upstream's links may lead out of this repository: who opens it reads another file."""
+    for path, entry in plan.brought.items():
+        if entry.mode != LINK_MODE:
+            continue
+        target = decode(git.run("cat-file", "blob", entry.blob))
+        if leaving_link(path, target):
+            raise SyncRefused(
+                f"LitGPT {plan.ref.name} has a link that leads out of the repository: {path} -> {target[:200]!r}",
+                needed="links that stay inside",
+                fix="ask upstream, or take another version",
+            )
 
 
 def sync(root: Path, name: str, *, url: str, with_ci: bool = False) -> SyncResult:

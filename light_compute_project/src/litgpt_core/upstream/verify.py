@@ -108,7 +108,7 @@ def manifest_of_pin(root: Path) -> Manifest:
     if not path.is_file():
         raise SyncRefused(
             f"There is no manifest of the pinned version: {path.relative_to(root).as_posix()} is missing.",
-            fix=f"uv run python light_compute_project/scripts/sync_upstream.py --record {tag}",
+            fix=f"uv run lcp sync --record {tag}",
         )
     return read_manifest(path)
 

@@ -171,19 +171,36 @@ def open_repository_of(repository: Any) -> Any:
         ("light_compute_project/intruder.py", "light_compute_project"),
         ("Light_Compute_Project/intruder.py", "which is ours"),
         (".litgpt/intruder", ".litgpt"),
-        ("Makefile", "Makefile: is ours"),
-        ("makefile", "in case only"),
-        ("Makefile/inside", "is a file of ours"),
-        ("LICENSE/inside", "is a file of ours"),
-        ("runs.d", "a folder of ours"),
-        ("RUNS.D/other", "in case only"),
-        ("runs.d/e\u0301.txt", "in case only"),
+        ("CHANGES.md", "CHANGES.md: is ours"),
+        ("tests/Makefile", "Makefile: is ours"),
+        ("tests/makefile", "in case only"),
+        ("tests/Makefile/inside", "is a file of ours"),
+        ("tests/runs.d", "a folder of ours"),
+        ("tests/RUNS.D/other", "in case only"),
+        ("tests/runs.d/e\u0301.txt", "in case only"),
     ],
 )
 def test_an_upstream_path_that_conflicts_with_ours(lab: Any, path: str, says: str) -> None:
-    lab.ours.commit({"runs.d/ours.txt": "x\n", "runs.d/\u00e9.txt": "x\n"})
+    ours = ("CHANGES.md", "tests/Makefile", "tests/runs.d/ours.txt", "tests/runs.d/\u00e9.txt")
+    lab.ours.commit(dict.fromkeys(ours, "x\n"))
     lab.release("v0.0.3", {path: "theirs\n"})
     refused(lab, "v0.0.3", says=(path.split("/")[0] if path.isascii() else "runs.d", says))
+
+
+def test_files_that_would_take_over_make_pytest_or_python_are_set_aside(lab: Any) -> None:
+    hostile = ("GNUmakefile", "pytest.toml", ".vscode/tasks.json", "sitecustomize.py", "torch.py", ".lfsconfig")
+    lab.release("v0.0.3", dict.fromkeys(hostile, "theirs\n"))
+    sync(lab.ours.root, "v0.0.3", url=lab.url)
+    assert [path for path in hostile if (lab.ours.root / path).exists()] == []
+    assert [path for path in hostile if not (lab.ours.root / ".litgpt" / path).is_file()] == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="making links needs a right of its own on Windows")
+def test_a_link_of_upstreams_that_leads_out_of_the_repository(lab: Any) -> None:
+    lab.upstream.git("checkout", "--quiet", "-b", "for-links", "v0.0.2")
+    (lab.upstream.root / "litgpt" / "leak").symlink_to("/etc/passwd")
+    lab.upstream.commit({}, message="a link", tag="v0.0.9")
+    refused(lab, "v0.0.9", says=("leads out of the repository: litgpt/leak -> '/etc/passwd'",))
 
 
 def test_two_paths_of_upstreams_that_are_one_on_this_file_system(lab: Any) -> None:

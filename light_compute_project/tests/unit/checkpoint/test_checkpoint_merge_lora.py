@@ -71,6 +71,13 @@ def test_refusals(trained: GPT, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="--force"):
         merge_directory(tmp_path / "run", tmp_path / "out")
     assert merge_directory(tmp_path / "run" / "lora" / ADAPTER, tmp_path / "out", force=True).is_dir()
+    for source in (tmp_path / "base", tmp_path / "run" / "lora"):
+        with pytest.raises(CheckpointError, match="is or contains the source"):
+            merge_directory(tmp_path / "run", source, force=True)
+    (tmp_path / "out" / "thesis.txt").write_text("mine")
+    with pytest.raises(CheckpointError, match=r"thesis\.txt was not written by this project"):
+        merge_directory(tmp_path / "run", tmp_path / "out", force=True)
+    assert (tmp_path / "out" / "thesis.txt").read_text() == "mine"
     file = tmp_path / "run" / "lora" / "hyperparameters.yaml"
     hyperparameters = yaml.safe_load(file.read_text())
     file.write_text(yaml.safe_dump({**hyperparameters, "lora_r": 5}))

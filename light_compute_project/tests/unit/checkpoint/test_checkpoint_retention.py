@@ -186,7 +186,7 @@ def test_link_refuses_a_corrupted_checkpoint(tmp_path, save):
 
 def test_prune_keeps_the_newest_complete_ones_and_those_linked(tmp_path, save, caplog):
     paths = {step: save(tmp_path / step_name(step)) for step in range(1, 8)}
-    (paths[1] / "resume.pt").write_text("an unlisted file is no reason to doubt")
+    (paths[5] / "resume.pt").write_text("an unlisted file is no reason to doubt")
     (paths[3] / "lit_model.pth").unlink()
     (paths[6] / "lit_model.pth").write_bytes(b"")
     link(paths[2], "best")
@@ -199,3 +199,12 @@ def test_prune_keeps_the_newest_complete_ones_and_those_linked(tmp_path, save, c
     assert prune(tmp_path, keep=2) == []
     with pytest.raises(ValueError, match="at least 1"):
         prune(tmp_path, keep=0)
+
+
+def test_prune_does_not_delete_what_somebody_has_put_into_a_checkpoint(tmp_path, save, caplog):
+    paths = [save(tmp_path / step_name(step)) for step in range(1, 4)]
+    (paths[0] / "notes.txt").write_text("mine")
+    with caplog.at_level(logging.WARNING):
+        assert prune(tmp_path, keep=1) == [paths[1]]
+    assert (paths[0] / "notes.txt").read_text() == "mine"
+    assert "notes.txt was not written by this project" in caplog.text

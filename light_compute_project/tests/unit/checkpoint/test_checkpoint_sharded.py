@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import pickle
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch.distributed.checkpoint.metadata import BytesStorageMetadata
 
 from litgpt_core import checkpoint
 from litgpt_core.checkpoint import sharded
@@ -123,3 +127,40 @@ def test_optimizer_states_are_flattened_and_restored() -> None:
     joined = sharded.unflatten_state(tensors, rest)
     assert joined["param_groups"] == state["param_groups"]
     assert all(torch.equal(joined["state"][0][k], v) for k, v in state["state"][0].items())
+
+
+class _Hostile:
+    def __init__(self, call: object, *arguments: object) -> None:
+        self.call, self.arguments = call, arguments
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return self.call, self.arguments
+
+
+def test_a_hostile_index_of_shards_runs_no_code(parts: Path, tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    for hostile in (_Hostile(os.mkdir, str(mark)), {"a": [_Hostile(eval, f"open({str(mark)!r}, 'w')")]}):
+        (parts / ".metadata").write_bytes(pickle.dumps(hostile))
+        for read in (checkpoint.load_weights, lambda path: sharded.read_shards(path, {}, group=None)):
+            with pytest.raises(CheckpointError, match="could run code"):
+                read(parts)
+            assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: m.state_dict_metadata.update({"model/lm_head.weight": BytesStorageMetadata()}), "BytesStorageMeta"),
+        (lambda m: [setattr(p, "relative_path", "../x/__0_0.distcp") for p in m.storage_data.values()], "plain file"),
+        (lambda m: [setattr(p, "transform_descriptors", ["zstd"]) for p in m.storage_data.values()], "plain file"),
+        (lambda m: [setattr(e, "size", torch.Size([2**50])) for e in m.state_dict_metadata.values()], "describes"),
+        (lambda m: [setattr(e, "size", (-1,)) for e in m.state_dict_metadata.values()], "instead of sizes"),
+        (lambda m: setattr(m, "state_dict_metadata", {"model/w": 1}), "not a tensor"),
+    ],
+)
+def test_an_index_of_shards_that_lies_is_refused(parts: Path, change: Callable[[Any], object], message: str) -> None:
+    metadata = pickle.loads((parts / ".metadata").read_bytes())
+    change(metadata)
+    (parts / ".metadata").write_bytes(pickle.dumps(metadata))
+    with pytest.raises(CheckpointError, match=message):
+        checkpoint.load_weights(parts)

@@ -209,7 +209,7 @@ def test_text_without_a_path_says_what_to_type() -> None:
 
 
 def test_argument_without_equals_sign() -> None:
-    assert "KEY=VALUE" in problem("baseline")
+    assert "KEY=VALUE" in problem("nothing-of-this-name")
 
 
 def test_registry_names_resolve_and_unknown_ones_suggest() -> None:
@@ -232,13 +232,17 @@ def test_hydras_own_settings_are_refused_because_they_would_do_nothing() -> None
     assert "no effect" in problem("hydra.run.dir=x")
 
 
-@pytest.mark.parametrize("path", ["räk", "~/texts", "my texts/a(1).txt", "it's", "a,b"[:1] + "\\b"])
+@pytest.mark.parametrize(
+    "path", ["räk", "~/texts", "my texts/a(1).txt", "it's", "a\\b", "C:\\x\\[a]\\", "\\\\server\\(1)"]
+)
 def test_values_that_hydras_grammar_does_not_take_bare_are_quoted(path: str) -> None:
     assert load(["data=text", f"data.path={path}"]).data.path == path
 
 
-def test_numbers_are_names_too() -> None:
-    assert load(["run.name=2024"]).run.name == "2024"
+@pytest.mark.parametrize("name", ["2024", "1.50", "1e3", "007", "true"])
+def test_numbers_are_names_too(name: str) -> None:
+    assert load([f"run.name={name}"]).run.name == name
+    assert load(["data=text", f"data.path={name}"]).data.path == name
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from docs.generate import config_tables as config_docs
 
 from litgpt_core.config import compose as config
 from litgpt_core.config import source as config_source
+from litgpt_core.config.schema import KINDS, MODEL_FORBIDDEN
 from litgpt_core.config.trainer import EvaluationSettings, TrainerSettings
 from litgpt_core.core.checkout import PROJECT_DIR
 from litgpt_core.core.errors import ConfigError, LightComputeError
@@ -40,7 +41,7 @@ def test_every_setting_says_what_it_means() -> None:
 
 def test_every_class_that_checks_a_config_has_a_table() -> None:
     documented = {s.title for s in config_docs.sections()}
-    kinds = {f"{group}: {kind}" for group, options in config._KINDS.items() for kind in options}
+    kinds = {f"{group}: {kind}" for group, options in KINDS.items() for kind in options}
     kinds |= {f"trainer: {field.name}" for field in dataclasses.fields(TrainerSettings)}
     named = {f"{t.split(': ')[0]}: {kind}" for t in documented if ": " in t for kind in t.split(": ")[1].split(", ")}
     assert named == kinds
@@ -51,9 +52,9 @@ def test_every_field_of_a_class_has_a_row() -> None:
     rows = set(settings())
     groups = typing.get_type_hints(TrainerSettings).values()
     assert {f"trainer.{f.name}" for group in groups for f in dataclasses.fields(group)} <= rows
-    allowed = {f.name for f in dataclasses.fields(GPTConfig)} - set(config._MODEL_FORBIDDEN)
+    allowed = {f.name for f in dataclasses.fields(GPTConfig)} - set(MODEL_FORBIDDEN)
     assert {path.removeprefix("model.") for path in rows if path.startswith("model.")} == allowed | {"source", "path"}
-    assert set(config_docs.MODEL_DERIVED) == set(config._MODEL_FORBIDDEN)
+    assert set(config_docs.MODEL_DERIVED) == set(MODEL_FORBIDDEN)
 
 
 def test_types_and_defaults_are_written_as_in_yaml() -> None:
@@ -127,6 +128,9 @@ def test_commands_on_our_pages_compose_and_check(command: str, tmp_path: Path, m
     for name in re.findall(r"from_litgpt=(\S+)", command):
         (tmp_path / name).write_text(LITGPT_CONFIG, encoding="utf-8")
     arguments = shlex.split(command)
+    for word in arguments:
+        if word.endswith(".txt") and "=" not in word:
+            (tmp_path / word).write_text("some text")
     if "-m" not in arguments:
         config.load(arguments)
         return
@@ -155,7 +159,7 @@ def test_the_example_experiment_works_and_its_misspelling_gives_the_message_on_t
     assert (loaded.run.name, loaded.model.fields["n_layer"], loaded.trainer.stop.max_steps) == ("mine", 8, 500)
 
     mine.write_text(textwrap.dedent(example[1]).replace("n_layer", "n_layr"), encoding="utf-8")
-    for overrides in (["+experiment=mine", "optim.learning_rate=2e-3"], ["+experiment=mein"]):
+    for overrides in (["+experiment=mine", "optim.lrr=2e-3"], ["+experiment=mein"]):
         with pytest.raises(ConfigError) as caught:
             config.load(overrides)
         assert f"$ train.py {' '.join(overrides)}\nConfigError: {caught.value}\n" in page

@@ -168,3 +168,58 @@ def test_what_cannot_be_split_says_the_numbers() -> None:
         split([Document("s", "one", "a")], split="tail")
     with pytest.raises(DataError, match="2 files"):
         split(many(2), split="tail")
+
+
+# --- documents that share a menu
+
+
+def pages(count: int, *, menu: int, own: int = 10, first: int = 0) -> list[Document]:
+    shared = [f"Menu entry {first + i}" for i in range(menu)]
+    return [document(f"page{first + i:03d}", [*shared, *lines(first + i, own)]) for i in range(count)]
+
+
+@pytest.mark.parametrize(("count", "menu"), [(30, 15), (5, 40), (12, 40), (30, 200)])
+def test_pages_that_share_a_menu_are_divided(count: int, menu: int, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        result = split(pages(count, menu=menu), val_fraction=0.2)
+    assert (result.groups, result.near_duplicate_groups, result.rule) == (count, 0, 2)
+    assert 0.15 < utf8_bytes(result.val) / utf8_bytes([*result.train, *result.val]) < 0.35
+    assert f"alike only by {menu} lines" in caplog.text
+
+
+def test_copies_among_such_pages_stay_together() -> None:
+    documents = pages(20, menu=40)
+    documents += [Document("s", f"copy{i}", document.text + "new line\n") for i, document in enumerate(documents[:4])]
+    result = split(documents)
+    assert (result.groups, result.near_duplicate_groups, result.near_duplicate_documents) == (20, 4, 8)
+    held_out = {document.text.splitlines()[-2] for document in result.val}
+    assert not held_out & {document.text.splitlines()[-2] for document in result.train}
+
+
+def test_two_sites_with_a_menu_each_are_divided_both() -> None:
+    result = split([*pages(12, menu=40), *pages(12, menu=40, first=100)])
+    assert result.groups == 24 and 0.15 < utf8_bytes(result.val) / utf8_bytes([*result.train, *result.val]) < 0.3
+
+
+def test_a_small_group_among_many_documents_is_not_compared_again() -> None:
+    result = split([*many(100), *pages(6, menu=40)])
+    assert (result.groups, result.near_duplicate_documents, result.rule) == (101, 6, 1)
+
+
+def test_grouping_can_be_switched_off() -> None:
+    copies = [document(f"copy{i}", lines(0)) for i in range(20)]
+    with pytest.raises(DataError, match=r"data\.group_near_duplicates=false"):
+        split(copies)
+    result = split(copies, group_near_duplicates=False)
+    assert (len(result.train), len(result.val), result.groups) == (16, 4, 20)
+
+
+def test_validation_far_from_its_share_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    copies = [document(f"copy{i}", [*lines(0), f"{i}"]) for i in range(4)]
+    with caplog.at_level("WARNING"):
+        split([*copies, document("other", lines(5, 8))], val_fraction=0.3)
+    assert "not the 30 % of data.val_fraction: 4 documents are near-duplicates" in caplog.text
+    caplog.clear()
+    with caplog.at_level("WARNING"):
+        split(many(100))
+    assert not caplog.text

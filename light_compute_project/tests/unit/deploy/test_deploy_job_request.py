@@ -54,7 +54,7 @@ def test_memory_loses_its_b() -> None:
         ({"gpus_per_node": "4", "tasks_per_node": 2}, "one task for each GPU"),
         ({"setup": ["module load cuda\nrm x"]}, "--setup="),
         ({"sbatch": ["exclusive"]}, "long option"),
-        ({"sbatch": ["--signal=TERM@9"]}, "slurm.py's own options"),
+        ({"sbatch": ["--signal=TERM@9"]}, "lcp slurm's own options"),
         ({"max_requeues": -1}, "--max_requeues=-1"),
     ],
 )

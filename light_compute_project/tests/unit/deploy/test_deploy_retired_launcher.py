@@ -24,7 +24,7 @@ def test_what_was_for_the_launcher_is_recognised(argument: str) -> None:
     assert not is_for_launcher("run.name=hydra/launcher")
 
 
-def test_the_answer_is_a_command_of_slurm_py(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_answer_is_a_command_of_lcp_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     settings = [
         *("partition=gpu", "timeout_min=720", "gpus_per_node=1", "tasks_per_node=1", "cpus_per_task=4", "mem_gb=64"),
@@ -32,8 +32,9 @@ def test_the_answer_is_a_command_of_slurm_py(tmp_path: Path, monkeypatch: pytest
     ]
     given = ["-m", "+experiment=smoke", "seed=1,2", "hydra/launcher=submitit_slurm"]
     fix = answer(*given, *(f"hydra.launcher.{one}" for one in settings)).fix
-    python, program, *arguments = shlex.split(fix)
-    assert python == "python" and Path(program).name == "slurm.py" and arguments.pop() == "--submit"
+    words = shlex.split(fix)
+    assert words[:4] == ["uv", "run", "lcp", "slurm"] and words[-1] == "--submit"
+    arguments = words[4:-1]
     script = carry_out(parse(arguments, description=""))
     for line in (
         *("partition=gpu", "time=0-12:00:00", "gpus-per-node=1", "cpus-per-task=4", "mem=64G", "nodes=2"),
@@ -50,4 +51,4 @@ def test_settings_without_a_counterpart_are_named() -> None:
 
 def test_jobs_of_this_machine_are_plain_runs() -> None:
     error = answer("-m", "+experiment=smoke", "seed=1,2", "hydra/launcher=submitit_local", "hydra.launcher.nodes=1")
-    assert error.fix == "python light_compute_project/scripts/train.py -m +experiment=smoke seed=1,2"
+    assert error.fix == "uv run lcp train -m +experiment=smoke seed=1,2"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from litgpt_core.core.errors import ConfigError
 from litgpt_core.deploy.job_request import JobRequest
 from litgpt_core.deploy.sbatch_script import TrainingJob, render
 
@@ -129,6 +131,15 @@ def test_the_warning_goes_to_the_processes_and_not_to_the_shell(tmp_path: Path) 
 def test_a_percent_sign_in_a_folder_is_no_pattern(tmp_path: Path) -> None:
     found = options(render(job(tmp_path, logs=Path("/runs 100%/slurm")), JobRequest()))
     assert found["output"] == "'/runs 100%%/slurm/x-%j.out'"
+
+
+@pytest.mark.parametrize("control", ["\n", "\r", "\x1b", "\x85"])
+def test_a_folder_with_a_control_character_adds_no_line_to_the_script(tmp_path: Path, control: str) -> None:
+    hostile = Path(f"/runs{control}touch pwned")
+    with pytest.raises(ConfigError, match=r"--output would be .* control character"):
+        render(job(tmp_path, logs=hostile), JobRequest())
+    with pytest.raises(ConfigError, match="--chdir"):
+        render(dataclasses.replace(job(tmp_path), folder=hostile), JobRequest())
 
 
 def test_rank_0_waits_under_a_name_that_others_find_or_under_slurms_address(bash: Any, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import torch
 
 from litgpt_core import checkpoint
 from litgpt_core.core.errors import CheckpointError, LightComputeError
+from litgpt_core.core.files import sha256_of
 from litgpt_core.export.huggingface.exporting import export_directory
 from litgpt_core.export.huggingface.folder import open_weights
 from litgpt_core.export.huggingface.importing import import_folder
@@ -251,16 +252,19 @@ def test_wrong_shapes_and_unknown_weights_are_refused(whole: Path, refused: Any)
     assert "F8_E4M3" in refused(whole)
 
 
-def test_an_existing_target_is_kept_without_force(whole: Path, tmp_path: Path) -> None:
+def test_only_our_own_product_is_replaced_and_only_with_force(whole: Path, tmp_path: Path) -> None:
     target = tmp_path / "taken"
     target.mkdir()
     (target / "mine.txt").write_text("mine")
     with pytest.raises(CheckpointError, match="already exists"):
         import_folder(whole, target)
+    with pytest.raises(CheckpointError, match=r"mine\.txt was not written by this project"):
+        import_folder(whole, target, force=True)
     assert (target / "mine.txt").read_text() == "mine"
+    (target / "mine.txt").unlink()
     ours = import_folder(whole, target, force=True).path
-    assert not (ours / "mine.txt").exists()
     checkpoint.verify(ours)
+    assert import_folder(whole, target, force=True).path == ours
     with pytest.raises(CheckpointError, match="already exists"):
         export_directory(ours, whole)
     for source, place in ((whole, whole), (whole, whole.parent)):
@@ -269,5 +273,12 @@ def test_an_existing_target_is_kept_without_force(whole: Path, tmp_path: Path) -
     with pytest.raises(CheckpointError, match="contains the source"):
         export_directory(ours, ours, force=True)
     checkpoint.verify(ours)
-    export_directory(ours, whole, force=True)
-    assert len(open_weights(whole).files) == 1
+    with pytest.raises(CheckpointError, match=r"config\.json was not written by this project"):
+        export_directory(ours, whole, force=True)
+    exported = tmp_path / "exported"
+    for _ in range(2):
+        export_directory(ours, exported, force=True)
+        assert len(open_weights(exported).files) == 1
+        checks = json.loads((exported / "checksums.json").read_text())
+        assert set(checks) | {"checksums.json"} == {file.name for file in exported.iterdir()}
+        assert checks["config.json"]["sha256"] == sha256_of(exported / "config.json")

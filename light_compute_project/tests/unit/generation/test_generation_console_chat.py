@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from litgpt_core.checkpoint import find_model
+from litgpt_core.checkpoint import choose, find_model
 from litgpt_core.core.errors import CheckpointError, ConfigError
-from litgpt_core.generation.chat_model import ChatModel, ModelLoader, choose
+from litgpt_core.generation.chat_model import ChatModel, ModelLoader
 from litgpt_core.generation.chat_session import ChatSession
 from litgpt_core.generation.console_chat import COMMANDS, ChatSettings, ConsoleChat
 from litgpt_core.prompts import save_style, style_named
@@ -210,10 +210,11 @@ def test_in_a_pipe_mistakes_and_ctrl_c_end_the_program(talk: Talk) -> None:
 
 
 def test_the_most_recent_model_is_chosen_and_the_reason_shown(here: Path) -> None:
-    found, reasons = choose(None)
+    chosen = choose(None)
+    found, reasons = chosen.found, chosen.reasons
     assert found.name == "small" and found.directory == Path("runs/small/final")
     assert "the only model found" in reasons[0] and "runs: 1 model" in reasons[0]
-    assert choose("small")[0] == found
+    assert choose("small").found == found
 
 
 def test_no_model_at_all_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 import logging
 import os
 import subprocess
+from pathlib import Path
 
 import pytest
 import torch
@@ -142,3 +143,46 @@ def test_load_reports_a_failed_background_build(fresh, no_compiler):
     kernel_build.begin_build(device="cpu", compile="auto")
     with pytest.raises(EnvironmentProblem, match="compiler"):
         kernel_build.load_kernel()
+
+
+def test_a_cache_folder_that_others_may_write_to_is_not_used(
+    fresh: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    built = []
+
+    def build(library: Path) -> None:
+        built.append(library)
+        library.write_bytes(b"no library")
+        library.chmod(0o700)
+
+    monkeypatch.setattr(kernel_build, "build", build)
+    kernel_build._private_folder.cache_clear()
+    fresh.mkdir(parents=True)
+    hostile = kernel_build.cached_library()
+    hostile.write_bytes(b"hostile")
+    fresh.chmod(0o777)
+    with (
+        caplog.at_level(logging.WARNING),
+        pytest.raises(OSError, match=r"decode-.*\.so"),
+    ):  # what `build` left is no library
+        kernel_build.load_kernel()
+    assert built and built[0].parent != hostile.parent
+    assert built[0].parent.stat().st_mode & 0o077 == 0
+    assert "others may write to" in caplog.text
+    assert hostile.read_bytes() == b"hostile"
+
+
+def test_a_library_that_others_may_write_is_rebuilt(
+    fresh: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def build(library: Path) -> None:
+        raise EnvironmentProblem("built anew")
+
+    monkeypatch.setattr(kernel_build, "build", build)
+    fresh.mkdir(parents=True, mode=0o700)
+    library = kernel_build.cached_library()
+    library.write_bytes(b"hostile")
+    library.chmod(0o666)
+    with caplog.at_level(logging.WARNING), pytest.raises(EnvironmentProblem, match="built anew"):
+        kernel_build.load_kernel()
+    assert "another user may have written it" in caplog.text

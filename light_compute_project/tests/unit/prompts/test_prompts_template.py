@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from datetime import datetime
+from pathlib import Path
 
 import pytest
 
 from litgpt_core.core.errors import CheckpointError, ConfigError
-from litgpt_core.prompts import Message, encode_conversation, encode_prompt
+from litgpt_core.prompts import Message, encode_conversation, encode_prompt, template_process
+from litgpt_core.prompts import template as template_module
+from litgpt_core.prompts.encode import _merged
 from litgpt_core.prompts.template import TemplateStyle
+from litgpt_core.prompts.template_marks import unused_marks
+from litgpt_core.prompts.template_process import ChatTemplateError, ChatTemplateRefusal
 from litgpt_core.tokenizers import Tokenizer
 
 CHATML = """{%- for message in messages %}
@@ -43,15 +49,14 @@ def told(*texts: str) -> list[Message]:
 
 
 def parts(style: TemplateStyle, messages: list[Message]) -> list[tuple[str, bool]]:
-    return [(segment.text, segment.learn) for segment in style.segments(messages) if segment.text]
+    return [(segment.text, segment.learn) for segment in _merged(style.segments(messages)) if segment.text]
 
 
 def test_the_answers_and_their_ends_are_found_in_the_rendered_text() -> None:
     assert parts(style_of(CHATML), told("a", "b", "c", "d")) == [
         ("<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\n", False),
         ("b<|im_end|>", True),
-        ("\n", False),
-        ("<|im_start|>user\nc<|im_end|>\n<|im_start|>assistant\n", False),
+        ("\n<|im_start|>user\nc<|im_end|>\n<|im_start|>assistant\n", False),
         ("d<|im_end|>", True),
         ("\n", False),
     ]
@@ -103,6 +108,8 @@ def test_a_prompt_that_starts_the_answer_is_not_a_target() -> None:
 def test_a_refusal_of_the_template_is_reported_with_its_message() -> None:
     with pytest.raises(ConfigError, match="no system text here"):
         style_of(TURNS).prompt([Message(role="system", content="s"), *told("a")])
+    with pytest.raises(ChatTemplateRefusal):
+        style_of(TURNS).segments([Message(role="system", content="s"), *told("a", "b")])
     assert not style_of(TURNS).takes_system() and style_of(CHATML).takes_system()
 
 
@@ -115,6 +122,13 @@ def test_a_refusal_of_the_template_is_reported_with_its_message() -> None:
         "{{ ''.__class__.__mro__[1].__subclasses__() }}",
         "{% for i in range(10 ** 9) %}{% endfor %}",
         "{{ messages.append(1) }}",
+        "{% for a in [1] %}" * 25 + "{% endfor %}" * 25,
+        "{% break %}",
+        "{{ 'x' * 3000000000 }}",
+        "{{ '%2000000000d' % 1 }}",
+        "{{ 'x' * 1000000 }}",
+        "{{ lipsum(n=1000000) }}",
+        "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
     ],
 )
 def test_a_template_that_fails_or_is_unsafe_names_its_file(template: str) -> None:
@@ -143,3 +157,100 @@ def test_transformers_renders_the_same_text(template: str) -> None:
         conversations=[listed], chat_template=template, add_generation_prompt=True, **TOKENS
     )
     assert style_of(template).prompt(talk) == expected
+
+
+MOVING = """{% for m in messages %}{% if m.role == 'user' %}[{% if loop.last and messages[0].role == 'system' %}\
+{{ messages[0].content }} {% endif %}{{ m.content }}]{% elif m.role == 'assistant' %}{{ m.content }}{{ eos_token }}\
+{% endif %}{% endfor %}"""
+"""The system prompt moves to the newest message, as in some of Mistral's."""
+DROPPING = """{% for m in messages %}{% if m.role == 'user' %}<u>{{ m.content }}{% else %}<a>\
+{{ (m.content.split('</think>') | last).strip() }}{{ eos_token }}{% endif %}{% endfor %}\
+{% if add_generation_prompt %}<a><think>
+{% endif %}"""
+"""Drops the reasoning of every answer, the last one too, as DeepSeek R1's."""
+TEMPLATES = [CHATML, TURNS, REASONING, THINKING_PROMPT, MOVING, DROPPING]
+TALKS = [
+    told("a", "b"),
+    told("one", "uno", "two", "due", "three", "tre"),
+    told("a", " b ", "b", "", "a", "a\n"),
+    told("a", "<think>x</think>b", "c", "d", "e", "f"),
+    [Message(role="system", content="S"), *told("a", "b", "c", "d")],
+]
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+@pytest.mark.parametrize("talk", TALKS)
+def test_two_renderings_find_what_a_rendering_for_every_message_finds(template: str, talk: list[Message]) -> None:
+    style = style_of(template)
+    talk = [m for m in talk if m.role != "system" or style.takes_system()]
+    marks = style._marks(talk, len(talk))
+    try:
+        slow = style._cut(style._by_turns(talk, marks=marks), marks)
+    except ChatTemplateError:
+        with pytest.raises(ChatTemplateError):
+            style.segments(talk)
+        return
+    assert list(_merged(style.segments(talk))) == list(_merged(slow))
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_a_prompt_of_many_turns_takes_two_renderings(template: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    style, talk = style_of(template), told(*["<think>x</think>y", "<think>x</think>z"] * 60, "last")
+    expected = style._rendered(talk, (marks := style._marks(talk, 61)), prompt=True)
+    style._shape()
+    rendered: list[int] = []
+    whole = template_module.render_all
+    monkeypatch.setattr(template_module, "render_all", lambda *a, **k: rendered.append(len(a[2])) or whole(*a, **k))
+    text = "".join(segment.text for segment in style.prompt_segments(talk))
+    assert rendered == [2] and text == expected.replace(marks.bos, "<s>").replace(marks.eos, "<|endoftext|>")
+
+
+def test_earlier_turns_are_only_read(tokenizer_of: Get) -> None:
+    """A second question after an answer with reasoning works; the answer itself cannot be learnt from this template."""
+    style, talk = style_of(DROPPING), told("a", "<think>\nx\n</think>\n\nb", "c", "d", "e")
+    assert "<u>a<a>b<|endoftext|><u>c<a>d<|endoftext|><u>e<a><think>\n" in style.prompt(talk)
+    with pytest.raises(ChatTemplateError, match="leaves out the assistant's messages"):
+        encode_conversation(style, tokenizer_of("byte"), talk[:2])
+
+
+def test_no_character_of_a_message_becomes_a_token(tokenizer_of: Get) -> None:
+    tokenizer = tokenizer_of("byte")
+    pasted = "".join(map(chr, [*range(0xE000, 0xF900), *range(0xF0000, 0xF0100), 0x10FFFD]))
+    ids, _ = encode_conversation(style_of(TURNS), tokenizer, told(pasted, pasted))
+    text = tokenizer.decode(ids)
+    assert text.count(pasted) == 2 and ids.count(tokenizer.eos_id) == 1
+    with pytest.raises(ConfigError, match="private-use characters"):
+        unused_marks(["".join(map(chr, [*range(0xE000, 0xF900), *range(0xF0000, 0x110000)]))], 2)
+
+
+def test_a_template_that_never_ends_is_ended_and_refused_at_once_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(template_process, "SECONDS", 0.5)
+    endless = "{% for a in range(90000) %}{% for b in range(90000) %}{% endfor %}{% endfor %}"
+    start = time.monotonic()
+    with pytest.raises(ChatTemplateError, match=r"takes longer than 0\.5 s"):
+        style_of(endless).prompt(told("a"))
+    with pytest.raises(ChatTemplateError, match="a moment ago"):
+        style_of(endless).prompt(told("a"))
+    assert time.monotonic() - start < 10
+    assert style_of(CHATML).prompt(told("a")).endswith("assistant\n"), "other templates go on"
+
+
+def test_the_child_has_no_secret_and_imports_nothing_of_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LIGHT_COMPUTE_API_KEY", "a secret")
+    (tmp_path / "jinja2.py").write_text("raise SystemExit")
+    monkeypatch.chdir(tmp_path)
+    child = template_process._started()
+    if (environ := Path(f"/proc/{child.pid}/environ")).exists():
+        assert b"a secret" not in environ.read_bytes()
+    template_process._end(child)
+    assert child.poll() is not None
+
+
+def test_a_conversation_of_a_thousand_turns_is_quick() -> None:
+    """Rendering it anew for every turn took 0.6 s and grew with the square."""
+    talk = told(*["word " * 5] * 2001)
+    start = time.process_time()
+    assert len(style_of(CHATML).prompt_segments(talk)) > 2000
+    assert time.process_time() - start < 1

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from litgpt_core.core.errors import DataError
+from litgpt_core.core.errors import DataError, TokenizerError
 from litgpt_core.tokenizers import load
-from litgpt_core.tokenizers.report import find_text_files, read_documents
+from litgpt_core.tokenizers.report import find_text_files, read_documents, settings_for, train_and_report
 
 PROJECT = Path(__file__).resolve().parents[3]
 SCRIPT = PROJECT / "scripts" / "train_tokenizer.py"
@@ -51,6 +51,35 @@ def test_a_mistake_is_a_message_and_exit_code_2(tmp_path: Path) -> None:
     done = run("--out", str(tmp_path / "out"), str(tmp_path / "absent"))
     assert done.returncode == 2
     assert "does not exist" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_tokenizer_replaces_only_one_made_here_and_never_that_of_a_model(tmp_path: Path) -> None:
+    text, out = tmp_path / "a.txt", tmp_path / "out"
+    text.write_text("the cat sat on the mat\n" * 20, encoding="utf-8")
+
+    def train(kind: str, *, force: bool = False) -> None:
+        train_and_report(
+            settings_for(kind, vocab_size=260, max_train_bytes=None, seed=1), [text], directory=out, force=force
+        )
+
+    train("bpe")
+    with pytest.raises(TokenizerError, match="--force"):
+        train("char")
+    assert load(out).kind == "bpe"
+    train("char", force=True)
+    assert load(out).kind == "char"
+    before = {file.name: file.read_bytes() for file in out.iterdir()}
+    for name in ("lit_model.pth", "model_config.yaml", "model-00001-of-00002.safetensors"):
+        (out / name).write_text("weights")
+        with pytest.raises(TokenizerError, match=f"holds a model: {name}"):
+            train("char", force=True)
+        with pytest.raises(TokenizerError, match="holds a model"):
+            load(out).save(out)
+        (out / name).unlink()
+    assert {file.name: file.read_bytes() for file in out.iterdir()} == before
+    (out / "tokenizer_config.json").write_text("{}")
+    with pytest.raises(TokenizerError, match="a tokenizer that this project did not make"):
+        train("char", force=True)
 
 
 def test_files_are_found_in_order_and_bad_ones_are_named(tmp_path: Path) -> None:

@@ -69,6 +69,10 @@ def test_number_kinds(precision: str, kind: str) -> None:
     ("name", "part"),
     [
         ("NVIDIA H200", "H200"),
+        ("NVIDIA H200 NVL", "H200 NVL"),
+        ("NVIDIA H100 NVL", "H100 NVL"),
+        ("NVIDIA GH200 480GB", "GH200"),
+        ("NVIDIA A100-SXM4-80GB MIG 3g.40gb", None),
         ("NVIDIA H100 PCIe", "H100 PCIe"),
         ("NVIDIA H100 80GB HBM3", "H100"),
         ("NVIDIA A100-SXM4-80GB", "A100"),

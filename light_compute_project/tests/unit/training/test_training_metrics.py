@@ -82,6 +82,47 @@ def test_rates_leave_out_the_first_step_saving_and_validation(tmp_path: Path, cl
     assert rows(path)[-1]["elapsed_s"] == pytest.approx(30 + 2 + 2 + 7 + 50 + 2)
 
 
+class Device:
+    """A GPU in miniature: a step only launches work, which is done when somebody waits for the device."""
+
+    def __init__(self, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.waiting = 0.0
+        settle = MetricsRecorder.settle
+
+        def waits(rec: MetricsRecorder, tr: Any) -> None:
+            clock.now, self.waiting = clock.now + self.waiting, 0.0
+            settle(rec, tr)
+
+        monkeypatch.setattr(MetricsRecorder, "settle", waits)
+
+
+@pytest.mark.parametrize("interruption", ["validation", "saving"])
+def test_work_that_the_device_still_does_is_training_time(
+    interruption: str, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Validation and saving fall on steps without a row: 4 steps of 2 s are 50 tokens/s all the same."""
+    device, path, tr, mod = Device(clock, monkeypatch), tmp_path / "metrics.jsonl", trainer(), module()
+    rec = recorder(path, log_interval=10, max_steps=5)
+    rec.on_train_start(tr, mod)
+    for number in range(5):
+        rec.on_train_batch_start(tr, mod, None, 0)
+        if number == 3 and interruption == "saving":  # as the saver does, when the next step is about to begin
+            rec.wait_for_device(tr)
+            clock.now += 40
+            rec.pause()
+        device.waiting += 2
+        tr.global_step += 1
+        rec.on_train_batch_end(tr, mod, None, None, 0)
+        if number == 2 and interruption == "validation":
+            rec.on_validation_start(tr, mod)
+            clock.now += 40
+            rec.on_validation_end(tr, mod)
+        if number == 0:
+            rec.wait_for_device(tr)  # the first step is not counted
+    rec.flush(tr)
+    assert {row["tokens_per_s"] for row in rows(path) if row["tokens_per_s"]} == {50.0}
+
+
 def test_a_row_averages_the_steps_since_the_last_and_carries_its_validation(tmp_path: Path, clock: Clock) -> None:
     path, tr = tmp_path / "metrics.jsonl", trainer()
     rec = recorder(path)

@@ -128,6 +128,18 @@ def test_a_gpu_does_not_try_what_the_estimate_says_it_cannot_hold(monkeypatch: p
     assert tried == [8] and decided.trainer.batch.micro_batch_size == 8
 
 
+def test_a_sharded_model_is_estimated_not_tried_whole_on_one_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("a trial builds the whole model on one device")
+
+    monkeypatch.setattr(micro_batch, "_cuda_trial", never)
+    monkeypatch.setattr(micro_batch, "device_memory", lambda: 80 * 10**9)
+    config = auto("trainer.strategy=fsdp")
+    shared = dataclasses.replace(hardware(device="cuda", flat=False), sharded=True)
+    decided = micro_batch.decide(config, model=SHAPE, hardware=shared, world_size=4, neighbours=4)
+    assert decided.trainer.batch.micro_batch_size == 6, "a quarter of the global batch: it all fits"
+
+
 def test_a_gpu_too_small_for_one_says_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
     def trial(size: int) -> None:
         raise torch.OutOfMemoryError("full")

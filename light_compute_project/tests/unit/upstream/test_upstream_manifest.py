@@ -18,6 +18,7 @@ from litgpt_core.upstream.placement import (
     case_twins,
     clashes,
     foreign_changes,
+    leaving_link,
     parse_record,
     placed,
 )
@@ -148,18 +149,37 @@ def test_paths_of_upstreams_files() -> None:
         "conftest.py",
         "litgpt/README.md",
     )
-    given_paths += (".github/workflows/x.yml", ".lightning/y", "tests/conftest.py")
-    usual = ["LICENSE.md", "litgpt/README.md", "tests/conftest.py"]
+    given_paths += (".github/workflows/x.yml", ".lightning/y", "tests/conftest.py", "CITATION.cff")
+    usual = ["CITATION.cff", "LICENSE.md", "litgpt/README.md", "tests/conftest.py"]
+    # what takes over make, pytest, git, python or an editor from the root folder
+    unknown = ("GNUmakefile", "makefile", "pytest.toml", ".pytest.ini", ".python-versions", ".lfsconfig", "torch.py")
+    unknown += (".vscode/tasks.json", "sitecustomize.py", "torch/__init__.py", ".envrc", "litgpt", "README.md.sh")
+    given_paths += unknown
     aside = [
-        ".litgpt/.gitignore",
-        ".litgpt/LICENSE",
-        ".litgpt/README.md",
-        ".litgpt/conftest.py",
-        ".litgpt/pyproject.toml",
+        *(".litgpt/.gitignore", ".litgpt/LICENSE", ".litgpt/README.md", ".litgpt/conftest.py"),
+        *(".litgpt/pyproject.toml", *(f".litgpt/{path}" for path in unknown)),
     ]
     assert sorted(placed(manifest(*given_paths), with_ci=False)) == sorted([*aside, *usual])
     ci = [".github/workflows/x.yml", ".lightning/y"]
     assert sorted(placed(manifest(*given_paths), with_ci=True)) == sorted([*aside, *usual, *ci])
+
+
+@pytest.mark.parametrize(
+    ("path", "target", "leaves"),
+    [
+        ("tutorials/link.md", "with spaces.md", False),
+        ("litgpt/a/b.py", "../../tests/c.py", False),
+        ("a", "b/c", False),
+        ("litgpt/leak", "/etc/passwd", True),
+        ("litgpt/leak", "../../outside", True),
+        ("leak", "..", True),
+        ("litgpt/leak", "here/../../..", True),  # `here` may be a link to the folder itself
+        ("litgpt/leak", "../.git/config", True),
+        ("litgpt/leak", "../.GIT/hooks", True),
+    ],
+)
+def test_links_that_may_leave_the_tree(path: str, target: str, leaves: bool) -> None:
+    assert leaving_link(path, target) is leaves
 
 
 def test_the_record_lists_the_synced_files() -> None:

@@ -19,7 +19,7 @@ from litgpt_core.upstream.pin import installed_package, pinned_tag
 from litgpt_core.upstream.signatures import Definition, Sources, canonical, compare, define, folder_sources
 
 ROOT = Path(__file__).resolve().parents[4]
-COMMAND = "uv run python light_compute_project/scripts/sync_upstream.py --record_names"
+COMMAND = "uv run lcp sync --record_names"
 
 
 def sources(files: dict[str, str]) -> Sources:

@@ -41,6 +41,13 @@ def checkpoint_of(file: Path) -> Path:
     return directory
 
 
+def with_gguf_imported(name: str | None) -> str | None:
+    """What a command was given as its model, with the checkpoint directory in the place of a GGUF file. Errors as for
+    `checkpoint_of`.
+    """
+    return name if name is None or not is_gguf(name) else str(checkpoint_of(Path(name)))
+
+
 def cache_folder() -> Path:
     """The user's cache folder for imported models; it may not exist yet."""
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")

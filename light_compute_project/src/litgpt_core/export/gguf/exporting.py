@@ -22,22 +22,23 @@ import torch
 from torch import Tensor
 
 from litgpt_core import tokenizers
-from litgpt_core.checkpoint import load_model, resolve
+from litgpt_core.checkpoint import load_model, locate
 from litgpt_core.checkpoint.load import EMBEDDING, OUTPUT
 from litgpt_core.core.errors import CheckpointError, ConfigError
 from litgpt_core.core.files import replacing, write_atomically
+from litgpt_core.core.replaceable import refuse_foreign_file
 from litgpt_core.export.gguf.architecture import Architecture
 from litgpt_core.export.gguf.architectures import EMBEDDING_NAME, ROPE_FREQUENCIES
 from litgpt_core.export.gguf.chat_template import modelfile, template_of
 from litgpt_core.export.gguf.checking import check_file
 from litgpt_core.export.gguf.choosing import choose, has_divisors
-from litgpt_core.export.gguf.layout import CHAT_TEMPLATE, FILE_TYPES, TENSOR_TYPES, TOKENIZER, TensorType
+from litgpt_core.export.gguf.layout import CHAT_TEMPLATE, FILE_TYPES, MAGIC, TENSOR_TYPES, TOKENIZER, TensorType
 from litgpt_core.export.gguf.quantization import WRITABLE, Bytes, quantize
 from litgpt_core.export.gguf.rope_divisors import divisors_of
 from litgpt_core.export.gguf.vocabulary_out import vocabulary_fields
 from litgpt_core.export.gguf.writing import NewTensor, write_gguf
 from litgpt_core.export.huggingface.exporting import add_zero_biases
-from litgpt_core.export.parity import Parity
+from litgpt_core.export.parity import MARK, Parity, record_of
 from litgpt_core.export.target import refuse_taken
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.prompts import load_style
@@ -71,7 +72,7 @@ class ExportedGGUF:
 
 
 def export_gguf(
-    checkpoint: Path,
+    checkpoint: str | Path | None,
     target: Path,
     *,
     type: str = "f16",
@@ -82,7 +83,7 @@ def export_gguf(
     """Write a checkpoint as a GGUF file, with a Modelfile for Ollama and a record of the comparison beside it.
 
     Args:
-        checkpoint: A path as for `litgpt_core.checkpoint.resolve`.
+        checkpoint: A name or path as for `litgpt_core.checkpoint.choose`; None: the best candidate.
         target: The file to create.
         type: A key of `TYPES`.
         force: Replace an existing `target`.
@@ -95,8 +96,11 @@ def export_gguf(
         ConfigError: The type is unknown or needs llama.cpp's own tools.
     """
     kind = _known_type(type)
-    directory, target = resolve(Path(checkpoint)), Path(target)
-    refuse_taken(target, source=directory, force=force)
+    directory, target = locate(checkpoint), Path(target)
+    ollama = target.with_name(f"{target.stem}.Modelfile")
+    refuse_taken(target, source=directory, force=force, contains=MAGIC)
+    refuse_foreign_file(ollama, contains=b"FROM ./", what="a Modelfile of this project")
+    refuse_foreign_file(record_of(target), contains=MARK, what="a parity record of this project")
     model = load_model(directory)
     weights = {name: tensor.detach() for name, tensor in model.state_dict().items()}
     tied = torch.equal(weights[OUTPUT], weights[EMBEDDING])
@@ -139,7 +143,6 @@ def export_gguf(
         ) from problem
     if parity is not None:
         parity.keep(target)
-    ollama = target.with_name(f"{target.stem}.Modelfile")
     write_atomically(ollama, modelfile(target, style, context=config.block_size))
     return ExportedGGUF(
         path=target,

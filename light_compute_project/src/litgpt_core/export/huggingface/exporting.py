@@ -21,16 +21,17 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from litgpt_core.checkpoint import load_model, resolve
+from litgpt_core.checkpoint import load_model, locate
 from litgpt_core.checkpoint.load import EMBEDDING, OUTPUT, empty_model
 from litgpt_core.core.directories import new_directory
 from litgpt_core.core.errors import CheckpointError
+from litgpt_core.core.files import sha256_of
+from litgpt_core.core.replaceable import CHECKSUMS, refuse_taken
 from litgpt_core.export.huggingface.families import choose, write_config
 from litgpt_core.export.huggingface.family import Family
 from litgpt_core.export.huggingface.layout import CONFIG, SAFETENSORS, SAFETENSORS_INDEX, SHARD
 from litgpt_core.export.huggingface.rules import Rule
 from litgpt_core.export.huggingface.vocabulary import write_tokenizer
-from litgpt_core.export.target import refuse_taken
 from litgpt_core.model.config import GPTConfig
 
 logger = logging.getLogger(__name__)
@@ -56,14 +57,14 @@ class Exported:
 
 
 def export_directory(
-    checkpoint: Path, target: Path, *, force: bool = False, max_shard_bytes: int = MAX_SHARD_BYTES
+    checkpoint: str | Path | None, target: Path, *, force: bool = False, max_shard_bytes: int = MAX_SHARD_BYTES
 ) -> Exported:
     """Write a checkpoint (a directory of ours or LitGPT's, or a run folder) as a Hugging Face folder.
 
     Args:
-        checkpoint: A path as for `litgpt_core.checkpoint.resolve`.
+        checkpoint: A name or path as for `litgpt_core.checkpoint.choose`; None: the best candidate.
         target: The folder to create.
-        force: Replace an existing `target`, after the new folder is complete.
+        force: Replace an existing `target` that this project wrote, after the new folder is complete.
         max_shard_bytes: Maximum size of a weight file; a larger single weight gets its own file.
 
     Raises:
@@ -72,7 +73,7 @@ def export_directory(
         TokenizerError: The tokenizer cannot be read.
     """
     target = Path(target)
-    directory = resolve(Path(checkpoint))
+    directory = locate(checkpoint)
     refuse_taken(target, source=directory, force=force)
     model = load_model(directory)
     weights = {name: tensor.detach() for name, tensor in model.state_dict().items()}
@@ -87,7 +88,10 @@ def export_directory(
             ids = write_tokenizer(directory, folder, longest=config.block_size)
             settings = {**write_config(family, config), **ids, "torch_dtype": _DTYPES[weights[EMBEDDING].dtype]}
             (folder / CONFIG).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-            for file in sorted(folder.iterdir()):
+            files_written = sorted(folder.iterdir())
+            facts = {file.name: {"bytes": file.stat().st_size, "sha256": sha256_of(file)} for file in files_written}
+            (folder / CHECKSUMS).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+            for file in [*files_written, folder / CHECKSUMS]:
                 shutil.copymode(folder / CONFIG, file)  # safetensors creates files that only the user can read
                 _flush(file)
     except (OSError, SafetensorError) as problem:

@@ -7,7 +7,6 @@ kilobytes. The meaning of the tensors is in `rules` and `families`.
 
 from __future__ import annotations
 
-import json
 import math
 import pickle
 from collections.abc import Iterator, Mapping
@@ -16,6 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from litgpt_core.core.errors import CheckpointError
+from litgpt_core.core.parsing import MAX_JSON_BYTES, ParsingError, parse_json
+from litgpt_core.core.parsing import read_json as read_bounded_json
+from litgpt_core.core.torch_file import check_torch_file
 from litgpt_core.export.huggingface.layout import SAFETENSORS, SAFETENSORS_INDEX, TORCH, TORCH_INDEX, WEIGHTS
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 AGAIN = "download or copy the folder again"
 
 _ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
-_LONGEST_HEADER = 100_000_000  # bytes; the format's own limit
+_LONGEST_HEADER = MAX_JSON_BYTES  # the format's own limit is 100 MB; a header has about 100 bytes a tensor
 _LFS_POINTER = b"version https://git-lfs"
 
 
@@ -100,7 +102,7 @@ def open_weights(folder: Path) -> WeightFolder:
 def read_json(file: Path) -> dict[str, Any]:
     """The object in a JSON file. Raises CheckpointError if the file is missing, invalid, or not an object."""
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = read_bounded_json(file)
     except FileNotFoundError:
         raise CheckpointError(
             f"{file} is missing.", needed=f"a Hugging Face model folder with {file.name}", fix=AGAIN
@@ -153,7 +155,7 @@ def safetensors_shapes(file: Path) -> dict[str, tuple[int, ...]]:
         try:
             kind, shape = str(entry["dtype"]), tuple(int(size) for size in entry["shape"])
             begin, stop = (int(offset) for offset in entry["data_offsets"])
-        except (TypeError, KeyError, ValueError) as problem:
+        except (TypeError, KeyError, ValueError, OverflowError) as problem:
             raise _corrupted(file, f"its header describes {name} by {entry!r} ({problem})") from None
         if kind not in _ITEM_BYTES:
             raise CheckpointError(
@@ -177,8 +179,8 @@ def _header(file: Path) -> tuple[dict[str, Any], int]:
         if size < 8 or length > min(size - 8, _LONGEST_HEADER):
             raise _corrupted(file, f"its header would take {length:,} of its {size:,} bytes")
         try:
-            header = json.loads(opened.read(length).decode("utf-8"))
-        except ValueError as problem:
+            header = parse_json(opened.read(length))
+        except ParsingError as problem:
             raise _corrupted(file, f"its header is not JSON ({problem})") from None
     if not isinstance(header, dict):
         raise _corrupted(file, "its header is not a JSON object")
@@ -230,6 +232,7 @@ def _load_old_torch(file: Path) -> dict[str, Tensor]:
     import torch
 
     try:
+        check_torch_file(file)
         content = torch.load(file, map_location="cpu", weights_only=True)
     except MemoryError:
         raise

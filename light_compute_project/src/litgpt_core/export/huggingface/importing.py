@@ -23,6 +23,7 @@ from litgpt_core import tokenizers
 from litgpt_core.checkpoint import save_directory
 from litgpt_core.checkpoint.load import EMBEDDING, OUTPUT, empty_model
 from litgpt_core.core.errors import CheckpointError
+from litgpt_core.core.replaceable import refuse_taken
 from litgpt_core.export.huggingface.families import read_config
 from litgpt_core.export.huggingface.family import Family
 from litgpt_core.export.huggingface.folder import AGAIN, StoredTensor, open_weights, read_json
@@ -30,7 +31,6 @@ from litgpt_core.export.huggingface.layout import CONFIG
 from litgpt_core.export.huggingface.rules import Rule
 from litgpt_core.export.huggingface.settings import ConfigFile
 from litgpt_core.export.huggingface.vocabulary import gather_tokenizer
-from litgpt_core.export.target import refuse_taken
 from litgpt_core.model.config import GPTConfig
 
 logger = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ def import_folder(folder: Path, target: Path, *, force: bool = False) -> Importe
         folder: Contains config.json, the weights (safetensors or pytorch_model.bin, in one file or sharded) and a
             tokenizer.
         target: The directory to create.
-        force: Replace an existing `target`, after the new directory is complete.
+        force: Replace an existing `target` that this project wrote, after the new directory is complete.
 
     Raises:
         CheckpointError: The folder is incomplete, corrupted, or of an unknown architecture (names the first bad file),

@@ -1,0 +1,6 @@
+"""`lcp evaluate` as a script: the same function, in src/litgpt_core/evaluate/command.py."""
+
+from litgpt_core.cli import run
+
+if __name__ == "__main__":
+    run("evaluate")

@@ -1,0 +1,257 @@
+"""The files of a folder, and their bytes: links followed once, compressed files unpacked, what was left out reported.
+
+    notes/           a folder is read with its subfolders, in order of names, hidden ones left out
+    notes/old -> /x  a link to a folder is followed; one that leads back into a folder already read is named and skipped
+    notes/a.txt.gz   matches `*.txt`: gzip, bzip2 and xz are recognised by their first bytes
+
+Not here: what the bytes mean (`encoding`, `chat_rows`).
+"""
+
+from __future__ import annotations
+
+import bz2
+import difflib
+import fnmatch
+import gzip
+import logging
+import lzma
+import os
+import re
+import zlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal
+
+from litgpt_core.core.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+SHOWN = 10
+_COMPRESSED: tuple[tuple[bytes, str, Callable[[bytes], bytes]], ...] = (
+    (b"\x1f\x8b", "gzip", gzip.decompress),
+    (b"BZh", "bzip2", bz2.decompress),
+    (b"\xfd7zXZ\x00", "xz", lzma.decompress),
+)
+_SUFFIXES = (".gz", ".bz2", ".xz")
+
+
+def kind_of(path: Path) -> Literal["folder", "file", "missing"]:
+    """What is at a path; DataError for a path that the system refuses to look at."""
+    try:
+        return "folder" if path.is_dir() else "file" if path.exists() else "missing"
+    except OSError as error:
+        raise DataError(
+            f"cannot look at {shown(str(path)[:200])}: {error.strerror}",
+            needed="the path of a file or folder that this user may read",
+            fix="data.path=FILE_OR_FOLDER",
+        ) from error
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of a file, unpacked if it is compressed.
+
+    Raises:
+        DataError: It cannot be read, is no regular file, or its compressed data is damaged.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            raise DataError(
+                f"{shown(path)} is neither a file nor a folder",
+                needed="a regular file (save what a pipe yields into one)",
+                fix="data.path=FILE_OR_FOLDER",
+            )
+        raw = path.read_bytes()
+    except OSError as error:
+        raise DataError(
+            f"cannot read {shown(path)}: {error.strerror}",
+            needed="a file this user may read",
+            fix="check its permissions, or data.path=OTHER",
+        ) from error
+    for start, name, unpack in _COMPRESSED:
+        if raw.startswith(start):
+            try:
+                return unpack(raw)
+            except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
+                raise DataError(
+                    f"{shown(path)} is damaged {name} data: {error}",
+                    needed="an intact file",
+                    fix="copy or download it again",
+                ) from error
+    return raw
+
+
+def shown(path: Path | str) -> str:
+    """A path for messages and records: bytes that are not UTF-8, and control characters, as escapes."""
+    text = os.fsencode(str(path)).decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def document_name(path: Path, root: Path) -> str:
+    """A file's name within its folder, with forward slashes."""
+    return shown(path.relative_to(root).as_posix())
+
+
+def matching_files(folder: Path, pattern: str) -> list[Path]:
+    """Files of a folder by a glob pattern, sorted by name, no hidden ones.
+
+    A compressed file matches by its name without `.gz`, `.bz2` or `.xz`.
+
+    Raises:
+        DataError: The pattern is malformed, a folder cannot be listed, or nothing matches: the message lists what is
+            there, and a pattern that would match.
+    """
+    matches = _matcher(pattern)
+    found = sorted((name, path) for name, path in _listed(folder).items())
+    chosen = [path for name, path in found if matches(name) or matches(_unpacked(name))]
+    others = Counter(Path(_unpacked(name)).suffix for name, path in found if path not in set(chosen))
+    kinds = ", ".join(f"{count} x {shown(suffix) or 'no ending'}" for suffix, count in others.most_common(SHOWN))
+    if chosen:
+        if others:
+            logger.info("data: %s other file(s) do not match data.glob=%r: %s", f"{others.total():,}", pattern, kinds)
+        return chosen
+    if not found:
+        raise DataError(
+            f"{shown(folder)} holds no files (hidden ones do not count)",
+            needed="a folder with text files",
+            fix="data.path=OTHER_FOLDER",
+        )
+    best = others.most_common(1)[0][0]
+    raise DataError(
+        f"no file in {shown(folder)} matches data.glob={pattern!r}; there is: {kinds}",
+        needed="at least one matching file",
+        fix=f"data.glob='**/*{best}'" if re.fullmatch(r"(\.\w+)?", best) else "data.glob='**/*'",
+    )
+
+
+def _unpacked(name: str) -> str:
+    return name.removesuffix(next((suffix for suffix in _SUFFIXES if name.endswith(suffix)), ""))
+
+
+def _matcher(pattern: str) -> Callable[[str], bool]:
+    """Whether a relative path with forward slashes matches, as `Path.glob` matches: `**` is any number of folders."""
+    parts = pattern.split("/")
+    problem = (
+        "it is absolute"
+        if pattern.startswith("/") or Path(pattern).is_absolute()
+        else "'..' leads out of the folder"
+        if ".." in parts
+        else "'**' must stand between slashes"
+        if any("**" in part and part != "**" for part in parts)
+        else ""
+    )
+    if problem or not pattern.strip("/"):
+        raise DataError(
+            f"data.glob={pattern!r} is not a usable pattern: {problem or 'it is empty'}", fix="data.glob='**/*.txt'"
+        )
+    segments = [part for part in parts if part not in ("", ".")]
+    return lambda name: _fits(segments, name.split("/"))
+
+
+def _fits(segments: Sequence[str], names: Sequence[str]) -> bool:
+    if not segments:
+        return not names
+    if segments[0] != "**":
+        return bool(names) and fnmatch.fnmatchcase(names[0], segments[0]) and _fits(segments[1:], names[1:])
+    rest = segments[1:] or ["*"]
+    return any(_fits(rest, names[skipped:]) for skipped in range(len(names)))
+
+
+def _listed(folder: Path) -> dict[str, Path]:
+    """Name within the folder -> path, of every file that is not hidden. Linked folders come last, each one once."""
+    files: dict[str, Path] = {}
+    visited: set[tuple[int, int]] = set()
+    links = [folder]
+    followed, skipped = [], []
+    while links:
+        start = links.pop(0)
+        if start != folder:
+            inside = folder.resolve().is_relative_to(start.resolve()) if start.exists() else True
+            if inside or _identity(start) in visited:
+                skipped.append(start)
+                continue
+            followed.append(start)
+        links += _walk(start, folder, files, visited)
+    _report_links(followed, skipped)
+    return files
+
+
+def _walk(start: Path, folder: Path, files: dict[str, Path], visited: set[tuple[int, int]]) -> list[Path]:
+    """Add the files below `start`; returns the links to folders (and broken links) there, in order of names."""
+    links, waiting = [], [start]
+    while waiting:
+        current = waiting.pop()
+        identity = _identity(current)
+        if identity in visited:
+            continue
+        visited.add(identity)
+        try:
+            entries = sorted(os.scandir(current), key=lambda entry: entry.name)
+        except OSError as error:
+            raise DataError(
+                f"cannot list {shown(current)}: {error.strerror}",
+                needed="a folder this user may read",
+                fix="check its permissions, or data.path=OTHER",
+            ) from error
+        for entry in entries:
+            path = current / entry.name
+            if entry.name.startswith("."):
+                continue
+            if _is_file(entry):
+                files[path.relative_to(folder).as_posix()] = path
+            elif entry.is_symlink():
+                links.append(path)
+            elif entry.is_dir():
+                waiting.append(path)
+    return sorted(links)
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a link that this user may not follow
+        return False
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    try:
+        found = folder.stat()
+    except OSError:
+        return (-1, -1)
+    return (found.st_dev, found.st_ino)
+
+
+def _report_links(followed: list[Path], skipped: list[Path]) -> None:
+    if followed:
+        logger.info("data: followed %d linked folder(s): %s", len(followed), _listing(followed))
+    if skipped:
+        logger.warning(
+            "data: %d link(s) left out, because they are broken or lead to a folder that is read anyway: %s",
+            len(skipped),
+            _listing(skipped),
+        )
+
+
+def _listing(paths: list[Path]) -> str:
+    names = ", ".join(shown(path) for path in paths[:SHOWN])
+    return names + (f", and {len(paths) - SHOWN} more" if len(paths) > SHOWN else "")
+
+
+def missing_path(path: Path) -> DataError:
+    """The error for a path that does not exist, listing what its folder contains."""
+    parent = path.absolute().parent
+    while not parent.is_dir():
+        parent = parent.parent
+    try:
+        names = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in parent.iterdir())
+    except OSError:
+        names = []
+    near = difflib.get_close_matches(path.name, names, n=SHOWN, cutoff=0.5)
+    listed = (near + [name for name in names if name not in near])[:SHOWN]
+    there = ", ".join(map(shown, listed)) + (f", and {len(names) - len(listed)} more" if len(names) > SHOWN else "")
+    broken = "is a link to something that does not exist" if path.is_symlink() else "does not exist"
+    return DataError(
+        f"{shown(path)} {broken}; in {shown(parent)} there is: {there or 'nothing'}",
+        needed="an existing file or folder (relative paths start in the current folder)",
+        fix=f"data.path={shown(parent / near[0])}" if near else "data.path=FILE_OR_FOLDER",
+    )

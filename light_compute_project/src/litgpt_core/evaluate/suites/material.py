@@ -1,0 +1,52 @@
+"""What suites are made of: held-out documents, words that the training text knows, a tokenizer's ordinary ids."""
+
+from __future__ import annotations
+
+import ast
+import re
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from litgpt_core.data.document import Document
+from litgpt_core.tokenizers.base import Tokenizer
+
+WORD = re.compile(r"[A-Za-z]+")
+LARGEST_PYTHON = 80_000
+"""Characters: parsing larger files would take longer than scoring the items."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Material:
+    """Input of every suite."""
+
+    documents: Sequence[Document] = ()
+    """Held-out text."""
+    known_words: Counter[str] | None = None
+    """Lower-case words of the training text with their counts; None: unknown."""
+    tokenizer: Tokenizer
+
+    @cached_property
+    def python(self) -> list[tuple[Document, ast.Module]]:
+        """The documents that are Python with at least one function."""
+        found = []
+        for document in self.documents:
+            if "def " in document.text and len(document.text) <= LARGEST_PYTHON and (tree := parsed(document.text)):
+                found.append((document, tree))
+        return found
+
+    def knows(self, word: str) -> bool:
+        """Whether the training text has the word five times; yes, where the training text is not known."""
+        return self.known_words is None or self.known_words[word.lower()] >= 5
+
+
+def parsed(text: str) -> ast.Module | None:
+    """The syntax tree, or None for what is no Python of this version."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None

@@ -1,0 +1,35 @@
+"""What has a model learnt: activations recorded and changed, and the standard analyses on top of them.
+
+    from litgpt_core import interpret
+
+    with interpret.trace(model, ["*.pattern"]) as seen:
+        model(ids)
+    report = interpret.analyze("runs/baseline", prompt="def main(")
+
+`names` lists every activation; `trace` records and edits; each other module is one analysis, a function of a `Subject`
+that returns plain values; `findings` turns these into sentences, `pictures` and `page` into files. Names are imported
+on first use: neither torch nor matplotlib is loaded before.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from litgpt_core.interpret.analysis import analyze as analyze
+    from litgpt_core.interpret.loading import load_subject as load_subject
+    from litgpt_core.interpret.trace import trace as trace
+
+_MODULES = {"analyze": "analysis", "load_subject": "loading", "trace": "trace"}
+
+
+def __getattr__(name: str) -> Any:
+    """A public name, imported when it is first used."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_MODULES])

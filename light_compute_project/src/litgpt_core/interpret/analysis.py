@@ -1,0 +1,176 @@
+"""Compute the views of a model and write the report: analysis.json, report.html and a picture of each view.
+
+A view that fails does not cost the others: its error is reported in its place. Errors in what was given on the command
+line end the analysis before anything is computed.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from litgpt_core.core.errors import CheckpointError, ConfigError
+from litgpt_core.core.files import replacing
+from litgpt_core.core.source_code import git_state
+from litgpt_core.interpret.findings import findings
+from litgpt_core.interpret.loading import load_subject
+from litgpt_core.interpret.subject import Subject
+from litgpt_core.interpret.views import choose, missing
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1
+"""Of analysis.json; raised when a reader of the old one would fail."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Analysis:
+    """The result: plain values, and the folder they were written to."""
+
+    values: dict[str, Any]
+    """What analysis.json holds: `views`, `findings`, `left_out`, `seconds` and where all of it comes from."""
+    folder: Path | None
+
+    @property
+    def findings(self) -> list[str]:
+        """The sentences."""
+        return [finding["text"] for finding in self.values["findings"]]
+
+
+def analyze(
+    path: str | Path,
+    *,
+    prompt: str | None = None,
+    against: str | None = None,
+    only: Sequence[str] = (),
+    checkpoints: bool = False,
+    text: str | Path | None = None,
+    layer: int | None = None,
+    seed: int = 0,
+    effort: float = 1.0,
+    out: str | Path | None = None,
+    write: bool = True,
+) -> Analysis:
+    """Analyse one model.
+
+    Args:
+        path: A run folder or checkpoint directory.
+        prompt: The text of the views that look at one; None: the beginning of a window of held-out text.
+        against: A second text, for patching; needs `prompt`.
+        only: Names of views; all without.
+        checkpoints: Also read the run's other checkpoints.
+        text: A file of held-out text; None: the run's validation split.
+        layer: Of the sparse autoencoder; None: the middle one.
+        seed: Of random tokens and of training autoencoder and lens.
+        effort: Multiplies how much text is read.
+        out: Folder for the files; None: `analysis/` in the run folder.
+        write: False computes only.
+
+    Raises:
+        ConfigError: A view, a layer or a prompt is not possible for this model.
+        CheckpointError: There is no usable checkpoint, or its tokenizer is another model's.
+        DataError: The held-out text cannot be read or is of another tokenizer.
+    """
+    chosen = choose(only)
+    if against is not None and prompt is None:
+        raise ConfigError("--against without --prompt", needed="both texts", fix="--prompt TEXT --against TEXT2")
+    subject = load_subject(path, text=text, prompt=prompt, against=against, seed=seed, layer=layer, effort=effort)
+    if against is not None and any(view.name == "patching" for view in chosen):
+        from litgpt_core.interpret.patching import Pair
+
+        Pair(subject.model, subject.prompt_ids(), subject.against_ids())  # before minutes are spent on the others
+    if only:
+        for view in chosen:
+            if reason := missing(view, subject, checkpoints=checkpoints):
+                raise ConfigError(f"{view.name} cannot be computed: {reason}")
+    values = _provenance(subject, path)
+    values |= compute(subject, [view.name for view in chosen], checkpoints=checkpoints)
+    values["findings"] = findings(values["views"])
+    values = rounded(values)
+    folder = None
+    if write:
+        folder = Path(out) if out is not None else report_folder(Path(path), subject)
+        write_report(values, folder)
+    return Analysis(values=values, folder=folder)
+
+
+def compute(subject: Subject, names: Sequence[str], *, checkpoints: bool) -> dict[str, Any]:
+    """`views`, `titles`, `left_out` (name -> why) and `seconds` of each view."""
+    result: dict[str, Any] = {"views": {}, "titles": {}, "left_out": {}, "seconds": {}}
+    for view in choose(names):
+        result["titles"][view.name] = view.title
+        if reason := missing(view, subject, checkpoints=checkpoints):
+            result["left_out"][view.name] = reason
+            continue
+        start = time.perf_counter()
+        try:
+            result["views"][view.name] = view.compute(subject)
+        except (ArithmeticError, RuntimeError, ValueError, IndexError) as problem:
+            logger.warning("%s failed: %s", view.name, problem)
+            result["left_out"][view.name] = f"failed: {type(problem).__name__}: {problem}"
+        result["seconds"][view.name] = time.perf_counter() - start
+        logger.info("%s: %.1f s", view.title, result["seconds"][view.name])
+    return result
+
+
+def report_folder(path: Path, subject: Subject) -> Path:
+    """`analysis/` in the run folder that was given, else in the checkpoint directory."""
+    assert subject.directory is not None
+    return (path if path.is_dir() else subject.directory) / "analysis"
+
+
+def write_report(values: dict[str, Any], folder: Path) -> None:
+    """analysis.json, report.html and PNGs; each file replaced at once.
+
+    Raises:
+        CheckpointError: The folder cannot be written.
+    """
+    from litgpt_core.interpret.page import page
+    from litgpt_core.interpret.pictures import draw_all
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in (("analysis.json", json.dumps(values, ensure_ascii=False)), ("report.html", page(values))):
+            with replacing(folder / name) as temporary:
+                temporary.write_text(text + "\n", encoding="utf-8")
+        draw_all(values["views"], folder)
+    except OSError as problem:
+        raise CheckpointError(
+            f"{folder} cannot be written: {problem.strerror or problem}",
+            needed="a folder on a disk with room",
+            fix="--out ANOTHER_FOLDER",
+        ) from problem
+
+
+def _provenance(subject: Subject, path: str | Path) -> dict[str, Any]:
+    code = git_state()
+    return {
+        "format": FORMAT,
+        "model": subject.name,
+        "checkpoint": Path(path).as_posix() if not Path(path).is_absolute() else Path(path).name,
+        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": code.get("commit"),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "dtype": "float32",
+        "seed": subject.seed,
+        "held_out_tokens": None if subject.windows is None else subject.windows[:, 1:].numel(),
+    }
+
+
+def rounded(value: Any, *, digits: int = 5) -> Any:
+    """Nested plain values with `digits` significant digits; what is not finite becomes None."""
+    if isinstance(value, float):
+        return float(f"{value:.{digits}g}") if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: rounded(item, digits=digits) for key, item in value.items()}
+    return [rounded(item, digits=digits) for item in value] if isinstance(value, list | tuple) else value

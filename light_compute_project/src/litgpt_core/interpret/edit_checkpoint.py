@@ -1,0 +1,73 @@
+"""A checkpoint directory without some of its heads or MLPs: their weights are set to zero, all else stays.
+
+A head's columns of `attn.proj`, an MLP's projection with its bias (of every expert): what zero ablation computes, made
+to last. LitGPT and every command here read the result as any other checkpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from litgpt_core.checkpoint.directory import save_directory
+from litgpt_core.checkpoint.layout import HYPERPARAMETERS
+from litgpt_core.checkpoint.load import load_weights
+from litgpt_core.checkpoint.search import resolve
+from litgpt_core.core.errors import CheckpointError
+from litgpt_core.interpret.names import Component, parse_component
+from litgpt_core.model.config import GPTConfig
+from litgpt_core.model.structure import layer_structure
+
+
+def save_without(path: Path, parts: Sequence[str], out: Path, *, force: bool = False) -> Path:
+    """Write the checkpoint of `path` without `parts` to `out`, in the weights' own dtype.
+
+    Args:
+        path: A checkpoint directory or run folder.
+        parts: As `L2H3` or `L2M`.
+        out: Directory to create.
+        force: Replace an existing one.
+
+    Raises:
+        ConfigError: The model has no such layer or head.
+        CheckpointError: The checkpoint cannot be read, or `out` exists or cannot be written.
+    """
+    if Path(out).exists() and not force:
+        raise CheckpointError(f"{out} exists.", needed="a new directory", fix="--save OTHER, or --force to replace it")
+    directory = resolve(Path(path))
+    config = GPTConfig.from_checkpoint(directory)
+    chosen = [parse_component(part, config) for part in parts]
+    weights = {name: tensor.clone() for name, tensor in load_weights(directory, mmap=False).items()}
+    for part in chosen:
+        remove(weights, part, config)
+    if (head := weights.get("lm_head.weight")) is not None and torch.equal(head, weights["transformer.wte.weight"]):
+        weights["lm_head.weight"] = weights["transformer.wte.weight"]  # stored once, as before
+    hyperparameters = _hyperparameters(directory) | {"ablated": [str(part) for part in chosen]}
+    return save_directory(
+        Path(out), weights=weights, config=config, tokenizer_dir=directory, hyperparameters=hyperparameters
+    )
+
+
+def remove(weights: dict[str, torch.Tensor], part: Component, config: GPTConfig) -> None:
+    """Set the weights by which one part writes into the residual stream to zero, in place."""
+    prefix = f"transformer.h.{part.layer}"
+    if part.head is not None:
+        size = config.v_head_dim
+        weights[f"{prefix}.attn.proj.weight"][:, part.head * size : (part.head + 1) * size] = 0
+        return
+    for linear in layer_structure(config, part.layer).linears:
+        if linear.role == "mlp" and linear.adds_to_residual:
+            for parameter in linear.parameters():
+                weights[f"{prefix}.{parameter.name}"].zero_()
+
+
+def _hyperparameters(directory: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load((directory / HYPERPARAMETERS).read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError):
+        return {}
+    return content if isinstance(content, dict) else {}

@@ -1,0 +1,83 @@
+"""Logit lens (nostalgebraist 2020): the last norm and the head applied to the residual stream of every layer.
+
+At the last layer this is the model's own prediction; before, it shows when a prediction forms. The padded columns of
+the vocabulary are cut before any softmax.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from litgpt_core.interpret.subject import Subject
+from litgpt_core.interpret.trace import trace
+from litgpt_core.model.gpt import GPT
+
+TOP = 5
+
+
+def read_out(model: GPT, residual: Tensor) -> Tensor:
+    """(..., C) residual stream -> (..., vocab_size) logits, as the model makes them of its last layer's."""
+    return model.head(model.transformer.ln_f(residual))[..., : model.config.vocab_size]
+
+
+def layer_names(model: GPT) -> list[str]:
+    """The residual streams in order: what block 0 reads, then every block's output."""
+    return ["embed", *(f"{layer}.resid_post" for layer in range(model.config.n_layer))]
+
+
+@torch.no_grad()
+def lens_log_probs(model: GPT, ids: Tensor) -> list[Tensor]:
+    """Log probabilities (B, T, vocab_size) at the embedding and after every block: n_layer + 1 of them."""
+    names = layer_names(model)
+    with trace(model, names) as seen:
+        model.hidden(ids)
+    return [read_out(model, seen[name]).log_softmax(dim=-1) for name in names]
+
+
+def divergence(final: Tensor, other: Tensor) -> Tensor:
+    """KL(final || other) in nats, of log probabilities (..., V) -> (...)."""
+    return (final.exp() * (final - other)).sum(dim=-1)
+
+
+@torch.no_grad()
+def view(subject: Subject) -> dict[str, Any]:
+    """The prompt, layer by layer: most probable tokens and divergence from the end; and the loss on held-out text."""
+    ids = subject.prompt_ids()
+    lens = lens_log_probs(subject.model, ids)
+    following = torch.cat([ids[0, 1:], ids.new_tensor([-1])])
+    grid = []
+    for log_probs in lens:
+        best = log_probs[0].topk(TOP, dim=-1)
+        rank = (log_probs[0] > log_probs[0].gather(1, following.clamp(min=0)[:, None])).sum(dim=-1) + 1
+        grid.append(
+            {
+                "tokens": [[subject.token_text(int(i)) for i in row] for row in best.indices],
+                "probabilities": [[round(float(p), 4) for p in row.exp()] for row in best.values],
+                "rank_of_next": [int(r) if n >= 0 else None for r, n in zip(rank, following, strict=True)],
+            }
+        )
+    result: dict[str, Any] = {
+        "prompt": subject.token_texts(ids[0]),
+        "layers": ["embedding", *(f"layer {n}" for n in range(subject.model.config.n_layer))],
+        "grid": grid,
+        "divergence": [float(divergence(lens[-1], each)[0].mean()) for each in lens],
+    }
+    if subject.windows is not None:
+        result |= _on_text(subject)
+    return result
+
+
+def _on_text(subject: Subject) -> dict[str, Any]:
+    """Loss and divergence of every layer on a few windows of held-out text."""
+    windows = subject.some_windows(8)
+    lens = lens_log_probs(subject.model, windows[:, :-1])
+    targets = windows[:, 1:, None]
+    losses = [float(-each.gather(-1, targets).mean()) for each in lens]
+    return {
+        "text_loss": losses,
+        "text_divergence": [float(divergence(lens[-1], each).mean()) for each in lens],
+        "text_tokens": int(targets.numel()),
+    }

@@ -1,0 +1,213 @@
+"""Suites: pairs are what they claim to be, chance is exact, and the same seed gives the same items on every machine."""
+
+import ast
+import math
+import random
+
+import pytest
+
+from litgpt_core import tokenizers
+from litgpt_core.core.errors import ConfigError
+from litgpt_core.data.document import Document
+from litgpt_core.evaluate.items import Item, fit, items_sha256
+from litgpt_core.evaluate.ngram_scorer import UniformScorer
+from litgpt_core.evaluate.suite_score import score_suite
+from litgpt_core.evaluate.suites.catalogue import SUITES, build
+from litgpt_core.evaluate.suites.material import Material, parsed
+
+SOURCE = '''\
+"""A module about {name}s."""
+
+import math
+
+
+class {Name}Store:
+    """Keeps {name}s."""
+
+    def __init__(self, {name}_limit, factor=2):
+        self.{name}_limit = {name}_limit
+        self.factor = factor
+        self.entries = []
+
+    def append(self, {name}, weight):
+        if weight > self.{name}_limit:
+            raise ValueError("too heavy: " + str(weight))
+        elif weight < 0:
+            weight = 0
+        else:
+            weight = weight * self.factor
+        self.entries.append(({name}, weight))
+        return self.entries
+
+    def total(self):
+        try:
+            return sum(weight for {name}, weight in self.entries)
+        except TypeError:
+            return math.nan
+
+
+def average_{name}(values, start='0'):
+    total = float(start)
+    for value in values:
+        total = total + value
+    return total / len(values)
+'''
+NAMES = ("apple", "melon", "grape", "berry", "peach", "lemon", "olive", "mango", "guava", "papay", "fruit", "tulip")
+
+
+@pytest.fixture(scope="module")
+def material(byte_tokenizer) -> Material:
+    documents = [
+        Document("", f"{name}.py", SOURCE.format(name=name, Name=name.title()).replace("factor", f"rate_{name[:2]}"))
+        for name in NAMES
+    ]
+    return Material(documents=documents, tokenizer=byte_tokenizer)
+
+
+@pytest.fixture(scope="module")
+def suites(material: Material) -> dict[str, list[Item]]:
+    return {name: build(name, material) for name in SUITES}
+
+
+def test_the_same_seed_gives_the_same_items_everywhere(material: Material, suites: dict[str, list[Item]]) -> None:
+    """Hashes of this material at seed 1: another hash means that results of earlier versions cannot be paired."""
+    assert {name: items_sha256(items)[:12] for name, items in suites.items()} == PINNED
+    assert build("induction", material) == suites["induction"]
+    assert build("induction", material, seed=2) != suites["induction"]
+
+
+PINNED = {
+    "python_pairs": "aaf068d0142e",
+    "english_pairs": "ce1eac1782da",
+    "induction": "1e48b895619a",
+    "cloze": "5ccd91a918dc",
+    "entities": "1bcaf78b6d5d",
+    "arithmetic": "fa7c868eed0d",
+}
+
+
+def test_uniform_logits_score_exactly_chance(byte_tokenizer, suites: dict[str, list[Item]]) -> None:
+    scorer = UniformScorer(byte_tokenizer)
+    for name, items in suites.items():
+        fitted = fit(items, scorer)
+        score = score_suite(name, fitted, scorer)
+        assert len(fitted.items) > 20, name
+        assert math.isclose(score.estimate().value, score.chance, rel_tol=1e-12)
+        assert math.isclose(score.estimate("choice_bits").value, score.chance_bits, rel_tol=1e-12)
+        assert score.estimate("margin").value == 0
+
+
+def test_fitted_choices_are_of_equal_length(byte_tokenizer, suites: dict[str, list[Item]]) -> None:
+    for items in suites.values():
+        fitted = fit(items, UniformScorer(byte_tokenizer), of_a_kind=7)
+        kinds = [item.kind for item in fitted.items]
+        assert all(kinds.count(kind) <= 7 for kind in kinds)
+        for item, request in zip(fitted.items, fitted.requests, strict=True):
+            assert len({len(choice) for choice in request.choices}) == 1
+            assert len(request.choices) == len(item.choices)
+            assert len({choice.tobytes() for choice in request.choices}) == len(request.choices)
+
+
+def test_every_choice_is_tokenized_with_its_context(byte_tokenizer, suites: dict[str, list[Item]]) -> None:
+    scorer = UniformScorer(byte_tokenizer)
+    fitted = fit(suites["cloze"], scorer)
+    for item, request in zip(fitted.items, fitted.requests, strict=True):
+        for text, choice in zip(item.texts(), request.choices, strict=True):
+            assert [*request.context, *choice] == scorer.encode(text).tolist()
+
+
+def test_syntax_pairs_parse_on_one_side_only(material: Material, suites: dict[str, list[Item]]) -> None:
+    """The right side is in the file; with any wrong side in its place the file does not parse, but for names."""
+    texts = {document.name: document.text for document in material.documents}
+    kinds = {"bracket", "quote", "colon", "keyword", "indent", "name", "attribute"}
+    assert {item.kind for item in suites["python_pairs"]} == kinds
+    for item in suites["python_pairs"]:
+        text, right = texts[item.cluster], item.context + item.choices[0]
+        assert right in text and parsed(text) is not None
+        for wrong in item.choices[1:]:
+            changed = text.replace(right, item.context + str(wrong), 1)
+            assert changed != text
+            assert (parsed(changed) is not None) is (item.kind in ("name", "attribute")), (item, wrong)
+
+
+def test_wrong_names_are_not_in_the_file(material: Material, suites: dict[str, list[Item]]) -> None:
+    for item in suites["python_pairs"]:
+        if item.kind in ("name", "attribute"):
+            tree = ast.parse(next(d.text for d in material.documents if d.name == item.cluster))
+            known = {getattr(node, "id", getattr(node, "attr", "")) for node in ast.walk(tree)}
+            for wrong in item.choices[1:]:
+                assert len(wrong) == len(item.choices[0])
+                assert not any(str(wrong).startswith(name) for name in known if len(name) >= 3)
+
+
+def test_english_contrasts_go_both_ways(suites: dict[str, list[Item]]) -> None:
+    """Whatever word is right in some items is wrong in others, so that preferring a word gains nothing."""
+    for kind in ("subject_verb", "reflexive", "irregular"):
+        items = [item for item in suites["english_pairs"] if item.kind == kind]
+        right = {str(item.choices[0]) for item in items}
+        wrong = {str(item.choices[1]) for item in items}
+        assert len(right & wrong) > 0.9 * len(right)
+        directions = [item.cluster.split()[1][0] for item in items]
+        assert len({directions.count(direction) for direction in directions}) == 1
+
+
+def test_words_that_the_training_text_lacks_are_not_used(byte_tokenizer) -> None:
+    from collections import Counter
+
+    words = ["the", "man", "woman", "saw", "himself", "herself", "old", "hurt", "asked"]
+    known = Material(known_words=Counter(dict.fromkeys(words, 9)), tokenizer=byte_tokenizer)
+    items = build("english_pairs", known)
+    assert {item.kind for item in items} == {"reflexive"}
+    assert all(set(item.texts()[0].lower().split()) <= set(words) for item in items)
+
+
+def test_answers_of_generated_items_are_right(suites: dict[str, list[Item]]) -> None:
+    for item in suites["arithmetic"]:
+        question, answer = str(item.context).split(">>> ")[-1].strip(), int(str(item.choices[0]))
+        a, sign, b = question.split()
+        assert int(a) + (int(b) if sign == "+" else -int(b)) == answer
+    for item in suites["entities"]:
+        if item.kind == "variables":
+            program, _, asked = str(item.context).rpartition("\nassert ")
+            values: dict[str, int] = {}
+            exec(program, {}, values)
+            assert values[asked.split()[0]] == int(str(item.choices[0]))
+        else:
+            wanted = str(item.context).split(". The ")[-1].split()[0]
+            last = [
+                s for s in str(item.context).split(". ")[:-1] if f"the {wanted} " in s or s.startswith(f"The {wanted} ")
+            ][-1]
+            assert last.endswith(str(item.choices[0]))
+    for item in suites["induction"]:
+        if item.kind == "repeat":
+            place = item.context.index(item.choices[0][0])
+            assert item.context[place - 1] == item.context[-1]
+
+
+def test_items_longer_than_the_window_are_left_out(byte_tokenizer, suites: dict[str, list[Item]]) -> None:
+    scorer = UniformScorer(byte_tokenizer)
+    scorer.block_size = 40
+    fitted = fit(suites["cloze"], scorer)
+    assert fitted.too_long == len(suites["cloze"]) - len(fitted.items) - fitted.unequal > 0
+    assert all(len(r.context) + len(r.choices[0]) - 1 <= 40 for r in fitted.requests)
+
+
+def test_a_character_that_the_vocabulary_lacks_leaves_its_items_out() -> None:
+    letters = tokenizers.train(tokenizers.CharSettings(), ["abc xyz"])
+    items = [
+        Item(kind="k", cluster="1", context="ab", choices=(" x", " y")),
+        Item(kind="k", cluster="2", context="ab", choices=(" x", " Q")),
+    ]
+    fitted = fit(items, UniformScorer(letters))
+    assert [item.cluster for item in fitted.items] == ["1"] and fitted.unequal == 1
+
+
+def test_an_unknown_suite_is_an_error(material: Material) -> None:
+    with pytest.raises(ConfigError, match="did you mean python_pairs"):
+        build("python_pair", material)
+
+
+def test_suites_without_material_are_empty(byte_tokenizer) -> None:
+    empty = Material(tokenizer=byte_tokenizer)
+    assert SUITES["python_pairs"].build(empty, random.Random(1)) == []
+    assert SUITES["cloze"].build(empty, random.Random(1)) == []
