@@ -1,7 +1,8 @@
 """Searches for models below some folders; `choice.py` finds one by name or path. Does not import torch.
 
-A folder with `lit_model.pth` is a model; a run folder is one model, however many checkpoints it has. The search is
-breadth-first, with a limited depth and number of folders; corrupted or incomplete checkpoints are skipped and reported.
+A folder with `lit_model.pth` or `compressed.safetensors` is a model; a run folder is one model, however many
+checkpoints it has. The search is breadth-first, with a limited depth and number of folders; corrupted or incomplete
+checkpoints are skipped and reported.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from litgpt_core.checkpoint.layout import MODEL_CONFIG, WEIGHTS
+from litgpt_core.checkpoint.layout import COMPRESSED, MODEL_CONFIG, WEIGHTS
 from litgpt_core.checkpoint.retention import BEST, LAST, step_of
 from litgpt_core.checkpoint.search import resolve
-from litgpt_core.checkpoint.verification import verify
+from litgpt_core.checkpoint.verification import verify, weights_file
 from litgpt_core.core.errors import CheckpointError
 
 ROOTS = ("runs", "checkpoints", "trained_models", "models", ".")
@@ -114,7 +115,7 @@ def _model_in(folder: _Folder, *, root: Path, skipped: list[str]) -> FoundModel 
 
 def facts_of(directory: Path, *, name: str, root: Path) -> FoundModel:
     """What is known of a checkpoint directory from the outside."""
-    facts = (directory / WEIGHTS).stat()
+    facts = weights_file(directory).stat()
     return FoundModel(name=name, directory=directory, modified=facts.st_mtime, root=root, n_bytes=facts.st_size)
 
 
@@ -143,13 +144,13 @@ class _Folder:
 
     @property
     def has_weights(self) -> bool:
-        return WEIGHTS in self.files
+        return WEIGHTS in self.files or COMPRESSED in self.files
 
     @property
     def is_run(self) -> bool:
         """Whether it is a run folder: has `final/`, or `checkpoints/` with steps."""
         for folder in self.folders:
-            if folder.name == "final" and (folder / WEIGHTS).exists():
+            if folder.name == "final" and weights_file(folder).exists():
                 return True
             if folder.name == "checkpoints":
                 return any(step_of(entry) is not None or entry.name in (LAST, BEST) for entry in _entries(folder)[1])

@@ -13,19 +13,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from litgpt_core.core.command_line import CommandParser
+from litgpt_core.core.command_line import MODEL_HELP, CommandParser
 from litgpt_core.core.errors import ConfigError
 
 
 def main(arguments: Sequence[str]) -> int:
     """Parse, analyse (or print names, or save an ablated checkpoint), print the findings."""
     a = _parser().parse_args(arguments)
+    from litgpt_core.export.gguf.cached import with_gguf_imported
+
+    model = with_gguf_imported(a.model)
     if a.names:
-        from litgpt_core.checkpoint.search import resolve
+        from litgpt_core.checkpoint.choice import locate
         from litgpt_core.interpret.names import table
         from litgpt_core.model.config import GPTConfig
 
-        print(table(GPTConfig.from_checkpoint(resolve(a.model))))
+        print(table(GPTConfig.from_checkpoint(locate(model))))
         return 0
     if bool(a.ablate) != (a.save is not None):
         raise ConfigError(
@@ -35,28 +38,29 @@ def main(arguments: Sequence[str]) -> int:
         from litgpt_core.interpret.edit_checkpoint import save_without
 
         parts = [part for text in a.ablate for part in text.split(",")]
-        print(save_without(a.model, parts, a.save, force=a.force))
+        print(save_without(model, parts, a.save, force=a.force))
         return 0
-    from litgpt_core.interpret.analysis import analyze
+    from litgpt_core.interpret.analysis import analyze, log_to_wandb
 
     only = a.only.split(",") if a.only else []
     options = {"prompt": a.prompt, "against": a.against, "text": a.text, "layer": a.layer, "seed": a.seed}
-    done = analyze(a.model, only=only, checkpoints=a.checkpoints, effort=a.effort, out=a.out, **options)
-    for sentence in done.findings:
-        print(f"- {sentence}")
+    done = analyze(model, only=only, checkpoints=a.checkpoints, effort=a.effort, out=a.out, **options)
+    print(*(f"- {sentence}" for sentence in done.findings), sep="\n")
     assert done.folder is not None
     pictures = len(list(done.folder.glob("*.png")))
     size = (done.folder / "report.html").stat().st_size
     print(
         f"{(done.folder / 'report.html').as_posix()} ({size / 1e6:.1f} MB, open it), {pictures} pictures, analysis.json"
     )
+    if a.wandb:
+        print("on W&B: analysis/report" if log_to_wandb(done, model) else "W&B did not take it")
     return 0
 
 
 def _parser() -> CommandParser:
     parser = CommandParser("analyze", description=__doc__)
     add = parser.add_argument
-    add("model", type=Path, metavar="RUN", help="run folder or checkpoint directory")
+    add("model", nargs="?", help=MODEL_HELP)
     add("--prompt", help="text of the views that look at one (a window of held-out text)")
     add("--against", help="second text of as many tokens, for patching")
     add("--only", metavar="A,B", help="names of views: lens, heads, ablation, ... (all)")
@@ -65,9 +69,10 @@ def _parser() -> CommandParser:
     add("--layer", type=int, help="of the sparse autoencoder (the middle one)")
     add("--seed", type=int, default=0, help="of random tokens, lens and autoencoder (0)")
     add("--effort", type=float, default=1.0, help="multiplies how much text is read (1)")
-    add("--out", type=Path, metavar="FOLDER", help="where the report goes (RUN/analysis)")
+    add("--out", type=Path, metavar="FOLDER", help="where the report goes (analysis/ of the run)")
+    add("--wandb", action="store_true", help="put the report into the run on W&B too")
     add("--names", action="store_true", help="print every activation of this model and leave")
     add("--ablate", action="append", default=[], metavar="L2H2", help="head or MLP (L2M) to remove; with --save")
     add("--save", type=Path, metavar="DIRECTORY", help="checkpoint directory to write without them")
-    add("--force", action="store_true", help="replace what is at --save")
+    add("--force", action="store_true", help="replace what is at --save, if this project wrote all of it")
     return parser

@@ -7,13 +7,22 @@ by itself loses its beginning.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
+from litgpt_core.core.errors import ConfigError, LightComputeError, TokenizerError
 from litgpt_core.data.chat_rows import ChatExample
+from litgpt_core.data.files import shown
 from litgpt_core.prompts.encode import encode_conversation
 from litgpt_core.prompts.message import Message
 from litgpt_core.prompts.style import PromptStyle
+from litgpt_core.prompts.template_process import ChatTemplateError
 from litgpt_core.tokenizers.base import Tokenizer
+
+logger = logging.getLogger(__name__)
+
+SHOWN = 5
+"""Conversations that the log names; all are counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +73,43 @@ def encode_chat(
         ids=ids, loss_mask=loss_mask, answer_bytes=answer_bytes, exchanges_cut=cut, tokens_cut=tokens_cut
     )
     return encoded if encoded.targets and encoded.answer_bytes else None
+
+
+class EncodingProblems:
+    """Why conversations could not be encoded: each by its identity, once."""
+
+    def __init__(self) -> None:
+        self.reasons: dict[str, str] = {}
+
+    def add(self, conversation: ChatExample, problem: LightComputeError) -> None:
+        """Record the reason for one conversation."""
+        self.reasons.setdefault(conversation.identity, problem.given)
+
+    def first(self) -> str:
+        """The first reason in brackets, for an error; empty if there is none."""
+        return f" (first: {next(iter(self.reasons.values()))})" if self.reasons else ""
+
+    def report(self, name: str) -> None:
+        """Log the first reasons, and the number of all."""
+        for identity, reason in list(self.reasons.items())[:SHOWN]:
+            logger.warning("data %s: conversation %s left out: %s", name, shown(identity[:12]), reason)
+        if len(self.reasons) > SHOWN:
+            logger.warning("data %s: %s more conversations left out", name, f"{len(self.reasons) - SHOWN:,}")
+
+
+def encode_or_leave_out(
+    conversation: ChatExample,
+    style: PromptStyle,
+    tokenizer: Tokenizer,
+    block_size: int,
+    problems: EncodingProblems,
+) -> EncodedChat | None:
+    """None for a conversation that this prompt style, template or vocabulary cannot represent; `problems` says why."""
+    try:
+        return encode_chat(conversation, style=style, tokenizer=tokenizer, block_size=block_size)
+    except (TokenizerError, ConfigError, ChatTemplateError) as problem:
+        problems.add(conversation, problem)
+        return None
 
 
 def _unmask_refused(loss_mask: list[bool], exchanges: list[tuple[Message, ...]], *, refused: set[int]) -> int:

@@ -15,16 +15,18 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from litgpt_core.core.errors import ConfigError, DataError, TokenizerError
-from litgpt_core.data.chat_encoding import EncodedChat, encode_chat
+from litgpt_core.core.errors import ConfigError, DataError
+from litgpt_core.data.chat_encoding import EncodedChat, EncodingProblems, encode_or_leave_out
+from litgpt_core.data.chat_formats import known_formats
 from litgpt_core.data.chat_rows import ChatExample
 from litgpt_core.data.conversations import ReadCounts, read_conversations
+from litgpt_core.data.files import shown
 from litgpt_core.data.packing import pack
 from litgpt_core.data.prepared import FORMAT_VERSION
 from litgpt_core.data.prepared_folder import (
@@ -70,7 +72,7 @@ def prepare_chats(data: ChatDataSettings, tokenizer: TokenizerSettings, *, style
         TokenizerError: The tokenizer cannot be trained or loaded.
     """
     conversations, counts = read_conversations(data)
-    _refuse_few(len(conversations), data, counts.summary())
+    _refuse_few(len(conversations), data, counts.summary(), broken=counts.broken)
     train, val = split_conversations(conversations, data)
     logger.info(
         "data %s: %s conversations from %s file(s), %s held out%s",
@@ -145,17 +147,19 @@ def _build(
     fingerprint: str,
 ) -> None:
     """Write all files of a prepared folder into `work`, meta.json last."""
+    problems = EncodingProblems()
     sources = sides["train"] + (sides["val"] if settings.kind == "char" else [])
-    tokenizer = save_tokenizer(work, settings, (_rendered(c, style) for c in sources))
+    tokenizer = save_tokenizer(work, settings, _rendered(sources, style, problems))
     save_style(work / "tokenizer", style)
-    encoded, kept, unusable = {}, {}, 0
+    encoded, kept = {}, {}
     for side, conversations in sides.items():
-        pairs = [(c, encode_or_leave_out(c, style, tokenizer, block_size)) for c in conversations]
+        pairs = [(c, encode_or_leave_out(c, style, tokenizer, block_size, problems)) for c in conversations]
         encoded[side] = [chat for _, chat in pairs if chat is not None]
         kept[side] = [conversation for conversation, chat in pairs if chat is not None]
-        unusable += len(conversations) - len(encoded[side])
+    unusable = sum(len(sides[side]) - len(encoded[side]) for side in sides)
+    problems.report(data.name)
     lost = f"{unusable:,} with no target left under this prompt style, vocabulary and model.block_size={block_size}"
-    left_out = ", ".join(filter(None, (counts.summary(), lost if unusable else "")))
+    left_out = ", ".join(filter(None, (counts.summary(), lost + problems.first() if unusable else "")))
     _refuse_few(sum(map(len, encoded.values())), data, left_out)
     for side, chats in encoded.items():
         if not chats:
@@ -180,17 +184,6 @@ def _build(
         "held_out": _held_out(kept["val"]),
     }
     write_meta(work, meta, settings=settings, fingerprint=fingerprint)
-
-
-def encode_or_leave_out(
-    conversation: ChatExample, style: PromptStyle, tokenizer: Tokenizer, block_size: int
-) -> EncodedChat | None:
-    """None, with a log line, for a conversation that this prompt style or vocabulary cannot represent."""
-    try:
-        return encode_chat(conversation, style=style, tokenizer=tokenizer, block_size=block_size)
-    except (TokenizerError, ConfigError, ChatTemplateError) as problem:
-        logger.warning("data: conversation %s left out: %s", conversation.identity[:12], problem.given)
-        return None
 
 
 def _write(
@@ -220,13 +213,15 @@ def _chain(parts: Iterable[Sequence[int]]) -> Iterable[int]:
     return (value for part in parts for value in part)
 
 
-def _rendered(conversation: ChatExample, style: PromptStyle) -> str:
-    """The text to train a tokenizer on; empty for a conversation that the style cannot format."""
-    try:
-        segments = style.segments(conversation.messages)
-    except (ConfigError, ChatTemplateError):
-        return ""
-    return "".join(segment.text for segment in segments if not segment.is_token)
+def _rendered(conversations: Sequence[ChatExample], style: PromptStyle, problems: EncodingProblems) -> Iterator[str]:
+    """The texts that the tokenizer is trained on."""
+    for conversation in conversations:
+        try:
+            segments = style.segments(conversation.messages)
+        except (ConfigError, ChatTemplateError) as problem:
+            problems.add(conversation, problem)
+        else:
+            yield "".join(segment.text for segment in segments if not segment.is_token)
 
 
 def _held_out(conversations: Sequence[ChatExample]) -> list[list[dict[str, str]]]:
@@ -252,11 +247,13 @@ def _log_cuts(data: ChatDataSettings, chats: Sequence[EncodedChat], block_size: 
         )
 
 
-def _refuse_few(count: int, data: ChatDataSettings, left_out: str) -> None:
+def _refuse_few(count: int, data: ChatDataSettings, left_out: str, *, broken: Sequence[str] = ()) -> None:
     if count < MIN_CONVERSATIONS:
+        formats = f"; rows in a known format: {known_formats()}" if broken and not count else ""
         raise DataError(
-            f"{data.path} holds {count} usable conversation{'' if count == 1 else 's'}"
-            + (f" (left out: {left_out})" if left_out else ""),
-            needed=f"at least {MIN_CONVERSATIONS}, of which one is held out for validation",
+            f"{shown(data.path)} holds {count} usable conversation{'' if count == 1 else 's'}"
+            + (f" (left out: {left_out})" if left_out else "")
+            + (f". The first: {broken[0]}" if broken and not count else ""),
+            needed=f"at least {MIN_CONVERSATIONS}, of which one is held out for validation{formats}",
             fix="chat more (lcp serve writes chat_history.jsonl), or data.path=OTHER",
         )

@@ -1,24 +1,21 @@
-"""One JSON row to a conversation, in each of the three formats that `conversations` describes.
+"""Rows to conversations: those that hold a whole one, and the exchanges and ratings of the chat log. No files.
 
-Everything that can be wrong with a row is an `UnusableError` here. No files.
+Everything that can be wrong with a row is an `UnusableError`.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
 from litgpt_core.core.errors import ConfigError
+from litgpt_core.data.chat_formats import Messages, encodable, short
+from litgpt_core.data.json_values import UnusableError
 from litgpt_core.data.prepared import canonical_json
 from litgpt_core.prompts.message import Message
 from litgpt_core.prompts.turns import arrange
-
-_ROLES = {
-    **dict.fromkeys(("system", "developer"), "system"),
-    **dict.fromkeys(("user", "human"), "user"),
-    **dict.fromkeys(("assistant", "gpt", "chatgpt", "bing", "bard", "model"), "assistant"),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +26,7 @@ class ChatExample:
     """The log's conversation id, or a hash of the messages; decides whether it is held out."""
     messages: tuple[Message, ...]
     refused: frozenset[int] = frozenset()
-    """Answers, counted from 0, that were rated -1: they stay in the context but are no targets."""
+    """Answers, counted from 0, that were rated -1 or have weight 0: they stay in the context but are no targets."""
 
     @property
     def answers(self) -> tuple[str, ...]:
@@ -41,56 +38,22 @@ class ChatExample:
         return [[message.role, message.content] for message in self.messages]
 
 
-class UnusableError(Exception):
-    """A line cannot be used; the message says why. Caught where the line's number is known."""
-
-
-# ---- OpenAI and ShareGPT ----
-
-
-def from_messages(row: dict[str, Any]) -> ChatExample:
-    """A row that holds an entire conversation, under `messages` or `conversations`."""
-    key, role_key, text_key = ("messages", "role", "content")
-    if key not in row:
-        key, role_key, text_key = ("conversations", "from", "value")
-    listed = row[key]
-    if not isinstance(listed, list) or not listed:
-        raise UnusableError(f"{key} is not a list of messages")
-    messages = []
-    for number, item in enumerate(listed, start=1):
-        if not isinstance(item, dict):
-            raise UnusableError(f"message {number} is not an object")
-        role = item.get(role_key)
-        if role not in _ROLES:
-            raise UnusableError(f"message {number} has {role_key}={role!r}")
-        messages.append(Message(role=_ROLES[role], content=_text(item.get(text_key), number)))  # type: ignore[arg-type]
+def from_messages(messages: Messages) -> ChatExample:
+    """A conversation whose messages are known, arranged as at inference (`prompts.turns`)."""
+    rest = [(message.role, learnt) for message, learnt in messages if message.role != "system"]
+    groups = [(role, [learnt for _, learnt in group]) for role, group in itertools.groupby(rest, lambda pair: pair[0])]
+    answers = [learnt for role, learnt in groups if role == "assistant"]  # consecutive messages of a role are joined
+    refused = {number for number, learnt in enumerate(answers) if not all(learnt)}
     try:
-        return _conversation(messages, identity=None)
+        return _conversation([message for message, _ in messages], identity=None, refused=frozenset(refused))
     except ConfigError as problem:
         raise UnusableError(problem.given) from None
-
-
-def _text(content: object, number: int) -> str:
-    """Plain text, or OpenAI's list of text parts."""
-    if isinstance(content, list) and all(isinstance(p, dict) and isinstance(p.get("text"), str) for p in content):
-        content = "".join(part["text"] for part in content)
-    if not isinstance(content, str):
-        raise UnusableError(f"message {number} is not text")
-    return _encodable(content)
-
-
-def _encodable(text: str) -> str:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        raise UnusableError("it contains a lone surrogate, which UTF-8 cannot represent") from None
-    return text
 
 
 def _conversation(
     messages: list[Message], *, identity: str | None, refused: frozenset[int] = frozenset()
 ) -> ChatExample:
-    """Arranged as at inference (`prompts.turns`). ConfigError for a conversation without a message to answer."""
+    """ConfigError for a conversation without a message to answer."""
     joined = [message for message in arrange(messages) if message.content or message.role != "system"]
     hashed = hashlib.sha256(canonical_json([[m.role, m.content] for m in joined])).hexdigest()
     return ChatExample(identity=identity or hashed, messages=tuple(joined), refused=refused)
@@ -123,7 +86,7 @@ class LoggedExchanges:
         if row.get("type") == "rating":
             if not isinstance(row.get("id"), str) or row.get("rating") not in (-1, 0, 1):
                 raise UnusableError("a rating needs id and rating -1, 0 or 1")
-            self.ratings[row["id"]] = int(row["rating"])
+            self.ratings[_name(row["id"])] = int(row["rating"])
             return None
         for key in ("user", "assistant"):
             if not isinstance(row.get(key), str):
@@ -132,19 +95,20 @@ class LoggedExchanges:
                 raise UnusableError(f"{key!r} is empty")
         turn, system, rating = row.get("turn", 0), row.get("system") or "", row.get("rating") or 0
         if isinstance(turn, bool) or not isinstance(turn, int) or turn < 0:
-            raise UnusableError(f"turn={turn!r} is not a whole number from 0")
+            raise UnusableError(f"turn={short(turn)} is not a whole number from 0")
         if not isinstance(system, str) or rating not in (-1, 0, 1):
-            raise UnusableError(f"system={system!r}, rating={rating!r}")
-        fallback_id = hashlib.sha256(canonical_json([row["user"], row["assistant"], row.get("timestamp")])).hexdigest()
+            raise UnusableError(f"system={short(system)}, rating={short(rating)}")
+        told = [row["user"], row["assistant"], row.get("timestamp")]
+        fallback_id = hashlib.sha256(canonical_json(told)).hexdigest()
         exchange = _Exchange(
-            id=str(row.get("id") or fallback_id),
+            id=_name(row.get("id")) or fallback_id,
             turn=turn,
-            user=_encodable(row["user"]),
-            assistant=_encodable(row["assistant"]),
-            system=_encodable(system),
+            user=encodable(row["user"]),
+            assistant=encodable(row["assistant"]),
+            system=encodable(system),
             rating=rating,
         )
-        name = str(row.get("conversation_id") or exchange.id)
+        name = _name(row.get("conversation_id")) or exchange.id
         turns = self.turns.setdefault(name, {})
         if turn in turns:  # a regenerated answer: what followed the earlier one belongs to it
             for later in [number for number in turns if number >= turn]:
@@ -166,3 +130,11 @@ class LoggedExchanges:
             down = {n for n, e in enumerate(exchanges) if self.ratings.get(e.id, e.rating) == -1}
             found[name] = _conversation(messages, identity=name, refused=frozenset(down))
         return found
+
+
+def _name(value: object) -> str:
+    """Any JSON value as a name that UTF-8 can represent; empty for what names nothing (null, false, 0, empty)."""
+    if not value:
+        return ""
+    text = value if isinstance(value, str) else canonical_json(value).decode("ascii")
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

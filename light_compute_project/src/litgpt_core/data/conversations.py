@@ -1,40 +1,40 @@
-"""Conversations from JSONL files: the chat log of `chat.py` and `serve.py`, OpenAI's and ShareGPT's format.
+"""Conversations from JSON files: the chat log of `chat.py` and `serve.py`, and every format of `chat_formats`.
 
     chat log    {"user": ..., "assistant": ..., "conversation_id": ..., "turn": 0, "id": ..., ...}, and later
                 {"type": "rating", "id": ..., "rating": 1 | -1 | 0}; rotated files FILE.1, FILE.2, ... are read first
-    OpenAI      {"messages": [{"role": "user", "content": ...}, ...]}
-    ShareGPT    {"conversations": [{"from": "human", "value": ...}, ...]}
+    others      a whole conversation in a row
 
-One line is one row. The keys of a row tell its format, so one file may mix formats. Rows are processed as follows:
+How a file holds its rows is the subject of `json_values`. The keys of a row tell its format, so one file may mix
+formats. Rows are processed as follows:
 
-- A line that cannot be used is skipped and reported with its file, line number and reason.
+- A row that cannot be used is skipped and reported with its file, place and reason.
 - A regenerated answer (same conversation, same turn) replaces the earlier one; exchanges after the earlier one are
   removed.
-- The latest rating of an answer counts. An answer rated -1 is never a target. In the middle of a conversation it stays
-  in the context, because later turns refer to it; at the end its exchange is removed.
+- The latest rating of an answer counts. An answer rated -1, or of weight 0, is never a target. In the middle of a
+  conversation it stays in the context, because later turns refer to it; at the end its exchange is removed.
 - The order of messages follows the rule of inference (`prompts.turns`). A greeting before the first question stays in
   the context and is no target.
 - An empty answer is treated like one rated -1. An unanswered question at the end is removed. A conversation without an
   answer to train on is dropped.
 - Of several conversations with the same messages, the first is kept.
 
-Not here: parsing a row (`chat_rows`), prompt styles and ids (`chat_encoding`), the split (`chat_prepare`).
+Not here: a row's messages (`chat_rows`), prompt styles and ids (`chat_encoding`), the split (`chat_prepare`).
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import re
-from collections.abc import Iterator
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from litgpt_core.core.errors import DataError
-from litgpt_core.data.chat_rows import ChatExample, LoggedExchanges, UnusableError, from_messages
-from litgpt_core.data.files import matching_files, missing_path
+from litgpt_core.data.chat_formats import CHAT_LOG, is_logged, messages_of
+from litgpt_core.data.chat_rows import ChatExample, LoggedExchanges, from_messages
+from litgpt_core.data.files import kind_of, matching_files, missing_path, read_file, shown
+from litgpt_core.data.json_values import UnusableError, json_values
 from litgpt_core.data.prepared import canonical_json
 from litgpt_core.data.settings import ChatDataSettings
 from litgpt_core.prompts.turns import begins_with_greeting
@@ -42,21 +42,24 @@ from litgpt_core.prompts.turns import begins_with_greeting
 logger = logging.getLogger(__name__)
 
 SHOWN = 5
-"""Invalid lines that the log names; all are counted."""
+"""Unusable rows that the log names; all are counted."""
 
 
 @dataclass(kw_only=True)
 class ReadCounts:
-    """How many lines and conversations were read and left out, for the log and meta.json."""
+    """How many rows and conversations were read and left out, for the log and meta.json."""
 
     files: int = 0
     lines: int = 0
+    """Rows."""
     broken: list[str] = field(default_factory=list)
-    """File, line number and reason of each line that was skipped."""
+    """File, place and reason of each row that was skipped."""
+    formats: Counter[str] = field(default_factory=Counter)
+    """Rows by the name of their format."""
     replaced: int = 0
     """Answers that a later one replaced, and the exchanges that had followed them."""
     rated_down: int = 0
-    """Answers rated -1: context only, or removed."""
+    """Answers rated -1 or of weight 0: context only, or removed."""
     unanswered: int = 0
     """Unanswered questions at the end of a conversation."""
     empty: int = 0
@@ -67,22 +70,23 @@ class ReadCounts:
     def summary(self) -> str:
         """What was left out, in one line; empty for nothing."""
         counts = {
-            "broken line(s) skipped": len(self.broken),
+            "broken row(s) skipped": len(self.broken),
             "answer(s) replaced by a later one": self.replaced,
-            "answer(s) rated down and not trained on": self.rated_down,
+            "answer(s) rated down or of weight 0, not trained on": self.rated_down,
             "unanswered question(s) removed": self.unanswered,
             "conversation(s) without an answer to train on": self.empty,
             "duplicate conversation(s)": self.duplicates,
         }
         return ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
 
-    def facts(self) -> dict[str, int]:
+    def facts(self) -> dict[str, Any]:
         """The counts, for meta.json."""
-        return {name: len(value) if isinstance(value, list) else value for name, value in vars(self).items()}
+        plain = {name: len(value) if isinstance(value, list) else value for name, value in vars(self).items()}
+        return plain | {"formats": dict(sorted(self.formats.items()))}
 
 
 def read_conversations(data: ChatDataSettings) -> tuple[list[ChatExample], ReadCounts]:
-    """All usable conversations of a file or folder, in the order of their first lines.
+    """All usable conversations of a file or folder, in the order of their first rows.
 
     Raises:
         DataError: The path is missing or unreadable, or no file of the folder matches.
@@ -91,27 +95,38 @@ def read_conversations(data: ChatDataSettings) -> tuple[list[ChatExample], ReadC
     order: dict[str, ChatExample | None] = {}
     for path in _files(Path(data.path).expanduser(), data.glob):
         counts.files += 1
-        for number, raw in enumerate(_lines(path), start=1):
-            if not raw.strip():
-                continue
+        for place, row in json_values(read_file(path)):
             counts.lines += 1
             try:
-                row = _row(raw)
-                if "messages" in row or "conversations" in row:
-                    others.append(from_messages(row))
-                    order[f"messages {len(others)}"] = others[-1]
-                elif (name := log.add(row)) is not None:
-                    order.setdefault(f"log {name}", None)
+                if isinstance(row, UnusableError):
+                    raise row
+                if is_logged(row):
+                    name = log.add(row)
+                    if name is not None:
+                        order.setdefault(f"log {name}", None)
+                        counts.formats[CHAT_LOG.name] += 1
+                    continue
+                found, messages = messages_of(row)
+                others.append(from_messages(messages))
+                order[f"messages {len(others)}"] = others[-1]
+                counts.formats[found.name] += 1
             except UnusableError as problem:
-                counts.broken.append(f"{path}:{number}: {problem}")
+                counts.broken.append(f"{shown(path)}: {place}: {problem}")
     logged, counts.replaced = log.conversations(), log.replaced
     listed = [conversation or logged[key.removeprefix("log ")] for key, conversation in order.items()]
     kept = _without_duplicates([c for c in (_trainable(c, counts) for c in listed) if c is not None], counts)
-    for line in counts.broken[:SHOWN]:
-        logger.warning("data %s: skipped %s", data.name, line)
-    if len(counts.broken) > SHOWN:
-        logger.warning("data %s: skipped %s more broken lines", data.name, f"{len(counts.broken) - SHOWN:,}")
+    _report(data, counts)
     return kept, counts
+
+
+def _report(data: ChatDataSettings, counts: ReadCounts) -> None:
+    if counts.formats:
+        listed = ", ".join(f"{count:,} as {name}" for name, count in counts.formats.most_common())
+        logger.info("data %s: rows read: %s", data.name, listed)
+    for row in counts.broken[:SHOWN]:
+        logger.warning("data %s: skipped %s", data.name, row)
+    if len(counts.broken) > SHOWN:
+        logger.warning("data %s: skipped %s more broken rows", data.name, f"{len(counts.broken) - SHOWN:,}")
 
 
 # ---- files ----
@@ -119,9 +134,10 @@ def read_conversations(data: ChatDataSettings) -> tuple[list[ChatExample], ReadC
 
 def _files(path: Path, pattern: str) -> list[Path]:
     """The file, or the folder's matching files; each after its rotated predecessors, oldest first."""
-    if path.is_dir():
+    kind = kind_of(path)
+    if kind == "folder":
         chosen = matching_files(path, pattern)
-    elif path.exists() or _rotated(path):
+    elif kind == "file" or _rotated(path):
         chosen = [path]
     else:
         raise missing_path(path)
@@ -135,34 +151,9 @@ def _rotated(path: Path) -> list[Path]:
         (int(match[1]), file)
         for file in (path.parent.iterdir() if path.parent.is_dir() else ())
         if file.name.startswith(f"{path.name}.")
-        and (match := re.fullmatch(r"([1-9]\d*)", file.name[len(path.name) + 1 :]))
+        and (match := re.fullmatch(r"([1-9]\d*)(?:\.gz)?", file.name[len(path.name) + 1 :]))
     ]
     return [file for _, file in sorted(numbered, reverse=True)]
-
-
-def _lines(path: Path) -> Iterator[bytes]:
-    try:
-        with path.open("rb") as file:
-            first = True
-            for raw in file:
-                yield raw.removeprefix(b"\xef\xbb\xbf") if first else raw
-                first = False
-    except OSError as error:
-        raise DataError(
-            f"cannot read {path}: {error.strerror}", needed="a file this user may read", fix="data.path=OTHER"
-        ) from error
-
-
-def _row(raw: bytes) -> dict[str, Any]:
-    try:
-        row = json.loads(raw.decode("utf-8"))
-    except UnicodeDecodeError:
-        raise UnusableError("it is not UTF-8") from None
-    except (ValueError, RecursionError) as error:
-        raise UnusableError(f"it is not JSON ({error})") from None
-    if not isinstance(row, dict):
-        raise UnusableError(f"it is a {type(row).__name__}, not an object")
-    return row
 
 
 # ---- selecting answers ----

@@ -202,7 +202,7 @@ def _is_binary(raw: bytes) -> bool:
     return 50 * (len(sample) - len(sample.translate(None, _CONTROLS))) > len(sample)
 
 
-def _wide_without_mark(raw: bytes) -> str:
+def wide_without_mark(raw: bytes) -> str:
     """`utf-16-le` or `utf-16-be` where every second byte is often zero and the others are not; else empty."""
     sample = raw[: 1 << 16]
     even, odd, half = sample[::2].count(0), sample[1::2].count(0), max(len(sample) // 2, 1)
@@ -256,7 +256,7 @@ def _refuse_other_formats(raw: bytes, name: str) -> None:
 
 def _with_zero_bytes(raw: bytes, names: list[str], *, name: str, errors: DecodeErrors) -> list[str]:
     """The encodings left to try for bytes with zeros and without a mark."""
-    probable = _wide_without_mark(raw)
+    probable = wide_without_mark(raw)
     wide = [each for each in names if each.startswith(("utf-16-", "utf-32-"))]
     if probable in wide:
         return [probable]

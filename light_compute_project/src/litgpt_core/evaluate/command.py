@@ -19,6 +19,8 @@ DESCRIPTION = """Measure what checkpoints have learnt, without any download.
   lcp evaluate runs/baseline                              bits per byte of held-out text, and the suites of items
   lcp evaluate runs/a runs/b --out report.html            paired: differences with intervals, "indistinguishable" said
   lcp evaluate runs/a --suite bytes --text FILE FOLDER    bits per byte of any text
+  lcp evaluate runs/a --harness TASK --task_dir FOLDER    a task of lm-eval with this model, unconverted
+  lcp evaluate runs/a --core FOLDER                       the CORE metric on a bundle that is here
   lcp evaluate runs/a --compress FILE                     compress a file with the model: FILE.lcp
   lcp evaluate runs/a --decompress FILE.lcp               and restore it, byte for byte
 
@@ -50,6 +52,10 @@ def build_parser() -> CommandParser:
     add("--seed", type=int, default=1, help="of the items (1)")
     add("--out", type=Path, metavar="FILE.html", help="one page with tables, picture and comparisons")
     add("--results", type=Path, metavar="FOLDER", help="where results go (evaluation/ in the run folder)")
+    add("--harness", metavar="A,B", help="tasks of lm-eval, which must be installed")
+    add("--task_dir", type=Path, metavar="FOLDER", help="YAML files of tasks for --harness; then none of the package's")
+    add("--core", type=Path, metavar="FOLDER", help="nanochat's bundle of the CORE metric, already downloaded")
+    add("--examples", type=int, metavar="N", help="most examples of each task of --harness and --core (all)")
     add("--compress", type=Path, metavar="FILE", help="compress FILE into FILE.lcp")
     add("--decompress", type=Path, metavar="FILE.lcp", help="restore what --compress wrote")
     add("--to", type=Path, metavar="FILE", help="file to write, of --compress and --decompress")
@@ -83,6 +89,8 @@ def _check(a: argparse.Namespace) -> None:
         raise ConfigError("--text without the suite bytes", needed="--suite bytes", fix=f"--suite bytes,{a.suite}")
     if a.limit < 0:
         raise ConfigError(f"--limit {a.limit}", needed="0 for all items, or a number of items", fix="--limit 150")
+    if a.examples is not None and a.examples < 1:
+        raise ConfigError(f"--examples {a.examples}", needed="a number of examples from 1 on", fix="--examples 100")
     if a.out is not None and a.out.suffix not in (".html", ".htm"):
         raise ConfigError(
             f"--out {a.out}", needed="a name that ends in .html", fix=f"--out {a.out.with_suffix('.html')}"

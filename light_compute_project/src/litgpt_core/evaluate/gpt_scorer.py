@@ -69,7 +69,11 @@ class GPTScorer(Scorer):
         return cls(model, tokenizers.load(directory), name=name or directory.name)
 
     def _span_logprobs(self, spans: Sequence[Span]) -> list[Floats]:
-        scores: list[Floats] = [np.zeros(0)] * len(spans)
+        return [scores[:, 0] for scores in self.span_scores(spans)]
+
+    def span_scores(self, spans: Sequence[Span]) -> list[Floats]:
+        """As `span_logprobs`, with a second column: 1 where no other id is more probable. (T - first, 2) each."""
+        scores: list[Floats] = [np.zeros((0, 2))] * len(spans)
         order = sorted(range(len(spans)), key=lambda index: -len(spans[index].ids))
         with self._evaluating():
             for batch in _batches(order, [len(span.ids) - 1 for span in spans], limit=self.batch_tokens):
@@ -83,11 +87,15 @@ class GPTScorer(Scorer):
         hidden = self.model.hidden(ids)  # (B, T, C)
         rows = [hidden[row, span.first - 1 : len(span.ids) - 1] for row, span in enumerate(spans)]
         targets = np.concatenate([span.ids[span.first :] for span in spans])
-        scored = self._token_logprobs(torch.cat(rows), self._tensor(targets))
+        scored = self._token_scores(torch.cat(rows), self._tensor(targets))
         return np.split(scored, np.cumsum(lengths)[:-1])
 
     def choice_logprobs(self, requests: Sequence[Continuations]) -> list[list[Floats]]:
         """As `Scorer.choice_logprobs`, which it equals up to rounding: each context is computed once."""
+        return [[scores[:, 0] for scores in each] for each in self.choice_scores(requests)]
+
+    def choice_scores(self, requests: Sequence[Continuations]) -> list[list[Floats]]:
+        """As `choice_logprobs`, with a second column: 1 where no other id is more probable. (T, 2) each."""
         for request in requests:
             self.check_length(len(request.context) + max(map(len, request.choices)) - 1)
         found: list[list[Floats]] = [[] for _ in requests]
@@ -98,10 +106,19 @@ class GPTScorer(Scorer):
                 chosen = [requests[index] for index in batch]
                 slots = max(len(r.context) for r in chosen) + max(len(c) for r in chosen for c in r.choices) - 1
                 fits = slots <= self.block_size  # a long context beside a long choice of another request
-                scored = self._choices(chosen, slots=slots) if fits else super().choice_logprobs(chosen)
+                scored = self._choices(chosen, slots=slots) if fits else self._uncached(chosen)
                 for index, scores in zip(batch, scored, strict=True):
                     found[index] = scores
         return found
+
+    def _uncached(self, requests: Sequence[Continuations]) -> list[list[Floats]]:
+        spans = [
+            Span(np.concatenate([request.context, choice]), len(request.context))
+            for request in requests
+            for choice in request.choices
+        ]
+        scores = iter(self.span_scores(spans))
+        return [[next(scores) for _ in request.choices] for request in requests]
 
     def _choices(self, requests: Sequence[Continuations], *, slots: int) -> list[list[Floats]]:
         lengths = self._tensor([len(request.context) for request in requests])
@@ -131,16 +148,18 @@ class GPTScorer(Scorer):
             self.model.select_cache_rows(rows)
             hidden = torch.cat([hidden, self.model.hidden(fed, input_pos=positions)], dim=1)
         flat = torch.cat([hidden[row, : len(choice)] for row, choice in enumerate(choices)])
-        scored = self._token_logprobs(flat, self._tensor(np.concatenate(choices)))
+        scored = self._token_scores(flat, self._tensor(np.concatenate(choices)))
         return np.split(scored, np.cumsum([len(choice) for choice in choices])[:-1])
 
-    def _token_logprobs(self, hidden: Tensor, targets: Tensor) -> Floats:
-        """(N, C), (N,) -> (N,) log p of the targets among the tokenizer's ids, nats."""
+    def _token_scores(self, hidden: Tensor, targets: Tensor) -> Floats:
+        """(N, C), (N,) -> (N, 2): log p of the targets among the tokenizer's ids in nats, and whether none has more."""
         chunks = []
         for begin in range(0, len(targets), HEAD_ROWS):
             wanted = targets[begin : begin + HEAD_ROWS]
             logits = self.model.head(hidden[begin : begin + HEAD_ROWS])[:, : self.vocab_size].float()
-            chunks.append(logits.gather(1, wanted[:, None])[:, 0].double() - logits.logsumexp(dim=1).double())
+            own = logits.gather(1, wanted[:, None])[:, 0]
+            best = (own == logits.amax(dim=1)).double()
+            chunks.append(torch.stack([own.double() - logits.logsumexp(dim=1).double(), best], dim=1))
         scored: Floats = torch.cat(chunks).cpu().numpy()
         if not np.isfinite(scored).all():
             raise CheckpointError(
@@ -159,7 +178,7 @@ class GPTScorer(Scorer):
         return self._tensor(padded)
 
     def _tensor(self, values: Ids | Sequence[int]) -> Tensor:
-        return torch.as_tensor(np.asarray(values, dtype=np.int64), device=self.model.lm_head.weight.device)
+        return torch.as_tensor(np.asarray(values, dtype=np.int64), device=self.model.device)
 
     @contextlib.contextmanager
     def _evaluating(self) -> Iterator[None]:

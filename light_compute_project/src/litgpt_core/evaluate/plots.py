@@ -35,7 +35,7 @@ def draw(records: Sequence[dict[str, Any]], *, form: str = "png") -> bytes:
         *(_patch(COLOURS[place % len(COLOURS)], str(record["name"])) for place, record in enumerate(records)),
         *([_line("#525252", "-", "chance"), _line("#525252", ":", "bigram model")] if suites else []),
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(6, len(handles)), frameon=False, fontsize=8)
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(4, len(handles)), frameon=False, fontsize=8)
     file = io.BytesIO()
     figure.savefig(file, format=form)
     return file.getvalue()
@@ -51,6 +51,7 @@ def _bytes(axes: Any, records: Sequence[dict[str, Any]]) -> None:
         axes.bar_label(bars, [f"{found['bits_per_byte']:.3f}"], fontsize=8, padding=2)
     references = having[0][1]["references"]
     last = None
+    axes.set_xlim(-0.6, len(records) - 0.4 + 0.35 * len(records) ** 0.5)  # room for the names of the lines
     for name, value in sorted(references.items(), key=lambda pair: pair[1]):
         axes.axhline(value, color="#525252", linewidth=0.9, linestyle=":" if name == "bigram" else "-.")
         crowded = last is not None and value - last < 0.12

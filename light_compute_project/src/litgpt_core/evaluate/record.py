@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from litgpt_core.checkpoint.layout import CHECKSUMS
+import numpy as np
+
+from litgpt_core.checkpoint.layout import CHECKSUMS, WEIGHTS
 from litgpt_core.core import machine
 from litgpt_core.core.packages import package_versions
 from litgpt_core.core.source_code import git_state
 from litgpt_core.data.document import Document, documents_sha256
-from litgpt_core.evaluate.compare import block_sizes
+from litgpt_core.evaluate.compare import FEWEST_TEXTS, block_sizes
 from litgpt_core.evaluate.compressors import compressor_bits
 from litgpt_core.evaluate.contamination import clean_items, overlap
 from litgpt_core.evaluate.gpt_scorer import GPTScorer
-from litgpt_core.evaluate.items import Item, fit
+from litgpt_core.evaluate.items import Fitted, Item, fit
 from litgpt_core.evaluate.ngram_scorer import NgramScorer
 from litgpt_core.evaluate.run_data import RunData
-from litgpt_core.evaluate.statistics import clustered_ratio
+from litgpt_core.evaluate.statistics import Estimate, clustered_ratio
 from litgpt_core.evaluate.suite_score import SuiteScore, score_suite
 from litgpt_core.evaluate.text_score import TextScore, score_texts, total_bits_per_byte
 
@@ -69,8 +73,8 @@ def measure(scorer: GPTScorer, data: RunData | None, *, what: Measurements) -> d
             line = "%s: %s accuracy %.3f, chance %.3f, %d items"
             logger.info(line, scorer.name, suite, measured["accuracy"]["value"], measured["chance"], measured["n"])
     found["seconds"] = round(time.perf_counter() - began, 2)
-    device = str(scorer.model.lm_head.weight.device.type)
-    found["dtype"] = str(scorer.model.lm_head.weight.dtype).removeprefix("torch.")
+    device = str(scorer.model.device.type)
+    found["dtype"] = str(scorer.model.dtype).removeprefix("torch.")
     return found | {"device": machine.device_name(device), "git": git_state(), "versions": package_versions()}
 
 
@@ -97,12 +101,8 @@ def _bytes(scorer: GPTScorer, data: RunData | None, what: Measurements) -> dict[
     }
 
 
-def bits_estimate(scores: Sequence[TextScore]) -> Any:
+def bits_estimate(scores: Sequence[TextScore]) -> Estimate:
     """Bits per byte of several texts with its standard error; clusters are texts, or blocks where texts are few."""
-    import numpy as np
-
-    from litgpt_core.evaluate.compare import FEWEST_TEXTS
-
     blocks = [score.block_bits() for score in scores]
     sizes = [block_sizes(score.n_bytes) for score in scores]
     few = len(scores) < FEWEST_TEXTS
@@ -161,7 +161,9 @@ def _suite(
     return found
 
 
-def _reference(score: SuiteScore, suite: str, fitted: Any, model: NgramScorer, what: Measurements) -> dict[str, float]:
+def _reference(
+    score: SuiteScore, suite: str, fitted: Fitted, model: NgramScorer, what: Measurements
+) -> dict[str, float]:
     key = (suite, score.sha256, id(model))
     if key not in what.references:
         theirs = score_suite(suite, fitted, model)
@@ -171,12 +173,8 @@ def _reference(score: SuiteScore, suite: str, fitted: Any, model: NgramScorer, w
     return dict(what.references[key])
 
 
-def weights_sha256(directory: Any) -> str | None:
+def weights_sha256(directory: Path) -> str | None:
     """Of a checkpoint's weights as its checksums.json says it; None without one."""
-    import json
-
-    from litgpt_core.checkpoint.layout import WEIGHTS
-
     try:
         return str(json.loads((directory / CHECKSUMS).read_text(encoding="utf-8"))[WEIGHTS]["sha256"])
     except (OSError, ValueError, KeyError, TypeError):

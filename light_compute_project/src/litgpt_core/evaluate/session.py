@@ -18,7 +18,9 @@ from litgpt_core.evaluate.compare import (
     compare_texts,
     refuse_other_tokenizers,
 )
+from litgpt_core.evaluate.core_metric import core_metric, read_bundle
 from litgpt_core.evaluate.gpt_scorer import GPTScorer
+from litgpt_core.evaluate.harness import run_tasks
 from litgpt_core.evaluate.items import Item
 from litgpt_core.evaluate.record import Measurements, measure, weights_sha256
 from litgpt_core.evaluate.report import save_record, write_html
@@ -48,6 +50,7 @@ def evaluate(
         LightComputeError: A checkpoint, text or option is not what was expected.
     """
     directories = [resolve(path) for path in checkpoints]
+    bundle = read_bundle(options.core) if options.core else []
     texts = read_documents(options.text)
     data = [_data(directory, options.data) for directory in directories]
     scorers = [
@@ -59,6 +62,11 @@ def evaluate(
     records = []
     for scorer, own, directory in zip(scorers, data, directories, strict=True):
         record = measure(scorer, own, what=what)
+        if options.harness:
+            tasks = options.harness.split(",")
+            record["harness"] = run_tasks(scorer, tasks, folder=options.task_dir, limit=options.examples)
+        if bundle:
+            record["core"] = core_metric(scorer, bundle, limit=options.examples)
         record |= {"checkpoint": directory.as_posix(), "weights_sha256": weights_sha256(directory), "command": command}
         record |= {"recorded_at": datetime.now(UTC).isoformat(timespec="seconds")}
         path = save_record(options.results or _results(directory), record, step=_step(directory))
@@ -93,7 +101,8 @@ def measurements(
         ConfigError: Nothing is left to measure.
     """
     held_out = data.documents if data is not None else []
-    names = chosen(options.suite, has_texts=bool(texts))
+    others = (options.harness or options.core) and options.suite is None and not texts
+    names = [] if others else chosen(options.suite, has_texts=bool(texts))
     material = Material(
         documents=held_out or texts,
         known_words=None if data is None else data.known_words,
@@ -108,7 +117,7 @@ def measurements(
             else:
                 logger.warning("%s: left out, because this data gives no items for it", name)
     documents = (texts or held_out) if BYTES in names else []
-    if not documents and not suites:
+    if not documents and not suites and not others:
         raise ConfigError(
             f"there is nothing to measure {scorer.name} on: its training data is not here, and no text was given",
             needed="a text, or a suite that needs no held-out text",

@@ -39,6 +39,28 @@ def score_rows(records: Sequence[dict[str, Any]]) -> Rows:
                 "" if one is None else f"{one.get('clean_accuracy', one['accuracy']['value']):.3f}" for one in found
             ]
             rows.append([f"  {suite}, not in training", f"{first['n'] - first['contaminated']:,}", "", "", "", *shown])
+    return rows + _other_rows(records)
+
+
+def _other_rows(records: Sequence[dict[str, Any]]) -> Rows:
+    """Tasks of the harness and CORE, where they were measured."""
+    rows: Rows = []
+    tasks = [
+        (task, metric) for record in records for task, found in record.get("harness", {}).items() for metric in found
+    ]
+    for task, metric in dict.fromkeys(tasks):
+        values = [record.get("harness", {}).get(task, {}).get(metric) for record in records]
+        if all(isinstance(value, float) for value in values) and "stderr" not in metric:
+            rows.append([f"{task}, {metric.partition(',')[0]}", "", "", "", "", *(f"{value:.4f}" for value in values)])
+    cores = [record.get("core") for record in records]
+    if any(cores):
+        cells = ["" if core is None else f"{core['core']:.4f} ± {1.96 * core['se']:.4f}" for core in cores]
+        rows.append(["CORE", f"{len(next(core for core in cores if core)['tasks'])} tasks", "0.000", "", "", *cells])
+        for task in next(core for core in cores if core)["tasks"]:
+            found = [None if core is None else core["tasks"][task] for core in cores]
+            first = next(one for one in found if one)
+            shown = ["" if one is None else f"{one['accuracy']:.3f}" for one in found]
+            rows.append([f"  {task}", f"{first['n']:,}", f"{first['chance']:.3f}", "", "", *shown])
     return rows
 
 

@@ -18,11 +18,13 @@ from typing import Any
 
 import torch
 
+from litgpt_core.checkpoint.choice import locate
 from litgpt_core.core.errors import CheckpointError, ConfigError
 from litgpt_core.core.files import replacing
 from litgpt_core.core.source_code import git_state
+from litgpt_core.evaluate.run_data import run_folder_of
 from litgpt_core.interpret.findings import findings
-from litgpt_core.interpret.loading import load_subject
+from litgpt_core.interpret.loading import load_subject, report_folder
 from litgpt_core.interpret.subject import Subject
 from litgpt_core.interpret.views import choose, missing
 
@@ -47,7 +49,7 @@ class Analysis:
 
 
 def analyze(
-    path: str | Path,
+    model: str | Path | None = None,
     *,
     prompt: str | None = None,
     against: str | None = None,
@@ -63,7 +65,7 @@ def analyze(
     """Analyse one model.
 
     Args:
-        path: A run folder or checkpoint directory.
+        model: A run's name, a run folder or a checkpoint directory; None: the best candidate.
         prompt: The text of the views that look at one; None: the beginning of a window of held-out text.
         against: A second text, for patching; needs `prompt`.
         only: Names of views; all without.
@@ -72,7 +74,7 @@ def analyze(
         layer: Of the sparse autoencoder; None: the middle one.
         seed: Of random tokens and of training autoencoder and lens.
         effort: Multiplies how much text is read.
-        out: Folder for the files; None: `analysis/` in the run folder.
+        out: Folder for the files; None: see `report_folder`.
         write: False computes only.
 
     Raises:
@@ -83,7 +85,7 @@ def analyze(
     chosen = choose(only)
     if against is not None and prompt is None:
         raise ConfigError("--against without --prompt", needed="both texts", fix="--prompt TEXT --against TEXT2")
-    subject = load_subject(path, text=text, prompt=prompt, against=against, seed=seed, layer=layer, effort=effort)
+    subject = load_subject(model, text=text, prompt=prompt, against=against, seed=seed, layer=layer, effort=effort)
     if against is not None and any(view.name == "patching" for view in chosen):
         from litgpt_core.interpret.patching import Pair
 
@@ -92,13 +94,13 @@ def analyze(
         for view in chosen:
             if reason := missing(view, subject, checkpoints=checkpoints):
                 raise ConfigError(f"{view.name} cannot be computed: {reason}")
-    values = _provenance(subject, path)
+    values = _provenance(subject)
     values |= compute(subject, [view.name for view in chosen], checkpoints=checkpoints)
     values["findings"] = findings(values["views"])
     values = rounded(values)
     folder = None
     if write:
-        folder = Path(out) if out is not None else report_folder(Path(path), subject)
+        folder = Path(out) if out is not None else report_folder(subject)
         write_report(values, folder)
     return Analysis(values=values, folder=folder)
 
@@ -120,12 +122,6 @@ def compute(subject: Subject, names: Sequence[str], *, checkpoints: bool) -> dic
         result["seconds"][view.name] = time.perf_counter() - start
         logger.info("%s: %.1f s", view.title, result["seconds"][view.name])
     return result
-
-
-def report_folder(path: Path, subject: Subject) -> Path:
-    """`analysis/` in the run folder that was given, else in the checkpoint directory."""
-    assert subject.directory is not None
-    return (path if path.is_dir() else subject.directory) / "analysis"
 
 
 def write_report(values: dict[str, Any], folder: Path) -> None:
@@ -151,18 +147,46 @@ def write_report(values: dict[str, Any], folder: Path) -> None:
         ) from problem
 
 
-def _provenance(subject: Subject, path: str | Path) -> dict[str, Any]:
-    code = git_state()
+def log_to_wandb(analysis: Analysis, model: str | Path | None) -> bool:
+    """Put a written analysis into its run on W&B; whether W&B took it.
+
+    Raises:
+        ConfigError: The model is no run's.
+    """
+    from litgpt_core.training.loggers import log_report
+
+    run = run_folder_of(locate(model))
+    if run is None or analysis.folder is None:
+        raise ConfigError("--wandb for a checkpoint that is no run's", needed="a run folder", fix="leave out --wandb")
+    pictures = [analysis.folder / f"{name}.png" for name in analysis.values["views"]]
+    return log_report(
+        run, page=analysis.folder / "report.html", pictures=pictures, numbers=plain_numbers(analysis.values["views"])
+    )
+
+
+def plain_numbers(views: dict[str, dict[str, Any]]) -> dict[str, float]:
+    """`analysis/VIEW/NAME` -> value, of every number that a view has at its top level."""
+    return {
+        f"analysis/{view}/{name}": value
+        for view, values in views.items()
+        for name, value in values.items()
+        if isinstance(value, (int, float)) and not isinstance(value, bool)
+    }
+
+
+def _provenance(subject: Subject) -> dict[str, Any]:
+    code, where = git_state(), subject.directory or Path(subject.name)
     return {
         "format": FORMAT,
         "model": subject.name,
-        "checkpoint": Path(path).as_posix() if not Path(path).is_absolute() else Path(path).name,
+        "checkpoint": where.name if where.is_absolute() else where.as_posix(),
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": code.get("commit"),
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "dtype": "float32",
         "seed": subject.seed,
+        "share_of_text": subject.share,
         "held_out_tokens": None if subject.windows is None else subject.windows[:, 1:].numel(),
     }
 

@@ -13,32 +13,31 @@ from typing import Any
 import torch
 import yaml
 
+from litgpt_core.checkpoint.choice import locate
 from litgpt_core.checkpoint.directory import save_directory
 from litgpt_core.checkpoint.layout import HYPERPARAMETERS
 from litgpt_core.checkpoint.load import load_weights
-from litgpt_core.checkpoint.search import resolve
-from litgpt_core.core.errors import CheckpointError
+from litgpt_core.core.replaceable import refuse_taken
 from litgpt_core.interpret.names import Component, parse_component
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.structure import layer_structure
 
 
-def save_without(path: Path, parts: Sequence[str], out: Path, *, force: bool = False) -> Path:
-    """Write the checkpoint of `path` without `parts` to `out`, in the weights' own dtype.
+def save_without(model: str | Path | None, parts: Sequence[str], out: Path, *, force: bool = False) -> Path:
+    """Write a checkpoint without `parts` to `out`, in the weights' own dtype.
 
     Args:
-        path: A checkpoint directory or run folder.
+        model: As for `locate`.
         parts: As `L2H3` or `L2M`.
         out: Directory to create.
-        force: Replace an existing one.
+        force: Replace an existing one that this project wrote.
 
     Raises:
         ConfigError: The model has no such layer or head.
         CheckpointError: The checkpoint cannot be read, or `out` exists or cannot be written.
     """
-    if Path(out).exists() and not force:
-        raise CheckpointError(f"{out} exists.", needed="a new directory", fix="--save OTHER, or --force to replace it")
-    directory = resolve(Path(path))
+    directory = locate(model)
+    refuse_taken(Path(out), source=directory, force=force)
     config = GPTConfig.from_checkpoint(directory)
     chosen = [parse_component(part, config) for part in parts]
     weights = {name: tensor.clone() for name, tensor in load_weights(directory, mmap=False).items()}

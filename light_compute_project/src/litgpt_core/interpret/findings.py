@@ -75,7 +75,9 @@ def _attribution(v: Values) -> list[str]:
 
 def _heads(v: Values) -> list[str]:
     said = []
-    layers = f"{v['sequences']} random sequences of {v['length']} tokens"
+    basis = f"{v['sequences']} random sequences of {v['length']} tokens"
+    if v["trained_tokens"]:
+        basis += f", after {v['trained_tokens'] / 1e6:,.1f} M tokens of training"
     for kind, word in (
         ("induction", "induction"), ("previous", "previous-token"), ("duplicate", "duplicate-token"), ("sink", "sink"),
     ):  # fmt: skip
@@ -90,13 +92,28 @@ def _heads(v: Values) -> list[str]:
             some = ", ".join(f"{name} {named[name]:.2f}" for name in strong[:4])
             said.append(f"{len(strong)} {word} head{'s' * (len(strong) > 1)}: {some} ({limits}).")
         elif kind != "sink":
-            said.append(f"No {word} head: the best score is {named[best]:.2f} of {best} ({limits}; {layers}).")
+            said.append(f"No {word} head: the best score is {named[best]:.2f} of {best} ({limits}; {basis}).")
     clear = v["gain"] > 3 * v["gain_error"] and v["gain"] > 0.05
     said.append(
         f"Random tokens that repeat cost {v['first_loss']:.2f} nats the first time and {v['repeated_loss']:.2f} the "
         + ("second: the model copies from its context." if clear else "second: it does not copy from its context.")
     )
     return said
+
+
+def _attention(v: Values) -> list[str]:
+    heads = {
+        f"L{layer}H{head}": (entropy, v["to_first"][layer][head])
+        for layer, row in enumerate(v["entropy_bits"])
+        for head, entropy in enumerate(row)
+    }
+    narrow = min(heads, key=lambda name: heads[name][0])
+    on_first = sum(first > 0.5 for _, first in heads.values())
+    return [
+        f"On the prompt, {on_first} of {len(heads)} heads spend more than half of their attention on the first token; "
+        f"{narrow} attends to the fewest tokens (entropy {heads[narrow][0]:.2f} bits; to all alike: "
+        f"{v['uniform_entropy_bits']:.2f})."
+    ]
 
 
 def _ablation(v: Values) -> list[str]:
@@ -133,14 +150,14 @@ def _patching(v: Values) -> list[str]:
 
 
 def _positions(v: Values) -> list[str]:
-    first, last = v["ranges"][0], v["ranges"][-1]
-    second = v["ranges"][min(3, len(v["ranges"]) - 1)]
-    error = math.hypot(second["error"], last["error"])
-    used = second["loss"] - last["loss"] > 3 * error
+    first = v["ranges"][0]
+    if v["gain"] is None or not math.isfinite(v["gain"]):
+        return [f"The loss is {v['loss']:.2f} ± {v['error']:.2f} nats per token, {first['loss']:.2f} at the first one."]
+    clear = v["gain"] > 3 * v["gain_error"]
     return [
-        f"The loss falls from {first['loss']:.2f} at the first token to {last['loss']:.2f} ± {last['error']:.2f} nats "
-        f"at positions {last['begin']} to {last['end'] - 1}: "
-        + ("more context helps." if used else "beyond the first tokens, more context does not help measurably.")
+        f"The loss is {first['loss']:.2f} nats at the first token of a window and {v['loss']:.2f} on average. From "
+        f"positions 4 to 15 to the second half it falls by {v['gain']:.2f} ± {v['gain_error']:.2f}: "
+        + ("the model makes use of long context." if clear else "more context does not help measurably.")
     ]
 
 
@@ -232,6 +249,7 @@ def _dynamics(v: Values) -> list[str]:
 _SENTENCES: dict[str, Callable[[Values], list[str]]] = {
     "ablation": _ablation,
     "heads": _heads,
+    "attention": _attention,
     "attribution": _attribution,
     "patching": _patching,
     "lens": _lens,

@@ -121,7 +121,13 @@ def view(subject: Subject) -> dict[str, Any]:
         second.append(row[period:].mean())  # from the first token whose predecessor was seen before
     before, after = torch.stack(first), torch.stack(second)
     gain, error = mean_and_error(before - after)
-    result |= {"first_loss": float(before.mean()), "repeated_loss": float(after.mean()), "gain": gain,
-               "gain_error": error, "sequences": len(ids), "length": length,
-               "periods": [int(periods.min()), int(periods.max())]}  # fmt: skip
-    return result
+    return result | {
+        "first_loss": float(before.mean()),
+        "repeated_loss": float(after.mean()),
+        "gain": gain,
+        "gain_error": error,
+        "sequences": len(ids),
+        "length": length,
+        "periods": [int(periods.min()), int(periods.max())],
+        "trained_tokens": subject.trained_tokens,
+    }

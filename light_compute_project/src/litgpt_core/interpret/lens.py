@@ -71,13 +71,15 @@ def view(subject: Subject) -> dict[str, Any]:
 
 
 def _on_text(subject: Subject) -> dict[str, Any]:
-    """Loss and divergence of every layer on a few windows of held-out text."""
-    windows = subject.some_windows(8)
-    lens = lens_log_probs(subject.model, windows[:, :-1])
-    targets = windows[:, 1:, None]
-    losses = [float(-each.gather(-1, targets).mean()) for each in lens]
-    return {
-        "text_loss": losses,
-        "text_divergence": [float(divergence(lens[-1], each).mean()) for each in lens],
-        "text_tokens": int(targets.numel()),
-    }
+    """Loss and divergence of every layer on a few windows of held-out text; one layer's log probabilities at a time."""
+    model, windows = subject.model, subject.some_windows(8)
+    names, targets = layer_names(model), windows[:, 1:, None]
+    with trace(model, names) as seen:
+        model.hidden(windows[:, :-1])
+    final = read_out(model, seen[names[-1]]).log_softmax(dim=-1)
+    losses, divergences = [], []
+    for name in names:
+        log_probs = read_out(model, seen[name]).log_softmax(dim=-1)
+        losses.append(float(-log_probs.gather(-1, targets).mean()))
+        divergences.append(float(divergence(final, log_probs).mean()))
+    return {"text_loss": losses, "text_divergence": divergences, "text_tokens": int(targets.numel())}

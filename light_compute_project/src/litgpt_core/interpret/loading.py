@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -10,20 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from litgpt_core.checkpoint.choice import locate
 from litgpt_core.checkpoint.load import load_model
 from litgpt_core.checkpoint.retention import step_of
-from litgpt_core.checkpoint.search import resolve
-from litgpt_core.core.checkout import working_folder
 from litgpt_core.core.errors import DataError
 from litgpt_core.data.dataset import TokenFile
-from litgpt_core.data.prepare import open_prepared
-from litgpt_core.data.text_data import TextData
+from litgpt_core.evaluate.run_data import RunData, data_of, run_folder_of
 from litgpt_core.interpret.subject import TEXT_TOKENS, Subject
-from litgpt_core.runs.folders import RunRecord
 from litgpt_core.tokenizers import load as load_tokenizer
 from litgpt_core.tokenizers.base import Tokenizer
-
-logger = logging.getLogger(__name__)
 
 LONGEST = 256
 """Tokens of a window of held-out text."""
@@ -31,11 +25,11 @@ COUNTED = 1 << 22
 """Tokens of the training text that frequencies are counted on."""
 
 
-def load_subject(path: str | Path, *, text: str | Path | None = None, **options: Any) -> Subject:
+def load_subject(model: str | Path | None = None, *, text: str | Path | None = None, **options: Any) -> Subject:
     """Everything that the analyses need.
 
     Args:
-        path: A run folder, a checkpoint directory, or its weights file.
+        model: A run's name, a run folder, a checkpoint directory or its weights file; None: the best candidate.
         text: A text file as held-out text; None: the validation split of the run's prepared data, if it is found.
         options: Fields of `Subject`: prompt, against, seed, layer, effort.
 
@@ -44,67 +38,61 @@ def load_subject(path: str | Path, *, text: str | Path | None = None, **options:
         DataError: The text cannot be read, is too short, or the prepared data is of another tokenizer.
         ConfigError: A prompt is too long for the model, or there is no such layer.
     """
-    directory = resolve(Path(path))
-    model = load_model(directory, dtype=torch.float32)
+    directory = locate(model)
+    gpt = load_model(directory, dtype=torch.float32)
     tokenizer = load_tokenizer(directory)
-    run = _run_of(Path(path), directory)
+    run = run_folder_of(directory)
     found: dict[str, Any] = {}
     if text is not None:
-        found = _of_file(Path(text), tokenizer, model.config.block_size)
-    elif run is not None:
-        found = _of_run(run, tokenizer, model.config.block_size)
+        found = _of_file(Path(text), tokenizer, gpt.config.block_size)
+    elif run is not None and (data := data_of(directory)) is not None:
+        found = _of_run(data, tokenizer, gpt.config.block_size)
     return Subject(
-        model=model,
+        model=gpt,
         tokenizer=tokenizer,
-        name=directory.name if run is None else run.name,
+        name=directory.resolve().name if run is None else run.path.resolve().name,
         directory=directory,
-        checkpoints=[] if run is None else _checkpoints(run.path),
+        trained_tokens=None if run is None else (run.read_summary().get("final") or {}).get("tokens"),
+        checkpoints=[] if run is None else _checkpoints(run.checkpoints),
         **found,
         **options,
     )
 
 
-def _run_of(path: Path, directory: Path) -> RunRecord | None:
-    """The run whose folder, final model or checkpoint this is."""
-    for folder in (path, directory.parent, directory.parent.parent):
-        if (folder / "config.yaml").is_file() and ((folder / "final").is_dir() or (folder / "checkpoints").is_dir()):
-            return RunRecord(folder)
-    return None
+def report_folder(subject: Subject) -> Path:
+    """Where a report goes: `analysis/` of the run (with the step's name for one of its checkpoints), else a folder of
+    that name in the current one, because nothing is added to a checkpoint directory.
+    """
+    assert subject.directory is not None
+    run = run_folder_of(subject.directory)
+    if run is None:
+        return Path(f"{subject.name}-analysis")
+    real = subject.directory.resolve()
+    whole = real == run.final.resolve() or not run.final.is_dir()
+    folder = run.path / "analysis" if whole else run.path / "analysis" / real.name
+    here = Path.cwd().resolve()
+    return folder.relative_to(here) if folder.is_relative_to(here) else folder
 
 
-def _checkpoints(run: Path) -> list[tuple[int, Path]]:
-    folders = (run / "checkpoints").glob("step-*") if (run / "checkpoints").is_dir() else ()
-    found = [(step, folder) for folder in folders if (step := step_of(folder)) is not None]
-    return sorted(found)
+def _checkpoints(folder: Path) -> list[tuple[int, Path]]:
+    folders = folder.glob("step-*") if folder.is_dir() else ()
+    return sorted((step, each) for each in folders if (step := step_of(each)) is not None)
 
 
-def _of_run(run: RunRecord, tokenizer: Tokenizer, block_size: int) -> dict[str, Any]:
-    """Windows of the validation split, and counts of the training split; nothing where the data is not at hand."""
-    data, used = run.config.get("data") or {}, run.environment.get("data") or {}
-    name, fingerprint = used.get("name"), used.get("fingerprint")
-    if not name or not fingerprint:
-        return {}
-    folder = working_folder() / Path(str(data.get("cache_dir", "data"))).expanduser() / f"{name}-{fingerprint[:12]}"
-    if not folder.is_dir():
-        logger.warning("The prepared data of %s is not at %s: no held-out text", run.name, folder)
-        return {}
-    prepared = open_prepared(folder)
-    if not isinstance(prepared, TextData):
-        logger.warning("%s was trained on conversations: give a text file as held-out text", run.name)
-        return {}
-    own = tokenizer.fingerprint()
+def _of_run(data: RunData, tokenizer: Tokenizer, block_size: int) -> dict[str, Any]:
+    """Windows of the validation split, and counts of the training split."""
+    prepared, own = data.prepared, tokenizer.fingerprint()
     if (theirs := str(prepared.meta["tokenizer"].get("fingerprint", own))) != own:
         raise DataError(
-            f"{folder} was prepared with another tokenizer than that of the checkpoint",
+            f"{prepared.directory} was prepared with another tokenizer than that of the checkpoint",
             needed=f"the fingerprint {own[:12]}, not {theirs[:12]}",
             fix="--text FILE, which is tokenized anew",
         )
     validation = TokenFile(prepared.val_path, dtype=prepared.dtype).array()
-    training = TokenFile(prepared.train_path, dtype=prepared.dtype).array()
     return {
         "windows": windows_of(np.asarray(validation), block_size),
         "bytes_per_token": prepared.val_bytes / prepared.val_tokens,
-        "counts": np.bincount(training[:COUNTED], minlength=tokenizer.vocab_size),
+        "counts": np.bincount(data.train[:COUNTED], minlength=tokenizer.vocab_size),
     }
 
 

@@ -19,6 +19,8 @@ from litgpt_core.model.gpt import GPT
 BATCH_TOKENS = 2048
 """Tokens whose logits are held at once."""
 WINDOWS = 32
+EARLY = slice(4, 16)
+"""Positions whose loss is compared with that of the second half of the window, in the same windows."""
 
 
 def logits_loss(logits: Tensor, targets: Tensor, *, vocab_size: int) -> Tensor:
@@ -81,8 +83,17 @@ def by_position(subject: Subject) -> dict[str, Any]:
         mean, error = mean_and_error(losses[:, begin:end].mean(dim=1))
         ranges.append({"begin": begin, "end": end, "loss": mean, "error": error})
     mean, error = mean_and_error(losses.mean(dim=1))
-    return {"ranges": ranges, "windows": len(losses), "tokens": losses.numel(), "loss": mean, "error": error,
-            "bytes_per_token": subject.bytes_per_token}  # fmt: skip
+    early, late = losses[:, EARLY].mean(dim=1), losses[:, losses.size(1) // 2 :].mean(dim=1)
+    gain, gain_error = mean_and_error(early - late)
+    return {
+        "ranges": ranges,
+        "windows": len(losses),
+        "tokens": losses.numel(),
+        "loss": mean,
+        "error": error,
+        "gain": gain,
+        "gain_error": gain_error,
+    }
 
 
 GROUPS = 10

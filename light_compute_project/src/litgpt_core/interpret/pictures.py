@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +31,8 @@ def draw_all(views: dict[str, Values], folder: Path) -> list[Path]:
         figure = Figure(dpi=DPI, layout="constrained")
         draw(figure, views[name])
         path = folder / f"{name}.png"
-        with replacing(path) as temporary:
+        with replacing(path) as temporary, warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Glyph")  # a token in a script that the font lacks is a box
             figure.savefig(temporary, format="png")
         written.append(path)
     return written

@@ -7,6 +7,7 @@ text; any text file serves instead. Without either, analyses that need text are 
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 
 from litgpt_core.core.errors import CheckpointError, ConfigError, DataError
+from litgpt_core.model.cost import forward_flops_per_token
 from litgpt_core.model.gpt import GPT
 from litgpt_core.tokenizers.base import Tokenizer
 
@@ -27,6 +29,10 @@ logger = logging.getLogger(__name__)
 
 TEXT_TOKENS = 1 << 16
 """At most so many tokens of held-out text are kept, in windows spread evenly over it."""
+FULL_FLOPS, LEAST_SHARE = 2e7, 0.1
+"""Up to so many forward FLOPs per token all the text is read; beyond, less of it, by the square root, never below a
+tenth.
+"""
 PROMPT_TOKENS = 48
 """Tokens of held-out text that serve as the prompt where none is given."""
 
@@ -47,6 +53,8 @@ class Subject:
     """UTF-8 bytes per token of that text."""
     counts: npt.NDArray[np.int64] | None = None
     """(V,) how often each token occurs in the training text, else in the held-out text."""
+    trained_tokens: int | None = None
+    """Tokens that the run was trained on."""
     checkpoints: list[tuple[int, Path]] = field(default_factory=list)
     """(step, directory) of the run, oldest first."""
     prompt: str | None = None
@@ -113,10 +121,17 @@ class Subject:
         assert self.against is not None
         return self._encode(self.against, "against")
 
+    @property
+    def share(self) -> float:
+        """Of the text that analyses read in a small model: less in one that takes longer, with larger errors."""
+        config = self.model.config
+        flops = forward_flops_per_token(config, seq_length=min(config.block_size, 256))
+        return self.effort * min(1.0, max(LEAST_SHARE, math.sqrt(FULL_FLOPS / flops)))
+
     def some_windows(self, count: int) -> Tensor:
-        """(N, T + 1): `count` times `effort` windows spread evenly over the held-out text, or all of them."""
+        """(N, T + 1): `count` times `share` windows spread evenly over the held-out text, or all of them."""
         assert self.windows is not None
-        n = max(2, min(len(self.windows), round(count * self.effort)))
+        n = max(2, min(len(self.windows), round(count * self.share)))
         return self.windows[torch.arange(n) * len(self.windows) // n]
 
     # ---- tokens as text
@@ -138,9 +153,12 @@ class Subject:
         if raw is None:
             return self.tokenizer.decode([token])
         try:
-            return raw.decode("utf-8")
+            text = raw.decode("utf-8")
         except UnicodeDecodeError:
             return "".join(f"<{byte:02X}>" for byte in raw)
+        return "".join(
+            letter if letter.isprintable() or letter in "\n\t" else f"<{ord(letter):02X}>" for letter in text
+        )
 
     def token_texts(self, ids: Tensor) -> list[str]:
         """(T,) -> T texts."""

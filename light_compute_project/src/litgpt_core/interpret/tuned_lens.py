@@ -20,6 +20,8 @@ from litgpt_core.model.gpt import GPT
 
 WINDOWS = 16
 STEPS, BATCH, RATE = 15, 256, 1e-3
+BUDGET_FLOPS = 1e11
+"""Work for all steps of all layers; a large vocabulary gets fewer steps, or the regression alone."""
 RIDGE = 1e-2
 
 
@@ -83,12 +85,15 @@ def view(subject: Subject) -> dict[str, Any]:
     half = len(windows) // 2
     fitting = {name: value[:half].flatten(0, 1) for name, value in seen.items()}
     testing = {name: value[half:].flatten(0, 1) for name, value in seen.items()}
+    c = model.config
+    step_flops = 6.0 * BATCH * c.n_embd * c.padded_vocab_size * c.n_layer
+    steps = min(STEPS, int(BUDGET_FLOPS * subject.effort / step_flops))
     plain, tuned, best = [], [], []
     prompt = subject.prompt_ids()
     with torch.no_grad(), trace(model, names) as of_prompt:
         model.hidden(prompt)
     for name in names[:-1]:
-        translator = train_translator(model, fitting[name], fitting[names[-1]], seed=subject.seed)
+        translator = train_translator(model, fitting[name], fitting[names[-1]], steps=steps, seed=subject.seed)
         plain.append(mean_divergence(model, testing[name], testing[names[-1]], None))
         tuned.append(mean_divergence(model, testing[name], testing[names[-1]], translator))
         with torch.no_grad():
@@ -101,6 +106,7 @@ def view(subject: Subject) -> dict[str, Any]:
         "tuned_lens": tuned,
         "prompt": subject.token_texts(prompt[0]),
         "tokens": best,
+        "steps": steps,
         "fitting_tokens": half * length,
         "testing_tokens": (len(windows) - half) * length,
     }

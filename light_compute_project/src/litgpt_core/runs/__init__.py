@@ -7,9 +7,10 @@
     best = runs.best(runs.find("runs"), by="val_loss")
     steps, losses = zip(*best.curve("val_loss"))
     runs.plot(runs.find("runs"), metric="val_loss", x="tokens", path="runs.png")
+    runs.frame(runs.find("runs"))  # a pandas.DataFrame, where pandas is installed
 
-Nothing is written but the plot that is requested. Names are imported at their first use; neither torch nor, before a
-plot, matplotlib is loaded.
+Nothing is written but the plot that is requested, and nothing removed but by `remove`. Names are imported at their
+first use; neither torch nor, before a plot, matplotlib is loaded.
 """
 
 from __future__ import annotations
@@ -23,13 +24,17 @@ if TYPE_CHECKING:
     from litgpt_core.runs.folders import find as find
     from litgpt_core.runs.folders import resolve as resolve
     from litgpt_core.runs.plots import plot as plot
+    from litgpt_core.runs.removal import removable as removable
+    from litgpt_core.runs.removal import remove as remove
     from litgpt_core.runs.tables import changed_settings as changed_settings
+    from litgpt_core.runs.tables import frame as frame
     from litgpt_core.runs.tables import rows as rows
     from litgpt_core.runs.tables import table as table
 
 _MODULES = {
     **dict.fromkeys(("RunRecord", "best", "find", "resolve"), "folders"),
-    **dict.fromkeys(("changed_settings", "rows", "table"), "tables"),
+    **dict.fromkeys(("changed_settings", "frame", "rows", "table"), "tables"),
+    **dict.fromkeys(("removable", "remove"), "removal"),
     "plot": "plots",
 }
 

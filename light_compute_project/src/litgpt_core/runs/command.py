@@ -1,10 +1,11 @@
-"""`lcp runs list|table|compare|plot|best`: reading run folders in a terminal. The library is `litgpt_core.runs`."""
+"""`lcp runs list|table|compare|plot|best|rm`: reading run folders in a terminal. The library is `litgpt_core.runs`."""
 
 from __future__ import annotations
 
 import argparse
 import csv
 import json
+import logging
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -12,17 +13,21 @@ from typing import Any
 from litgpt_core.core.command_line import CommandParser, program_of
 from litgpt_core.core.errors import ConfigError
 
-DESCRIPTION = """Read run folders: list, table, compare, plot, best. Nothing is trained or changed.
+logger = logging.getLogger(__name__)
+
+DESCRIPTION = """Read run folders: list, table, compare, plot, best. Nothing is trained or changed, but by rm --yes.
 
   list                                        every run of runs/: state, step, losses, time
   table 'lr-*' --sort val_loss --columns name,val_loss,optim.lr,model.n_layer
   compare A B                                 settings that differ, and results side by side
-  plot A B --metric val_loss,train_loss --x tokens --out runs.png
-  best --by val_loss                          the name and folder of the best run
+  plot A B 'lr-*' --x tokens --out runs.png   curves; --x steps, tokens, time or flops
+  best 'lr-*'                                 the name and folder of the best run
+  rm --older_than 30d                         what would be removed; --yes removes it
 
-Runs are named by folder name, pattern or path; without names all runs of --dir are taken, those of sweeps and studies
-included. Columns are short names (val_loss, val_bpb, step, tokens, lr, commit, started ...) or dotted keys of
-summary.json, config.yaml and environment.json.
+Runs are named by folder name, pattern or path, and all of a sweep or study by its folder; without names all runs of
+--dir are taken, those of sweeps and studies included. Losses of runs with different tokenizers do not compare: plot and
+best then take bits per byte. Columns are short names (val_loss, val_bpb, step, tokens, lr, commit, started ...) or
+dotted keys of summary.json, config.yaml and environment.json.
 """
 
 VERBS = {
@@ -32,6 +37,7 @@ VERBS = {
     "diff": "The same as compare.",
     "plot": "Curves of several runs in one file.",
     "best": "Name and folder of the run with the smallest value.",
+    "rm": "Remove runs: what would go, and with --yes the removal.",
 }
 
 
@@ -53,13 +59,16 @@ def build_parser(verb: str = "") -> CommandParser:
         add("--reverse", action="store_true", help="largest first")
         add("--format", choices=["text", "csv", "json"], default="text", help="of the output (text)")
     if verb == "plot":
-        add("--metric", default="val_loss", metavar="A,B", help="keys of metrics.jsonl (val_loss)")
-        add("--x", choices=["steps", "tokens", "time"], default="steps", help="x axis (steps)")
+        add("--metric", metavar="A,B", help="keys of metrics.jsonl (val_loss; val_bpb if tokenizers differ)")
+        add("--x", choices=["steps", "tokens", "time", "flops"], default="steps", help="x axis (steps)")
         add("--out", default="runs.png", metavar="FILE", help="file to write: .png, .svg or .pdf (runs.png)")
         add("--log", action="store_true", help="logarithmic y axis")
     if verb == "best":
-        add("--by", default="val_loss", metavar="COLUMN", help="what is compared (val_loss)")
+        add("--by", metavar="COLUMN", help="what is compared (val_loss; val_bpb if tokenizers differ)")
         add("--largest", action="store_true", help="the largest value is best")
+    if verb == "rm":
+        add("--older_than", metavar="TIME", help="runs whose last change is so long ago, such as 30d or 12h")
+        add("--yes", action="store_true", help="remove them")
     return parser
 
 
@@ -75,7 +84,7 @@ def main(argv: Sequence[str]) -> int:
     words = list(argv)
     verb = build_parser().parse_args(words[:1]).verb
     arguments = build_parser(verb).parse_intermixed_args(words[1:])
-    {"compare": _compare, "diff": _compare, "plot": _plot, "best": _best}.get(verb, _table)(arguments)
+    {"compare": _compare, "diff": _compare, "plot": _plot, "best": _best, "rm": _rm}.get(verb, _table)(arguments)
     return 0
 
 
@@ -109,19 +118,47 @@ def _compare(arguments: argparse.Namespace) -> None:
 
 
 def _plot(arguments: argparse.Namespace) -> None:
-    from litgpt_core.runs.folders import resolve
+    from litgpt_core.runs.folders import comparable_loss, resolve, share_tokenizer
     from litgpt_core.runs.plots import plot
 
     runs = resolve(arguments.runs, folder=arguments.dir)
-    path = plot(runs, metric=arguments.metric.split(","), x=arguments.x, path=arguments.out, log=arguments.log)
+    metric = (arguments.metric or comparable_loss(runs)).split(",")
+    if {"val_loss", "train_loss"} & set(metric) and not share_tokenizer(runs):
+        logger.warning("these runs have different tokenizers: their losses do not compare, --metric val_bpb does")
+    path = plot(runs, metric=metric, x=arguments.x, path=arguments.out, log=arguments.log)
     _print(path.as_posix())
 
 
 def _best(arguments: argparse.Namespace) -> None:
-    from litgpt_core.runs.folders import best, resolve
+    from litgpt_core.runs.folders import best, comparable_loss, resolve
 
-    run = best(resolve(arguments.runs, folder=arguments.dir), by=arguments.by, largest=arguments.largest)
-    _print(f"{run.name}: {arguments.by} {run.get(arguments.by)}", run.path.as_posix())
+    runs = resolve(arguments.runs, folder=arguments.dir)
+    by = arguments.by or comparable_loss(runs)
+    run = best(runs, by=by, largest=arguments.largest)
+    _print(f"{run.name}: {by} {run.get(by)}", run.path.as_posix())
+
+
+def _rm(arguments: argparse.Namespace) -> None:
+    from litgpt_core.core.durations import duration_text, seconds_of
+    from litgpt_core.core.text import byte_size, count
+    from litgpt_core.runs.folders import resolve
+    from litgpt_core.runs.removal import removable, remove
+
+    if not arguments.runs and arguments.older_than is None:
+        raise ConfigError("nothing says which runs", needed="names, or an age", fix="lcp runs rm --older_than 30d")
+    older = 0.0 if arguments.older_than is None else seconds_of(arguments.older_than)
+    found = removable(resolve(arguments.runs, folder=arguments.dir), older_than_s=older)
+    going = [each for each in found if not each.kept_because]
+    for each in found:
+        reason = f"stays: {each.kept_because}" if each.kept_because else byte_size(each.size)
+        _print(f"  {each.run.path.as_posix()}  last changed {duration_text(each.age_s)} ago, {reason}")
+    size = byte_size(sum(each.size for each in going))
+    if not arguments.yes:
+        _print(
+            f"{count(len(going), 'run')}, {size}: nothing is removed without --yes" if going else "nothing to remove"
+        )
+        return
+    _print(f"removed {count(len(remove(found)), 'run')}, {size}")
 
 
 def _print(*parts: Any) -> None:

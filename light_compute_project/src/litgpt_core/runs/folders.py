@@ -6,6 +6,7 @@ that is still going on, leaves its values out.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from litgpt_core.config.diff import flatten
-from litgpt_core.core.errors import ConfigError
+from litgpt_core.core.errors import ConfigError, LightComputeError
 from litgpt_core.core.text import nearest
 from litgpt_core.training.rows import Row, read_rows
 from litgpt_core.training.run_folder import RunFolder, has_reached_end
@@ -22,8 +23,8 @@ from litgpt_core.training.run_folder import RunFolder, has_reached_end
 State = Literal["finished", "unfinished"]
 """unfinished: still training, stopped, or failed; the files of a run do not tell these apart."""
 
-X_AXES = {"steps": "step", "tokens": "tokens", "time": "elapsed_s"}
-"""Name of an x axis -> key of `metrics.jsonl`."""
+X_AXES = {"steps": "step", "tokens": "tokens", "time": "elapsed_s", "flops": "tokens"}
+"""Name of an x axis -> key of `metrics.jsonl`; `flops` are those of the tokens, forward and backward."""
 
 _SHORT = {
     "val_loss": "whole_split.val_loss",
@@ -35,6 +36,8 @@ _SHORT = {
     "lr": "optim.lr",
     "commit": "git.commit",
     "started": "recorded_at",
+    "device": "device_name",
+    "best_val_bpb": "best.val_bpb",
 }
 """Short names of values; any other is a dotted key of the summary, the config or the environment."""
 
@@ -93,17 +96,50 @@ class RunRecord:
         """
         if key in ("name", "state", "path"):
             return str(getattr(self, key))
+        if key == "flops":
+            tokens, each = self.get("tokens"), self.flops_per_token
+            return None if tokens is None or each is None else tokens * each
         found = self._values.get(_SHORT.get(key, key))
-        if found is None and key in ("step", "tokens", "train_loss") and self.metrics:
-            return self.metrics[-1].get(key)
-        return found
+        if found is None and key in _SHORT:
+            found = self._values.get(key)
+        return self._so_far.get(key) if found is None else found
+
+    @cached_property
+    def _so_far(self) -> dict[str, Any]:
+        """What the rows tell of a run without a summary."""
+        if not self.metrics:
+            return {}
+        last = self.metrics[-1]
+        validated = [row for row in self.metrics if row.get("val_loss") is not None]
+        best = min(validated, key=lambda row: row["val_loss"], default={})
+        return {
+            **{key: last.get(key) for key in ("step", "tokens", "train_loss", "tokens_per_s")},
+            "train_s": last.get("elapsed_s"),
+            "best_val_loss": best.get("val_loss"),
+            "best_val_bpb": best.get("val_bpb"),
+        }
+
+    @cached_property
+    def flops_per_token(self) -> float | None:
+        """Forward and backward, by `model/cost.py`: as recorded, else from a checkpoint's config; None: not known."""
+        if isinstance(found := self.summary.get("flops_per_token"), (int, float)):
+            return float(found)
+        from litgpt_core.checkpoint import resolve as checkpoint_in
+        from litgpt_core.model.config import GPTConfig
+        from litgpt_core.model.cost import flops_per_token
+
+        try:
+            config = GPTConfig.from_checkpoint(checkpoint_in(self.path))
+        except LightComputeError:
+            return None
+        return flops_per_token(config, seq_length=config.block_size)
 
     def curve(self, key: str = "val_loss", *, x: str = "steps") -> list[tuple[float, float]]:
         """`(x, value)` of the rows that have both.
 
         Args:
             key: Of `metrics.jsonl`, such as `train_loss`, `val_loss`, `val_bpb`, `lr`, `grad_norm`, `tokens_per_s`.
-            x: `steps`, `tokens`, or `time` (seconds of training).
+            x: `steps`, `tokens`, `time` (seconds of training) or `flops`.
 
         Raises:
             ConfigError: There is no such axis or key.
@@ -113,8 +149,11 @@ class RunRecord:
         known = {name for row in self.metrics for name in row}
         if known and key not in known:
             raise ConfigError(f"the rows of {self.name} have no {key!r}{nearest(key, known)}")
+        factor = 1.0 if x != "flops" else self.flops_per_token
+        if factor is None:
+            raise ConfigError(f"{self.name} has no checkpoint that says its FLOPs per token", fix="--x tokens")
         pairs = ((row.get(X_AXES[x]), row.get(key)) for row in self.metrics)
-        return [(float(a), float(b)) for a, b in pairs if a is not None and b is not None]
+        return [(float(a) * factor, float(b)) for a, b in pairs if a is not None and b is not None]
 
     @cached_property
     def _values(self) -> dict[str, Any]:
@@ -128,7 +167,7 @@ class RunRecord:
     def known(self) -> list[str]:
         """Every name that `get` answers for this run, sorted."""
         short = [name for name, key in _SHORT.items() if key in self._values]
-        return sorted({"name", "state", "path", *short, *self._values})
+        return sorted({"name", "state", "path", "flops", *short, *self._values, *self._so_far})
 
 
 def find(folder: str | Path = "runs", *, matching: str = "*") -> list[RunRecord]:
@@ -161,6 +200,7 @@ def resolve(names: Sequence[str], *, folder: str | Path = "runs") -> list[RunRec
     for name in names:
         path = Path(name).expanduser()
         here = [RunRecord(path)] if (path / "config.yaml").is_file() else find(folder, matching=path.name)
+        here = here or _of_searches(folder, matching=path.name)
         if not here:
             raise ConfigError(
                 f"{name} is neither a run folder nor the name of a run in {folder}"
@@ -168,6 +208,32 @@ def resolve(names: Sequence[str], *, folder: str | Path = "runs") -> list[RunRec
             )
         found |= {run.path: run for run in here}
     return list(found.values())
+
+
+def _of_searches(folder: str | Path, *, matching: str) -> list[RunRecord]:
+    """Runs of the sweeps and studies whose folders have such a name."""
+    found: list[Path] = []
+    for search in sorted(Path(folder).expanduser().glob(matching)):
+        try:
+            listed = json.loads((search / "sweep.json").read_text(encoding="utf-8"))["runs"]
+            found += [search.parent / str(run["name"]) for run in listed]
+        except (OSError, ValueError, KeyError, TypeError):
+            found += sorted(path.parent for path in search.glob("*/config.yaml") if path.parent.name != "final")
+    return [RunRecord(path) for path in found if (path / "config.yaml").is_file()]
+
+
+def share_tokenizer(runs: Iterable[RunRecord]) -> bool:
+    """Whether losses of runs are in the same units: nats per token of one tokenizer on one corpus."""
+    kinds = set()
+    for run in runs:
+        known = run.environment.get("data_fingerprint") or run.get("data.fingerprint")
+        kinds.add(known or json.dumps(run.config.get("tokenizer"), sort_keys=True))
+    return len(kinds) < 2
+
+
+def comparable_loss(runs: Sequence[RunRecord]) -> str:
+    """`val_loss` of runs that share a tokenizer, else `val_bpb`."""
+    return "val_loss" if share_tokenizer(runs) else "val_bpb"
 
 
 def folder_of(name: str | Path, *, folder: str | Path = "runs") -> Path:

@@ -22,6 +22,7 @@ LABELS = {
     "steps": "optimizer step",
     "tokens": "tokens",
     "time": "minutes of training",
+    "flops": "training FLOPs",
 }
 
 
@@ -38,7 +39,7 @@ def plot(
     Args:
         runs: As `find` and `resolve` return them.
         metric: Keys of `metrics.jsonl`.
-        x: `steps`, `tokens` or `time`.
+        x: `steps`, `tokens`, `time` or `flops`.
         path: The file, replaced if it exists.
         log: Logarithmic y axes.
 
@@ -49,6 +50,7 @@ def plot(
         ConfigError: No run has such a curve, or there is no such axis.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import EngFormatter
 
     metrics = [metric] if isinstance(metric, str) else list(metric)
     if Path(path).suffix not in (".png", ".svg", ".pdf"):
@@ -71,6 +73,8 @@ def plot(
                     label=run.name,
                 )
         axes.set_xlabel(LABELS[x])
+        if x in ("tokens", "flops"):
+            axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         axes.set_ylabel(LABELS.get(key, key))
         axes.set_yscale("log" if log else "linear")
         axes.grid(alpha=0.25)

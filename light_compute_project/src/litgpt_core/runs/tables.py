@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from litgpt_core.config.diff import flatten
 from litgpt_core.core.durations import duration_text
-from litgpt_core.core.errors import ConfigError
+from litgpt_core.core.errors import ConfigError, EnvironmentProblem
 from litgpt_core.core.text import nearest
 from litgpt_core.runs.folders import RunRecord, number_of
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-COLUMNS = ("name", "state", "step", "val_loss", "val_bpb", "n_params", "train_s", "started")
-RESULTS = ("state", "step", "tokens", "train_loss", "val_loss", "val_bpb", "best_val_loss", "tokens_per_s", "train_s")
+COLUMNS = (
+    *("name", "state", "step", "tokens", "best_val_loss", "val_loss", "val_bpb", "n_params", "train_s", "device"),
+    "started",
+)
+RESULTS = (
+    "state",
+    "step",
+    "tokens",
+    "train_loss",
+    "val_loss",
+    "val_bpb",
+    "best_val_loss",
+    "tokens_per_s",
+    "train_s",
+    "flops",
+)
 
 _IGNORED = ("run", "logger")
 """Sections of the config that no result depends on."""
@@ -48,6 +63,23 @@ def rows(
     return [{key: run.get(key) for key in columns} for run in ordered]
 
 
+def frame(runs: Sequence[RunRecord], *, columns: Sequence[str] = COLUMNS, sort: str = "") -> Any:
+    """`rows` as a `pandas.DataFrame`.
+
+    Raises:
+        EnvironmentProblem: pandas is not installed.
+    """
+    try:
+        pandas = importlib.import_module("pandas")
+    except ImportError as error:
+        raise EnvironmentProblem(
+            "pandas is not installed",
+            needed="it, or runs.rows(...), which gives dictionaries",
+            fix="uv pip install pandas",
+        ) from error
+    return pandas.DataFrame(rows(runs, columns=columns, sort=sort))
+
+
 def table(found: Sequence[dict[str, Any]]) -> Table:
     """Rows as a table for the terminal, numbers rounded and aligned to the right."""
     from rich.table import Table
@@ -67,6 +99,8 @@ def shown(key: str, value: Any) -> str:
         return ""
     if key.endswith(("train_s", "wall_s")):
         return duration_text(float(value))
+    if key == "flops":
+        return f"{value:.2e}"
     if key == "started":
         return str(value)[:16].replace("T", " ")
     if key.split(".")[-1] in (*RESULTS, "n_params") and isinstance(value, (int, float)):

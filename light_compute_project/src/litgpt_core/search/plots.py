@@ -81,8 +81,23 @@ def numbers(texts: Sequence[str]) -> list[float] | None:
 
 
 def is_logarithmic(values: Sequence[float]) -> bool:
-    """Whether values are better drawn on a logarithmic axis: all above 0, and spread over a factor of 8."""
-    return min(values) > 0 and max(values) / min(values) >= 8
+    """Whether values are better drawn on a logarithmic axis: all above 0, and spread over a factor of 8, or each about
+    the same multiple of the one before: 2, 4, 8.
+    """
+    found = sorted(set(values))
+    if found[0] <= 0:
+        return False
+    ratios = [b / a for a, b in itertools.pairwise(found)]
+    gaps = [b - a for a, b in itertools.pairwise(found)]
+    geometric = len(found) > 2 and max(ratios) / min(ratios) < 1.5 <= max(gaps) / min(gaps)
+    return geometric or found[-1] / found[0] >= 8
+
+
+def _tick_at_validations(axes: Axes, findings: SearchResults) -> None:
+    """Ticks where something was measured, if these are few."""
+    steps = sorted({step for trial in findings.trials for step in trial.validations})
+    if 0 < len(steps) <= MAX_LABELS:
+        axes.set_xticks(steps)
 
 
 def _style(axes: Axes, *, title: str, x: str, y: str, legend: bool = False) -> None:
@@ -108,6 +123,7 @@ def _draw_groups(axes: Axes, findings: SearchResults) -> None:
             label = ", ".join(f"{key.split('.')[-1]} {text}" for key, text in trial.params.items()) or trial.name
             line = "-" if trial.state == "done" else ":"
             axes.plot(*zip(*points, strict=True), line, color=colour, linewidth=1.4, marker=".", label=label)
+    _tick_at_validations(axes, findings)
     title = "validation while training (dotted: not finished)"
     few = len(findings.trials) <= MAX_LABELS
     _style(axes, title=title, x="optimizer step", y=METRIC_NAMES[findings.metric], legend=few)
@@ -184,6 +200,7 @@ def _draw_curves(axes: Axes, findings: SearchResults) -> None:
             label = f"best: trial {trial.number}" if is_best else None
             width, front = (2.0, 3) if is_best else (0.9, 2 if done else 1)
             axes.plot(*zip(*points, strict=True), color=colour, linewidth=width, marker=".", zorder=front, label=label)
+    _tick_at_validations(axes, findings)
     title = "validation of every trial (grey: not finished)"
     _style(axes, title=title, x="optimizer step", y=METRIC_NAMES[findings.metric], legend=True)
 

@@ -248,11 +248,11 @@ class ModelPool:
 
 def slots_that_fit(engine: Engine, *, requested: int) -> int:
     """Number of slots whose full KV caches take at most a third of the free memory; logs it if fewer than requested."""
-    c, weight = engine.model.config, engine.model.lm_head.weight
+    c, device = engine.model.config, engine.model.device
     widths = c.qk_head_dim + c.v_head_dim if c.latent_attention else 2 * c.head_size
     heads = c.n_head if c.latent_attention else c.n_query_groups
-    each = c.n_layer * heads * widths * c.block_size * weight.element_size()
-    free = torch.cuda.mem_get_info(weight.device)[0] if weight.is_cuda else psutil.virtual_memory().available
+    each = c.n_layer * heads * widths * c.block_size * engine.model.dtype.itemsize
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
     slots = max(1, min(requested, free // 3 // each))
     if slots < requested:
         logger.warning("%d slots instead of %d: the KV cache of one slot takes %.2f GB", slots, requested, each / 1e9)

@@ -5,19 +5,22 @@ W&B is online if a key is at hand and offline otherwise; it never asks, and no t
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import logging
 import netrc
 import os
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
 from litgpt_core.config.loggers import CustomLoggerSettings, LoggerSettings, WandbSettings
 from litgpt_core.core.errors import ConfigError, EnvironmentProblem, Interrupted
+from litgpt_core.core.redaction import redact_values
 from litgpt_core.training.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -97,7 +100,9 @@ def dashboard_of(plan: Plan) -> Logger | None:
     config, folder = plan.resolved.config, plan.folder
     known = folder.read_environment().get("wandb_run_id") if folder.resume_from else None
     run_id = known or uuid.uuid4().hex[:8]
-    return build_logger(config.logger, folder=folder, name=config.run.name, config=config.plain, wandb_run_id=run_id)
+    return build_logger(
+        config.logger, folder=folder, name=config.run.name, config=redact_values(config.plain), wandb_run_id=run_id
+    )
 
 
 def wandb_mode(settings: WandbSettings) -> str:
@@ -185,6 +190,41 @@ def log_results(built: Logger | None, *, summary: dict[str, Any], picture: Path,
         run.finish()
     except Exception as error:
         logger.warning("W&B did not take the results: %s", error)
+
+
+def log_report(folder: RunFolder, *, page: Path, pictures: Sequence[Path], numbers: Mapping[str, float]) -> bool:
+    """Put an analysis into the run on W&B, or into a new one if it had none; whether W&B took it.
+
+    Args:
+        folder: The run folder; its config says where the dashboard is.
+        page: A web page, shown under `analysis/report`.
+        pictures: Shown under `analysis/NAME`.
+        numbers: For the run's summary.
+    """
+    try:
+        section = (yaml.safe_load(folder.config.read_text(encoding="utf-8")) or {}).get("logger") or {}
+    except (OSError, yaml.YAMLError):
+        section = {}
+    known = {field.name for field in dataclasses.fields(WandbSettings)}
+    settings = WandbSettings(**{key: value for key, value in section.items() if key in known and key != "kind"})
+    run_id = folder.read_environment().get("wandb_run_id")
+    built = _wandb(settings, folder=folder, name=folder.path.name, config={}, run_id=run_id)
+    if not isinstance(built, WandbLogger):
+        return False
+    try:
+        import wandb
+
+        run = built.experiment
+        run.log(
+            {"analysis/report": wandb.Html(str(page), inject=False)}
+            | {f"analysis/{picture.stem}": wandb.Image(str(picture)) for picture in pictures}
+        )
+        run.summary.update(dict(numbers))
+        run.finish()
+    except Exception as error:  # whatever its client raises
+        logger.warning("W&B did not take the analysis: %s", error)
+        return False
+    return True
 
 
 def _escape(text: str) -> str:

@@ -69,6 +69,7 @@ def summarise(
         "references": plan.data.references,
         "val_tokens_per_byte": plan.data.val_tokens_per_byte,
         "n_params": n_params,
+        "flops_per_token": plan.resolved.flops_per_token,
         "tokens_per_s": rate,
         "mfu": rate * plan.resolved.flops_per_token / peak if rate and peak else None,
         "peak_flops": peak,

@@ -14,8 +14,8 @@ import torch
 from litgpt_core.core.errors import DataError
 from litgpt_core.data.chat_data import ChatData
 from litgpt_core.data.chat_dataset import ChatRows, ChatTrainBatches, ChatValBatches
-from litgpt_core.data.chat_encoding import encode_chat
-from litgpt_core.data.chat_prepare import encode_or_leave_out, split_conversations
+from litgpt_core.data.chat_encoding import EncodingProblems, encode_chat, encode_or_leave_out
+from litgpt_core.data.chat_prepare import split_conversations
 from litgpt_core.data.chat_rows import ChatExample
 from litgpt_core.data.conversations import read_conversations
 from litgpt_core.data.packing import pack
@@ -178,7 +178,7 @@ def test_fewer_than_ten_are_refused_with_the_count_and_the_reasons(
         prepare(ChatDataSettings(path=str(path), cache_dir=str(tmp_path)))
     message = str(caught.value)
     assert "9 usable conversations" in message and "at least 10" in message
-    assert "1 broken line(s)" in message and "1 conversation(s) without an answer" in message
+    assert "1 broken row(s)" in message and "1 conversation(s) without an answer" in message
     assert not list(tmp_path.glob("chat-*"))
 
 
@@ -197,7 +197,9 @@ def test_what_the_vocabulary_lacks_is_left_out(
     conversations, _ = read_conversations(ChatDataSettings(path=str(path)))
     ascii_only = train_tokenizer(CharSettings(), ["".join(map(chr, range(10, 127)))])
     with caplog.at_level(logging.WARNING):
-        usable = [c for c in conversations if encode_or_leave_out(c, STYLE, ascii_only, 50) is not None]
+        problems = EncodingProblems()
+        usable = [c for c in conversations if encode_or_leave_out(c, STYLE, ascii_only, 50, problems) is not None]
+        problems.report("chat")
     assert len(conversations) == 13 and len(usable) == 12 and "conversation umlaut left out" in caplog.text
 
 

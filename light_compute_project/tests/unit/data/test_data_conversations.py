@@ -124,13 +124,16 @@ def test_a_folder_of_files_in_several_formats(tmp_path: Path, write_rows: Write,
     ("row", "reason"),
     [
         ("{broken", "not JSON"),
-        ("[1, 2]", "a list, not an object"),
-        ('{"text": "x"}', "no text under 'user'"),
+        ("[1, 2]", "message 1 is not an object"),
+        ("7", "a number, neither an object nor a list"),
+        ('{"text": "x"}', "its keys are 'text': text without roles is trained on with data=text"),
+        ('{"body": "x", "meta": 1}', "its keys are 'body', 'meta': no known format"),
         ('{"user": "x", "assistant": ""}', "'assistant' is empty"),
         ('{"user": "x", "assistant": "y", "turn": -1}', "turn=-1"),
         ('{"user": "\\ud800", "assistant": "y"}', "lone surrogate"),
         ('{"type": "rating", "id": "x", "rating": 7}', "rating -1, 0 or 1"),
-        ('{"messages": [{"role": "tool", "content": "x"}]}', "role='tool'"),
+        ('{"messages": [{"role": "judge", "content": "x"}]}', "role='judge'"),
+        ('{"messages": [{"role": ["user"], "content": "x"}]}', "role=['user']"),
         ('{"messages": [{"role": "user", "content": 3}]}', "message 1 is not text"),
         ('{"messages": [{"role": "assistant", "content": "x"}]}', "no message of the user"),
         ('{"conversations": []}', "is not a list of messages"),
@@ -143,8 +146,10 @@ def test_a_broken_line_is_named_by_number_and_reason_and_skipped(
     with caplog.at_level(logging.WARNING):
         conversations, reading = read(path)
     assert len(conversations) == 1 and reading.duplicates == 1, "the rest of the file is read"
-    assert len(reading.broken) == 1 and reading.broken[0].startswith(f"{path}:3: ") and reason in reading.broken[0]
-    assert f"{path}:3" in caplog.text
+    assert (
+        len(reading.broken) == 1 and reading.broken[0].startswith(f"{path}: line 3: ") and reason in reading.broken[0]
+    )
+    assert f"{path}: line 3" in caplog.text
 
 
 def test_only_the_first_broken_lines_are_shown_but_all_are_counted(
@@ -154,8 +159,12 @@ def test_only_the_first_broken_lines_are_shown_but_all_are_counted(
     with caplog.at_level(logging.WARNING):
         conversations, reading = read(path)
     assert not conversations and len(reading.broken) == 12
-    assert f"{path}:5:" in caplog.text and f"{path}:6:" not in caplog.text and "7 more broken lines" in caplog.text
-    assert "12 broken line(s) skipped" in reading.summary()
+    assert (
+        f"{path}: line 5:" in caplog.text
+        and f"{path}: line 6:" not in caplog.text
+        and "7 more broken rows" in caplog.text
+    )
+    assert "12 broken row(s) skipped" in reading.summary()
 
 
 def test_bytes_that_are_no_text(tmp_path: Path, exchange: Exchange) -> None:

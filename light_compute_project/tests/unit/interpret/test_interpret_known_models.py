@@ -144,10 +144,10 @@ def test_a_neuron_of_one_token_is_found_with_what_it_writes() -> None:
 
 
 def test_a_probe_reads_a_linear_label_and_its_control_is_no_better_than_the_majority() -> None:
-    x = torch.randn(600, 24, generator=SEED(0))
-    direction = torch.randn(24, generator=SEED(1))
-    y = (x @ direction > 0.8).float()
-    assert accuracy((x[:400], y[:400]), (x[400:], y[400:])) > 0.95
+    y = (torch.rand(600, generator=SEED(0)) < 0.3).float()
+    direction = torch.nn.functional.normalize(torch.randn(24, generator=SEED(1)), dim=0)
+    x = torch.randn(600, 24, generator=SEED(2)) + 8 * torch.outer(y - 0.5, direction)
+    assert accuracy((x[:400], y[:400]), (x[400:], y[400:])) == 1.0
     control = control_labels(some_ids(5000, 600), vocab_size=5000, share=float(y.mean()), seed=3)
     majority = 1 - float(control[400:].mean())
     assert accuracy((x[:400], control[:400]), (x[400:], control[400:])) <= majority + 0.05

@@ -5,15 +5,17 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from litgpt_core import runs
-from litgpt_core.core.errors import ConfigError
+from litgpt_core.core.errors import ConfigError, EnvironmentProblem
 from litgpt_core.runs.command import main
 
 
@@ -90,7 +92,7 @@ def test_curves_run_along_steps_tokens_or_time(here: Path) -> None:
     assert [x for x, _ in run.curve(x="time")] == [5.0, 10.0]
     with pytest.raises(ConfigError, match="did you mean val_loss"):
         run.curve("val_lss")
-    with pytest.raises(ConfigError, match="there are: steps, time, tokens"):
+    with pytest.raises(ConfigError, match="there are: flops, steps, time, tokens"):
         run.curve(x="epochs")
 
 
@@ -189,3 +191,76 @@ def test_folders_that_are_no_whole_runs_leave_values_out(here: Path) -> None:
 
     for run in (write("empty", ""), write("wrong", "{a: ["), write("other", "[1]")):
         assert (run.state, run.get("val_loss"), run.curve(), run.config) == ("unfinished", None, [], {})
+
+
+def with_tokenizer(name: str, tokenizer: str) -> None:
+    path = Path("runs") / name / "config.yaml"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"tokenizer": {"kind": tokenizer}}))
+
+
+def test_bits_per_byte_are_compared_where_tokenizers_differ(
+    here: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with_tokenizer("slow", "bpe")
+    with_tokenizer("fast", "byte")
+    assert output(capsys, "best", "slow", "fast").splitlines()[0] == "fast: val_bpb 1.25"
+    assert output(capsys, "best", "slow").splitlines()[0] == "slow: val_loss 3.5"
+    output(capsys, "plot", "slow", "fast", "--metric", "val_loss", "--out", "a.svg")
+    assert "different tokenizers" in caplog.text
+
+
+def test_flops_are_an_axis_where_a_run_knows_them(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    summary = Path("runs/fast/summary.json")
+    summary.write_text(json.dumps(json.loads(summary.read_text()) | {"flops_per_token": 6e3}))
+    [fast, slow] = runs.resolve(["fast", "slow"])
+    assert fast.curve(x="flops")[0] == (6e5, 4.0) and fast.get("flops") == 6e3 * 300
+    assert slow.get("flops") is None
+    with pytest.raises(ConfigError, match="--x tokens"):
+        slow.curve(x="flops")
+    output(capsys, "plot", "fast", "--x", "flops", "--out", "a.svg")
+    assert "training FLOPs" in Path("a.svg").read_text()
+
+
+def test_an_unfinished_run_tells_what_its_rows_know(here: Path) -> None:
+    [run] = runs.resolve(["broken-off"])
+    assert (run.get("best_val_loss"), run.get("train_s"), run.get("tokens")) == (2.9, 10.0, 200)
+
+
+def test_a_sweep_or_study_is_named_by_its_folder(here: Path) -> None:
+    assert [run.name for run in runs.resolve(["s-study"])] == ["s-study-000"]
+    Path("runs/lr-sweep").mkdir()
+    Path("runs/lr-sweep/sweep.json").write_text(json.dumps({"runs": [{"name": "fast"}, {"name": "waiting"}]}))
+    assert [run.name for run in runs.resolve(["lr-swe*"])] == ["fast"]
+
+
+def test_a_frame_needs_pandas_and_has_a_row_for_each_run(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Pandas:
+        DataFrame = list
+
+    monkeypatch.setitem(sys.modules, "pandas", Pandas)
+    assert [row["name"] for row in runs.frame(runs.find("runs"))] == ["broken-off", "fast", "s-study-000", "slow"]
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(EnvironmentProblem, match="uv pip install pandas"):
+        runs.frame(runs.find("runs"))
+
+
+def test_old_runs_are_removed_after_yes_and_never_somebodys_files(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def aged(name: str, days: float) -> None:
+        moment = time.time() - days * 86400
+        for path in Path("runs", name).rglob("*"):
+            os.utime(path, (moment, moment))
+
+    Path("runs/slow/notes.md").write_text("mine")
+    for name, days in (("slow", 40), ("fast", 40), ("broken-off", 2)):
+        aged(name, days)
+    shown = output(capsys, "rm", "--older_than", "30d")
+    assert "runs/fast" in shown and "1 run" in shown and "--yes" in shown and "broken-off" not in shown
+    assert "it holds notes.md" in shown and Path("runs/fast").exists()
+    assert "removed 1 run" in output(capsys, "rm", "--older-than", "30d", "--yes")
+    assert not Path("runs/fast").exists() and Path("runs/slow/notes.md").exists()
+    assert "may still be training" in output(capsys, "rm", "s-study-000", "--yes")
+    assert Path("runs/s-study/s-study-000").exists()
+    with pytest.raises(ConfigError, match="--older_than 30d"):
+        main(["rm"])

@@ -118,7 +118,8 @@ def test_the_picture_goes_along_the_axis_that_says_most() -> None:
     assert plots.main_axis(found_by(grid, {})) == "optim.lr"
     assert plots.main_axis(found_by(make_grid(["+experiment=smoke", "seed=1,2"]), {})) is None
     assert plots.is_logarithmic([1e-3, 1e-2]) and not plots.is_logarithmic([1, 2, 3])
-    assert not plots.is_logarithmic([0, 10])
+    assert plots.is_logarithmic([2, 4, 8]) and not plots.is_logarithmic([0.1, 0.2, 0.3])
+    assert not plots.is_logarithmic([0, 10]) and not plots.is_logarithmic([2])
 
 
 # ---- carried out ----

@@ -75,7 +75,7 @@ def export_directory(
     target = Path(target)
     directory = locate(checkpoint)
     refuse_taken(target, source=directory, force=force)
-    model = load_model(directory)
+    model = load_model(directory, dequantize=True)
     weights = {name: tensor.detach() for name, tensor in model.state_dict().items()}
     tied = torch.equal(weights[OUTPUT], weights[EMBEDDING])
     family, config = choose(dataclasses.replace(model.config, tie_embeddings=tied))

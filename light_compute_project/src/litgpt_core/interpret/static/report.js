@@ -21,6 +21,7 @@
   main.append(
     make("h1", { text: values.model }),
     make("p", { class: "facts", text: `${values.checkpoint} · computed in ${values.dtype} · ${values.made.slice(0, 10)}${held} · torch ${values.torch}` }),
+    make("p", { class: "facts", text: "L2H3 is head 3 of layer 2, L0M the MLP of layer 0, L1N17 a neuron; layers and heads count from 0. Losses in nats per token." }),
     make("section", { id: "findings", tabindex: "-1", "aria-label": "Findings" }, make("h2", { text: "Findings" }),
       make("ul", {}, ...values.findings.map((finding) => make("li", {}, document.createTextNode(finding.text + " "), make("a", { href: `#${finding.view}`, text: "→", "aria-label": `to ${values.titles[finding.view]}` }))))));
 
