@@ -1,4 +1,4 @@
-"""What an exported file is checked by: one record for all formats, kept beside the file.
+"""What an exported file is checked by: one record for all formats, kept alongside the file.
 
     ids        texts whose token ids are equal, of all texts
     greedy     tokens that both choose, of all tokens; a choice between logits closer than `tie` counts as equal
@@ -68,7 +68,7 @@ class Parity:
     tokens: int = 0
     greedy_equal: int = 0
     max_delta: float | None = None
-    """Independent reader against the file's own weights: largest difference of the likeliest log-probabilities."""
+    """Independent reader against the file's own weights: largest difference of the most probable tokens' log-probabilities."""
     max_logit_delta: float
     """File read back against the original: largest difference of logits."""
     logit_scale: float
@@ -106,7 +106,7 @@ class Parity:
             )
 
     def keep(self, file: Path) -> Path:
-        """Write the record beside the file."""
+        """Write the record alongside the file."""
         record = record_of(file)
         write_json(record, {key: value for key, value in asdict(self).items() if key != "failures"})
         return record

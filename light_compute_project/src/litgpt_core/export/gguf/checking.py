@@ -75,14 +75,14 @@ def _ask(file: Path, model: GPT, tokenizer: Tokenizer, ids: list[int], *, tolera
     rows = tokenizer.vocab_size
     chosen = logits_of(model, [*prompt, *answers.greedy][:-1], rows=rows)[len(prompt) - 1 :].log_softmax(-1)
     best = chosen.clone()
-    best[:, sorted(tokenizer.special_ids())] = float("-inf")  # llama.cpp was told not to end the text
+    best[:, sorted(tokenizer.special_ids())] = float("-inf")  # llama.cpp was instructed not to end the text
     equal = sum(
         (row.max() - all_[token]).item() <= 2 * tolerance
         for row, all_, token in zip(best, chosen, answers.greedy, strict=True)
     )
     ours, delta = logits_of(model, ids, rows=rows).log_softmax(-1), 0.0
-    for length, likeliest in zip(lengths, answers.likeliest, strict=True):
-        delta = max([delta, *(abs(ours[length - 1, token].item() - value) for token, value in likeliest.items())])
+    for length, most_probable in zip(lengths, answers.most_probable, strict=True):
+        delta = max([delta, *(abs(ours[length - 1, token].item() - value) for token, value in most_probable.items())])
     failures = []
     if different:
         failures.append(f"llama.cpp has other ids for {len(different)} of {len(texts)} texts, such as {different[0]!r}")

@@ -1,4 +1,4 @@
-"""Exports a checkpoint as a GGUF file: written beside its place, read back, compared, then put in place.
+"""Exports a checkpoint as a GGUF file: written under a temporary name, read back, compared, then put in place.
 
     matrices                          the requested type, if a row is a multiple of its block; else F16
     embedding, output layer           the same, but Q8_0 where it would be a type of 4 or 5 bits
@@ -80,7 +80,7 @@ def export_gguf(
     check: bool = True,
     packed: Packed | None = None,
 ) -> ExportedGGUF:
-    """Write a checkpoint as a GGUF file, with a Modelfile for Ollama and a record of the comparison beside it.
+    """Write a checkpoint as a GGUF file, with a Modelfile for Ollama and a record of the comparison alongside.
 
     Args:
         checkpoint: A name or path as for `litgpt_core.checkpoint.choose`; None: the best candidate.

@@ -31,9 +31,9 @@ class Answers:
     """Of each text; None where it refused."""
     greedy: list[int]
     """Tokens after the prompt."""
-    likeliest: list[dict[int, float]]
-    """For each prefix, the log-probabilities of the likeliest next tokens; empty where they are bytes of a character,
-    for which llama.cpp's server gives none."""
+    most_probable: list[dict[int, float]]
+    """For each prefix, the log-probabilities of the most probable next tokens; empty where they are bytes of a
+    character, for which llama.cpp's server gives none."""
     error: str = ""
     """Why it could not read the file; the rest is then empty."""
 
@@ -61,7 +61,7 @@ def ask(
         texts: To be tokenized.
         prompt: Ids to continue greedily.
         n_tokens: How many tokens.
-        prefixes: Ids after which the likeliest tokens are asked for.
+        prefixes: Ids after which the most probable tokens are requested.
         special: Whether special tokens are parsed in text.
     """
     job = {"texts": list(texts), "prompt": list(prompt), "n_tokens": n_tokens, "special": special}
@@ -79,13 +79,15 @@ def ask(
         found = json.loads(done.stdout.strip().splitlines()[-1])
     except (ValueError, IndexError):
         said = [line for line in done.stderr.splitlines() if line.strip()]
-        return Answers(ids=[], greedy=[], likeliest=[], error=" / ".join(said[-3:])[:400] or f"exit {done.returncode}")
+        return Answers(
+            ids=[], greedy=[], most_probable=[], error=" / ".join(said[-3:])[:400] or f"exit {done.returncode}"
+        )
     return _answers(found)
 
 
 def _answers(found: dict[str, Any]) -> Answers:
-    likeliest = [{int(key): value for key, value in each.items()} for each in found["likeliest"]]
-    return Answers(ids=found["ids"], greedy=found["greedy"], likeliest=likeliest)
+    most_probable = [{int(key): value for key, value in each.items()} for each in found["most_probable"]]
+    return Answers(ids=found["ids"], greedy=found["greedy"], most_probable=most_probable)
 
 
 class LlamaCpp:
@@ -126,8 +128,8 @@ class LlamaCpp:
         found: list[int] = self._complete(prompt, n_tokens)["tokens"]
         return found
 
-    def likeliest(self, prefix: Sequence[int], *, count: int = 5) -> dict[int, float]:
-        """Log-probabilities of the likeliest next tokens; empty where the next is a part of a character."""
+    def most_probable(self, prefix: Sequence[int], *, count: int = 5) -> dict[int, float]:
+        """Log-probabilities of the most probable next tokens; empty where the next is a part of a character."""
         steps = self._complete(prefix, 1, n_probs=count, cache_prompt=True).get("completion_probabilities", [])
         return {top["id"]: top["logprob"] for top in steps[0]["top_logprobs"]} if steps else {}
 
@@ -146,7 +148,7 @@ def main(arguments: Sequence[str]) -> int:
     answers = {
         "ids": [model.ids(text, special=job["special"]) for text in job["texts"]],
         "greedy": model.greedy(job["prompt"], job["n_tokens"]),
-        "likeliest": [model.likeliest(prefix) for prefix in job["prefixes"]],
+        "most_probable": [model.most_probable(prefix) for prefix in job["prefixes"]],
     }
     sys.stdout.write("\n" + json.dumps(answers) + "\n")
     sys.stdout.flush()

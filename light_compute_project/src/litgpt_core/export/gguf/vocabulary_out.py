@@ -1,9 +1,9 @@
 """A checkpoint's tokenizer as the fields `tokenizer.ggml.*`, for llama.cpp to return the same ids.
 
-    sentencepiece    llama: pieces and scores; both merge the pair with the best score, then the leftmost
+    sentencepiece    llama: tokens and scores; both merge the pair with the best score, then the leftmost
     char             llama without anything to merge: each character is a token, a space is written U+2581
     byte             gpt2: the 256 letters of the bytes, and one merge that no text has, because llama.cpp wants one
-    bpe, foreign     gpt2 by merges, if llama.cpp knows how the words are cut; llama for pieces with byte fallback
+    bpe, foreign     gpt2 by merges, if llama.cpp knows how the words are cut; llama for BPE with byte fallback
 
 wordpiece and unigram are refused: llama.cpp has nothing that computes the same. The flags that llama.cpp would guess (a
 space before the text, bos before it) are always written.
@@ -32,7 +32,7 @@ def vocabulary_fields(directory: Path, tokenizer: Tokenizer) -> dict[str, Any]:
     Raises:
         TokenizerError: llama.cpp would return other ids.
     """
-    makers = {"sentencepiece": _pieces, "char": _characters, "byte": _bytes, "bpe": _json, "foreign": _json}
+    makers = {"sentencepiece": _scored, "char": _characters, "byte": _bytes, "bpe": _json, "foreign": _json}
     if tokenizer.kind not in makers:
         raise TokenizerError(
             f"A {tokenizer.kind} tokenizer cannot be written to a GGUF file: llama.cpp would return other ids.",
@@ -95,7 +95,7 @@ def _bytes(directory: Path, tokenizer: Tokenizer) -> dict[str, Any]:
     }
 
 
-def _pieces(directory: Path, tokenizer: Tokenizer) -> dict[str, Any]:
+def _scored(directory: Path, tokenizer: Tokenizer) -> dict[str, Any]:
     from sentencepiece import SentencePieceProcessor
 
     processor = SentencePieceProcessor(model_proto=(directory / "tokenizer.model").read_bytes())
@@ -132,7 +132,7 @@ def _json(directory: Path, tokenizer: Tokenizer) -> dict[str, Any]:
     tokens, types = _tokens(content, tokenizer.vocab_size)
     merges = [pair.split(" ") if isinstance(pair, str) else pair for pair in model["merges"]]
     if model.get("byte_fallback"):
-        return _json_pieces(content, tokens, types, merges)
+        return _json_scored(content, tokens, types, merges)
     name = _words_name(content, directory)
     joined = [f"{left} {right}" for left, right in merges] or [NO_MERGE]
     fields: dict[str, Any] = {"model": "gpt2", "pre": name, "tokens": tokens, "token_type": types, "merges": joined}
@@ -177,17 +177,17 @@ def _essence(value: Any) -> Any:
     return [_essence(each) for each in value] if isinstance(value, list) else value
 
 
-def _json_pieces(
+def _json_scored(
     content: Mapping[str, Any], tokens: list[str], types: list[int], merges: list[list[str]]
 ) -> dict[str, Any]:
-    """SentencePiece's BPE in a tokenizer.json: a piece's score is the rank of the first merge that forms it."""
+    """SentencePiece's BPE in a tokenizer.json: a token's score is the rank of the first merge that forms it."""
     steps = json.dumps(content.get("normalizer") or {})
     leading = '"Prepend"' in steps or '"prepend_scheme": "first"' in json.dumps(content.get("pre_tokenizer") or {})
     if content.get("pre_tokenizer") is not None and "Metaspace" not in json.dumps(content["pre_tokenizer"]):
         allowed = {"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious"}
         if _essence(content["pre_tokenizer"]) != allowed:
             raise TokenizerError(
-                "The tokenizer cuts text before it merges pieces, which llama.cpp does not.", needed=_OTHERS
+                "The tokenizer cuts text before it merges characters, which llama.cpp does not.", needed=_OTHERS
             )
     ranks: dict[str, int] = {}
     for rank, (left, right) in enumerate(merges):
