@@ -68,7 +68,7 @@ class Parity:
     tokens: int = 0
     greedy_equal: int = 0
     max_delta: float | None = None
-    """Independent reader against the file's own weights: largest difference of the most probable tokens' log-probabilities."""
+    """Independent reader against the file's own weights: largest difference of log-probabilities, the top tokens'."""
     max_logit_delta: float
     """File read back against the original: largest difference of logits."""
     logit_scale: float

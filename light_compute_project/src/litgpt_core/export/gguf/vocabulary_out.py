@@ -108,7 +108,7 @@ def _scored(directory: Path, tokenizer: Tokenizer) -> dict[str, Any]:
         else NORMAL
         for place in ids
     ]  # fmt: skip
-    return _llama(processor.id_to_piece(ids), types, [float(processor.get_score(place)) for place in ids])
+    return _llama(processor.IdToPiece(ids), types, [float(processor.get_score(place)) for place in ids])
 
 
 # --- tokenizer.json
