@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import Tensor
 
 from litgpt_core import tokenizers
@@ -25,6 +24,7 @@ from litgpt_core.compression.state import WorkingModel
 from litgpt_core.compression.texts import Domain, calibration_windows, find_domains, window_length
 from litgpt_core.core.errors import CheckpointError
 from litgpt_core.core.files import sha256_of
+from litgpt_core.core.parsing import ParsingError, read_yaml
 from litgpt_core.model.gpt import GPT
 
 logger = logging.getLogger(__name__)
@@ -168,7 +168,7 @@ def _write(
 
 def _hyperparameters(source: Path) -> dict[str, Any]:
     try:
-        found = yaml.safe_load((source / HYPERPARAMETERS).read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
+        found = read_yaml(source / HYPERPARAMETERS)
+    except (OSError, ValueError, ParsingError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -18,6 +18,7 @@ from litgpt_core import tokenizers
 from litgpt_core.checkpoint.layout import TOKENIZER_FILES
 from litgpt_core.core.errors import TokenizerError
 from litgpt_core.core.links import refuse_leading_out
+from litgpt_core.core.parsing import read_json as read_any_json
 from litgpt_core.export.huggingface.folder import read_json
 from litgpt_core.export.huggingface.layout import (
     GENERATION_CONFIG,
@@ -162,7 +163,7 @@ def write_tokenizer(directory: Path, target: Path, *, longest: int) -> dict[str,
 def _generation(directory: Path, ids: Mapping[str, Any]) -> dict[str, Any]:
     """generation_config.json: the directory's own if readable, completed with our ids."""
     try:
-        given = json.loads((directory / GENERATION_CONFIG).read_text(encoding="utf-8"))
+        given = read_any_json(directory / GENERATION_CONFIG)
     except (OSError, ValueError):
         given = {}
     present = {key: value for key, value in ids.items() if value is not None}
