@@ -50,7 +50,7 @@ def recognise(file: ConfigFile) -> Family:
     """
     known = {family.model_type: family for family in FAMILIES}
     model_type = file.content.get("model_type")
-    if model_type not in known:
+    if not isinstance(model_type, str) or model_type not in known:
         near = difflib.get_close_matches(str(model_type), known, n=1, cutoff=0.4)
         closest = f"; the closest is {near[0]}" if near else ""
         raise CheckpointError(
@@ -58,8 +58,9 @@ def recognise(file: ConfigFile) -> Family:
             needed=f"model_type {', '.join(sorted(known))}{closest}",
             fix="litgpt download supports more architectures, and its directories work here",
         )
-    family = known[str(model_type)]
+    family = known[model_type]
     given = file.content.get("architectures") or [family.architecture]
+    given = given if isinstance(given, list) else [given]
     if not any(str(name).endswith(("ForCausalLM", "LMHeadModel", "Model")) for name in given):
         raise CheckpointError(
             f"{file.path} describes {', '.join(map(str, given))}.",
@@ -76,19 +77,29 @@ def recognise(file: ConfigFile) -> Family:
 
 
 def read_config(file: ConfigFile, *, name: str) -> tuple[Family, GPTConfig]:
-    """The family of a config.json, and the GPTConfig of its model.
+    """The family of a config.json, and the GPTConfig of its model. Values of any type may stand under any key.
 
     `vocab_size` and `padded_vocab_size` are both the rows of the embedding. Raises CheckpointError as `recognise`, and
     for a setting without a counterpart here.
     """
     family = recognise(file)
     rows = file.integer("vocab_size")
+    try:
+        settings = family.read(file)
+    except CheckpointError:
+        raise
+    except Exception as problem:  # a list instead of a name, a number that is none
+        raise CheckpointError(
+            f"{file.path} has a setting that cannot be read ({type(problem).__name__}: {str(problem)[:200]}).",
+            needed=f"settings of a {family.architecture}",
+            fix=AGAIN,
+        ) from problem
     fields = {
         "name": family.model_name(name),
         "vocab_size": rows,
         "padded_vocab_size": rows,
         "tie_embeddings": file.flag("tie_word_embeddings", default=family.tied_by_default),
-        **family.read(file),
+        **settings,
     }
     try:
         return family, GPTConfig(**fields)
@@ -145,7 +156,12 @@ def lost_settings(family: Family, config: GPTConfig) -> list[str]:
         _, back = read_config(written, name=family.model_type)
     except CheckpointError as problem:
         return [problem.given]
-    before, after = what_computes(config), what_computes(back)
+    return different_settings(config, back)
+
+
+def different_settings(here: GPTConfig, there: GPTConfig) -> list[str]:
+    """What two models compute differently, as `field (value here, value there)`; empty if they are equivalent."""
+    before, after = what_computes(here), what_computes(there)
     different = [key for key in {**before, **after} if before.get(key) != after.get(key)]
     keys = [key for key in different if key in before and key in after] or different
     return [f"{key} ({before.get(key)} here, {after.get(key)} there)" for key in keys]

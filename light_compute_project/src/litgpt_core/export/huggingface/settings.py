@@ -6,6 +6,7 @@ architecture is in its own file.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ class ConfigFile:
     def number(self, key: str, *, default: float | None = None) -> float:
         """A number above 0."""
         value = default if self.content.get(key) is None else self.content[key]
-        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
             raise self.wrong(key, needed="a number above 0")
         return float(value)
 
