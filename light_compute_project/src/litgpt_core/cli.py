@@ -24,6 +24,7 @@ VERBS = {
     "analyze": ("analyze", "see what a model has learnt: one offline page of lens, heads, ablation and more"),
     "runs": ("runs", "read run folders: list, table, compare, plot, best, rm"),
     "evaluate": ("evaluate", "measure checkpoints on text and tasks, compare them, compress files with them"),
+    "models": ("models", "the shipped models: parameters, memory, measured results, what trains them"),
     "slurm": ("slurm", "queue a training on a SLURM cluster"),
     "plan": ("plan", "memory, time and cost of a training on GPUs, before they are rented"),
     "audit": ("reproducibility_audit", "replay or compare runs: is this run reproducible?"),
@@ -48,7 +49,7 @@ VERBS = {
 CHECKOUT_ONLY = {"benchmark", "sync", "config"}
 """Verbs that need what only a checkout of the repository has."""
 
-COMPOSING = {"train", "search", "slurm", "plan", "audit", "data", "doctor"}
+COMPOSING = {"train", "models", "search", "slurm", "plan", "audit", "data", "doctor"}
 """Verbs that compose configs, and so take `--config_dir DIR`."""
 
 ALIASES = {

@@ -19,7 +19,8 @@ from litgpt_core.checkpoint.verification import weights_file
 from litgpt_core.config.diff import computing_sha256, flatten
 from litgpt_core.core.environment import machine_facts
 from litgpt_core.core.errors import LightComputeError
-from litgpt_core.core.source_code import black_out, code_state, encode
+from litgpt_core.core.redaction import redact_command
+from litgpt_core.core.source_code import code_state, encode
 from litgpt_core.training.plan import Plan
 from litgpt_core.training.run_folder import RunFolder, write_json
 
@@ -69,7 +70,7 @@ def run_facts(plan: Plan, trainer: Trainer) -> dict[str, Any]:
         "tokenizer": tokenizer_facts(plan.data.meta),
         "seeds": {key: value for key, value in flatten(config.plain).items() if key.endswith("seed")},
         "config_sha256": computing_sha256(config.plain),
-        "command": black_out(plan.command)[0],
+        "command": redact_command(plan.command),
         "typed_in": str(Path.cwd()),
     }
 
