@@ -18,15 +18,20 @@ if TYPE_CHECKING:
     from litgpt_core.tokenizers.base import Tokenizer
 
 
-def encode_prompt(style: PromptStyle, tokenizer: Tokenizer, messages: Sequence[Message]) -> list[int]:
+def encode_prompt(
+    style: PromptStyle, tokenizer: Tokenizer, messages: Sequence[Message], *, answer_so_far: str = ""
+) -> list[int]:
     """The prompt for an answer to the last message, with bos where the model expects it.
+
+    With `answer_so_far`, the answer's beginning follows, to be continued.
 
     Raises:
         ConfigError: The last message is not the user's, or the roles are in an invalid order.
         TokenizerError: The vocabulary cannot represent a message.
     """
     segments = style.prompt_segments(_for_style(style, ending_with_user(messages)))
-    return _encode(segments, tokenizer)[0]
+    begun = [Segment(text=answer_so_far, learn=True)] if answer_so_far else []
+    return _encode([*segments, *begun], tokenizer)[0]
 
 
 def encode_conversation(
