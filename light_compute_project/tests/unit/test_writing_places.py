@@ -172,6 +172,7 @@ LISTED = {
     "export/gguf/importing.py _config_file": NEW,
     "export/gguf/vocabulary_in.py write_tokenizer": NEW,
     "export/gguf/writing.py write_gguf": BASIC,
+    "export/parity.py keep": BASIC,
     "export/huggingface/exporting.py _flush": NEW,
     "export/huggingface/exporting.py _write_weights": NEW,
     "export/huggingface/vocabulary.py _write": NEW,

@@ -25,7 +25,7 @@ LIMIT = 2.0
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("load")
     save_talker(folder, block_size=2048)
-    running = Served(folder, "--slots", "32", "--queue", "200")
+    running = Served(folder, "--slots", "64", "--queue", "200")
     yield running
     running.stop()
 
