@@ -72,7 +72,7 @@ def read_documents(files: Sequence[Path]) -> Iterator[str]:
             raise DataError(
                 f"{file} is not UTF-8: byte offset {error.start} ({error.reason}).",
                 needed="UTF-8 text",
-                fix="repair it, convert it from its own encoding (iconv -f ENCODING -t utf-8), or leave it out with --glob",
+                fix="repair it, convert it from its encoding (iconv -f ENCODING -t utf-8), or leave it out with --glob",
             ) from None
         except OSError as error:
             raise DataError(f"{file} cannot be read: {error.strerror}.", fix="check its permissions") from None
