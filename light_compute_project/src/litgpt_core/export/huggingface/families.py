@@ -60,7 +60,8 @@ def recognise(file: ConfigFile) -> Family:
         )
     family = known[model_type]
     given = file.content.get("architectures") or [family.architecture]
-    given = given if isinstance(given, list) else [given]
+    if not isinstance(given, list):
+        raise file.wrong("architectures", needed="a list of class names")
     if not any(str(name).endswith(("ForCausalLM", "LMHeadModel", "Model")) for name in given):
         raise CheckpointError(
             f"{file.path} describes {', '.join(map(str, given))}.",
