@@ -73,7 +73,7 @@ def discover(roots: Sequence[Path] | None = None) -> Discovery:
         if root.name == "checkpoints" and _folder(root.parent).is_run:  # the current folder is a run folder
             found.searched.append(f"{root}: part of the run in {root.parent}")
             continue
-        walk = _Walk(root, others=real_roots - {root.resolve()})
+        walk = _Walk(root, others=real_roots - {root.resolve()}, skipped=found.skipped)
         before = len(found.models)
         for folder in walk:
             model = _model_in(folder, root=root, skipped=found.skipped)
@@ -110,6 +110,8 @@ def _model_in(folder: _Folder, *, root: Path, skipped: list[str]) -> FoundModel 
             skipped.append(f"{candidate}: {problem.given}")
         except OSError as problem:
             skipped.append(f"{candidate}: {problem.strerror or problem}")
+        except Exception as problem:  # one hostile folder never ends the search
+            skipped.append(f"{candidate}: {type(problem).__name__}: {problem}")
     return None
 
 
@@ -160,8 +162,8 @@ class _Folder:
 class _Walk:
     """Folders below a root, breadth-first, real ones before links; does not descend into the folders of a model."""
 
-    def __init__(self, root: Path, *, others: set[Path]) -> None:
-        self._root, self._others = root, others
+    def __init__(self, root: Path, *, others: set[Path], skipped: list[str]) -> None:
+        self._root, self._others, self._skipped = root, others, skipped
         self.stopped = False
 
     def __iter__(self) -> Iterator[_Folder]:
@@ -176,25 +178,38 @@ class _Walk:
                 self.stopped = True
                 return
             seen.add(real)
-            folder = _folder(path)
+            folder = _folder(path, odd=self._skipped)
             yield folder
             if depth < MAX_DEPTH and not (folder.has_weights or folder.is_run):
                 waiting.extend((child, depth + 1) for child in folder.folders)
 
 
-def _folder(path: Path) -> _Folder:
-    files, folders = _entries(path)
+def _folder(path: Path, *, odd: list[str] | None = None) -> _Folder:
+    files, folders = _entries(path, odd=odd)
     return _Folder(path=path, files=files, folders=folders)
 
 
-def _entries(path: Path) -> tuple[set[str], list[Path]]:
-    """File names, and the folders to descend into: not hidden, real ones before links, sorted by name."""
+def _is_printable_utf8(name: str) -> bool:
+    """Whether a name can be shown, typed and sent: no control characters, and no bytes that are not UTF-8."""
+    return not any(ord(c) < 32 or 127 <= ord(c) < 160 or 0xD800 <= ord(c) < 0xE000 for c in name)
+
+
+def _entries(path: Path, *, odd: list[str] | None = None) -> tuple[set[str], list[Path]]:
+    """File names, and the folders to descend into: not hidden, real ones before links, sorted by name.
+
+    Folders whose name cannot be shown are left out; `odd` receives a line for each.
+    """
     files: set[str] = set()
     folders: list[tuple[bool, str]] = []
     try:
         with os.scandir(path) as entries:
             for entry in entries:
                 if entry.name.startswith("."):
+                    continue
+                if not _is_printable_utf8(entry.name):
+                    if odd is not None and entry.is_dir():
+                        reason = "its name is not UTF-8, or has control characters: rename it"
+                        odd.append(f"{path}/{ascii(entry.name)[1:-1]}: {reason}")
                     continue
                 if entry.is_dir():
                     if entry.name not in _NOT_ENTERED:
