@@ -10,6 +10,7 @@ import fnmatch
 import json
 import re
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -168,7 +169,16 @@ def config_bytes(
     else:
         content |= {"add_bos_token": foreign.use_bos} | foreign.config
     content |= {"bos_token": bos_token, "eos_token": eos_token}
-    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode("utf-8")
+    return json_bytes(content)
+
+
+def json_bytes(content: Mapping[str, object]) -> bytes:
+    """An indented JSON file; half surrogates, which UTF-8 cannot represent, as escapes."""
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError:
+        return (json.dumps(content, indent=2) + "\n").encode("ascii")
 
 
 def _read_object(path: Path) -> dict[str, object]:

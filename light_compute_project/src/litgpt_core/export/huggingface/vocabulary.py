@@ -27,6 +27,7 @@ from litgpt_core.export.huggingface.layout import (
     TOKENIZER_MODEL,
     VOCABULARY,
 )
+from litgpt_core.tokenizers.directory import json_bytes
 
 _ID_KEYS = ("bos_token_id", "eos_token_id")
 _JSON_CLASS = "PreTrainedTokenizerFast"
@@ -172,4 +173,4 @@ def _generation(directory: Path, ids: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    path.write_bytes(json_bytes(content))
