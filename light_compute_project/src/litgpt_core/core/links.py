@@ -1,6 +1,6 @@
 """Links in folders of others: a file that is copied or read from a folder must lie in it.
 
-A downloaded folder may hold `chat_template.jinja -> /home/me/.ssh/id_rsa`; what is made of the folder may be published.
+A downloaded folder may hold `chat_template.jinja -> ~/.ssh/id_rsa`; what is made of the folder may be published.
 """
 
 from __future__ import annotations
