@@ -15,6 +15,7 @@ from pathlib import Path
 
 from litgpt_core.core.command_line import MODEL_HELP, CommandParser
 from litgpt_core.core.errors import ConfigError
+from litgpt_core.core.text import count
 
 
 def main(arguments: Sequence[str]) -> int:
