@@ -154,10 +154,16 @@ def copy_companions(source: Path, target: Path) -> None:
 
 
 def config_bytes(
-    *, kind: str, tokenizer_class: str, eos_token: str, bos_token: str | None = None, foreign: Description | None = None
+    *,
+    kind: str,
+    tokenizer_class: str,
+    eos_token: str,
+    bos_token: str | None = None,
+    use_bos: bool = False,
+    foreign: Description | None = None,
 ) -> bytes:
     """`tokenizer_config.json` as LitGPT reads it; a foreign one keeps all its keys."""
-    content: dict[str, object] = {"tokenizer_class": tokenizer_class, "add_bos_token": False}
+    content: dict[str, object] = {"tokenizer_class": tokenizer_class, "add_bos_token": use_bos}
     if foreign is None:
         content["kind"] = kind
     else:
