@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from litgpt_core.checkpoint import resolve
+from litgpt_core.checkpoint import locate
 from litgpt_core.core.errors import ConfigError
 from litgpt_core.data.document import Document
 from litgpt_core.evaluate.compare import (
@@ -34,12 +34,12 @@ logger = logging.getLogger(__name__)
 
 
 def evaluate(
-    checkpoints: Sequence[Path], *, options: argparse.Namespace, command: str
+    checkpoints: Sequence[str], *, options: argparse.Namespace, command: str
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Measure checkpoints, compare the first with each other one, and write results.
 
     Args:
-        checkpoints: Run folders or checkpoint directories.
+        checkpoints: Names of runs, run folders or checkpoint directories; none: the best candidate.
         options: As `command.build_parser` parses them.
         command: For the record.
 
@@ -49,7 +49,7 @@ def evaluate(
     Raises:
         LightComputeError: A checkpoint, text or option is not what was expected.
     """
-    directories = [resolve(path) for path in checkpoints]
+    directories = [locate(name) for name in checkpoints or [""]]
     bundle = read_bundle(options.core) if options.core else []
     texts = read_documents(options.text)
     data = [_data(directory, options.data) for directory in directories]
