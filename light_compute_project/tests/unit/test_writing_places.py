@@ -82,7 +82,7 @@ def _writes(call: ast.Call) -> bool:
         os_call = isinstance(call.func, ast.Attribute) and ast.unparse(call.func.value) == "os"
         return os_call or (len(call.args) == 1 and not call.keywords)
     if name in {"remove", "link"}:
-        return ast.unparse(call.func) in {"os.remove", "remove", "os.link"}
+        return ast.unparse(call.func) in {"os.remove", "os.link"}
     if name == "save":
         return "torch" in ast.unparse(call.func) or "np." in ast.unparse(call.func)
     return name in CALLS
@@ -138,6 +138,7 @@ SEARCH = "a file with a fixed name in a sweep's or study's own folder"
 BASIC = "writes for its callers, which are places of this list themselves"
 HIDDEN = "a hidden name with a process number or a random part, made here"
 STYLE = "the two files of a prompt style in the folder of a tokenizer that is being made"
+REPORT = "files with fixed names in the folder of a report"
 CHECKOUT = "a generated file of this repository, under git"
 LISTED = {
     "audit/machine_page.py write_environment_page": CHECKOUT,
@@ -157,6 +158,7 @@ LISTED = {
     "core/files.py write_atomically": BASIC,
     "core/files.py write_json": BASIC,
     "core/lock.py exclusive": "an empty lock file under a hidden name",
+    "core/private_files.py open_private": BASIC,
     "core/source_code.py _patch": NEW,
     "data/chat_prepare.py _write": NEW,
     "data/prepared_folder.py _remove_leftovers": HIDDEN,
@@ -164,17 +166,22 @@ LISTED = {
     "data/prepared_folder.py write_meta": NEW,
     "data/shakespeare.py _keep": "a download under its fixed name in the cache folder",
     "data/shards.py write_shard": NEW,
+    "evaluate/command.py _code": "only a new file, which it checks",
+    "evaluate/plots.py draw": "into memory",
+    "evaluate/report.py save_record": "files with fixed names in the folder of a checkpoint's evaluations",
     "export/gguf/importing.py _config_file": NEW,
     "export/gguf/vocabulary_in.py write_tokenizer": NEW,
     "export/gguf/writing.py write_gguf": BASIC,
+    "export/parity.py keep": BASIC,
     "export/huggingface/exporting.py _flush": NEW,
     "export/huggingface/exporting.py _write_weights": NEW,
     "export/huggingface/vocabulary.py _write": NEW,
     "export/huggingface/vocabulary.py gather_tokenizer": NEW,
     "export/huggingface/vocabulary.py write_tokenizer": NEW,
     "export/packaged.py _assemble": NEW,
-    "generation/console_chat.py _do_save": "appends; removes only the line that it has written last",
     "generation/kernel_build.py build": "a temporary file; then a file in a cache folder of this user under its hash",
+    "interpret/analysis.py write_report": REPORT,
+    "interpret/pictures.py draw_all": REPORT,
     "prompts/directory.py _write": STYLE,
     "prompts/directory.py save_style": STYLE,
     "pure/weights.py write_weights": BASIC,
@@ -184,9 +191,7 @@ LISTED = {
     "search/child_run.py write_claim": SEARCH,
     "search/plots.py draw": SEARCH,
     "search/results.py write_record": SEARCH,
-    "serving/chat_log.py _append": "appends",
-    "serving/chat_log.py _rotate": "renames its own full files to numbered names",
-    "serving/chat_log.py _terminate_incomplete_line": "appends a line end",
+    "serving/chat_log.py _rotate": "renames its own full files to numbered names that are free",
     "tokenizers/directory.py copy_companions": "into the folder of a tokenizer that is being made",
     "training/before_after.py _write": RUN,
     "training/before_after.py compare": RUN,

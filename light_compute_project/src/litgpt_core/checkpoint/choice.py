@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from litgpt_core.checkpoint.discovery import ROOTS, Discovery, FoundModel, discover, facts_of
-from litgpt_core.checkpoint.layout import WEIGHTS
+from litgpt_core.checkpoint.layout import COMPRESSED, WEIGHTS
 from litgpt_core.checkpoint.search import resolve
 from litgpt_core.checkpoint.verification import is_sharded, verify
 from litgpt_core.core.command_line import shown_command
@@ -146,7 +146,7 @@ def _is_path(name: str | Path) -> bool:
 def _at(path: Path) -> FoundModel:
     directory = resolve(path)
     verify(directory, full=False)
-    own = path.parent if path.name == WEIGHTS else path
+    own = path.parent if path.name in (WEIGHTS, COMPRESSED) else path
     own = own.resolve()
     name = own.parent.name if own.name == "final" else own.name
     if is_sharded(directory):

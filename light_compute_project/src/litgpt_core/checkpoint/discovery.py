@@ -1,7 +1,8 @@
 """Searches for models below some folders; `choice.py` finds one by name or path. Does not import torch.
 
-A folder with `lit_model.pth` is a model; a run folder is one model, however many checkpoints it has. The search is
-breadth-first, with a limited depth and number of folders; corrupted or incomplete checkpoints are skipped and reported.
+A folder with `lit_model.pth` or `compressed.safetensors` is a model; a run folder is one model, however many
+checkpoints it has. The search is breadth-first, with a limited depth and number of folders; corrupted or incomplete
+checkpoints are skipped and reported.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from litgpt_core.checkpoint.layout import MODEL_CONFIG, WEIGHTS
+from litgpt_core.checkpoint.layout import COMPRESSED, MODEL_CONFIG, WEIGHTS
 from litgpt_core.checkpoint.retention import BEST, LAST, step_of
 from litgpt_core.checkpoint.search import resolve
-from litgpt_core.checkpoint.verification import verify
+from litgpt_core.checkpoint.verification import verify, weights_file
 from litgpt_core.core.errors import CheckpointError
 
 ROOTS = ("runs", "checkpoints", "trained_models", "models", ".")
@@ -72,7 +73,7 @@ def discover(roots: Sequence[Path] | None = None) -> Discovery:
         if root.name == "checkpoints" and _folder(root.parent).is_run:  # the current folder is a run folder
             found.searched.append(f"{root}: part of the run in {root.parent}")
             continue
-        walk = _Walk(root, others=real_roots - {root.resolve()})
+        walk = _Walk(root, others=real_roots - {root.resolve()}, skipped=found.skipped)
         before = len(found.models)
         for folder in walk:
             model = _model_in(folder, root=root, skipped=found.skipped)
@@ -109,12 +110,14 @@ def _model_in(folder: _Folder, *, root: Path, skipped: list[str]) -> FoundModel 
             skipped.append(f"{candidate}: {problem.given}")
         except OSError as problem:
             skipped.append(f"{candidate}: {problem.strerror or problem}")
+        except Exception as problem:  # one hostile folder never ends the search
+            skipped.append(f"{candidate}: {type(problem).__name__}: {problem}")
     return None
 
 
 def facts_of(directory: Path, *, name: str, root: Path) -> FoundModel:
     """What is known of a checkpoint directory from the outside."""
-    facts = (directory / WEIGHTS).stat()
+    facts = weights_file(directory).stat()
     return FoundModel(name=name, directory=directory, modified=facts.st_mtime, root=root, n_bytes=facts.st_size)
 
 
@@ -143,13 +146,13 @@ class _Folder:
 
     @property
     def has_weights(self) -> bool:
-        return WEIGHTS in self.files
+        return WEIGHTS in self.files or COMPRESSED in self.files
 
     @property
     def is_run(self) -> bool:
         """Whether it is a run folder: has `final/`, or `checkpoints/` with steps."""
         for folder in self.folders:
-            if folder.name == "final" and (folder / WEIGHTS).exists():
+            if folder.name == "final" and weights_file(folder).exists():
                 return True
             if folder.name == "checkpoints":
                 return any(step_of(entry) is not None or entry.name in (LAST, BEST) for entry in _entries(folder)[1])
@@ -159,8 +162,8 @@ class _Folder:
 class _Walk:
     """Folders below a root, breadth-first, real ones before links; does not descend into the folders of a model."""
 
-    def __init__(self, root: Path, *, others: set[Path]) -> None:
-        self._root, self._others = root, others
+    def __init__(self, root: Path, *, others: set[Path], skipped: list[str]) -> None:
+        self._root, self._others, self._skipped = root, others, skipped
         self.stopped = False
 
     def __iter__(self) -> Iterator[_Folder]:
@@ -175,25 +178,38 @@ class _Walk:
                 self.stopped = True
                 return
             seen.add(real)
-            folder = _folder(path)
+            folder = _folder(path, odd=self._skipped)
             yield folder
             if depth < MAX_DEPTH and not (folder.has_weights or folder.is_run):
                 waiting.extend((child, depth + 1) for child in folder.folders)
 
 
-def _folder(path: Path) -> _Folder:
-    files, folders = _entries(path)
+def _folder(path: Path, *, odd: list[str] | None = None) -> _Folder:
+    files, folders = _entries(path, odd=odd)
     return _Folder(path=path, files=files, folders=folders)
 
 
-def _entries(path: Path) -> tuple[set[str], list[Path]]:
-    """File names, and the folders to descend into: not hidden, real ones before links, sorted by name."""
+def _is_printable_utf8(name: str) -> bool:
+    """Whether a name can be shown, typed and sent: no control characters, and no bytes that are not UTF-8."""
+    return not any(ord(c) < 32 or 127 <= ord(c) < 160 or 0xD800 <= ord(c) < 0xE000 for c in name)
+
+
+def _entries(path: Path, *, odd: list[str] | None = None) -> tuple[set[str], list[Path]]:
+    """File names, and the folders to descend into: not hidden, real ones before links, sorted by name.
+
+    Folders whose name cannot be shown are left out; `odd` receives a line for each.
+    """
     files: set[str] = set()
     folders: list[tuple[bool, str]] = []
     try:
         with os.scandir(path) as entries:
             for entry in entries:
                 if entry.name.startswith("."):
+                    continue
+                if not _is_printable_utf8(entry.name):
+                    if odd is not None and entry.is_dir():
+                        reason = "its name is not UTF-8, or has control characters: rename it"
+                        odd.append(f"{path}/{ascii(entry.name)[1:-1]}: {reason}")
                     continue
                 if entry.is_dir():
                     if entry.name not in _NOT_ENTERED:

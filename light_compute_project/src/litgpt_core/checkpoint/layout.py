@@ -8,6 +8,12 @@ from litgpt_core.tokenizers.directory import COMPANIONS
 WEIGHTS = "lit_model.pth"
 """The plain state dict, in torch's zip format."""
 
+COMPRESSED = "compressed.safetensors"
+"""Compressed matrices and all other weights, in place of `lit_model.pth`; see `compressed.py`."""
+
+COMPRESSION = "compression.yaml"
+"""What `compressed.safetensors` holds and how it was made."""
+
 ADAPTER = "lit_model.pth.lora"
 """The adapters of a LoRA run, alongside the merged weights or, as LitGPT writes them, alone."""
 

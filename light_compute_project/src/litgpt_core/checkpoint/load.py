@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import pickle
 import sys
 from pathlib import Path
@@ -14,13 +15,15 @@ from torch.overrides import TorchFunctionMode
 
 from litgpt_core.checkpoint.layout import WEIGHTS
 from litgpt_core.checkpoint.search import resolve
-from litgpt_core.checkpoint.verification import ANOTHER, check_archive, is_sharded, what_runs_code
+from litgpt_core.checkpoint.verification import ANOTHER, check_archive, is_compressed, is_sharded, what_runs_code
 from litgpt_core.core.errors import CheckpointError
 from litgpt_core.core.torch_file import check_torch_file
 
 if TYPE_CHECKING:
     from litgpt_core.model.config import GPTConfig
     from litgpt_core.model.gpt import GPT
+
+logger = logging.getLogger(__name__)
 
 OUTPUT, EMBEDDING, POSITIONS = "lm_head.weight", "transformer.wte.weight", "transformer.wpe.weight"
 
@@ -44,6 +47,11 @@ def load_weights(path: Path, *, device: str | torch.device = "cpu", mmap: bool =
             from litgpt_core.checkpoint.sharded import read_weights
 
             return _moved(read_weights(directory), device)
+        if is_compressed(directory):
+            from litgpt_core.checkpoint.compressed import read_compressed
+
+            logger.info("%s: compressed weights, dequantized", directory)
+            return _moved(read_compressed(directory).state_dict(), device)
         file = directory / WEIGHTS
     content = _load(file, mmap=mmap and sys.platform != "win32")
     if isinstance(content, dict) and isinstance(content.get("model"), dict):
@@ -98,7 +106,9 @@ def _load(file: Path, *, mmap: bool) -> Any:
         ) from problem
 
 
-def load_model(path: Path, *, device: str | torch.device = "cpu", dtype: torch.dtype | None = None) -> GPT:
+def load_model(
+    path: Path, *, device: str | torch.device = "cpu", dtype: torch.dtype | None = None, dequantize: bool = False
+) -> GPT:
     """The model of a checkpoint with its weights, in evaluation mode.
 
     The model is built on the meta device and then gets the file's tensors, so that loading takes little more time than
@@ -108,6 +118,7 @@ def load_model(path: Path, *, device: str | torch.device = "cpu", dtype: torch.d
         path: A path as for `resolve`.
         device: Target device of the model.
         dtype: Dtype of the weights; None keeps the file's.
+        dequantize: Give compressed matrices as ordinary weights.
 
     Raises:
         CheckpointError: Missing or corrupted, or the weights do not match the model config; missing and unexpected
@@ -117,17 +128,26 @@ def load_model(path: Path, *, device: str | torch.device = "cpu", dtype: torch.d
 
     directory = resolve(Path(path))
     config = GPTConfig.from_checkpoint(directory)
+    if is_compressed(directory) and not dequantize:
+        from litgpt_core.checkpoint.compressed_model import build_compressed
+
+        return build_compressed(directory, config).to(device=device, dtype=dtype).eval()
     weights = load_weights(directory)
     if _share_storage(weights.get(OUTPUT), weights.get(EMBEDDING)):
         weights[OUTPUT] = weights[EMBEDDING]
         config = dataclasses.replace(config, tie_embeddings=True)
     model = empty_model(config)
-    _check_fit(weights, expected=model.state_dict(), where=directory)
+    check_fit(weights, expected=model.state_dict(), where=directory)
     model.load_state_dict(weights, assign=True)
+    leave_meta(model)
+    return model.to(device=device, dtype=dtype).eval()
+
+
+def leave_meta(model: GPT) -> None:
+    """Recompute what no file stores, after a model on the meta device got its weights."""
     if model.transformer.rope is not None:
         model.transformer.rope.theta = torch.empty(0)  # not stored in files: move off the meta device and recompute
         model.transformer.rope.reset_parameters()
-    return model.to(device=device, dtype=dtype).eval()
 
 
 def empty_model(config: GPTConfig) -> GPT:
@@ -162,7 +182,7 @@ def load_into(model: GPT, path: Path) -> None:
     weights = load_weights(directory)
     if (embedding := weights.get(POSITIONS)) is not None and len(embedding) > model.config.block_size:
         weights[POSITIONS] = embedding[: model.config.block_size]
-    _check_fit(weights, expected=model.state_dict(), where=directory)
+    check_fit(weights, expected=model.state_dict(), where=directory)
     model.load_state_dict(weights)
 
 
@@ -176,7 +196,8 @@ def _share_storage(a: Tensor | None, b: Tensor | None) -> bool:
     return a is not None and b is not None and a.data_ptr() == b.data_ptr() and a.shape == b.shape
 
 
-def _check_fit(weights: dict[str, Tensor], *, expected: dict[str, Tensor], where: Path) -> None:
+def check_fit(weights: dict[str, Tensor], *, expected: dict[str, Tensor], where: Path) -> None:
+    """Raise CheckpointError unless names and shapes of `weights` are the expected ones; `where` is for the message."""
     problems = []
     if missing := [name for name in expected if name not in weights]:
         problems.append(f"missing {_some(missing)}")

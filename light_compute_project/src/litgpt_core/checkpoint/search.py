@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from litgpt_core.checkpoint.layout import WEIGHTS
+from litgpt_core.checkpoint.layout import COMPRESSED, WEIGHTS
 from litgpt_core.checkpoint.retention import LAST, newest_valid
-from litgpt_core.checkpoint.verification import is_sharded, verify
+from litgpt_core.checkpoint.verification import is_sharded, verify, weights_file
 from litgpt_core.core.directories import find_existing
 from litgpt_core.core.errors import CheckpointError
 from litgpt_core.core.text import close_names
@@ -19,7 +19,8 @@ def resolve(path: Path) -> Path:
     """Resolve `path` to a checkpoint directory.
 
     Args:
-        path: A directory with `lit_model.pth` (or the shards of a sharded checkpoint), that file itself, a folder of
+        path: A directory with `lit_model.pth` (or compressed weights, or the shards of a sharded checkpoint), that file
+            itself, a folder of
             checkpoints, or a run folder. For a run folder the result is `final/`, else `checkpoints/last`, else the
             newest valid `checkpoints/step-*`.
 
@@ -27,16 +28,16 @@ def resolve(path: Path) -> Path:
         CheckpointError: There is no checkpoint; lists what is there, and similar names if `path` does not exist.
     """
     path = Path(path)
-    if path.is_file() and path.name == WEIGHTS:
+    if path.is_file() and path.name in (WEIGHTS, COMPRESSED):
         return path.parent
     found = find_existing(path)
     if found is None:
         raise _no_such_path(path)
-    if (found / WEIGHTS).exists() or is_sharded(found):
+    if weights_file(found).exists() or is_sharded(found):
         return found
     if found.is_dir():
         final = find_existing(found / "final")
-        if final is not None and (final / WEIGHTS).is_file():
+        if final is not None and weights_file(final).is_file():
             return final
         for folder in (found / "checkpoints", found):
             if (checkpoint := _last(folder)) is not None:

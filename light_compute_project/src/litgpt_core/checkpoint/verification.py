@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Sequence
 from pathlib import Path
 
 from litgpt_core.checkpoint.layout import (
     CHECKSUMS,
+    COMPRESSED,
+    COMPRESSION,
     MODEL_CONFIG,
     SHARDS,
     TOKENIZER_CONFIG,
@@ -36,7 +39,9 @@ def verify(path: Path, *, full: bool = True) -> None:
     path = Path(path)
     if not path.is_dir():
         raise CheckpointError(f"{path} is not a directory.", needed="a checkpoint directory", fix=ANOTHER)
-    required = [SHARDS if is_sharded(path) else WEIGHTS, MODEL_CONFIG, TOKENIZER_CONFIG]
+    required = [SHARDS if is_sharded(path) else weights_file(path).name, MODEL_CONFIG, TOKENIZER_CONFIG]
+    if is_compressed(path):
+        required.append(COMPRESSION)
     if not any((path / name).is_file() for name in TOKENIZER_VOCABULARIES):
         required.append(" or ".join(TOKENIZER_VOCABULARIES))
     for name in required:
@@ -52,6 +57,30 @@ def verify(path: Path, *, full: bool = True) -> None:
 def is_sharded(directory: Path) -> bool:
     """Whether the weights of this checkpoint are sharded; see `sharded.py`."""
     return (directory / SHARDS).is_file()
+
+
+def is_compressed(directory: Path) -> bool:
+    """Whether the weights of this checkpoint are compressed; see `compressed.py`."""
+    return (directory / COMPRESSED).is_file()
+
+
+def weights_file(directory: Path) -> Path:
+    """The file that holds the weights of a checkpoint that is not sharded, whether it exists or not."""
+    return directory / (COMPRESSED if is_compressed(directory) else WEIGHTS)
+
+
+def check_listed(directory: Path, names: Sequence[str]) -> None:
+    """Compare size and SHA-256 of these files with `checksums.json`, as far as there is one that lists them.
+
+    Raises:
+        CheckpointError: A file is missing or has changed.
+    """
+    if not (directory / CHECKSUMS).is_file():
+        return
+    listed = _checksums(directory / CHECKSUMS)
+    for name in names:
+        if name in listed:
+            _check_file(directory / name, size=listed[name][0], sha256=listed[name][1])
 
 
 def check_archive(file: Path) -> None:

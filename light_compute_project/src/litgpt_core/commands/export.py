@@ -1,18 +1,22 @@
-"""Write a checkpoint in another program's format.
+"""Write a checkpoint in another program's format, and check that it computes the same.
 
 lcp export runs/baseline --format huggingface --out my_model
+lcp export runs/baseline --format gguf --type q8_0 --out baseline.gguf
 
 huggingface    a folder that transformers' AutoModelForCausalLM and AutoTokenizer load: equal logits, equal ids
+gguf           one file for llama.cpp, Ollama, LM Studio; --type f32 f16 bf16 q8_0 q5_1 q5_0 q4_1 q4_0
 """
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
 from litgpt_core.core.command_line import MODEL_HELP, CommandParser
+from litgpt_core.core.errors import ConfigError
 
-FORMATS = ("huggingface",)
+FORMATS = ("huggingface", "gguf")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -20,20 +24,42 @@ def main(arguments: Sequence[str]) -> int:
     parser = CommandParser("export", description=__doc__)
     parser.add_argument("model", nargs="?", help=MODEL_HELP)
     parser.add_argument("--format", choices=FORMATS, required=True, help="what to write")
-    parser.add_argument("--out", type=Path, required=True, help="folder to make")
-    parser.add_argument(
-        "--force", action="store_true", help="replace what is at --out, if this project wrote all of it"
-    )
-    parser.add_argument("--max_shard_gb", type=float, default=5.0, help="largest weight file in GB (5)")
+    parser.add_argument("--out", type=Path, required=True, help="file or folder to make")
+    parser.add_argument("--type", help="gguf: how weights are stored (f16)")
+    parser.add_argument("--force", action="store_true", help="replace what is at --out, if this project wrote it")
+    parser.add_argument("--no_check", action="store_true", help="do not read the file back and compare")
+    parser.add_argument("--max_shard_gb", type=float, help="huggingface: largest weight file in GB (5)")
     given = parser.parse_args(arguments)
+    for option, format in (("type", "gguf"), ("max_shard_gb", "huggingface")):
+        if getattr(given, option) is not None and given.format != format:
+            raise ConfigError(f"--{option} is for --format {format}.", fix="leave it out")
     from litgpt_core.export.gguf.cached import with_gguf_imported
+
+    given.checkpoint = with_gguf_imported(given.model)
+    for line in _huggingface(given) if given.format == "huggingface" else _gguf(given):
+        print(line)
+    return 0
+
+
+def _huggingface(given: Namespace) -> list[str]:
     from litgpt_core.export.huggingface.exporting import export_directory
 
     made = export_directory(
-        with_gguf_imported(given.model), given.out, force=given.force, max_shard_bytes=int(given.max_shard_gb * 1e9)
+        given.checkpoint, given.out, force=given.force, max_shard_bytes=int((given.max_shard_gb or 5.0) * 1e9)
     )
     size = f"{made.weight_bytes:,} bytes in {len(made.files)} file{'s' if len(made.files) > 1 else ''}"
-    print(f"{made.path}: {made.architecture}, {size}")
-    if made.added_zeros:
-        print(f"{made.added_zeros} biases that the model lacks are written as zeros")
-    return 0
+    added = [f"{made.added_zeros} biases that the model lacks are written as zeros"] if made.added_zeros else []
+    return [f"{made.path}: {made.architecture}, {size}", *added]
+
+
+def _gguf(given: Namespace) -> list[str]:
+    from litgpt_core.export.gguf.exporting import export_gguf
+
+    made = export_gguf(
+        given.checkpoint, given.out, type=given.type or "f16", force=given.force, check=not given.no_check
+    )
+    lines = [f"{made.path}: {made.architecture}, {made.parameters:,} parameters as {made.type}, {made.n_bytes:,} bytes"]
+    if made.other_types:
+        lines.append(f"{len(made.other_types)} matrices as F16: their rows are no multiple of 32")
+    lines += made.parity.lines() if made.parity else ["not checked (--no_check)"]
+    return [*lines, f"for Ollama: ollama create {made.path.stem} -f {made.modelfile}"]

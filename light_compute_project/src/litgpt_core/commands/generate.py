@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from litgpt_core.core.command_line import MODEL_HELP, CommandParser, YesNo
+from litgpt_core.core.console import for_stdout
 from litgpt_core.core.errors import ConfigError
 from litgpt_core.generation.arguments import add_machine_options, add_sampling_options, sampling_of
 from litgpt_core.generation.engines import load_engine
@@ -40,9 +41,9 @@ def main(arguments: Sequence[str]) -> int:
         chunks = engine.generate_text_stream(a.prompt, sampling=sampling, seed=a.seed + sample, stop=a.stop, **limits)
         before = a.prompt  # printed with the first chunk, because decoding starts, and may fail or log, only then
         for chunk in chunks:
-            print(before + chunk, end="", flush=True)
+            print(for_stdout(before + chunk), end="", flush=True)
             before = ""
-        print(before, flush=True)
+        print(for_stdout(before), flush=True)
         print(engine.stats.summary(), file=sys.stderr)
     return 0
 
@@ -53,7 +54,7 @@ def _search(engine: Any, a: argparse.Namespace, limits: dict[str, Any]) -> int:
     search = {"beams": a.num_beams, "length_penalty": a.length_penalty, "results": a.num_samples}
     search |= {"contrastive_alpha": a.contrastive_alpha, "top_k": a.top_k}
     for text, note in searched_texts(engine, a.prompt, **limits, **search):
-        print(f"{a.prompt}{text}", flush=True)
+        print(for_stdout(f"{a.prompt}{text}"), flush=True)
         print(note, file=sys.stderr)
     return 0
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from litgpt_core.core.command_line import MODEL_HELP, CommandParser
 from litgpt_core.generation.arguments import add_machine_options, add_sampling_options, sampling_of
+from litgpt_core.serving.api_key import KEY_VARIABLE, chosen_key
 from litgpt_core.serving.settings import ServerSettings
 
 
@@ -21,7 +22,7 @@ def main(arguments: Sequence[str]) -> int:
     settings = ServerSettings(
         host=a.host,
         port=a.port,
-        api_key=a.api_key,
+        api_key=chosen_key(a.api_key, a.api_key_file, os.environ.get(KEY_VARIABLE)),
         open_to_all=a.open_to_all,
         cors_origins=tuple(a.cors_origin),
         hosts=tuple(a.hostname),
@@ -54,11 +55,8 @@ def _parser() -> CommandParser:
     add("model", nargs="?", help=MODEL_HELP)
     add("--host", default="127.0.0.1", help="address to listen on; others than this machine's own need a key")
     add("--port", type=int, default=8000, help="port, 0 for any free one (8000)")
-    add(
-        "--api_key",
-        default=os.environ.get("LIGHT_COMPUTE_API_KEY"),
-        help="key that clients must send (default: LIGHT_COMPUTE_API_KEY)",
-    )
+    add("--api_key_file", type=Path, help=f"file with the key that clients must send (default: {KEY_VARIABLE})")
+    add("--api_key", help="the key itself; other users of this machine can see it in the list of processes")
     add("--open_to_all", action="store_true", help="listen on a public address without a key")
     add("--cors_origin", action="append", default=[], help="a site whose pages may send requests; may be repeated")
     add("--hostname", action="append", default=[], help="a host name of this server; may be repeated")

@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from litgpt_core.core.errors import LightComputeError
+from litgpt_core.core.redaction import redact
+from litgpt_core.core.text import visible
 
 
 def configure_logging(*, level: int = logging.INFO) -> None:
@@ -99,6 +101,11 @@ def _is_watched() -> bool:
     return bool(sys.flags.interactive or sys.gettrace() or sys.getprofile() or any(tools))
 
 
+def for_stdout(text: str) -> str:
+    """Generated text as it is; on a terminal, which control characters would control, with visible symbols instead."""
+    return visible(text) if sys.stdout.isatty() else text
+
+
 def run_script(main: Callable[[], int | None]) -> None:
     """Call `main` and leave the process with its exit code; user errors are printed without a traceback.
 
@@ -114,7 +121,7 @@ def run_script(main: Callable[[], int | None]) -> None:
         sys.stdout.flush()
     except LightComputeError as error:
         if not error.silent:
-            sys.stderr.write(f"{type(error).__name__}: {error}\n")
+            sys.stderr.write(visible(f"{type(error).__name__}: {error}\n"))
             _tell_starter(error)
         code = error.exit_code
     except KeyboardInterrupt:
@@ -149,14 +156,14 @@ class _Json(logging.Formatter):
             "time": datetime.fromtimestamp(record.created).astimezone().isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": redact(record.getMessage())[0],
         }
         if record.exc_info:
-            row["error"] = self.formatException(record.exc_info)
+            row["error"] = redact(self.formatException(record.exc_info))[0]
         return json.dumps(row, ensure_ascii=False)
 
 
 class _Plain(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        text = super().format(record)
+        text = visible(super().format(record))  # names of files may hold anything
         return text if record.levelno < logging.WARNING else f"{record.levelname.lower()}: {text}"

@@ -34,7 +34,7 @@ def exclusive(path: Path, *, purpose: str, keep: bool = False) -> Iterator[bool]
     Yields:
         True while the lock is held, False where the file system has no locks.
     """
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
     try:
         held = _acquire(handle, path, purpose=purpose)
         try:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import re
 import shutil
 import subprocess
 import tempfile
@@ -18,24 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from litgpt_core.core.checkout import PACKAGE_DIR, PROJECT_DIR, working_folder
+from litgpt_core.core.redaction import redact
 
 SOURCE_SUFFIXES = (".py", ".yaml", ".yml", ".toml", ".cpp", ".hpp", ".h", ".cu", ".txt", ".sh", ".js", ".css", ".html")
 """Untracked files with these endings belong to the patch, if they are no larger than `MAX_UNTRACKED_BYTES`."""
 
 MAX_UNTRACKED_BYTES = 500_000
 _PARTS = ("src", "scripts", "configs")
-_HIDDEN = "[removed: looks like a secret]"
-_SECRETS = (
-    re.compile(r"\b(?:sk|rk|pk)-[A-Za-z0-9_-]{20,}|\bhf_[A-Za-z0-9]{20,}|\bgh[pousr]_[A-Za-z0-9]{30,}"),
-    re.compile(r"\bgithub_pat_[A-Za-z0-9_]{30,}|\bAKIA[0-9A-Z]{16}\b|\bAIza[0-9A-Za-z_-]{35}|\bxox[abprs]-[\w-]{10,}"),
-    re.compile(r"(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"),
-    re.compile(
-        r"(?i)(?P<name>api_?key|secret|passw(?:or)?d|(?:access|auth|api)_?token|private_?key)"
-        r"(?P<between>\w*[\"']?\s*[:=]\s*)"
-        r"(?P<value>\"[^\"\s]{8,}\"|'[^'\s]{8,}'|(?=[A-Za-z_\-/+=]*\d)[\w\-/+=]{20,})"
-    ),
-)
-_PRIVATE_KEY = re.compile(r"(-----BEGIN [A-Z ]*PRIVATE KEY-----)(.*?)(-----END [A-Z ]*PRIVATE KEY-----)", re.DOTALL)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +74,7 @@ def code_state(folder: Path = PROJECT_DIR) -> CodeState:
     if all((folder / part).is_dir() for part in _PARTS):
         with contextlib.suppress(OSError, subprocess.SubprocessError):  # no git, or no checkout
             changed, untracked, raw = _patch(folder)
-            diff, facts["blacked_out"] = black_out(raw)
+            diff, facts["blacked_out"] = redact(raw)
             facts |= {"changed": list(map(_readable, changed)), "untracked": list(map(_readable, untracked))}
             facts["diff_sha256"] = hashlib.sha256(encode(diff)).hexdigest() if diff else None
     digest = hashlib.sha256("\n".join(f"{name} {value}" for name, value in files.items()).encode()).hexdigest()
@@ -98,32 +86,6 @@ def package_files(folder: Path = PACKAGE_DIR) -> dict[str, str]:
     found = (path for path in folder.rglob("*") if path.suffix in (".py", ".cpp", ".hpp"))
     names = sorted((path.relative_to(folder).as_posix(), path) for path in found)
     return {name: hashlib.sha256(path.read_bytes()).hexdigest()[:12] for name, path in names}
-
-
-def black_out(text: str) -> tuple[str, int]:
-    """The text without what looks like a key, a token or a password, and how many places that were."""
-    count = 0
-
-    def one(match: re.Match[str]) -> str:
-        nonlocal count
-        count += 1
-        named = match.groupdict()
-        return f"{named['name']}{named['between']}{_HIDDEN}" if named else _HIDDEN
-
-    def key(match: re.Match[str]) -> str:
-        nonlocal count
-        count += 1
-        marks = [line[:1] for line in match[2].split("\n")[1:]]  # a patch begins its lines with + or -
-        return (
-            match[1]
-            + "".join(f"\n{mark if mark in '+- ' else ''}{_HIDDEN}" for mark in marks[:-1])
-            + (f"\n{marks[-1] if marks[-1] in '+- ' else ''}{match[3]}" if marks else match[3])
-        )
-
-    text = _PRIVATE_KEY.sub(key, text)
-    for pattern in _SECRETS:
-        text = pattern.sub(one, text)
-    return text, count
 
 
 def _patch(folder: Path) -> tuple[list[str], list[str], str]:

@@ -8,6 +8,16 @@ import re
 from collections.abc import Iterable
 
 _LISTED = 30
+_VISIBLE = (
+    {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"}
+    | {127: 0x2421}
+    | dict.fromkeys(range(128, 160), 0xFFFD)
+)
+
+
+def visible(text: str) -> str:
+    """Control characters but line ends and tabs as visible symbols: text of others must not control a terminal."""
+    return text.translate(_VISIBLE)
 
 
 def close_names(name: str, candidates: Iterable[str], *, n: int = 3, cutoff: float = 0.6) -> list[str]:

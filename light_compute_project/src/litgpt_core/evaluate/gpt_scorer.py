@@ -178,7 +178,7 @@ class GPTScorer(Scorer):
         return self._tensor(padded)
 
     def _tensor(self, values: Ids | Sequence[int]) -> Tensor:
-        return torch.as_tensor(np.asarray(values, dtype=np.int64), device=self.model.lm_head.weight.device)
+        return torch.as_tensor(np.asarray(values, dtype=np.int64), device=self.model.device)
 
     @contextlib.contextmanager
     def _evaluating(self) -> Iterator[None]:

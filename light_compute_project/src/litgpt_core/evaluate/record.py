@@ -73,8 +73,8 @@ def measure(scorer: GPTScorer, data: RunData | None, *, what: Measurements) -> d
             line = "%s: %s accuracy %.3f, chance %.3f, %d items"
             logger.info(line, scorer.name, suite, measured["accuracy"]["value"], measured["chance"], measured["n"])
     found["seconds"] = round(time.perf_counter() - began, 2)
-    device = str(scorer.model.lm_head.weight.device.type)
-    found["dtype"] = str(scorer.model.lm_head.weight.dtype).removeprefix("torch.")
+    device = str(scorer.model.device.type)
+    found["dtype"] = str(scorer.model.dtype).removeprefix("torch.")
     return found | {"device": machine.device_name(device), "git": git_state(), "versions": package_versions()}
 
 

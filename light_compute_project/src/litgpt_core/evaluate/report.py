@@ -14,6 +14,7 @@ from typing import Any
 
 from litgpt_core.core.errors import ConfigError
 from litgpt_core.core.files import replacing, write_atomically, write_json
+from litgpt_core.core.replaceable import refuse_foreign_file
 from litgpt_core.evaluate.plots import draw
 from litgpt_core.evaluate.table import Rows, kind_rows, markdown, score_rows, text_rows
 
@@ -69,7 +70,9 @@ def write_html(path: Path, records: Sequence[dict[str, Any]], *, differences: Se
 
     Raises:
         ConfigError: The name does not end in .html.
+        CheckpointError: The file is there and is not such a page.
     """
+    refuse_foreign_file(path, contains=b"Provenance", what="a page of this command")
     if path.suffix not in (".html", ".htm"):
         raise ConfigError(f"--out {path}", needed="a name that ends in .html", fix=f"--out {path.with_suffix('.html')}")
     title = " · ".join(str(record["name"]) for record in records)

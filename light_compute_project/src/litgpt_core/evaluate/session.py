@@ -52,7 +52,7 @@ def evaluate(
     directories = [locate(name) for name in checkpoints or [""]]
     bundle = read_bundle(options.core) if options.core else []
     texts = read_documents(options.text)
-    data = [_data(directory, options.data) for directory in directories]
+    data = _shared([_data(directory, options.data) for directory in directories])
     scorers = [
         GPTScorer.from_directory(directory, name=name, device=options.device, precision=options.precision)
         for directory, name in zip(directories, labels(directories), strict=True)
@@ -159,6 +159,12 @@ def _check_tokenizers(scorers: Sequence[GPTScorer], what: Measurements, *, reque
 
 def _data(directory: Path, given: Path | None) -> RunData | None:
     return data_of(directory) if given is None else RunData.open(given)
+
+
+def _shared(found: Sequence[RunData | None]) -> list[RunData | None]:
+    """One object for each prepared folder: its n-gram models are fitted once for all checkpoints of a run."""
+    first: dict[Path, RunData] = {}
+    return [None if each is None else first.setdefault(each.prepared.directory, each) for each in found]
 
 
 def _results(directory: Path) -> Path:

@@ -44,8 +44,8 @@ def choose_decoder(model: GPT, *, compile: str = "auto", packed_weights: bool = 
         ConfigError: `compile` is not one of COMPILE.
         EnvironmentProblem: compile="true" where torch.compile cannot work.
     """
-    device = model.lm_head.weight.device
-    what = f"{device}, {str(model.lm_head.weight.dtype).removeprefix('torch.')}"
+    device = model.device
+    what = f"{device}, {str(model.dtype).removeprefix('torch.')}"
     if check_compile(compile) == "true":
         if obstacle := compile_obstacle(device.type):
             raise EnvironmentProblem(f"Decoding cannot be compiled: {obstacle}.", fix="--compile auto")
@@ -80,7 +80,7 @@ def load_dtype(model: GPT, *, device: torch.device) -> torch.dtype:
     Decoding reads every weight for every token, so half the bytes can be twice as fast. Without the kernel, a CPU
     without hardware bfloat16 computes in float32.
     """
-    stored = model.lm_head.weight.dtype
+    stored = model.dtype
     if stored == torch.bfloat16:
         return stored
     if device.type == "cpu":

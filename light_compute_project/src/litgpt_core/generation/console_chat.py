@@ -16,18 +16,14 @@ from typing import Any, TextIO
 
 from litgpt_core.checkpoint import FoundModel, describe, discover, find_model
 from litgpt_core.core.errors import ConfigError, LightComputeError
+from litgpt_core.core.private_files import open_private
+from litgpt_core.core.replaceable import refuse_foreign_file
+from litgpt_core.core.text import visible
 from litgpt_core.generation.chat_model import ChatModel
 from litgpt_core.generation.chat_session import ChatSession
 from litgpt_core.generation.sampling_settings import SamplingSettings
 
 PROMPT = "you> "
-_VISIBLE = (
-    {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"}
-    | {127: 0x2421}
-    | dict.fromkeys(range(128, 160), 0xFFFD)
-)
-"""Control characters in generated text are replaced by visible symbols, so that they cannot control the terminal."""
-
 COMMANDS = {
     "help": ("", "list the commands"),
     "temp": ("NUMBER", "sampling temperature; 0 is greedy decoding"),
@@ -173,11 +169,11 @@ class ConsoleChat:
             self._note("(truncated: the context window is full)" if full else "(truncated: see /tokens)")
 
     def _say(self, text: str) -> None:
-        self._out.write(text.translate(_VISIBLE) if self._interactive else text)
+        self._out.write(visible(text) if self._interactive else text)
         self._out.flush()
 
     def _note(self, text: str) -> None:
-        self._notes.write(text + "\n")
+        self._notes.write(visible(text) + "\n")  # names of models may hold anything
         self._notes.flush()
 
     # --- commands
@@ -257,7 +253,8 @@ class ConsoleChat:
             path = self._saved[0]
         line = self.session.as_json_line().encode()
         try:
-            with path.open("r+b" if path.exists() else "xb") as file:
+            refuse_foreign_file(path, contains=b'"messages"', what="a file of conversations")
+            with open_private(path) as file:
                 end = file.seek(0, 2)
                 if self._saved and self._saved[0] == path and self._saved[2] == end:
                     end = file.seek(self._saved[1])  # replace the earlier line of this conversation

@@ -1,7 +1,7 @@
 """Continuous batching: each step decodes one token of every running sequence; sequences join and leave between steps.
 
-    add -> slot 0  [prompt ......|a|b|c          a long prompt is prefilled in chunks of `prefill` tokens, so that the
-    add -> slot 1        [prompt .|d|e            other sequences wait no longer than one chunk for their next token
+    add -> slot 0  [prompt ......|a|b|c          a long prompt is prefilled in chunks of `prefill` tokens, between
+    add -> slot 1        [prompt .|d|e            which the other sequences are decoded: `prefill_budget`
            slot 2  free
 
 The tokens of a sequence do not depend on the other sequences: each has its own slot in the KV cache and its own random
@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from litgpt_core.generation.decoder import Decoder
+from litgpt_core.generation.prefill_budget import PrefillBudget
 from litgpt_core.generation.request import Delta, TokenLogprob, join_deltas
 from litgpt_core.generation.sampling import check_finite, non_finite_error, penalize
 from litgpt_core.generation.sequence_state import SequenceState
@@ -50,7 +51,7 @@ class ContinuousBatch:
     def __init__(
         self, decoder: Decoder, *, n_slots: int, length: int, vocab_size: int, prefill: int | None = None
     ) -> None:
-        self._decoder, self._vocab_size, self._prefill = decoder, vocab_size, prefill
+        self._decoder, self._vocab_size, self._budget = decoder, vocab_size, PrefillBudget(prefill)
         self._free = list(range(n_slots))
         self._token_s = MULTI_STEP_S  # seconds that one token of every sequence took most recently
         self.sequences: list[SequenceState] = []
@@ -82,24 +83,26 @@ class ContinuousBatch:
             if (delta := sequence.begin()) is not None:
                 out.append((sequence, delta))
                 self.drop(sequence)
-        if (n := self._n_steps()) > 1:
-            return [*out, *self._multi_step_decode(n)]
-        feeds, fed, budget = [], [], self._prefill  # fed: the sequence, or None while its prompt is incomplete
-        for sequence in self.sequences:
-            limit = pending = sequence.window.pending
-            if pending > 1 and budget is not None:
-                if budget == 0:
-                    continue
-                limit = min(pending, budget)
-                budget -= limit
-            feeds.append(sequence.window.next_feed(sequence.slot, limit=limit))
-            fed.append(sequence if limit == pending else None)
+        decoding = [sequence for sequence in self.sequences if sequence.window.pending == 1]
+        prompts = [sequence for sequence in self.sequences if sequence.window.pending > 1]
+        shares = self._budget.shares([sequence.window.pending for sequence in prompts], decoding=bool(decoding))
+        chosen = [(sequence, share) for sequence, share in zip(prompts, shares, strict=True) if share]
+        if not chosen and (n := self._n_steps(decoding)) > 1:
+            return [*out, *self._multi_step_decode(decoding, n)]
+        # fed: the sequence, or None while its prompt is incomplete
+        fed = [*decoding, *(s if share == s.window.pending else None for s, share in chosen)]
+        feeds = [sequence.window.next_feed(sequence.slot) for sequence in decoding]
+        feeds += [sequence.window.next_feed(sequence.slot, limit=share) for sequence, share in chosen]
         if not feeds:
             return out
         start = time.perf_counter()
         logits = self._decoder.feed(feeds)[:, : self._vocab_size]
-        if all(len(feed.ids) == 1 for feed in feeds):
-            self._token_s = time.perf_counter() - start
+        seconds = time.perf_counter() - start
+        if chosen:
+            self._budget.prefilled(sum(share for _, share in chosen), seconds=seconds, decoding=bool(decoding))
+        else:
+            self._token_s = seconds
+            self._budget.rested(seconds)
         rows = [row for row, sequence in enumerate(fed) if sequence is not None]
         ready = [sequence for sequence in fed if sequence is not None]
         if not ready:
@@ -110,27 +113,29 @@ class ContinuousBatch:
             self.drop(sequence)
         return [*out, *zip(ready, deltas, strict=True)]
 
-    def _n_steps(self) -> int:
-        """How many tokens of each sequence the next step may decode."""
+    def _n_steps(self, sequences: Sequence[SequenceState]) -> int:
+        """How many tokens of each of these sequences the next step may decode."""
         n = min(self._decoder.max_decode_steps, int(MULTI_STEP_S / max(self._token_s, 1e-9)))
-        if n < 2 or not self.sequences:
+        if n < 2 or not sequences:
             return 1
-        for sequence in self.sequences:
-            if sequence.needs_logits or sequence.window.pending != 1:
+        for sequence in sequences:
+            if sequence.needs_logits:
                 return 1
             n = min(n, sequence.window.room)
-        return min(n, max(sequence.request.max_new_tokens - len(sequence.new_ids) for sequence in self.sequences))
+        return min(n, max(sequence.request.max_new_tokens - len(sequence.new_ids) for sequence in sequences))
 
-    def _multi_step_decode(self, n: int) -> list[tuple[SequenceState, Delta]]:
-        """n tokens of every sequence; fewer where a sequence ends."""
-        sequences, start = list(self.sequences), time.perf_counter()
+    def _multi_step_decode(self, sequences: list[SequenceState], n: int) -> list[tuple[SequenceState, Delta]]:
+        """n tokens of each sequence; fewer where one ends."""
+        start = time.perf_counter()
         decoded = self._decoder.decode_steps(
             [sequence.window.next_feed(sequence.slot) for sequence in sequences],
             [sequence.sampling for sequence in sequences],
             uniforms=[sequence.uniforms(n) for sequence in sequences],
             vocab_size=self._vocab_size,
         )
-        self._token_s = (time.perf_counter() - start) / n
+        seconds = time.perf_counter() - start
+        self._token_s = seconds / n
+        self._budget.rested(seconds)
         out = []
         for sequence, tokens in zip(sequences, decoded, strict=True):
             sequence.window.cached += n - 1

@@ -9,6 +9,9 @@ cache then has the dtype of the weights, as in PyTorch, because the fp32 caches 
 memory traffic of a step. On processors that multiply pairs of bfloat16 (AVX512-BF16), the factors of products with
 packed bfloat16 weights are rounded to bfloat16; everything else stays fp32.
 
+Matrices of integers (`model.quantized`) are read in the order of their file. Activations that they multiply are
+rounded to 8 bits per group of 32, and results do not depend on the batch.
+
 The two `..._obstacle` functions name what is not supported (mixtures of experts, latent attention, quantised or wrapped
 layers). The kernel also samples, so that one call can decode several tokens of each sequence.
 """
@@ -36,6 +39,7 @@ from litgpt_core.model.attention import CausalSelfAttention
 from litgpt_core.model.block import Block
 from litgpt_core.model.mlp import GemmaMLP, GptNeoxMLP, LLaMAMLP
 from litgpt_core.model.norm import RMSNorm
+from litgpt_core.model.quantized import PackedMatrix, QuantEmbedding, QuantLinear
 from litgpt_core.model.rope import score_scaling
 from litgpt_core.model.structure import structure
 
@@ -45,7 +49,7 @@ if TYPE_CHECKING:
 
 SUPPORTED_MODULES = (
     *(Block, CausalSelfAttention, GptNeoxMLP, LLaMAMLP, GemmaMLP, RMSNorm),
-    *(nn.LayerNorm, nn.Linear, nn.Identity, nn.Dropout, nn.ModuleList),
+    *(nn.LayerNorm, nn.Linear, nn.Identity, nn.Dropout, nn.ModuleList, QuantLinear, PackedMatrix),
 )
 """Exactly these types: a subclass may compute something else."""
 
@@ -75,16 +79,24 @@ def structure_obstacle(model: GPT) -> str | None:
     for name, module in model.transformer.h.named_modules():
         if type(module) not in SUPPORTED_MODULES:
             return f"it does not support {type(module).__name__} (transformer.h.{name})"
-    ends = (type(model.lm_head), type(model.transformer.wte), type(model.transformer.ln_f) in SUPPORTED_MODULES)
-    if ends != (nn.Linear, nn.Embedding, True):
+    ends = [
+        type(model.lm_head) in (nn.Linear, QuantLinear),
+        type(model.transformer.wte) in (nn.Embedding, QuantEmbedding),
+        type(model.transformer.ln_f) in SUPPORTED_MODULES,
+    ]
+    if not all(ends):
         return "it does not support the type of the head, the embedding or the last norm"
+    for block in model.transformer.h:
+        mlp = block.mlp
+        if isinstance(mlp, LLaMAMLP) and type(mlp.fc_1) is not type(mlp.fc_2):
+            return "it does not support an MLP in which only one of fc_1 and fc_2 has integer weights"
     return None
 
 
 def weights_obstacle(model: GPT) -> str | None:
     """Why the kernel cannot read the weights in place, or None."""
     matrices = [parameter for parameter in model.parameters() if parameter.dim() == 2]
-    kinds = {(parameter.device.type, parameter.dtype) for parameter in matrices}
+    kinds = {(parameter.device.type, parameter.dtype) for parameter in matrices} | {(model.device.type, model.dtype)}
     if kinds not in ({("cpu", torch.float32)}, {("cpu", torch.bfloat16)}):
         return "it needs all weights on the CPU in one dtype, float32 or bfloat16"
     if not all(type(parameter.data) is Tensor and parameter.is_contiguous() for parameter in matrices):
@@ -219,8 +231,8 @@ class KernelDecoder(Decoder):
 
     def _describe(self, *, n_sequences: int, length: int) -> structs.Model:
         model, c, parts = self._model, self._model.config, structure(self._model.config)
-        wte = model.transformer.wte.weight
-        cache_type = wte.dtype if self._packed is not None else torch.float32
+        dtype, embedding = model.dtype, model.transformer.wte
+        cache_type = dtype if self._packed is not None else torch.float32
         wide = _round_up(c.head_size, structs.MAX_LANES * 4 // cache_type.itemsize)
         slots = _round_up(length) + structs.MAX_LANES  # vector loads may read past the last slot
         cache = self._cache = torch.empty((c.n_layer, 2, n_sequences, c.n_query_groups, slots, wide), dtype=cache_type)
@@ -234,7 +246,7 @@ class KernelDecoder(Decoder):
             layers[i].keys, layers[i].values = cache[i, 0].data_ptr(), cache[i, 1].data_ptr()
             layers[i].rope = rope[parts.layers[i].rope] if rope else None
             layers[i].window = parts.layers[i].window or 0
-        scale = torch.full((), c.n_embd**0.5, dtype=wte.dtype).item() if c.scale_embeddings else 1.0
+        scale = torch.full((), c.n_embd**0.5, dtype=dtype).item() if c.scale_embeddings else 1.0
         return structs.Model(
             n_layer=c.n_layer,
             width=c.n_embd,
@@ -246,7 +258,7 @@ class KernelDecoder(Decoder):
             hidden=c.intermediate_size,
             vocabulary=c.padded_vocab_size,
             slots=slots,
-            weights_are_bf16=wte.dtype == torch.bfloat16,
+            weights_are_bf16=dtype == torch.bfloat16,
             weights_are_packed=self._packed is not None,
             cache_is_bf16=cache_type == torch.bfloat16,
             rms_norm=c.norm_class_name == "RMSNorm",
@@ -260,7 +272,9 @@ class KernelDecoder(Decoder):
             score_cap=c.attention_logit_softcapping or 0.0,
             logit_cap=c.final_logit_softcapping or 0.0,
             embedding_scale=scale,
-            token_embedding=wte.data_ptr(),
+            token_embedding=_integers(embedding.matrix)
+            if isinstance(embedding, QuantEmbedding)
+            else structs.KernelLinear(embedding.weight.data_ptr()),
             position_embedding=None if model.transformer.wpe is None else model.transformer.wpe.weight.data_ptr(),
             last_norm=self._norm(model.transformer.ln_f),
             head=self._linear(model.lm_head),
@@ -297,7 +311,10 @@ class KernelDecoder(Decoder):
             return structs.Norm(1, self._floats(1 + weight.detach().float()), None)
         return structs.Norm(1, self._floats(weight), self._floats(bias))
 
-    def _linear(self, linear: nn.Linear) -> structs.KernelLinear:
+    def _linear(self, linear: nn.Module) -> structs.KernelLinear:
+        if isinstance(linear, QuantLinear):
+            return _integers(linear.matrix, bias=self._floats(linear.bias))
+        assert isinstance(linear, nn.Linear)
         weight: Tensor = linear.weight
         if self._packed is not None:
             weight = self._packed[weight.data_ptr()]
@@ -310,7 +327,7 @@ class KernelDecoder(Decoder):
         if self._packed is not None and self._packed.keys() == matrices.keys():
             return
         layout = PackedLayout(lanes=self._library.lc_lanes(), bf16_depth=self._library.lc_bf16_depth())
-        packed = allocate_tensors([layout.shape(matrix) for matrix in matrices.values()], dtype=linears[0].weight.dtype)
+        packed = allocate_tensors([layout.shape(matrix) for matrix in matrices.values()], dtype=self._model.dtype)
         for matrix, out in zip(matrices.values(), packed, strict=True):
             layout.pack(matrix, out=out)
         self._packed = dict(zip(matrices, packed, strict=True))
@@ -321,6 +338,10 @@ class KernelDecoder(Decoder):
     def _keep(self, tensor: Tensor) -> Tensor:
         self._kept.append(tensor)
         return tensor
+
+
+def _integers(matrix: PackedMatrix, *, bias: int | None = None) -> structs.KernelLinear:
+    return structs.KernelLinear(matrix.codes.data_ptr(), bias, matrix.scale_bits.data_ptr(), matrix.bits)
 
 
 def _round_up(size: int, multiple: int = structs.MAX_LANES) -> int:

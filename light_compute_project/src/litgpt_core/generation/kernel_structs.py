@@ -22,9 +22,9 @@ class Norm(Structure):
 
 
 class KernelLinear(Structure):
-    """A matrix and its bias."""
+    """A matrix, its bias, and the scales and bits of integer weights."""
 
-    _fields_ = (("weight", c_void_p), ("bias", c_void_p))
+    _fields_ = (("weight", c_void_p), ("bias", c_void_p), ("scales", c_void_p), ("bits", c_int64))
 
 
 class Layer(Structure):
@@ -60,7 +60,7 @@ class Model(Structure):
             )
         ),
         *((name, c_double) for name in ("norm_eps", "score_scale", "score_cap", "logit_cap", "embedding_scale")),
-        ("token_embedding", c_void_p),
+        ("token_embedding", KernelLinear),
         ("position_embedding", c_void_p),
         ("last_norm", Norm),
         ("head", KernelLinear),

@@ -29,7 +29,7 @@ def generate_reference(
 
     `vocab_size` cuts off padding ids. Uses the same window and random numbers as `Engine.generate`.
     """
-    device = model.lm_head.weight.device
+    device = model.device
     rng = UniformRng(seed)
     ids, start = list(prompt_ids), 0
     for _ in range(max_new_tokens):

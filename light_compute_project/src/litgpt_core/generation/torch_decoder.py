@@ -93,7 +93,7 @@ class TorchDecoder(Decoder):
 
     def reorder(self, sources: Sequence[int], *, length: int) -> None:
         """See `Decoder`."""
-        rows = torch.tensor(sources, device=self._model.lm_head.weight.device)
+        rows = torch.tensor(sources, device=self._model.device)
         for module in self._model.modules():
             if isinstance(module, KVCache):
                 for slots in (module.k, module.v):
@@ -133,7 +133,7 @@ class TorchDecoder(Decoder):
 
     @contextmanager
     def _rows(self, sequences: Sequence[int]) -> Iterator[None]:
-        self._model.select_cache_rows(torch.tensor(sequences, device=self._model.lm_head.weight.device))
+        self._model.select_cache_rows(torch.tensor(sequences, device=self._model.device))
         try:
             yield
         finally:
@@ -143,7 +143,7 @@ class TorchDecoder(Decoder):
         """(B, T) ids and (B, T) positions of feeds of equal length; the cache is read as far as they need."""
         if not self._compiled:
             self._read_up_to(max(item.position + len(item.ids) for item in feeds))
-        device = self._model.lm_head.weight.device
+        device = self._model.device
         ids = torch.tensor([item.ids for item in feeds], device=device)
         first = torch.tensor([[item.position] for item in feeds], device=device)
         return ids, first + torch.arange(ids.size(1), device=device)

@@ -14,17 +14,29 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from litgpt_core.model.quantized import PackedMatrix
+
 ALIGNMENT = 4096
 """Bytes; each tensor starts on a page."""
 
 
 @torch.no_grad()
 def move_to_huge_pages(model: nn.Module, *, dtype: torch.dtype) -> None:
-    """Move every CPU parameter into one new block of memory, converted to `dtype`; shared parameters stay shared."""
+    """Move every CPU parameter into one new block of memory, converted to `dtype`; shared parameters stay shared.
+
+    Packed matrices move too, byte for byte.
+    """
     parameters = [parameter for parameter in model.parameters() if parameter.device.type == "cpu"]
     targets = allocate_tensors([parameter.shape for parameter in parameters], dtype=dtype)
     for parameter, target in zip(parameters, targets, strict=True):
         parameter.data = target.copy_(parameter)
+    packed = [module for module in model.modules() if isinstance(module, PackedMatrix) and module.codes.is_cpu]
+    for name, kind in (("codes", torch.uint8), ("scale_bits", torch.int16)):
+        buffers = [getattr(module, name) for module in packed]
+        for module, buffer, target in zip(
+            packed, buffers, allocate_tensors([buffer.shape for buffer in buffers], dtype=kind), strict=True
+        ):
+            setattr(module, name, target.copy_(buffer))
 
 
 def allocate_tensors(shapes: Sequence[Sequence[int]], *, dtype: torch.dtype) -> list[Tensor]:

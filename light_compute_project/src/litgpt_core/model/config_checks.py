@@ -99,8 +99,44 @@ def _fits(value: object, hint: Any) -> bool:
 
 def value_problems(config: GPTConfig) -> list[Problem]:
     """Well-typed values that cannot be built or would silently do something else."""
+    if too_large := list(_upper_bounds(config)):
+        return too_large  # the other checks loop over some of these numbers
     parts = (_sizes, _heads, _layer_lists, _rope, _latent, _mlp)
     return [problem for part in parts for problem in part(config)]
+
+
+_MOST = {
+    "n_layer": 10_000,
+    "n_head": 100_000,
+    "n_query_groups": 100_000,
+    "head_size": 1_000_000,
+    "n_embd": 1_000_000,
+    "block_size": 100_000_000,
+    "vocab_size": 100_000_000,
+    "padded_vocab_size": 100_000_000,
+    "padding_multiple": 100_000_000,
+    "intermediate_size": 100_000_000,
+    "moe_intermediate_size": 100_000_000,
+    "n_expert": 100_000,
+}
+_MOST_EXPERT_LAYERS = 1_000_000
+"""Far above every model that exists, so that a config of somebody else neither hangs nor fills the memory."""
+
+
+def _upper_bounds(c: GPTConfig) -> Iterator[Problem]:
+    for name, most in _MOST.items():
+        value = getattr(c, name, None)
+        if value is not None and value > most:
+            yield Problem(f"{name}={_short(value)} is more than {most:,}.", f"model.{name}=4")
+    if max(c.n_expert or 0, 1) * c.n_layer > _MOST_EXPERT_LAYERS:
+        yield Problem(f"n_layer x n_expert is more than {_MOST_EXPERT_LAYERS:,}.", "model.n_expert=4")
+    for name, size in (c.latent_attention or {}).items():
+        if isinstance(size, int) and size > 1_000_000:
+            yield Problem(f"latent_attention.{name}={_short(size)} is more than 1,000,000.")
+
+
+def _short(value: int) -> str:
+    return f"{value:.3g}" if abs(value) < 10**300 else "a huge number"
 
 
 def _sizes(c: GPTConfig) -> Iterator[Problem]:

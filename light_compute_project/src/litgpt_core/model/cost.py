@@ -16,6 +16,8 @@ are (`structure`), what a device can do (`core/machine`), what memory training t
 
 from __future__ import annotations
 
+from collections import Counter
+
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.structure import block_parameters, layer_structure, outer_parameters
 
@@ -45,6 +47,15 @@ def matmul_parameters(config: GPTConfig) -> int:
 
 def count_parameters(config: GPTConfig, *, embedding: bool = True) -> int:
     """All trained numbers, as `GPT.num_parameters`; `embedding=False`: only the blocks and the last norm."""
-    blocks = sum(p.size for layer in range(config.n_layer) for p in block_parameters(config, layer))
+    blocks = sum(n * sum(p.size for p in block_parameters(config, layer)) for layer, n in block_kinds(config))
     outer = [p for p in outer_parameters(config) if embedding or p.name.startswith("transformer.ln_f")]
     return blocks + sum(p.size for p in outer)
+
+
+def block_kinds(config: GPTConfig) -> list[tuple[int, int]]:
+    """(a layer, how many layers have blocks of its shape): blocks differ in the class of their MLP only."""
+    first: dict[str, int] = {}
+    for layer in range(config.n_layer):
+        first.setdefault(config.mlp_class_of(layer), layer)
+    kinds = Counter(config.mlp_class_of(layer) for layer in range(config.n_layer))
+    return [(layer, kinds[kind]) for kind, layer in first.items()]

@@ -25,8 +25,10 @@ from litgpt_core.model.attention import CausalSelfAttention
 from litgpt_core.model.block import Block
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.latent_attention import MultiheadLatentAttention
+from litgpt_core.model.low_rank import LowRankLinear
 from litgpt_core.model.mask import build_masks
 from litgpt_core.model.norm import build_norm
+from litgpt_core.model.quantized import QuantLinear
 from litgpt_core.model.rope import RopeTable, RotaryEmbedding
 from litgpt_core.model.segments import segment_masks
 
@@ -206,8 +208,7 @@ class GPT(nn.Module):
                 f"A KV cache for batch_size={batch_size} and max_seq_length={max_seq_length} cannot be made.",
                 needed=f"batch_size >= 1 and 1 <= max_seq_length <= block_size={self.config.block_size}",
             )
-        weight = self.transformer.wte.weight
-        device, dtype = device or weight.device, dtype or weight.dtype
+        device, dtype = device or self.device, dtype or self.dtype
         for attention in self._attentions():
             attention.build_kv_cache(batch_size, max_seq_length, device=device, dtype=dtype)
         self.transformer.cache_length = max_seq_length
@@ -237,6 +238,25 @@ class GPT(nn.Module):
 
     # --- parameters
 
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self._reference.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of the weights and activations; integer weights do not count."""
+        return self._reference.dtype
+
+    @property
+    def _reference(self) -> Tensor:
+        head: nn.Module = self.lm_head  # compressed models have other kinds
+        if isinstance(head, QuantLinear):
+            return head.matrix.like
+        reference = head.up if isinstance(head, LowRankLinear) else head.weight
+        assert isinstance(reference, Tensor)
+        return reference
+
     def num_parameters(self, *, embedding: bool = True) -> int:
         """How many numbers are trained; a tied weight counts once.
 
@@ -249,7 +269,8 @@ class GPT(nn.Module):
 
     def tie_weights(self) -> None:
         """Make the head's weight the token embedding's."""
-        self.lm_head.weight = self.transformer.wte.weight
+        if isinstance(self.lm_head, nn.Linear) and isinstance(self.transformer.wte, nn.Embedding):
+            self.lm_head.weight = self.transformer.wte.weight
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> GPT:
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]

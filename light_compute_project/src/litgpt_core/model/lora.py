@@ -182,5 +182,4 @@ def without_adapters(model: GPT) -> GPT:
     with torch.random.fork_rng(devices=[]):
         plain = GPT(model.config)
     plain.load_state_dict(merged(model))
-    weight = model.transformer.wte.weight
-    return plain.to(device=weight.device, dtype=weight.dtype).train(model.training)
+    return plain.to(device=model.device, dtype=model.dtype).train(model.training)

@@ -48,6 +48,8 @@ class Setup:
     """Autocast: every layer copies its input and its weight into the products' width."""
     sequences: int = 1
     """Of one micro-batch; they share masks."""
+    segments: bool = False
+    """Rows hold several conversations: each layer keeps a (T, T) mask of each sequence, as numbers."""
     device: Device = "cuda"
     checkpointing: Checkpointing = "none"
 
@@ -155,7 +157,8 @@ def _attention(c: GPTConfig, block: BlockStructure, s: Setup) -> _Kept:
     if kind == "fused":
         made = (q + k) * p if moved else 0  # v is a part of the source's result, which therefore stays
         result = y * p + c.n_head * WIDE
-        mask = s.length * p / s.sequences if (block.window or s.length) < s.length else 0
+        windowed = (block.window or s.length) < s.length
+        mask = s.length * p if s.segments else s.length * p / s.sequences if windowed else 0
         total = before + source.rows * p + made + result + (y * p if moved else 0) + mask
         return _Kept(total=total, products=products + result, shared=source.rows * p + result)
     repeated = c.n_head // c.n_query_groups if grouped else 1
@@ -197,7 +200,7 @@ def attention_kind(c: GPTConfig, layer: int, *, setup: Setup) -> Literal["fused"
         windowed = (c.window_of(layer) or setup.length) < setup.length
         return "math" if grouped and (setup.product == WIDE or windowed) else "fused"
     any_window = c.sliding_window_size is not None and c.sliding_window_size < setup.length
-    if not any_window and setup.length <= WRITTEN_OUT_LENGTH[setup.product]:
+    if not any_window and not setup.segments and setup.length <= WRITTEN_OUT_LENGTH[setup.product]:
         return "written out"
     return "math" if c.dropout or c.qk_head_dim != c.v_head_dim else "fused"
 

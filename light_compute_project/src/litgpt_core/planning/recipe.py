@@ -11,6 +11,7 @@ from typing import Literal
 from litgpt_core.config.batch import micro_batches
 from litgpt_core.config.compose import TrainConfig
 from litgpt_core.core.errors import ConfigError
+from litgpt_core.data.settings import ChatDataSettings
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.planning.activations import WIDE, Checkpointing, Device, Setup
 
@@ -34,6 +35,8 @@ class Recipe:
     micro_batch: int = 1
     """Sequences that go through the model at once on one device."""
     device: Device = "cuda"
+    segments: bool = False
+    """Rows hold several conversations, which do not attend to each other."""
 
     @property
     def tokens_per_step(self) -> int:
@@ -92,6 +95,7 @@ def recipe_of(config: TrainConfig, *, model: GPTConfig, precision: Precision, de
         z_loss=settings.z_loss,
         global_batch=settings.global_batch_size,
         device=device,
+        segments=isinstance(config.data, ChatDataSettings),
     )
 
 
@@ -122,6 +126,7 @@ def setup_of(recipe: Recipe, layout: DeviceLayout) -> Setup:
         sequences=recipe.micro_batch,
         device=recipe.device,
         checkpointing=recipe.checkpointing,
+        segments=recipe.segments,
     )
 
 

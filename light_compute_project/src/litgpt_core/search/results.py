@@ -12,6 +12,7 @@ from rich.table import Table
 
 from litgpt_core.core.files import write_json
 from litgpt_core.core.packages import package_versions
+from litgpt_core.core.redaction import redact_values
 from litgpt_core.core.source_code import git_state
 from litgpt_core.search import plots
 from litgpt_core.search.findings import METRIC_NAMES, SearchResults, short_names
@@ -56,7 +57,7 @@ def report(findings: SearchResults) -> None:
 
 def write_record(findings: SearchResults, **more: Any) -> None:
     """Write `sweep.json` or `study.json`."""
-    write_json(findings.record_file, {**facts(findings), **more})
+    write_json(findings.record_file, redact_values({**facts(findings), **more}))
 
 
 def facts(findings: SearchResults) -> dict[str, Any]:

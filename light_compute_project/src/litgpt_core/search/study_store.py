@@ -21,6 +21,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from litgpt_core.config.compose import TrainConfig
 from litgpt_core.config.diff import differences
 from litgpt_core.core.errors import ConfigError
+from litgpt_core.core.redaction import redact_values
 from litgpt_core.data.settings import LOCATIONS, with_later_settings
 from litgpt_core.search.study_space import SearchParameter, Space
 from litgpt_core.search.trial_store import TrialStore
@@ -69,7 +70,11 @@ class StudyStore(TrialStore):
         self.space, self.settings, self.config = space, settings, config
         if not self.is_new and "space" in self.study.user_attrs:
             self._refuse_another_study(folder)
-        for key, value in (("space", space.plain()), ("base", config.plain), ("metric", settings.metric)):
+        for key, value in (
+            ("space", space.plain()),
+            ("base", redact_values(config.plain)),
+            ("metric", settings.metric),
+        ):
             self.study.set_user_attr(key, value)
 
     @property
@@ -155,9 +160,10 @@ class StudyStore(TrialStore):
                 if key not in self.space.parameters
             ]
         searched = {*old, *self.space.parameters}
+        plain = redact_values(self.config.plain)  # as it was stored
         changed = [
             (key, line)
-            for key, line in differences(with_later_settings(before["base"], self.config.plain), self.config.plain)
+            for key, line in differences(with_later_settings(before["base"], plain), plain)
             if not any(key == name or key.startswith(f"{name}.") for name in searched)
         ]
         lines += [line for key, line in changed if _is_fixed(key)]

@@ -3,18 +3,23 @@
     {"timestamp", "user", "assistant", "id", "conversation_id", "turn", "system", "model", "settings", "rating": null}
     {"timestamp", "type": "rating", "id", "rating": 1 | -1 | 0}          later; the last one of an id counts
 
-A line is one write to a file opened for appending, under a lock between processes. At `max_bytes` the file is rotated
-to `NAME.1`, and so on (higher is older), up to `keep` files. `data.conversations` reads them as training data.
+The lines of an exchange are one write to a file opened for appending, under a lock between processes. At `max_bytes`
+the file is rotated to `NAME.1`, and so on (higher is older). Nothing is ever deleted: with `keep` rotated files the log
+is full, a warning says so, and logging stops until somebody moves files away. `data.conversations` reads the files as
+training data. Only the owner can read them, and a link in place of the file is not followed.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import os
 import threading
 import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,8 +29,27 @@ from litgpt_core.core.lock import exclusive
 
 logger = logging.getLogger(__name__)
 
-READY = 10
-"""Minimum number of conversations for fine-tuning."""
+PRIVATE = 0o600
+"""Permissions of the log."""
+
+
+class LogFull(OSError):
+    """The log has as many files as it may have. Nothing was written."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoggedExchange:
+    """One line of the log."""
+
+    user: str
+    assistant: str
+    model: str
+    settings: dict[str, Any]
+    conversation_id: str
+    turn: int
+    system: str | None = None
+    rating: int | None = None
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
 
 class ExchangeLog:
@@ -34,7 +58,7 @@ class ExchangeLog:
     Args:
         path: The current file.
         max_bytes: Size at which the file is rotated.
-        keep: Number of rotated files to keep.
+        keep: Most rotated files.
 
     Raises:
         DataError: The file cannot be written.
@@ -45,6 +69,7 @@ class ExchangeLog:
         self._lock = threading.Lock()
         self._conversations: set[str] = set()
         self._ids: set[str] = set()
+        self._told_full = False
         self._counted = (0, -1)  # offset up to which the file with this inode has been counted
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -61,8 +86,7 @@ class ExchangeLog:
 
     def files(self) -> list[Path]:
         """The log's files, newest first."""
-        rotated = (self.path.with_name(f"{self.path.name}.{i}") for i in range(1, self._keep + 1))
-        return [file for file in (self.path, *rotated) if file.is_file()]
+        return [file for file in map(self._rotated, range(self._keep + 1)) if file.is_file()]
 
     @property
     def conversations(self) -> int:
@@ -71,78 +95,93 @@ class ExchangeLog:
             self._count(self.path)
             return len(self._conversations)
 
-    def add(
-        self,
-        *,
-        user: str,
-        assistant: str,
-        model: str,
-        settings: dict[str, Any],
-        conversation_id: str | None = None,
-        turn: int = 0,
-        system: str | None = None,
-        exchange_id: str | None = None,
-        rating: int | None = None,
-    ) -> str:
-        """Append one exchange; returns its id. Raises OSError if the file can no longer be written."""
-        exchange_id = exchange_id or uuid.uuid4().hex
-        conversation_id = conversation_id or exchange_id
-        self._append(
-            {
-                "timestamp": _now(),
-                "user": user,
-                "assistant": assistant,
-                "id": exchange_id,
-                "conversation_id": conversation_id,
-                "turn": turn,
-                "system": system,
-                "model": model,
-                "settings": settings,
-                "rating": rating,
-            }
-        )
+    @property
+    def is_full(self) -> bool:
+        """Whether nothing more is logged until somebody moves files away."""
+        return self._told_full and self._free_number() is None
+
+    def add(self, exchanges: Sequence[LoggedExchange]) -> None:
+        """Append the lines of one exchange, all or none of them.
+
+        Raises:
+            LogFull: There are as many files as may be.
+            OSError: The file can no longer be written.
+        """
+        now = _now()
+        self._append([{"timestamp": now, **_row(exchange)} for exchange in exchanges])
         with self._lock:
-            self._ids.add(exchange_id)
-            self._conversations.add(conversation_id)
-        return exchange_id
+            self._ids.update(exchange.id for exchange in exchanges)
+            self._conversations.update(exchange.conversation_id for exchange in exchanges)
 
     def rate(self, exchange_id: str, rating: int) -> bool:
-        """Append a rating (1, -1, or 0 to remove it); False if the log has no such exchange."""
+        """Append a rating (1, -1, or 0 to remove it); False if the log has no such exchange. Raises as `add`."""
         with self._lock:
             self._count(self.path)
             known = exchange_id in self._ids
         if known:
-            self._append({"timestamp": _now(), "type": "rating", "id": exchange_id, "rating": rating})
+            self._append([{"timestamp": _now(), "type": "rating", "id": exchange_id, "rating": rating}])
         return known
 
     # --- the files
 
-    def _append(self, row: dict[str, Any]) -> None:
-        line = (json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8", errors="replace")
-        with self._lock, exclusive(self.path.with_name(f".{self.path.name}.lock"), purpose="the chat log", keep=True):
-            self._rotate(len(line))
-            handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    def _append(self, rows: Sequence[dict[str, Any]]) -> None:
+        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode("utf-8", errors="replace")
+        with self._lock, exclusive(self._lock_file, purpose="the chat log", keep=True):
+            self._rotate(len(lines))
+            handle = self._open(os.O_WRONLY)
             try:
-                _write_all(handle, line)
+                _write_all(handle, lines)
                 os.fsync(handle)
             finally:
                 os.close(handle)
 
+    @property
+    def _lock_file(self) -> Path:
+        return self.path.with_name(f".{self.path.name}.lock")
+
+    def _open(self, mode: int) -> int:
+        """The file, private, for appending. OSError for a link: it might lead to a file of somebody else."""
+        handle = os.open(self.path, mode | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), PRIVATE)
+        try:
+            if hasattr(os, "fchmod") and os.fstat(handle).st_mode & 0o077:
+                os.fchmod(handle, PRIVATE)
+        except OSError as problem:
+            logger.warning("%s can be read by others: %s", self.path.name, problem.strerror)
+        return handle
+
+    def _free_number(self) -> int | None:
+        """The first number without a file, up to which the files move on; None if there is none."""
+        numbers = range(1, self._keep + 1)
+        return next((n for n in numbers if not self._rotated(n).exists()), None)
+
+    def _rotated(self, number: int) -> Path:
+        return self.path.with_name(f"{self.path.name}.{number}") if number else self.path
+
     def _rotate(self, coming: int) -> None:
+        """Move a full file on, and the older ones; only into a free name, so that none is replaced."""
         if not self.path.is_file() or self.path.stat().st_size + coming <= self._max_bytes:
             return
+        free = self._free_number()
+        if free is None:
+            if not self._told_full:
+                self._told_full = True
+                message = "The chat log is full (%d files of %s): nothing more is logged. Move files away to continue."
+                logger.warning(message, self._keep + 1, self.path.name)
+            raise LogFull(errno.ENOSPC, "the chat log is full")
         self._count(self.path)
-        for i in range(self._keep, 0, -1):
-            older = self.path.with_name(f"{self.path.name}.{i}")
-            newer = self.path if i == 1 else self.path.with_name(f"{self.path.name}.{i - 1}")
-            if newer.exists():
-                newer.replace(older)
-        logger.info("%s was full: rotated to %s.1", self.path.name, self.path.name)
+        for number in range(free, 0, -1):
+            self._rotated(number - 1).rename(self._rotated(number))
+        self._told_full = False
+        left = self._keep - sum(self._rotated(n).exists() for n in range(1, self._keep + 1))
+        if left <= 2:
+            logger.warning("%s was full; after %d more, logging stops: move old ones away", self.path.name, left + 1)
+        else:
+            logger.info("%s was full: rotated to %s.1", self.path.name, self.path.name)
 
     def _terminate_incomplete_line(self) -> None:
         """End the incomplete line that a crash may have left, so that the next line is separate."""
-        with exclusive(self.path.with_name(f".{self.path.name}.lock"), purpose="the chat log", keep=True):
-            handle = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+        with exclusive(self._lock_file, purpose="the chat log", keep=True):
+            handle = self._open(os.O_RDWR)
             try:
                 size = os.fstat(handle).st_size
                 if size and os.pread(handle, 1, size - 1) != b"\n":
@@ -183,6 +222,11 @@ class ExchangeLog:
             with contextlib.suppress(OSError):
                 if older.stat().st_ino == self._counted[1]:
                     break
+
+
+def _row(exchange: LoggedExchange) -> dict[str, Any]:
+    names = ("user", "assistant", "id", "conversation_id", "turn", "system", "model", "settings", "rating")
+    return {name: getattr(exchange, name) for name in names}
 
 
 def _write_all(handle: int, data: bytes) -> None:

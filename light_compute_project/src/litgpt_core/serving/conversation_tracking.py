@@ -1,8 +1,8 @@
 """Assigns exchanges to conversations if the client sends no conversation id: clients send the whole history each time.
 
 known history (answered here)      the next turn of that conversation
-unknown history                    a new conversation; the earlier exchanges are logged with rating -1, so that training
-                                   uses them as context only
+unknown history                    a new conversation; its latest exchanges, up to `HISTORY_TURNS` and `HISTORY_CHARS`,
+                                   are logged with rating -1, so that training uses them as context only
 no history                         a new conversation
 """
 
@@ -17,6 +17,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from litgpt_core.prompts.message import Message
+from litgpt_core.prompts.turns import Turn, turns_of
+from litgpt_core.serving.chat_log import LoggedExchange
+
 if TYPE_CHECKING:
     from litgpt_core.serving.chat_log import ExchangeLog
 
@@ -25,7 +29,9 @@ RoleText = tuple[str, str]
 
 MAX_CONVERSATIONS = 10_000
 """Number of conversations whose latest state is kept in memory."""
-SYSTEM = ("system", "developer")
+HISTORY_TURNS = 20
+HISTORY_CHARS = 32_000
+"""Most of an unknown history that is logged: a client that sends a long one each time does not fill the disk."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,48 +70,55 @@ class RecentConversations:
 
 
 def log_exchange(exchange: Exchange, *, log: ExchangeLog, known: RecentConversations) -> str:
-    """Append an exchange to the log under its conversation; returns its id. Raises OSError as `ExchangeLog.add`."""
-    system = next((text for role, text in exchange.messages if role in SYSTEM), None)
+    """Append an exchange to the log under its conversation, in one write; returns its id. Raises as `add`."""
+    messages = [Message(role=role, content=text) for role, text in exchange.messages]  # type: ignore[arg-type]
+    system, turns = turns_of(messages)
     conversation, turn = exchange.conversation_id, exchange.turn
-    users = sum(role == "user" for role, _ in exchange.messages)
+    lines: list[LoggedExchange] = []
     if conversation is None:
         found = known.find(exchange.messages[:-1])
         conversation, turn = found or (uuid.uuid4().hex, None)
         if found is None:
-            history = _pairs(exchange.messages[:-1])
-            for place, (user, assistant) in enumerate(history):
-                log.add(
-                    user=user,
-                    assistant=assistant,
+            history = _latest(turns[:-1])
+            turn = len(history)
+            lines = [
+                LoggedExchange(
+                    user=past.user,
+                    assistant=past.answer or "",
                     model="history",
                     settings={},
                     conversation_id=conversation,
                     turn=place,
-                    system=system,
                     rating=-1,
                 )
-            turn = len(history)
-    turn = users - 1 if turn is None else turn
-    number = log.add(
-        user=exchange.messages[-1][1],
+                for place, past in enumerate(history)
+            ]
+    turn = len(turns) - 1 if turn is None else turn
+    answered = LoggedExchange(
+        user=turns[-1].user,
         assistant=exchange.answer,
         model=exchange.model,
         settings=exchange.settings,
         conversation_id=conversation,
         turn=turn,
-        system=system,
+        system=system or None,
     )
+    log.add([*lines, answered])
     known.keep([*exchange.messages, ("assistant", exchange.answer)], conversation_id=conversation, turns=turn + 1)
-    return number
+    return answered.id
 
 
-def _pairs(history: Sequence[RoleText]) -> list[tuple[str, str]]:
-    """Pairs of user and assistant messages; empty if the roles do not alternate."""
-    rest = [said for said in history if said[0] not in SYSTEM]
-    roles = [role for role, _ in rest]
-    if roles != ["user", "assistant"] * (len(rest) // 2):
-        return []
-    return [(rest[i][1], rest[i + 1][1]) for i in range(0, len(rest), 2)]
+def _latest(past: Sequence[Turn]) -> list[Turn]:
+    """The latest exchanges within the limits; no greeting and no empty answer: the log's format has none."""
+    kept: list[Turn] = []
+    chars = 0
+    for turn in reversed(past[-HISTORY_TURNS:]):
+        chars += len(turn.user) + len(turn.answer or "")
+        if chars > HISTORY_CHARS:
+            break
+        if turn.user.strip() and (turn.answer or "").strip():
+            kept.insert(0, turn)
+    return kept
 
 
 def _digest(messages: Sequence[RoleText]) -> bytes:

@@ -1,9 +1,10 @@
-"""Middleware that checks the host, API key, size and content type of every request, and adds security headers to every
-response.
+"""Middleware that checks the host, API key, size, duration and content type of every request, and adds security headers
+to every response.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import json
 from typing import TYPE_CHECKING
@@ -26,7 +27,11 @@ SECURITY_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
     (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
 )
+
+BODY_S = 30.0
+"""Seconds from the headers of a request to the end of its body."""
 
 
 class Guard:
@@ -34,7 +39,7 @@ class Guard:
 
     def __init__(self, app: ASGIApp, *, settings: ServerSettings) -> None:
         self._app, self._settings = app, settings
-        self._key = None if settings.api_key is None else f"Bearer {settings.api_key}".encode()
+        self._key = None if settings.api_key is None else settings.api_key.encode()
         self._hosts = {"localhost", "127.0.0.1", "[::1]", settings.host.lower(), *(h.lower() for h in settings.hosts)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -45,12 +50,20 @@ class Guard:
         if problem := self._problem(scope):
             await _refuse(send, *problem)
             return
-        left = self._settings.max_body_bytes
+        left, complete = self._settings.max_body_bytes, False
+        deadline = asyncio.get_running_loop().time() + BODY_S
 
         async def receive_bounded() -> Message:
-            nonlocal left
-            message = await receive()
+            nonlocal left, complete
+            if complete:
+                return await receive()
+            try:
+                async with asyncio.timeout_at(deadline):
+                    message = await receive()
+            except TimeoutError:
+                raise HTTPException(408, f"The body did not arrive within {BODY_S:g} s.") from None
             if message["type"] == "http.request":
+                complete = not message.get("more_body", False)
                 left -= len(message.get("body", b""))
                 if left < 0:
                     raise HTTPException(413, self._too_large()[1])  # FastAPI does not wrap this exception
@@ -73,8 +86,8 @@ class Guard:
         path = scope["path"]
         is_open = path in OPEN_PATHS or path.startswith(OPEN_PREFIX)
         if self._key is not None and not is_open:
-            given = headers.get(b"authorization", b"")
-            if not hmac.compare_digest(given, self._key):
+            scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
+            if scheme.lower() != b"bearer" or not hmac.compare_digest(given.strip(), self._key):
                 return 401, "The API key is missing or wrong.", "authentication_error", "invalid_api_key"
         if scope["method"] == "POST":
             kind = headers.get(b"content-type", b"").split(b";")[0].strip().lower()

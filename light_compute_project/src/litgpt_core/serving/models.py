@@ -14,7 +14,7 @@ import logging
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,12 +23,11 @@ import torch
 
 from litgpt_core.checkpoint.choice import choose, find_model
 from litgpt_core.checkpoint.discovery import FoundModel, discover
-from litgpt_core.checkpoint.load import empty_model
 from litgpt_core.core.errors import CheckpointError, LightComputeError
 from litgpt_core.generation.engine import Engine
-from litgpt_core.model.config import GPTConfig
 from litgpt_core.prompts.directory import load_style
 from litgpt_core.serving.job import Stopped
+from litgpt_core.serving.model_facts import ModelFacts, read_facts, suggested_messages
 from litgpt_core.serving.worker import Busy, Worker
 
 if TYPE_CHECKING:
@@ -39,6 +38,8 @@ logger = logging.getLogger(__name__)
 
 RESCAN_S = 2.0
 """Seconds for which the result of a disk scan is reused."""
+SCAN_PATIENCE_S = 1.0
+"""Seconds that a request for a loaded model waits for a scan; then the model is used as it was last found."""
 
 
 @dataclass(kw_only=True)
@@ -51,18 +52,8 @@ class LoadedModel:
     """The prompt style; None for a base model, which continues text."""
     worker: Worker
     used: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelFacts:
-    """The description of a model, loaded or not, for /v1/models."""
-
-    name: str
-    modified: float
-    loaded: bool
-    chat: bool | None
-    parameters: int | None
-    context_length: int | None
+    suggestions: tuple[str, ...] = ()
+    """First messages that the page offers."""
 
 
 class UnknownModel(LightComputeError):
@@ -88,11 +79,14 @@ class ModelPool:
         self._settings, self._requested, self._roots = settings, model, roots
         self._loaded: dict[str, LoadedModel] = {}
         self._locks: dict[str, asyncio.Lock] = {}
-        self._facts: dict[tuple[Path, float], tuple[bool | None, int | None, int | None]] = {}
+        self._facts: dict[tuple[Path, float], ModelFacts] = {}
         self._found: list[FoundModel] = []
-        self._found_at = 0.0
+        self._found_at = float("-inf")
+        self._scan_running: asyncio.Future[list[FoundModel]] | None = None
         self._retired: list[Worker] = []
-        self._scanning = ThreadPoolExecutor(max_workers=2, thread_name_prefix="scanning")
+        # one thread each: describing models, which reads their files, never delays the look-up of a request
+        self._scanning = ThreadPoolExecutor(max_workers=1, thread_name_prefix="scanning")
+        self._describing = ThreadPoolExecutor(max_workers=1, thread_name_prefix="describing")
         self._loading = ThreadPoolExecutor(max_workers=2, thread_name_prefix="loading")
         self._closing = False
         self.default = self._choose_default()
@@ -111,50 +105,61 @@ class ModelPool:
 
     def _scan(self) -> list[FoundModel]:
         """Models on disk, most recent first; includes the model of the command line, wherever it is."""
-        if time.monotonic() - self._found_at > RESCAN_S:
-            found = list(discover(self._roots).models)
-            if self._requested is not None:
-                try:
-                    requested = find_model(self._requested, self._roots)
-                except CheckpointError:
-                    requested = None
-                known = {model.directory.resolve() for model in found}
-                if requested is not None and requested.directory.resolve() not in known:
-                    found.insert(0, requested)
-            self._found, self._found_at = found, time.monotonic()
+        found = list(discover(self._roots).models)
+        if self._requested is not None:
+            try:
+                requested = find_model(self._requested, self._roots)
+            except CheckpointError:
+                requested = None
+            known = {model.directory.resolve() for model in found}
+            if requested is not None and requested.directory.resolve() not in known:
+                found.insert(0, requested)
+        self._found, self._found_at = found, time.monotonic()
+        return found
+
+    async def _scanned(self, *, patience_s: float | None) -> list[FoundModel]:
+        """The models on disk, scanned at most `RESCAN_S` ago; all requests wait for the same scan.
+
+        With `patience_s`, the last result is used if the scan takes longer.
+        """
+        if time.monotonic() - self._found_at <= RESCAN_S:
+            return self._found
+        if self._scan_running is None or self._scan_running.done():
+            self._scan_running = asyncio.get_running_loop().run_in_executor(self._scanning, self._scan)
+        done, _ = await asyncio.wait([self._scan_running], timeout=patience_s)
+        if done and (problem := self._scan_running.exception()):
+            logger.warning("The models on disk cannot be listed: %r", problem)
         return self._found
 
     # --- the list of models
 
     async def all(self) -> list[ModelFacts]:
         """Every available model, most recent first."""
-        return await asyncio.get_running_loop().run_in_executor(self._scanning, self._all)
+        found = await self._scanned(patience_s=None)
+        loop = asyncio.get_running_loop()
+        return [await loop.run_in_executor(self._describing, self._facts_of, model) for model in found]
 
-    def _all(self) -> list[ModelFacts]:
-        return [
-            ModelFacts(
-                name=model.name,
-                modified=model.modified,
-                loaded=model.name in self._loaded,
-                chat=facts[0],
-                parameters=facts[1],
-                context_length=facts[2],
-            )
-            for model in self._scan()
-            for facts in [self._facts_of(model)]
-        ]
+    async def one(self, name: str) -> ModelFacts:
+        """The description of one model. Raises UnknownModel."""
+        model = self._named(name, await self._scanned(patience_s=None))
+        return await asyncio.get_running_loop().run_in_executor(self._describing, self._facts_of, model)
 
-    def _facts_of(self, model: FoundModel) -> tuple[bool | None, int | None, int | None]:
+    def _facts_of(self, model: FoundModel) -> ModelFacts:
         key = (model.directory, model.modified)
         if key not in self._facts:
-            try:
-                config = GPTConfig.from_checkpoint(model.directory)
-                chat = load_style(model.directory) is not None
-                self._facts[key] = (chat, empty_model(config).num_parameters(), config.block_size)
-            except LightComputeError as problem:
-                logger.warning("%s cannot be described: %s", model.name, problem)
-                self._facts[key] = (None, None, None)
-        return self._facts[key]
+            if len(self._facts) > 10_000:
+                self._facts.clear()
+            self._facts[key] = read_facts(model)
+        loaded = self._loaded.get(model.name)
+        suggestions = () if loaded is None else loaded.suggestions
+        return replace(self._facts[key], name=model.name, loaded=loaded is not None, suggestions=suggestions)
+
+    def _named(self, name: str, found: list[FoundModel]) -> FoundModel:
+        model = next((model for model in found if model.name == name), None)
+        if model is None:
+            near = ", ".join(model.name for model in found[:8])
+            raise UnknownModel(f"There is no model {name!r}.", needed=f"one of {near}", fix="GET /v1/models lists them")
+        return model
 
     @property
     def loaded(self) -> dict[str, LoadedModel]:
@@ -179,11 +184,8 @@ class ModelPool:
         """
         name = self.default if name is None else name
         loop = asyncio.get_running_loop()
-        models = await loop.run_in_executor(self._scanning, self._scan)
-        found = next((model for model in models if model.name == name), None)
-        if found is None:
-            near = ", ".join(model.name for model in models[:8])
-            raise UnknownModel(f"There is no model {name!r}.", needed=f"one of {near}", fix="GET /v1/models lists them")
+        patience = SCAN_PATIENCE_S if name in self._loaded else None
+        found = self._named(name, await self._scanned(patience_s=patience))
         async with self._locks.setdefault(name, asyncio.Lock()):
             if self._closing:
                 raise Stopped("The server is shutting down.")
@@ -212,10 +214,18 @@ class ModelPool:
             found.directory, device=s.device, dtype=s.precision, compile=s.compile, packed_weights=True
         )
         style = load_style(found.directory)
+        suggestions = suggested_messages(found.directory, engine.tokenizer, chat=style is not None)
         slots = slots_that_fit(engine, requested=s.slots)
         worker = Worker(engine, slots=slots, queue=s.queue, name=found.name)
         logger.info("loaded %s: %s", found.name, "a chat model" if style else "a base model, which continues text")
-        return LoadedModel(found=found, engine=engine, style=style, worker=worker, used=time.monotonic())
+        return LoadedModel(
+            found=found,
+            engine=engine,
+            style=style,
+            worker=worker,
+            used=time.monotonic(),
+            suggestions=suggestions,
+        )
 
     def _evict_idle(self) -> None:
         """Unload idle models until another one can be loaded. Raises Busy if all loaded models are busy."""
@@ -242,17 +252,17 @@ class ModelPool:
         deadline = time.monotonic() + self._settings.drain_s
         for worker in workers:
             worker.close(drain_s=max(0.0, deadline - time.monotonic()))
-        for threads in (self._scanning, self._loading):
+        for threads in (self._scanning, self._describing, self._loading):
             threads.shutdown(wait=False, cancel_futures=True)
 
 
 def slots_that_fit(engine: Engine, *, requested: int) -> int:
     """Number of slots whose full KV caches take at most a third of the free memory; logs it if fewer than requested."""
-    c, weight = engine.model.config, engine.model.lm_head.weight
+    c, device = engine.model.config, engine.model.device
     widths = c.qk_head_dim + c.v_head_dim if c.latent_attention else 2 * c.head_size
     heads = c.n_head if c.latent_attention else c.n_query_groups
-    each = c.n_layer * heads * widths * c.block_size * weight.element_size()
-    free = torch.cuda.mem_get_info(weight.device)[0] if weight.is_cuda else psutil.virtual_memory().available
+    each = c.n_layer * heads * widths * c.block_size * engine.model.dtype.itemsize
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
     slots = max(1, min(requested, free // 3 // each))
     if slots < requested:
         logger.warning("%d slots instead of %d: the KV cache of one slot takes %.2f GB", slots, requested, each / 1e9)

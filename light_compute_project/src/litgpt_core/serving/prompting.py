@@ -5,34 +5,35 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
-from litgpt_core.core.errors import ConfigError
 from litgpt_core.generation.prompt_fitting import BASE_STYLE, PromptTooLong, fit_prompt
 from litgpt_core.generation.request import GenerationRequest
-from litgpt_core.prompts import Message, style_named
-from litgpt_core.serving.errors import TooLong
+from litgpt_core.prompts import style_named
+from litgpt_core.serving.errors import InvalidField, TooLong
+from litgpt_core.serving.schema import ChatRequest
 
 if TYPE_CHECKING:
     from litgpt_core.generation.sampling_settings import SamplingSettings
     from litgpt_core.serving.models import LoadedModel
-    from litgpt_core.serving.schema import ChatRequest, CompletionRequest, GenerationParams
+    from litgpt_core.serving.schema import CompletionRequest, GenerationParams
     from litgpt_core.serving.settings import ServerSettings
 
 
-def chat_requests(params: ChatRequest, model: LoadedModel, settings: ServerSettings) -> list[GenerationRequest]:
-    """One request per choice (`n`). The oldest turns are left out if the conversation does not fit the window.
+def chat_requests(
+    params: ChatRequest, model: LoadedModel, settings: ServerSettings
+) -> tuple[list[GenerationRequest], int]:
+    """One request per choice (`n`), and the number of oldest turns that were left out.
+
+    The oldest turns are left out if the conversation does not fit the window.
 
     Raises:
         TooLong: The newest message alone does not fit.
-        ConfigError: A value outside the server's limits.
+        InvalidField: A value outside the server's limits.
         TokenizerError: A character that the model's vocabulary cannot represent.
     """
-    messages = [
-        Message(role="system" if message.role == "developer" else message.role, content=message.text)
-        for message in params.messages
-    ]
+    messages = [message.as_message() for message in params.messages]
     _check_size(sum(len(message.content) for message in messages), settings)
-    max_tokens = params.max_completion_tokens if params.max_tokens is None else params.max_tokens
-    new_tokens, style = _new_tokens(max_tokens, settings), model.style or style_named(BASE_STYLE)
+    new_tokens = _new_tokens(asked_tokens(params), settings)
+    style = model.style or style_named(BASE_STYLE)
     tokenizer, block_size = model.engine.tokenizer, model.engine.model.config.block_size
     try:
         fitted = fit_prompt(
@@ -46,11 +47,11 @@ def chat_requests(params: ChatRequest, model: LoadedModel, settings: ServerSetti
         max_new_tokens=new_tokens,
         sampling=_sampling(params, settings),
         stop_ids=() if params.ignore_eos else style.stop_tokens(tokenizer),
-        stop=(*style.stop_strings(), *params.stops),
+        stop=(*style.stop_strings(), *params.stop),
         logprobs=logprobs,
         overflow="stop",
     )
-    return _choices(first, params, settings)
+    return _choices(first, params, settings), fitted.turns_left_out
 
 
 def completion_requests(
@@ -60,11 +61,13 @@ def completion_requests(
     given = params.prompt
     several = isinstance(given, list) and not (given and isinstance(given[0], int))
     if params.echo and params.logprobs is not None:
-        raise ConfigError("echo and logprobs were given together.", needed="one of them: the prompt has no logprobs")
+        needed = "one of them: the prompt has no logprobs"
+        raise InvalidField("echo and logprobs were given together.", param="logprobs", needed=needed)
     prompts = cast("list[str | list[int]]", given if several else [given])
     if not prompts or len(prompts) * params.n > settings.max_choices:
-        raise ConfigError(
+        raise InvalidField(
             f"{len(prompts)} prompts with n={params.n} were given.",
+            param="prompt" if params.n == 1 else "n",
             needed=f"1 to {settings.max_choices} answers in all",
         )
     block_size = model.engine.model.config.block_size
@@ -74,10 +77,13 @@ def completion_requests(
             _check_size(len(prompt), settings)
             ids = model.engine.encode_prompt(prompt)
         else:
+            _check_size(len(prompt), settings)
             ids = prompt
             if invalid := [token for token in ids if not 0 <= token < model.engine.vocab_size]:
-                raise ConfigError(
-                    f"The prompt holds token {invalid[0]}.", needed=f"ids from 0 to {model.engine.vocab_size - 1}"
+                raise InvalidField(
+                    f"The prompt holds token {invalid[0]}.",
+                    param="prompt",
+                    needed=f"ids from 0 to {model.engine.vocab_size - 1}",
                 )
         if len(ids) >= block_size:
             raise TooLong(f"The prompt has {len(ids)} tokens.", needed=f"fewer than the context window of {block_size}")
@@ -86,7 +92,7 @@ def completion_requests(
             max_new_tokens=_new_tokens(params.max_tokens, settings),
             sampling=_sampling(params, settings),
             stop_ids=() if params.ignore_eos else None,
-            stop=params.stops,
+            stop=tuple(params.stop),
             logprobs=params.logprobs,
             overflow="stop",
         )
@@ -96,7 +102,7 @@ def completion_requests(
 
 def _choices(first: GenerationRequest, params: GenerationParams, settings: ServerSettings) -> list[GenerationRequest]:
     if params.n > settings.max_choices:
-        raise ConfigError(f"n={params.n} was given.", needed=f"at most {settings.max_choices}")
+        raise InvalidField(f"n={params.n} was given.", param="n", needed=f"at most {settings.max_choices}")
     return [replace(first, seed=None if params.seed is None else _seed(params.seed + i)) for i in range(params.n)]
 
 
@@ -104,18 +110,36 @@ def _seed(seed: int) -> int:
     return seed % 2**63
 
 
-def _new_tokens(max_tokens: int | None, settings: ServerSettings) -> int:
-    if max_tokens is None:
-        return settings.default_tokens
-    if max_tokens > settings.max_tokens:
-        raise ConfigError(f"max_tokens={max_tokens} was given.", needed=f"at most {settings.max_tokens}")
-    return max_tokens
+def asked_tokens(params: GenerationParams) -> int | None:
+    """`max_tokens`, or its newer name in chats; None if neither was given."""
+    newer = params.max_completion_tokens if isinstance(params, ChatRequest) else None
+    return newer if params.max_tokens is None else params.max_tokens
+
+
+def _new_tokens(asked: int | None, settings: ServerSettings) -> int:
+    """At most the server's limit: more is no error, and the response's usage names both."""
+    return settings.default_tokens if asked is None else min(asked, settings.max_tokens)
 
 
 def _sampling(params: GenerationParams, settings: ServerSettings) -> SamplingSettings:
     names = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "frequency_penalty", "presence_penalty")
     given = {name: value for name in names if (value := getattr(params, name)) is not None}
+    if given.get("top_k") == -1:  # as in vLLM: all tokens
+        given["top_k"] = 0
+    if given.get("top_p") == 0:  # the limit of small values: the most probable token
+        given |= {"top_p": 1.0, "top_k": 1}
     return replace(settings.sampling, **given)
+
+
+def check_messages(params: ChatRequest, settings: ServerSettings) -> int:
+    """The number of characters of all messages. Raises InvalidField for too many messages; cheap."""
+    if len(params.messages) > settings.max_messages:
+        raise InvalidField(
+            f"{len(params.messages):,} messages were given.",
+            param="messages",
+            needed=f"at most {settings.max_messages:,}; older ones do not fit the context window anyway",
+        )
+    return sum(len(message.content) for message in params.messages)
 
 
 def _check_size(chars: int, settings: ServerSettings) -> None:

@@ -37,6 +37,10 @@ class CompletionResponse:
     """Prepended to each text (`echo`)."""
     with_usage: bool = False
     """End a stream with the token usage."""
+    asked_tokens: int | None = None
+    """`max_tokens` of the request."""
+    turns_left_out: int = 0
+    """Oldest turns of the conversation that are not in the prompt."""
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     created: int = field(default_factory=lambda: int(time.time()))
 
@@ -113,9 +117,16 @@ class CompletionResponse:
         return {"index": index, "text": before + delta.text, **rest}
 
     def _usage(self) -> dict[str, int]:
+        """OpenAI's fields; also what was clamped or left out, if anything."""
         prompts = {id(job.request.prompt_ids): len(job.request.prompt_ids) for job in self.jobs}  # once for all n
         prompt, new = sum(prompts.values()), sum(job.new_tokens for job in self.jobs)
-        return {"prompt_tokens": prompt, "completion_tokens": new, "total_tokens": prompt + new}
+        usage = {"prompt_tokens": prompt, "completion_tokens": new, "total_tokens": prompt + new}
+        limit = self.jobs[0].request.max_new_tokens
+        if self.asked_tokens is not None and self.asked_tokens > limit:
+            usage |= {"max_tokens": limit, "max_tokens_requested": self.asked_tokens}
+        if self.turns_left_out:
+            usage["turns_left_out"] = self.turns_left_out
+        return usage
 
     def _logprobs(self, delta: Delta, *, offset: int = 0) -> dict[str, Any] | None:
         if not delta.logprobs:

@@ -14,6 +14,7 @@ import uvicorn
 from litgpt_core.core.console import log_to_file
 from litgpt_core.core.errors import EnvironmentProblem
 from litgpt_core.serving.app import create_app
+from litgpt_core.serving.connections import BACKLOG, MAX_HEADER_BYTES, Seldom, limited_protocol, max_connections
 from litgpt_core.serving.models import ModelPool
 
 if TYPE_CHECKING:
@@ -44,6 +45,10 @@ def serve(settings: ServerSettings, *, model: str | None = None) -> None:
         app = create_app(settings, pool)
         config = uvicorn.Config(
             app,
+            http=limited_protocol(max_connections()),
+            ws="none",
+            backlog=BACKLOG,
+            h11_max_incomplete_event_size=MAX_HEADER_BYTES,
             log_config=None,
             access_log=False,
             timeout_graceful_shutdown=round(settings.drain_s) + 3,  # the workers end all requests before that
@@ -84,7 +89,7 @@ def _listen(settings: ServerSettings) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((settings.host, settings.port))
-        listening.listen(256)
+        listening.listen(BACKLOG)
     except OSError as problem:
         listening.close()
         raise EnvironmentProblem(
@@ -98,3 +103,6 @@ def _listen(settings: ServerSettings) -> socket.socket:
 def _quiet_third_parties() -> None:
     for name in ("uvicorn", "uvicorn.error", "fastapi", "asyncio", "httpx"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    for name in ("uvicorn.error", "asyncio"):
+        if not any(isinstance(each, Seldom) for each in logging.getLogger(name).filters):
+            logging.getLogger(name).addFilter(Seldom())

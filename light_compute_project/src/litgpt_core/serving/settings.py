@@ -40,6 +40,8 @@ class ServerSettings:
     """`max_tokens` of a request that does not set it."""
     max_prompt_chars: int = 100_000
     """Maximum number of characters of all messages together."""
+    max_messages: int = 2_000
+    """Maximum number of messages of a conversation."""
     max_body_bytes: int = 1_000_000
     """Maximum size of a request in bytes."""
     max_choices: int = 8
@@ -78,8 +80,9 @@ class ServerSettings:
         if not self.is_private and self.api_key is None and not self.open_to_all:
             raise ConfigError(
                 f"The server would be reachable from other machines at {self.host} without an API key.",
-                needed="--api_key, the default address 127.0.0.1, or --open_to_all to confirm",
-                fix=f"--host {self.host} --api_key SECRET, or --host {self.host} --open_to_all",
+                needed="a key, the default address 127.0.0.1, or --open_to_all to confirm",
+                fix=f"--host {self.host} --api_key_file FILE, or the variable LIGHT_COMPUTE_API_KEY, "
+                f"or --host {self.host} --open_to_all",
             )
 
     @property
@@ -101,6 +104,7 @@ _LEAST = {
     "max_tokens": 1,
     "default_tokens": 1,
     "max_prompt_chars": 1,
+    "max_messages": 1,
     "max_body_bytes": 1000,
     "max_choices": 1,
     "max_loaded": 1,

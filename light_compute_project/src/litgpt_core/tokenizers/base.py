@@ -38,6 +38,14 @@ class Tokenizer(ABC):
     def encode_batch(self, texts: Sequence[str], *, threads: int = 0) -> list[list[int]]:
         """`[encode(text) for text in texts]`, faster; `threads` 0 lets the library choose, and is a hint elsewhere."""
 
+    def encode_plain_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """As `encode_batch`, but text that spells a special token stays text; for documents and messages."""
+        return self.encode_batch(texts)
+
+    def special_names(self) -> frozenset[str]:
+        """Spellings that `encode` reads as special tokens; empty for tokenizers trained here."""
+        return frozenset()
+
     @abstractmethod
     def decode(self, ids: Sequence[int]) -> str:
         """The text of `ids`; special ids contribute nothing, incomplete UTF-8 becomes U+FFFD.

@@ -20,6 +20,7 @@ from litgpt_core import checkpoint as checkpoint_room
 from litgpt_core.checkpoint import sharded
 from litgpt_core.checkpoint.layout import ADAPTER
 from litgpt_core.checkpoint.verification import is_sharded
+from litgpt_core.core.redaction import redact_values
 from litgpt_core.distributed.process_group import ProcessGroup
 from litgpt_core.model import lora
 from litgpt_core.model.config import GPTConfig
@@ -60,7 +61,7 @@ class LitGPTDirectoryIO(CheckpointIO):
     def of(cls, plan: Plan, *, model: GPT) -> LitGPTDirectoryIO:
         """Of a run; with adapters it also writes what `litgpt merge_lora` reads."""
         config = plan.resolved.config
-        hyperparameters = {**config.plain, "model_config": plan.resolved.model.to_full_dict()}
+        hyperparameters = {**redact_values(config.plain), "model_config": plan.resolved.model.to_full_dict()}
         if config.lora is not None and config.init_from:
             base = checkpoint_room.resolve(Path(config.init_from).expanduser()).resolve()
             hyperparameters |= {**config.lora.to_litgpt(), "checkpoint_dir": str(base), "precision": "32-true"}

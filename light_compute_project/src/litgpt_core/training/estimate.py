@@ -23,7 +23,7 @@ def estimate_loss(model: GPT, batches: Iterable[tuple[Tensor, Tensor]]) -> float
     Raises:
         DataError: There is no batch.
     """
-    device = model.lm_head.weight.device
+    device = model.device
     was_training = model.training
     model.eval()
     total, count = 0.0, 0

@@ -20,6 +20,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, Wand
 
 from litgpt_core.config.loggers import CustomLoggerSettings, LoggerSettings, WandbSettings
 from litgpt_core.core.errors import ConfigError, EnvironmentProblem, Interrupted
+from litgpt_core.core.redaction import redact_values
 from litgpt_core.training.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -99,7 +100,9 @@ def dashboard_of(plan: Plan) -> Logger | None:
     config, folder = plan.resolved.config, plan.folder
     known = folder.read_environment().get("wandb_run_id") if folder.resume_from else None
     run_id = known or uuid.uuid4().hex[:8]
-    return build_logger(config.logger, folder=folder, name=config.run.name, config=config.plain, wandb_run_id=run_id)
+    return build_logger(
+        config.logger, folder=folder, name=config.run.name, config=redact_values(config.plain), wandb_run_id=run_id
+    )
 
 
 def wandb_mode(settings: WandbSettings) -> str:

@@ -88,7 +88,7 @@ def decide(
     elif hardware.device == "cuda":
         most = largest_micro_batch(recipe, layout, limit=device_memory()) or 1
         sizes = [size for size in divisors(settings.global_batch_size // world_size) if size <= most]
-        number, reason = _by_trying(sizes, _cuda_trial(model, settings, hardware=hardware))
+        number, reason = _by_trying(sizes, _cuda_trial(model, settings, hardware=hardware, segments=recipe.segments))
     else:
         available = available_memory() // neighbours
         number, reason = _by_estimate(recipe, layout, available=available, share=SHARE[hardware.device])
@@ -185,14 +185,16 @@ def _by_trying(sizes: list[int], trial: Callable[[int], None]) -> tuple[int, str
     )
 
 
-def _cuda_trial(model: GPTConfig, settings: BatchSettings, *, hardware: Hardware) -> Callable[[int], None]:
+def _cuda_trial(
+    model: GPTConfig, settings: BatchSettings, *, hardware: Hardware, segments: bool
+) -> Callable[[int], None]:
     def trial(size: int) -> None:
         torch.cuda.set_per_process_memory_fraction(SHARE["cuda"])
         try:
             network = _network(model, settings, hardware=hardware)
             means = [torch.empty_like(p) for p in network.parameters() for _ in range(2)]
             for _ in range(2):  # the second alongside the first one's gradients
-                _micro_batch(network, settings, hardware=hardware, batch=size)
+                _micro_batch(network, settings, hardware=hardware, batch=size, segments=segments)
             del means
         finally:
             torch.cuda.set_per_process_memory_fraction(1.0)
@@ -219,14 +221,16 @@ def _network(model: GPTConfig, settings: BatchSettings, *, hardware: Hardware) -
     return network
 
 
-def _micro_batch(network: GPT, settings: BatchSettings, *, hardware: Hardware, batch: int) -> None:
-    """Forward and backward on ids of 0; gradients stay."""
+def _micro_batch(
+    network: GPT, settings: BatchSettings, *, hardware: Hardware, batch: int, segments: bool = False
+) -> None:
+    """Forward and backward on ids of 0, with the mask of conversations if their rows hold several; gradients stay."""
     device = next(network.parameters()).device
     ids = torch.zeros(batch, network.config.block_size, dtype=torch.long, device=device)
     mixed = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(hardware.precision)
     with torch.autocast(device.type, dtype=mixed or torch.bfloat16, enabled=mixed is not None):
         loss = cross_entropy(
-            network.hidden(ids),
+            network.hidden(ids, segments=ids if segments else None),
             network.head,
             ids,
             chunk_size=settings.loss_chunk_size,

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from litgpt_core import checkpoint
-from litgpt_core.checkpoint.layout import WEIGHTS
+from litgpt_core.checkpoint.verification import weights_file
 from litgpt_core.core import machine
 from litgpt_core.core.files import sha256_of
 from litgpt_core.core.rates import peak_flops
@@ -55,7 +55,7 @@ class Plan:
     def base_sha256(self) -> str:
         """Hash of the weights file that `init_from` names."""
         assert self.resolved.config.init_from is not None
-        return sha256_of(checkpoint.resolve(Path(self.resolved.config.init_from).expanduser()) / WEIGHTS)
+        return sha256_of(weights_file(checkpoint.resolve(Path(self.resolved.config.init_from).expanduser())))
 
 
 def announce(plan: Plan, *, n_params: int) -> None:

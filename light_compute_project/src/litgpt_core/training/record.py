@@ -14,11 +14,13 @@ from typing import Any
 from lightning import Trainer
 
 from litgpt_core import checkpoint
-from litgpt_core.checkpoint.layout import CHECKSUMS, WEIGHTS
+from litgpt_core.checkpoint.layout import CHECKSUMS
+from litgpt_core.checkpoint.verification import weights_file
 from litgpt_core.config.diff import computing_sha256, flatten
 from litgpt_core.core.environment import machine_facts
 from litgpt_core.core.errors import LightComputeError
-from litgpt_core.core.source_code import black_out, code_state, encode
+from litgpt_core.core.redaction import redact_command
+from litgpt_core.core.source_code import code_state, encode
 from litgpt_core.training.plan import Plan
 from litgpt_core.training.run_folder import RunFolder, write_json
 
@@ -68,7 +70,7 @@ def run_facts(plan: Plan, trainer: Trainer) -> dict[str, Any]:
         "tokenizer": tokenizer_facts(plan.data.meta),
         "seeds": {key: value for key, value in flatten(config.plain).items() if key.endswith("seed")},
         "config_sha256": computing_sha256(config.plain),
-        "command": black_out(plan.command)[0],
+        "command": redact_command(plan.command),
         "typed_in": str(Path.cwd()),
     }
 
@@ -95,8 +97,9 @@ def tokenizer_facts(meta: dict[str, Any]) -> dict[str, Any]:
 def init_from_facts(directory: Path) -> dict[str, Any]:
     """Where a run starts from: the directory, and its weights' hash as its checksums.json says it; null without one."""
     try:
-        stored = json.loads((checkpoint.resolve(directory) / CHECKSUMS).read_text(encoding="utf-8"))
-        digest = stored[WEIGHTS]["sha256"]
+        found = checkpoint.resolve(directory)
+        stored = json.loads((found / CHECKSUMS).read_text(encoding="utf-8"))
+        digest = stored[weights_file(found).name]["sha256"]
     except (LightComputeError, OSError, ValueError, KeyError, TypeError):
         digest = None
     return {"directory": str(directory), "weights_sha256": digest}

@@ -20,6 +20,7 @@ from litgpt_core.config.train_config import TrainConfig, dump
 from litgpt_core.config.trainer import StopSettings
 from litgpt_core.core.directories import clean_temporary, remove_directory
 from litgpt_core.core.errors import CheckpointError, ConfigError, LightComputeError
+from litgpt_core.core.redaction import redact_values
 from litgpt_core.core.replaceable import refuse_foreign
 from litgpt_core.data.settings import LOCATIONS, with_later_settings
 
@@ -183,7 +184,7 @@ def claim_run(folder: RunFolder, config: TrainConfig) -> None:
     if folder.final.exists():
         remove_directory(folder.final)
         folder.summary.unlink(missing_ok=True)
-    write_text(folder.config, dump(config.plain))
+    write_text(folder.config, dump(redact_values(config.plain)))
 
 
 def is_finished(folder: RunFolder, settings: StopSettings) -> bool:
@@ -294,7 +295,8 @@ def refuse_another_run(folder: RunFolder, config: TrainConfig) -> None:
             needed="the settings the run was started with",
             fix=f"run.name={config.run.name}-2 for a new run",
         )
-    changed = differences(with_later_settings(before, config.plain), config.plain)
+    plain = redact_values(config.plain)  # as it was written
+    changed = differences(with_later_settings(redact_values(before), plain), plain)
     fatal = [line for key, line in changed if decides_trajectory(key)]
     if fatal:
         raise ConfigError(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from litgpt_core.core.source_code import black_out, code_state, encode, package_files
+from litgpt_core.core.source_code import code_state, encode, package_files
 
 
 def git(folder: Path, *arguments: str, stdin: str = "") -> str:
@@ -93,46 +93,6 @@ def test_outside_a_checkout_there_is_no_patch(tmp_path: Path, monkeypatch: pytes
         (tmp_path / part).mkdir()
     assert code_state(tmp_path).diff == ""
     assert code_state(tmp_path / "src").diff == ""
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        "+key = 'sk-" + "a1" * 15 + "'",
-        "+export WANDB_API_KEY=" + "0a" * 20,
-        '+{"api_key": "abcdefgh12345"}',
-        "+password: 'correct-horse'",
-        "+url = 'https://someone:hunter2@host.example/x'",
-        "+HF = 'hf_" + "Ab1" * 10 + "'",
-        "+id = AKIA" + "ABCDEFGH12345678",
-    ],
-)
-def test_what_looks_like_a_secret_is_blacked_out(line: str) -> None:
-    text, count = black_out(line)
-    assert count == 1 and "removed: looks like a secret" in text
-    assert not any(part in text for part in ("a1a1", "0a0a", "12345", "horse", "hunter2", "Ab1Ab1"))
-
-
-def test_a_private_key_is_blacked_out_line_by_line() -> None:
-    begin, end = ("-----" + f"{word} RSA PRIVATE KEY" + "-----" for word in ("BEGIN", "END"))
-    text, count = black_out(f"+before\n+{begin}\n+MIIEow\n+IBAAK\n+{end}\n+after")
-    lines = text.split("\n")
-    assert count == 1 and "MIIE" not in text and "IBAAK" not in text
-    assert len(lines) == 6 and all(line.startswith("+") for line in lines)
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        "+    tokens_per_step = global_batch_size * block_size",
-        "+    secret = compute_the_secret_of_this(argument)",
-        "+tokenizer_fingerprint = 'abc'",
-        "+    password = settings.password_from_the_environment",
-        "+see https://example.org/page",
-    ],
-)
-def test_ordinary_code_stays(line: str) -> None:
-    assert black_out(line) == (line, 0)
 
 
 def test_a_changed_source_file_has_another_hash(tmp_path: Path) -> None:

@@ -129,6 +129,18 @@ def test_two_slashes_send_a_message_that_begins_with_one(talk: Talk, here: Path)
     assert json.loads((here / "said.jsonl").read_text())["messages"][0]["content"] == "/usr"
 
 
+def test_a_saved_conversation_is_private_and_only_added_to_its_kind(talk: Talk, here: Path) -> None:
+    talk("a", "/save c.jsonl")
+    assert (here / "c.jsonl").stat().st_mode & 0o077 == 0
+    (here / "thesis.txt").write_text("thesis")
+    (here / "link.jsonl").symlink_to("c.jsonl")
+    before = (here / "c.jsonl").read_bytes()
+    notes = talk("a", "/save thesis.txt", "/save link.jsonl")[1]
+    assert "thesis.txt is not overwritten: it is not a file of conversations" in notes
+    assert "link.jsonl cannot be written" in notes
+    assert (here / "thesis.txt").read_text() == "thesis" and (here / "c.jsonl").read_bytes() == before
+
+
 def test_a_conversation_saved_again_replaces_itself_and_another_is_added(talk: Talk, here: Path) -> None:
     (here / "c.jsonl").write_text('{"messages": []}\n')
     _, notes = talk("a", "/save c.jsonl", "b", "/save c.jsonl", "/save", "/reset", "c", "/save c.jsonl")

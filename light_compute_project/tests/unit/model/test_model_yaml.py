@@ -16,7 +16,18 @@ from litgpt_core.model.cost import count_parameters
 
 FOLDER = Path(__file__).resolve().parents[3] / "configs" / "model"
 GPT2 = ["gpt2_124m", "gpt2_1558m", "gpt2_355m", "gpt2_774m"]
-NAMES = ["baseline", *GPT2, "llama_gqa", "nano_cpu", "reference", "registry", "shakespeare_best", "tiny"]
+NAMES = [
+    "baseline",
+    *GPT2,
+    "llama_1b",
+    "llama_gqa",
+    "nano_cpu",
+    "qwen3_30m",
+    "reference",
+    "registry",
+    "shakespeare_best",
+    "tiny",
+]
 
 
 def test_these_models_are_shipped() -> None:

@@ -48,15 +48,15 @@ PRECISIONS = {
 BATCH = 2
 
 
-def setup(precision: str, *, length: int, mode: Any) -> Setup:
+def setup(precision: str, *, length: int, mode: Any, segments: bool = False) -> Setup:
     known = PRECISIONS[precision]
     return Setup(
         length=length, product=known.product, residual=known.residual, casts=known.casts, device="cpu",
-        sequences=BATCH, checkpointing=mode,
+        sequences=BATCH, checkpointing=mode, segments=segments,
     )  # fmt: skip
 
 
-def kept(config: GPTConfig, precision: str, *, mode: Any, length: int) -> int:
+def kept(config: GPTConfig, precision: str, *, mode: Any, length: int, segments: bool = False) -> int:
     """Bytes that are alive after a forward pass of the real model. Experts need numbers, the others only shapes."""
     with contextlib.nullcontext() if config.n_expert else FakeTensorMode():
         torch.set_default_dtype(torch.bfloat16 if precision == "bf16-true" else torch.float32)
@@ -69,19 +69,32 @@ def kept(config: GPTConfig, precision: str, *, mode: Any, length: int) -> int:
         mixed = torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16-mixed")
         with LiveMemory() as memory:
             with mixed:
-                hidden = model.hidden(idx)
+                hidden = model.hidden(idx, segments=torch.zeros_like(idx) if segments else None)
             alive = memory.live
         del hidden
     return int(alive)
 
 
-def of_one_block(fields: dict[str, Any], precision: str, *, mode: Any, length: int) -> float:
+def of_one_block(fields: dict[str, Any], precision: str, *, mode: Any, length: int, segments: bool = False) -> float:
     """Bytes per token that one block more keeps, without autocast's copies of its weights."""
-    two, three = (kept(GPTConfig(n_layer=n, **fields), precision, mode=mode, length=length) for n in (2, 3))
+    two, three = (
+        kept(GPTConfig(n_layer=n, **fields), precision, mode=mode, length=length, segments=segments) for n in (2, 3)
+    )
     copies = 0
     if precision == "bf16-mixed" and mode == "none":
         copies = 2 * sum(p.size for p in block_parameters(GPTConfig(n_layer=1, **fields), 0) if "norm" not in p.name)
     return (three - two - copies) / (BATCH * length)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("shape", ["GPT-2", "Llama", "grouped queries"])
+@pytest.mark.parametrize("length", [128, 512])
+def test_rows_of_conversations_keep_a_mask_in_every_layer(shape: str, precision: str, length: int) -> None:
+    """torch makes numbers of the boolean mask, in every layer anew, and keeps them for the derivative."""
+    fields = SHAPES[shape]
+    wanted = setup(precision, length=length, mode="none", segments=True)
+    said = block_bytes(GPTConfig(n_layer=1, **fields), 0, setup=wanted).kept
+    assert said == pytest.approx(of_one_block(fields, precision, mode="none", length=length, segments=True), rel=0.005)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

@@ -33,26 +33,25 @@ def _one_thread() -> Iterator[None]:
 def make_model(tmp_path: Path) -> Callable[..., Path]:
     """`make_model("name", seed=1, style="human_assistant")`: a checkpoint directory below tmp_path/models."""
 
-    def _make(name: str, *, seed: int = 1, style: str | None = "human_assistant") -> Path:
-        model = GPT(GPTConfig(**SMALL)).eval()
+    def _make(name: str, *, seed: int = 1, style: str | None = "human_assistant", tied: bool = False) -> Path:
+        model = GPT(GPTConfig(**SMALL, tie_embeddings=tied)).eval()
         initialize(model, seed=seed)
         with torch.no_grad():
             for parameter_name, parameter in model.named_parameters():
                 if parameter.dim() > 1 and "wte" not in parameter_name:
                     parameter.mul_(8)
-        files = tmp_path / "tokenizer"
+        files = tmp_path / f"tokenizer with {style}"
         files.mkdir(exist_ok=True)
         tokenizers.train(tokenizers.ByteSettings(), []).save(files)
-        saved = save_directory(
+        if style is not None:
+            save_style(files, style_named(style))
+        return save_directory(
             tmp_path / "models" / name,
             weights=model.state_dict(),
             config=model.config,
             tokenizer_dir=files,
             hyperparameters={},
         )
-        if style is not None:
-            save_style(saved, style_named(style))
-        return saved
 
     return _make
 

@@ -1,6 +1,7 @@
 """The endpoints respond as OpenAI's do, with what was requested."""
 
 import json
+import time
 
 import pytest
 
@@ -131,7 +132,14 @@ def test_exchanges_are_logged_counted_and_rated(client, tmp_path):
     ]
     for i in range(8):
         here.post("/chat", json={"message": f"Message {i}"})
-    assert here.get("/stats").json() == {"chat_count": 10, "ready_for_finetuning": True}
+    here.post("/chat", json={"message": "Message 7"})
+    assert here.get("/stats").json() == {"chat_count": 11, "ready_for_finetuning": False}, "one rated bad, one twice"
+    here.post("/chat", json={"message": "Message 8"})
+    deadline = time.monotonic() + 20
+    while not here.get("/stats").json()["ready_for_finetuning"]:
+        assert time.monotonic() < deadline, "it is counted again soon after a change"
+        time.sleep(0.02)
+    assert here.get("/stats").json() == {"chat_count": 12, "ready_for_finetuning": True}
     assert client(chat_log=None).get("/v1/settings").json()["logging"] is False
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from litgpt_core.core.errors import DataError
-from litgpt_core.serving.chat_log import ExchangeLog
+from litgpt_core.serving.chat_log import ExchangeLog, LogFull, LoggedExchange
 
 
 def rows(path: Path) -> list[dict]:
@@ -17,7 +17,11 @@ def rows(path: Path) -> list[dict]:
 
 
 def add(log: ExchangeLog, i: int, **words: object) -> str:
-    return log.add(user=f"question {i}", assistant=f"answer\n{i} \u2603", model="m", settings={"top_k": 5}, **words)
+    usual = {"conversation_id": f"own {i}", "turn": 0}
+    text = {"user": f"question {i}", "assistant": f"answer\n{i} \u2603"}
+    exchange = LoggedExchange(**text, model="m", settings={"top_k": 5}, **(usual | words))
+    log.add([exchange])
+    return exchange.id
 
 
 def test_a_row_holds_what_training_needs(tmp_path):
@@ -121,3 +125,47 @@ def test_a_path_that_cannot_be_written_is_reported_at_once(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot be written"):
         ExchangeLog(tmp_path / "file" / "chats.jsonl")
+
+
+def test_nothing_is_deleted_when_all_files_are_full(tmp_path, caplog):
+    log = ExchangeLog(tmp_path / "chats.jsonl", max_bytes=600, keep=2)
+    written = 0
+    with pytest.raises(LogFull):
+        for i in range(20):
+            add(log, i)
+            written += 1
+    with pytest.raises(LogFull):
+        log.rate(rows(log.path)[0]["id"], 1)
+    assert log.is_full and len(log.files()) == 3
+    assert [row["user"] for file in reversed(log.files()) for row in rows(file)] == [
+        f"question {i}" for i in range(written)
+    ]
+    assert caplog.text.count("nothing more is logged") == 1 and "logging stops: move old ones away" in caplog.text
+    (tmp_path / "chats.jsonl.1").rename(tmp_path / "elsewhere")
+    assert not log.is_full
+    add(log, 99)
+    assert rows(log.path)[-1]["user"] == "question 99"
+
+
+def test_an_exchange_is_one_write(tmp_path, monkeypatch):
+    log = ExchangeLog(tmp_path / "chats.jsonl")
+    synced = []
+    monkeypatch.setattr("litgpt_core.serving.chat_log.os.fsync", synced.append)
+    words = {"assistant": "a", "model": "m", "settings": {}, "conversation_id": "c"}
+    log.add([LoggedExchange(user=str(i), turn=i, **words) for i in range(50)])
+    assert len(synced) == 1 and len(rows(log.path)) == 50 and log.conversations == 1
+
+
+def test_the_log_is_private_and_follows_no_link(tmp_path):
+    path = tmp_path / "chats.jsonl"
+    path.touch(mode=0o666)
+    path.chmod(0o666)
+    log = ExchangeLog(path)
+    add(log, 1)
+    assert path.stat().st_mode & 0o077 == 0 and (tmp_path / ".chats.jsonl.lock").stat().st_mode & 0o077 == 0
+    target = tmp_path / "of somebody else"
+    target.write_text("theirs\n")
+    (tmp_path / "link.jsonl").symlink_to(target)
+    with pytest.raises(DataError, match="cannot be written"):
+        ExchangeLog(tmp_path / "link.jsonl")
+    assert target.read_text() == "theirs\n"

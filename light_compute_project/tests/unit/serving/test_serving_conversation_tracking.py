@@ -49,14 +49,25 @@ def test_an_unknown_history_is_logged_as_context(say):
     say([("system", "Be kind."), ("user", "A"), ("assistant", "a"), ("user", "And the second?")], "b")
     found = rows(say)
     assert [(row["turn"], row["user"], row["rating"]) for row in found] == [(0, "A", -1), (1, "And the second?", None)]
-    assert {row["system"] for row in found} == {"Be kind."} and say.log.conversations == 1
+    assert [row["system"] for row in found] == [None, "Be kind."] and say.log.conversations == 1
     [conversation], _ = read_conversations(ChatDataSettings(name="chat", path=str(say.log.path)))
     assert [message.content for message in conversation.messages] == ["Be kind.", "A", "a", "And the second?", "b"]
 
 
-def test_a_history_with_invalid_roles_is_left_out(say):
-    say([("assistant", "Hello"), ("user", "A")], "b")
-    assert [(row["turn"], row["user"]) for row in rows(say)] == [(0, "A")]
+def test_a_greeting_is_left_out_of_the_log_and_the_rest_of_the_history_is_not(say):
+    say([("assistant", "Hello"), ("user", "A"), ("user", "B"), ("assistant", "c"), ("user", "D")], "e")
+    assert [(row["turn"], row["user"], row["assistant"]) for row in rows(say)] == [(0, "A\n\nB", "c"), (1, "D", "e")]
+
+
+def test_an_unknown_history_does_not_fill_the_disk(say):
+    history = [said for i in range(1000) for said in (("user", f"a {i}"), ("assistant", "b"))]
+    for _ in range(3):
+        say([("system", "s" * 90_000), *history, ("user", "last")], "c")
+    sent = 3 * (90_000 + 1000 * 7)
+    assert say.log.path.stat().st_size < 1.2 * sent
+    assert [row["user"] for row in rows(say)][:21] == [*(f"a {i}" for i in range(980, 1000)), "last"]
+    say([("user", "x" * 50_000), ("assistant", "y"), ("user", "z")], "end")
+    assert [row["user"] for row in rows(say)][-1] == "z" and len(rows(say)) == 64
 
 
 def test_the_clients_own_ids_take_precedence(say):

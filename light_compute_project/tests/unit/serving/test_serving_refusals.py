@@ -36,7 +36,8 @@ def test_a_wrong_field_is_named(client, body, param):
 
 def test_limits_are_kept(client):
     here = client(max_tokens=50, max_prompt_chars=300, max_body_bytes=2000, max_choices=2)
-    assert "at most 50" in error(here.post(CHAT, json=HELLO | {"max_tokens": 51}))["message"]
+    clamped = here.post(CHAT, json=HELLO | {"max_tokens": 51, "ignore_eos": True}).json()["usage"]
+    assert (clamped["max_tokens"], clamped["max_tokens_requested"], clamped["completion_tokens"]) == (50, 51, 50)
     assert "at most 2" in error(here.post(CHAT, json=HELLO | {"n": 3}))["message"]
     long = {"messages": [{"role": "user", "content": "x" * 301}]}
     assert "at most 300" in error(here.post(CHAT, json=long))["message"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -138,6 +139,34 @@ def test_a_sharded_model_is_estimated_not_tried_whole_on_one_gpu(monkeypatch: py
     shared = dataclasses.replace(hardware(device="cuda", flat=False), sharded=True)
     decided = micro_batch.decide(config, model=SHAPE, hardware=shared, world_size=4, neighbours=4)
     assert decided.trainer.batch.micro_batch_size == 6, "a quarter of the global batch: it all fits"
+
+
+def test_the_trial_of_a_chat_run_has_the_mask_of_conversations(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bool] = []
+
+    class Network:
+        config = SHAPE
+
+        def parameters(self) -> Iterator[torch.Tensor]:
+            yield torch.zeros(1)
+
+        def hidden(self, ids: torch.Tensor, *, segments: torch.Tensor | None) -> torch.Tensor:
+            seen.append(segments is not None)
+            return torch.zeros(*ids.shape, 4, requires_grad=True)
+
+        head = torch.zeros(64, 4)
+
+    for segments in (False, True):
+        micro_batch._micro_batch(
+            Network(),  # type: ignore[arg-type]
+            BatchSettings(global_batch_size=1),
+            hardware=hardware(),
+            batch=1,
+            segments=segments,
+        )
+    assert seen == [False, True]
+    chats = configuration.load(["+experiment=finetune_chat", "init_from=x"])
+    assert recipe_of(chats, model=SHAPE, precision="32-true", device="cuda").segments
 
 
 def test_a_gpu_too_small_for_one_says_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:

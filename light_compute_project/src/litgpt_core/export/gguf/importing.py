@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from litgpt_core.checkpoint import save_directory
-from litgpt_core.checkpoint.load import OUTPUT
+from litgpt_core.checkpoint.load import OUTPUT, empty_model
 from litgpt_core.core.errors import CheckpointError, ConfigError
 from litgpt_core.export.gguf.architecture import Architecture
 from litgpt_core.export.gguf.architectures import read_settings, recognise
@@ -30,6 +30,7 @@ from litgpt_core.export.huggingface.importing import Imported, ImportPlan
 from litgpt_core.export.huggingface.layout import CONFIG
 from litgpt_core.export.target import refuse_taken
 from litgpt_core.model.config import GPTConfig
+from litgpt_core.model.gpt import GPT
 
 DTYPES = {"32": torch.float32, "bf16": torch.bfloat16, "16": torch.float16}
 _PLAIN = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -78,6 +79,22 @@ def import_gguf(
         )
     parameters = sum(weight.numel() for name, weight in weights.items() if name != OUTPUT or not config.tie_embeddings)
     return Imported(path=target, config=config, architecture=f"GGUF {architecture.model_type}", parameters=parameters)
+
+
+def read_model(file: Path) -> GPT:
+    """The model of a file in float32, without its tokenizer. Raises CheckpointError as `import_gguf`."""
+    header = read_gguf(Path(file))
+    architecture = recognise(header)
+    config = read_settings(header, architecture)
+    stored = GGUFWeights(header, architecture, config)
+    plan = ImportPlan.make(stored, architecture, config)
+    weights = plan.read(stored)
+    model = empty_model(plan.config)
+    model.load_state_dict(weights, assign=True)
+    if model.transformer.rope is not None:
+        model.transformer.rope.theta = torch.empty(0)  # off the meta device, then computed again
+        model.transformer.rope.reset_parameters()
+    return model.eval()
 
 
 class GGUFWeights:

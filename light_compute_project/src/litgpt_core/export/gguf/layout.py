@@ -74,5 +74,8 @@ FILE_TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q4_1": 3, "Q8_0": 7, "Q5_0": 8, "Q
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 """Values of `tokenizer.ggml.token_type`."""
 
+NO_MERGE = "\u0100 \u0100"
+"""Two NUL bytes: the only merge of a byte tokenizer, because llama.cpp refuses a list without one."""
+
 TOKENIZER = "tokenizer.ggml."
 CHAT_TEMPLATE = "tokenizer.chat_template"

@@ -82,8 +82,7 @@ def _read_phi3(file: ConfigFile) -> dict[str, Any]:
 
 
 def _write_phi3(config: GPTConfig) -> dict[str, Any]:
-    keys = write_common(config, "phi3")
-    return {**keys, "phi3.attention.sliding_window": config.sliding_window_size or 0}
+    return {**write_common(config, "phi3"), "phi3.attention.sliding_window": 0}  # llama.cpp does not apply it
 
 
 def _read_olmo2(file: ConfigFile) -> dict[str, Any]:

@@ -16,7 +16,16 @@ from typing import Any
 
 from litgpt_core.core.errors import TokenizerError
 from litgpt_core.export.gguf.header import AGAIN, GGUFFile
-from litgpt_core.export.gguf.layout import BYTE, CHAT_TEMPLATE, CONTROL, NORMAL, TOKENIZER, UNKNOWN, USER_DEFINED
+from litgpt_core.export.gguf.layout import (
+    BYTE,
+    CHAT_TEMPLATE,
+    CONTROL,
+    NO_MERGE,
+    NORMAL,
+    TOKENIZER,
+    UNKNOWN,
+    USER_DEFINED,
+)
 from litgpt_core.export.gguf.pretokenizers import PRETOKENIZERS
 from litgpt_core.export.huggingface.sentencepiece_json import merges_by_score
 from litgpt_core.tokenizers.sentencepiece_bpe import SPACE_MARK
@@ -57,7 +66,9 @@ class GGUFVocabulary:
         """The id of bos, eos, eot, unknown or padding; None if the file names none."""
         found = self.file.metadata.get(f"{TOKENIZER}{role}_token_id")
         if found is None:
-            return {"bos": 1, "eos": 2, "unknown": 0}.get(role) if self.model == "llama" else None
+            usual = {"bos": 1, "eos": 2, "unknown": 0}.get(role) if self.model == "llama" else None
+            fits = usual is not None and self.types[usual : usual + 1] in ([CONTROL], [UNKNOWN])
+            return usual if fits else None
         if not isinstance(found, int) or not 0 <= found < len(self.tokens):
             raise self.wrong(f"has {TOKENIZER}{role}_token_id={found!r} and {len(self.tokens):,} tokens")
         return found
@@ -168,6 +179,8 @@ def _pairs(vocabulary: GGUFVocabulary, merges: Sequence[str]) -> list[list[str]]
     known = set(vocabulary.tokens)
     pairs = []
     for merge in merges:
+        if merge == NO_MERGE and merge.replace(" ", "") not in known:
+            continue
         left, _, right = merge.partition(" ") if merge[:1] != " " else (merge[:1], "", merge[2:])
         if left not in known or right not in known or left + right not in known:
             raise vocabulary.wrong(f"merges {merge!r}, which is not made of tokens")

@@ -75,11 +75,11 @@ def export_directory(
     target = Path(target)
     directory = locate(checkpoint)
     refuse_taken(target, source=directory, force=force)
-    model = load_model(directory)
+    model = load_model(directory, dequantize=True)
     weights = {name: tensor.detach() for name, tensor in model.state_dict().items()}
     tied = torch.equal(weights[OUTPUT], weights[EMBEDDING])
     family, config = choose(dataclasses.replace(model.config, tie_embeddings=tied))
-    added = _add_zero_biases(weights, family, config)
+    added = add_zero_biases(weights, family, config)
     rules = [rule for rule in family.rules(config) if not (tied and OUTPUT in rule.ours)]
     shards = _shards(rules, weights, max_shard_bytes=max_shard_bytes)
     try:
@@ -109,7 +109,7 @@ def export_directory(
     )
 
 
-def _add_zero_biases(weights: dict[str, Tensor], family: Family, config: GPTConfig) -> int:
+def add_zero_biases(weights: dict[str, Tensor], family: Family, config: GPTConfig) -> int:
     """Add to `weights` the biases that the model does not have, as zeros; returns the number of tensors."""
     shapes = empty_model(config).state_dict()
     missing = [name for name in shapes if name not in weights]

@@ -145,7 +145,12 @@ def lost_settings(family: Family, config: GPTConfig) -> list[str]:
         _, back = read_config(written, name=family.model_type)
     except CheckpointError as problem:
         return [problem.given]
-    before, after = what_computes(config), what_computes(back)
+    return different_settings(config, back)
+
+
+def different_settings(here: GPTConfig, there: GPTConfig) -> list[str]:
+    """What two models compute differently, as `field (value here, value there)`; empty if they are equivalent."""
+    before, after = what_computes(here), what_computes(there)
     different = [key for key in {**before, **after} if before.get(key) != after.get(key)]
     keys = [key for key in different if key in before and key in after] or different
     return [f"{key} ({before.get(key)} here, {after.get(key)} there)" for key in keys]

@@ -24,6 +24,7 @@ from litgpt_core.checkpoint import save_directory
 from litgpt_core.checkpoint.load import EMBEDDING, OUTPUT, empty_model
 from litgpt_core.core.errors import CheckpointError
 from litgpt_core.core.replaceable import refuse_taken
+from litgpt_core.export.huggingface.added_tokens import build_in_added_tokens, compare_ids
 from litgpt_core.export.huggingface.families import read_config
 from litgpt_core.export.huggingface.family import Family
 from litgpt_core.export.huggingface.folder import AGAIN, StoredTensor, open_weights, read_json
@@ -60,7 +61,7 @@ def import_folder(folder: Path, target: Path, *, force: bool = False) -> Importe
     Raises:
         CheckpointError: The folder is incomplete, corrupted, or of an unknown architecture (names the first bad file),
             or `target` exists. Nothing is written.
-        TokenizerError: The tokenizer is missing or cannot be read.
+        TokenizerError: The tokenizer is missing, cannot be read, or lacks tokens of the model.
     """
     folder, target = Path(folder), Path(target)
     refuse_taken(target, source=folder, force=force)
@@ -74,7 +75,10 @@ def import_folder(folder: Path, target: Path, *, force: bool = False) -> Importe
     plan = ImportPlan.make(stored, family, config)
     with tempfile.TemporaryDirectory(prefix="light-compute-import-") as temporary:
         gather_tokenizer(folder, Path(temporary), model=file.content)
-        ids = tokenizers.load(Path(temporary)).vocab_size
+        build_in_added_tokens(folder, Path(temporary))
+        tokenizer = tokenizers.load(Path(temporary))
+        compare_ids(folder, tokenizer, model=file.content)
+        ids = tokenizer.vocab_size
         if ids > config.padded_vocab_size:
             logger.warning(
                 "the tokenizer has %s ids, the embedding %s rows: text with the others will fail",

@@ -8,13 +8,14 @@ every way to form a piece from two others becomes a merge, ranked by the score o
     ids     -> decoder: U+2581 becomes a space, byte tokens become bytes
 
 One exception: a literal U+2581, which our encoder writes as bytes, becomes a space.
-Not for models from elsewhere, which may normalise text, add a leading space, or contain user-defined pieces.
+Models from elsewhere may normalise text, add a leading space, or contain user-defined pieces: `foreign_tokenizer_json`.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from typing import Any
 
 from sentencepiece import SentencePieceProcessor
 
@@ -60,6 +61,70 @@ def tokenizer_json(model: bytes) -> bytes:
     return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode("utf-8")
 
 
+def foreign_tokenizer_json(model: bytes, *, added: Mapping[str, int]) -> bytes | None:
+    """The file's content for a `tokenizer.model` from elsewhere with more tokens; None where it cannot be expressed.
+
+    Only for BPE models that leave text as it is but for a leading space, as Llama's and Mistral's. As in transformers,
+    that space is put before a text, not after a special token in it, and not before a text that begins with one.
+    Whether the ids are the same is for the caller to check.
+
+    Args:
+        model: The file's bytes.
+        added: Token -> id; the ids must continue those of the model.
+    """
+    try:
+        from sentencepiece import sentencepiece_model_pb2 as definitions
+    except ImportError:  # it needs the package protobuf
+        return None
+    proto: Any = definitions.ModelProto.FromString(model)  # type: ignore[attr-defined]  # made at run time
+    normalizer, kinds = proto.normalizer_spec, proto.SentencePiece
+    if proto.trainer_spec.model_type != proto.trainer_spec.BPE or normalizer.name != "identity":
+        return None
+    size = len(proto.pieces)
+    if normalizer.remove_extra_whitespaces or sorted(added.values()) != list(range(size, size + len(added))):
+        return None
+    scores = {piece.piece: float(piece.score) for piece in proto.pieces if piece.type == kinds.NORMAL}
+    special = (kinds.CONTROL, kinds.UNKNOWN, kinds.USER_DEFINED)
+    tokens = [
+        _added(place, piece.piece, special=piece.type != kinds.USER_DEFINED)
+        for place, piece in enumerate(proto.pieces)
+        if piece.type in special
+    ]
+    tokens += [_added(place, token) for token, place in sorted(added.items(), key=lambda pair: pair[1])]
+    after = [{"type": "Strip", "content": " ", "start": 1, "stop": 0}] if normalizer.add_dummy_prefix else []
+    content = {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": tokens,
+        "normalizer": None,
+        "pre_tokenizer": {
+            "type": "Metaspace",
+            "replacement": SPACE_MARK,
+            "prepend_scheme": "first" if normalizer.add_dummy_prefix else "never",
+            "split": False,
+        },
+        "post_processor": None,
+        "decoder": {
+            "type": "Sequence",
+            "decoders": [_replace(SPACE_MARK, " "), {"type": "ByteFallback"}, {"type": "Fuse"}, *after],
+        },
+        "model": {
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": next((piece.piece for piece in proto.pieces if piece.type == kinds.UNKNOWN), None),
+            "continuing_subword_prefix": None,
+            "end_of_word_suffix": None,
+            "fuse_unk": True,
+            "byte_fallback": any(piece.type == kinds.BYTE for piece in proto.pieces),
+            "ignore_merges": False,
+            "vocab": {piece.piece: place for place, piece in enumerate(proto.pieces)},
+            "merges": merges_by_score(scores),
+        },
+    }
+    return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode("utf-8")
+
+
 def merges_by_score(scores: Mapping[str, float]) -> list[list[str]]:
     """Every pair of pieces that forms a piece, best piece first; for one piece, the pair with better parts first."""
     found = []
@@ -75,6 +140,6 @@ def _replace(old: str, new: str) -> dict[str, object]:
     return {"type": "Replace", "pattern": {"String": old}, "content": new}
 
 
-def _added(place: int, content: str) -> dict[str, object]:
+def _added(place: int, content: str, *, special: bool = True) -> dict[str, object]:
     flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
-    return {"id": place, "content": content, **flags, "special": True}
+    return {"id": place, "content": content, **flags, "special": special}

@@ -16,6 +16,7 @@
 #include "attention.hpp"
 #include "attention_pairs.hpp"
 #include "elementwise.hpp"
+#include "integer_weights.hpp"
 #include "matmul.hpp"
 #include "model.hpp"
 #include "packed_weights.hpp"
@@ -131,39 +132,49 @@ template <class W, class C> class Pass {
     float *const packed, *const scores, *const spare;
 
     void embed() {
-        const W* embedding = static_cast<const W*>(m.token_embedding);
+        const W* embedding = static_cast<const W*>(m.token_embedding.weight);
         const W* learned = static_cast<const W*>(m.position_embedding);
         const Share mine = share(n, thread, threads, 1);
         for (size_t row = mine.begin; row < mine.end; row++)
             for (size_t i = 0; i < c; i++) {
-                float number = widen(embedding[t.ids[row] * c + i]) * float(m.embedding_scale);
+                float number = m.token_embedding.bits ? integer_at(m.token_embedding, c, t.ids[row], i)
+                                                      : widen(embedding[t.ids[row] * c + i]);
+                number *= float(m.embedding_scale);
                 if (learned) number += widen(learned[t.positions[row] * c + i]);
                 x[row * c + i] = number;
             }
     }
 
-    void pack_rows(const float* from, size_t size) {
-        for (size_t row = 0; row < n; row++) pack_line(from + row * size, row, size);
+    void pack_rows(const float* from, size_t size, const Linear& reader) {
+        for (size_t row = 0; row < n; row++) pack_line(from + row * size, row, size, reader);
     }
 
-    // In the order that the weights are multiplied in: see `pack` in matmul.hpp and in packed_weights.hpp.
-    void pack_line(const float* from, size_t line, size_t size) {
-        if (m.weights_are_packed)
+    // As the weights of `reader` are multiplied: see `pack` in matmul.hpp, packed_weights.hpp and integer_weights.hpp.
+    void pack_line(const float* from, size_t line, size_t size, const Linear& reader) {
+        if (reader.bits)
+            pack_groups(from, reinterpret_cast<Group*>(packed) + line * (size / GROUP), size);
+        else if (m.weights_are_packed)
             Product<W>::pack(from, reinterpret_cast<typename Product<W>::Number*>(packed) + line * steps<W>(size), size);
         else
             pack(from, packed + line * size, size, static_cast<const W*>(nullptr));
     }
 
-    void pack_normalized(const Norm& norm, const float* from, size_t row, size_t line) {
+    void pack_normalized(const Norm& norm, const float* from, size_t row, size_t line, const Linear& reader) {
         normalize(norm, from + row * c, spare, c, m.rms_norm, m.norm_eps);
-        pack_line(spare, line, c);
+        pack_line(spare, line, c, reader);
     }
 
     // This thread's columns of packed (rows, size) times the weights.
     Share columns_of(const Linear& linear, size_t outputs, size_t size, size_t rows, const Output& out) {
         const W* weight = static_cast<const W*>(linear.weight);
-        const Share mine = share(outputs, thread, threads, m.weights_are_packed ? PACK_WIDTH : LANES);
-        if (m.weights_are_packed)
+        const size_t grain = linear.bits ? STRIP : m.weights_are_packed ? PACK_WIDTH : LANES;
+        const Share mine = share(outputs, thread, threads, grain);
+        const Group* groups = reinterpret_cast<const Group*>(packed);
+        if (linear.bits == EIGHT)
+            multiply_integers<EIGHT>(linear, size, mine.begin, mine.end, groups, rows, out);
+        else if (linear.bits == FOUR)
+            multiply_integers<FOUR>(linear, size, mine.begin, mine.end, groups, rows, out);
+        else if (m.weights_are_packed)
             multiply_packed(weight, size, mine.begin, mine.end, packed, rows, out);
         else
             multiply(weight, size, mine.begin, mine.end, packed, rows, out);
@@ -190,7 +201,7 @@ template <class W, class C> class Pass {
     void attend(const Layer& layer) {
         const size_t hs = m.head_size, wide = m.padded_head_size, all = (m.heads + 2 * m.groups) * hs;
         if (m.parallel && thread == 0) std::memcpy(before, x, n * c * sizeof(float));  // the input of the MLP
-        for (size_t row = 0; row < n; row++) pack_normalized(layer.norm_1, x, row, row);
+        for (size_t row = 0; row < n; row++) pack_normalized(layer.norm_1, x, row, row, layer.qkv);
         const Share mine = share(n * (m.heads + 2 * m.groups), thread, threads, 1);
         for (size_t item = mine.begin > n * m.heads ? mine.begin : n * m.heads; item < mine.end; item++) {
             const size_t row = item % n, group = item / n - m.heads;
@@ -215,7 +226,7 @@ template <class W, class C> class Pass {
         const Share work = share(n * m.heads, thread, threads, 1);
         for (size_t item = work.begin; item < work.end; item++) attend_head(layer, item, hs, wide);
         barrier.wait(threads);
-        pack_rows(mixed, m.heads * hs);
+        pack_rows(mixed, m.heads * hs, layer.proj);
         project(layer.proj, m.heads * hs, layer.post_attention_norm);
     }
 
@@ -260,7 +271,7 @@ template <class W, class C> class Pass {
     void feed_forward(const Layer& layer) {
         const float* from = m.parallel ? before : x;
         const Norm& norm = m.shared_norm ? layer.norm_1 : layer.norm_2;
-        for (size_t row = 0; row < n; row++) pack_normalized(norm, from, row, row);
+        for (size_t row = 0; row < n; row++) pack_normalized(norm, from, row, row, layer.fc);
         const size_t width = m.hidden;
         const Share mine = columns_of(layer.fc, width, c, n, {hidden, width, layer.fc.bias, false});
         if (layer.fc_value.weight) columns_of(layer.fc_value, width, c, n, {value, width, layer.fc_value.bias, false});
@@ -269,13 +280,13 @@ template <class W, class C> class Pass {
             activate(hidden + begin, layer.fc_value.weight ? value + begin : nullptr, mine.end - mine.begin, m.activation);
         }
         barrier.wait(threads);
-        pack_rows(hidden, width);
+        pack_rows(hidden, width, layer.mlp_proj);
         project(layer.mlp_proj, width, layer.post_mlp_norm);
     }
 
     void head() {
         const size_t lines = t.n_logits, width = m.vocabulary;
-        for (size_t line = 0; line < lines; line++) pack_normalized(m.last_norm, x, t.logit_rows[line], line);
+        for (size_t line = 0; line < lines; line++) pack_normalized(m.last_norm, x, t.logit_rows[line], line, m.head);
         const Share mine = columns_of(m.head, width, c, lines, {logits, width, m.head.bias, false});
         if (m.logit_cap == 0) return;
         const float cap = float(m.logit_cap);

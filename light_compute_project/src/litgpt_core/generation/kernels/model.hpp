@@ -13,8 +13,10 @@ struct Norm {
 };
 
 struct Linear {
-    const void* weight;  // (O, K), contiguous, or packed (packed_weights.hpp); null: there is none
-    const float* bias;   // (O,) or null
+    const void* weight;      // (O, K), contiguous, or packed (packed_weights.hpp, integer_weights.hpp); null: there is none
+    const float* bias;       // (O,) or null
+    const uint16_t* scales;  // float16 (strips, groups, 16) of integer weights
+    int64_t bits;            // 0: fp32 or bf16, as `weights_are_bf16` says; 4 or 8: integers
 };
 
 struct Layer {
@@ -32,7 +34,7 @@ struct Model {
     int64_t weights_are_bf16, weights_are_packed, cache_is_bf16, rms_norm, parallel, shared_norm, norm_qk_over_all_heads;
     int64_t rope_interleaved, activation;
     double norm_eps, score_scale, score_cap, logit_cap, embedding_scale;  // caps: 0 for none
-    const void* token_embedding;                                          // (vocabulary, width)
+    Linear token_embedding;                                               // (vocabulary, width)
     const void* position_embedding;                                       // (positions, width) or null
     Norm last_norm;
     Linear head;

@@ -57,12 +57,12 @@ template <> struct Product<bf16> {
 
 template <class W> constexpr size_t steps(size_t size) { return (size + Product<W>::DEPTH - 1) / Product<W>::DEPTH; }
 
-// Stores the sums of one row for one group, of which `count` outputs exist.
-static inline void keep(const vec* sums, const Output& out, size_t line, size_t begin, size_t count) {
+// Stores the sums of one row for N vectors of outputs, of which `count` exist.
+template <int N> static inline void keep(const vec* sums, const Output& out, size_t line, size_t begin, size_t count) {
     float* to = out.to + line * out.width + begin;
-    if (count == PACK_WIDTH) {
+    if (count == N * LANES) {
 #pragma GCC unroll 2
-        for (int half = 0; half < 2; half++) {
+        for (int half = 0; half < N; half++) {
             vec value = sums[half];
             if (out.bias) value += load<vec>(out.bias + begin + half * LANES);
             if (out.add) value += load<vec>(to + half * LANES);
@@ -117,7 +117,7 @@ static inline void packed_tile(const W* weights, size_t size, const float* packe
     }
     for (int p = 0; p < P; p++) {
         const size_t begin = column + p * apart, count = end - begin < PACK_WIDTH ? end - begin : PACK_WIDTH;
-        for (int m = 0; m < M; m++) keep(total[p][m], out, line + m, begin, count);
+        for (int m = 0; m < M; m++) keep<2>(total[p][m], out, line + m, begin, count);
     }
 }
 

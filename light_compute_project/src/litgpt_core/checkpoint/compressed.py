@@ -1,0 +1,271 @@
+"""Checkpoint directories with compressed matrices: `compressed.safetensors` and `compression.yaml`.
+
+    NAME-int4/
+      model_config.yaml, tokenizer files, hyperparameters.yaml, checksums.json    as in every checkpoint directory
+      compressed.safetensors     W.codes and W.scales | W.down and W.up | W.values and W.places; all others as they are
+      compression.yaml           format, the kind of every matrix, and how it was made
+      lit_model.pth              only if requested: the dequantized weights, for LitGPT
+
+Without `lit_model.pth` LitGPT reports a missing file instead of reading something else. `load_model` builds
+`QuantLinear` and `LowRankLinear` from such a directory; `load_weights` gives the dequantized state dict. A tied head is
+stored once. The SHA-256 of the file is compared before it is used, because a changed byte is still a valid code.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import yaml
+from torch import Tensor
+
+from litgpt_core.checkpoint.directory import save_directory
+from litgpt_core.checkpoint.layout import COMPRESSED, COMPRESSION
+from litgpt_core.checkpoint.verification import ANOTHER, check_listed
+from litgpt_core.core.errors import CheckpointError
+from litgpt_core.core.files import sha256_of
+from litgpt_core.model import grid
+from litgpt_core.model.sparse import unpack_sparse
+
+if TYPE_CHECKING:
+    from litgpt_core.model.config import GPTConfig
+
+FORMAT = 1
+"""Of `compression.yaml`; readers refuse a larger one."""
+HEAD, EMBEDDING = "lm_head", "transformer.wte"
+
+
+@dataclass(frozen=True)
+class IntegerMatrix:
+    """Packed codes and scales: see `model.grid`."""
+
+    codes: Tensor
+    scales: Tensor
+    rows: int
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """For compression.yaml."""
+        return {"kind": "integer", "bits": 8 if self.codes.size(2) == 8 else 4, "group": grid.GROUP, "rows": self.rows}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What the file stores."""
+        return {"codes": self.codes, "scales": self.scales}
+
+    def dense(self) -> Tensor:
+        """(O, K) float32."""
+        return grid.dequantize(*grid.unpack(self.codes, self.scales, outputs=self.rows))
+
+
+@dataclass(frozen=True)
+class LowRankMatrix:
+    """U V: see `model.low_rank`."""
+
+    down: Tensor
+    up: Tensor
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """For compression.yaml."""
+        return {"kind": "low_rank", "rank": self.down.size(0)}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What the file stores."""
+        return {"down": self.down, "up": self.up}
+
+    def dense(self) -> Tensor:
+        """(O, K) float32."""
+        return self.up.float() @ self.down.float()
+
+
+@dataclass(frozen=True)
+class SparseMatrix:
+    """N:M sparse: see `model.sparse`."""
+
+    values: Tensor
+    places: Tensor
+    n: int
+    m: int
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """For compression.yaml."""
+        return {"kind": "sparse", "n": self.n, "m": self.m}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What the file stores."""
+        return {"values": self.values, "places": self.places}
+
+    def dense(self) -> Tensor:
+        """(O, K) in the dtype of the values."""
+        return unpack_sparse(self.values, self.places, n=self.n, m=self.m)
+
+
+CompressedMatrix = IntegerMatrix | LowRankMatrix | SparseMatrix
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompressedCheckpoint:
+    """The content of a directory."""
+
+    matrices: Mapping[str, CompressedMatrix]
+    """Module path (`lm_head`, `transformer.h.0.attn.qkv`) -> its matrix."""
+    others: Mapping[str, Tensor]
+    """Every other weight by its name in the state dict."""
+    tied: bool
+    """The token embedding is the matrix of the head."""
+    record: Mapping[str, Any]
+    """How it was made: plain values."""
+    int8_activations: bool = True
+    """The CPU kernel rounds activations to 8 bits where it multiplies by integers; so does PyTorch then."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The dequantized weights under LitGPT's names, in the dtype of the uncompressed ones; tied names share one."""
+        floats = [tensor.dtype for tensor in self.others.values() if tensor.is_floating_point()]
+        dtype = floats[0] if floats else torch.float32
+        weights = dict(self.others)
+        weights |= {f"{path}.weight": matrix.dense().to(dtype) for path, matrix in self.matrices.items()}
+        names = (f"{HEAD}.weight", f"{EMBEDDING}.weight")
+        if self.tied:
+            weights |= dict.fromkeys(names, weights[next(name for name in names if name in weights)])
+        return weights
+
+
+def save_compressed(
+    path: Path,
+    content: CompressedCheckpoint,
+    *,
+    config: GPTConfig,
+    tokenizer_dir: Path,
+    hyperparameters: Mapping[str, Any],
+    with_dequantized: bool = False,
+    files: tuple[Path, ...] = (),
+) -> Path:
+    """Write a compressed directory atomically; see `directory.save_directory`.
+
+    Args:
+        path: The directory to create or replace.
+        content: What to store.
+        config: Becomes `model_config.yaml`.
+        tokenizer_dir: Folder of the tokenizer's files.
+        hyperparameters: For `hyperparameters.yaml`.
+        with_dequantized: Also write `lit_model.pth`, which LitGPT reads.
+        files: Other files to copy.
+
+    Raises:
+        CheckpointError: It cannot be written; what was there is unchanged.
+    """
+    description = {
+        "format": FORMAT,
+        "tied": content.tied,
+        "activations": "int8" if content.int8_activations else "none",
+        "matrices": {name: matrix.facts for name, matrix in content.matrices.items()},
+        **content.record,
+    }
+
+    def fill(folder: Path) -> dict[str, dict[str, int | str]]:
+        _write_tensors(folder / COMPRESSED, content)
+        _write_flushed(folder / COMPRESSION, yaml.safe_dump(description, sort_keys=False))
+        names = (COMPRESSED, COMPRESSION)
+        return {name: {"bytes": (folder / name).stat().st_size, "sha256": sha256_of(folder / name)} for name in names}
+
+    return save_directory(
+        path,
+        weights=content.state_dict() if with_dequantized else None,
+        config=config,
+        tokenizer_dir=tokenizer_dir,
+        hyperparameters=hyperparameters,
+        files=files,
+        fill=fill,
+    )
+
+
+def _write_tensors(file: Path, content: CompressedCheckpoint) -> None:
+    from safetensors.torch import save_file
+
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in content.others.items()}
+    for path, matrix in content.matrices.items():
+        tensors |= {f"{path}.{name}": tensor.contiguous() for name, tensor in matrix.tensors().items()}
+    save_file(tensors, file, metadata={"format": "pt"})
+    with file.open("rb+") as written:
+        os.fsync(written.fileno())
+    file.chmod(0o644)  # safetensors creates files that only the user can read
+
+
+def _write_flushed(file: Path, text: str) -> None:
+    with file.open("x", encoding="utf-8") as written:
+        written.write(text)
+        written.flush()
+        os.fsync(written.fileno())
+
+
+def read_compressed(directory: Path) -> CompressedCheckpoint:
+    """The content of a compressed directory; tensors are mapped from the file.
+
+    Raises:
+        CheckpointError: A newer format, a changed or truncated file, or a file without what compression.yaml lists.
+    """
+    description = read_description(directory)
+    check_listed(directory, [COMPRESSED, COMPRESSION])
+    tensors = _read_tensors(directory / COMPRESSED)
+    try:
+        matrices = {
+            path: _matrix(facts, {name: tensors.pop(f"{path}.{name}") for name in _PARTS[facts["kind"]]})
+            for path, facts in description["matrices"].items()
+        }
+        tied, activations = bool(description["tied"]), description["activations"]
+    except (KeyError, TypeError, AttributeError) as problem:
+        raise CheckpointError(
+            f"{directory / COMPRESSION} and {COMPRESSED} do not fit: {problem!r}.",
+            needed="both files of one compression",
+            fix=ANOTHER,
+        ) from problem
+    record = {key: value for key, value in description.items() if key not in _OWN}
+    return CompressedCheckpoint(
+        matrices=matrices, others=tensors, tied=tied, record=record, int8_activations=activations == "int8"
+    )
+
+
+_PARTS = {"integer": ("codes", "scales"), "low_rank": ("down", "up"), "sparse": ("values", "places")}
+_OWN = ("format", "tied", "activations", "matrices")
+
+
+def _matrix(facts: Mapping[str, Any], parts: dict[str, Tensor]) -> CompressedMatrix:
+    if facts["kind"] == "integer":
+        return IntegerMatrix(parts["codes"], parts["scales"], facts["rows"])
+    if facts["kind"] == "low_rank":
+        return LowRankMatrix(parts["down"], parts["up"])
+    return SparseMatrix(parts["values"], parts["places"], facts["n"], facts["m"])
+
+
+def read_description(directory: Path) -> dict[str, Any]:
+    """`compression.yaml`. Raises CheckpointError if it is missing, unreadable or of a newer format."""
+    file = directory / COMPRESSION
+    try:
+        found = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as problem:
+        raise CheckpointError(
+            f"{file} cannot be read: {problem}", needed="the description of the compressed weights", fix=ANOTHER
+        ) from problem
+    version = found.get("format") if isinstance(found, dict) else None
+    if not isinstance(version, int) or version > FORMAT:
+        raise CheckpointError(
+            f"{file} has format {version!r}.",
+            needed=f"format {FORMAT} or older",
+            fix="a newer version of this program, or compress the source again with this one",
+        )
+    return dict(found)
+
+
+def _read_tensors(file: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return dict(load_file(file))
+    except (SafetensorError, OSError) as problem:
+        raise CheckpointError(f"{file} cannot be read: {problem}", needed="a complete file", fix=ANOTHER) from problem

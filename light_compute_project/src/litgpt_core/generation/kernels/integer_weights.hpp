@@ -1,0 +1,118 @@
+// Activations (N, K), rounded to 8 bits per group of 32, times a matrix of 4-bit or 8-bit integers in strips of 16 outputs.
+//
+//     sum over groups g, in order, of  (exact integer sum of codes) * (scale of the weights * scale of the activations)
+//
+// The order of additions of an output does not depend on the number of rows, so neither does the result. The slow
+// implementation that tests compare with is QuantLinear with int8_activations (model/quantized.py).
+#pragma once
+
+#include "dot.hpp"
+#include "packed_weights.hpp"
+
+constexpr int INTEGER_LINES = LANES == 16 ? 8 : 4;  // rows at a time: as many as registers hold
+
+// fp32 -> codes -127..127, nearest, ties to even; scale = largest size / 127. A NaN becomes a NaN scale.
+static void pack_groups(const float* from, Group* to, size_t size) {
+    for (size_t g = 0; g < size / GROUP; g++) {
+        ivec largest{};  // bits of the sizes, which are in the order of the numbers; those of a NaN are the largest
+        for (size_t i = 0; i < GROUP; i += LANES) {
+            const ivec size = load<ivec>(from + g * GROUP + i) & 0x7fffffff;
+            largest = size > largest ? size : largest;
+        }
+        int32_t bits = 0;
+        for (int i = 0; i < LANES; i++) bits = largest[i] > bits ? largest[i] : bits;
+        float top;
+        std::memcpy(&top, &bits, sizeof top);
+        to[g].scale = top / 127.0f;
+        const float inverse = top == 0 ? 0.0f : 127.0f / top;
+        ivec sum{};
+        for (size_t i = 0; i < GROUP; i += LANES) {
+            typedef int8_t bytes __attribute__((vector_size(LANES)));
+            const vec shifted = load<vec>(from + g * GROUP + i) * inverse + 12582912.0f;  // 1.5 * 2^23: rounds
+            const ivec whole = (ivec)shifted - 0x4B400000;
+            const bytes codes = __builtin_convertvector(whole, bytes);
+            std::memcpy(to[g].codes + i, &codes, sizeof codes);
+            sum += whole;
+        }
+        to[g].sum = 0;
+        for (int i = 0; i < LANES; i++) to[g].sum += sum[i];
+    }
+}
+
+// P strips, `apart` outputs from each other, times M rows of `groups` groups.
+template <Bits BITS, int P, int M>
+static inline void integer_tile(const Linear& linear, size_t groups, const Group* rows, size_t column, size_t apart,
+                                size_t end, const Output& out, size_t line) {
+    const uint8_t* codes[P];
+    const uint16_t* scales[P];
+    for (int p = 0; p < P; p++) {
+        const size_t first = (column + p * apart) / STRIP * groups;
+        codes[p] = static_cast<const uint8_t*>(linear.weight) + first * CODE_BYTES<BITS>;
+        scales[p] = linear.scales + first * STRIP;
+    }
+    const Group* x = rows + line * groups;
+    vec total[P][M][HALVES] = {};
+    for (size_t g = 0; g < groups; g++)
+#pragma GCC unroll 16
+        for (int p = 0; p < P; p++)
+#pragma GCC unroll 2
+            for (int half = 0; half < HALVES; half++) {
+                ivec sums[M];
+                dot<BITS, M>(codes[p] + g * CODE_BYTES<BITS>, half, x + g, groups, sums);
+                const vec scale = halves_to_floats(scales[p] + g * STRIP + half * LANES);
+#pragma GCC unroll 16
+                for (int m = 0; m < M; m++)
+                    total[p][m][half] += __builtin_convertvector(sums[m], vec) * (scale * x[m * groups + g].scale);
+            }
+    for (int p = 0; p < P; p++) {
+        const size_t begin = column + p * apart, count = end - begin < STRIP ? end - begin : STRIP;
+        for (int m = 0; m < M; m++) keep<HALVES>(total[p][m], out, line + m, begin, count);
+    }
+}
+
+// `lines` rows, M at most, times one strip.
+template <Bits BITS, int M>
+static inline void integer_lines(const Linear& linear, size_t groups, const Group* rows, size_t column, size_t end,
+                                 const Output& out, size_t line, size_t lines) {
+    if constexpr (M > 0) {
+        if (lines != M)
+            integer_lines<BITS, M - 1>(linear, groups, rows, column, end, out, line, lines);
+        else
+            integer_tile<BITS, 1, M>(linear, groups, rows, column, 0, end, out, line);
+    }
+}
+
+// Outputs [begin, end), multiples of STRIP except for the last end, of n rows. Few rows: four strips at once, far apart,
+// so that each is a separate stream for the prefetcher.
+template <Bits BITS>
+static void multiply_integers(const Linear& linear, size_t size, size_t begin, size_t end, const Group* rows, size_t n,
+                              const Output& out) {
+    const size_t groups = size / GROUP;
+    if (n == 0) return;
+    if (n <= 2) {
+        const size_t apart = (end - begin) / (STREAMS * STRIP) * STRIP, stop = begin + apart;
+        for (; begin < stop; begin += STRIP)
+            if (n == 1)
+                integer_tile<BITS, STREAMS, 1>(linear, groups, rows, begin, apart, end, out, 0);
+            else
+                integer_tile<BITS, STREAMS, 2>(linear, groups, rows, begin, apart, end, out, 0);
+        begin += (STREAMS - 1) * apart;
+    }
+    const size_t parts = (n + INTEGER_LINES - 1) / INTEGER_LINES;
+    for (size_t column = begin; column < end; column += STRIP)
+        for (size_t part = 0; part < parts; part++) {
+            const size_t line = n * part / parts, lines = n * (part + 1) / parts - line;
+            integer_lines<BITS, INTEGER_LINES>(linear, groups, rows, column, end, out, line, lines);
+        }
+}
+
+// Number `i` of row `row` of a packed matrix of `size` columns.
+static inline float integer_at(const Linear& linear, size_t size, size_t row, size_t i) {
+    const size_t place = row / STRIP * (size / GROUP) + i / GROUP, k = i % GROUP, o = row % STRIP;
+    const uint8_t* codes = static_cast<const uint8_t*>(linear.weight);
+    const float scale = half_to_float(linear.scales[place * STRIP + o]);
+    if (linear.bits == EIGHT)
+        return float(int8_t(codes[place * CODE_BYTES<EIGHT> + k / 4 * 64 + o * 4 + k % 4])) * scale;
+    const uint8_t byte = codes[place * CODE_BYTES<FOUR> + k / 8 * 64 + o * 4 + k % 4];
+    return float((k % 8 < 4 ? byte & 15 : byte >> 4) - 8) * scale;
+}
