@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from litgpt_core.compression.settings import METHODS, RECIPES, STAGES, Step
+from litgpt_core.compression.settings import METHODS, RECIPES, STAGES, Mixed, Qat, Quantizing, Step
 from litgpt_core.core.errors import ConfigError
+from litgpt_core.core.parsing import ParsingError, parse_yaml, read_yaml
 from litgpt_core.core.text import nearest
 
 
@@ -71,8 +70,8 @@ def load_recipe(text: str, *, changes: Sequence[str] = ()) -> Recipe:
 
 def _read(file: Path) -> list[Any]:
     try:
-        found = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as problem:
+        found = read_yaml(file)
+    except (OSError, ParsingError) as problem:
         raise ConfigError(f"{file} cannot be read: {problem}", needed="a YAML file with a list `steps`") from problem
     steps = found.get("steps") if isinstance(found, dict) and set(found) == {"steps"} else None
     if not isinstance(steps, list) or not steps:
@@ -89,7 +88,7 @@ def _change(steps: list[Any], change: str) -> list[str]:
     if not equals or not meant:
         return [f"--set {change}: no step has a setting of that name"]
     for step in meant:
-        step[key] = yaml.safe_load(value)
+        step[key] = parse_yaml(value)
     return []
 
 
@@ -160,6 +159,12 @@ def _order_problems(steps: Sequence[Step]) -> list[str]:
             )
         elif before.stage == after.stage and before.stage in ("prune", "quantize"):
             found.append(f"{after.method} after {before.method}: the matrices are stored in one form")
+    integers = [step for step in steps if isinstance(step, Quantizing)]
+    for step in steps:
+        if isinstance(step, Qat) and [one.bits for one in integers] != [step.bits]:
+            found.append(f"qat with bits={step.bits} needs one step before it that rounds to {step.bits} bits")
+        if isinstance(step, Qat) and any(isinstance(one, Mixed) for one in integers):
+            found.append("qat after mixed: all matrices must have the same number of bits")
     if {"prune", "quantize"} <= {step.stage for step in steps}:
         found.append("integers after zeros or ranks: no layer has both forms; use one of them")
     return found

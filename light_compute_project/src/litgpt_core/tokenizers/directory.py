@@ -10,11 +10,14 @@ import fnmatch
 import json
 import re
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from litgpt_core.core.command_line import shown_command
 from litgpt_core.core.errors import TokenizerError
+from litgpt_core.core.links import refuse_leading_out
+from litgpt_core.core.parsing import ParsingError, read_bytes, read_json
 
 JSON_FILE, MODEL_FILE, CONFIG_FILE, GENERATION_FILE = (
     "tokenizer.json",
@@ -23,6 +26,8 @@ JSON_FILE, MODEL_FILE, CONFIG_FILE, GENERATION_FILE = (
     "generation_config.json",
 )
 FOREIGN = "foreign"
+MAX_DEFINITION_BYTES = 200_000_000
+"""The largest published tokenizer.json has about 40 MB."""
 _MODEL = ("lit_model*", "model_config.yaml", "*.safetensors", "pytorch_model*", "*.gguf", "*.distcp", "checksums.json")
 COMPANIONS = (
     "special_tokens_map.json",
@@ -80,9 +85,11 @@ def read_description(directory: Path) -> Description:
     ids = _read_generation_ids(directory / GENERATION_FILE)
     kind = config.get("kind", FOREIGN)
     try:
-        definition = path.read_bytes()
+        definition = read_bytes(refuse_leading_out(path), max_bytes=MAX_DEFINITION_BYTES)
     except OSError as error:
         raise TokenizerError(f"{path} cannot be read: {error.strerror}.", fix="check the file's permissions") from None
+    except ParsingError as error:
+        raise TokenizerError(f"{path} cannot be read: {error}.", needed="a tokenizer", fix=_WHERE_FROM) from None
     return Description(
         path=path,
         definition=definition,
@@ -125,7 +132,7 @@ def write_files(directory: Path, files: dict[str, bytes]) -> None:
 def refuse_foreign(directory: Path) -> None:
     """The tokenizer of a model is part of it: with another one, its weights are useless."""
     names = sorted(entry.name for entry in directory.iterdir()) if directory.is_dir() else []
-    weights = next((name for name in names if any(fnmatch.fnmatch(name, each) for each in _MODEL)), None)
+    weights = next((name for each in _MODEL for name in names if fnmatch.fnmatch(name, each)), None)
     if weights is not None:
         raise TokenizerError(
             f"{directory} holds a model: {weights}. Its weights need the tokenizer that is there.",
@@ -149,28 +156,43 @@ def copy_companions(source: Path, target: Path) -> None:
     """Copy `COMPANIONS` from one tokenizer's directory to another's."""
     for name in COMPANIONS:
         if (source / name).is_file():
-            (target / name).write_bytes((source / name).read_bytes())
+            (target / name).write_bytes(refuse_leading_out(source / name).read_bytes())
 
 
 def config_bytes(
-    *, kind: str, tokenizer_class: str, eos_token: str, bos_token: str | None = None, foreign: Description | None = None
+    *,
+    kind: str,
+    tokenizer_class: str,
+    eos_token: str,
+    bos_token: str | None = None,
+    use_bos: bool = False,
+    foreign: Description | None = None,
 ) -> bytes:
     """`tokenizer_config.json` as LitGPT reads it; a foreign one keeps all its keys."""
-    content: dict[str, object] = {"tokenizer_class": tokenizer_class, "add_bos_token": False}
+    content: dict[str, object] = {"tokenizer_class": tokenizer_class, "add_bos_token": use_bos}
     if foreign is None:
         content["kind"] = kind
     else:
         content |= {"add_bos_token": foreign.use_bos} | foreign.config
     content |= {"bos_token": bos_token, "eos_token": eos_token}
-    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode("utf-8")
+    return json_bytes(content)
+
+
+def json_bytes(content: Mapping[str, object]) -> bytes:
+    """An indented JSON file; half surrogates, which UTF-8 cannot represent, as escapes."""
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError:
+        return (json.dumps(content, indent=2) + "\n").encode("ascii")
 
 
 def _read_object(path: Path) -> dict[str, object]:
     if not path.is_file():
         return {}
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        content = read_json(path)
+    except (OSError, ParsingError) as error:
         raise TokenizerError(f"{path} cannot be read as JSON: {error}", fix=_WHERE_FROM) from None
     if not isinstance(content, dict):
         raise TokenizerError(f"{path} holds a {type(content).__name__}.", needed="a JSON object", fix=_WHERE_FROM)
@@ -184,8 +206,11 @@ def _read_generation_ids(path: Path) -> dict[str, int]:
     """
     if not path.is_file():
         return {}
-    text = path.read_text(encoding="utf-8", errors="replace")
-    found = re.findall(r'"(bos_token_id|eos_token_id)"\s*:\s*\[?\s*(\d+)', text)
+    try:
+        text = read_bytes(path).decode("utf-8", errors="replace")
+    except (OSError, ParsingError) as error:
+        raise TokenizerError(f"{path} cannot be read: {error}", fix=_WHERE_FROM) from None
+    found = re.findall(r'"(bos_token_id|eos_token_id)"\s{0,100}:\s{0,100}\[?\s{0,100}(\d{1,10})\b', text)
     return {name: int(value) for name, value in reversed(found)}
 
 
