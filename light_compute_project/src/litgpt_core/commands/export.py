@@ -2,9 +2,12 @@
 
 lcp export runs/baseline --format huggingface --out my_model
 lcp export runs/baseline --format gguf --type q8_0 --out baseline.gguf
+lcp export runs/baseline --format python --out baseline.py && python baseline.py "def " --seed 1
 
 huggingface    a folder that transformers' AutoModelForCausalLM and AutoTokenizer load: equal logits, equal ids
 gguf           one file for llama.cpp, Ollama, LM Studio; --type f32 f16 bf16 q8_0 q5_1 q5_0 q4_1 q4_0
+python         one .py file that generates with nothing but Python, the engine's text for the same seed
+safetensors npz json    weights by LitGPT's names in one file, config and tokenizer inside
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from pathlib import Path
 from litgpt_core.core.command_line import MODEL_HELP, CommandParser
 from litgpt_core.core.errors import ConfigError
 
-FORMATS = ("huggingface", "gguf")
+FORMATS = ("huggingface", "gguf", "python", "safetensors", "npz", "json")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -36,8 +39,8 @@ def main(arguments: Sequence[str]) -> int:
     from litgpt_core.export.gguf.cached import with_gguf_imported
 
     given.checkpoint = with_gguf_imported(given.model)
-    for line in _huggingface(given) if given.format == "huggingface" else _gguf(given):
-        print(line)
+    write = {"huggingface": _huggingface, "gguf": _gguf}.get(given.format, _file)
+    print(*write(given), sep="\n")
     return 0
 
 
@@ -63,3 +66,18 @@ def _gguf(given: Namespace) -> list[str]:
         lines.append(f"{len(made.other_types)} matrices as F16: their rows are no multiple of 32")
     lines += made.parity.lines() if made.parity else ["not checked (--no_check)"]
     return [*lines, f"for Ollama: ollama create {made.path.stem} -f {made.modelfile}"]
+
+
+def _file(given: Namespace) -> list[str]:
+    if given.format == "python":
+        from litgpt_core.export.single.python_file import export_python
+
+        made = export_python(given.checkpoint, given.out, force=given.force, check=not given.no_check)
+    else:
+        from litgpt_core.export.single.arrays import export_arrays
+
+        made = export_arrays(
+            given.checkpoint, given.out, format=given.format, force=given.force, check=not given.no_check
+        )
+    checked = made.parity.lines() if made.parity else ["not checked (--no_check)"]
+    return [f"{made.path}: {made.parameters:,} weights, {made.n_bytes:,} bytes", *checked]
