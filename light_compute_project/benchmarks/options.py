@@ -135,7 +135,7 @@ def _generate(parser: argparse.ArgumentParser) -> None:
         "--precision",
         type=_precisions,
         default="bf16",
-        help="precisions of ours, as in generate.py, comma-separated (bf16)",
+        help="precisions of ours, as in generate.py, or int8 and int4 (lcp compress); comma-separated (bf16)",
     )
     add("--batch", type=numbers(1), default="1", help="batch sizes of ours, such as 1,4,16 (1)")
     add("--prompt_tokens", type=at_least(1), default=16, help="tokens of the prompt (16)")
@@ -243,7 +243,7 @@ def numbers(least: int) -> Callable[[str], tuple[int, ...]]:
 
 
 def _precisions(text: str) -> tuple[str, ...]:
-    return _names(text, known=("auto", "32", "bf16", "16"))
+    return _names(text, known=("auto", "32", "bf16", "16", "int8", "int4"))
 
 
 def _rungs(text: str) -> tuple[str, ...]:

@@ -35,6 +35,7 @@ GENERATE_PEERS: Peers = {
     "hf-bf16": partial(hf.generate, bf16=True),
     "llamacpp-f16": partial(llamacpp.generate, kind="f16"),
     "llamacpp-q8_0": partial(llamacpp.generate, kind="q8_0"),
+    "llamacpp-q4_0": partial(llamacpp.generate, kind="q4_0"),
 }
 PACKAGES = {"litgpt": ("litgpt",), "hf": ("transformers", "accelerate"), "llamacpp": ("xllamacpp", "gguf")}
 """Packages that a peer needs, by the first word of its name."""

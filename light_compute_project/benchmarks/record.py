@@ -17,8 +17,8 @@ from benchmarks.runner import RunSpec, Trial
 from litgpt_core.core.checkout import PROJECT_DIR
 from litgpt_core.core.files import write_json
 
-BYTES = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "f16": 2.0, "q8_0": 34 / 32}
-"""Bytes of one weight; llama.cpp's q8_0 adds a scale of two bytes to every 32."""
+BYTES = {"fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "f16": 2.0, "q8_0": 34 / 32, "int8": 34 / 32, "q4_0": 18 / 32}
+"""Bytes of one weight; integers add a scale of two bytes to every 32. Ours of 4 bits have a head of 8."""
 
 FORMAT = 1
 """Raise this when a key of the JSON changes its meaning."""

@@ -53,7 +53,7 @@ def generate(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def write_gguf(path: Path, *, shape: dict[str, Any], kind: str, vocab_size: int) -> None:
-    """A GPT-2 with random matrices as `kind` (F16 or Q8_0); vectors and positions are F32."""
+    """A GPT-2 with random matrices as `kind` (F16, Q8_0 or Q4_0); vectors and positions are F32."""
     import numpy as np
 
     gguf = importlib.import_module("gguf")

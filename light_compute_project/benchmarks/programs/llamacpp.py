@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def generate(work: GenerateWork, *, label: str, kind: str) -> RunSpec:
-    """llama.cpp on a GGUF file of this kind, f16 or q8_0."""
+    """llama.cpp on a GGUF file of this kind, f16, q8_0 or q4_0."""
     return child_spec(
         "llamacpp:generate",
         {**work.job(), "kind": kind.upper()},

@@ -169,11 +169,15 @@ def test_at_a_terminal_ctrl_c_stops_the_answer_and_a_second_one_leaves(shell: An
 @pytest.mark.nightly
 def test_the_examples_run_in_order(shell: Any) -> None:
     said = []
-    for name in ("01_train_tiny.py", "02_generate.py", "03_chat_loop.py", "05_interpretability.py"):
+    for name in (
+        *("01_train_tiny.py", "02_generate.py", "03_chat_loop.py", "05_interpretability.py"),
+        "04_quantization.py",
+    ):
         said.append(shell.run([sys.executable, str(PROJECT / "examples" / name)]).stdout)
     assert "runs/example" in said[0]
     assert "greedy:" in said[1] and "ended by stop" in said[1]
     assert "best induction score" in said[3] and "without L0H0 the loss changes" in said[3]
+    assert "source, bf16" in said[4] and "int4: " in said[4]
     assert "model: Rome." in said[2] and "model: Four." in said[2], "it has learnt its few facts"
     row = json.loads((shell.folder / "example_chat.jsonl").read_text(encoding="utf-8"))
     assert [message["role"] for message in row["messages"]] == ["user", "assistant"] * 3

@@ -1,4 +1,4 @@
-"""Every command of the READMEs and of six pages of docs/ runs, in the order in which a reader types them.
+"""Every command of the READMEs and of eight pages of docs/ runs, in the order in which a reader types them.
 
 Training by train.py is cut to a few steps.
 """
@@ -30,6 +30,7 @@ PAGES = (
     PROJECT / "docs" / "finetuning.md",
     PROJECT / "docs" / "sweeps.md",
     PROJECT / "docs" / "runs.md",
+    PROJECT / "docs" / "analyze.md",
     PROJECT / "docs" / "distributed.md",
     PROJECT / "docs" / "slurm.md",
 )

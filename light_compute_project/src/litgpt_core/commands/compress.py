@@ -15,7 +15,7 @@ from pathlib import Path
 from litgpt_core.compression.recipe import load_recipe
 from litgpt_core.compression.settings import METHODS, RECIPES
 from litgpt_core.compression.verdict import AXES
-from litgpt_core.core.command_line import CommandParser, YesNo, command_for_record
+from litgpt_core.core.command_line import MODEL_HELP, CommandParser, YesNo, command_for_record
 from litgpt_core.core.errors import ConfigError
 
 
@@ -36,7 +36,9 @@ def main(arguments: Sequence[str]) -> int:
         raise ConfigError("--require with --no_report", needed="the report, which measures what is required")
     recipes = [load_recipe(name, changes=a.set) for name in names]
     from litgpt_core.compression.command import run  # imports torch, after mistakes have been answered
+    from litgpt_core.export.gguf.cached import with_gguf_imported
 
+    a.model = with_gguf_imported(a.model)
     for line in run(a, recipes, command=command_for_record("compress", arguments)):
         print(line, flush=True)
     return 0
@@ -46,7 +48,7 @@ def _parser() -> CommandParser:
     listed = f"recipes: {', '.join(RECIPES)}\nmethods of steps: {', '.join(METHODS)}"
     parser = CommandParser("compress", description=f"{__doc__}\n{listed}")
     add = parser.add_argument
-    add("checkpoint", type=Path, help="checkpoint directory or run folder")
+    add("model", help=MODEL_HELP.partition(";")[0])
     add("recipe", nargs="?", help="name of a recipe, or a YAML file with steps")
     add("--compare", metavar="A,B,C", help="several recipes, and one report")
     add("--set", nargs="+", default=[], metavar="KEY=VALUE", help="settings of the recipe's steps to change")

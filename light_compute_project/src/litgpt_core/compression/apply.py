@@ -100,7 +100,7 @@ def compress(
         domains = find_domains(directory, tokenizer) if domains is None else domains
         length = window_length(stored.config.block_size)
         windows = calibration_windows(domains, tokens=calibration_tokens, length=length)
-    run_steps(work, recipe.steps, windows=windows)
+    run_steps(work, recipe.steps, windows=windows, domains=domains or ())
     record = _record(directory, recipe, work, windows, domains)
     _write(work, target, directory, dtype=dtype, record=record, with_dequantized=with_dequantized)
     return Made(directory=target, seconds=time.perf_counter() - began, record=record)

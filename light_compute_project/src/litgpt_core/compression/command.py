@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from litgpt_core import tokenizers
-from litgpt_core.checkpoint import resolve
+from litgpt_core.checkpoint.choice import locate
 from litgpt_core.checkpoint.verification import weights_file
 from litgpt_core.compression.apply import compress, default_target
 from litgpt_core.compression.recipe import Recipe
@@ -30,8 +30,8 @@ def run(a: argparse.Namespace, recipes: Sequence[Recipe], *, command: str) -> It
         recipes: Checked.
         command: The command line, for the record.
     """
-    source = resolve(a.checkpoint)
-    targets = {recipe.name: a.out or default_target(a.checkpoint, recipe.name) for recipe in recipes}
+    source = locate(a.model)
+    targets = {recipe.name: a.out or default_target(source, recipe.name) for recipe in recipes}
     needs_text = a.report or any(recipe.needs_text for recipe in recipes)
     domains = find_domains(source, tokenizers.load(source), given=a.domain) if needs_text else []
     for recipe in recipes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from litgpt_core.compression.equivalent import permute_model, rotate_model
 from litgpt_core.compression.gptq import gptq_matrix
+from litgpt_core.compression.healing import distill, train_quantized
 from litgpt_core.compression.mixed import choose_bits
 from litgpt_core.compression.pruning import prune_block
 from litgpt_core.compression.rounding import round_matrix
@@ -18,11 +20,14 @@ from litgpt_core.compression.scaling import awq_block, smooth_block
 from litgpt_core.compression.settings import (
     Awq,
     Depth,
+    Distill,
     Gptq,
     Heads,
+    Healing,
     Mixed,
     Permute,
     Prune,
+    Qat,
     Quantizing,
     Rotate,
     Round,
@@ -34,6 +39,7 @@ from litgpt_core.compression.settings import (
 from litgpt_core.compression.state import WorkingModel
 from litgpt_core.compression.structured import narrow_mlps, remove_blocks, remove_heads
 from litgpt_core.compression.svd import svd_block
+from litgpt_core.compression.texts import Domain
 from litgpt_core.compression.walk import Action, BlockContext, Inputs, walk
 from litgpt_core.core.errors import ConfigError
 from litgpt_core.model import grid
@@ -59,18 +65,27 @@ MODEL_STEPS: dict[type[Step], Callable[[Any, WorkingModel, Any], None]] = {
 """Steps that see the whole model at once."""
 
 
-def run_steps(work: WorkingModel, steps: Sequence[Step], *, windows: Tensor | None) -> None:
+def run_steps(
+    work: WorkingModel, steps: Sequence[Step], *, windows: Tensor | None, domains: Sequence[Domain] = ()
+) -> None:
     """Apply the steps of a recipe in order.
 
     Args:
         work: Changed in place.
         steps: Checked.
         windows: (N, T) calibration ids, if a step needs them.
+        domains: Text to train with, if a step trains.
     """
-    for whole, group in itertools.groupby(steps, key=lambda step: type(step) in MODEL_STEPS):
+    teacher = copy.deepcopy(work.model) if any(isinstance(step, Healing) for step in steps) else work.model
+    for whole, group in itertools.groupby(steps, key=lambda step: type(step) not in BLOCK_STEPS):
         if whole:
             for step in group:
-                MODEL_STEPS[type(step)](step, work, windows)
+                if isinstance(step, Distill):
+                    distill(work, step, teacher=teacher, domains=domains)
+                elif isinstance(step, Qat):
+                    train_quantized(work, step, teacher=teacher, domains=domains)
+                else:
+                    MODEL_STEPS[type(step)](step, work, windows)
         else:
             walk(work, [BLOCK_STEPS[type(step)](step) for step in group], windows=windows)
 

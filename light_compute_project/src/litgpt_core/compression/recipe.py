@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from litgpt_core.compression.settings import METHODS, RECIPES, STAGES, Step
+from litgpt_core.compression.settings import METHODS, RECIPES, STAGES, Mixed, Qat, Quantizing, Step
 from litgpt_core.core.errors import ConfigError
 from litgpt_core.core.text import nearest
 
@@ -160,6 +160,12 @@ def _order_problems(steps: Sequence[Step]) -> list[str]:
             )
         elif before.stage == after.stage and before.stage in ("prune", "quantize"):
             found.append(f"{after.method} after {before.method}: the matrices are stored in one form")
+    integers = [step for step in steps if isinstance(step, Quantizing)]
+    for step in steps:
+        if isinstance(step, Qat) and [one.bits for one in integers] != [step.bits]:
+            found.append(f"qat with bits={step.bits} needs one step before it that rounds to {step.bits} bits")
+        if isinstance(step, Qat) and any(isinstance(one, Mixed) for one in integers):
+            found.append("qat after mixed: all matrices must have the same number of bits")
     if {"prune", "quantize"} <= {step.stage for step in steps}:
         found.append("integers after zeros or ranks: no layer has both forms; use one of them")
     return found

@@ -178,6 +178,7 @@ def _line(
         peak_mb=tuple(trials.peak_mb),
         decoder=trials.decoder,
         deltas={domain: (value.delta, value.half_width) for domain, value in quality.items()},
+        kl=sum(value.kl for value in quality.values()) / len(quality),
         zeros=zeros,
     )
     return Measured(row=row, bits_per_weight=size * 8 / parameters, quality=quality, directory=directory)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-Stage = Literal["structure", "transform", "prune", "quantize"]
-"""When a method may run: a plain smaller model first, then equivalent weights, then zeros or ranks, then integers."""
+Stage = Literal["structure", "heal", "transform", "prune", "quantize", "finish"]
+"""When a method may run: a plain smaller model first, then its training, then equivalent weights, then zeros or ranks,
+then integers, and at last the training of integers."""
 
-STAGES: tuple[Stage, ...] = ("structure", "transform", "prune", "quantize")
+STAGES: tuple[Stage, ...] = ("structure", "heal", "transform", "prune", "quantize", "finish")
 BITS = (2, 3, 4, 8)
 CLIPS = ("absmax", "mse", "activations")
 
@@ -263,7 +264,54 @@ class Heads(Step):
         return [] if self.keep > 0 else [f"keep={self.keep!r}: at least 1"]
 
 
-KINDS: tuple[type[Step], ...] = (*(Depth, Width, Heads, Awq, Smooth, Rotate, Permute, Prune, Svd, Round, Gptq, Mixed),)
+@dataclass(frozen=True, kw_only=True)
+class Healing(Step):
+    """What both kinds of training have in common: AdamW on random windows of the calibration text."""
+
+    steps: int = 100
+    """Optimizer steps."""
+    batch: int = 4
+    """Windows per step."""
+    lr: float = 1e-4
+    """Largest learning rate."""
+    loss: str = "forward"
+    """forward, reverse or jsd: a divergence from the source's distribution; ce: the text alone."""
+    seed: int = 0
+    """Of the windows."""
+
+    def problems(self) -> list[str]:
+        """See `Step`."""
+        numbers = [
+            f"{name}={value!r}: above 0" for name in ("steps", "batch", "lr") if (value := getattr(self, name)) <= 0
+        ]
+        return [*numbers, *_one_of("loss", self.loss, ("forward", "reverse", "jsd", "ce"))]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distill(Healing):
+    """Trains the model towards its source: heals what fewer blocks, units or heads have cost."""
+
+    method = "distill"
+    stage = "heal"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Qat(Healing):
+    """Quantization-aware training of integers that a step before has made."""
+
+    method = "qat"
+    stage = "finish"
+    bits: int = 4
+    """As the step before."""
+
+    def problems(self) -> list[str]:
+        """See `Step`."""
+        return [*super().problems(), *_one_of("bits", self.bits, BITS)]
+
+
+KINDS: tuple[type[Step], ...] = (
+    *(Depth, Width, Heads, Distill, Awq, Smooth, Rotate, Permute, Prune, Svd, Round, Gptq, Mixed, Qat),
+)
 METHODS: dict[str, type[Step]] = {kind.method: kind for kind in KINDS}
 """Name in a recipe -> its step."""
 
@@ -273,6 +321,7 @@ RECIPES: dict[str, tuple[dict[str, Any], ...]] = {
     "gptq_int4": ({"method": "gptq", "bits": 4},),
     "awq_int4": ({"method": "awq"}, {"method": "round", "bits": 4, "clip": "activations"}),
     "best_int4": ({"method": "awq"}, {"method": "gptq", "bits": 4}),
+    "qat_int4": ({"method": "awq"}, {"method": "gptq", "bits": 4}, {"method": "qat"}),
     "mixed_4bit": ({"method": "mixed", "budget": 5.0},),
     "rotated_int4": ({"method": "rotate"}, {"method": "round", "bits": 4}),
     "smooth_w8a8": ({"method": "smooth"}, {"method": "round", "bits": 8, "clip": "absmax"}),
@@ -283,6 +332,7 @@ RECIPES: dict[str, tuple[dict[str, Any], ...]] = {
     "svd_80": ({"method": "svd", "share": 0.8},),
     "plain_svd_80": ({"method": "svd", "share": 0.8, "kind": "plain"},),
     "depth_1": ({"method": "depth", "remove": 1},),
+    "healed_depth_1": ({"method": "depth", "remove": 1}, {"method": "distill"}),
     "width_75": ({"method": "width", "keep": 0.75},),
 }
 """Recipes by name."""

@@ -32,6 +32,8 @@ class Row:
     decoder: str = ""
     deltas: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """Domain -> difference in bits per byte, and half the width of its 95 % interval."""
+    kl: float = 0.0
+    """Mean divergence from the source: tells models apart whose bits per byte differ by noise."""
     zeros: float = 0.0
     """Share of exact zeros in weights that are stored dense."""
 
@@ -76,7 +78,8 @@ def _noise(row: Row) -> float:
 def _at_least(a: Row, b: Row) -> bool:
     speed = not b.tokens_per_s or _median(a.tokens_per_s) >= _median(b.tokens_per_s)
     memory = not b.peak_mb or _median(a.peak_mb) <= _median(b.peak_mb)
-    return a.file_bytes <= b.file_bytes and a.delta <= b.delta and speed and memory
+    quality = a.delta <= b.delta and a.kl <= b.kl
+    return a.file_bytes <= b.file_bytes and quality and speed and memory
 
 
 def _clearly(a: Row, b: Row) -> bool:

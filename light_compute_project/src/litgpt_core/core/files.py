@@ -48,9 +48,12 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
 
 
 def write_atomically(path: Path, data: str | bytes, *, durable: bool = False) -> None:
-    """Replace `path` by `data` (text as UTF-8, line ends as they are); see `replacing`."""
+    """Replace `path` by `data` (text as UTF-8, line ends as they are); see `replacing`.
+
+    A half surrogate, which paths with bytes outside UTF-8 contain, is written as `\\udce9`: in JSON its own escape.
+    """
     with replacing(path, durable=durable) as temporary:
-        temporary.write_bytes(data.encode("utf-8") if isinstance(data, str) else data)
+        temporary.write_bytes(data.encode("utf-8", "backslashreplace") if isinstance(data, str) else data)
 
 
 def write_json(path: Path, value: Any, *, indent: int | None = 2, durable: bool = False) -> None:

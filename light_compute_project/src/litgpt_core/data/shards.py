@@ -35,14 +35,17 @@ def token_dtype(vocab_size: int) -> str:
 
 
 def write_shard(path: Path, documents: Sequence[Document], *, tokenizer: Tokenizer, append_eos: bool) -> ShardFacts:
-    """Tokenize documents in order into `path`; with `append_eos`, each is followed by the end-of-document id."""
+    """Tokenize documents in order into `path`; with `append_eos`, each is followed by the end-of-document id.
+
+    A document that spells a special token does not get that token: it would end a text that goes on.
+    """
     dtype = np.dtype(token_dtype(tokenizer.vocab_size)).newbyteorder("<")
     ending = [tokenizer.eos_id] if append_eos else []
     digest, tokens, text_bytes = hashlib.sha256(), 0, 0
     with path.open("wb") as file:
         for batch in _batches(documents):
             text_bytes += sum(len(text.encode("utf-8")) for text in batch)
-            for ids in tokenizer.encode_batch(batch):
+            for ids in tokenizer.encode_plain_batch(batch):
                 raw = np.fromiter(itertools.chain(ids, ending), dtype=dtype, count=len(ids) + len(ending)).tobytes()
                 digest.update(raw)
                 tokens += len(raw) // dtype.itemsize

@@ -37,7 +37,8 @@ from litgpt_core.data.shards import ShardFacts, token_dtype, write_shard
 from litgpt_core.data.sources import read_corpus
 from litgpt_core.data.split import Split, split_corpus
 from litgpt_core.tokenizers.base import Tokenizer
-from litgpt_core.tokenizers.settings import TokenizerSettings
+from litgpt_core.tokenizers.registry import train as train_tokenizer
+from litgpt_core.tokenizers.settings import PretrainedSettings, TokenizerSettings
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +71,25 @@ def _fingerprint(data: CorpusSettings, tokenizer: TokenizerSettings, *, corpus: 
         "corpus_sha256": corpus.sha256,
         "split_sha256": split.sha256(),
     }
+    if _spells_special_tokens(data, tokenizer, corpus):
+        content["special_tokens_in_text"] = "text"
     return fingerprint_of(content)
+
+
+def _spells_special_tokens(data: CorpusSettings, settings: TokenizerSettings, corpus: Corpus) -> bool:
+    """Whether documents spell special tokens of a pretrained tokenizer, which stay text; said in a warning."""
+    if not isinstance(settings, PretrainedSettings):
+        return False
+    names = train_tokenizer(settings, ()).special_names()
+    counts = {name: sum(document.text.count(name) for document in corpus.documents) for name in sorted(names)}
+    spelled = {name: count for name, count in counts.items() if count}
+    if spelled:
+        logger.warning(
+            "data %s: the text spells special tokens of the tokenizer, which stay ordinary text: %s",
+            data.name,
+            ", ".join(f"{name} ({count:,} times)" for name, count in list(spelled.items())[:5]),
+        )
+    return bool(spelled)
 
 
 def _build(

@@ -74,13 +74,12 @@ def attribute(
 def view(subject: Subject) -> dict[str, Any]:
     """For the last token of the prompt: what decided the model's first choice, and against its second choice."""
     model, ids = subject.model, subject.prompt_ids()
-    parts, seen = traced_parts(model, ids)
+    parts, seen = traced_parts(model, ids, last_only=True)
     logits = seen["logits"][0, -1, : model.config.vocab_size]
     first, second = (int(i) for i in logits.topk(2).indices)
     last = f"{model.config.n_layer - 1}.resid_post"
-    position = ids.size(1) - 1
-    centred = attribute(model, parts, seen[last], token=first, position=position, centred=True)
-    difference = attribute(model, parts, seen[last], token=first, position=position, against=second)
+    centred = attribute(model, parts, seen[last], token=first, position=0, centred=True)
+    difference = attribute(model, parts, seen[last], token=first, position=0, against=second)
     return {
         "prompt": subject.token_texts(ids[0]),
         "token": subject.token_text(first),

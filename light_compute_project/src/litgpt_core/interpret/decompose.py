@@ -96,11 +96,13 @@ def neuron_outputs(model: GPT, layer: int, units: list[int], seen: dict[str, Ten
 
 
 @torch.no_grad()
-def traced_parts(model: GPT, ids: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def traced_parts(model: GPT, ids: Tensor, *, last_only: bool = False) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Run (B, T) ids; the parts of the residual stream, and everything recorded: `NEEDED`, the residual streams,
-    neurons where there are any, `final` and `logits`.
+    neurons where there are any, `final` and `logits`. With `last_only` all of it at the last position, T = 1.
     """
     units = [f"{layer}.neurons" for layer in range(model.config.n_layer) if has_neurons(model, layer)]
     with trace(model, [*NEEDED, *units, "*.resid_post", "final", "logits"]) as seen:
         model(ids)
+    if last_only:
+        seen = {name: value[:, -1:] for name, value in seen.items()}
     return residual_parts(model, seen), seen

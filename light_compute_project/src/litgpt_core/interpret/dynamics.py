@@ -14,7 +14,7 @@ import torch
 
 from litgpt_core.checkpoint.load import load_model
 from litgpt_core.interpret.head_scores import KINDS, head_scores, plain_tokens, repeated_tokens
-from litgpt_core.interpret.lens import divergence, lens_log_probs
+from litgpt_core.interpret.lens import on_text
 from litgpt_core.interpret.losses import token_losses
 from litgpt_core.interpret.subject import Subject
 from litgpt_core.interpret.weights import singular_values
@@ -37,7 +37,7 @@ def view(subject: Subject) -> dict[str, Any]:
     result: dict[str, Any] = {"steps": [], "loss": [], "lens": [], "ranks": {}, "heads": {kind: [] for kind in KINDS},
                               "repeated_loss": [], "first_loss": []}  # fmt: skip
     for step, directory in chosen:
-        model = load_model(directory, dtype=torch.float32).requires_grad_(False)
+        model = load_model(directory, dtype=torch.float32, dequantize=True).requires_grad_(False)
         scores = head_scores(model, ids, periods, seed=subject.seed)
         result["steps"].append(step)
         for kind in KINDS:
@@ -50,8 +50,7 @@ def view(subject: Subject) -> dict[str, Any]:
         result["repeated_loss"].append(float(torch.stack([row[p:].mean() for row, p in pairs]).mean()))
         if windows is not None:
             result["loss"].append(float(token_losses(model, windows).mean()))
-            lens = lens_log_probs(model, windows[:2, :-1])
-            result["lens"].append([float(divergence(lens[-1], each).mean()) for each in lens])
+            result["lens"].append(on_text(model, windows[:2])[1])
         for kind, rank in _ranks(model).items():
             result["ranks"].setdefault(kind, []).append(rank)
     return result

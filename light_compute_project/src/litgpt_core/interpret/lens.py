@@ -16,6 +16,10 @@ from litgpt_core.interpret.trace import trace
 from litgpt_core.model.gpt import GPT
 
 TOP = 5
+MOST_LOGITS = 400_000_000
+"""That are computed for all layers together."""
+MOST_CELLS = 6000
+"""Of the grid in the report; of a longer prompt the end is shown."""
 
 
 def read_out(model: GPT, residual: Tensor) -> Tensor:
@@ -45,41 +49,57 @@ def divergence(final: Tensor, other: Tensor) -> Tensor:
 @torch.no_grad()
 def view(subject: Subject) -> dict[str, Any]:
     """The prompt, layer by layer: most probable tokens and divergence from the end; and the loss on held-out text."""
-    ids = subject.prompt_ids()
-    lens = lens_log_probs(subject.model, ids)
-    following = torch.cat([ids[0, 1:], ids.new_tensor([-1])])
-    grid = []
-    for log_probs in lens:
-        best = log_probs[0].topk(TOP, dim=-1)
-        rank = (log_probs[0] > log_probs[0].gather(1, following.clamp(min=0)[:, None])).sum(dim=-1) + 1
-        grid.append(
-            {
-                "tokens": [[subject.token_text(int(i)) for i in row] for row in best.indices],
-                "probabilities": [[round(float(p), 4) for p in row.exp()] for row in best.values],
-                "rank_of_next": [int(r) if n >= 0 else None for r, n in zip(rank, following, strict=True)],
-            }
-        )
+    model, ids = subject.model, subject.prompt_ids()
+    names = layer_names(model)
+    shown = ids[0, -max(8, MOST_CELLS // len(names)) :]
+    with trace(model, names) as seen:
+        model.hidden(ids)
+    residuals = [seen[name][0, -len(shown) :] for name in names]
+    final = read_out(model, residuals[-1]).log_softmax(dim=-1)
+    following = torch.cat([shown[1:], shown.new_tensor([-1])])
+    grid, divergences = [], []
+    for residual in residuals:
+        log_probs = read_out(model, residual).log_softmax(dim=-1)  # (T, V), one layer at a time
+        divergences.append(float(divergence(final, log_probs).mean()))
+        grid.append(_row_of_grid(subject, log_probs, following))
     result: dict[str, Any] = {
-        "prompt": subject.token_texts(ids[0]),
-        "layers": ["embedding", *(f"layer {n}" for n in range(subject.model.config.n_layer))],
+        "prompt": subject.token_texts(shown),
+        "cut_from": ids.size(1) if ids.size(1) > len(shown) else None,
+        "layers": ["embedding", *(f"layer {n}" for n in range(model.config.n_layer))],
         "grid": grid,
-        "divergence": [float(divergence(lens[-1], each)[0].mean()) for each in lens],
+        "divergence": divergences,
     }
     if subject.windows is not None:
-        result |= _on_text(subject)
+        losses, divergences, tokens = on_text(model, subject.some_windows(8))
+        result |= {"text_loss": losses, "text_divergence": divergences, "text_tokens": tokens}
     return result
 
 
-def _on_text(subject: Subject) -> dict[str, Any]:
-    """Loss and divergence of every layer on a few windows of held-out text; one layer's log probabilities at a time."""
-    model, windows = subject.model, subject.some_windows(8)
-    names, targets = layer_names(model), windows[:, 1:, None]
+def _row_of_grid(subject: Subject, log_probs: Tensor, following: Tensor) -> dict[str, Any]:
+    best = log_probs.topk(TOP, dim=-1)
+    rank = (log_probs > log_probs.gather(1, following.clamp(min=0)[:, None])).sum(dim=-1) + 1
+    return {
+        "tokens": [subject.token_texts(row) for row in best.indices],
+        "probabilities": [[round(float(p), 4) for p in row.exp()] for row in best.values],
+        "rank_of_next": [int(r) if n >= 0 else None for r, n in zip(rank, following, strict=True)],
+    }
+
+
+@torch.no_grad()
+def on_text(model: GPT, windows: Tensor) -> tuple[list[float], list[float], int]:
+    """Loss of every layer's prediction and its divergence from the final one, in nats, over (N, T + 1) ids; and over
+    how many tokens: not all where layers and vocabulary are many.
+    """
+    names = layer_names(model)
     with trace(model, names) as seen:
         model.hidden(windows[:, :-1])
-    final = read_out(model, seen[names[-1]]).log_softmax(dim=-1)
+    stride = -(-windows[:, 1:].numel() * len(names) * model.config.vocab_size // MOST_LOGITS)
+    residuals = {name: seen[name].flatten(0, 1)[::stride] for name in names}
+    targets = windows[:, 1:].flatten()[::stride, None]
+    final = read_out(model, residuals[names[-1]]).log_softmax(dim=-1)
     losses, divergences = [], []
     for name in names:
-        log_probs = read_out(model, seen[name]).log_softmax(dim=-1)
+        log_probs = read_out(model, residuals[name]).log_softmax(dim=-1)
         losses.append(float(-log_probs.gather(-1, targets).mean()))
         divergences.append(float(divergence(final, log_probs).mean()))
-    return {"text_loss": losses, "text_divergence": divergences, "text_tokens": int(targets.numel())}
+    return losses, divergences, int(targets.numel())

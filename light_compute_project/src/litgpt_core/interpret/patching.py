@@ -23,8 +23,10 @@ from litgpt_core.interpret.subject import Subject
 from litgpt_core.interpret.trace import Edit, trace
 from litgpt_core.model.gpt import GPT
 
-Metric = Callable[[Tensor], Tensor]
-"""(B, V) logits of the last token -> (B,)"""
+LONGEST = 256
+"""Tokens of the texts."""
+MOST_TOKENS = 1024
+"""Tokens that run at once."""
 
 
 class Pair:
@@ -36,7 +38,7 @@ class Pair:
         answers: Token ids of the metric; None: see `answers_of`.
 
     Raises:
-        ConfigError: The texts have different lengths, or the model answers both alike.
+        ConfigError: The texts have different lengths, or are too long, or the model answers both alike.
     """
 
     def __init__(self, model: GPT, first: Tensor, second: Tensor, *, answers: tuple[int, int] | None = None) -> None:
@@ -45,6 +47,12 @@ class Pair:
                 f"--prompt has {first.size(1)} tokens, --against has {second.size(1)}",
                 needed="two texts of equally many tokens, so that each position has its counterpart",
                 fix="replace words by words of the same number of tokens",
+            )
+        if first.size(1) > LONGEST:
+            raise ConfigError(
+                f"--prompt has {first.size(1)} tokens, too many to patch each position",
+                needed=f"at most {LONGEST} tokens",
+                fix="a shorter --prompt and --against",
             )
         self.model, self.first, self.second = model, first, second
         recorded = ["*.resid_pre", "*.z", "*.attn_out", "*.mlp_out", "logits"]
@@ -75,37 +83,53 @@ class Pair:
     @torch.no_grad()
     def patched(self, edits: dict[str, Edit], *, rows: int) -> Tensor:
         """Effects (rows,) of `rows` copies of the second text with edits; row i is the i-th patch."""
-        with trace(self.model, ["logits"], edit=edits) as seen:
-            self.model(self.second.expand(rows, -1))
-        return self.effect(self.metric(seen["logits"][:, -1]))
+        with trace(self.model, edit=edits):
+            hidden = self.model.hidden(self.second.expand(rows, -1))
+        return self.effect(self.metric(self.model.lm_head(hidden[:, -1])))
+
+    def each(self, name: str, place: Callable[[Tensor, Tensor], None], *, count: int) -> Tensor:
+        """(count,) effects of as many patches of one activation, some at a time.
+
+        Args:
+            name: The activation.
+            place: Called with copies of the second text's activation (R, ...), one for each patch, and the patches'
+                numbers (R,); puts the first text's in place.
+            count: Patches.
+        """
+        found = []
+        for numbers in torch.split(torch.arange(count), max(1, MOST_TOKENS // self.second.size(1))):
+
+            def change(value: Tensor, numbers: Tensor = numbers) -> Tensor:
+                changed = value.clone()
+                place(changed, numbers)
+                return changed
+
+            found.append(self.patched({name: change}, rows=len(numbers)))
+        return torch.cat(found)
 
     def by_position(self, name: str) -> Tensor:
         """(T,) effects of putting the activation (B, T, C) in place at one position each."""
 
-        def change(value: Tensor) -> Tensor:
-            changed, places = value.clone(), torch.arange(value.size(1))
-            changed[places, places] = self.clean[name][0]
-            return changed
+        def place(changed: Tensor, positions: Tensor) -> None:
+            changed[torch.arange(len(positions)), positions] = self.clean[name][0, positions]
 
-        return self.patched({name: change}, rows=self.first.size(1))
+        return self.each(name, place, count=self.first.size(1))
 
     def by_head(self, layer: int) -> Tensor:
         """(nh,) effects of putting one head's z in place at all positions."""
         name = f"{layer}.z"
 
-        def change(value: Tensor) -> Tensor:
-            changed, heads = value.clone(), torch.arange(value.size(2))
-            changed[heads, :, heads] = self.clean[name][0].transpose(0, 1)
-            return changed
+        def place(changed: Tensor, heads: Tensor) -> None:
+            changed[torch.arange(len(heads)), :, heads] = self.clean[name][0, :, heads].transpose(0, 1)
 
-        return self.patched({name: change}, rows=self.model.config.n_head)
+        return self.each(name, place, count=self.model.config.n_head)
 
     def gradients(self, names: list[str]) -> dict[str, Tensor]:
         """Gradients of the metric of the second text with respect to activations, in effects."""
         start = {"embed": lambda x: x.detach().requires_grad_()}
-        with torch.enable_grad(), trace(self.model, [*names, "logits"], edit=start, detach=False) as seen:
-            self.model(self.second)
-            effect = self.effect(self.metric(seen.pop("logits")[:, -1])).sum()
+        with torch.enable_grad(), trace(self.model, names, edit=start, detach=False) as seen:
+            hidden = self.model.hidden(self.second)
+            effect = self.effect(self.metric(self.model.lm_head(hidden[:, -1]))).sum()
             found = torch.autograd.grad(effect, list(seen.values()))
         return dict(zip(seen, found, strict=True))
 

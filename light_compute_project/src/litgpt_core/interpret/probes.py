@@ -57,7 +57,7 @@ PROPERTIES: dict[str, Label] = {
 """Of the current token, of one before, of the one to come, and of everything so far."""
 
 
-def fit(x: Tensor, y: Tensor, *, penalty: float = PENALTY, steps: int = 8) -> tuple[Tensor, Tensor]:
+def fit(x: Tensor, y: Tensor, *, penalty: float = PENALTY, steps: int = 6) -> tuple[Tensor, Tensor]:
     """Logistic regression by Newton's method (iteratively reweighted least squares).
 
     Args:
@@ -69,14 +69,14 @@ def fit(x: Tensor, y: Tensor, *, penalty: float = PENALTY, steps: int = 8) -> tu
     Returns:
         weight (C,) and bias ().
     """
-    rows = torch.cat([x, x.new_ones(len(x), 1)], dim=1).double()
+    rows = torch.cat([x, x.new_ones(len(x), 1)], dim=1)
     ridge = torch.full((rows.size(1),), 2 * penalty * len(rows), dtype=torch.float64)
-    ridge[-1] = 1e-9
-    weight = rows.new_zeros(rows.size(1))
+    ridge[-1] = 1e-3
+    weight = torch.zeros(rows.size(1), dtype=torch.float64)
     for _ in range(steps):
-        p = torch.sigmoid(rows @ weight)
-        gradient = rows.mT @ (p - y) + ridge * weight
-        hessian = rows.mT @ (rows * (p * (1 - p)).clamp(min=1e-6)[:, None]) + torch.diag(ridge)
+        p = torch.sigmoid(rows @ weight.to(x.dtype))
+        gradient = (rows.mT @ (p - y)).double() + ridge * weight
+        hessian = (rows.mT @ (rows * (p * (1 - p)).clamp(min=1e-6)[:, None])).double() + torch.diag(ridge)
         weight = weight - torch.linalg.solve(hessian, gradient)
     return weight[:-1].to(x.dtype), weight[-1].to(x.dtype)
 

@@ -108,13 +108,16 @@ class Subject:
         return torch.tensor([ids])
 
     def prompt_ids(self) -> Tensor:
-        """(1, T) ids of the prompt; without one, of the beginning of the held-out text, else of the tokenizer's ids."""
+        """(1, T) ids of the prompt; without one, of the beginning of a window of held-out text; without
+        text, the first ids of the vocabulary."""
         if self.prompt is not None:
             return self._encode(self.prompt, "prompt")
         if self.windows is not None:
             row = self.windows[len(self.windows) // 2]
             return row[None, : min(PROMPT_TOKENS, len(row) - 1)]
-        return self._encode("The", "prompt")
+        special = self.tokenizer.special_ids()
+        plain = [token for token in range(self.tokenizer.vocab_size) if token not in special]
+        return torch.tensor([plain[: min(16, self.model.config.block_size)]])
 
     def against_ids(self) -> Tensor:
         """(1, T) ids of the text that the prompt is compared with."""

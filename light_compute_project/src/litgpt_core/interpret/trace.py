@@ -196,5 +196,7 @@ def _route(
 ) -> tuple[Tensor, Tensor]:
     """The MoE's `route` with its weights passed through `pass_on` as (N, n_expert); an edit may change weights only."""
     weights, chosen = inner(tokens)
-    dense = pass_on(torch.zeros(len(tokens), n_expert, dtype=weights.dtype).scatter(1, chosen, weights))
+    dense = pass_on(
+        torch.zeros(len(tokens), n_expert, dtype=weights.dtype, device=weights.device).scatter(1, chosen, weights)
+    )
     return dense.gather(1, chosen), chosen

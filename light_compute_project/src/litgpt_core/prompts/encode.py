@@ -6,11 +6,12 @@ that the ids before an answer are the same with and without the answer.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from litgpt_core.core.errors import TokenizerError
 from litgpt_core.prompts.message import Message, Segment
+from litgpt_core.prompts.spelled_tokens import parts, replace_spelled
 from litgpt_core.prompts.style import PromptStyle, ending_with_user
 from litgpt_core.prompts.turns import with_system_in_first_turn
 
@@ -18,15 +19,21 @@ if TYPE_CHECKING:
     from litgpt_core.tokenizers.base import Tokenizer
 
 
-def encode_prompt(style: PromptStyle, tokenizer: Tokenizer, messages: Sequence[Message]) -> list[int]:
+def encode_prompt(
+    style: PromptStyle, tokenizer: Tokenizer, messages: Sequence[Message], *, answer_so_far: str = ""
+) -> list[int]:
     """The prompt for an answer to the last message, with bos where the model expects it.
+
+    With `answer_so_far`, the answer's beginning follows, to be continued.
 
     Raises:
         ConfigError: The last message is not the user's, or the roles are in an invalid order.
         TokenizerError: The vocabulary cannot represent a message.
     """
-    segments = style.prompt_segments(_for_style(style, ending_with_user(messages)))
-    return _encode(segments, tokenizer)[0]
+    answer = Message(role="assistant", content=answer_so_far)
+    (*messages, answer), spelled = _spelled(style, [*ending_with_user(messages), answer], tokenizer)
+    begun = [Segment(text=answer.content, learn=True)] if answer_so_far else []
+    return _encode([*style.prompt_segments(_for_style(style, messages)), *begun], tokenizer, spelled)[0]
 
 
 def encode_conversation(
@@ -38,7 +45,15 @@ def encode_conversation(
     changes earlier turns when later ones follow: only for the last one). Errors are those of `encode_prompt`, except
     that the last message can have any role.
     """
-    return _encode(style.segments(_for_style(style, messages)), tokenizer)
+    messages, spelled = _spelled(style, messages, tokenizer)
+    return _encode(style.segments(_for_style(style, messages)), tokenizer, spelled)
+
+
+def _spelled(
+    style: PromptStyle, messages: Sequence[Message], tokenizer: Tokenizer
+) -> tuple[Sequence[Message], dict[str, str]]:
+    """See `spelled_tokens`; the plain style has no markup, so its text is read as the tokenizer reads text."""
+    return (messages, {}) if style.name == "plain" else replace_spelled(messages, tokenizer)
 
 
 def _for_style(style: PromptStyle, messages: Sequence[Message]) -> Sequence[Message]:
@@ -58,7 +73,9 @@ def naming_the_message(problem: TokenizerError, tokenizer: Tokenizer, messages: 
     return problem
 
 
-def _encode(segments: Iterable[Segment], tokenizer: Tokenizer) -> tuple[list[int], list[bool]]:
+def _encode(
+    segments: Iterable[Segment], tokenizer: Tokenizer, spelled: Mapping[str, str]
+) -> tuple[list[int], list[bool]]:
     ids: list[int] = []
     flags: list[bool] = []
     for segment in _merged(segments):
@@ -67,7 +84,9 @@ def _encode(segments: Iterable[Segment], tokenizer: Tokenizer) -> tuple[list[int
         elif segment.begin_of_text:
             new = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
         else:
-            new = _encode_continuation(segment.text, tokenizer) if ids else tokenizer.encode(segment.text)
+            new = []
+            for text, plain in parts(segment.text, spelled):
+                new += _encode_text(text, tokenizer, continues=bool(ids or new), plain=plain)
         ids += new
         flags += [segment.learn] * len(new)
     if tokenizer.use_bos and tokenizer.bos_id is not None and ids[:1] != [tokenizer.bos_id]:
@@ -92,16 +111,20 @@ def _merged(segments: Iterable[Segment]) -> Iterator[Segment]:
 _EDGE = "\n"
 
 
-def _encode_continuation(text: str, tokenizer: Tokenizer) -> list[int]:
-    """Ids of text that follows other text.
+def _encode_text(text: str, tokenizer: Tokenizer, *, continues: bool, plain: bool) -> list[int]:
+    """Ids of text; `plain`: special tokens that it spells are not parsed.
 
-    Some tokenizers from elsewhere prepend a space to every text, except after a line break. For these, a line break is
-    encoded in front and its ids are removed.
+    Some tokenizers from elsewhere prepend a space to every text, except after a line break. For these, where the text
+    continues another one, a line break is encoded in front and its ids are removed.
     """
-    if not text or not _adds_a_space(tokenizer):
-        return tokenizer.encode(text)
-    edge, whole = tokenizer.encode(_EDGE), tokenizer.encode(_EDGE + text)
-    return whole[len(edge) :] if whole[: len(edge)] == edge else tokenizer.encode(text)
+
+    def encode(part: str) -> list[int]:
+        return tokenizer.encode_plain_batch([part])[0] if plain else tokenizer.encode(part)
+
+    if not text or not continues or not _adds_a_space(tokenizer):
+        return encode(text)
+    edge, whole = encode(_EDGE), encode(_EDGE + text)
+    return whole[len(edge) :] if whole[: len(edge)] == edge else encode(text)
 
 
 def _adds_a_space(tokenizer: Tokenizer) -> bool:

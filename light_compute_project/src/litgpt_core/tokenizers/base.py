@@ -18,7 +18,8 @@ class Tokenizer(ABC):
         bos_id: Begin-of-sequence id, or None where the tokenizer has none.
         eos_id: End-of-document id. For tokenizers trained here no text ever encodes to it, not even text that spells
             its name; foreign ones do parse special tokens in text, which prompt styles rely on.
-        use_bos: Whether a prompt should start with `bos_id` (LitGPT's rule for foreign directories; never for ours).
+        use_bos: Whether a prompt should start with `bos_id` (LitGPT's rule for foreign directories; for ours if it was
+            trained with `add_bos_token`).
     """
 
     kind: str
@@ -37,6 +38,14 @@ class Tokenizer(ABC):
     @abstractmethod
     def encode_batch(self, texts: Sequence[str], *, threads: int = 0) -> list[list[int]]:
         """`[encode(text) for text in texts]`, faster; `threads` 0 lets the library choose, and is a hint elsewhere."""
+
+    def encode_plain_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """As `encode_batch`, but text that spells a special token stays text; for documents and messages."""
+        return self.encode_batch(texts)
+
+    def special_names(self) -> frozenset[str]:
+        """Spellings that `encode` reads as special tokens; empty for tokenizers trained here."""
+        return frozenset()
 
     @abstractmethod
     def decode(self, ids: Sequence[int]) -> str:

@@ -10,6 +10,7 @@ import fnmatch
 import json
 import re
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -153,16 +154,31 @@ def copy_companions(source: Path, target: Path) -> None:
 
 
 def config_bytes(
-    *, kind: str, tokenizer_class: str, eos_token: str, bos_token: str | None = None, foreign: Description | None = None
+    *,
+    kind: str,
+    tokenizer_class: str,
+    eos_token: str,
+    bos_token: str | None = None,
+    use_bos: bool = False,
+    foreign: Description | None = None,
 ) -> bytes:
     """`tokenizer_config.json` as LitGPT reads it; a foreign one keeps all its keys."""
-    content: dict[str, object] = {"tokenizer_class": tokenizer_class, "add_bos_token": False}
+    content: dict[str, object] = {"tokenizer_class": tokenizer_class, "add_bos_token": use_bos}
     if foreign is None:
         content["kind"] = kind
     else:
         content |= {"add_bos_token": foreign.use_bos} | foreign.config
     content |= {"bos_token": bos_token, "eos_token": eos_token}
-    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode("utf-8")
+    return json_bytes(content)
+
+
+def json_bytes(content: Mapping[str, object]) -> bytes:
+    """An indented JSON file; half surrogates, which UTF-8 cannot represent, as escapes."""
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError:
+        return (json.dumps(content, indent=2) + "\n").encode("ascii")
 
 
 def _read_object(path: Path) -> dict[str, object]:

@@ -53,6 +53,9 @@ class HuggingFaceTokenizer(StoredTokenizer):
             added[token_id] = token.content
             if token.special:
                 specials.add(token_id)
+        parsed = (added[token_id] for token_id in specials) if foreign is not None else ()
+        self._special_names = frozenset(name for name in parsed if name)
+        self._plain: Processor | None = None
         vocabulary = self._processor.get_vocab(with_added_tokens=True)
         super().__init__(
             definition,
@@ -97,6 +100,24 @@ class HuggingFaceTokenizer(StoredTokenizer):
         parts = [part for parts in parts_of for part in parts]
         encoded = iter(self._processor.encode_batch_fast(parts, add_special_tokens=False))
         return [[token_id for _ in parts for token_id in next(encoded).ids] for parts in parts_of]
+
+    def encode_plain_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """See the base class: by a second processor that does not parse special tokens, made on first use."""
+        if not any(name in text for text in texts for name in self._special_names):
+            return self.encode_batch(texts)
+        if self._plain is None:
+            plain = Processor.from_buffer(self._definition)
+            plain.no_truncation()
+            plain.no_padding()
+            plain.encode_special_tokens = True
+            self._plain = plain
+        for text in texts:
+            to_utf8(text)
+        return [encoding.ids for encoding in self._plain.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+    def special_names(self) -> frozenset[str]:
+        """See the base class."""
+        return self._special_names
 
     def _parts(self, text: str) -> list[str]:
         """Long text cut at line starts where a pre-tokenizer word always ends, so that no id changes; only for ours."""

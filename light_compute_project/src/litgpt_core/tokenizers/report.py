@@ -61,18 +61,18 @@ def find_text_files(paths: Sequence[Path], *, patterns: Sequence[str] = DEFAULT_
 
 
 def read_documents(files: Sequence[Path]) -> Iterator[str]:
-    """The text of each file, line ends untouched.
+    """The text of each file, without a byte-order mark, line ends untouched.
 
     DataError names a file that is not UTF-8 or not readable, and where.
     """
     for file in files:
         try:
-            yield file.read_bytes().decode("utf-8")
+            yield file.read_bytes().decode("utf-8-sig")
         except UnicodeDecodeError as error:
             raise DataError(
                 f"{file} is not UTF-8: byte offset {error.start} ({error.reason}).",
                 needed="UTF-8 text",
-                fix="convert it (iconv -f latin1 -t utf-8), or leave it out with --glob",
+                fix="repair it, convert it from its encoding (iconv -f ENCODING -t utf-8), or leave it out with --glob",
             ) from None
         except OSError as error:
             raise DataError(f"{file} cannot be read: {error.strerror}.", fix="check its permissions") from None

@@ -24,8 +24,8 @@ LIMIT = 2.0
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("load")
-    save_talker(folder)
-    running = Served(folder, "--slots", "32", "--queue", "200")
+    save_talker(folder, block_size=2048)
+    running = Served(folder, "--slots", "64", "--queue", "200")
     yield running
     running.stop()
 
@@ -117,7 +117,7 @@ async def _load(port: int, *, n_idle: int, n_slow: int, n_oversized: int, n_good
     await asyncio.sleep(1)
     statuses = [asyncio.ensure_future(send_oversized(port, body)) for body in bodies]
     beside = [await streams(port, n_good) for _ in range(3)]
-    found = await asyncio.wait_for(asyncio.gather(*statuses), 60)
+    found = await asyncio.wait_for(asyncio.gather(*statuses), 150)
     stop.set()
     await asyncio.gather(*others)
     assert {status for number, status in enumerate(found) if number % 2 == 0} <= {400, 413}

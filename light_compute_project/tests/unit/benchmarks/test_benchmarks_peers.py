@@ -46,7 +46,7 @@ def test_names_families_and_all(nanogpt_dir: Path, everything_installed: None) -
 
     assert chosen("") == ()
     assert chosen("litgpt-bf16, nanogpt,litgpt-bf16") == ("litgpt-bf16", "nanogpt")
-    assert chosen("llamacpp") == ("llamacpp-f16", "llamacpp-q8_0")
+    assert chosen("llamacpp") == ("llamacpp-f16", "llamacpp-q8_0", "llamacpp-q4_0")
     assert chosen("litgpt") == ("litgpt",)
     assert chosen("all") == tuple(GENERATE_PEERS)
 

@@ -5,6 +5,7 @@ import torch
 
 from litgpt_core.checkpoint.compressed import LowRankMatrix, SparseMatrix
 from litgpt_core.compression.gptq import gptq_matrix
+from litgpt_core.compression.healing import check_vocabularies, forward_kl, jensen_shannon, reverse_kl
 from litgpt_core.compression.methods import run_steps
 from litgpt_core.compression.mixed import rounding_costs
 from litgpt_core.compression.pruning import kept, kept_of_m, sparsegpt
@@ -14,6 +15,8 @@ from litgpt_core.compression.settings import Prune
 from litgpt_core.compression.svd import low_rank
 from litgpt_core.compression.walk import Action, Inputs, walk
 from litgpt_core.core.errors import ConfigError
+from litgpt_core.model.config import GPTConfig
+from litgpt_core.model.gpt import GPT
 
 
 def steps(*given: dict):
@@ -222,3 +225,44 @@ def test_quantized_quality_orders_as_the_bits_do(llama, make, windows):
         with torch.no_grad():
             found.append(float((work.model(windows) - expected).square().mean()))
     assert found == sorted(found) and found[0] < found[1] / 20
+
+
+@pytest.mark.parametrize("loss", ["forward", "reverse", "jsd"])
+def test_distillation_heals_what_a_removed_block_cost(loss, make, windows, domains):
+    found = {}
+    for name, more in (("bare", []), ("healed", [{"method": "distill", "steps": 40, "lr": 2e-3, "loss": loss}])):
+        work = make()
+        teacher = make().model
+        run_steps(work, steps({"method": "depth", "remove": 1}, *more), windows=windows, domains=domains)
+        with torch.no_grad():
+            rows = domains[0].measurement[:320].view(-1, 32)
+            found[name] = float(forward_kl(work.model(rows).log_softmax(-1), teacher(rows).log_softmax(-1), rows))
+    assert found["healed"] < 0.7 * found["bare"]
+
+
+def test_quantization_aware_training_improves_the_codes_on_the_same_grid(make, windows, domains):
+    found, scales = {}, {}
+    for name, more in (("ptq", []), ("qat", [{"method": "qat", "steps": 40, "lr": 1e-3}])):
+        work, teacher = make(), make().model
+        given = [{"method": "gptq", "bits": 4}, *more]
+        run_steps(work, steps(*given), windows=windows, domains=domains)
+        scales[name] = work.matrices["transformer.h.0.attn.qkv"].scales
+        with torch.no_grad():
+            rows = domains[0].measurement[:640].view(-1, 32)
+            found[name] = float(forward_kl(work.model(rows).log_softmax(-1), teacher(rows).log_softmax(-1), rows))
+        stored = work.matrices["transformer.h.0.attn.qkv"].dense()
+        assert torch.equal(work.linear("transformer.h.0.attn.qkv").weight, stored)
+        assert torch.equal(work.model.lm_head.weight, work.matrices["lm_head"].dense()), "the head is not trained"
+    assert torch.equal(scales["ptq"], scales["qat"]) and found["qat"] < 0.9 * found["ptq"]
+
+
+def test_the_divergences_are_zero_for_equal_models_and_a_teacher_needs_the_same_tokens(llama):
+    p = torch.randn(2, 3, 8).log_softmax(-1)
+    q = torch.randn(2, 3, 8).log_softmax(-1)
+    for loss in (forward_kl, reverse_kl, jensen_shannon):
+        assert abs(float(loss(p, p, torch.zeros(2, 3)))) < 1e-6 < float(loss(p, q, torch.zeros(2, 3)))
+    assert float(forward_kl(p, q, q)) == pytest.approx(float(reverse_kl(q, p, q)), rel=1e-5)
+    assert float(jensen_shannon(p, q, q)) == pytest.approx(float(jensen_shannon(q, p, q)), rel=1e-4)
+    other = GPT(GPTConfig(n_layer=1, n_head=2, n_embd=32, block_size=16, vocab_size=40, padding_multiple=40))
+    with pytest.raises(ConfigError, match="301 tokens, its teacher 40"):
+        check_vocabularies(llama.model, other)

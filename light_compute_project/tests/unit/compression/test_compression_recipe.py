@@ -41,10 +41,19 @@ def test_all_problems_are_told_at_once():
 
 
 @pytest.mark.parametrize(
-    "methods", [("round", "depth"), ("round", "gptq"), ("prune", "round"), ("svd", "awq"), ("prune", "svd")]
+    "methods",
+    [
+        ("round", "depth"),
+        ("round", "distill"),
+        ("qat",),
+        ("round", "gptq"),
+        ("prune", "round"),
+        ("svd", "awq"),
+        ("prune", "svd"),
+    ],
 )
 def test_orders_without_sense_are_refused(methods):
-    with pytest.raises(ConfigError, match=r"would undo|one form|both forms"):
+    with pytest.raises(ConfigError, match=r"would undo|one form|both forms|needs one step"):
         check_recipe("mine", [{"method": name} for name in methods])
 
 

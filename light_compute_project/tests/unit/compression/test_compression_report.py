@@ -62,6 +62,8 @@ def test_a_row_that_is_worse_everywhere_is_dominated():
     text = verdict(worse, SOURCE, [row(name="int8"), worse])
     assert "dominated by int8" in text and "decoded by eager PyTorch" in text
     assert dominator(row(name="int8"), [row(name="int8"), worse]) is None
+    closer = row(name="svd", file_bytes=800, deltas={"one": (0.0003, 0.02)})
+    assert dominator(closer, [row(name="int8", kl=0.1), closer]) is None, "less different from the source"
     faster = row(name="svd", file_bytes=800, tokens_per_s=[190] * 5, deltas={"one": (0.3, 0.02)})
     assert dominator(faster, [row(name="int8"), faster]) is None
 

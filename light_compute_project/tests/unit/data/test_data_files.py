@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import json
 import logging
 import lzma
 import os
@@ -15,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from litgpt_core.core.errors import DataError
+from litgpt_core.core.files import write_json
 from litgpt_core.data.files import _matcher, document_name, matching_files, read_file, shown
 from litgpt_core.data.settings import TextSettings
 from litgpt_core.data.sources import read_corpus
@@ -166,3 +168,9 @@ def test_all_damaged_files_are_counted_in_one_error(tmp_path: Path) -> None:
         write(tmp_path / f"{i}.txt", "é".encode() * 50 + (b"\xff" if i else b""))
     with pytest.raises(DataError, match=r"1\.txt.*\(2 of 4 files have such problems too\)"):
         read_corpus(TextSettings(path=str(tmp_path)))
+
+
+def test_a_path_that_is_no_text_can_be_recorded(tmp_path: Path) -> None:
+    path = os.fsdecode(b"caf\xe9.txt")
+    write_json(tmp_path / "x.json", {"path": path})
+    assert json.loads((tmp_path / "x.json").read_text(encoding="utf-8")) == {"path": path}

@@ -96,6 +96,12 @@ def tokenizer_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def architectures() -> dict[str, tuple[str, dict[str, Any]]]:
+    """`ARCHITECTURES`."""
+    return ARCHITECTURES
+
+
+@pytest.fixture
 def ids() -> torch.Tensor:
     """(2, 48) token ids, more than any window."""
     return torch.randint(ROWS, (2, 48), generator=torch.Generator().manual_seed(0))

@@ -245,8 +245,23 @@ def test_patching_everything_gives_the_first_text_and_equal_texts_are_refused() 
         Pair(model, pair.first, pair.first)
     with pytest.raises(ConfigError, match="8 tokens, --against has 5"):
         Pair(model, pair.first, pair.second[:, :5])
+    with pytest.raises(ConfigError, match="300 tokens, too many"):
+        Pair(model, some_ids(61, 1, 300), some_ids(61, 1, 300, seed=1))
     same = torch.tensor([2.0, 1.0, 0.0])
     assert answers_of(same, torch.tensor([2.0, 0.5, 0.9])) == (1, 2)
+
+
+def test_patches_some_at_a_time_are_patches_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build("GQA + QK-norm").double().eval().requires_grad_(False)
+    pair = Pair(model, some_ids(61, 1, 8), some_ids(61, 1, 8, seed=1))
+    together = [pair.by_position("1.attn_out"), pair.by_head(1)]
+    monkeypatch.setattr("litgpt_core.interpret.patching.MOST_TOKENS", 24)
+    for whole, parts in zip(together, [pair.by_position("1.attn_out"), pair.by_head(1)], strict=True):
+        torch.testing.assert_close(whole, parts, rtol=1e-9, atol=1e-9)
+    alone = pair.patched(
+        {"1.attn_out": lambda x: torch.cat([x[:, :5], pair.clean["1.attn_out"][:, 5:6], x[:, 6:]], 1)}, rows=1
+    )
+    assert float(alone[0]) == pytest.approx(float(together[0][5]), rel=1e-9)
 
 
 def test_first_order_estimates_of_ablation_point_the_right_way() -> None:

@@ -50,7 +50,7 @@ def recognise(file: ConfigFile) -> Family:
     """
     known = {family.model_type: family for family in FAMILIES}
     model_type = file.content.get("model_type")
-    if model_type not in known:
+    if not isinstance(model_type, str) or model_type not in known:
         near = difflib.get_close_matches(str(model_type), known, n=1, cutoff=0.4)
         closest = f"; the closest is {near[0]}" if near else ""
         raise CheckpointError(
@@ -60,6 +60,8 @@ def recognise(file: ConfigFile) -> Family:
         )
     family = known[str(model_type)]
     given = file.content.get("architectures") or [family.architecture]
+    if not isinstance(given, list):
+        raise file.wrong("architectures", needed="a list of class names")
     if not any(str(name).endswith(("ForCausalLM", "LMHeadModel", "Model")) for name in given):
         raise CheckpointError(
             f"{file.path} describes {', '.join(map(str, given))}.",

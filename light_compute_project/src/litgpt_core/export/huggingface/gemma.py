@@ -96,8 +96,11 @@ def _read_gemma3(file: ConfigFile) -> dict[str, Any]:
     nested = file.rope_settings()
     local = file.number("rope_local_base_freq", default=10000.0)
     if "full_attention" in nested or "sliding_attention" in nested:
-        local = float(nested.get("sliding_attention", {}).get("rope_theta", local))
-        rope = file.rope(settings=nested.get("full_attention", {}))
+        inner, outer = (nested.get(key) or {} for key in ("sliding_attention", "full_attention"))
+        if not (isinstance(inner, dict) and isinstance(outer, dict)):
+            raise file.wrong("rope_parameters", needed="an object for each kind of layer")
+        local = ConfigFile(file.path, inner).number("rope_theta", default=local)
+        rope = file.rope(settings=outer)
     else:
         rope = file.rope(settings={"rope_theta": file.content.get("rope_theta", 1_000_000), **nested})
     return {

@@ -23,6 +23,13 @@ _GELUS = {
 _SILUS = ("silu", "swish")
 _UNFIT = "choose a model of the same family without this setting, or use it with transformers"
 
+_LARGEST = 2**53
+"""Numbers above it are no settings of a model, and no longer exact as floats."""
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= _LARGEST
+
 
 class ConfigFile:
     """The content of one config.json."""
@@ -33,20 +40,20 @@ class ConfigFile:
     def wrong(self, key: str, *, needed: str) -> CheckpointError:
         """The error for a key with an unsupported value."""
         value = self.content.get(key)
-        given = f"{self.path} has no {key}." if value is None else f"{self.path} says {key}={value!r}."
+        given = f"{self.path} has no {key}." if value is None else f"{self.path} says {key}={repr(value)[:100]}."
         return CheckpointError(given, needed=needed, fix=_UNFIT if key in self.content else "")
 
     def integer(self, key: str, *, default: int | None = None) -> int:
         """A whole number of at least 1; `default` for a missing or null key."""
         value = default if self.content.get(key) is None else self.content[key]
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _LARGEST:
             raise self.wrong(key, needed="a whole number of at least 1")
         return value
 
     def number(self, key: str, *, default: float | None = None) -> float:
         """A number above 0."""
         value = default if self.content.get(key) is None else self.content[key]
-        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= _LARGEST:
             raise self.wrong(key, needed="a number above 0")
         return float(value)
 
@@ -71,7 +78,7 @@ class ConfigFile:
     def gelu(self, key: str, *, default: str) -> str:
         """`gelu_approximate` for the activation of `key`."""
         name = self.content.get(key) or default
-        if name not in _GELUS:
+        if not isinstance(name, str) or name not in _GELUS:
             raise self.wrong(key, needed=f"one of {', '.join(_GELUS)}")
         return _GELUS[name]
 
@@ -88,7 +95,7 @@ class ConfigFile:
         known = ("full_attention", "sliding_attention")
         if not isinstance(types, list) or len(types) != self.content.get("num_hidden_layers"):
             raise self.wrong("layer_types", needed="one entry for each of num_hidden_layers layers")
-        if not set(types) <= set(known):
+        if not all(each in known for each in types):
             raise self.wrong("layer_types", needed=f"entries among {', '.join(known)}")
         return types
 
@@ -110,19 +117,24 @@ class ConfigFile:
         """
         given = self.rope_settings() if settings is None else settings
         base = given.get("rope_theta", self.content.get(base_key, 10000))
-        if isinstance(base, bool) or not isinstance(base, int | float) or base < 1 or base != int(base):
+        if (
+            isinstance(base, bool)
+            or not isinstance(base, int | float)
+            or not 1 <= base <= _LARGEST
+            or base != int(base)
+        ):
             raise self.wrong(base_key, needed="a whole number of at least 1")
         kind = given.get("rope_type", given.get("type", "default"))
         if kind == "default":
             return {"rope_base": int(base), "rope_adjustments": None}
         keys = {"linear": ("factor",), "llama3": ("factor", "low_freq_factor", "high_freq_factor")}
-        if kind not in keys:
+        if not isinstance(kind, str) or kind not in keys:
             raise CheckpointError(
                 f"{self.path} scales its rotary positions by {kind!r}.",
                 needed="default, linear or llama3: the results of other types differ from transformers",
                 fix=_UNFIT,
             )
-        if missing := [key for key in keys[kind] if not isinstance(given.get(key), int | float)]:
+        if missing := [key for key in keys[kind] if not _is_number(given.get(key))]:
             raise CheckpointError(
                 f"{self.path}: the rope settings of type {kind} lack a number {missing[0]}.",
                 needed=", ".join(keys[kind]),
@@ -130,6 +142,8 @@ class ConfigFile:
         adjustments = {key: given[key] for key in keys[kind]}
         if kind == "llama3":
             length = given.get("original_max_position_embeddings", self.content.get("max_position_embeddings"))
+            if isinstance(length, bool) or not isinstance(length, int) or not 1 <= length <= _LARGEST:
+                raise self.wrong("original_max_position_embeddings", needed="a whole number of at least 1")
             adjustments["original_max_seq_len"] = length
         return {"rope_base": int(base), "rope_adjustments": adjustments}
 

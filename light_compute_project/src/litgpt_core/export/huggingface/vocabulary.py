@@ -27,6 +27,7 @@ from litgpt_core.export.huggingface.layout import (
     TOKENIZER_MODEL,
     VOCABULARY,
 )
+from litgpt_core.tokenizers.directory import json_bytes
 
 _ID_KEYS = ("bos_token_id", "eos_token_id")
 _JSON_CLASS = "PreTrainedTokenizerFast"
@@ -144,7 +145,8 @@ def write_tokenizer(directory: Path, target: Path, *, longest: int) -> dict[str,
     if tokenizer.kind == "sentencepiece":
         from litgpt_core.export.huggingface.sentencepiece_json import tokenizer_json
 
-        (target / TOKENIZER_JSON).write_bytes(tokenizer_json((directory / TOKENIZER_MODEL).read_bytes()))
+        model = (directory / TOKENIZER_MODEL).read_bytes()
+        (target / TOKENIZER_JSON).write_bytes(tokenizer_json(model, add_bos=tokenizer.use_bos))
     given = read_json(directory / TOKENIZER_CONFIG)
     settings = {
         "tokenizer_class": _JSON_CLASS,
@@ -152,6 +154,8 @@ def write_tokenizer(directory: Path, target: Path, *, longest: int) -> dict[str,
         "model_max_length": longest,
         "clean_up_tokenization_spaces": False,
     }
+    if tokenizer.use_bos:
+        settings["add_bos_token"] = True
     if tokenizer.kind != "byte":  # its end token is a byte, which transformers would read in text if it were named
         settings |= {key: given[key] for key in ("bos_token", "eos_token") if given.get(key) is not None}
     _write(target / TOKENIZER_CONFIG, settings)
@@ -169,4 +173,4 @@ def _generation(directory: Path, ids: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    path.write_bytes(json_bytes(content))

@@ -63,7 +63,7 @@ function heatmap({ values, paint, describe, label, rowLabels = null, columnLabel
   const readout = make("p", { class: "readout", "aria-live": "polite", text: "Point at a cell, or use the arrow keys." });
   let at = null;
   function draw() {
-    const ratio = window.devicePixelRatio || 1, width = left + columns * size + 2, height = top + rows * size + 2;
+    const ratio = window.devicePixelRatio || 1, width = left + columns * size + (top > 30 ? 46 : 2), height = top + rows * size + 2;
     canvas.width = width * ratio; canvas.height = height * ratio;
     canvas.style.width = `${width}px`; canvas.style.height = `${height}px`;
     const pen = canvas.getContext("2d");

@@ -34,6 +34,7 @@ const VIEWS = {
     how: "The prediction that each layer's residual stream would give. Rows are layers, columns tokens; a cell holds the most probable next token, darker where it is more probable. Select a cell for the five best.",
     draw(box, v) {
       const out = make("p", { class: "readout", text: "Select a cell." });
+      if (v.cut_from) box.append(make("p", { class: "readout", text: `The last ${v.prompt.length} of ${v.cut_from} tokens.` }));
       const table = make("table", { class: "grid" });
       table.append(make("tr", {}, make("th", {}), ...v.prompt.map((text) => make("th", { text: shown(text).slice(0, 12) }))));
       const cells = [];
