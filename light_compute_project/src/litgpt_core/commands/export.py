@@ -12,14 +12,12 @@ safetensors npz json    weights by LitGPT's names in one file, config and tokeni
 
 from __future__ import annotations
 
-from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
 from litgpt_core.core.command_line import MODEL_HELP, CommandParser
 from litgpt_core.core.errors import ConfigError
-
-FORMATS = ("huggingface", "gguf", "python", "safetensors", "npz", "json")
+from litgpt_core.export.formats import FORMATS, export
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -39,45 +37,5 @@ def main(arguments: Sequence[str]) -> int:
     from litgpt_core.export.gguf.cached import with_gguf_imported
 
     given.checkpoint = with_gguf_imported(given.model)
-    write = {"huggingface": _huggingface, "gguf": _gguf}.get(given.format, _file)
-    print(*write(given), sep="\n")
+    print(*export(given), sep="\n")
     return 0
-
-
-def _huggingface(given: Namespace) -> list[str]:
-    from litgpt_core.export.huggingface.exporting import export_directory
-
-    made = export_directory(
-        given.checkpoint, given.out, force=given.force, max_shard_bytes=int((given.max_shard_gb or 5.0) * 1e9)
-    )
-    size = f"{made.weight_bytes:,} bytes in {len(made.files)} file{'s' if len(made.files) > 1 else ''}"
-    added = [f"{made.added_zeros} biases that the model lacks are written as zeros"] if made.added_zeros else []
-    return [f"{made.path}: {made.architecture}, {size}", *added]
-
-
-def _gguf(given: Namespace) -> list[str]:
-    from litgpt_core.export.gguf.exporting import export_gguf
-
-    made = export_gguf(
-        given.checkpoint, given.out, type=given.type or "f16", force=given.force, check=not given.no_check
-    )
-    lines = [f"{made.path}: {made.architecture}, {made.parameters:,} parameters as {made.type}, {made.n_bytes:,} bytes"]
-    if made.other_types:
-        lines.append(f"{len(made.other_types)} matrices as F16: their rows are no multiple of 32")
-    lines += made.parity.lines() if made.parity else ["not checked (--no_check)"]
-    return [*lines, f"for Ollama: ollama create {made.path.stem} -f {made.modelfile}"]
-
-
-def _file(given: Namespace) -> list[str]:
-    if given.format == "python":
-        from litgpt_core.export.single.python_file import export_python
-
-        made = export_python(given.checkpoint, given.out, force=given.force, check=not given.no_check)
-    else:
-        from litgpt_core.export.single.arrays import export_arrays
-
-        made = export_arrays(
-            given.checkpoint, given.out, format=given.format, force=given.force, check=not given.no_check
-        )
-    checked = made.parity.lines() if made.parity else ["not checked (--no_check)"]
-    return [f"{made.path}: {made.parameters:,} weights, {made.n_bytes:,} bytes", *checked]
