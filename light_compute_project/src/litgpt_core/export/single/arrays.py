@@ -20,10 +20,9 @@ from torch import Tensor
 
 from litgpt_core.core.errors import CheckpointError
 from litgpt_core.core.files import replacing
-from litgpt_core.core.replaceable import refuse_foreign_file
+from litgpt_core.core.replaceable import refuse_foreign_file, refuse_taken
 from litgpt_core.export.parity import MARK, Parity, compare_logits, logits_of, record_of, sample_ids
 from litgpt_core.export.single.checkpoint import Parts
-from litgpt_core.export.target import refuse_taken
 from litgpt_core.model.gpt import GPT
 
 _MOST_JSON = 50_000_000

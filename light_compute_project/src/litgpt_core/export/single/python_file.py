@@ -21,11 +21,10 @@ import litgpt_core
 from litgpt_core.checkpoint.layout import WEIGHTS
 from litgpt_core.core.errors import CheckpointError
 from litgpt_core.core.files import replacing
-from litgpt_core.core.replaceable import refuse_foreign_file
+from litgpt_core.core.replaceable import refuse_foreign_file, refuse_taken
 from litgpt_core.export.parity import MARK, Parity, compare_logits, logits_of, record_of, sample_ids
 from litgpt_core.export.single.arrays import ExportedFile
 from litgpt_core.export.single.checkpoint import Parts
-from litgpt_core.export.target import refuse_taken
 from litgpt_core.pure import gpt as pure_gpt
 from litgpt_core.pure.vocabulary import read_vocabulary
 
