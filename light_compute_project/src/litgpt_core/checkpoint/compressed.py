@@ -13,6 +13,7 @@ stored once. The SHA-256 of the file is compared before it is used, because a ch
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ from litgpt_core.checkpoint.layout import COMPRESSED, COMPRESSION
 from litgpt_core.checkpoint.verification import ANOTHER, check_listed
 from litgpt_core.core.errors import CheckpointError
 from litgpt_core.core.files import sha256_of
+from litgpt_core.core.huge_pages import huge_page_memory
+from litgpt_core.core.parsing import ParsingError, read_yaml
 from litgpt_core.model import grid
 from litgpt_core.model.sparse import unpack_sparse
 
@@ -204,7 +207,7 @@ def _write_flushed(file: Path, text: str) -> None:
 
 
 def read_compressed(directory: Path) -> CompressedCheckpoint:
-    """The content of a compressed directory; tensors are mapped from the file.
+    """The content of a compressed directory.
 
     Raises:
         CheckpointError: A newer format, a changed or truncated file, or a file without what compression.yaml lists.
@@ -246,8 +249,8 @@ def read_description(directory: Path) -> dict[str, Any]:
     """`compression.yaml`. Raises CheckpointError if it is missing, unreadable or of a newer format."""
     file = directory / COMPRESSION
     try:
-        found = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as problem:
+        found = read_yaml(file)
+    except (OSError, ValueError, ParsingError) as problem:
         raise CheckpointError(
             f"{file} cannot be read: {problem}", needed="the description of the compressed weights", fix=ANOTHER
         ) from problem
@@ -261,11 +264,33 @@ def read_description(directory: Path) -> dict[str, Any]:
     return dict(found)
 
 
-def _read_tensors(file: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+_DTYPES = {"U8": torch.uint8, "F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "I64": torch.int64}
 
+
+def _read_tensors(file: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, read once into huge pages: mapped pages would count as memory a second time.
+
+    The first tensor of codes begins at a cache line, and so do all others, whose sizes are multiples of 64 bytes.
+    """
     try:
-        return dict(load_file(file))
-    except (SafetensorError, OSError) as problem:
-        raise CheckpointError(f"{file} cannot be read: {problem}", needed="a complete file", fix=ANOTHER) from problem
+        with file.open("rb") as opened:
+            size = int.from_bytes(opened.read(8), "little")
+            header = json.loads(opened.read(size))
+            entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
+            codes = [entry["data_offsets"][0] for name, entry in entries.items() if name.endswith(".codes")]
+            first, length = -min(codes, default=0) % 64, file.stat().st_size - 8 - size
+            memory = huge_page_memory(first + length)
+            if opened.readinto(memoryview(memory)[first : first + length]) != length:
+                raise OSError("the file ends early")
+        block = torch.frombuffer(memory, dtype=torch.uint8)
+        return {name: _tensor(block, entry, first) for name, entry in entries.items()}
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as problem:
+        raise CheckpointError(f"{file} cannot be read: {problem!r}", needed="a complete file", fix=ANOTHER) from problem
+
+
+def _tensor(block: Tensor, entry: Mapping[str, Any], first: int) -> Tensor:
+    begin, end = entry["data_offsets"]
+    data, dtype = block[first + begin : first + end], _DTYPES[entry["dtype"]]
+    if (first + begin) % dtype.itemsize:
+        data = data.clone()
+    return data.view(dtype).view(entry["shape"])

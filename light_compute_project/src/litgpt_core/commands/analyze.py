@@ -15,6 +15,7 @@ from pathlib import Path
 
 from litgpt_core.core.command_line import MODEL_HELP, CommandParser
 from litgpt_core.core.errors import ConfigError
+from litgpt_core.core.text import count
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -47,11 +48,9 @@ def main(arguments: Sequence[str]) -> int:
     done = analyze(model, only=only, checkpoints=a.checkpoints, effort=a.effort, out=a.out, **options)
     print(*(f"- {sentence}" for sentence in done.findings), sep="\n")
     assert done.folder is not None
-    pictures = len(list(done.folder.glob("*.png")))
-    size = (done.folder / "report.html").stat().st_size
-    print(
-        f"{(done.folder / 'report.html').as_posix()} ({size / 1e6:.1f} MB, open it), {pictures} pictures, analysis.json"
-    )
+    page = done.folder / "report.html"
+    pictures = count(len(done.values["views"]), "picture")
+    print(f"{page.as_posix()} ({page.stat().st_size / 1e6:.1f} MB, open it), {pictures}, analysis.json")
     if a.wandb:
         print("on W&B: analysis/report" if log_to_wandb(done, model) else "W&B did not take it")
     return 0

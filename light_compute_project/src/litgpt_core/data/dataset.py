@@ -77,6 +77,8 @@ class TrainBatches(Dataset[Batch]):
         seed: Decides offsets and order.
         micro_batch_size: B, rows per micro-batch.
         rank, world_size: Which share this process reads.
+        first_id: Takes the place of the first input of every row (begin of sequence); targets stay the text's. None:
+            the text's own token.
 
     Raises:
         DataError: The shard is missing, incomplete, or shorter than T + 1 tokens.
@@ -92,11 +94,13 @@ class TrainBatches(Dataset[Batch]):
         micro_batch_size: int,
         rank: int = 0,
         world_size: int = 1,
+        first_id: int | None = None,
     ) -> None:
         check_positive(block_size=block_size, micro_batch_size=micro_batch_size, world_size=world_size)
         self.file = TokenFile(path, dtype=dtype)
         self.block_size, self.seed, self.micro_batch_size = block_size, seed, micro_batch_size
         self.rank, self.world_size = checked_rank(rank, world_size), world_size
+        self.first_id = first_id
         if self.file.tokens < block_size + 1:
             raise DataError(
                 f"{self.file.path} holds {self.file.tokens:,} tokens, too few for one sample of "
@@ -131,7 +135,10 @@ class TrainBatches(Dataset[Batch]):
     def __getitem__(self, k: int) -> Batch:
         """(inputs, targets) of micro-batch k, both (B, T) int64; targets[b, t] is the token after inputs[b, t]."""
         rows = sliding_window_view(self.file.array(), self.block_size + 1)[self.starts(k)]  # (B, T+1)
-        return as_tensor(rows[:, :-1]), as_tensor(rows[:, 1:])
+        inputs = as_tensor(rows[:, :-1])
+        if self.first_id is not None:
+            inputs[:, 0] = self.first_id
+        return inputs, as_tensor(rows[:, 1:])
 
 
 class ValidationBatches(Dataset[Batch], ABC):
@@ -187,7 +194,7 @@ class ValBatches(ValidationBatches):
 
     Args:
         path: The shard; it needs two tokens.
-        dtype, block_size: As for `TrainBatches`.
+        dtype, block_size, first_id: As for `TrainBatches`.
         batch_size, max_tokens, rank, world_size: As for `ValidationBatches`.
 
     Raises:
@@ -204,8 +211,10 @@ class ValBatches(ValidationBatches):
         max_tokens: int | None = None,
         rank: int = 0,
         world_size: int = 1,
+        first_id: int | None = None,
     ) -> None:
         check_positive(block_size=block_size)
+        self.first_id = first_id
         self.file = TokenFile(path, dtype=dtype)
         if self.file.tokens < 2:
             raise DataError(
@@ -232,6 +241,8 @@ class ValBatches(ValidationBatches):
             span = as_tensor(tokens[window * block : (window + 1) * block + 1])
             inputs[row, : span.numel() - 1] = span[:-1]
             targets[row, : span.numel() - 1] = span[1:]
+            if self.first_id is not None:
+                inputs[row, 0] = self.first_id
         return inputs, targets
 
 

@@ -24,7 +24,7 @@ from litgpt_core.core.replaceable import refuse_foreign
 from litgpt_core.data.prepared import canonical_json, folder_problem, meta_sha256
 from litgpt_core.data.settings import LATER_SETTINGS, LOCATIONS, DataSettings, cache_folder
 from litgpt_core.tokenizers.base import Tokenizer
-from litgpt_core.tokenizers.directory import copy_companions
+from litgpt_core.tokenizers.directory import FOREIGN, copy_companions
 from litgpt_core.tokenizers.registry import train as train_tokenizer
 from litgpt_core.tokenizers.settings import PretrainedSettings, TokenizerSettings
 
@@ -116,8 +116,19 @@ def fingerprint_of(content: dict[str, Any]) -> str:
 def tokenizer_identity(settings: TokenizerSettings) -> dict[str, Any]:
     """What decides the token ids: the settings of a tokenizer to train, or the fingerprint of an existing one."""
     if isinstance(settings, PretrainedSettings):
-        return {"kind": settings.kind, "fingerprint": train_tokenizer(settings, ()).fingerprint()}
-    return dataclasses.asdict(settings)
+        tokenizer = train_tokenizer(settings, ())
+        return {"kind": settings.kind, "fingerprint": tokenizer.fingerprint(), **window_start(tokenizer)}
+    later = ("add_bos_token", False)  # a setting that earlier folders do not have, with what it was then
+    return {key: value for key, value in dataclasses.asdict(settings).items() if (key, value) != later}
+
+
+def window_start(tokenizer: Tokenizer) -> dict[str, int]:
+    """`bos_id` of a tokenizer of ours whose windows begin with it; nothing for any other, also for those from
+    elsewhere, whose models expect it at the beginning of documents alone.
+    """
+    if tokenizer.kind == FOREIGN or not tokenizer.use_bos or tokenizer.bos_id is None:
+        return {}
+    return {"bos_id": tokenizer.bos_id}
 
 
 def content_settings(data: DataSettings) -> dict[str, Any]:
@@ -151,6 +162,7 @@ def tokenizer_facts(tokenizer: Tokenizer) -> dict[str, Any]:
         "vocab_size": tokenizer.vocab_size,
         "eos_id": tokenizer.eos_id,
         "fingerprint": tokenizer.fingerprint(),
+        **window_start(tokenizer),
     }
 
 

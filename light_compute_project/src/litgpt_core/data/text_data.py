@@ -50,6 +50,12 @@ class TextData(PreparedData):
         return self.val_tokens / self.val_bytes
 
     @property
+    def window_start(self) -> int | None:
+        """The id that every window begins with (`tokenizer.add_bos_token`), or None."""
+        found = self.meta["tokenizer"].get("bos_id")
+        return None if found is None else int(found)
+
+    @property
     def references(self) -> dict[str, float]:
         """Losses of a unigram and a bigram model fitted on the training tokens."""
         losses = self.meta["reference_losses"]
@@ -85,6 +91,7 @@ class TextData(PreparedData):
             micro_batch_size=micro_batch_size,
             rank=rank,
             world_size=world_size,
+            first_id=self.window_start,
         )
 
     def val_batches(
@@ -101,4 +108,5 @@ class TextData(PreparedData):
             max_tokens=max_tokens,
             rank=rank,
             world_size=world_size,
+            first_id=self.window_start,
         )

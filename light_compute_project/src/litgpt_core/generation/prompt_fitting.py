@@ -46,6 +46,7 @@ def fit_prompt(
     tokenizer: Tokenizer,
     block_size: int,
     max_new_tokens: int,
+    answer_so_far: str = "",
 ) -> FittedPrompt:
     """The prompt of a conversation whose last message is the user's.
 
@@ -55,6 +56,7 @@ def fit_prompt(
         tokenizer: The model's tokenizer.
         block_size: The context window in tokens.
         max_new_tokens: Maximum length of the answer; reserved in the window, up to half of it.
+        answer_so_far: The beginning of the answer, which is to be continued.
 
     Raises:
         PromptTooLong: The newest message (with the system prompt) does not fit; a ConfigError.
@@ -68,20 +70,27 @@ def fit_prompt(
             tokenizer=tokenizer,
             block_size=block_size,
             max_new_tokens=max_new_tokens,
+            answer_so_far=answer_so_far,
         )
     except TokenizerError as problem:
         raise naming_the_message(problem, tokenizer, messages) from None
 
 
 def _fitted(
-    arranged: list[Message], *, style: PromptStyle | None, tokenizer: Tokenizer, block_size: int, max_new_tokens: int
+    arranged: list[Message],
+    *,
+    style: PromptStyle | None,
+    tokenizer: Tokenizer,
+    block_size: int,
+    max_new_tokens: int,
+    answer_so_far: str,
 ) -> FittedPrompt:
     system = [message for message in arranged[:1] if message.role == "system"]
     turns = arranged[len(system) :]
     room = block_size - min(max_new_tokens, block_size // 2)
     if style is None:
         base = style_named(BASE_STYLE)
-        ids = encode_prompt(base, tokenizer, arranged)
+        ids = encode_prompt(base, tokenizer, arranged, answer_so_far=answer_so_far)
         if len(ids) > room:
             kept = tokenizer.encode(f"{system[0].content}\n")[: room // 2] if system else []
             ids = [*kept, *ids[len(kept) - room :]]
@@ -91,7 +100,8 @@ def _fitted(
     @functools.lru_cache(maxsize=2)
     def encoded(n: int) -> list[int]:
         """The prompt with the newest n turns."""
-        return encode_prompt(style, tokenizer, [*system, *turns[2 * (n_turns - n) :]])
+        kept = [*system, *turns[2 * (n_turns - n) :]]
+        return encode_prompt(style, tokenizer, kept, answer_so_far=answer_so_far)
 
     kept_turns = _most_that_fit(n_turns, fits=lambda n: len(encoded(n)) <= room)
     ids = encoded(kept_turns)

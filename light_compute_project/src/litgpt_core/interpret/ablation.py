@@ -28,7 +28,7 @@ Method = Literal["mean", "zero"]
 WINDOWS = 16
 LENGTH = 128
 """Tokens of a window that are read."""
-BUDGET_FLOPS = 2e12
+BUDGET_FLOPS = 1e12
 """Work for all parts together; beyond it, only the parts that matter most by the first-order estimate are run."""
 
 

@@ -37,7 +37,7 @@ def view(subject: Subject) -> dict[str, Any]:
     result: dict[str, Any] = {"steps": [], "loss": [], "lens": [], "ranks": {}, "heads": {kind: [] for kind in KINDS},
                               "repeated_loss": [], "first_loss": []}  # fmt: skip
     for step, directory in chosen:
-        model = load_model(directory, dtype=torch.float32).requires_grad_(False)
+        model = load_model(directory, dtype=torch.float32, dequantize=True).requires_grad_(False)
         scores = head_scores(model, ids, periods, seed=subject.seed)
         result["steps"].append(step)
         for kind in KINDS:

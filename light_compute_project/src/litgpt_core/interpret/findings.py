@@ -37,7 +37,7 @@ def _budget(v: Values) -> list[str]:
     return [
         f"{v['parameters']:,} parameters, most of them in {most['group']} "
         f"({most['parameters'] / v['parameters']:.0%}); "
-        f"{work['group']} does {work['flops'] / v['flops']:.0%} of the {v['flops'] / 1e6:,.1f} MFLOP per token."
+        f"{work['group']} does {work['flops'] / v['flops']:.0%} of the {v['flops'] / 1e6:,.3g} MFLOP per token."
     ]
 
 

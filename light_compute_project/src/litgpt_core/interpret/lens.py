@@ -16,6 +16,8 @@ from litgpt_core.interpret.trace import trace
 from litgpt_core.model.gpt import GPT
 
 TOP = 5
+MOST_LOGITS = 400_000_000
+"""That are computed for all layers together."""
 MOST_CELLS = 6000
 """Of the grid in the report; of a longer prompt the end is shown."""
 
@@ -85,16 +87,19 @@ def _row_of_grid(subject: Subject, log_probs: Tensor, following: Tensor) -> dict
 
 @torch.no_grad()
 def on_text(model: GPT, windows: Tensor) -> tuple[list[float], list[float], int]:
-    """Loss of every layer's prediction and its divergence from the final one, in nats, over (N, T + 1) ids; and how
-    many tokens that is.
+    """Loss of every layer's prediction and its divergence from the final one, in nats, over (N, T + 1) ids; and over
+    how many tokens: not all where layers and vocabulary are many.
     """
-    names, targets = layer_names(model), windows[:, 1:, None]
+    names = layer_names(model)
     with trace(model, names) as seen:
         model.hidden(windows[:, :-1])
-    final = read_out(model, seen[names[-1]]).log_softmax(dim=-1)
+    stride = -(-windows[:, 1:].numel() * len(names) * model.config.vocab_size // MOST_LOGITS)
+    residuals = {name: seen[name].flatten(0, 1)[::stride] for name in names}
+    targets = windows[:, 1:].flatten()[::stride, None]
+    final = read_out(model, residuals[names[-1]]).log_softmax(dim=-1)
     losses, divergences = [], []
     for name in names:
-        log_probs = read_out(model, seen[name]).log_softmax(dim=-1)
+        log_probs = read_out(model, residuals[name]).log_softmax(dim=-1)
         losses.append(float(-log_probs.gather(-1, targets).mean()))
         divergences.append(float(divergence(final, log_probs).mean()))
     return losses, divergences, int(targets.numel())

@@ -39,7 +39,7 @@ def load_subject(model: str | Path | None = None, *, text: str | Path | None = N
         ConfigError: A prompt is too long for the model, or there is no such layer.
     """
     directory = locate(model)
-    gpt = load_model(directory, dtype=torch.float32)
+    gpt = load_model(directory, dtype=torch.float32, dequantize=True)
     tokenizer = load_tokenizer(directory)
     run = run_folder_of(directory)
     found: dict[str, Any] = {}

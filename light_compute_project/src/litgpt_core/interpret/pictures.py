@@ -21,16 +21,19 @@ DPI = 110
 
 
 def draw_all(views: dict[str, Values], folder: Path) -> list[Path]:
-    """Write `NAME.png` for each view that has a picture; the files."""
+    """Write `NAME.png` for each view that has a picture, and remove those of views that are not in this report; the
+    files written.
+    """
     from matplotlib.figure import Figure
 
     written = []
     for name, draw in PICTURES.items():
+        path = folder / f"{name}.png"
         if name not in views:
+            path.unlink(missing_ok=True)
             continue
         figure = Figure(dpi=DPI, layout="constrained")
         draw(figure, views[name])
-        path = folder / f"{name}.png"
         with replacing(path) as temporary, warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Glyph")  # a token in a script that the font lacks is a box
             figure.savefig(temporary, format="png")

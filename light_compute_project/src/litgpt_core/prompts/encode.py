@@ -19,15 +19,21 @@ if TYPE_CHECKING:
     from litgpt_core.tokenizers.base import Tokenizer
 
 
-def encode_prompt(style: PromptStyle, tokenizer: Tokenizer, messages: Sequence[Message]) -> list[int]:
+def encode_prompt(
+    style: PromptStyle, tokenizer: Tokenizer, messages: Sequence[Message], *, answer_so_far: str = ""
+) -> list[int]:
     """The prompt for an answer to the last message, with bos where the model expects it.
+
+    With `answer_so_far`, the answer's beginning follows, to be continued.
 
     Raises:
         ConfigError: The last message is not the user's, or the roles are in an invalid order.
         TokenizerError: The vocabulary cannot represent a message.
     """
-    messages, spelled = _spelled(style, ending_with_user(messages), tokenizer)
-    return _encode(style.prompt_segments(_for_style(style, messages)), tokenizer, spelled)[0]
+    answer = Message(role="assistant", content=answer_so_far)
+    (*messages, answer), spelled = _spelled(style, [*ending_with_user(messages), answer], tokenizer)
+    begun = [Segment(text=answer.content, learn=True)] if answer_so_far else []
+    return _encode([*style.prompt_segments(_for_style(style, messages)), *begun], tokenizer, spelled)[0]
 
 
 def encode_conversation(

@@ -26,7 +26,7 @@ def main() -> int:
     vocabulary, model = read_vocabulary(directory), GPT.from_directory(directory)
     new_ids = generate(
         model,
-        vocabulary.encode(prompt) or [vocabulary.eos_id],
+        [*vocabulary.start, *vocabulary.encode(prompt)] or [vocabulary.eos_id],
         max_new_tokens=numbers[0],
         vocab_size=min(len(vocabulary.table), model.config.padded_vocab_size),
         how=Sampling(temperature=0.8, top_k=50),

@@ -10,7 +10,6 @@ and unigram, and directories made elsewhere are refused: `--engine pure` reads t
 from __future__ import annotations
 
 import heapq
-import json
 import re
 import struct
 import unicodedata
@@ -19,9 +18,12 @@ from functools import cache, lru_cache
 from pathlib import Path
 
 from litgpt_core.core.errors import TokenizerError
+from litgpt_core.core.parsing import read_json
 
 SPACE_MARK = "\u2581"
 """What sentencepiece writes for a space."""
+BEGIN_ID = 1
+"""Begin of sequence in the sentencepiece tokenizers that this project trains."""
 WORDS = re.compile(
     r"[^\na0]?[a_]{1,64}|0| ?[!_]{1,64}(?:\n+[ \t]{0,64})?|\n+[ \t]{0,64}|[ \t\n\v]{1,64}(?![!_a0])|[ \t\n\v]{1,64}"
 )
@@ -34,10 +36,12 @@ class Vocabulary:
     Attributes:
         table: The bytes of each id; none for the ids that stand for no text.
         eos_id: End of document, or of a name.
+        start: What every prompt begins with: begin of sequence, for a model that was trained so.
     """
 
     def __init__(self, table: Sequence[bytes], eos_id: int, encode: Callable[[str], list[int]]) -> None:
         self.table, self.eos_id, self.encode = table, eos_id, encode
+        self.start: list[int] = []
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids; bytes that make no character become U+FFFD."""
@@ -47,12 +51,14 @@ class Vocabulary:
 def read_vocabulary(directory: Path) -> Vocabulary:
     """The tokenizer of a checkpoint directory. Raises TokenizerError for a kind that needs its library, or damage."""
     try:
-        settings = json.loads((directory / "tokenizer_config.json").read_text(encoding="utf-8"))
+        settings = read_json(directory / "tokenizer_config.json")
         kind = settings.get("kind", "foreign")
         if kind == "sentencepiece":
-            return sentencepiece((directory / "tokenizer.model").read_bytes())
+            vocabulary = sentencepiece((directory / "tokenizer.model").read_bytes())
+            vocabulary.start = [BEGIN_ID] if settings.get("add_bos_token") else []
+            return vocabulary
         if kind in ("char", "byte", "bpe"):
-            model = json.loads((directory / "tokenizer.json").read_text(encoding="utf-8"))["model"]
+            model = read_json(directory / "tokenizer.json")["model"]
             eos = settings["eos_token"]
             return characters(model["vocab"], eos) if kind == "char" else byte_pairs(model, eos, words=kind == "bpe")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, struct.error) as problem:

@@ -22,7 +22,13 @@ from litgpt_core.serving.metrics import ServerMetrics
 from litgpt_core.serving.model_facts import ModelFacts
 from litgpt_core.serving.models import LoadedModel, ModelPool
 from litgpt_core.serving.preparation import Preparation
-from litgpt_core.serving.prompting import asked_tokens, chat_requests, check_messages, completion_requests
+from litgpt_core.serving.prompting import (
+    asked_tokens,
+    chat_requests,
+    check_messages,
+    completion_requests,
+    conversation_of,
+)
 from litgpt_core.serving.readiness import Readiness
 from litgpt_core.serving.responses import CompletionResponse
 from litgpt_core.serving.schema import (
@@ -179,14 +185,15 @@ class Server:
         self, params: ChatRequest, delta: Delta, model: LoadedModel, request: GenerationRequest
     ) -> str | None:
         """Append a finished exchange; returns its id."""
-        messages = [(message.role, message.content) for message in map(ChatMessage.as_message, params.messages)]
+        conversation, begun = conversation_of(params)
+        messages = [(message.role, message.content) for message in conversation]
         if self.log is None or messages[-1][0] != "user" or not delta.text.strip():
             return None
         sampling = {key: value for key, value in vars(request.sampling).items() if value is not None}
         settings = {**sampling, "max_tokens": request.max_new_tokens, "seed": request.seed}
         exchange = Exchange(
             messages=messages,
-            answer=delta.text,
+            answer=begun + delta.text,
             model=model.found.name,
             settings=settings,
             conversation_id=params.conversation_id,

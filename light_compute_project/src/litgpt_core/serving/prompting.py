@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 from litgpt_core.generation.prompt_fitting import BASE_STYLE, PromptTooLong, fit_prompt
 from litgpt_core.generation.request import GenerationRequest
-from litgpt_core.prompts import style_named
+from litgpt_core.prompts import Message, style_named
 from litgpt_core.serving.errors import InvalidField, TooLong
 from litgpt_core.serving.schema import ChatRequest
 
@@ -30,14 +30,19 @@ def chat_requests(
         InvalidField: A value outside the server's limits.
         TokenizerError: A character that the model's vocabulary cannot represent.
     """
-    messages = [message.as_message() for message in params.messages]
-    _check_size(sum(len(message.content) for message in messages), settings)
+    messages, begun = conversation_of(params)
+    _check_size(sum(len(message.content) for message in messages) + len(begun), settings)
     new_tokens = _new_tokens(asked_tokens(params), settings)
     style = model.style or style_named(BASE_STYLE)
     tokenizer, block_size = model.engine.tokenizer, model.engine.model.config.block_size
     try:
         fitted = fit_prompt(
-            messages, style=model.style, tokenizer=tokenizer, block_size=block_size, max_new_tokens=new_tokens
+            messages,
+            style=model.style,
+            tokenizer=tokenizer,
+            block_size=block_size,
+            max_new_tokens=new_tokens,
+            answer_so_far=begun,
         )
     except PromptTooLong as problem:
         raise TooLong(problem.given, needed=problem.needed) from None
@@ -108,6 +113,20 @@ def _choices(first: GenerationRequest, params: GenerationParams, settings: Serve
 
 def _seed(seed: int) -> int:
     return seed % 2**63
+
+
+def conversation_of(params: ChatRequest) -> tuple[list[Message], str]:
+    """The messages, and the beginning of the answer that is to be continued (usually empty)."""
+    messages = [message.as_message() for message in params.messages]
+    if not params.continue_final_message:
+        return messages, ""
+    if messages[-1].role != "assistant":
+        raise InvalidField(
+            f"The last message is of the {messages[-1].role}.",
+            param="continue_final_message",
+            needed="a last message of the assistant, which is to be continued",
+        )
+    return messages[:-1], messages[-1].content
 
 
 def asked_tokens(params: GenerationParams) -> int | None:

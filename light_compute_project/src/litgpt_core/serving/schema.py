@@ -156,6 +156,8 @@ class ChatRequest(GenerationParams):
 
     messages: Annotated[list[ChatMessage], Field(fail_fast=True, min_length=1), BeforeValidator(_messages)]
     max_completion_tokens: int | None = Field(default=None, ge=0)
+    continue_final_message: bool = False
+    """The last message is the beginning of the answer; the response has only what follows it, as in vLLM."""
     logprobs: bool = False
     top_logprobs: int | None = Field(default=None, ge=0, le=20)
     conversation_id: Identifier | None = None

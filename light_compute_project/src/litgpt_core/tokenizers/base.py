@@ -18,7 +18,8 @@ class Tokenizer(ABC):
         bos_id: Begin-of-sequence id, or None where the tokenizer has none.
         eos_id: End-of-document id. For tokenizers trained here no text ever encodes to it, not even text that spells
             its name; foreign ones do parse special tokens in text, which prompt styles rely on.
-        use_bos: Whether a prompt should start with `bos_id` (LitGPT's rule for foreign directories; never for ours).
+        use_bos: Whether a prompt should start with `bos_id` (LitGPT's rule for foreign directories; for ours if it was
+            trained with `add_bos_token`).
     """
 
     kind: str

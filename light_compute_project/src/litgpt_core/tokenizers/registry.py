@@ -34,7 +34,9 @@ def train(settings: TokenizerSettings, documents: Iterable[str]) -> Tokenizer:
     if settings.kind == "sentencepiece":
         from litgpt_core.tokenizers.sentencepiece_training import train_sentencepiece
 
-        return train_sentencepiece(settings, documents)
+        trained = train_sentencepiece(settings, documents)
+        trained.use_bos = settings.add_bos_token
+        return trained
     from litgpt_core.tokenizers.huggingface_training import train_huggingface
 
     return train_huggingface(settings, documents)

@@ -76,9 +76,13 @@ class SentencePieceTokenizer(StoredTokenizer):
         """Read a directory; TokenizerError when the file is damaged."""
         foreign = description if description.kind == FOREIGN else None
         try:
-            return cls(description.definition, kind=description.kind, foreign=foreign)
-        except (RuntimeError, OSError) as error:
+            read = cls(description.definition, kind=description.kind, foreign=foreign)
+        except TokenizerError:
+            raise
+        except Exception as error:  # the library raises errors of many kinds, and so does what it gave
             raise description.broken(error) from None
+        read.use_bos = description.use_bos and read.bos_id is not None
+        return read
 
     def encode(self, text: str) -> list[int]:
         """The ids of `text`; TokenizerError for a lone surrogate."""

@@ -53,10 +53,20 @@ class SubwordSettings:
     """Train on a seeded sample of at most this many UTF-8 bytes (unigram has a lower ceiling of its own)."""
     seed: int = 1337
     """Seed of that sample."""
+    add_bos_token: bool = False
+    """Begin every training window, and every prompt later, with the tokenizer's begin-of-sequence token: the first text
+    position then has something to attend to. sentencepiece only: the others have no such token.
+    """
 
     def __post_init__(self) -> None:
         """Raise one ConfigError that names every problem."""
         _check_kind(self.kind, SUBWORD_KINDS)
+        if self.add_bos_token and self.kind != "sentencepiece":
+            raise ConfigError(
+                f"tokenizer.add_bos_token=true, but tokenizer={self.kind} has no begin-of-sequence token",
+                needed="tokenizer=sentencepiece",
+                fix="tokenizer.add_bos_token=false",
+            )
         problems = [
             f"tokenizer.{name}={value!r} is not a whole number of at least {least}"
             for name, value, least in (

@@ -40,7 +40,7 @@ class StoredTokenizer(Tokenizer):
         self._bos_token = None if bos is None else bos[0]
         self.bos_id = None if bos is None else bos[1]
         self._specials = super().special_ids().union(specials)
-        self.use_bos = foreign is not None and foreign.use_bos
+        self.use_bos = foreign is not None and foreign.use_bos  # of ours: set by `train` and `from_description`
 
     def decode(self, ids: Sequence[int]) -> str:
         """Join the tokens' bytes; see the base class."""
@@ -67,6 +67,7 @@ class StoredTokenizer(Tokenizer):
             tokenizer_class=self.tokenizer_class,
             eos_token=self._eos_token,
             bos_token=self._bos_token,
+            use_bos=self.use_bos,
             foreign=self._foreign,
         )
         write_files(Path(directory), {self.file_name: self._definition, "tokenizer_config.json": config})

@@ -25,7 +25,8 @@ def write_samples(plan: Plan, *, model: GPT) -> str:
     if not settings.sample_tokens or not settings.sample_prompts:
         return ""
     was_training, random_state = model.training, torch.get_rng_state()
-    engine = Engine(model.eval(), tokenizers.load(plan.data.tokenizer_dir))
+    tokenizer = tokenizers.load(plan.data.tokenizer_dir)
+    engine = Engine(model.eval(), tokenizer, add_bos=tokenizer.use_bos)
     parts = [
         f"temperature {SAMPLING.temperature}, top_k {SAMPLING.top_k}, seed {seed}, "
         f"{settings.sample_tokens} new tokens each\n"

@@ -63,9 +63,9 @@ class Served:
         return self.process.wait(within)
 
 
-def save_talker(folder: Path) -> None:
+def save_talker(folder: Path, **shape: int) -> None:
     """A chat model with random weights, as runs/talker."""
-    model = GPT(GPTConfig(**SHAPE)).eval()
+    model = GPT(GPTConfig(**(SHAPE | shape))).eval()
     initialize(model, seed=3)
     words = folder / "tokenizer"
     words.mkdir()

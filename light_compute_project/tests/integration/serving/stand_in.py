@@ -62,8 +62,10 @@ def words_for(message: str, *, chat: bool) -> str:
 
 def make_app(static: Path) -> FastAPI:
     app = FastAPI()
+    suggestions = ["Explain what a language model does, in two sentences.", "Tell me a short story about a lighthouse."]
+    scripted = {"loaded": True, "chat": True, "parameters": 14_067_712, "context_length": 2048}
     models = {
-        "scripted-answers": {"loaded": True, "chat": True, "parameters": 14_067_712, "context_length": 2048},
+        "scripted-answers": scripted | {"suggestions": suggestions},
         "shakespeare-char": {"loaded": False, "chat": False, "parameters": 842_112, "context_length": 256},
         "EleutherAI/pythia-14m": {"loaded": False, "chat": False, "parameters": 14_067_712, "context_length": 512},
     }
@@ -127,6 +129,8 @@ def make_app(static: Path) -> FastAPI:
             exchange = uuid.uuid4().hex
             exchanges.add(exchange)
             yield event({}, finish_reason="stop", exchange_id=exchange)
+            usage = {"prompt_tokens": 12, "completion_tokens": text.count(" ") + 1}
+            yield event({}, usage=usage | {"total_tokens": sum(usage.values())})
             yield "data: [DONE]\n\n"
 
         return StreamingResponse(stream(), media_type="text/event-stream")
@@ -135,7 +139,7 @@ def make_app(static: Path) -> FastAPI:
     return app
 
 
-def event(delta: dict[str, str], *, finish_reason: str | None = None, **more: str) -> str:
+def event(delta: dict[str, str], *, finish_reason: str | None = None, **more: object) -> str:
     choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
     chunk = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": int(time.time()), "choices": [choice]}
     return f"data: {json.dumps(chunk | more)}\n\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 
@@ -82,6 +83,56 @@ def test_regenerating_asks_the_same_again_in_the_same_turn(chat):
     assert first == second
 
 
+def test_earlier_answers_stay_after_regenerating_and_the_shown_one_is_sent(chat):
+    chat.answer_with("First.")
+    chat.ask("One")
+    chat.answer_truly()
+    chat.answer_with("Second.")
+    chat.button("Regenerate").click()
+    expect(chat.answers).to_have_text(["Second."])
+    chat.reload()
+    chat.button("Show another of 2 answers").click()
+    expect(chat.answers).to_have_text(["First."])
+    chat.ask("Two")
+    assert chat.asked[-1]["messages"][1]["content"] == "First."
+
+
+def test_an_earlier_message_can_be_edited_and_what_follows_is_removed(chat):
+    for text in ("One", "Two", "Three"):
+        chat.answer_with(f"Answer {text}.")
+        chat.ask(text)
+        chat.answer_truly()
+    chat.button("Edit message").nth(1).click()
+    expect(chat.page.get_by_text("What follows will be removed.")).to_be_visible()
+    chat.page.get_by_label("Edit your message").fill("Zwei")
+    chat.answer_with("Answer Zwei.")
+    chat.button("Send again").click()
+    expect(chat.page.locator(".bubble")).to_have_text(["You: One", "You: Zwei"])
+    assert chat.asked[-1]["turn"] == 1 and [m["content"] for m in chat.asked[-1]["messages"]] == [
+        "One",
+        "Answer One.",
+        "Zwei",
+    ]
+
+
+def test_numbers_and_the_limit_of_an_answer_are_shown_and_it_can_be_continued(chat):
+    chat.allow_long_answers()
+    chat.page.locator("#settings-button").click()
+    chat.page.get_by_label("Longest answer", exact=True).fill("5")
+    chat.page.keyboard.press("Escape")
+    begun = chat.ask("One")
+    expect(chat.page.locator(".answer-notes")).to_contain_text(
+        "Ended at “Longest answer” in the settings, after 5 tokens."
+    )
+    expect(chat.page.locator(".numbers")).to_contain_text(re.compile(r"^5 tokens · \d+ per second · context \d+ of \d"))
+    chat.button("Continue").click()
+    chat.finished()
+    assert chat.asked[-1]["messages"][-1] == {"role": "assistant", "content": chat.asked[-1]["messages"][-1]["content"]}
+    assert chat.asked[-1]["continue_final_message"] is True
+    longer = chat.answers.last.inner_text()
+    assert longer.startswith(begun.strip()[:3]) and len(longer) > len(begun)
+
+
 def test_a_regeneration_that_fails_leaves_the_older_answer(chat):
     before = chat.ask("One")
     chat.refuse_with(500, "Out of memory.")
@@ -93,8 +144,8 @@ def test_a_regeneration_that_fails_leaves_the_older_answer(chat):
 def test_the_last_message_can_be_edited_and_sent_again(chat):
     chat.ask("One")
     chat.ask("Tow")
-    expect(chat.button("Edit message")).to_have_count(1)
-    chat.button("Edit message").click()
+    expect(chat.button("Edit message")).to_have_count(2)
+    chat.button("Edit message").last.click()
     box = chat.page.get_by_label("Edit your message")
     expect(box).to_have_value("Tow")
     box.fill("Two")
@@ -309,3 +360,35 @@ def test_fine_tuning_is_announced_with_the_command_to_type(chat):
         "uv run python light_compute_project/scripts/train.py +experiment=finetune_chat "
         f"init_from={chat.server.chat_model}"
     )
+
+
+def test_conversations_are_exported_deleted_and_imported(chat, tmp_path):
+    chat.answer_with("**Yes.**")
+    for text in ("One", "Two"):
+        chat.button("New chat").click()
+        chat.ask(text)
+    with chat.page.expect_download() as download:
+        chat.button("Export").click()
+    file = tmp_path / "conversations.json"
+    download.value.save_as(file)
+    chat.button("Delete all").click()
+    expect(chat.page.locator(".entry-title")).to_have_count(0)
+    chat.button("Undo").click()
+    expect(chat.page.locator(".entry-title")).to_have_count(2)
+    chat.button("Delete all").click()
+    chat.page.locator("#import-file").set_input_files(file)
+    expect(chat.page.locator("#toasts")).to_contain_text("2 imported.")
+    chat.page.locator("#import-file").set_input_files(file)
+    expect(chat.page.locator("#toasts")).to_contain_text("0 imported, 2 are already here.")
+    chat.page.locator(".entry-title").first.click()
+    expect(chat.answers.last.locator("strong")).to_have_text("Yes.")
+    kept = {"id": "f" * 32, "exchanges": [None, {"user": 3}, {"user": "Kept", "answer": {"text": 5}}]}
+    odd = {"format": "lightcompute.conversations", "conversations": [3, None, {"id": "x"}, kept]}
+    file.write_text(json.dumps(odd))
+    chat.page.locator("#import-file").set_input_files(file)
+    expect(chat.page.locator("#toasts")).to_contain_text("1 imported.")
+    chat.page.get_by_text("Kept").first.click()
+    expect(chat.page.locator(".bubble")).to_have_text("You: Kept")
+    file.write_text("[1, 2]")
+    chat.page.locator("#import-file").set_input_files(file)
+    expect(chat.page.locator("#toasts")).to_contain_text("This is not a file of exported conversations.")

@@ -92,6 +92,25 @@ def test_markdown_becomes_elements(chat):
     expect(body.locator(".code-head span")).to_have_text(["sh", "text"])
 
 
+def test_tables_are_shown_as_tables(chat):
+    chat.answer_with("| Name | Size |\n|:---|---:|\n| **a** | 1 |\n| b \\| c | <b>2</b> |\n\nNo | table\nhere")
+    chat.ask("One")
+    body = chat.answers.last
+    expect(body.locator("th")).to_have_text(["Name", "Size"])
+    expect(body.locator("td")).to_have_text(["a", "1", "b | c", "<b>2</b>"])
+    expect(body.locator("td strong")).to_have_text("a")
+    expect(body.locator("p")).to_have_text("No | table\nhere")
+    assert chat.page.locator(FOREIGN).count() == 0
+
+
+def test_a_long_heading_is_quick(chat):
+    chat.answer_with("# " + " " * 20_000 + "a\u2028b ###")
+    chat.ask("One")
+    chat.reload()
+    expect(chat.answers.last.locator("h3")).to_have_text("a\u2028b")
+    assert chat.page.evaluate("performance.now()") < 10_000, "since the page was loaded"
+
+
 def test_a_base_models_text_is_shown_as_it_is(chat):
     chat.page.locator("#model-button").click()
     chat.page.get_by_role("option").filter(has=chat.page.get_by_text(chat.server.base_model, exact=True)).click()

@@ -92,6 +92,17 @@ def test_a_written_directory_is_read_back_bit_for_bit(directory):
     assert after.others.keys() == before.others.keys()
 
 
+def test_codes_begin_at_cache_lines_and_are_read_as_safetensors_reads_them(directory):
+    from safetensors.torch import load_file
+
+    read, expected = read_compressed(directory), load_file(directory / "compressed.safetensors")
+    for path, matrix in read.matrices.items():
+        for name, tensor in matrix.tensors().items():
+            assert torch.equal(tensor, expected[f"{path}.{name}"])
+            assert name != "codes" or tensor.data_ptr() % 64 == 0
+    assert all(torch.equal(value, expected[name]) for name, value in read.others.items())
+
+
 def test_an_untied_head_and_the_embedding_are_two_matrices(tmp_path, tokenizer_dir):
     options = {"config": CONFIG, "tokenizer_dir": tokenizer_dir, "hyperparameters": {}}
     model = checkpoint.load_model(save_compressed(tmp_path / "small", content(tied=False), **options))

@@ -148,6 +148,10 @@ def test_the_command_prints_findings_and_where_the_report_is(
     assert "parameters, most of them in" in printed
     assert f"{(out / 'report.html').as_posix()} (" in printed and "2 pictures, analysis.json" in printed
     assert set(json.loads((out / "analysis.json").read_text())["views"]) == {"lens", "budget"}
+    (out / "notes.png").touch()
+    assert main([str(folder / "runs" / "tiny"), "--only", "budget", "--out", str(out)]) == 0
+    assert "1 picture, analysis.json" in capsys.readouterr().out
+    assert {path.name for path in out.glob("*.png")} == {"budget.png", "notes.png"}
 
 
 def test_names_are_those_of_this_model(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -163,3 +163,18 @@ def test_a_character_that_cannot_be_read_is_named_by_its_place_in_the_message(cl
     answer = client().post(CHAT, content=text, headers={"content-type": "application/json"})
     assert answer.status_code == 400 and error(answer)["code"] == "unencodable_text"
     assert error(answer)["message"].startswith("Message 3: The text contains a lone surrogate U+D800 at character 2.")
+
+
+def test_a_final_message_can_be_continued_and_is_logged_as_one_answer(client, tmp_path):
+    here = client()
+    params = HELLO | {"temperature": 0, "ignore_eos": True}
+    whole = here.post(CHAT, json=params | {"max_tokens": 8}).json()["choices"][0]["message"]["content"]
+    first = here.post(CHAT, json=params | {"max_tokens": 3}).json()["choices"][0]["message"]["content"]
+    if not whole.startswith(first) or "\ufffd" in first:
+        first = whole[:1]
+    begun = [*HELLO["messages"], {"role": "assistant", "content": first}]
+    more = {"messages": begun, "continue_final_message": True, "max_tokens": 4}
+    rest = here.post(CHAT, json=params | more).json()["choices"][0]["message"]["content"]
+    logged = [json.loads(line) for line in (tmp_path / "chat_history.jsonl").read_text().splitlines()]
+    assert rest and logged[-1]["assistant"] == first + rest and logged[-1]["user"] == "Hello"
+    assert error(here.post(CHAT, json=HELLO | {"continue_final_message": True}))["param"] == "continue_final_message"

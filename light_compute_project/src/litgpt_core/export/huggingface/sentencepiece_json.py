@@ -22,8 +22,8 @@ from sentencepiece import SentencePieceProcessor
 from litgpt_core.tokenizers.sentencepiece_bpe import SPACE_MARK
 
 
-def tokenizer_json(model: bytes) -> bytes:
-    """The file's content for a tokenizer.model of kind `sentencepiece`."""
+def tokenizer_json(model: bytes, *, add_bos: bool = False) -> bytes:
+    """The file's content for a tokenizer.model of kind `sentencepiece`; `add_bos` begins every text with bos."""
     processor = SentencePieceProcessor(model_proto=model)
     ids = list(range(processor.vocab_size()))
     pieces: list[str] = processor.id_to_piece(ids)
@@ -40,7 +40,7 @@ def tokenizer_json(model: bytes) -> bytes:
         "added_tokens": [_added(place, pieces[place]) for place in special],
         "normalizer": _replace(" ", SPACE_MARK),
         "pre_tokenizer": None,
-        "post_processor": None,
+        "post_processor": _begin(processor.bos_id(), pieces[processor.bos_id()]) if add_bos else None,
         "decoder": {
             "type": "Sequence",
             "decoders": [_replace(SPACE_MARK, " "), {"type": "ByteFallback"}, {"type": "Fuse"}],
@@ -59,6 +59,18 @@ def tokenizer_json(model: bytes) -> bytes:
         },
     }
     return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode("utf-8")
+
+
+def _begin(token_id: int, token: str) -> dict[str, Any]:
+    """A template that puts one token before every text."""
+    first = {"SpecialToken": {"id": token, "type_id": 0}}
+    texts = [{"Sequence": {"id": name, "type_id": 0}} for name in ("A", "B")]
+    return {
+        "type": "TemplateProcessing",
+        "single": [first, texts[0]],
+        "pair": [first, *texts],
+        "special_tokens": {token: {"id": token, "ids": [token_id], "tokens": [token]}},
+    }
 
 
 def foreign_tokenizer_json(model: bytes, *, added: Mapping[str, int]) -> bytes | None:

@@ -89,9 +89,9 @@ function seconds(header) {
 export const get = async (path, options) => (await send(path, options)).json();
 export const post = async (path, body, options) => (await send(path, { ...options, method: "POST", body })).json();
 
-/** Yields {text, finish, exchangeId} as the answer arrives. Throws ApiError, or AbortError after signal.abort(). */
+/** Yields {text, finish, exchangeId, usage} as the answer arrives. Throws ApiError, or AbortError after signal.abort(). */
 export async function* chat(request, signal) {
-  const response = await send("/v1/chat/completions", { method: "POST", body: { ...request, stream: true }, signal });
+  const response = await send("/v1/chat/completions", { method: "POST", body: { ...request, stream: true, stream_options: { include_usage: true } }, signal });
   let finished = false;
   try {
     for await (const data of eventsOf(response.body)) {
@@ -104,6 +104,7 @@ export async function* chat(request, signal) {
         text: choice?.delta?.content ?? "",
         finish: choice?.finish_reason ?? null,
         exchangeId: chunk.exchange_id ?? null,
+        usage: chunk.usage ?? null,
       };
     }
   } catch (problem) {

@@ -3,10 +3,11 @@ import { post } from "./api.js";
 import { copyButton, el, icon, iconButton } from "./dom.js";
 import { renderMarkup } from "./markup.js";
 import { announce, toast } from "./notices.js";
-import { resend, runOf } from "./runs.js";
+import { continueAnswer, resend, runOf, showVariant } from "./runs.js";
+import { modelNamed } from "./state.js";
 import { saveConversation } from "./store.js";
 
-const LENGTH_LIMIT = "Ended at a length limit: “Longest answer” in the settings, or the end of the context window.";
+const whole = new Intl.NumberFormat("en");
 
 export class ExchangeView {
   #conversation;
@@ -18,7 +19,7 @@ export class ExchangeView {
   #actions = el("div", { class: "answer-actions" });
   #timer = null;
 
-  /** `last`: only the last exchange can be edited or regenerated. */
+  /** `last`: only the last exchange can be regenerated. */
   constructor(conversation, exchange, { last }) {
     this.#conversation = conversation;
     this.#exchange = exchange;
@@ -72,7 +73,7 @@ export class ExchangeView {
     if (this.#user.querySelector("form")) return; // being edited
     const text = this.#exchange.user;
     const actions = el("div", { class: "user-actions" }, copyButton(() => text, "Copy message"));
-    if (this.#last && !runOf(this.#conversation)) actions.append(iconButton("pencil", "Edit message", () => this.edit()));
+    if (!runOf(this.#conversation)) actions.append(iconButton("pencil", "Edit message", () => this.edit()));
     const bubble = el("div", { class: "bubble" }, el("span", { class: "visually-hidden" }, "You: "), text);
     this.#user.replaceChildren(bubble, actions);
   }
@@ -94,6 +95,7 @@ export class ExchangeView {
         "div",
         { class: "edit-buttons" },
         el("button", { type: "button", class: "plain-button", onclick: close }, "Cancel"),
+        !this.#last && el("span", { class: "edit-note" }, "What follows will be removed."),
         el("button", { type: "submit", class: "main-button" }, "Send again"),
       ),
     );
@@ -101,7 +103,7 @@ export class ExchangeView {
       event.preventDefault();
       if (!area.value.trim()) return;
       this.#user.replaceChildren();
-      resend(area.value);
+      resend(area.value, this.#exchange);
     });
     area.addEventListener("keydown", (event) => {
       if (event.key === "Escape") {
@@ -122,6 +124,9 @@ export class ExchangeView {
     if (this.#run()) return;
     if (!answer) this.#notes.append(el("p", {}, "Not answered."));
     else if (noteOn(answer)) this.#notes.append(el("p", {}, noteOn(answer)));
+    if (answer?.end === "length" && answer.text && this.#last) {
+      this.#notes.append(el("button", { type: "button", class: "plain-button", onclick: () => continueAnswer() }, "Continue"));
+    }
     if (answer?.error) this.#notes.append(this.#errorCard(answer));
   }
 
@@ -155,8 +160,24 @@ export class ExchangeView {
     }
     this.#actions.append(copyButton(() => answer.text, "Copy answer"));
     if (this.#last && !runOf(this.#conversation)) this.#actions.append(againButton("Regenerate"));
+    if (this.#last) this.#actions.append(...this.#variantButtons());
     if (answer.id) this.#actions.append(this.#rateButton("good", "Good answer", 1), this.#rateButton("bad", "Bad answer", -1));
     if (answer.model) this.#actions.append(el("span", { class: "made-by", title: "The model that wrote this" }, answer.model));
+    if (answer.usage) this.#actions.append(el("span", { class: "made-by numbers" }, numbersOf(answer)));
+  }
+
+  /** One button that goes through the answers to this message, oldest first. */
+  #variantButtons() {
+    const earlier = this.#exchange.variants ?? [];
+    if (!earlier.length || runOf(this.#conversation)) return [];
+    const label = `Show another of ${earlier.length + 1} answers`;
+    const show = () => {
+      showVariant(this.#exchange, 0);
+      this.update();
+      this.#actions.querySelector(".variant")?.focus();
+      announce(`Answer: ${this.#exchange.answer.text}`);
+    };
+    return [el("button", { type: "button", class: "variant", "aria-label": label, title: label, onclick: show }, `${earlier.length + 1} answers`)];
   }
 
   #rateButton(name, label, rating) {
@@ -190,11 +211,31 @@ export class ExchangeView {
 }
 
 /** A note on how an answer ended, if necessary. */
-function noteOn({ end, text }) {
+function noteOn(answer) {
+  const { end, text } = answer;
   if (end === "stopped") return text ? "Stopped." : "Stopped before the first token.";
-  if (end === "length") return LENGTH_LIMIT;
+  if (end === "length") return limitOf(answer);
   if (end === null) return "Not finished: the page was closed during the answer.";
   return end === "stop" && !text ? "The model ended its answer without any text." : null;
+}
+
+/** Which limit ended an answer. */
+function limitOf({ usage, model }) {
+  const context = modelNamed(model)?.context_length;
+  if (!usage) return "Ended at a length limit: “Longest answer” in the settings, or the end of the context window.";
+  if (context && usage.total_tokens >= context) return `Ended at the end of the context window of ${whole.format(context)} tokens.`;
+  return `Ended at “Longest answer” in the settings, after ${whole.format(usage.completion_tokens)} tokens.`;
+}
+
+/** Tokens, tokens per second, and how much of the context window is used. */
+function numbersOf({ usage, model }) {
+  const { prompt_tokens: prompt, completion_tokens: written, turns_left_out: left, seconds } = usage;
+  const context = modelNamed(model)?.context_length;
+  const parts = [written === 1 ? "1 token" : `${whole.format(written)} tokens`];
+  if (written > 1 && seconds > 0) parts.push(`${whole.format(Math.round((written - 1) / seconds))} per second`);
+  parts.push(`context ${whole.format(prompt + written)}${context ? ` of ${whole.format(context)}` : ""}`);
+  if (left) parts.push(left === 1 ? "the oldest turn left out" : `the ${left} oldest turns left out`);
+  return parts.join(" · ");
 }
 
 const againButton = (label) => iconButton("again", label, () => resend());

@@ -3,9 +3,10 @@
 import { copyButton, el } from "./dom.js";
 
 const FENCE = /^\s*(`{3,}|~{3,})\s*([^`\s]*)[^`]*$/;
-const HEADING = /^(#{1,6})\s+(.*?)\s*#*$/;
+const HEADING = /^(#{1,6})[ \t]+([^\n]*)$/;
 const RULE = /^ {0,3}([-*_])(?:\s*\1){2,}\s*$/;
 const ITEM = /^(\s*)([-*+]|\d{1,9}[.)])\s+(.*)$/;
+const DIVIDER = /^\s*\|?\s*:?-+:?\s*(?:\|\s*:?-+:?\s*)*\|?\s*$/;
 const QUOTE = /^\s*>\s?(.*)$/;
 const INLINE = /(`+)(?!`)([\s\S]*?[^`])\1(?!`)|\*\*(?=\S)([\s\S]*?\S)\*\*(?!\*)|(?<![\w*])\*(?=[^\s*])([^*\n]*?[^\s*])\*(?![\w*])/;
 
@@ -30,7 +31,7 @@ export function blocksOf(text) {
     } else if (HEADING.test(line)) {
       const [, marks, words] = HEADING.exec(line);
       at++;
-      take("heading", { level: marks.length, text: words }, from);
+      take("heading", { level: marks.length, text: words.trim().replace(/(^|[ \t])#+$/, "").trim() }, from);
     } else if (RULE.test(line)) {
       at++;
       take("rule", {}, from);
@@ -38,6 +39,12 @@ export function blocksOf(text) {
       const quoted = [];
       for (; at < lines.length && QUOTE.test(lines[at]); at++) quoted.push(QUOTE.exec(lines[at])[1]);
       take("quote", { text: quoted.join("\n") }, from);
+    } else if (isTable(lines, at)) {
+      const rows = [];
+      const aligned = cellsOf(lines[at + 1]).map((mark) => (mark.endsWith(":") ? (mark.startsWith(":") ? "center" : "right") : "left"));
+      for (; at < lines.length && lines[at].includes("|") && lines[at].trim(); at++) rows.push(cellsOf(lines[at]));
+      rows.splice(1, 1);
+      take("table", { rows, aligned }, from);
     } else if (ITEM.test(line)) {
       const items = [];
       for (; at < lines.length; at++) {
@@ -59,6 +66,19 @@ export function blocksOf(text) {
   }
   return blocks;
 }
+
+/** A line with bars, and below it one of dashes with as many cells. */
+const isTable = (lines, at) =>
+  lines[at].includes("|") && DIVIDER.test(lines[at + 1] ?? "") && cellsOf(lines[at]).length === cellsOf(lines[at + 1]).length;
+
+/** The cells of a line of a table; `\\|` is a bar inside a cell. */
+const cellsOf = (line) =>
+  line
+    .trim()
+    .replace(/^\|/, "")
+    .replace(/(?<!\\)\|$/, "")
+    .split(/(?<!\\)\|/)
+    .map((cell) => cell.trim().replaceAll("\\|", "|"));
 
 const startsBlock = (line) => [FENCE, HEADING, RULE, QUOTE, ITEM].some((pattern) => pattern.test(line));
 
@@ -88,6 +108,8 @@ function nodeOf(block) {
       return el("hr");
     case "quote":
       return el("blockquote", {}, ...inline(block.text));
+    case "table":
+      return tableOf(block.rows, block.aligned);
     case "list":
       return listOf(block.items, 0, block.items.length);
     default:
@@ -115,6 +137,13 @@ function listOf(items, from, to) {
     at = end;
   }
   return list;
+}
+
+function tableOf([head, ...body], aligned) {
+  const cell = (tag, text, place) => el(tag, { class: `to-${aligned[place] ?? "left"}` }, ...inline(text ?? ""));
+  const line = (tag, cells) => el("tr", {}, ...aligned.map((_, place) => cell(tag, cells[place], place)));
+  const table = el("table", {}, el("thead", {}, line("th", head)), el("tbody", {}, ...body.map((cells) => line("td", cells))));
+  return el("div", { class: "table", tabindex: "0", role: "region", "aria-label": "Table" }, table);
 }
 
 /** Text with `code`, **bold** and *italic* -> nodes. */

@@ -5,6 +5,7 @@ import { deleteConversation, newConversation, saveConversation } from "./store.j
 
 const runs = new Map(); // conversation id -> {conversation, exchange, before, controller, phase: "load"|"think"|"write"}
 const SAVE_EVERY = 1000; // ms
+const MOST_VARIANTS = 20; // earlier answers kept for one message
 let leaving = false;
 
 export const runOf = (conversation) => runs.get(conversation?.id) ?? null;
@@ -19,13 +20,14 @@ export function send(text) {
   answer(conversation, exchange);
 }
 
-/** Sends the last message again, edited or unchanged. */
-export function resend(text = null) {
-  const exchange = lastExchange(state.conversation);
+/** Sends a message (the last one) again, edited or unchanged. Exchanges after it belong to the old text and are removed. */
+export function resend(text = null, exchange = lastExchange(state.conversation)) {
   if (!exchange || runOf(state.conversation)) return;
+  state.conversation.exchanges.splice(state.conversation.exchanges.indexOf(exchange) + 1);
   if (text !== null && text !== exchange.user) {
     exchange.user = text;
-    exchange.answer = null; // the old answer belongs to the old text
+    exchange.answer = null; // the old answers belong to the old text
+    exchange.variants = [];
   }
   answer(state.conversation, exchange);
 }
@@ -50,21 +52,35 @@ export function messagesFor(exchanges, text) {
   return [...messages, { role: "user", content: text }];
 }
 
+/** Goes on with the last answer, which ended at a length limit. */
+export function continueAnswer() {
+  const exchange = lastExchange(state.conversation);
+  if (exchange?.answer?.text && !runOf(state.conversation)) answer(state.conversation, exchange, { goOn: true });
+}
+
 function requestFor(conversation, exchange, modelId) {
   const turn = conversation.exchanges.indexOf(exchange);
   const { system: _, ...sampling } = state.settings;
-  const messages = messagesFor(conversation.exchanges.slice(0, turn), exchange.user);
-  return { ...(modelId && { model: modelId }), messages, conversation_id: conversation.id, turn, ...sampling };
+  const begun = exchange.answer.text;
+  const most = Math.floor(((state.server?.max_messages ?? 1000) - 2) / 2); // older ones do not fit any context window
+  const messages = messagesFor(conversation.exchanges.slice(Math.max(0, turn - most), turn), exchange.user);
+  const goOn = begun ? { continue_final_message: true } : {};
+  if (begun) messages.push({ role: "assistant", content: begun });
+  return { ...(modelId && { model: modelId }), messages, conversation_id: conversation.id, turn, ...goOn, ...sampling };
 }
 
-async function answer(conversation, exchange) {
+/** `goOn`: the text so far stays and is continued. */
+async function answer(conversation, exchange, { goOn = false } = {}) {
   const before = exchange.answer;
   const model = chosenModel();
   const modelId = model?.id ?? state.modelId;
   const fresh = { text: "", model: modelId, base: model?.chat === false, id: null, rating: 0, end: null, error: null };
+  if (goOn) fresh.text = before.text;
   const phase = model?.loaded === false ? "load" : "think";
+  if (before?.text && !goOn && before.end !== "error") exchange.variants = [...(exchange.variants ?? []), before].slice(-MOST_VARIANTS);
   const run = { conversation, exchange, before, phase, controller: new AbortController() };
   let saved = 0;
+  let firstText = null;
   exchange.answer = fresh;
   conversation.model = modelId;
   conversation.updated = Date.now();
@@ -76,7 +92,9 @@ async function answer(conversation, exchange) {
       fresh.text += delta.text;
       fresh.id = delta.exchangeId ?? fresh.id;
       fresh.end = delta.finish ?? fresh.end;
-      if (fresh.text && run.phase !== "write") {
+      if (delta.text) firstText ??= performance.now();
+      if (delta.usage) fresh.usage = { ...delta.usage, seconds: (performance.now() - firstText) / 1000 };
+      if (delta.text && run.phase !== "write") {
         run.phase = "write";
         const now = modelNamed(modelId);
         if (now) now.loaded = true;
@@ -107,9 +125,20 @@ function keep(run) {
   if (run.exchange.answer.text || !run.before?.text) saveConversation(run.conversation);
 }
 
+/** Show an earlier answer of the last message instead; the shown one joins the earlier ones. Later requests contain the shown one. */
+export function showVariant(exchange, place) {
+  const { answer: shown, variants } = exchange;
+  if (!variants?.[place] || runOf(state.conversation)) return;
+  exchange.answer = variants[place];
+  variants.splice(place, 1);
+  variants.push(shown);
+  saveConversation(state.conversation);
+}
+
 /** An answer that failed before its first text leaves the older one in place. */
 function fail(exchange, before, fresh, problem) {
   const kept = fresh.text || !before?.text ? fresh : { ...before, error: null };
+  if (kept !== fresh && exchange.variants?.at(-1) === before) exchange.variants.pop();
   if (kept === fresh) fresh.end = problem.name === "AbortError" ? "stopped" : "error";
   if (problem.name !== "AbortError") {
     const known = problem instanceof ApiError;

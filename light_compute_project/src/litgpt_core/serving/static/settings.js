@@ -6,6 +6,8 @@ import { forget, read, write } from "./store.js";
 const KEPT = "lightcompute.settings";
 const EXAMPLE = "For example: You are a patient teacher. Answer briefly.";
 
+const MOST_STOPS = 16; // the server's limit
+
 /** limits: [lowest, highest, step]; `null` for none. */
 const FIELDS = [
   {
@@ -29,6 +31,12 @@ const FIELDS = [
     help: "Samples from this many most probable tokens. 0 means all.",
   },
   {
+    name: "min_p",
+    label: "Min p",
+    limits: [0, 0.95, 0.05],
+    help: "Drops tokens that are less probable than this fraction of the most probable one. 0 has no effect.",
+  },
+  {
     name: "max_tokens",
     label: "Longest answer",
     limits: [1, null, 1], // the server gives the maximum
@@ -40,6 +48,20 @@ const FIELDS = [
     limits: [0.5, 2, 0.05],
     otherwise: 1,
     help: "Above 1, tokens that already occurred become less likely. 1 has no effect.",
+  },
+  {
+    name: "frequency_penalty",
+    label: "Frequency penalty",
+    limits: [-2, 2, 0.1],
+    otherwise: 0,
+    help: "Above 0, tokens become less likely each time they occur. 0 has no effect.",
+  },
+  {
+    name: "presence_penalty",
+    label: "Presence penalty",
+    limits: [-2, 2, 0.1],
+    otherwise: 0,
+    help: "Above 0, tokens that occurred at all become less likely. 0 has no effect.",
   },
   {
     name: "seed",
@@ -55,6 +77,8 @@ export function loadSettings() {
   state.settings = {};
   for (const field of FIELDS) if (!problemOf(field, kept[field.name])) state.settings[field.name] = kept[field.name];
   if (typeof kept.system === "string" && kept.system.trim()) state.settings.system = kept.system;
+  const stops = Array.isArray(kept.stop) ? kept.stop.filter((text) => typeof text === "string" && text) : [];
+  if (stops.length) state.settings.stop = stops.slice(0, MOST_STOPS);
 }
 
 export function startSettings() {
@@ -111,7 +135,18 @@ function problemOf(field, value) {
 }
 
 function showForm() {
-  byId("settings-form").replaceChildren(systemField(), ...FIELDS.map(numberField));
+  byId("settings-form").replaceChildren(systemField(), ...FIELDS.map(numberField), stopField());
+}
+
+function stopField() {
+  const area = el("textarea", { id: "set-stop", rows: "2", "aria-describedby": "help-stop" });
+  area.value = (state.settings.stop ?? []).join("\n");
+  area.addEventListener("input", () => {
+    const texts = area.value.split("\n").filter(Boolean).slice(0, MOST_STOPS);
+    keep("stop", texts.length ? texts : undefined);
+  });
+  const help = `An answer ends before any of these texts, one per line. At most ${MOST_STOPS}.`;
+  return el("div", { class: "field" }, el("label", { for: "set-stop" }, "Stop at"), area, el("p", { class: "help", id: "help-stop" }, help));
 }
 
 function systemField() {

@@ -1,7 +1,9 @@
 // Storage in the browser: one localStorage entry per conversation, so that two tabs do not overwrite each other's.
 //
-// conversation: {id, title: string|null, created, updated, model, exchanges: [{user, answer}]}   times in ms
-// answer: {text, model, base, id, rating, end: null|"stop"|"length"|"stopped"|"error", error, kind}
+// conversation: {id, title: string|null, created, updated, model, exchanges: [{user, answer, variants}]}   times in ms
+// answer: {text, model, base, id, rating, end: null|"stop"|"length"|"stopped"|"error", error, kind, usage}
+//         variants are earlier answers to the same message
+//         usage is the server's, with the seconds from the first text to the end
 //         id is the server's exchange id (for ratings); end is null only while the answer is running
 
 const PREFIX = "lightcompute.conversation.";

@@ -8,14 +8,6 @@ import { titleOf } from "./store.js";
 import { contextText, parametersText } from "./models.js";
 
 const NEAR = 80; // px from the end that still count as the end
-const STARTERS = {
-  chat: [
-    "Explain what a language model does, in two sentences.",
-    "Tell me a short story about a lighthouse.",
-    "Give me three names for a small sailing boat.",
-  ],
-  base: ["Once upon a time", "The most important thing to know about the sea is", "To be, or not to be"],
-};
 
 let views = [];
 let following = true;
@@ -82,7 +74,7 @@ function refresh(run) {
   if (views.at(-1)?.exchange !== run.exchange) {
     show();
   } else {
-    views.at(-1).update();
+    views.forEach((view) => view.update()); // all: no message can be edited during an answer
     if (runOf(run.conversation)) following = true;
     if (following) toEnd();
     showJump();
@@ -119,7 +111,7 @@ function welcome() {
         el(
           "div",
           { class: "starters" },
-          ...STARTERS[base ? "base" : "chat"].map((text) =>
+          ...(model.suggestions ?? []).map((text) =>
             el("button", { type: "button", class: "starter", onclick: () => fillComposer(text) }, el("span", {}, text), icon("send")),
           ),
         ),
