@@ -1,6 +1,6 @@
 """Which files a prepared folder was made from: their sizes and times, so that a later start need not read them.
 
-Reading, hashing and splitting a corpus takes seconds, and a finished folder needs none of it. Beside the folder a
+Reading, hashing and splitting a corpus takes seconds, and a finished folder needs none of it. Next to the folder a
 record keeps size, times of change and file number of every input. If all are the same, and the settings too, the folder
 is used without reading a byte of the corpus. `data.verify=full` reads in any case.
 
