@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from litgpt_core.interpret.analysis import analyze as analyze
     from litgpt_core.interpret.loading import load_subject as load_subject
-    from litgpt_core.interpret.trace import trace as trace
+    from litgpt_core.interpret.tracing import trace as trace
 
-_MODULES = {"analyze": "analysis", "load_subject": "loading", "trace": "trace"}
+_MODULES = {"analyze": "analysis", "load_subject": "loading", "trace": "tracing"}
 
 
 def __getattr__(name: str) -> Any:
