@@ -15,8 +15,8 @@ def test_every_threat_names_tests_that_exist() -> None:
     assert len(rows) >= 8
     files = {file.name: file for file in (PROJECT / "tests").rglob("test_*.py")}
     for row in rows:
-        named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", row.split("|")[-2])
+        named = re.findall(r"`(test_\w+\.py)(?:::(test_\w+))?`", row.split("|")[-2])
         assert named, f"no test in: {row}"
         for file, test in named:
             assert file in files, f"{file} does not exist"
-            assert f"def {test}(" in files[file].read_text(encoding="utf-8"), f"{file} has no {test}"
+            assert not test or f"def {test}(" in files[file].read_text(encoding="utf-8"), f"{file} has no {test}"

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from litgpt_core.config.compose import TrainConfig, check
 from litgpt_core.config.diff import differences
 from litgpt_core.config.source import Source
 from litgpt_core.core.errors import ConfigError, LightComputeError
+from litgpt_core.core.parsing import ParsingError, parse_json, read_json, read_yaml
 
 Plain = dict[str, Any]
 
@@ -49,9 +47,9 @@ class RecordedRun:
                 fix="lcp audit runs/NAME",
             )
         try:
-            plain = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
-            environment = json.loads((path / "environment.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError, yaml.YAMLError) as error:
+            plain = read_yaml(path / "config.yaml")
+            environment = read_json(path / "environment.json")
+        except (OSError, ValueError, ParsingError) as error:
             raise ConfigError(
                 f"{path} cannot be audited: {error}", needed="config.yaml and environment.json, as lcp train wrote them"
             ) from error
@@ -130,7 +128,7 @@ def read_rows_strictly(path: Path) -> tuple[list[Plain], list[int]]:
     if path.is_file():
         for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
             try:
-                row = json.loads(line)
+                row = parse_json(line)
             except ValueError:
                 row = None
             if isinstance(row, dict) and isinstance(row.get("step"), int):
@@ -142,7 +140,7 @@ def read_rows_strictly(path: Path) -> tuple[list[Plain], list[int]]:
 
 def _json(path: Path) -> Plain:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

@@ -30,6 +30,7 @@ from litgpt_core.checkpoint.verification import ANOTHER, check_listed
 from litgpt_core.core.errors import CheckpointError
 from litgpt_core.core.files import sha256_of
 from litgpt_core.core.huge_pages import huge_page_memory
+from litgpt_core.core.parsing import ParsingError, read_yaml
 from litgpt_core.model import grid
 from litgpt_core.model.sparse import unpack_sparse
 
@@ -248,8 +249,8 @@ def read_description(directory: Path) -> dict[str, Any]:
     """`compression.yaml`. Raises CheckpointError if it is missing, unreadable or of a newer format."""
     file = directory / COMPRESSION
     try:
-        found = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as problem:
+        found = read_yaml(file)
+    except (OSError, ValueError, ParsingError) as problem:
         raise CheckpointError(
             f"{file} cannot be read: {problem}", needed="the description of the compressed weights", fix=ANOTHER
         ) from problem

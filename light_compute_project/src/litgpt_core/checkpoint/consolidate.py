@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import yaml
-
 from litgpt_core.checkpoint.choice import locate
 from litgpt_core.checkpoint.directory import save_directory
 from litgpt_core.checkpoint.layout import HYPERPARAMETERS
@@ -13,6 +11,7 @@ from litgpt_core.checkpoint.sharded import read_weights
 from litgpt_core.checkpoint.verification import is_sharded, verify
 from litgpt_core.core.command_line import shown_command
 from litgpt_core.core.errors import CheckpointError
+from litgpt_core.core.parsing import ParsingError, read_yaml
 from litgpt_core.model.config import GPTConfig
 
 
@@ -39,7 +38,10 @@ def consolidate(source: str | Path, target: Path) -> Path:
     if target.exists():
         raise CheckpointError(f"{target} exists", needed="a new directory", fix=f"another name, or remove {target}")
     verify(directory)
-    hyperparameters = yaml.safe_load((directory / HYPERPARAMETERS).read_text(encoding="utf-8"))
+    try:
+        hyperparameters = read_yaml(directory / HYPERPARAMETERS)
+    except (OSError, ParsingError) as problem:
+        raise CheckpointError(f"{directory / HYPERPARAMETERS} cannot be read: {problem}") from problem
     config = GPTConfig.from_checkpoint(directory)
     return save_directory(
         target,

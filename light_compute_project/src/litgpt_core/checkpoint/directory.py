@@ -30,6 +30,7 @@ from litgpt_core.checkpoint.verification import what_runs_code
 from litgpt_core.core.directories import new_directory, write_problem
 from litgpt_core.core.errors import CheckpointError
 from litgpt_core.core.files import HashedFile
+from litgpt_core.core.links import refuse_leading_out
 
 if TYPE_CHECKING:
     from litgpt_core.model.config import GPTConfig
@@ -117,7 +118,7 @@ def portable_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _tokenizer_files(folder: Path) -> list[Path]:
-    files = [folder / name for name in TOKENIZER_FILES if (folder / name).is_file()]
+    files = [refuse_leading_out(folder / name) for name in TOKENIZER_FILES if (folder / name).is_file()]
     names = {file.name for file in files}
     if TOKENIZER_CONFIG not in names or not names.intersection(TOKENIZER_VOCABULARIES):
         raise CheckpointError(

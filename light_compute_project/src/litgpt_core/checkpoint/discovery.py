@@ -160,10 +160,15 @@ class _Folder:
 
 
 class _Walk:
-    """Folders below a root, breadth-first, real ones before links; does not descend into the folders of a model."""
+    """Folders below a root, breadth-first, real ones before links; does not descend into the folders of a model.
+
+    Links are followed within the roots. One directly below a root may lead elsewhere, to a model or a run, whose
+    neighbours and subfolders are not looked at.
+    """
 
     def __init__(self, root: Path, *, others: set[Path], skipped: list[str]) -> None:
         self._root, self._others, self._skipped = root, others, skipped
+        self._real_root = root.resolve()
         self.stopped = False
 
     def __iter__(self) -> Iterator[_Folder]:
@@ -174,13 +179,16 @@ class _Walk:
             real = path.resolve()
             if real in seen or (depth and real in self._others):
                 continue
+            inside = any(real.is_relative_to(place) for place in (self._real_root, *self._others))
+            if depth > 1 and not inside:  # a link; one directly below a root may lead anywhere, to one model
+                continue
             if len(seen) == MAX_FOLDERS:
                 self.stopped = True
                 return
             seen.add(real)
             folder = _folder(path, odd=self._skipped)
             yield folder
-            if depth < MAX_DEPTH and not (folder.has_weights or folder.is_run):
+            if depth < MAX_DEPTH and inside and not (folder.has_weights or folder.is_run):
                 waiting.extend((child, depth + 1) for child in folder.folders)
 
 

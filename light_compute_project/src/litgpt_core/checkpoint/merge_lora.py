@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from litgpt_core.checkpoint.choice import locate
 from litgpt_core.checkpoint.directory import save_directory
 from litgpt_core.checkpoint.layout import ADAPTER, HYPERPARAMETERS
 from litgpt_core.checkpoint.load import is_tied, load_into, load_weights
 from litgpt_core.core.errors import CheckpointError, ConfigError
+from litgpt_core.core.parsing import ParsingError, read_yaml
 from litgpt_core.core.replaceable import refuse_taken
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.gpt import GPT
@@ -78,8 +78,8 @@ def find_adapters(path: Path) -> Path:
 
 def _hyperparameters(source: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load((source / HYPERPARAMETERS).read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as problem:
+        content = read_yaml(source / HYPERPARAMETERS)
+    except (OSError, ParsingError) as problem:
         raise CheckpointError(f"{source / HYPERPARAMETERS} cannot be read: {problem}") from problem
     return content if isinstance(content, dict) else {}
 

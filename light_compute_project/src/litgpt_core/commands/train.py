@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from litgpt_core.core.command_line import command_for_record, program_of, wants_help
@@ -11,6 +11,8 @@ from litgpt_core.deploy.retired_launcher import is_for_launcher, refuse_launcher
 from litgpt_core.training.usage import composed, shows_config, usage
 
 if TYPE_CHECKING:
+    from litgpt_core.model.gpt import GPT
+    from litgpt_core.training.plan import Plan
     from litgpt_core.training.runner import RunResult
 
 
@@ -30,7 +32,7 @@ def main(arguments: Sequence[str]) -> int:
         return sweep([a for a in arguments if a not in ("-m", "--multirun")])
     from litgpt_core.training.start import train
 
-    result = train(arguments, command=command_for_record("train", arguments))
+    result = train(arguments, command=command_for_record("train", arguments), measure_of=_measure_of)
     if isinstance(result, int):
         return result  # the processes it started have printed everything
     if result.summary:  # of rank 0
@@ -54,3 +56,9 @@ def _print_results(result: RunResult) -> None:
     console.print("\nnext:")
     for what, command in next_commands(result.folder.path, result.summary):
         console.print(f"  [dim]{what:<24}[/] {command}", soft_wrap=True, highlight=False)
+
+
+def _measure_of(plan: Plan) -> Callable[[GPT], dict[str, float]]:
+    from litgpt_core.evaluate.during_training import suite_measure  # imported only where suites are scored
+
+    return suite_measure(plan)

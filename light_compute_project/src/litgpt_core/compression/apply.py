@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import Tensor
 
 from litgpt_core import tokenizers
@@ -25,6 +24,8 @@ from litgpt_core.compression.state import WorkingModel
 from litgpt_core.compression.texts import Domain, calibration_windows, find_domains, window_length
 from litgpt_core.core.errors import CheckpointError
 from litgpt_core.core.files import sha256_of
+from litgpt_core.core.parsing import ParsingError, read_yaml
+from litgpt_core.core.replaceable import refuse_taken
 from litgpt_core.model.gpt import GPT
 
 logger = logging.getLogger(__name__)
@@ -80,7 +81,7 @@ def compress(
         domains: Text to calibrate with; None: see `texts.find_domains`.
         calibration_tokens: How many tokens of it.
         with_dequantized: Also write `lit_model.pth`.
-        force: Replace what is at `target`.
+        force: Replace what is at `target`, if this project wrote all of it.
 
     Raises:
         LightComputeError: The source is compressed, damaged or too narrow, the text too short, the target taken or not
@@ -89,8 +90,7 @@ def compress(
     began = time.perf_counter()
     directory = resolve(Path(source))
     refuse_compressed(directory)
-    if target.exists() and not force:
-        raise CheckpointError(f"{target} exists.", needed="a new folder", fix="--force to replace it, or --out FOLDER")
+    refuse_taken(target, source=directory, force=force)
     stored = load_model(directory)
     dtype = _compute_dtype(stored)
     work = WorkingModel(stored.float())
@@ -168,7 +168,7 @@ def _write(
 
 def _hyperparameters(source: Path) -> dict[str, Any]:
     try:
-        found = yaml.safe_load((source / HYPERPARAMETERS).read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
+        found = read_yaml(source / HYPERPARAMETERS)
+    except (OSError, ValueError, ParsingError):
         return {}
     return found if isinstance(found, dict) else {}

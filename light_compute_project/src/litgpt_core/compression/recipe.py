@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from litgpt_core.compression.settings import METHODS, RECIPES, STAGES, Mixed, Qat, Quantizing, Step
 from litgpt_core.core.errors import ConfigError
+from litgpt_core.core.parsing import ParsingError, parse_yaml, read_yaml
 from litgpt_core.core.text import nearest
 
 
@@ -71,8 +70,8 @@ def load_recipe(text: str, *, changes: Sequence[str] = ()) -> Recipe:
 
 def _read(file: Path) -> list[Any]:
     try:
-        found = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as problem:
+        found = read_yaml(file)
+    except (OSError, ParsingError) as problem:
         raise ConfigError(f"{file} cannot be read: {problem}", needed="a YAML file with a list `steps`") from problem
     steps = found.get("steps") if isinstance(found, dict) and set(found) == {"steps"} else None
     if not isinstance(steps, list) or not steps:
@@ -89,7 +88,7 @@ def _change(steps: list[Any], change: str) -> list[str]:
     if not equals or not meant:
         return [f"--set {change}: no step has a setting of that name"]
     for step in meant:
-        step[key] = yaml.safe_load(value)
+        step[key] = parse_yaml(value)
     return []
 
 

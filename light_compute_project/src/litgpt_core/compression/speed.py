@@ -64,7 +64,7 @@ def measure_speed(
 
 def run_trial(directory: Path, tokens: int) -> dict[str, float | str]:
     """One generation in a new process."""
-    command = [sys.executable, "-m", "litgpt_core.compression.speed", str(directory), str(tokens)]
+    command = [sys.executable, "-P", "-m", "litgpt_core.compression.speed", str(directory), str(tokens)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S)
     except subprocess.TimeoutExpired as problem:

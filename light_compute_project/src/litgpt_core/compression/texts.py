@@ -8,7 +8,6 @@ library); the first 60 % of such a text calibrate, the last 30 % measure. No win
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import sysconfig
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from torch import Tensor
 
 from litgpt_core.core.checkout import working_folder
 from litgpt_core.core.errors import DataError, LightComputeError, TokenizerError
+from litgpt_core.core.parsing import read_json, read_yaml
 from litgpt_core.tokenizers.base import Tokenizer
 
 logger = logging.getLogger(__name__)
@@ -122,20 +122,19 @@ def _own_domain(directory: Path) -> Domain | None:
     """The corpus that this run was trained on, if its prepared folder is still there."""
     for run in (directory.parent, directory.parent.parent, directory):
         try:
-            fingerprint = json.loads((run / "environment.json").read_text(encoding="utf-8"))["data_fingerprint"]
+            fingerprint = read_json(run / "environment.json")["data_fingerprint"]
             cache = _cache_dir(directory)
         except (OSError, ValueError, KeyError, TypeError):
             continue
         for meta in sorted(cache.glob("*/meta.json")):
-            if json.loads(meta.read_text(encoding="utf-8")).get("fingerprint") == fingerprint:
+            if read_json(meta).get("fingerprint") == fingerprint:
                 return _prepared(meta.parent)
     return None
 
 
 def _cache_dir(directory: Path) -> Path:
-    import yaml
 
-    settings = yaml.safe_load((directory / "hyperparameters.yaml").read_text(encoding="utf-8"))
+    settings = read_yaml(directory / "hyperparameters.yaml")
     return working_folder() / Path(str(settings["data"]["cache_dir"])).expanduser()
 
 

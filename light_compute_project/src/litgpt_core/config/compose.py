@@ -17,6 +17,7 @@ from typing import Any
 
 from litgpt_core.config.aliases import near_keys
 from litgpt_core.config.check import check_section, check_trainer, check_value
+from litgpt_core.config.evaluation import SuiteCurveSettings
 from litgpt_core.config.litgpt import expand
 from litgpt_core.config.run import RunSettings
 from litgpt_core.config.run_name import named
@@ -203,6 +204,9 @@ def check(plain: dict[str, Any], *, source: Source) -> TrainConfig:
             problems.append("data.path is missing: type data.path=FILE_OR_FOLDER")
         else:
             sections[group] = check_section(plain, group, kinds[kind], source, problems)
+    sections["evaluation"] = SuiteCurveSettings()
+    if plain.get("evaluation") is not None:  # configs of earlier versions lack it
+        sections["evaluation"] = check_section(plain, "evaluation", SuiteCurveSettings, source, problems)
     sections["lora"] = None
     if plain.get("lora") is not None:
         sections["lora"] = check_section(plain, "lora", LoRASettings, source, problems)

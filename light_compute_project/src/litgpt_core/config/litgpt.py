@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from litgpt_core.config.litgpt_keys import (
     ADAMW_DEFAULTS,
     ADAMW_SWITCHES,
@@ -28,6 +26,7 @@ from litgpt_core.config.litgpt_keys import (
     typed_values,
 )
 from litgpt_core.core.errors import ConfigError, LightComputeError
+from litgpt_core.core.parsing import ParsingError, read_yaml
 from litgpt_core.core.text import nearest
 
 KEY = "from_litgpt"
@@ -344,7 +343,7 @@ class _Work(Findings):
 def _block_size_in(directory: Path) -> int | None:
     """The context that a checkpoint directory's model was made for; None where it cannot be read."""
     try:
-        values = yaml.safe_load((directory / "model_config.yaml").read_text(encoding="utf-8"))
+        values = read_yaml(directory / "model_config.yaml")
         return int(values.get("block_size", DEFAULT_BLOCK_SIZE))
-    except (OSError, ValueError, AttributeError, TypeError, yaml.YAMLError):
+    except (OSError, ValueError, AttributeError, TypeError, ParsingError):
         return None

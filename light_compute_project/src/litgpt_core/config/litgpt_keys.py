@@ -12,9 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from litgpt_core.core.errors import ConfigError
+from litgpt_core.core.parsing import ParsingError, parse_yaml, read_yaml
 from litgpt_core.core.text import hydra_quoted, nearest
 
 TOP_DEFAULTS: dict[str, Any] = {
@@ -94,8 +93,8 @@ def literal(value: Any) -> str:
 def read(path: Path) -> dict[str, Any]:
     """The file as plain values, numbers as LitGPT reads them. Raises ConfigError where it is no such file."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        content = read_yaml(path)
+    except (OSError, ParsingError) as error:
         raise ConfigError(
             f"{path} cannot be read: {error}", needed="a config of `litgpt pretrain`", fix="from_litgpt=FILE.yaml"
         ) from error
@@ -108,8 +107,7 @@ def typed_values(overrides: Sequence[str]) -> dict[str, Any]:
     """What the other overrides say, by key; bare words as YAML reads them."""
     pairs = (text.lstrip("+").partition("=") for text in overrides if "=" in text)
     return {
-        key: plain_numbers(yaml.safe_load(value)) if re.fullmatch(r"[\w.+-]+", value) else value
-        for key, _, value in pairs
+        key: plain_numbers(parse_yaml(value)) if re.fullmatch(r"[\w.+-]+", value) else value for key, _, value in pairs
     }
 
 

@@ -11,6 +11,7 @@ import types
 import typing
 from typing import Any
 
+from litgpt_core.config.evaluation import SuiteCurveSettings
 from litgpt_core.config.loggers import CustomLoggerSettings, PlainLoggerSettings, WandbSettings
 from litgpt_core.config.run import RunSettings
 from litgpt_core.config.trainer import TrainerSettings
@@ -37,7 +38,8 @@ KINDS: dict[str, dict[str, type]] = {
 }
 """Group whose options are of several kinds -> kind -> its settings class."""
 
-TOP_LEVEL = ("seed", "init_from", "run", "model", "tokenizer", "data", "optim", "trainer", "logger", "lora")
+_SECTIONS = ("run", "model", "tokenizer", "data", "optim", "trainer", "logger", "lora", "evaluation")
+TOP_LEVEL = ("seed", "init_from", *_SECTIONS)
 """Sections of a config, and the two settings that belong to none."""
 
 MODEL_FORBIDDEN = {
@@ -61,7 +63,7 @@ def settings() -> dict[str, Any]:
     hints = typing.get_type_hints(GPTConfig)
     found: dict[str, Any] = {"seed": int, "init_from": str | None, "model.source": str, "model.path": str | None}
     found |= {f"model.{name}": hints[name] for name in sorted(model_fields())}
-    groups = [("run", RunSettings), ("lora", LoRASettings)]
+    groups = [("run", RunSettings), ("lora", LoRASettings), ("evaluation", SuiteCurveSettings)]
     groups += [("trainer", cls) for cls in typing.get_type_hints(TrainerSettings).values()]
     groups += [(group, cls) for group, kinds in KINDS.items() for cls in kinds.values()]
     for group, cls in groups:

@@ -15,6 +15,7 @@ import yaml
 from litgpt_core.core.checkout import PACKAGE_DIR, PROJECT_DIR, in_checkout
 from litgpt_core.core.command_line import CONFIG_DIR_VARIABLE
 from litgpt_core.core.errors import ConfigError
+from litgpt_core.core.parsing import ParsingError, read_yaml
 
 CONFIG_DIR = PROJECT_DIR / "configs" if in_checkout() else PACKAGE_DIR / "configs"
 """The folder of all shipped YAML files."""
@@ -145,8 +146,8 @@ def _shown(file: Path) -> str:
 
 def _defaults(file: Path) -> list[object]:
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError):
+        content = read_yaml(file)
+    except (OSError, ParsingError):
         return []
     return list(content.get("defaults") or []) if isinstance(content, dict) else []
 

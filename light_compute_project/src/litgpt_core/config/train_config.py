@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from litgpt_core.config.evaluation import SuiteCurveSettings
 from litgpt_core.config.loggers import LoggerSettings
 from litgpt_core.config.run import RunSettings
 from litgpt_core.config.trainer import TrainerSettings
@@ -31,6 +32,7 @@ class TrainConfig:
     trainer: TrainerSettings
     logger: LoggerSettings
     lora: LoRASettings | None
+    evaluation: SuiteCurveSettings
     plain: dict[str, Any] = dataclasses.field(repr=False)
     """The composed config as plain values, which `config.yaml` and the dashboard record."""
 

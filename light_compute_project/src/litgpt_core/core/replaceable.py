@@ -17,6 +17,8 @@ from litgpt_core.core.parsing import ParsingError, read_json
 
 CHECKSUMS = "checksums.json"
 """`{file: {"bytes": n, "sha256": hex}}` of the other files: in every folder that this project wrote."""
+REPORTS = ("compression.json", "compression.png")
+"""What a command of this project adds to such a folder afterwards."""
 _MAX_FILE_BYTES = 50_000_000
 
 
@@ -56,7 +58,7 @@ def _listed(file: Path) -> list[str]:
     entries = content.items() if isinstance(content, dict) else ()
     if not all(isinstance(entry, dict) and {"bytes", "sha256"} <= entry.keys() for _, entry in entries):
         return []
-    return [CHECKSUMS, *("".join(f"[{c}]" if c in "*?[" else c for c in name) for name, _ in entries)]
+    return [CHECKSUMS, *REPORTS, *("".join(f"[{c}]" if c in "*?[" else c for c in name) for name, _ in entries)]
 
 
 def refuse_foreign(path: Path, *, verb: str = "replaced", ours: Collection[str] = ()) -> None:

@@ -32,7 +32,7 @@ def build_parser() -> CommandParser:
     """The options."""
     parser = CommandParser("evaluate", description=DESCRIPTION)
     add = parser.add_argument
-    add("checkpoints", nargs="+", type=Path, metavar="CHECKPOINT", help="run folders or checkpoint directories")
+    add("checkpoints", nargs="*", metavar="MODEL", help="run names or checkpoint directories (the most recent model)")
     add(
         "--suite",
         metavar="A,B",
@@ -129,11 +129,13 @@ def _code(a: argparse.Namespace) -> None:
     target = a.to or (given.with_name(f"{given.name}.lcp") if a.compress else _restored(given))
     if target.exists():
         raise ConfigError(f"{target} exists", needed="a new name", fix=f"--to {target}.new")
+    from litgpt_core.checkpoint import locate
     from litgpt_core.evaluate.coding import HEADER_BYTES, compress, decompress
     from litgpt_core.evaluate.compressors import compressor_bits
     from litgpt_core.evaluate.gpt_scorer import GPTScorer
 
-    scorer = GPTScorer.from_directory(a.checkpoints[0], device=a.device, precision=a.precision)
+    directory = locate(a.checkpoints[0] if a.checkpoints else None)
+    scorer = GPTScorer.from_directory(directory, device=a.device, precision=a.precision)
     if a.decompress:
         text = decompress(scorer, raw, name=str(given), progress=_progress)
         write_atomically(target, text)

@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import yaml
 
 from litgpt_core.core.errors import DataError
+from litgpt_core.core.parsing import ParsingError, read_yaml
 from litgpt_core.evaluate.gpt_scorer import GPTScorer
 from litgpt_core.evaluate.items import split_choices
 from litgpt_core.evaluate.scorer import Ids, Span
@@ -57,7 +57,7 @@ def read_bundle(folder: Path) -> list[CoreTask]:
         DataError: A file is missing or not in the form above.
     """
     try:
-        config = yaml.safe_load((folder / "core.yaml").read_text(encoding="utf-8"))
+        config = read_yaml(folder / "core.yaml")
         with (folder / "eval_meta_data.csv").open(encoding="utf-8", newline="") as file:
             chances = {row["Eval Task"]: float(row["Random baseline"]) / 100 for row in csv.DictReader(file)}
         return [_task(folder, task, chances) for task in config["icl_tasks"]]
@@ -67,7 +67,7 @@ def read_bundle(folder: Path) -> list[CoreTask]:
             needed="a folder with core.yaml, eval_meta_data.csv and eval_data/",
             fix="--core FOLDER, nanochat's eval_bundle",
         ) from error
-    except (ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+    except (ValueError, KeyError, TypeError, ParsingError) as error:
         raise DataError(
             f"{folder} is no CORE bundle: {type(error).__name__}: {error}", needed="nanochat's eval_bundle"
         ) from error

@@ -4,8 +4,8 @@
 
 The package `lm-eval` is not installed with this project, and this is the only file that imports it. Requests with the
 same context are scored together, so a multiple-choice question costs one pass over its context. The division into
-context and continuation is that of the harness: trailing spaces of the context belong to the continuation, both are
-tokenized together, and a sequence that is too long loses its beginning.
+context and continuation is that of the harness: trailing spaces of the context belong to the continuation; the context
+is tokenized alone; what the whole text has beyond as many tokens is scored; what is too long loses its beginning.
 """
 
 from __future__ import annotations
@@ -62,9 +62,10 @@ class HarnessRequests:
             context, continuation = context[:-spaces], context[-spaces:] + continuation
         tokenizer = self.scorer.tokenizer
         start = [self.scorer.start_id] if tokenizer.use_bos or not context else []
-        before = len(start) + (len(tokenizer.encode(context)) if context else 0)
-        ids = np.array([*start, *tokenizer.encode(context + continuation)], dtype=np.int64)
-        first = min(before, len(ids) - 1)  # not all: the continuation may merge into the context's last token
+        before = [*start, *(tokenizer.encode(context) if context else [])]
+        whole = [*start, *tokenizer.encode(context + continuation)]
+        first = min(len(before), len(whole) - 1)  # not all: the continuation may merge into the context's last token
+        ids = np.array([*before[:first], *whole[first:]], dtype=np.int64)
         cut = max(0, len(ids) - 1 - self.scorer.block_size)
         return ids[min(cut, first - 1) : first], ids[first:]
 

@@ -49,23 +49,21 @@ def _bytes(axes: Any, records: Sequence[dict[str, Any]]) -> None:
             [place], [found["bits_per_byte"]], WIDTH, color=COLOURS[place % len(COLOURS)], yerr=error, capsize=3
         )
         axes.bar_label(bars, [f"{found['bits_per_byte']:.3f}"], fontsize=8, padding=2)
-    references = having[0][1]["references"]
-    last = None
+    references = sorted(having[0][1]["references"].items(), key=lambda pair: pair[1])
     axes.set_xlim(-0.6, len(records) - 0.4 + 0.35 * len(records) ** 0.5)  # room for the names of the lines
-    for name, value in sorted(references.items(), key=lambda pair: pair[1]):
+    for place, (name, value) in enumerate(references):
         axes.axhline(value, color="#525252", linewidth=0.9, linestyle=":" if name == "bigram" else "-.")
-        crowded = last is not None and value - last < 0.12
+        crowded = place + 1 < len(references) and references[place + 1][1] - value < 0.12
         axes.annotate(
             f"{name} {value:.2f}",
             (1, value),
             xycoords=("axes fraction", "data"),
-            xytext=(-2, 7 if crowded else 1),
+            xytext=(-2, -2 if crowded else 1),
             textcoords="offset points",
             ha="right",
-            va="bottom",
+            va="top" if crowded else "bottom",
             fontsize=7,
         )
-        last = value
     axes.set_xticks([])
     axes.set_title("bits per byte (less is better)", fontsize=9, loc="left")
     axes.spines[["top", "right"]].set_visible(False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import math
 import time
@@ -17,6 +16,7 @@ import numpy as np
 from litgpt_core.checkpoint.layout import CHECKSUMS, WEIGHTS
 from litgpt_core.core import machine
 from litgpt_core.core.packages import package_versions
+from litgpt_core.core.parsing import read_json
 from litgpt_core.core.source_code import git_state
 from litgpt_core.data.document import Document, documents_sha256
 from litgpt_core.evaluate.compare import FEWEST_TEXTS, block_sizes
@@ -176,6 +176,6 @@ def _reference(
 def weights_sha256(directory: Path) -> str | None:
     """Of a checkpoint's weights as its checksums.json says it; None without one."""
     try:
-        return str(json.loads((directory / CHECKSUMS).read_text(encoding="utf-8"))[WEIGHTS]["sha256"])
+        return str(read_json(directory / CHECKSUMS)[WEIGHTS]["sha256"])
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import yaml
 
 from litgpt_core import tokenizers
 from litgpt_core.core.checkout import working_folder
 from litgpt_core.core.errors import DataError
+from litgpt_core.core.parsing import ParsingError, read_yaml
 from litgpt_core.data.document import Document
 from litgpt_core.data.ngram import BigramModel
 from litgpt_core.data.prepare import PreparedData, open_prepared
@@ -106,10 +106,10 @@ def data_of(checkpoint: Path) -> RunData | None:
         return None
     fingerprint = folder.read_environment().get("data_fingerprint")
     try:
-        settings = (yaml.safe_load(folder.config.read_text(encoding="utf-8")) or {})["data"]
+        settings = (read_yaml(folder.config) or {})["data"]
         place = working_folder() / Path(settings["cache_dir"]).expanduser()
         prepared = place / f"{settings['name']}-{str(fingerprint)[:12]}"
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+    except (OSError, ValueError, KeyError, TypeError, ParsingError):
         logger.warning("%s does not say which data it was trained on", folder.path)
         return None
     if problem := folder_problem(prepared, fingerprint=fingerprint):

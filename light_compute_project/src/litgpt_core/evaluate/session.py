@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from litgpt_core.checkpoint import resolve
+from litgpt_core.checkpoint import locate
 from litgpt_core.core.errors import ConfigError
 from litgpt_core.data.document import Document
 from litgpt_core.evaluate.compare import (
@@ -34,12 +34,12 @@ logger = logging.getLogger(__name__)
 
 
 def evaluate(
-    checkpoints: Sequence[Path], *, options: argparse.Namespace, command: str
+    checkpoints: Sequence[str], *, options: argparse.Namespace, command: str
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Measure checkpoints, compare the first with each other one, and write results.
 
     Args:
-        checkpoints: Run folders or checkpoint directories.
+        checkpoints: Names of runs, run folders or checkpoint directories; none: the best candidate.
         options: As `command.build_parser` parses them.
         command: For the record.
 
@@ -49,10 +49,10 @@ def evaluate(
     Raises:
         LightComputeError: A checkpoint, text or option is not what was expected.
     """
-    directories = [resolve(path) for path in checkpoints]
+    directories = [locate(name) for name in checkpoints or [""]]
     bundle = read_bundle(options.core) if options.core else []
     texts = read_documents(options.text)
-    data = [_data(directory, options.data) for directory in directories]
+    data = _shared([_data(directory, options.data) for directory in directories])
     scorers = [
         GPTScorer.from_directory(directory, name=name, device=options.device, precision=options.precision)
         for directory, name in zip(directories, labels(directories), strict=True)
@@ -159,6 +159,12 @@ def _check_tokenizers(scorers: Sequence[GPTScorer], what: Measurements, *, reque
 
 def _data(directory: Path, given: Path | None) -> RunData | None:
     return data_of(directory) if given is None else RunData.open(given)
+
+
+def _shared(found: Sequence[RunData | None]) -> list[RunData | None]:
+    """One object for each prepared folder: its n-gram models are fitted once for all checkpoints of a run."""
+    first: dict[Path, RunData] = {}
+    return [None if each is None else first.setdefault(each.prepared.directory, each) for each in found]
 
 
 def _results(directory: Path) -> Path:

@@ -3,7 +3,7 @@
 Prefilling a prompt of 8,000 tokens takes seconds. While other sequences are decoded,
 
 - a step prefills for about `STEP_S` seconds, judged by what a prompt token took before;
-- then, for `REST` times as long as that took, steps only decode: with REST = 2, streams take at most 1.5 times as long;
+- then, for `REST` times as long as that took, steps only decode: with 4, streams take at most 1.25 times as long;
 - the shortest prompts go first, and prompts of up to `SHORT` tokens do not wait for the rest.
 """
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 STEP_S = 0.03
-REST = 2.0
+REST = 4.0
 SHORT = 64
 LEAST = 16
 """Prompt tokens of a step, however slow the model is."""

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from litgpt_core.checkpoint.choice import locate
 from litgpt_core.checkpoint.directory import save_directory
 from litgpt_core.checkpoint.layout import HYPERPARAMETERS
 from litgpt_core.checkpoint.load import load_weights
+from litgpt_core.core.parsing import ParsingError, read_yaml
 from litgpt_core.core.replaceable import refuse_taken
 from litgpt_core.interpret.names import Component, parse_component
 from litgpt_core.model.config import GPTConfig
@@ -66,7 +66,7 @@ def remove(weights: dict[str, torch.Tensor], part: Component, config: GPTConfig)
 
 def _hyperparameters(directory: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load((directory / HYPERPARAMETERS).read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError):
+        content = read_yaml(directory / HYPERPARAMETERS)
+    except (OSError, ParsingError):
         return {}
     return content if isinstance(content, dict) else {}

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 
 from litgpt_core.core.errors import CheckpointError, ConfigError
+from litgpt_core.core.parsing import ParsingError, read_yaml
 from litgpt_core.model.config_checks import UNSET, latent_dims, raise_problems, type_problems, value_problems
 
 if TYPE_CHECKING:
@@ -195,18 +196,16 @@ class GPTConfig:
     @classmethod
     def from_checkpoint(cls, directory: Path) -> GPTConfig:
         """Read `model_config.yaml` of a LitGPT directory. Raises CheckpointError if it is absent or broken."""
-        import yaml
-
         path = Path(directory) / "model_config.yaml"
         try:
-            values = yaml.safe_load(path.read_text(encoding="utf-8"))
+            values = read_yaml(path)
         except FileNotFoundError:
             raise CheckpointError(
                 f"{directory} has no model_config.yaml.",
                 needed="a LitGPT checkpoint directory: lit_model.pth, model_config.yaml and a tokenizer",
                 fix="ls the directory; a training run keeps its model in runs/<name>/final",
             ) from None
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        except (OSError, ParsingError) as error:
             raise CheckpointError(f"{path} cannot be read: {error}", needed="a YAML file of model settings") from error
         if not isinstance(values, dict):
             raise CheckpointError(

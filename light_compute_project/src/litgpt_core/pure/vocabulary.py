@@ -10,7 +10,6 @@ and unigram, and directories made elsewhere are refused: `--engine pure` reads t
 from __future__ import annotations
 
 import heapq
-import json
 import re
 import struct
 import unicodedata
@@ -19,6 +18,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 
 from litgpt_core.core.errors import TokenizerError
+from litgpt_core.core.parsing import read_json
 
 SPACE_MARK = "\u2581"
 """What sentencepiece writes for a space."""
@@ -51,14 +51,14 @@ class Vocabulary:
 def read_vocabulary(directory: Path) -> Vocabulary:
     """The tokenizer of a checkpoint directory. Raises TokenizerError for a kind that needs its library, or damage."""
     try:
-        settings = json.loads((directory / "tokenizer_config.json").read_text(encoding="utf-8"))
+        settings = read_json(directory / "tokenizer_config.json")
         kind = settings.get("kind", "foreign")
         if kind == "sentencepiece":
             vocabulary = sentencepiece((directory / "tokenizer.model").read_bytes())
             vocabulary.start = [BEGIN_ID] if settings.get("add_bos_token") else []
             return vocabulary
         if kind in ("char", "byte", "bpe"):
-            model = json.loads((directory / "tokenizer.json").read_text(encoding="utf-8"))["model"]
+            model = read_json(directory / "tokenizer.json")["model"]
             eos = settings["eos_token"]
             return characters(model["vocab"], eos) if kind == "char" else byte_pairs(model, eos, words=kind == "bpe")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, struct.error) as problem:

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from litgpt_core.config.diff import flatten
 from litgpt_core.core.errors import ConfigError, LightComputeError
+from litgpt_core.core.parsing import read_json
 from litgpt_core.core.text import nearest
 from litgpt_core.training.rows import Row, read_rows
 from litgpt_core.training.run_folder import RunFolder, has_reached_end
@@ -215,7 +216,7 @@ def _of_searches(folder: str | Path, *, matching: str) -> list[RunRecord]:
     found: list[Path] = []
     for search in sorted(Path(folder).expanduser().glob(matching)):
         try:
-            listed = json.loads((search / "sweep.json").read_text(encoding="utf-8"))["runs"]
+            listed = read_json(search / "sweep.json")["runs"]
             found += [search.parent / str(run["name"]) for run in listed]
         except (OSError, ValueError, KeyError, TypeError):
             found += sorted(path.parent for path in search.glob("*/config.yaml") if path.parent.name != "final")

@@ -21,6 +21,7 @@ from litgpt_core.core import child_process
 from litgpt_core.core.child_process import STOPPED, ChildProcess, shell_code
 from litgpt_core.core.console import ENDING
 from litgpt_core.core.errors import ConfigError, Diverged
+from litgpt_core.core.parsing import read_json
 from litgpt_core.distributed.requeue import REQUEUE
 
 logger = logging.getLogger(__name__)
@@ -155,7 +156,7 @@ def _runs(process: psutil.Process) -> bool:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

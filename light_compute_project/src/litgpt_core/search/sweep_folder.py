@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from litgpt_core.core.errors import ConfigError
+from litgpt_core.core.parsing import read_json
 from litgpt_core.search.sweep_grid import Grid, Point
 from litgpt_core.training.run_folder import RunFolder, is_used, refuse_another_run
 
@@ -20,7 +20,7 @@ def known_before(grid: Grid) -> dict[str, Any] | None:
     """
     path = grid.folder / RECORD
     try:
-        before = json.loads(path.read_text(encoding="utf-8"))
+        before = read_json(path)
         whole = isinstance(before, dict) and isinstance(before.get("runs"), list) and "axes" in before
     except FileNotFoundError:
         if is_used(grid.folder) and not (grid.folder / DATABASE).is_file():

@@ -10,6 +10,7 @@ import json
 from collections.abc import Sequence
 
 from litgpt_core.core.errors import TokenizerError
+from litgpt_core.core.parsing import parse_json
 from litgpt_core.tokenizers.base import to_utf8
 from litgpt_core.tokenizers.byte_alphabet import BYTE_TO_CHARACTER, CHARACTER_TO_BYTE
 from litgpt_core.tokenizers.directory import JSON_FILE, Description
@@ -37,7 +38,7 @@ class ByteTokenizer(StoredTokenizer):
     def from_description(cls, description: Description) -> ByteTokenizer:
         """Check that the file really maps byte values to themselves."""
         try:
-            vocabulary = json.loads(description.definition)["model"]["vocab"]
+            vocabulary = parse_json(description.definition)["model"]["vocab"]
         except (ValueError, KeyError, TypeError) as error:
             raise description.broken(error) from None
         if vocabulary != CHARACTER_TO_BYTE:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from litgpt_core.core.errors import TokenizerError
+from litgpt_core.core.parsing import parse_json
 from litgpt_core.tokenizers.base import to_utf8
 from litgpt_core.tokenizers.directory import JSON_FILE, Description
 from litgpt_core.tokenizers.stored import StoredTokenizer
@@ -44,7 +45,7 @@ class CharTokenizer(StoredTokenizer):
     def from_description(cls, description: Description) -> CharTokenizer:
         """Rebuild the lookup from the file; TokenizerError when its ids are not ours."""
         try:
-            vocabulary: dict[str, int] = json.loads(description.definition)["model"]["vocab"]
+            vocabulary: dict[str, int] = parse_json(description.definition)["model"]["vocab"]
             names = sorted(vocabulary, key=lambda name: vocabulary[name])
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise description.broken(error) from None

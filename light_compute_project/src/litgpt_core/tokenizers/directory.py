@@ -16,6 +16,8 @@ from pathlib import Path
 
 from litgpt_core.core.command_line import shown_command
 from litgpt_core.core.errors import TokenizerError
+from litgpt_core.core.links import refuse_leading_out
+from litgpt_core.core.parsing import ParsingError, read_bytes, read_json
 
 JSON_FILE, MODEL_FILE, CONFIG_FILE, GENERATION_FILE = (
     "tokenizer.json",
@@ -24,6 +26,8 @@ JSON_FILE, MODEL_FILE, CONFIG_FILE, GENERATION_FILE = (
     "generation_config.json",
 )
 FOREIGN = "foreign"
+MAX_DEFINITION_BYTES = 200_000_000
+"""The largest published tokenizer.json has about 40 MB."""
 _MODEL = ("lit_model*", "model_config.yaml", "*.safetensors", "pytorch_model*", "*.gguf", "*.distcp", "checksums.json")
 COMPANIONS = (
     "special_tokens_map.json",
@@ -81,9 +85,11 @@ def read_description(directory: Path) -> Description:
     ids = _read_generation_ids(directory / GENERATION_FILE)
     kind = config.get("kind", FOREIGN)
     try:
-        definition = path.read_bytes()
+        definition = read_bytes(refuse_leading_out(path), max_bytes=MAX_DEFINITION_BYTES)
     except OSError as error:
         raise TokenizerError(f"{path} cannot be read: {error.strerror}.", fix="check the file's permissions") from None
+    except ParsingError as error:
+        raise TokenizerError(f"{path} cannot be read: {error}.", needed="a tokenizer", fix=_WHERE_FROM) from None
     return Description(
         path=path,
         definition=definition,
@@ -150,7 +156,7 @@ def copy_companions(source: Path, target: Path) -> None:
     """Copy `COMPANIONS` from one tokenizer's directory to another's."""
     for name in COMPANIONS:
         if (source / name).is_file():
-            (target / name).write_bytes((source / name).read_bytes())
+            (target / name).write_bytes(refuse_leading_out(source / name).read_bytes())
 
 
 def config_bytes(
@@ -185,8 +191,8 @@ def _read_object(path: Path) -> dict[str, object]:
     if not path.is_file():
         return {}
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        content = read_json(path)
+    except (OSError, ParsingError) as error:
         raise TokenizerError(f"{path} cannot be read as JSON: {error}", fix=_WHERE_FROM) from None
     if not isinstance(content, dict):
         raise TokenizerError(f"{path} holds a {type(content).__name__}.", needed="a JSON object", fix=_WHERE_FROM)
@@ -200,8 +206,11 @@ def _read_generation_ids(path: Path) -> dict[str, int]:
     """
     if not path.is_file():
         return {}
-    text = path.read_text(encoding="utf-8", errors="replace")
-    found = re.findall(r'"(bos_token_id|eos_token_id)"\s*:\s*\[?\s*(\d+)', text)
+    try:
+        text = read_bytes(path).decode("utf-8", errors="replace")
+    except (OSError, ParsingError) as error:
+        raise TokenizerError(f"{path} cannot be read: {error}", fix=_WHERE_FROM) from None
+    found = re.findall(r'"(bos_token_id|eos_token_id)"\s{0,100}:\s{0,100}\[?\s{0,100}(\d{1,10})\b', text)
     return {name: int(value) for name, value in reversed(found)}
 
 

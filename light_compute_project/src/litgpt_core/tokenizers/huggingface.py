@@ -7,16 +7,24 @@ library.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 
 from tokenizers import Tokenizer as Processor
 
 from litgpt_core.core.errors import TokenizerError
+from litgpt_core.core.parsing import parse_json
 from litgpt_core.tokenizers.base import to_utf8
 from litgpt_core.tokenizers.byte_alphabet import characters_to_bytes
-from litgpt_core.tokenizers.directory import CONFIG_FILE, FOREIGN, GENERATION_FILE, JSON_FILE, Description
+from litgpt_core.tokenizers.directory import (
+    CONFIG_FILE,
+    FOREIGN,
+    GENERATION_FILE,
+    JSON_FILE,
+    MAX_DEFINITION_BYTES,
+    Description,
+)
+from litgpt_core.tokenizers.hostile import MAX_GAP, panics_as_errors, refuse_growth
 from litgpt_core.tokenizers.stored import StoredTokenizer
 
 EOS_TOKEN = "<|endoftext|>"
@@ -43,7 +51,10 @@ class HuggingFaceTokenizer(StoredTokenizer):
 
         `from_description` turns that into a TokenizerError.
         """
-        self._processor = Processor.from_buffer(definition)
+        content = parse_json(definition, max_bytes=MAX_DEFINITION_BYTES, max_values=MAX_DEFINITION_BYTES)
+        refuse_growth(content)
+        with panics_as_errors():
+            self._processor = Processor.from_buffer(definition)
         self._processor.encode_special_tokens = foreign is None
         self._processor.no_truncation()
         self._processor.no_padding()
@@ -57,11 +68,14 @@ class HuggingFaceTokenizer(StoredTokenizer):
         self._special_names = frozenset(name for name in parsed if name)
         self._plain: Processor | None = None
         vocabulary = self._processor.get_vocab(with_added_tokens=True)
+        vocab_size = max(vocabulary.values(), default=-1) + 1
+        if vocab_size > 2 * len(vocabulary) + MAX_GAP:
+            raise ValueError(f"its {len(vocabulary):,} tokens have ids up to {vocab_size - 1:,}")
         super().__init__(
             definition,
             kind=kind,
-            table=_byte_table(json.loads(definition).get("decoder"), vocabulary, added, specials),
-            vocab_size=max(vocabulary.values(), default=-1) + 1,
+            table=_byte_table(content.get("decoder"), vocabulary, added, specials),
+            vocab_size=vocab_size,
             eos=eos if eos is not None else (EOS_TOKEN, vocabulary[EOS_TOKEN]),
             bos=bos,
             specials=specials,
@@ -74,7 +88,8 @@ class HuggingFaceTokenizer(StoredTokenizer):
         try:
             if description.kind != FOREIGN:
                 return cls(description.definition, kind=description.kind)
-            vocabulary = Processor.from_buffer(description.definition).get_vocab(with_added_tokens=True)
+            with panics_as_errors():
+                vocabulary = Processor.from_buffer(description.definition).get_vocab(with_added_tokens=True)
         except Exception as error:  # the library raises bare Exception for every kind of damage
             raise description.broken(error) from None
         eos = _special(description, vocabulary, name="eos")
@@ -85,7 +100,12 @@ class HuggingFaceTokenizer(StoredTokenizer):
                 fix="copy those files from the model's own folder",
             )
         bos = _special(description, vocabulary, name="bos")
-        return cls(description.definition, kind=FOREIGN, eos=eos, bos=bos, foreign=description)
+        try:
+            return cls(description.definition, kind=FOREIGN, eos=eos, bos=bos, foreign=description)
+        except TokenizerError:
+            raise
+        except Exception as error:
+            raise description.broken(error) from None
 
     def encode(self, text: str) -> list[int]:
         """The ids of `text`; TokenizerError for a lone surrogate."""
@@ -98,7 +118,8 @@ class HuggingFaceTokenizer(StoredTokenizer):
         """
         parts_of = [self._parts(text) for text in texts]
         parts = [part for parts in parts_of for part in parts]
-        encoded = iter(self._processor.encode_batch_fast(parts, add_special_tokens=False))
+        with panics_as_errors():
+            encoded = iter(self._processor.encode_batch_fast(parts, add_special_tokens=False))
         return [[token_id for _ in parts for token_id in next(encoded).ids] for parts in parts_of]
 
     def encode_plain_batch(self, texts: Sequence[str]) -> list[list[int]]:
@@ -133,7 +154,8 @@ class HuggingFaceTokenizer(StoredTokenizer):
         return [*parts, text[start:]]
 
     def _decode_sequence(self, ids: list[int]) -> str:
-        text: str = self._processor.decode(ids, skip_special_tokens=True)
+        with panics_as_errors():
+            text: str = self._processor.decode(ids, skip_special_tokens=True)
         return text
 
 

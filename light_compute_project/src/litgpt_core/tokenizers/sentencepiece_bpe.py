@@ -77,7 +77,9 @@ class SentencePieceTokenizer(StoredTokenizer):
         foreign = description if description.kind == FOREIGN else None
         try:
             read = cls(description.definition, kind=description.kind, foreign=foreign)
-        except (RuntimeError, OSError) as error:
+        except TokenizerError:
+            raise
+        except Exception as error:  # the library raises errors of many kinds, and so does what it gave
             raise description.broken(error) from None
         read.use_bos = description.use_bos and read.bos_id is not None
         return read

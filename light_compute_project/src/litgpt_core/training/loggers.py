@@ -15,11 +15,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
 from litgpt_core.config.loggers import CustomLoggerSettings, LoggerSettings, WandbSettings
 from litgpt_core.core.errors import ConfigError, EnvironmentProblem, Interrupted
+from litgpt_core.core.parsing import ParsingError, read_yaml
 from litgpt_core.core.redaction import redact_values
 from litgpt_core.training.run_folder import RunFolder
 
@@ -202,8 +202,8 @@ def log_report(folder: RunFolder, *, page: Path, pictures: Sequence[Path], numbe
         numbers: For the run's summary.
     """
     try:
-        section = (yaml.safe_load(folder.config.read_text(encoding="utf-8")) or {}).get("logger") or {}
-    except (OSError, yaml.YAMLError):
+        section = (read_yaml(folder.config) or {}).get("logger") or {}
+    except (OSError, ParsingError):
         section = {}
     known = {field.name for field in dataclasses.fields(WandbSettings)}
     settings = WandbSettings(**{key: value for key, value in section.items() if key in known and key != "kind"})

@@ -22,12 +22,12 @@ from pathlib import Path
 
 import psutil
 import torch
-import yaml
 
 from litgpt_core.config.batch import micro_batches
 from litgpt_core.config.train_config import TrainConfig
 from litgpt_core.config.trainer import BatchSettings, HardwareSettings
 from litgpt_core.core.errors import EnvironmentProblem
+from litgpt_core.core.parsing import ParsingError, read_yaml
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.gpt import GPT
 from litgpt_core.model.loss import cross_entropy
@@ -53,9 +53,9 @@ def recorded(config: TrainConfig, *, world_size: int = 1) -> TrainConfig:
     if config.trainer.batch.micro_batch_size != "auto" or not config.run.resume:
         return config
     try:
-        before = yaml.safe_load((config.run.folder / "config.yaml").read_text(encoding="utf-8"))
+        before = read_yaml(config.run.folder / "config.yaml")
         number = before["trainer"]["micro_batch_size"]
-    except (OSError, yaml.YAMLError, KeyError, TypeError):
+    except (OSError, ParsingError, KeyError, TypeError):
         return config
     whole, asked = isinstance(number, int) and number > 0, config.trainer.batch.global_batch_size
     fits = whole and micro_batches(asked, micro=number, processes=world_size)

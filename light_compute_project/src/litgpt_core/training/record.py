@@ -7,7 +7,6 @@ sessions. `scripts/reproducibility_audit.py` reads all of it back.
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from litgpt_core.checkpoint.verification import weights_file
 from litgpt_core.config.diff import computing_sha256, flatten
 from litgpt_core.core.environment import machine_facts
 from litgpt_core.core.errors import LightComputeError
+from litgpt_core.core.parsing import read_json
 from litgpt_core.core.redaction import redact_command
 from litgpt_core.core.source_code import code_state, encode
 from litgpt_core.training.plan import Plan
@@ -98,7 +98,7 @@ def init_from_facts(directory: Path) -> dict[str, Any]:
     """Where a run starts from: the directory, and its weights' hash as its checksums.json says it; null without one."""
     try:
         found = checkpoint.resolve(directory)
-        stored = json.loads((found / CHECKSUMS).read_text(encoding="utf-8"))
+        stored = read_json(found / CHECKSUMS)
         digest = stored[weights_file(found).name]["sha256"]
     except (LightComputeError, OSError, ValueError, KeyError, TypeError):
         digest = None

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
+
+from litgpt_core.core.parsing import parse_json
 
 Row = dict[str, Any]
 
@@ -15,7 +16,7 @@ def read_rows(path: Path) -> list[Row]:
     if path.is_file():
         for line in path.read_text(encoding="utf-8").splitlines():
             try:
-                rows.append(json.loads(line))
+                rows.append(parse_json(line))
             except ValueError:
                 continue
     return rows

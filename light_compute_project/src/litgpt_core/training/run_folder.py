@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from litgpt_core import checkpoint
 from litgpt_core.config.diff import differences
 from litgpt_core.config.train_config import TrainConfig, dump
 from litgpt_core.config.trainer import StopSettings
 from litgpt_core.core.directories import clean_temporary, remove_directory
 from litgpt_core.core.errors import CheckpointError, ConfigError, LightComputeError
+from litgpt_core.core.parsing import ParsingError, read_json, read_yaml
 from litgpt_core.core.redaction import redact_values
 from litgpt_core.core.replaceable import refuse_foreign
 from litgpt_core.data.settings import LOCATIONS, with_later_settings
@@ -123,8 +122,8 @@ class RunFolder:
     def read_config(self) -> dict[str, Any]:
         """What `config.yaml` holds, or nothing if it cannot be read."""
         try:
-            content = yaml.safe_load(self.config.read_text(encoding="utf-8"))
-        except (OSError, ValueError, yaml.YAMLError):
+            content = read_yaml(self.config)
+        except (OSError, ValueError, ParsingError):
             return {}
         return content if isinstance(content, dict) else {}
 
@@ -244,7 +243,7 @@ def write_text(path: Path, text: str) -> None:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
@@ -286,8 +285,8 @@ def refuse_another_run(folder: RunFolder, config: TrainConfig) -> None:
         ConfigError: With what makes it another run.
     """
     try:
-        before = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError):
+        before = read_yaml(folder.config)
+    except (OSError, ParsingError):
         before = None
     if not isinstance(before, dict):
         raise ConfigError(

@@ -45,6 +45,7 @@ from litgpt_core.training.run_folder import RunFolder, is_finished, write_json
 from litgpt_core.training.saving import CheckpointSaver
 from litgpt_core.training.stop import StopRequest
 from litgpt_core.training.strategy import ShardedStrategy
+from litgpt_core.training.suite_curves import Measure, SuiteCurves
 from litgpt_core.training.trainer import build_trainer, quiet_third_parties
 from litgpt_core.training.watchdog import Watchdog
 
@@ -70,6 +71,8 @@ class TextOutputs:
     """As `before_after.BeforeMeasure`."""
     compare: Callable[..., dict[str, Any] | None]
     """As `before_after.compare`."""
+    measure_of: Callable[[Plan], Measure] | None = None
+    """As `evaluate.during_training.suite_measure`; None: `evaluation.suites` cannot be scored."""
 
 
 def run(plan: Plan, *, stop: StopRequest, texts: TextOutputs) -> RunResult:
@@ -114,6 +117,7 @@ def _carry_out(plan: Plan, *, stop: StopRequest, texts: TextOutputs) -> RunResul
         sharding=plan.resolved.sharding,
     )
     first = [texts.measure_before(plan, data=data)] if plan.data.held_out and config.init_from else []
+    first += _suite_curves(plan, texts, recorder=recorder)
     callbacks = [*first, recorder, saver, early_stop, display, Watchdog.of(plan)]
     trainer = build_trainer(plan, dashboard=dashboard, callbacks=callbacks, directory_io=directory_io)
     plan.group.rank_zero_only(lambda: record_environment(plan, trainer, wandb_run_id=wandb_id(dashboard)))
@@ -147,6 +151,15 @@ def _carry_out(plan: Plan, *, stop: StopRequest, texts: TextOutputs) -> RunResul
     draw_loss(plan, rows=recorder.rows, summary=summary)
     log_results(dashboard, summary=summary, picture=plan.folder.picture, samples=samples)
     return RunResult(folder=plan.folder, summary=summary)
+
+
+def _suite_curves(plan: Plan, texts: TextOutputs, *, recorder: MetricsRecorder) -> list[Callback]:
+    if not plan.resolved.config.evaluation.suites:
+        return []
+    if texts.measure_of is None:
+        logger.warning("evaluation.suites has no effect here: it needs `lcp train`")
+        return []
+    return [SuiteCurves.of(plan, measure_of=texts.measure_of, recorder=recorder)]
 
 
 def _leave_final(plan: Plan, trainer: Trainer, *, model: GPT, directory_io: LitGPTDirectoryIO) -> GPT | None:

@@ -7,7 +7,7 @@ mistakes are found before the next is paid for.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -21,10 +21,17 @@ from litgpt_core.training.stop import StopRequest, stop_on_signals
 
 if TYPE_CHECKING:
     from litgpt_core.config.trainer import HardwareSettings
+    from litgpt_core.model.gpt import GPT
+    from litgpt_core.training.plan import Plan
     from litgpt_core.training.runner import RunResult
 
 
-def train(overrides: Sequence[str], *, command: str = "litgpt_core.train") -> RunResult | int:
+def train(
+    overrides: Sequence[str],
+    *,
+    command: str = "litgpt_core.train",
+    measure_of: Callable[[Plan], Callable[[GPT], dict[str, float]]] | None = None,
+) -> RunResult | int:
     """Compose and check the config, settle the plan, carry the run out.
 
     Where the config asks for several processes and no launcher has started them, they are started here.
@@ -32,6 +39,7 @@ def train(overrides: Sequence[str], *, command: str = "litgpt_core.train") -> Ru
     Args:
         overrides: Command-line arguments such as `+experiment=baseline`.
         command: The command line, for the record; of a call from Python its own name.
+        measure_of: What scores `evaluation.suites`: `evaluate.during_training.suite_measure`.
 
     Returns:
         The run's results (without numbers on every rank but the first), or the exit code of the processes that were
@@ -82,7 +90,9 @@ def train(overrides: Sequence[str], *, command: str = "litgpt_core.train") -> Ru
                 from litgpt_core.training.runner import TextOutputs, run
                 from litgpt_core.training.samples import write_samples
 
-            texts = TextOutputs(write_samples=write_samples, measure_before=BeforeMeasure, compare=compare)
+            texts = TextOutputs(
+                write_samples=write_samples, measure_before=BeforeMeasure, compare=compare, measure_of=measure_of
+            )
             return run(plan, stop=stop, texts=texts)
 
 

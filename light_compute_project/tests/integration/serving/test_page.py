@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 
@@ -359,3 +360,35 @@ def test_fine_tuning_is_announced_with_the_command_to_type(chat):
         "uv run python light_compute_project/scripts/train.py +experiment=finetune_chat "
         f"init_from={chat.server.chat_model}"
     )
+
+
+def test_conversations_are_exported_deleted_and_imported(chat, tmp_path):
+    chat.answer_with("**Yes.**")
+    for text in ("One", "Two"):
+        chat.button("New chat").click()
+        chat.ask(text)
+    with chat.page.expect_download() as download:
+        chat.button("Export").click()
+    file = tmp_path / "conversations.json"
+    download.value.save_as(file)
+    chat.button("Delete all").click()
+    expect(chat.page.locator(".entry-title")).to_have_count(0)
+    chat.button("Undo").click()
+    expect(chat.page.locator(".entry-title")).to_have_count(2)
+    chat.button("Delete all").click()
+    chat.page.locator("#import-file").set_input_files(file)
+    expect(chat.page.locator("#toasts")).to_contain_text("2 imported.")
+    chat.page.locator("#import-file").set_input_files(file)
+    expect(chat.page.locator("#toasts")).to_contain_text("0 imported, 2 are already here.")
+    chat.page.locator(".entry-title").first.click()
+    expect(chat.answers.last.locator("strong")).to_have_text("Yes.")
+    kept = {"id": "f" * 32, "exchanges": [None, {"user": 3}, {"user": "Kept", "answer": {"text": 5}}]}
+    odd = {"format": "lightcompute.conversations", "conversations": [3, None, {"id": "x"}, kept]}
+    file.write_text(json.dumps(odd))
+    chat.page.locator("#import-file").set_input_files(file)
+    expect(chat.page.locator("#toasts")).to_contain_text("1 imported.")
+    chat.page.get_by_text("Kept").first.click()
+    expect(chat.page.locator(".bubble")).to_have_text("You: Kept")
+    file.write_text("[1, 2]")
+    chat.page.locator("#import-file").set_input_files(file)
+    expect(chat.page.locator("#toasts")).to_contain_text("This is not a file of exported conversations.")

@@ -18,7 +18,7 @@ from tests.integration.serving.served import Served, save_talker
 
 TOKENS = 400
 LIMIT = 2.0
-"""Times the latency without the others."""
+"""Times the mean latency without the others."""
 
 
 @pytest.fixture(scope="module")
@@ -123,8 +123,8 @@ async def _load(port: int, *, n_idle: int, n_slow: int, n_oversized: int, n_good
     assert {status for number, status in enumerate(found) if number % 2 == 0} <= {400, 413}
     assert {status for number, status in enumerate(found) if number % 2} <= {200}
     return {
-        "alone": statistics.median(max(times) for times in alone),
-        "beside": max(max(times) for times in beside),
+        "slowest alone": max(max(times) for times in alone),
+        "slowest beside": max(max(times) for times in beside),
         "mean alone": statistics.mean(map(statistics.mean, alone)),
         "mean beside": statistics.mean(map(statistics.mean, beside)),
     }
@@ -133,7 +133,7 @@ async def _load(port: int, *, n_idle: int, n_slow: int, n_oversized: int, n_good
 def check(server: Served, **numbers: int) -> None:
     measured = asyncio.run(_load(server.port, **numbers))
     print(numbers, {name: round(seconds, 3) for name, seconds in measured.items()})
-    assert measured["beside"] <= LIMIT * measured["alone"], measured
+    assert measured["mean beside"] <= LIMIT * measured["mean alone"], measured
     console = server.log.read_text()
     assert "Traceback" not in console and len(console) < 20_000, console[-3000:]
 

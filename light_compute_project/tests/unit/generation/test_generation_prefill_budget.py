@@ -10,7 +10,7 @@ def test_without_others_or_without_a_limit_prompts_take_all_there_is():
     assert PrefillBudget(None).shares([1000, 100], decoding=True) == [1000, 100]
 
 
-def test_decoding_gets_twice_the_time_of_prefilling():
+def test_decoding_gets_a_multiple_of_the_time_of_prefilling():
     budget, prefilling, decoding, left = PrefillBudget(256), 0.0, 0.0, 8000
     while left:
         [share] = budget.shares([left], decoding=True)

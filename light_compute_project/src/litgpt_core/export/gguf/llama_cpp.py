@@ -67,7 +67,7 @@ def ask(
     job = {"texts": list(texts), "prompt": list(prompt), "n_tokens": n_tokens, "special": special}
     job["prefixes"] = [list(prefix) for prefix in prefixes]
     done = subprocess.run(
-        [sys.executable, "-m", "litgpt_core.export.gguf.llama_cpp", str(file)],
+        [sys.executable, "-P", "-m", "litgpt_core.export.gguf.llama_cpp", str(file)],
         input=json.dumps(job),
         capture_output=True,
         text=True,

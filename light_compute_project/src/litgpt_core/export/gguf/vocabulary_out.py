@@ -17,10 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from litgpt_core.core.errors import TokenizerError
+from litgpt_core.core.parsing import read_json
 from litgpt_core.export.gguf.layout import BYTE, CONTROL, NO_MERGE, NORMAL, TOKENIZER, UNKNOWN, UNUSED, USER_DEFINED
 from litgpt_core.export.gguf.pretokenizers import PRETOKENIZERS
 from litgpt_core.tokenizers import Tokenizer
 from litgpt_core.tokenizers.byte_alphabet import BYTE_TO_CHARACTER
+from litgpt_core.tokenizers.directory import MAX_DEFINITION_BYTES
 from litgpt_core.tokenizers.sentencepiece_bpe import SPACE_MARK
 
 _OTHERS = "tokenizer=sentencepiece, byte, char, or bpe with tokenizer.words=gpt2, llama3 or qwen2"
@@ -53,7 +55,7 @@ def vocabulary_fields(directory: Path, tokenizer: Tokenizer) -> dict[str, Any]:
 def _end_ids(directory: Path, tokenizer: Tokenizer) -> list[int]:
     """eos, and the second id that ends a turn, if generation_config.json has one."""
     try:
-        given = json.loads((directory / "generation_config.json").read_text(encoding="utf-8"))["eos_token_id"]
+        given = read_json(directory / "generation_config.json")["eos_token_id"]
     except (OSError, ValueError, KeyError, TypeError):
         given = []
     listed = given if isinstance(given, list) else [given]
@@ -121,7 +123,7 @@ def _json(directory: Path, tokenizer: Tokenizer) -> dict[str, Any]:
             needed="a tokenizer.json",
             fix="AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER) of transformers writes one",
         )
-    content = json.loads((directory / "tokenizer.json").read_text(encoding="utf-8"))
+    content = read_json(directory / "tokenizer.json", max_bytes=MAX_DEFINITION_BYTES)
     model = content["model"]
     if model.get("type") != "BPE":
         raise TokenizerError(

@@ -58,7 +58,7 @@ def recognise(file: ConfigFile) -> Family:
             needed=f"model_type {', '.join(sorted(known))}{closest}",
             fix="litgpt download supports more architectures, and its directories work here",
         )
-    family = known[str(model_type)]
+    family = known[model_type]
     given = file.content.get("architectures") or [family.architecture]
     if not isinstance(given, list):
         raise file.wrong("architectures", needed="a list of class names")
@@ -78,19 +78,29 @@ def recognise(file: ConfigFile) -> Family:
 
 
 def read_config(file: ConfigFile, *, name: str) -> tuple[Family, GPTConfig]:
-    """The family of a config.json, and the GPTConfig of its model.
+    """The family of a config.json, and the GPTConfig of its model. Values of any type may stand under any key.
 
     `vocab_size` and `padded_vocab_size` are both the rows of the embedding. Raises CheckpointError as `recognise`, and
     for a setting without a counterpart here.
     """
     family = recognise(file)
     rows = file.integer("vocab_size")
+    try:
+        settings = family.read(file)
+    except CheckpointError:
+        raise
+    except Exception as problem:  # a list instead of a name, a number that is none
+        raise CheckpointError(
+            f"{file.path} has a setting that cannot be read ({type(problem).__name__}: {str(problem)[:200]}).",
+            needed=f"settings of a {family.architecture}",
+            fix=AGAIN,
+        ) from problem
     fields = {
         "name": family.model_name(name),
         "vocab_size": rows,
         "padded_vocab_size": rows,
         "tie_embeddings": file.flag("tie_word_embeddings", default=family.tied_by_default),
-        **family.read(file),
+        **settings,
     }
     try:
         return family, GPTConfig(**fields)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from litgpt_core.core.errors import CheckpointError
+from litgpt_core.core.links import refuse_leading_out
 from litgpt_core.core.parsing import MAX_JSON_BYTES, ParsingError, parse_json
 from litgpt_core.core.parsing import read_json as read_bounded_json
 from litgpt_core.core.torch_file import check_torch_file
@@ -102,7 +103,7 @@ def open_weights(folder: Path) -> WeightFolder:
 def read_json(file: Path) -> dict[str, Any]:
     """The object in a JSON file. Raises CheckpointError if the file is missing, invalid, or not an object."""
     try:
-        content = read_bounded_json(file)
+        content = read_bounded_json(refuse_leading_out(file))
     except FileNotFoundError:
         raise CheckpointError(
             f"{file} is missing.", needed=f"a Hugging Face model folder with {file.name}", fix=AGAIN
@@ -128,6 +129,7 @@ def _index(file: Path) -> dict[str, str]:
 
 
 def _stored(file: Path) -> dict[str, StoredTensor]:
+    refuse_leading_out(file)
     with file.open("rb") as opened:
         pointer = opened.read(len(_LFS_POINTER)) == _LFS_POINTER
     if pointer:

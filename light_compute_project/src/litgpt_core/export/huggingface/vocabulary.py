@@ -8,7 +8,6 @@ Export: AutoTokenizer returns the same ids as our tokenizer. Our SentencePiece m
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +16,8 @@ from typing import Any
 from litgpt_core import tokenizers
 from litgpt_core.checkpoint.layout import TOKENIZER_FILES
 from litgpt_core.core.errors import TokenizerError
+from litgpt_core.core.links import refuse_leading_out
+from litgpt_core.core.parsing import read_json as read_any_json
 from litgpt_core.export.huggingface.folder import read_json
 from litgpt_core.export.huggingface.layout import (
     GENERATION_CONFIG,
@@ -46,7 +47,7 @@ def gather_tokenizer(folder: Path, target: Path, *, model: Mapping[str, Any]) ->
     """
     for name in TOKENIZER_FILES:
         if (folder / name).is_file():
-            shutil.copyfile(folder / name, target / name)
+            shutil.copyfile(refuse_leading_out(folder / name), target / name)
     settings = read_json(folder / TOKENIZER_CONFIG) if (folder / TOKENIZER_CONFIG).is_file() else {}
     if settings.get("kind") == "sentencepiece" and (target / TOKENIZER_MODEL).is_file():
         (target / TOKENIZER_JSON).unlink(missing_ok=True)  # ours: written only for transformers
@@ -137,7 +138,7 @@ def write_tokenizer(directory: Path, target: Path, *, longest: int) -> dict[str,
     tokenizer = tokenizers.load(directory)
     for name in TOKENIZER_FILES:
         if (directory / name).is_file() and name not in ("prompt_style.yaml", GENERATION_CONFIG):
-            shutil.copyfile(directory / name, target / name)
+            shutil.copyfile(refuse_leading_out(directory / name), target / name)
     ids: dict[str, Any] = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id}
     _write(target / GENERATION_CONFIG, _generation(directory, ids))
     if tokenizer.kind == "foreign":
@@ -165,7 +166,7 @@ def write_tokenizer(directory: Path, target: Path, *, longest: int) -> dict[str,
 def _generation(directory: Path, ids: Mapping[str, Any]) -> dict[str, Any]:
     """generation_config.json: the directory's own if readable, completed with our ids."""
     try:
-        given = json.loads((directory / GENERATION_CONFIG).read_text(encoding="utf-8"))
+        given = read_any_json(directory / GENERATION_CONFIG)
     except (OSError, ValueError):
         given = {}
     present = {key: value for key, value in ids.items() if value is not None}

@@ -10,6 +10,7 @@ import { reopenLast, startSidebar } from "./sidebar.js";
 import { emit, on, state } from "./state.js";
 import { onStorageRefused } from "./store.js";
 import { startThread } from "./thread.js";
+import { startTransfer } from "./transfer.js";
 
 const RETRY_EVERY = 3000; // ms
 let retry = null;
@@ -77,6 +78,7 @@ startPicker();
 startComposer();
 startSettings();
 startFinetuning();
+startTransfer();
 reopenLast();
 loadServer();
 if (!matchMedia("(pointer: coarse)").matches) byId("message").focus();

@@ -177,7 +177,7 @@ export class ExchangeView {
       this.#actions.querySelector(".variant")?.focus();
       announce(`Answer: ${this.#exchange.answer.text}`);
     };
-    return [el("button", { type: "button", class: "variant", "aria-label": label, title: label, onclick: show }, `1 of ${earlier.length + 1}`)];
+    return [el("button", { type: "button", class: "variant", "aria-label": label, title: label, onclick: show }, `${earlier.length + 1} answers`)];
   }
 
   #rateButton(name, label, rating) {

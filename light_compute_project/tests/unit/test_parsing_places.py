@@ -1,0 +1,51 @@
+"""Every place that parses JSON or YAML does so within the bounds of `core/parsing.py`, or is listed with a reason."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+SOURCE = Path(__file__).resolve().parents[2] / "src" / "litgpt_core"
+CALLS = {
+    *("json.load", "json.loads", "yaml.safe_load", "yaml.load", "yaml.full_load", "yaml.unsafe_load", "pickle.load"),
+    *("pickle.loads", "torch.load", "np.load", "OmegaConf.load", "marshal.loads"),
+}
+OWN = "its own child's answer"
+REPOSITORY = "a file of this repository or package"
+LISTED = {
+    "checkpoint/load.py torch.load": "after check_torch_file, with weights_only=True",
+    "compression/speed.py json.loads": OWN,
+    "core/parsing.py json.loads": "here",
+    "core/parsing.py yaml.load": "here, with a safe loader",
+    "doctor/machine.py json.loads": OWN,
+    "doctor/model_checks.py yaml.safe_load": REPOSITORY,
+    "doctor/training_checks.py json.loads": OWN,
+    "evaluate/core_metric.py json.loads": "one line of a data set that the user names",
+    "export/gguf/llama_cpp.py json.load": OWN,
+    "export/gguf/llama_cpp.py json.loads": OWN,
+    "export/huggingface/folder.py torch.load": "after check_torch_file, with weights_only=True",
+    "planning/zoo.py json.loads": REPOSITORY,
+    "planning/zoo.py yaml.safe_load": REPOSITORY,
+    "tokenizers/huggingface_training.py json.loads": "what the library has just written",
+    "upstream/manifest.py json.loads": "a path of one line",
+    "upstream/names.py json.loads": REPOSITORY,
+    "upstream/pin.py json.loads": "pip's record of an installed package",
+}
+OTHER_PACKAGES = ("data/", "prompts/", "serving/")
+"""Which bound their texts in their own way: conversations line by line, templates in a child, requests by length."""
+
+
+def test_parsers_are_called_within_bounds() -> None:
+    found = set()
+    for file in sorted(SOURCE.rglob("*.py")):
+        name = file.relative_to(SOURCE).as_posix()
+        if name.startswith(OTHER_PACKAGES):
+            continue
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in CALLS:
+                found.add(f"{name} {ast.unparse(node.func)}")
+                if ast.unparse(node.func) == "torch.load":
+                    assert any(
+                        each.arg == "weights_only" and ast.unparse(each.value) == "True" for each in node.keywords
+                    )
+    assert found == LISTED.keys(), "use core/parsing.py there, or list the place with a reason"
