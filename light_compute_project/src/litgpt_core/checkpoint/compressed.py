@@ -13,7 +13,6 @@ stored once. The SHA-256 of the file is compared before it is used, because a ch
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,7 +29,7 @@ from litgpt_core.checkpoint.verification import ANOTHER, check_listed
 from litgpt_core.core.errors import CheckpointError
 from litgpt_core.core.files import sha256_of
 from litgpt_core.core.huge_pages import huge_page_memory
-from litgpt_core.core.parsing import ParsingError, read_yaml
+from litgpt_core.core.parsing import MAX_JSON_BYTES, ParsingError, parse_json, read_yaml
 from litgpt_core.model import grid
 from litgpt_core.model.sparse import unpack_sparse
 
@@ -275,7 +274,7 @@ def _read_tensors(file: Path) -> dict[str, Tensor]:
     try:
         with file.open("rb") as opened:
             size = int.from_bytes(opened.read(8), "little")
-            header = json.loads(opened.read(size))
+            header = parse_json(opened.read(min(size, MAX_JSON_BYTES + 1)))
             entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
             codes = [entry["data_offsets"][0] for name, entry in entries.items() if name.endswith(".codes")]
             first, length = -min(codes, default=0) % 64, file.stat().st_size - 8 - size

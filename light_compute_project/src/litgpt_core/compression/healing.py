@@ -132,7 +132,7 @@ def _train(
             loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(parameters, CLIP)
         optimizer.step()
-        losses.append(float(loss))
+        losses.append(float(loss.detach()))
         if number % 20 == 0:
             logger.info("%s: step %d of %d, loss %.4f", step.method, number, step.steps, losses[-1])
     model.requires_grad_(False)

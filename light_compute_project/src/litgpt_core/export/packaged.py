@@ -23,10 +23,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from litgpt_core.core.errors import CheckpointError, ConfigError, EnvironmentProblem
+from litgpt_core.core.replaceable import refuse_taken
 from litgpt_core.core.text import byte_size, nearest
 from litgpt_core.export.gguf.importing import import_gguf
 from litgpt_core.export.huggingface.importing import Imported
-from litgpt_core.export.target import refuse_taken
 
 logger = logging.getLogger(__name__)
 

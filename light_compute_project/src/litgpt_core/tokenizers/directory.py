@@ -132,7 +132,7 @@ def write_files(directory: Path, files: dict[str, bytes]) -> None:
 def refuse_foreign(directory: Path) -> None:
     """The tokenizer of a model is part of it: with another one, its weights are useless."""
     names = sorted(entry.name for entry in directory.iterdir()) if directory.is_dir() else []
-    weights = next((name for name in names if any(fnmatch.fnmatch(name, each) for each in _MODEL)), None)
+    weights = next((name for each in _MODEL for name in names if fnmatch.fnmatch(name, each)), None)
     if weights is not None:
         raise TokenizerError(
             f"{directory} holds a model: {weights}. Its weights need the tokenizer that is there.",

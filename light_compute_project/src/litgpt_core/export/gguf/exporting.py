@@ -26,7 +26,7 @@ from litgpt_core.checkpoint import load_model, locate
 from litgpt_core.checkpoint.load import EMBEDDING, OUTPUT
 from litgpt_core.core.errors import CheckpointError, ConfigError
 from litgpt_core.core.files import replacing, write_atomically
-from litgpt_core.core.replaceable import refuse_foreign_file
+from litgpt_core.core.replaceable import refuse_foreign_file, refuse_taken
 from litgpt_core.export.gguf.architecture import Architecture
 from litgpt_core.export.gguf.architectures import EMBEDDING_NAME, ROPE_FREQUENCIES
 from litgpt_core.export.gguf.chat_template import modelfile, template_of
@@ -39,7 +39,6 @@ from litgpt_core.export.gguf.vocabulary_out import vocabulary_fields
 from litgpt_core.export.gguf.writing import NewTensor, write_gguf
 from litgpt_core.export.huggingface.exporting import add_zero_biases
 from litgpt_core.export.parity import MARK, Parity, record_of
-from litgpt_core.export.target import refuse_taken
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.prompts import load_style
 from litgpt_core.tokenizers import Tokenizer

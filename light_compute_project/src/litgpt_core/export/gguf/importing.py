@@ -19,6 +19,7 @@ from torch import Tensor
 from litgpt_core.checkpoint import save_directory
 from litgpt_core.checkpoint.load import OUTPUT, empty_model
 from litgpt_core.core.errors import CheckpointError, ConfigError
+from litgpt_core.core.replaceable import refuse_taken
 from litgpt_core.export.gguf.architecture import Architecture
 from litgpt_core.export.gguf.architectures import read_settings, recognise
 from litgpt_core.export.gguf.header import GGUFFile, read_gguf
@@ -28,7 +29,6 @@ from litgpt_core.export.huggingface.families import choose, write_config
 from litgpt_core.export.huggingface.folder import StoredTensor
 from litgpt_core.export.huggingface.importing import Imported, ImportPlan
 from litgpt_core.export.huggingface.layout import CONFIG
-from litgpt_core.export.target import refuse_taken
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.gpt import GPT
 
