@@ -7,8 +7,8 @@
     report = interpret.analyze("runs/baseline", prompt="def main(")
 
 `names` lists every activation; `tracing` records and edits; each other module is one analysis, a function of a
-`Subject` that returns plain values; `findings` turns these into sentences, `pictures` and `page` into files. Names are imported
-on first use: neither torch nor matplotlib is loaded before.
+`Subject` that returns plain values; `findings` turns these into sentences, `pictures` and `page` into files. Names
+are imported on first use: neither torch nor matplotlib is loaded before.
 """
 
 from __future__ import annotations
