@@ -2,21 +2,22 @@
 
 lcp export runs/baseline --format huggingface --out my_model
 lcp export runs/baseline --format gguf --type q8_0 --out baseline.gguf
+lcp export runs/baseline --format python --out baseline.py && python baseline.py "def " --seed 1
 
 huggingface    a folder that transformers' AutoModelForCausalLM and AutoTokenizer load: equal logits, equal ids
 gguf           one file for llama.cpp, Ollama, LM Studio; --type f32 f16 bf16 q8_0 q5_1 q5_0 q4_1 q4_0
+python         one .py file that generates with nothing but Python, the engine's text for the same seed
+safetensors npz json    weights by LitGPT's names in one file, config and tokenizer inside
 """
 
 from __future__ import annotations
 
-from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
 from litgpt_core.core.command_line import MODEL_HELP, CommandParser
 from litgpt_core.core.errors import ConfigError
-
-FORMATS = ("huggingface", "gguf")
+from litgpt_core.export.formats import FORMATS, export
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -36,30 +37,5 @@ def main(arguments: Sequence[str]) -> int:
     from litgpt_core.export.gguf.cached import with_gguf_imported
 
     given.checkpoint = with_gguf_imported(given.model)
-    for line in _huggingface(given) if given.format == "huggingface" else _gguf(given):
-        print(line)
+    print(*export(given), sep="\n")
     return 0
-
-
-def _huggingface(given: Namespace) -> list[str]:
-    from litgpt_core.export.huggingface.exporting import export_directory
-
-    made = export_directory(
-        given.checkpoint, given.out, force=given.force, max_shard_bytes=int((given.max_shard_gb or 5.0) * 1e9)
-    )
-    size = f"{made.weight_bytes:,} bytes in {len(made.files)} file{'s' if len(made.files) > 1 else ''}"
-    added = [f"{made.added_zeros} biases that the model lacks are written as zeros"] if made.added_zeros else []
-    return [f"{made.path}: {made.architecture}, {size}", *added]
-
-
-def _gguf(given: Namespace) -> list[str]:
-    from litgpt_core.export.gguf.exporting import export_gguf
-
-    made = export_gguf(
-        given.checkpoint, given.out, type=given.type or "f16", force=given.force, check=not given.no_check
-    )
-    lines = [f"{made.path}: {made.architecture}, {made.parameters:,} parameters as {made.type}, {made.n_bytes:,} bytes"]
-    if made.other_types:
-        lines.append(f"{len(made.other_types)} matrices as F16: their rows are no multiple of 32")
-    lines += made.parity.lines() if made.parity else ["not checked (--no_check)"]
-    return [*lines, f"for Ollama: ollama create {made.path.stem} -f {made.modelfile}"]

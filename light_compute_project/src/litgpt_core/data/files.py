@@ -92,22 +92,27 @@ def document_name(path: Path, root: Path) -> str:
     return shown(path.relative_to(root).as_posix())
 
 
-def matching_files(folder: Path, pattern: str) -> list[Path]:
+def matching_files(folder: Path, pattern: str, *, report: bool = True) -> list[Path]:
     """Files of a folder by a glob pattern, sorted by name, no hidden ones.
 
     A compressed file matches by its name without `.gz`, `.bz2` or `.xz`.
+
+    Args:
+        folder: Where to look.
+        pattern: As `Path.glob` reads it.
+        report: Whether links and files that do not match are logged.
 
     Raises:
         DataError: The pattern is malformed, a folder cannot be listed, or nothing matches: the message lists what is
             there, and a pattern that would match.
     """
     matches = _matcher(pattern)
-    found = sorted((name, path) for name, path in _listed(folder).items())
+    found = sorted((name, path) for name, path in _listed(folder, report=report).items())
     chosen = [path for name, path in found if matches(name) or matches(_unpacked(name))]
     others = Counter(Path(_unpacked(name)).suffix for name, path in found if path not in set(chosen))
     kinds = ", ".join(f"{count} x {shown(suffix) or 'no ending'}" for suffix, count in others.most_common(SHOWN))
     if chosen:
-        if others:
+        if others and report:
             logger.info("data: %s other file(s) do not match data.glob=%r: %s", f"{others.total():,}", pattern, kinds)
         return chosen
     if not found:
@@ -157,7 +162,7 @@ def _fits(segments: Sequence[str], names: Sequence[str]) -> bool:
     return any(_fits(rest, names[skipped:]) for skipped in range(len(names)))
 
 
-def _listed(folder: Path) -> dict[str, Path]:
+def _listed(folder: Path, *, report: bool) -> dict[str, Path]:
     """Name within the folder -> path, of every file that is not hidden. Linked folders come last, each one once."""
     files: dict[str, Path] = {}
     visited: set[tuple[int, int]] = set()
@@ -172,7 +177,8 @@ def _listed(folder: Path) -> dict[str, Path]:
                 continue
             followed.append(start)
         links += _walk(start, folder, files, visited)
-    _report_links(followed, skipped)
+    if report:
+        _report_links(followed, skipped)
     return files
 
 

@@ -19,6 +19,7 @@ from litgpt_core.core.errors import ConfigError
 from litgpt_core.data.encoding import DecodeErrors, encoding_problem
 
 SplitKind = Literal["document", "tail"]
+VerifyKind = Literal["stat", "full"]
 DEFAULT_SPLIT_SEED = 1337
 
 TINY_SHAKESPEARE_URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
@@ -41,6 +42,9 @@ class PythonSourceSettings:
 
     max_file_bytes: int = 300_000
     """Files larger than this are left out: in the default packages two generated tables (see docs/data.md)."""
+
+    verify: VerifyKind = "stat"
+    """`stat`: files whose size and times are those of the last reading are not read again; `full`: always read."""
 
     cache_dir: str = "data"
     """Where prepared folders go: relative to the project folder (not to the current one), or absolute."""
@@ -141,6 +145,12 @@ class TextSettings:
     document_separator: str = ""
     """Text between the documents of a file, such as <|endoftext|>; it is removed. Empty: a file is one document."""
 
+    text_key: str = ""
+    """Key of the text in the rows of JSON files, such as text: each row is a document. Empty: files are plain text."""
+
+    verify: VerifyKind = "stat"
+    """`stat`: files whose size and times are those of the last reading are not read again; `full`: always read."""
+
     cache_dir: str = "data"
     """Where prepared folders go: relative to the project folder (not to the current one), or absolute."""
 
@@ -166,6 +176,8 @@ class TextSettings:
             problems.append("encodings is empty; set e.g. data.encodings=[utf-8]")
         if self.decode_errors not in ("strict", "replace"):
             problems.append(f"decode_errors={self.decode_errors!r} must be 'strict' or 'replace'")
+        if self.text_key and self.document_separator:
+            problems.append("text_key and document_separator exclude each other: set one of them")
         _raise_all(problems + _encoding_problems(self.encodings), kind="text")
 
 
@@ -264,7 +276,13 @@ DATA_KINDS: dict[str, type] = {
 """The values of `data.kind`."""
 
 
-LATER_SETTINGS = {"decode_errors": "strict", "document_separator": "", "group_near_duplicates": True}
+LATER_SETTINGS = {
+    "decode_errors": "strict",
+    "document_separator": "",
+    "text_key": "",
+    "group_near_duplicates": True,
+    "verify": "stat",
+}
 """Settings that were added with a default that changes nothing: at that value they are not part of the fingerprint."""
 
 
@@ -279,7 +297,7 @@ def with_later_settings(before: dict[str, Any], now: dict[str, Any]) -> dict[str
     return before | {"data": recorded | missing}
 
 
-LOCATIONS = ("cache_dir", "path", "url", "timeout_s")
+LOCATIONS = ("cache_dir", "path", "url", "timeout_s", "verify")
 """Settings that say where things are, not what they are: not part of the fingerprint, because the corpus hash is."""
 
 
@@ -301,6 +319,8 @@ def _common_problems(data: DataSettings, *, kind: str) -> list[str]:
         problems.append(f"val_fraction={data.val_fraction} must be above 0 and at most 0.5")
     if not data.cache_dir:
         problems.append("cache_dir is empty; set e.g. data.cache_dir=data")
+    if getattr(data, "verify", "stat") not in ("stat", "full"):
+        problems.append(f"verify={data.verify!r} must be 'stat' or 'full'")  # type: ignore[union-attr]
     if data.split_seed < 0:
         problems.append(f"split_seed={data.split_seed} must not be negative")
     return problems

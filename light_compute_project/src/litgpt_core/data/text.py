@@ -10,6 +10,7 @@ from litgpt_core.core.errors import DataError
 from litgpt_core.data.document import Corpus, Document, make_corpus, source_facts
 from litgpt_core.data.encoding import Decoded, decode_text
 from litgpt_core.data.files import SHOWN, document_name, kind_of, matching_files, missing_path, read_file, shown
+from litgpt_core.data.json_texts import name_rows, no_rows, row_texts
 from litgpt_core.data.settings import TextSettings
 
 logger = logging.getLogger(__name__)
@@ -42,6 +43,8 @@ def read_text(data: TextSettings) -> Corpus:
         for file, found in decoded.items()
         for document in _documents(data, document_name(file, root), found.text)
     ]
+    if not documents and data.text_key:
+        raise no_rows(shown(path), data.text_key, (found.text for found in decoded.values()))
     if not documents:
         raise DataError(
             f"{shown(path)} holds no text between its separators {data.document_separator!r}",
@@ -51,8 +54,9 @@ def read_text(data: TextSettings) -> Corpus:
     encodings = dict(sorted(Counter(found.encoding for found in decoded.values()).items()))
     logger.info("data: decoded %s", ", ".join(f"{count:,} file(s) as {name}" for name, count in encodings.items()))
     _warn_of_doubts(decoded)
-    if not data.document_separator:
+    if not data.document_separator and not data.text_key:
         _name_separators(documents)
+        name_rows({shown(file): found.text for file, found in decoded.items()})
     return make_corpus(documents, [source_facts(data.name, documents, encodings=encodings)])
 
 
@@ -82,7 +86,9 @@ def _decode_files(files: list[Path], data: TextSettings) -> tuple[dict[Path, Dec
 
 
 def _documents(data: TextSettings, name: str, text: str) -> list[Document]:
-    """The file as one document, or as those between its separators."""
+    """The file as one document, or as those between its separators, or one for each of its JSON rows."""
+    if data.text_key:
+        return [Document(data.name, row, found) for row, found in row_texts(text, key=data.text_key, name=name)]
     if not data.document_separator or data.document_separator not in text:
         return [Document(data.name, name, text)] if text.strip() else []
     parts = (part.strip("\r\n") for part in text.split(data.document_separator))

@@ -36,6 +36,7 @@ from litgpt_core.data.settings import CorpusSettings
 from litgpt_core.data.shards import ShardFacts, token_dtype, write_shard
 from litgpt_core.data.sources import read_corpus
 from litgpt_core.data.split import Split, split_corpus
+from litgpt_core.data.unchanged import find_unchanged, inputs_state, remember
 from litgpt_core.tokenizers.base import Tokenizer
 from litgpt_core.tokenizers.registry import train as train_tokenizer
 from litgpt_core.tokenizers.settings import PretrainedSettings, TokenizerSettings
@@ -46,12 +47,19 @@ logger = logging.getLogger(__name__)
 def prepare_text(data: CorpusSettings, tokenizer: TokenizerSettings) -> Path:
     """The prepared folder for these settings, made if it does not exist.
 
-    The corpus is read and split in any case (under a second for 30 MB), so that a changed file is noticed.
+    Files whose size and times are those of the last reading are not read again (`unchanged`), unless
+    `data.verify=full`. Otherwise the corpus is read and split, so that a changed file is noticed.
 
     Raises:
         DataError: The corpus cannot be read or split, or the folder cannot be written.
         TokenizerError: The tokenizer cannot be trained on this text, or cannot represent the validation text.
     """
+    began = time.time()
+    state = inputs_state(data)
+    if state and getattr(data, "verify", "full") == "stat":
+        found = find_unchanged(data, tokenizer, state)
+        if found is not None:
+            return found
     corpus = read_corpus(data)
     split = split_corpus(corpus, data)
     fingerprint = _fingerprint(data, tokenizer, corpus=corpus, split=split)
@@ -59,7 +67,10 @@ def prepare_text(data: CorpusSettings, tokenizer: TokenizerSettings) -> Path:
     def build(work: Path) -> None:
         _build(work, data, tokenizer, corpus=corpus, split=split, fingerprint=fingerprint)
 
-    return find_or_make(data, fingerprint=fingerprint, build=build)
+    directory = find_or_make(data, fingerprint=fingerprint, build=build)
+    if state:
+        remember(data, tokenizer, state, began=began, fingerprint=fingerprint)
+    return directory
 
 
 def _fingerprint(data: CorpusSettings, tokenizer: TokenizerSettings, *, corpus: Corpus, split: Split) -> str:

@@ -1,7 +1,7 @@
 """What an exported file is checked by: one record for all formats, kept alongside the file.
 
     ids        texts whose token ids are equal, of all texts
-    greedy     tokens that both choose, of all tokens; a choice between logits closer than `tie` counts as equal
+    greedy     tokens that both choose, of all tokens; a choice between logits within the tolerance counts as equal
     max_delta  largest difference of log-probabilities (reader) or logits (weights read back)
     kl         mean of KL(original || file) over the positions of the sample text, in nats
     bits       bits per byte of the sample text, before and after
@@ -84,10 +84,11 @@ class Parity:
         said = []
         if self.reader:
             checks = [f"{self.ids_equal} of {self.texts} texts the same ids"] if self.texts else []
-            checks.append(f"greedy {self.greedy_equal} of {self.tokens} the same")
+            if self.tokens:
+                checks.append(f"{self.greedy_equal} of {self.tokens} tokens the same")
             if self.max_delta is not None:
                 checks.append(f"largest difference of log-probabilities {self.max_delta:.2g}")
-            said.append(f"checked with {self.reader}: {'; '.join(checks)}")
+            said.append(f"checked with {self.reader}: {'; '.join(checks) or 'every number the same'}")
         else:
             said.append(f"not checked by another program: {self.missing}")
         said.append(

@@ -25,9 +25,11 @@ from pathlib import Path
 
 from litgpt_core.config.trainer import HardwareSettings
 from litgpt_core.core import machine
+from litgpt_core.core.ownership import shared_with
 
 GPUS = ("/dev/nvidiactl", "/proc/driver/nvidia", "/dev/dxg", "/dev/kfd")
 """One of these is there where torch may find a GPU: NVIDIA's driver, Windows' subsystem for Linux, AMD's driver."""
+CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
 PROBE_SWITCH = "TORCHINDUCTOR_VEC_ISA_OK"
 FLAGS = {
     "avx512f": ("-mavx512f", "-mavx512dq", "-mavx512vl", "-mavx512bw", "-mfma"),
@@ -50,11 +52,36 @@ def prepare_compiler(settings: HardwareSettings) -> None:
         leave_triton_out()
     if sys.platform != "linux" or settings.compile is False or not on_cpu or machine.compile_obstacle("cpu"):
         return
+    leave_shared_cache()
     for name in FOR_PROFILERS:
         os.environ.setdefault(name, "0")
     trust_instruction_set()
     if settings.compile is True:
         precompile_headers()
+
+
+def leave_shared_cache() -> None:
+    """Give TorchInductor a private cache folder if another user may have written the usual one: it runs what is there.
+
+    The usual one has a known name in the folder for temporary files. A choice in the environment stands.
+    """
+    if CACHE_VARIABLE in os.environ:
+        return
+    try:
+        reason = shared_with(_usual_cache())
+    except (KeyError, OSError):  # not there yet: torch makes it
+        return
+    if reason:
+        folder = tempfile.mkdtemp(prefix="light-compute-inductor-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        os.environ[CACHE_VARIABLE] = folder
+        logging.getLogger(__name__).warning(
+            "kernels are compiled for this process alone, because %s; %s=FOLDER keeps them", reason, CACHE_VARIABLE
+        )
+
+
+def _usual_cache() -> Path:
+    return Path(tempfile.gettempdir()) / f"torchinductor_{getpass.getuser()}"
 
 
 def leave_triton_out() -> None:
@@ -128,7 +155,8 @@ def precompile_headers() -> subprocess.Popen[bytes] | None:
 def headers_marker() -> Path:
     """A file beside TorchInductor's precompiled headers that says they are there for this version of torch."""
     with contextlib.suppress(KeyError, OSError):
-        folder = Path(tempfile.gettempdir()) / f"torchinductor_{getpass.getuser()}" / "precompiled_headers"
+        chosen = os.environ.get(CACHE_VARIABLE)
+        folder = (Path(chosen) if chosen else _usual_cache()) / "precompiled_headers"
         return folder / f"made-for-torch-{importlib.metadata.version('torch')}"
     return Path(os.devnull)
 

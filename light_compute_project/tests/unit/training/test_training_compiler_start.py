@@ -142,3 +142,26 @@ def test_on_a_cpu_triton_is_neither_loaded_nor_missed() -> None:
     done = subprocess.run([sys.executable, "-c", WITHOUT_TRITON], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr
     assert "triton" not in done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="files have no owners there")
+def test_a_cache_folder_that_others_may_write_to_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv(compiler_start.CACHE_VARIABLE, "x")  # restored afterwards
+    monkeypatch.delenv(compiler_start.CACHE_VARIABLE)
+    monkeypatch.setattr(compiler_start.tempfile, "gettempdir", lambda: str(tmp_path))
+    usual = compiler_start._usual_cache()
+    compiler_start.leave_shared_cache()
+    assert compiler_start.CACHE_VARIABLE not in os.environ, "it is not there yet"
+    usual.mkdir(mode=0o755)
+    usual.chmod(0o755)
+    compiler_start.leave_shared_cache()
+    assert compiler_start.CACHE_VARIABLE not in os.environ, "this user's own"
+    usual.chmod(0o777)
+    compiler_start.leave_shared_cache()
+    chosen = Path(os.environ[compiler_start.CACHE_VARIABLE])
+    assert chosen != usual and chosen.stat().st_mode & 0o077 == 0
+    assert "others may write to" in caplog.text
+    assert compiler_start.headers_marker().is_relative_to(chosen)
+    chosen.rmdir()
