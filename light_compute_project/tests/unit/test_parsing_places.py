@@ -11,6 +11,7 @@ CALLS = {
     *("pickle.loads", "torch.load", "np.load", "OmegaConf.load", "marshal.loads"),
 }
 OWN = "its own child's answer"
+WRITTEN = "what the export has just written, to compare it"
 REPOSITORY = "a file of this repository or package"
 LISTED = {
     "checkpoint/load.py torch.load": "after check_torch_file, with weights_only=True",
@@ -24,6 +25,8 @@ LISTED = {
     "export/gguf/llama_cpp.py json.load": OWN,
     "export/gguf/llama_cpp.py json.loads": OWN,
     "export/huggingface/folder.py torch.load": "after check_torch_file, with weights_only=True",
+    "export/single/arrays.py json.loads": WRITTEN,
+    "export/single/arrays.py np.load": WRITTEN,
     "planning/zoo.py json.loads": REPOSITORY,
     "planning/zoo.py yaml.safe_load": REPOSITORY,
     "tokenizers/huggingface_training.py json.loads": "what the library has just written",

@@ -217,6 +217,8 @@ LISTED = {
     "training/run_folder.py write_text": RUN,
     "training/runner.py _carry_out": RUN,
     "training/samples.py write_samples": RUN,
+    "training/suite_curves.py _score": RUN,
+    "training/suite_curves.py on_train_start": RUN,
     "training/watchdog.py _close": RUN,
     "training/watchdog.py on_train_start": RUN,
     "upstream/commands.py record_manifest": CHECKOUT,

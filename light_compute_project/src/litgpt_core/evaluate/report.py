@@ -33,13 +33,13 @@ pre { overflow-x: auto; background: var(--soft); padding: 1rem; }
 """
 
 
-def save_record(folder: Path, record: dict[str, Any], *, step: str) -> Path:
-    """Write `STEP.json`, and `evaluation.md` and `evaluation.png` of this measurement alone."""
-    path = folder / f"{step}.json"
+def save_record(folder: Path, record: dict[str, Any], *, step: str, suffix: str = "") -> Path:
+    """Write `STEP.json`, and `evaluation.md` and `evaluation.png` of this measurement alone; names end in `suffix`."""
+    path = folder / f"{step}{suffix}.json"
     write_json(path, record)
-    with replacing(folder / "evaluation.png") as temporary:
+    with replacing(folder / f"evaluation{suffix}.png") as temporary:
         temporary.write_bytes(draw([record]))
-    write_atomically(folder / "evaluation.md", page_markdown([record], sentences=[]))
+    write_atomically(folder / f"evaluation{suffix}.md", page_markdown([record], sentences=[]))
     return path
 
 

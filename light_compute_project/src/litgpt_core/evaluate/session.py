@@ -69,7 +69,9 @@ def evaluate(
             record["core"] = core_metric(scorer, bundle, limit=options.examples)
         record |= {"checkpoint": directory.as_posix(), "weights_sha256": weights_sha256(directory), "command": command}
         record |= {"recorded_at": datetime.now(UTC).isoformat(timespec="seconds")}
-        path = save_record(options.results or _results(directory), record, step=_step(directory))
+        path = save_record(
+            options.results or _results(directory), record, step=_step(directory), suffix="-text" if texts else ""
+        )
         logger.info("%s", path)
         records.append(record)
     differences = [each.plain() for other in records[1:] for each in compare(records[0], other)]

@@ -6,9 +6,9 @@
         model(ids)
     report = interpret.analyze("runs/baseline", prompt="def main(")
 
-`names` lists every activation; `trace` records and edits; each other module is one analysis, a function of a `Subject`
-that returns plain values; `findings` turns these into sentences, `pictures` and `page` into files. Names are imported
-on first use: neither torch nor matplotlib is loaded before.
+`names` lists every activation; `tracing` records and edits; each other module is one analysis, a function of a
+`Subject` that returns plain values; `findings` turns these into sentences, `pictures` and `page` into files. Names
+are imported on first use: neither torch nor matplotlib is loaded before.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from litgpt_core.interpret.analysis import analyze as analyze
     from litgpt_core.interpret.loading import load_subject as load_subject
-    from litgpt_core.interpret.trace import trace as trace
+    from litgpt_core.interpret.tracing import trace as trace
 
-_MODULES = {"analyze": "analysis", "load_subject": "loading", "trace": "trace"}
+_MODULES = {"analyze": "analysis", "load_subject": "loading", "trace": "tracing"}
 
 
 def __getattr__(name: str) -> Any:

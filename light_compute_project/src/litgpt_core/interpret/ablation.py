@@ -20,7 +20,7 @@ from litgpt_core.interpret.losses import logits_loss, mean_and_error
 from litgpt_core.interpret.names import Component, components
 from litgpt_core.interpret.resume import hidden_from
 from litgpt_core.interpret.subject import Subject
-from litgpt_core.interpret.trace import trace
+from litgpt_core.interpret.tracing import trace
 from litgpt_core.model.cost import forward_flops_per_token
 from litgpt_core.model.gpt import GPT
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from litgpt_core.interpret.subject import Subject
-from litgpt_core.interpret.trace import trace
+from litgpt_core.interpret.tracing import trace
 
 MOST_BYTES = 2_000_000
 """Weights that the report holds; a longer prompt is cut."""

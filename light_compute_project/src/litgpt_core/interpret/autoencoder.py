@@ -19,7 +19,7 @@ from litgpt_core.interpret.decompose import frozen_norm
 from litgpt_core.interpret.losses import logits_loss
 from litgpt_core.interpret.neurons import example
 from litgpt_core.interpret.subject import Subject
-from litgpt_core.interpret.trace import trace
+from litgpt_core.interpret.tracing import trace
 from litgpt_core.model.gpt import GPT
 
 WINDOWS, STEPS, BATCH, RATE = 32, 200, 512, 2e-3

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from litgpt_core.interpret.access import attention_projection, block_of, has_neurons, mlp_projection
-from litgpt_core.interpret.trace import trace
+from litgpt_core.interpret.tracing import trace
 from litgpt_core.model.gpt import GPT
 from litgpt_core.model.norm import RMSNorm
 

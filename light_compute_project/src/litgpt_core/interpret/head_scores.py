@@ -22,7 +22,7 @@ from torch import Tensor
 
 from litgpt_core.interpret.losses import mean_and_error, token_losses
 from litgpt_core.interpret.subject import Subject
-from litgpt_core.interpret.trace import trace
+from litgpt_core.interpret.tracing import trace
 from litgpt_core.model.gpt import GPT
 
 SEQUENCES = 16

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from litgpt_core.interpret.subject import Subject
-from litgpt_core.interpret.trace import trace
+from litgpt_core.interpret.tracing import trace
 from litgpt_core.model.gpt import GPT
 
 TOP = 5

@@ -14,7 +14,7 @@ from torch import Tensor
 from litgpt_core.interpret.access import has_neurons, mlp_projection
 from litgpt_core.interpret.decompose import frozen_norm
 from litgpt_core.interpret.subject import Subject
-from litgpt_core.interpret.trace import trace
+from litgpt_core.interpret.tracing import trace
 from litgpt_core.model.gpt import GPT
 
 WINDOWS = 24

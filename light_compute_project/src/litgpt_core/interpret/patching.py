@@ -20,7 +20,7 @@ from torch import Tensor
 
 from litgpt_core.core.errors import ConfigError
 from litgpt_core.interpret.subject import Subject
-from litgpt_core.interpret.trace import Edit, trace
+from litgpt_core.interpret.tracing import Edit, trace
 from litgpt_core.model.gpt import GPT
 
 LONGEST = 256

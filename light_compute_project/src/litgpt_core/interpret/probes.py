@@ -16,7 +16,7 @@ from torch import Tensor
 
 from litgpt_core.interpret.lens import layer_names
 from litgpt_core.interpret.subject import Subject
-from litgpt_core.interpret.trace import trace
+from litgpt_core.interpret.tracing import trace
 
 WINDOWS = 64
 TOKENS = 4096

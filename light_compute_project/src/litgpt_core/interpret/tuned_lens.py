@@ -15,7 +15,7 @@ from torch import Tensor
 from litgpt_core.interpret.adam import Adam
 from litgpt_core.interpret.lens import divergence, layer_names, read_out
 from litgpt_core.interpret.subject import Subject
-from litgpt_core.interpret.trace import trace
+from litgpt_core.interpret.tracing import trace
 from litgpt_core.model.gpt import GPT
 
 WINDOWS = 16

@@ -12,7 +12,7 @@ import torch
 from litgpt_core.checkpoint.load import load_model
 from litgpt_core.export.huggingface.importing import import_folder
 from litgpt_core.interpret.lens import layer_names
-from litgpt_core.interpret.trace import trace
+from litgpt_core.interpret.tracing import trace
 
 pytest.importorskip("transformers")
 pytestmark = pytest.mark.parity

@@ -23,7 +23,7 @@ from litgpt_core.interpret.neurons import activations, selectivity, strongest, w
 from litgpt_core.interpret.patching import Pair, answers_of
 from litgpt_core.interpret.probes import accuracy, control_labels
 from litgpt_core.interpret.resume import hidden_from
-from litgpt_core.interpret.trace import trace
+from litgpt_core.interpret.tracing import trace
 from litgpt_core.interpret.tuned_lens import mean_divergence, ridge, train_translator
 from litgpt_core.interpret.weights import singular_values, spectrum_facts
 from litgpt_core.model.cost import count_parameters, forward_flops_per_token

@@ -25,7 +25,7 @@ from litgpt_core.interpret.findings import findings, threshold
 from litgpt_core.interpret.loading import load_subject, windows_of
 from litgpt_core.interpret.page import page
 from litgpt_core.interpret.subject import Subject
-from litgpt_core.interpret.trace import trace
+from litgpt_core.interpret.tracing import trace
 from litgpt_core.interpret.views import VIEWS
 from litgpt_core.model.gpt import GPT
 

@@ -10,12 +10,13 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from litgpt_core import interpret
 from litgpt_core.core.errors import ConfigError
 from litgpt_core.interpret.attribution import attribute
 from litgpt_core.interpret.decompose import traced_parts
 from litgpt_core.interpret.lens import lens_log_probs
 from litgpt_core.interpret.names import OUTER, available, components, expand, parse_component, table
-from litgpt_core.interpret.trace import trace
+from litgpt_core.interpret.tracing import trace
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.gpt import GPT
 from litgpt_core.model.init import initialize
@@ -182,6 +183,11 @@ def test_nothing_is_left_behind_after_an_exception(moe: bool) -> None:
     assert torch.equal(model(ids), plain)
     copied = copy.deepcopy(model)
     assert torch.equal(copied(ids), plain)
+
+
+def test_the_packages_names_are_functions_whatever_was_imported_before() -> None:
+    assert interpret.trace is trace
+    assert callable(interpret.analyze) and callable(interpret.load_subject)
 
 
 def test_traces_nest_and_the_outer_one_survives_the_inner() -> None:
