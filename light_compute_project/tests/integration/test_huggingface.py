@@ -138,7 +138,7 @@ def test_mistakes_are_named_and_cost_nothing(module_shell: Any, text: Path) -> N
     assert "model.safetensors" in done.stderr and "truncated" in done.stderr and "Traceback" not in done.stderr
     assert not (shell.folder / "from_cut").exists()
     done = shell.run(shell.command("export.py", "nothing", "--format", "huggingface", "--out", "x"), expect=2)
-    assert "nothing does not exist" in done.stderr
+    assert "There is no model 'nothing'" in done.stderr
     done = shell.train("init_from=nothing", "model=pretrained", "tokenizer=pretrained", "data=text",
                        f"data.path={text}", "run.name=nothing", expect=2)  # fmt: skip
     assert "There is no model 'nothing'" in done.stderr and not (shell.folder / "runs" / "nothing").exists()

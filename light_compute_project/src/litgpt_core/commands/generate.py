@@ -20,6 +20,7 @@ from litgpt_core.generation.engines import load_engine
 def main(arguments: Sequence[str]) -> int:
     """Parse, generate, print text as it is generated; then tokens per second."""
     a = _parser().parse_args(arguments)
+    a.prompt = a.prompt or a.text
     sampling = sampling_of(a)
     searches = a.num_beams > 1 or a.contrastive_alpha is not None
     if searches and a.stop:
@@ -63,6 +64,7 @@ def _parser() -> CommandParser:
     parser = CommandParser("generate", description=__doc__)
     add = parser.add_argument
     add("model", nargs="?", help=MODEL_HELP)
+    add("text", nargs="?", default="", help="the prompt, where --prompt does not give it")
     add("--prompt", default="", help="text to continue; empty starts a document")
     add("--max_new_tokens", type=int, default=100, help="at most this many tokens (100)")
     add_sampling_options(parser)

@@ -147,8 +147,7 @@ def _wandb(
         "id": run_id,
         "resume": "allow" if run_id else None,
         "dir": str(folder.path),
-        "tags": settings.tags or None,
-        "group": settings.group,
+        **labels(settings, config),
         "config": config,
     }
     for attempt in dict.fromkeys((mode, "offline")):
@@ -165,6 +164,28 @@ def _wandb(
             logger.warning("W&B could not start %s: %s", attempt, str(error).strip().splitlines()[:1])
     logger.warning("going on without W&B; metrics.jsonl has every number")
     return None
+
+
+def labels(settings: WandbSettings, config: dict[str, Any]) -> dict[str, Any]:
+    """What the dashboard sorts and filters runs by: group, job type and tags.
+
+    Args:
+        settings: `tags` come first; `group` is the user's, or that of the sweep or study.
+        config: The run's composed config.
+
+    Returns:
+        `job_type` is `finetune` for a run that starts from a checkpoint, else `train`; tags name the data, the model,
+        the seed, and adapters.
+    """
+    data, model = config.get("data") or {}, config.get("model") or {}
+    own = [data.get("name"), model.get("name"), f"seed-{config['seed']}" if "seed" in config else None]
+    own += ["lora"] if config.get("lora") else []
+    tags = dict.fromkeys(str(tag)[:64] for tag in [*settings.tags, *own] if tag)
+    return {
+        "tags": list(tags) or None,
+        "group": settings.group,
+        "job_type": "finetune" if config.get("init_from") else "train",
+    }
 
 
 def wandb_id(built: Logger | None) -> str | None:

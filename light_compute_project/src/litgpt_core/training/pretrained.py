@@ -12,7 +12,6 @@ from pathlib import Path
 
 from litgpt_core import checkpoint
 from litgpt_core.config.compose import compose, normalise_overrides
-from litgpt_core.config.shorthand import as_overrides
 from litgpt_core.config.source import Source, needs_checkpoint
 from litgpt_core.config.train_config import TrainConfig
 from litgpt_core.model.config import ModelSettings
@@ -40,13 +39,13 @@ def find_pretrained(config: TrainConfig) -> TrainConfig:
 
 
 def with_base(overrides: Sequence[str]) -> list[str]:
-    """`overrides` with the `init_from` that an experiment on a checkpoint needs and nobody has given: that of the run
-    which is to be continued, else the best candidate.
+    """`overrides`, as `as_overrides` returns them, with the `init_from` that an experiment on a checkpoint needs and
+    nobody has given: that of the run which is to be continued, else the best candidate.
 
     Raises:
         CheckpointError: There is no model.
     """
-    if not any(map(needs_checkpoint, Source(as_overrides(overrides)).chosen("experiment"))):
+    if not any(map(needs_checkpoint, Source(overrides).chosen("experiment"))):
         return list(overrides)
     plain = compose(normalise_overrides(overrides))
     if plain.get("init_from") or (plain.get("model") or {}).get("path"):

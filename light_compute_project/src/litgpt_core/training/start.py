@@ -52,10 +52,11 @@ def train(
     with stop_on_signals() as stop, back_to_the_queue(stop):
         with stop.loading():
             from litgpt_core.config.compose import load
+            from litgpt_core.config.shorthand import as_overrides
             from litgpt_core.training.pretrained import with_base
 
             world = World.find()
-            overrides = with_base(overrides)
+            overrides = with_base(as_overrides(overrides))
             config = load(overrides, numbered=world.world_size == 1)
             count = processes_to_start(config.trainer.hardware, world)
         if count > 1:

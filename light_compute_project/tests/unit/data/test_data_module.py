@@ -22,7 +22,7 @@ from litgpt_core.data.module import OrdinalSampler, TokenDataModule  # noqa: E40
 def prepared(tmp_path: Path) -> TextData:
     for name, tokens in (("train.bin", 700), ("val.bin", 90)):
         np.arange(tokens, dtype="<u2").tofile(tmp_path / name)
-    return TextData(tmp_path, {"dtype": "uint16"})
+    return TextData(tmp_path, {"dtype": "uint16", "tokenizer": {}})
 
 
 def module(prepared: TextData, **changes: object) -> TokenDataModule:

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
 
-from litgpt_core.config.loggers import CustomLoggerSettings, PlainLoggerSettings
+from litgpt_core.config.loggers import CustomLoggerSettings, PlainLoggerSettings, WandbSettings
 from litgpt_core.core.errors import ConfigError
 from litgpt_core.training import loggers
-from litgpt_core.training.loggers import build_logger, log_report
+from litgpt_core.training.loggers import build_logger, labels, log_report
 from litgpt_core.training.run_folder import RunFolder
 
 CSV = "lightning.pytorch.loggers.CSVLogger"
@@ -99,3 +99,12 @@ def test_without_a_dashboard_an_analysis_is_not_taken(
 ) -> None:
     monkeypatch.setattr(loggers, "_wandb", lambda *_, **__: None)
     assert not log_report(RunFolder(tmp_path), page=report[0], pictures=[], numbers={})
+
+
+def test_a_dashboard_sorts_runs_by_group_job_and_tags() -> None:
+    config = {"seed": 3, "data": {"name": "text"}, "model": {"name": "light-tiny"}, "init_from": None, "lora": None}
+    found = labels(WandbSettings(tags=["mine"], group="lr-sweep"), config)
+    assert found == {"tags": ["mine", "text", "light-tiny", "seed-3"], "group": "lr-sweep", "job_type": "train"}
+    tuned = labels(WandbSettings(), config | {"init_from": "runs/a", "lora": {"r": 8}})
+    assert tuned["job_type"] == "finetune" and tuned["tags"][-1] == "lora" and tuned["group"] is None
+    assert labels(WandbSettings(), {}) == {"tags": None, "group": None, "job_type": "train"}
