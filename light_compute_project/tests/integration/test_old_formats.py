@@ -55,7 +55,8 @@ def train(old: Any, run: str, *more: str) -> None:
     """Start the run's command, and see that no prepared folder is added or written again."""
     before = state_of_data(old.folder)
     old.run(old.command("train.py", *RUNS[run], f"run.name={run}", f"data.cache_dir={old.folder / 'data'}", *more))
-    assert state_of_data(old.folder) == before
+    after = state_of_data(old.folder)  # besides: what the inputs looked like, so that they need not be read again
+    assert {name: content for name, content in after.items() if not str(name).endswith(".inputs.json")} == before
 
 
 @pytest.mark.parametrize("directory", DIRECTORIES)

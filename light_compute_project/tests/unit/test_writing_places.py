@@ -170,6 +170,7 @@ LISTED = {
     "data/prepared_folder.py _remove_leftovers": HIDDEN,
     "data/prepared_folder.py find_or_make": HIDDEN,
     "data/prepared_folder.py write_meta": NEW,
+    "data/unchanged.py remember": "a record under a hidden name of its own in the cache folder",
     "data/shakespeare.py _keep": "a download under its fixed name in the cache folder",
     "data/shards.py write_shard": NEW,
     "evaluate/command.py _code": "only a new file, which it checks",
