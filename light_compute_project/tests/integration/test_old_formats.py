@@ -46,7 +46,7 @@ def old(module_shell: Any) -> Any:
 
 
 def state_of_data(folder: Path) -> dict[str, tuple[bytes, int]]:
-    """Content and time of every file of the prepared folders; hidden files beside them are not part of them."""
+    """Content and time of every file of the prepared folders; hidden files next to them do not count."""
     files = [path for path in (folder / "data").rglob("*") if path.is_file() and not path.name.startswith(".")]
     return {str(path.relative_to(folder)): (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
 
