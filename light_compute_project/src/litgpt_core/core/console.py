@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from litgpt_core.core.errors import LightComputeError
+from litgpt_core.core.private_files import open_private
 from litgpt_core.core.redaction import redact
 from litgpt_core.core.text import visible
 
@@ -45,8 +46,16 @@ it. Of several processes of one run the first one speaks.
 """
 
 
+class _PrivateLog(RotatingFileHandler):
+    """Readable by this user alone, also after it was put aside and begun anew."""
+
+    def _open(self) -> io.TextIOWrapper:
+        open_private(Path(self.baseFilename), tighten=True).close()
+        return super()._open()
+
+
 @contextlib.contextmanager
-def log_to_file(path: Path, *, loggers: tuple[str, ...] = ("litgpt_core",)) -> Iterator[None]:
+def log_to_file(path: Path, *, loggers: tuple[str, ...] = ("litgpt_core",), private: bool = False) -> Iterator[None]:
     """While the block runs, log lines also go to a file, one JSON object each: time, level, logger, message, error.
 
     A full file is put aside as `NAME.1`, and so on. One that cannot be written is a warning: work goes on without it.
@@ -54,10 +63,12 @@ def log_to_file(path: Path, *, loggers: tuple[str, ...] = ("litgpt_core",)) -> I
     Args:
         path: Its folder is made where it is missing.
         loggers: Names of those whose lines are kept; levels stay what they are.
+        private: Only this user may read the file, which must not be a link.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handler = RotatingFileHandler(path, maxBytes=MAX_LOG_BYTES, backupCount=KEPT_LOGS, encoding="utf-8")
+        kind = _PrivateLog if private else RotatingFileHandler
+        handler = kind(path, maxBytes=MAX_LOG_BYTES, backupCount=KEPT_LOGS, encoding="utf-8")
     except OSError as problem:
         logging.getLogger(__name__).warning("there is no log file %s: %s", path, problem.strerror or problem)
         yield

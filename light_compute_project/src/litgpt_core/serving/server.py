@@ -38,7 +38,7 @@ def serve(settings: ServerSettings, *, model: str | None = None) -> None:
     _quiet_third_parties()
     with contextlib.ExitStack() as stack:
         if settings.log_file is not None:
-            stack.enter_context(log_to_file(settings.log_file, loggers=("litgpt_core", "uvicorn.error")))
+            stack.enter_context(log_to_file(settings.log_file, loggers=("litgpt_core", "uvicorn.error"), private=True))
         listening = stack.enter_context(contextlib.closing(_listen(settings)))
         pool = ModelPool(settings, model=model)
         pool.load_default()  # before accepting requests, so that errors are reported at the start

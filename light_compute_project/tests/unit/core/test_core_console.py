@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from litgpt_core.core import console
 from litgpt_core.core.console import configure_logging, log_to_file, run_script
 from litgpt_core.core.errors import ConfigError, Interrupted, LightComputeError
 
@@ -161,3 +162,26 @@ def test_a_process_ends_after_threads_and_exit_handlers_but_is_not_taken_apart()
     folder, *said = done.stdout.splitlines()
     assert (done.returncode, said, done.stderr) == (3, ["no newline, thread", "exit handler"], "")
     assert not Path(folder).exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="rights as POSIX has them")
+def test_a_private_log_stays_private_when_it_is_begun_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console, "MAX_LOG_BYTES", 300)
+    path = tmp_path / "serve.log"
+    path.write_text("old\n")
+    path.chmod(0o644)
+    with log_to_file(path, private=True):
+        for number in range(8):
+            logging.getLogger("litgpt_core.test").warning("line %d", number)
+    files = sorted(tmp_path.iterdir())
+    assert len(files) > 1 and {file.stat().st_mode & 0o777 for file in files} == {0o600}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links as POSIX has them")
+def test_a_private_log_is_not_written_through_a_link(tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.write_text("mine")
+    (tmp_path / "serve.log").symlink_to(other)
+    with log_to_file(tmp_path / "serve.log", private=True):
+        logging.getLogger("litgpt_core.test").warning("a line")
+    assert other.read_text() == "mine"
