@@ -154,8 +154,6 @@ LISTED = {
     "config/starter.py write_starter": "only into an empty folder, which it checks",
     "core/child_process.py __init__": "appends",
     "core/console.py _tell_starter": "mode x: fails where something is",
-    "core/console.py log_to_file": "appends to RUN's log.jsonl",
-    "core/console.py _open": "appends to a log of its own",
     "core/console.py run_script": "opens /dev/null",
     "core/directories.py clean_temporary": "only names made by `hidden_sibling` of processes that have ended",
     "core/directories.py new_directory": "removes its own temporary folder",
