@@ -85,12 +85,12 @@ def test_held_out_answers_become_likelier_and_the_comparison_says_so(
     for text in (f"{losses[0]:.4f}", f"{losses[-1]:.4f}"):
         assert text in page and text in terminal
     assert "bits per byte" in page and "most probable answers to held-out questions" in terminal
-    assert "chat runs/" in terminal
+    assert f"lcp chat {name}" in terminal
     assert (summary["stopped_early"], summary["best_step"], summary["final_weights"]["step"]) == (False, 30, 30)
 
 
 def test_the_log_says_what_was_left_out(full: Any, base: Any) -> None:
-    assert "30 conversations" in full.stderr and "1 broken line(s) skipped" in full.stderr
+    assert "30 conversations" in full.stderr and "1 broken row(s) skipped" in full.stderr
     assert "1 answer(s) rated down" in full.stderr and "chat_history.jsonl:33: it is not JSON" in full.stderr
 
 

@@ -43,9 +43,9 @@ def text(module_shell: Any) -> Path:
 def hub_folder(shell: Any, text: Path, name: str, model: Any) -> Path:
     """What a download leaves: the model as transformers saves it, and a tokenizer of 500 ids for 512 rows."""
     folder = shell.folder / name
-    model.save_pretrained(folder)
     trained = tokenizers.train(tokenizers.SubwordSettings(kind="bpe", vocab_size=500), [text.read_text()])
     trained.save(folder)
+    model.save_pretrained(folder)
     content = json.loads((folder / "tokenizer_config.json").read_text())
     del content["kind"]
     (folder / "tokenizer_config.json").write_text(json.dumps(content))
