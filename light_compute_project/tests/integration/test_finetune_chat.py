@@ -91,7 +91,7 @@ def test_held_out_answers_become_likelier_and_the_comparison_says_so(
 
 def test_the_log_says_what_was_left_out(full: Any, base: Any) -> None:
     assert "30 conversations" in full.stderr and "1 broken row(s) skipped" in full.stderr
-    assert "1 answer(s) rated down" in full.stderr and "chat_history.jsonl:33: it is not JSON" in full.stderr
+    assert "1 answer(s) rated down" in full.stderr and "chat_history.jsonl: line 33: it is not JSON" in full.stderr
 
 
 def test_every_checkpoint_knows_its_prompt_style(base: Any, full: Any, lora: Any) -> None:
