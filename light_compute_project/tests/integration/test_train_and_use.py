@@ -87,7 +87,7 @@ def test_the_picture_is_a_png_of_some_size(module_shell: Any, trained: Any) -> N
 
 def test_terminal_shows_the_table_and_what_to_type_next(trained: Any) -> None:
     assert "bits per byte" in trained.stdout and "bigram" in trained.stdout
-    assert "lcp generate runs/whole/final" in trained.stdout
+    assert "lcp generate whole" in trained.stdout
     assert "Traceback" not in trained.stderr and "Warning" not in trained.stderr
 
 

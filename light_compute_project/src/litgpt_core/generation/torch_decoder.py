@@ -22,6 +22,7 @@ from litgpt_core.core.errors import EnvironmentProblem
 from litgpt_core.generation.decoder import Decoder, Feed
 from litgpt_core.generation.kernel_build import cache_folder
 from litgpt_core.model.kv_cache import KVCache
+from litgpt_core.model.moe import leave_experts_out
 
 if TYPE_CHECKING:
     from litgpt_core.model.gpt import GPT
@@ -44,6 +45,7 @@ class TorchDecoder(Decoder):
         self._step: Callable[[Tensor, Tensor], Tensor] = self._logits
         if compiled:
             os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder().with_name("inductor")))
+            leave_experts_out(model)
             self._step = torch.compile(self._logits, dynamic=False)
         self._sequences = 0
         self._length = self._live = 0

@@ -23,6 +23,7 @@ from litgpt_core.distributed.sharding import Sharding
 from litgpt_core.model.gpt import GPT
 from litgpt_core.model.lora import adapters
 from litgpt_core.model.loss import cross_entropy, token_losses
+from litgpt_core.model.moe import leave_experts_out
 from litgpt_core.optim.build import build_flat_optimizer, build_optimizer, set_learning_rate
 from litgpt_core.optim.flat import FlatParameters
 from litgpt_core.optim.schedule import learning_rate_factor
@@ -70,6 +71,8 @@ class TrainingModule(LightningModule):
         self.optim_settings, self.batch_settings, self.hardware = optim, batch, hardware
         self.max_steps = max_steps
         self._sharding, self._prepared = sharding, False
+        if hardware.compile:
+            leave_experts_out(model)
         self._whole_graph = whole_graph = hardware.compile and hardware.device != "cpu" and sharding is None
         self._loss: Callable[..., Tensor] = (
             torch.compile(_training_loss, dynamic=False) if whole_graph else _training_loss

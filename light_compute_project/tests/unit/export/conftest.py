@@ -46,7 +46,17 @@ _GPT2 = {"vocab_size": ROWS, "n_positions": 128, "n_embd": 64, "n_layer": 2, "n_
 
 ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt2": ("GPT2", {**_GPT2, "bos_token_id": 0, "eos_token_id": 0}),
-    "gpt2-untied": ("GPT2", {**_GPT2, "tie_word_embeddings": False, "n_inner": 100, "activation_function": "gelu"}),
+    "gpt2-untied": (
+        "GPT2",
+        {
+            **_GPT2,
+            "bos_token_id": 0,
+            "eos_token_id": 0,
+            "tie_word_embeddings": False,
+            "n_inner": 100,
+            "activation_function": "gelu",
+        },
+    ),
     "llama3": ("Llama", {**_GROUPED, "rope_theta": 500000.0, "rope_scaling": LLAMA3_ROPE, "head_dim": 32}),
     "llama-tied-linear": (
         "Llama",

@@ -67,9 +67,9 @@ def upstream_directory(request, tmp_path, tokenizer) -> Path:
                 parameter.mul_(3)
     folder = tmp_path / "from_litgpt"
     folder.mkdir()
+    tokenizer.save(folder)
     torch.save(model.state_dict(), folder / "lit_model.pth")
     save_config(model.config, folder)
-    tokenizer.save(folder)
     return folder
 
 

@@ -48,7 +48,7 @@ def test_an_unknown_gpu_is_refused_with_the_nearest() -> None:
 
 
 def test_every_gpu_has_a_peak() -> None:
-    assert {gpu.part for gpu in GPUS} == set(PEAK_DENSE_FLOPS)
+    assert {gpu.part for gpu in GPUS} <= set(PEAK_DENSE_FLOPS)
     assert all(gpu.peak("bf16") >= gpu.peak("fp32") > 0 for gpu in GPUS)
     assert H100.peak("bf16") == 989e12 and H100.memory == 80e9
 

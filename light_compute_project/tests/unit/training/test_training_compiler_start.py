@@ -22,6 +22,7 @@ pytestmark = pytest.mark.skipif(
 def unset(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv(compiler_start.PROBE_SWITCH, raising=False)
     monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.delenv(compiler_start.CACHE_VARIABLE, raising=False)  # torch sets it when something compiles
     monkeypatch.setattr(compiler_start, "leave_triton_out", lambda: None)  # it would be for this whole process
     monkeypatch.setattr(compiler_start.tempfile, "gettempdir", lambda: str(tmp_path))
     monkeypatch.setattr(compiler_start.platform, "machine", lambda: "x86_64")
