@@ -13,7 +13,7 @@ from pathlib import Path
 from litgpt_core import checkpoint, tokenizers
 from litgpt_core.compression.apply import compress
 from litgpt_core.compression.recipe import check_recipe, load_recipe
-from litgpt_core.compression.report import Report, make_report
+from litgpt_core.compression.report import CompressionReport, make_report
 from litgpt_core.compression.texts import Domain, find_domains
 
 QUICK = bool(os.environ.get("COURSE_QUICK"))
@@ -41,7 +41,9 @@ def texts(directory: Path) -> list[Domain]:
     return find_domains(directory, tokenizers.load(directory))
 
 
-def compare(directory: Path, recipes: dict[str, list[dict[str, object]] | str], *, rounds: int = 0) -> Report:
+def compare(
+    directory: Path, recipes: dict[str, list[dict[str, object]] | str], *, rounds: int = 0
+) -> CompressionReport:
     """Compress by every recipe (a name, or steps) and measure."""
     made = {}
     for name, steps in recipes.items():

@@ -19,7 +19,7 @@ from litgpt_core.checkpoint.compressed import save_compressed
 from litgpt_core.checkpoint.layout import HYPERPARAMETERS
 from litgpt_core.checkpoint.verification import is_compressed, weights_file
 from litgpt_core.compression.methods import run_steps
-from litgpt_core.compression.recipe import Recipe
+from litgpt_core.compression.recipe import CompressionRecipe
 from litgpt_core.compression.state import WorkingModel
 from litgpt_core.compression.texts import Domain, calibration_windows, find_domains, window_length
 from litgpt_core.core.errors import CheckpointError
@@ -64,7 +64,7 @@ def refuse_compressed(directory: Path) -> None:
 
 def compress(
     source: Path,
-    recipe: Recipe,
+    recipe: CompressionRecipe,
     target: Path,
     *,
     domains: Sequence[Domain] | None = None,
@@ -112,7 +112,11 @@ def _compute_dtype(model: GPT) -> torch.dtype:
 
 
 def _record(
-    directory: Path, recipe: Recipe, work: WorkingModel, windows: Tensor | None, domains: Sequence[Domain] | None
+    directory: Path,
+    recipe: CompressionRecipe,
+    work: WorkingModel,
+    windows: Tensor | None,
+    domains: Sequence[Domain] | None,
 ) -> dict[str, Any]:
     calibration = None
     if windows is not None and domains is not None:

@@ -11,8 +11,8 @@ from litgpt_core import tokenizers
 from litgpt_core.checkpoint.choice import locate
 from litgpt_core.checkpoint.verification import weights_file
 from litgpt_core.compression.apply import compress, default_target
-from litgpt_core.compression.recipe import Recipe
-from litgpt_core.compression.report import Report, check_required, make_report
+from litgpt_core.compression.recipe import CompressionRecipe
+from litgpt_core.compression.report import CompressionReport, check_required, make_report
 from litgpt_core.compression.report_chart import draw
 from litgpt_core.compression.texts import Domain, calibration_windows, find_domains, window_length
 from litgpt_core.core.environment import machine_facts
@@ -22,7 +22,7 @@ from litgpt_core.model.config import GPTConfig
 REPORT, CHART = "compression.json", "compression.png"
 
 
-def run(a: argparse.Namespace, recipes: Sequence[Recipe], *, command: str) -> Iterator[str]:
+def run(a: argparse.Namespace, recipes: Sequence[CompressionRecipe], *, command: str) -> Iterator[str]:
     """Compress by every recipe and report; lines to print.
 
     Args:
@@ -56,7 +56,7 @@ def _report(
     a: argparse.Namespace,
     source: Path,
     targets: dict[str, Path],
-    recipes: Sequence[Recipe],
+    recipes: Sequence[CompressionRecipe],
     domains: Sequence[Domain],
     command: str,
 ) -> Iterator[str]:
@@ -70,7 +70,7 @@ def _report(
     check_required(report, a.require)
 
 
-def write_report(report: Report, directories: Sequence[Path], *, command: str) -> Iterator[str]:
+def write_report(report: CompressionReport, directories: Sequence[Path], *, command: str) -> Iterator[str]:
     """Write JSON and chart of a report: into the one directory it is about, or beside several; names the files."""
     if len(directories) == 1:
         record, chart = directories[0] / REPORT, directories[0] / CHART

@@ -21,7 +21,7 @@ from litgpt_core.core.text import nearest
 
 
 @dataclass(frozen=True)
-class Recipe:
+class CompressionRecipe:
     """Checked steps in order."""
 
     name: str
@@ -41,7 +41,7 @@ def _plain_fields(step: Step) -> dict[str, Any]:
     return {key: list(value) if isinstance(value, tuple) else value for key, value in dataclasses.asdict(step).items()}
 
 
-def load_recipe(text: str, *, changes: Sequence[str] = ()) -> Recipe:
+def load_recipe(text: str, *, changes: Sequence[str] = ()) -> CompressionRecipe:
     """The recipe of that name, or in that YAML file.
 
     Args:
@@ -96,7 +96,7 @@ def _fields(kind: type[Step] | None) -> dict[str, dataclasses.Field[Any]]:
     return {} if kind is None else {field.name: field for field in dataclasses.fields(kind)}
 
 
-def check_recipe(name: str, given: Sequence[Any], *, problems: Sequence[str] = ()) -> Recipe:
+def check_recipe(name: str, given: Sequence[Any], *, problems: Sequence[str] = ()) -> CompressionRecipe:
     """Steps from plain values.
 
     Raises:
@@ -115,7 +115,7 @@ def check_recipe(name: str, given: Sequence[Any], *, problems: Sequence[str] = (
             f"The recipe {name} has {count}:\n" + "\n".join(f"    {text}" for text in found),
             needed="steps with known settings, in the order " + ", ".join(STAGES),
         )
-    return Recipe(name, tuple(steps))
+    return CompressionRecipe(name, tuple(steps))
 
 
 def _step(entry: Any) -> tuple[Step | None, list[str]]:

@@ -36,7 +36,7 @@ class NotSaved(LightComputeError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
+class ModelMeasurement:
     """One line of the report."""
 
     row: Row
@@ -49,10 +49,10 @@ class Measured:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
+class CompressionReport:
     """All lines, the source first."""
 
-    lines: Sequence[Measured]
+    lines: Sequence[ModelMeasurement]
     notes: Sequence[str]
     facts: Mapping[str, Any]
 
@@ -85,7 +85,7 @@ class Report:
         }
 
 
-def _cells(line: Measured, names: list[str], *, source: bool) -> list[str]:
+def _cells(line: ModelMeasurement, names: list[str], *, source: bool) -> list[str]:
     row = line.row
     speed = _spread(row.tokens_per_s) if row.tokens_per_s else "-"
     memory = f"{sorted(row.peak_mb)[len(row.peak_mb) // 2]:.0f}" if row.peak_mb else "-"
@@ -113,7 +113,7 @@ def make_report(
     new_tokens: int = 100,
     calibration: Tensor | None = None,
     measure: Measure | None = None,
-) -> Report:
+) -> CompressionReport:
     """Measure a source and what was made of it.
 
     Args:
@@ -151,7 +151,7 @@ def make_report(
     if len(domains) < 2:
         notes.append("one domain only: what was fitted to it may be worse elsewhere; --domain NAME=FILE adds one")
     facts = {"tokens": {name: int(rows[:, 1:].numel()) for name, rows in windows.items()}, "rounds": rounds}
-    return Report(lines=[first, *judged], notes=notes, facts=facts)
+    return CompressionReport(lines=[first, *judged], notes=notes, facts=facts)
 
 
 def _speeds(directories: list[Path], *, rounds: int, new_tokens: int, measure: Measure | None) -> list[Trials]:
@@ -169,7 +169,7 @@ def _line(
     *,
     file_bytes: int | None = None,
     zeros: float = 0.0,
-) -> Measured:
+) -> ModelMeasurement:
     size = weights_file(directory).stat().st_size if file_bytes is None else file_bytes
     row = Row(
         name=name,
@@ -181,7 +181,7 @@ def _line(
         kl=sum(value.kl for value in quality.values()) / len(quality),
         zeros=zeros,
     )
-    return Measured(row=row, bits_per_weight=size * 8 / parameters, quality=quality, directory=directory)
+    return ModelMeasurement(row=row, bits_per_weight=size * 8 / parameters, quality=quality, directory=directory)
 
 
 def _zeros(model: GPT) -> float:
@@ -193,7 +193,7 @@ def _zeros(model: GPT) -> float:
     return zeros / total if total else 0.0
 
 
-def check_required(report: Report, axes: Sequence[str]) -> None:
+def check_required(report: CompressionReport, axes: Sequence[str]) -> None:
     """Raise NotSaved (exit code 4) if a row lacks a saving that is required."""
     source = report.lines[0].row
     for line in report.lines[1:]:

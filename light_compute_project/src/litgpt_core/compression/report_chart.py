@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from litgpt_core.core.files import replacing
 
 if TYPE_CHECKING:
-    from litgpt_core.compression.report import Report
+    from litgpt_core.compression.report import CompressionReport
 
 
-def draw(report: Report, path: Path) -> None:
+def draw(report: CompressionReport, path: Path) -> None:
     """Draw `report` into a PNG file."""
     from matplotlib.figure import Figure
 

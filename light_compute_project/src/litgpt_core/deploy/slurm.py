@@ -23,7 +23,7 @@ from litgpt_core.deploy.job_request import JobRequest
 
 if TYPE_CHECKING:
     from litgpt_core.deploy.sbatch_script import TrainingJob
-    from litgpt_core.search.sweep_grid import Grid
+    from litgpt_core.search.sweep_grid import SweepGrid
 
 T = TypeVar("T")
 
@@ -137,7 +137,7 @@ def _own(overrides: Sequence[str]) -> list[str]:
     return own_overrides(overrides, decided=_DECIDED)
 
 
-def _grid(overrides: Sequence[str], *, multirun: bool) -> Grid:
+def _grid(overrides: Sequence[str], *, multirun: bool) -> SweepGrid:
     from litgpt_core.search.sweep_grid import make_grid
 
     if any(text.startswith("sweep.jobs=") for text in overrides):

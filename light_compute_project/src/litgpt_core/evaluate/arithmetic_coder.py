@@ -30,7 +30,7 @@ def cumulative_frequencies(probabilities: npt.NDArray[np.float64]) -> npt.NDArra
     return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(sizes)])
 
 
-class Encoder:
+class ArithmeticEncoder:
     """Symbols to bytes."""
 
     def __init__(self) -> None:
@@ -71,7 +71,7 @@ class Encoder:
         self._bytes[place] += 1
 
 
-class Decoder:
+class ArithmeticDecoder:
     """The same symbols from the bytes, given the same frequencies."""
 
     def __init__(self, data: bytes) -> None:

@@ -24,7 +24,7 @@ import numpy.typing as npt
 import torch
 
 from litgpt_core.core.errors import CheckpointError, DataError, TokenizerError
-from litgpt_core.evaluate.arithmetic_coder import Decoder, Encoder, cumulative_frequencies
+from litgpt_core.evaluate.arithmetic_coder import ArithmeticDecoder, ArithmeticEncoder, cumulative_frequencies
 from litgpt_core.generation.choice import choose_decoder
 from litgpt_core.generation.text_window import TextWindow
 
@@ -71,7 +71,7 @@ def compress(scorer: GPTScorer, raw: bytes, *, name: str = "text", progress: Pro
         TokenizerError: The tokenizer cannot represent the text, or would give another text back.
     """
     ids = _lossless_ids(scorer, raw, name=name)
-    encoder, bits = Encoder(), 0.0
+    encoder, bits = ArithmeticEncoder(), 0.0
     steps = _Steps(scorer)
     with steps.running():
         for place, token in enumerate(ids):
@@ -105,7 +105,7 @@ def decompress(scorer: GPTScorer, data: bytes, *, name: str = "file", progress: 
         raise CheckpointError(
             f"{name} was compressed with another model than {scorer.name}", needed="the checkpoint that compressed it"
         )
-    decoder, ids = Decoder(data[HEADER_BYTES:]), list[int]()
+    decoder, ids = ArithmeticDecoder(data[HEADER_BYTES:]), list[int]()
     steps = _Steps(scorer)
     with steps.running():
         while len(ids) < count:

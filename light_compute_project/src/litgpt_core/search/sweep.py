@@ -29,7 +29,7 @@ from litgpt_core.search.devices import share_of_machine, visible_devices
 from litgpt_core.search.findings import SearchResults
 from litgpt_core.search.results import report, write_record
 from litgpt_core.search.sweep_folder import DATABASE, known_before, refuse_foreign_folder, sessions_before
-from litgpt_core.search.sweep_grid import Grid, Point, make_grid
+from litgpt_core.search.sweep_grid import Point, SweepGrid, make_grid
 from litgpt_core.search.trial_store import TrialFacts, TrialStore, facts_of
 from litgpt_core.search.trials import Outcome, TrialRun, TrialSource, run_trials
 from litgpt_core.training.run_folder import is_used
@@ -85,7 +85,7 @@ class Sweep(TrialSource):
             settings.
     """
 
-    def __init__(self, grid: Grid, *, script: Path | None, jobs: int, command: str) -> None:
+    def __init__(self, grid: SweepGrid, *, script: Path | None, jobs: int, command: str) -> None:
         self.grid, self.script, self.jobs, self.command = grid, script, jobs, command
         before = known_before(grid)
         for point in grid.points:
@@ -230,12 +230,12 @@ class Sweep(TrialSource):
                     self.store.end(trial, "diverged")
 
 
-def metric_of(grid: Grid) -> str:
+def metric_of(grid: SweepGrid) -> str:
     """What runs of a grid are compared by."""
     return "val_bpb" if any(key.split(".")[0] == "tokenizer" for key in grid.axes) else "val_loss"
 
 
-def findings_of(grid: Grid, trials: Sequence[TrialFacts], *, command: str) -> SearchResults:
+def findings_of(grid: SweepGrid, trials: Sequence[TrialFacts], *, command: str) -> SearchResults:
     """What a grid has found."""
     return SearchResults(
         kind="sweep",

@@ -6,13 +6,13 @@ from typing import Any
 
 from litgpt_core.core.errors import ConfigError
 from litgpt_core.core.parsing import read_json
-from litgpt_core.search.sweep_grid import Grid, Point
+from litgpt_core.search.sweep_grid import Point, SweepGrid
 from litgpt_core.training.run_folder import RunFolder, is_used, refuse_another_run
 
 DATABASE, RECORD = "sweep.db", "sweep.json"
 
 
-def known_before(grid: Grid) -> dict[str, Any] | None:
+def known_before(grid: SweepGrid) -> dict[str, Any] | None:
     """The record of the command before.
 
     Raises:
@@ -59,7 +59,7 @@ def sessions_before(before: dict[str, Any] | None, point: Point) -> int:
     return int(entries[0].get("sessions", entries[0].get("sittings", 0))) if entries else 0
 
 
-def refuse_foreign_folder(point: Point, *, grid: Grid, sessions: int) -> None:
+def refuse_foreign_folder(point: Point, *, grid: SweepGrid, sessions: int) -> None:
     """Refuse a run folder that this sweep did not make, unless it is to be taken in, or whose settings are others.
 
     Raises:
@@ -81,7 +81,7 @@ def refuse_foreign_folder(point: Point, *, grid: Grid, sessions: int) -> None:
         raise ConfigError(error.given, needed=error.needed, fix=f"a sweep of its own: {other_name}") from error
 
 
-def _base(grid: Grid) -> str:
+def _base(grid: SweepGrid) -> str:
     return grid.name.removesuffix("-sweep")
 
 

@@ -40,7 +40,7 @@ class Point:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Grid:
+class SweepGrid:
     """All runs of a sweep."""
 
     name: str
@@ -101,7 +101,7 @@ def texts(override: Override) -> list[str]:
     return found
 
 
-def make_grid(overrides: Sequence[str]) -> Grid:
+def make_grid(overrides: Sequence[str]) -> SweepGrid:
     """Expand and check a sweep.
 
     A run's name is the base name with the swept values as a suffix, because two runs cannot share a folder.
@@ -129,7 +129,7 @@ def make_grid(overrides: Sequence[str]) -> Grid:
     base = load([*fixed, *first, *resume]).run
     name = _shortened(f"{base.name}-sweep")
     folder = Path(base.dir).expanduser() / name
-    return Grid(name=name, folder=folder, axes=axes, points=points, resume=base.resume)
+    return SweepGrid(name=name, folder=folder, axes=axes, points=points, resume=base.resume)
 
 
 def _point(fixed: list[str], values: dict[str, str], *, axes: dict[str, list[str]]) -> Point:

@@ -64,15 +64,7 @@ def train(
             return launch(count, command=child_command("train", *overrides, named))
 
         with stop.loading():
-            from litgpt_core.training.compiler_start import let_triton_in, prepare_compiler
-
-            prepare_compiler(config.trainer.hardware)
-
-            from litgpt_core.training.hardware import find_device
-
-            device = find_device(config.trainer.hardware.accelerator)
-            if device == "cuda":
-                let_triton_in()
+            device = _prepare_device(config.trainer.hardware)
         group = connect(world, device=device, timeout_s=config.trainer.hardware.collective_timeout)
 
         stop.speaks = group.is_rank_zero
@@ -82,19 +74,39 @@ def train(
 
             plan = group.on_all_ranks(lambda: make_plan(config, command=command, group=group))
 
-            with stop.loading():
-                from litgpt_core.training.lean_import import import_lightning_lean
+            return _carry_out(plan, stop=stop, measure_of=measure_of)
 
-                import_lightning_lean()
 
-                from litgpt_core.training.before_after import BeforeMeasure, compare
-                from litgpt_core.training.runner import TextOutputs, run
-                from litgpt_core.training.samples import write_samples
+def _carry_out(
+    plan: Plan, *, stop: StopRequest, measure_of: Callable[[Plan], Callable[[GPT], dict[str, float]]] | None
+) -> RunResult:
+    with stop.loading():
+        from litgpt_core.training.lean_import import import_lightning_lean
 
-            texts = TextOutputs(
-                write_samples=write_samples, measure_before=BeforeMeasure, compare=compare, measure_of=measure_of
-            )
-            return run(plan, stop=stop, texts=texts)
+        import_lightning_lean()
+
+        from litgpt_core.training.before_after import BeforeMeasure, compare
+        from litgpt_core.training.runner import TextOutputs, run
+        from litgpt_core.training.samples import write_samples
+
+    texts = TextOutputs(
+        write_samples=write_samples, measure_before=BeforeMeasure, compare=compare, measure_of=measure_of
+    )
+    return run(plan, stop=stop, texts=texts)
+
+
+def _prepare_device(settings: HardwareSettings) -> str:
+    """`cpu`, `cuda` or `mps`. What makes the first compilation shorter has begun before torch is imported."""
+    from litgpt_core.training.compiler_start import let_triton_in, prepare_compiler
+
+    prepare_compiler(settings)
+
+    from litgpt_core.training.hardware import find_device
+
+    device = find_device(settings.accelerator)
+    if device == "cuda":
+        let_triton_in()
+    return device
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 
 from litgpt_core.core.errors import CheckpointError, DataError, TokenizerError
 from litgpt_core.data.document import Document
-from litgpt_core.evaluate.arithmetic_coder import TOTAL, Decoder, Encoder, cumulative_frequencies
+from litgpt_core.evaluate.arithmetic_coder import TOTAL, ArithmeticDecoder, ArithmeticEncoder, cumulative_frequencies
 from litgpt_core.evaluate.coding import HEADER_BYTES, compress, decompress
 from litgpt_core.evaluate.compressors import compressor_bits
 from litgpt_core.evaluate.text_files import read_documents, read_text
@@ -23,13 +23,13 @@ def test_symbols_come_back_at_their_cost(seed: int, size: int, count: int, sharp
     weights = np.exp(sharpness * rng.standard_normal((count, size)))
     parts = [cumulative_frequencies(row / row.sum()) for row in weights]
     symbols = [int(rng.integers(size)) if rng.random() < 0.2 else int(row.argmax()) for row in weights]
-    encoder, cost = Encoder(), 0.0
+    encoder, cost = ArithmeticEncoder(), 0.0
     for part, symbol in zip(parts, symbols, strict=True):
         assert part[0] == 0 and part[-1] == TOTAL and (np.diff(part) >= 1).all()
         encoder.encode(int(part[symbol]), int(part[symbol + 1] - part[symbol]))
         cost -= math.log2(int(part[symbol + 1] - part[symbol]) / TOTAL)
     data = encoder.finish()
-    decoder = Decoder(data)
+    decoder = ArithmeticDecoder(data)
     assert [decoder.decode(part) for part in parts] == symbols
     assert 8 * len(data) <= cost + 2**-15 * count + 8
 
@@ -38,10 +38,10 @@ def test_a_carry_runs_through_bytes_of_255() -> None:
     """Symbols at the very top of the interval fill it with ones, then one above it makes the carry."""
     top = np.array([0, TOTAL - 2, TOTAL - 1, TOTAL])
     symbols = [1] * 40 + [2] * 40 + [0, 1, 2] * 5
-    encoder = Encoder()
+    encoder = ArithmeticEncoder()
     for symbol in symbols:
         encoder.encode(int(top[symbol]), int(top[symbol + 1] - top[symbol]))
-    decoder = Decoder(encoder.finish())
+    decoder = ArithmeticDecoder(encoder.finish())
     assert [decoder.decode(top) for _ in symbols] == symbols
 
 

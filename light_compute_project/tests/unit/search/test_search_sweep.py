@@ -18,7 +18,7 @@ from litgpt_core.core.errors import ConfigError
 from litgpt_core.search import plots, sweep
 from litgpt_core.search.findings import SearchResults
 from litgpt_core.search.results import over_seeds
-from litgpt_core.search.sweep_grid import Grid, make_grid
+from litgpt_core.search.sweep_grid import SweepGrid, make_grid
 from litgpt_core.search.trial_store import TrialFacts
 
 FIXED = ["+experiment=smoke", "logger=none", "trainer.max_steps=20", "trainer.eval_interval=5", "run.name=s"]
@@ -87,7 +87,7 @@ def test_mistakes_are_named_before_anything_runs(override: str, message: str) ->
 # ---- what is found ----
 
 
-def found_by(grid: Grid, results: dict[str, float | None]) -> SearchResults:
+def found_by(grid: SweepGrid, results: dict[str, float | None]) -> SearchResults:
     trials = []
     for point in grid.points:
         value = results.get(point.name)

@@ -40,7 +40,7 @@ from litgpt_core.export.gguf.writing import NewTensor, write_gguf
 from litgpt_core.export.huggingface.exporting import add_zero_biases
 from litgpt_core.export.parity import MARK, Parity, record_of
 from litgpt_core.model.config import GPTConfig
-from litgpt_core.prompts import load_style
+from litgpt_core.prompts import PromptStyle, load_style
 from litgpt_core.tokenizers import Tokenizer
 
 logger = logging.getLogger(__name__)
@@ -100,40 +100,17 @@ def export_gguf(
     refuse_taken(target, source=directory, force=force, contains=MAGIC)
     refuse_foreign_file(ollama, contains=b"FROM ./", what="a Modelfile of this project")
     refuse_foreign_file(record_of(target), contains=MARK, what="a parity record of this project")
-    model = load_model(directory)
-    weights = {name: tensor.detach() for name, tensor in model.state_dict().items()}
-    tied = torch.equal(weights[OUTPUT], weights[EMBEDDING])
     tokenizer, style = tokenizers.load(directory), load_style(directory)
-    architecture, config = choose(dataclasses.replace(model.config, tie_embeddings=tied))
-    if tokenizer.vocab_size > config.padded_vocab_size:
-        raise CheckpointError(
-            f"The tokenizer has {tokenizer.vocab_size:,} ids, the embedding {config.padded_vocab_size:,} rows.",
-            needed="a row for each id",
-        )
+    weights, tied, architecture, config = _loaded(directory, rows=(rows := tokenizer.vocab_size))
     lossy = next(iter(packed.values()))[0] if packed else kind
-    add_zero_biases(weights, architecture, config)
-    planned = list(
-        _planned(architecture, config, weights, tied=tied, rows=tokenizer.vocab_size, kind=kind, packed=packed)
-    )
-    fields = vocabulary_fields(directory, tokenizer)
-    metadata = {
-        "general.architecture": architecture.model_type,
-        "general.type": "model",
-        "general.name": _title(config, tokens=fields[f"{TOKENIZER}tokens"]),
-        "general.file_type": FILE_TYPES[kind.name],
-        "general.quantization_version": 2,
-        **architecture.write(_stored_config(config, tokenizer)),
-        **fields,
-    }
-    if (template := template_of(style, tokenizer)) is not None:
-        metadata[CHAT_TEMPLATE] = template
+    planned = list(_planned(architecture, config, weights, tied=tied, rows=rows, kind=kind, packed=packed))
+    metadata = _metadata(directory, tokenizer, style, config=config, architecture=architecture, kind=kind)
     try:
         with replacing(target, durable=True) as temporary:
             n_bytes = write_gguf(temporary, metadata, planned)
-            parity = (
-                check_file(temporary, directory, tokenizer, kind=lossy, architecture=architecture) if check else None
-            )
-            if parity is not None:
+            parity = None
+            if check:
+                parity = check_file(temporary, directory, tokenizer, kind=lossy, architecture=architecture)
                 parity.refuse(target)
     except OSError as problem:
         raise CheckpointError(
@@ -149,12 +126,56 @@ def export_gguf(
         type=kind.name,
         n_bytes=n_bytes,
         parameters=sum(int(np.prod(each.shape)) for each in planned if each.name != ROPE_FREQUENCIES),
-        other_types=tuple(
-            each.name for each in planned if len(each.shape) > 1 and each.type.name == "F16" != kind.name
-        ),
+        other_types=_other_types(planned, kind),
         modelfile=ollama,
         parity=parity,
     )
+
+
+def _other_types(planned: list[NewTensor], kind: TensorType) -> tuple[str, ...]:
+    """Matrices whose rows do not divide into the type's blocks."""
+    return tuple(each.name for each in planned if len(each.shape) > 1 and each.type.name == "F16" != kind.name)
+
+
+def _loaded(directory: Path, *, rows: int) -> tuple[dict[str, Tensor], bool, Architecture, GPTConfig]:
+    """Weights with the biases that the architecture expects, whether the head is the embedding, and the model's kind.
+
+    CheckpointError if the embedding has fewer than `rows`, the tokenizer's ids.
+    """
+    model = load_model(directory)
+    weights = {name: tensor.detach() for name, tensor in model.state_dict().items()}
+    tied = torch.equal(weights[OUTPUT], weights[EMBEDDING])
+    architecture, config = choose(dataclasses.replace(model.config, tie_embeddings=tied))
+    if rows > config.padded_vocab_size:
+        raise CheckpointError(
+            f"The tokenizer has {rows:,} ids, the embedding {config.padded_vocab_size:,} rows.",
+            needed="a row for each id",
+        )
+    add_zero_biases(weights, architecture, config)
+    return weights, tied, architecture, config
+
+
+def _metadata(
+    directory: Path,
+    tokenizer: Tokenizer,
+    style: PromptStyle | None,
+    *,
+    config: GPTConfig,
+    architecture: Architecture,
+    kind: TensorType,
+) -> dict[str, Any]:
+    """The file's keys and values."""
+    fields, template = vocabulary_fields(directory, tokenizer), template_of(style, tokenizer)
+    return {
+        "general.architecture": architecture.model_type,
+        "general.type": "model",
+        "general.name": _title(config, tokens=fields[f"{TOKENIZER}tokens"]),
+        "general.file_type": FILE_TYPES[kind.name],
+        "general.quantization_version": 2,
+        **architecture.write(_stored_config(config, tokenizer)),
+        **fields,
+        **({} if template is None else {CHAT_TEMPLATE: template}),
+    }
 
 
 def _known_type(type: str) -> TensorType:

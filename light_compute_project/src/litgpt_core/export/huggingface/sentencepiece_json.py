@@ -14,7 +14,7 @@ Models from elsewhere may normalise text, add a leading space, or contain user-d
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sentencepiece import SentencePieceProcessor
@@ -95,7 +95,6 @@ def foreign_tokenizer_json(model: bytes, *, added: Mapping[str, int]) -> bytes |
     size = len(proto.pieces)
     if normalizer.remove_extra_whitespaces or sorted(added.values()) != list(range(size, size + len(added))):
         return None
-    scores = {piece.piece: float(piece.score) for piece in proto.pieces if piece.type == kinds.NORMAL}
     special = (kinds.CONTROL, kinds.UNKNOWN, kinds.USER_DEFINED)
     tokens = [
         _added(place, piece.piece, special=piece.type != kinds.USER_DEFINED)
@@ -103,8 +102,15 @@ def foreign_tokenizer_json(model: bytes, *, added: Mapping[str, int]) -> bytes |
         if piece.type in special
     ]
     tokens += [_added(place, token) for token, place in sorted(added.items(), key=lambda pair: pair[1])]
+    return (json.dumps(_foreign_content(proto, tokens), indent=1, ensure_ascii=False) + "\n").encode("utf-8")
+
+
+def _foreign_content(proto: Any, tokens: Sequence[dict[str, object]]) -> dict[str, object]:
+    """The values of the file: SentencePiece's pieces as a BPE model, with these added tokens."""
+    normalizer, kinds = proto.normalizer_spec, proto.SentencePiece
+    scores = {piece.piece: float(piece.score) for piece in proto.pieces if piece.type == kinds.NORMAL}
     after = [{"type": "Strip", "content": " ", "start": 1, "stop": 0}] if normalizer.add_dummy_prefix else []
-    content = {
+    return {
         "version": "1.0",
         "truncation": None,
         "padding": None,
@@ -134,7 +140,6 @@ def foreign_tokenizer_json(model: bytes, *, added: Mapping[str, int]) -> bytes |
             "merges": merges_by_score(scores),
         },
     }
-    return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode("utf-8")
 
 
 def merges_by_score(scores: Mapping[str, float]) -> list[list[str]]:
