@@ -16,9 +16,9 @@ from litgpt_core.export.parity import Parity, compare_logits, logits_of, sample_
 from litgpt_core.model.gpt import GPT
 from litgpt_core.tokenizers import Tokenizer
 
-TOLERANCES = {"F32": 5e-3, "F16": 2e-2, "BF16": 0.2}
+TOLERANCES = {"F32": 5e-3, "F16": 5e-3, "BF16": 2e-2}
 """Largest difference of log-probabilities between llama.cpp and the file's weights in torch; others: `QUANTIZED`.
-llama.cpp rounds activations to the type of the weights before it multiplies them: to 11 bits for F16, 8 for BF16.
+SmolLM2 as F16 differed by 0.0062 and is refused where llama.cpp is installed, until the reason is known.
 """
 QUANTIZED = 0.5
 """Activations become 8-bit integers with a scale for every 32 of them."""
