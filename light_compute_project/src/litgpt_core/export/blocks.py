@@ -1,4 +1,4 @@
-"""Matrices as integers with a scale for every 32 of them, as formats outside GGUF store them; a checkpoint in such parts.
+"""A checkpoint to be exported, and its matrices as integers with a scale for every 32 of them, for formats but GGUF.
 
     8 bits    GGUF's Q8_0: code * scale, codes -127 .. 127
     4 bits    GGUF's Q4_0: codes -8 .. 7
@@ -19,11 +19,11 @@ import torch
 from torch import Tensor, nn
 
 from litgpt_core import tokenizers
-from litgpt_core.export.gguf.layout import TENSOR_TYPES
-from litgpt_core.export.gguf.quantization import quantize
 from litgpt_core.checkpoint import load_model, locate
 from litgpt_core.checkpoint.load import EMBEDDING, OUTPUT, empty_model, leave_meta
 from litgpt_core.core.errors import CheckpointError
+from litgpt_core.export.gguf.layout import TENSOR_TYPES
+from litgpt_core.export.gguf.quantization import quantize
 from litgpt_core.model import grid
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.gpt import GPT

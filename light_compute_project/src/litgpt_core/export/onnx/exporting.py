@@ -22,6 +22,7 @@ from litgpt_core.export.onnx.layouts import FOLDER, GENAI_CONFIG, config_json, g
 from litgpt_core.export.onnx.matrices import TYPES, Matrices
 from litgpt_core.export.onnx.step import build, refuse_unsupported
 from litgpt_core.export.parity import Parity
+from litgpt_core.model.config import GPTConfig
 
 MOST_BYTES = 2_000_000_000
 """A protobuf message is at most 2 GiB; weights in a second file are not written."""
@@ -48,7 +49,6 @@ def export_onnx(
     type: str = "f32",
     force: bool = False,
     check: bool = True,
-    rounded: bool = False,
 ) -> ExportedOnnx:
     """Write a checkpoint as a folder for onnxruntime-genai, optimum and transformers.js.
 
@@ -58,7 +58,6 @@ def export_onnx(
         type: f32, int8 or int4.
         force: Replace a `target` that this project wrote.
         check: Run the graph with onnxruntime and compare.
-        rounded: int8 and int4: let products round activations to 8 bits.
 
     Raises:
         CheckpointError: No architecture is equivalent, a part has no counterpart, the graph would be too large or does
@@ -75,10 +74,8 @@ def export_onnx(
     family, named = choose(source.config)
     own = {} if type == "f32" else source.own_blocks()
     tied = source.config.tie_embeddings
-    matrices = Matrices(source.weights, kind=type, own=own, tied=tied, rounded=rounded)
-    model = build(source.config, matrices)
-    _refuse_large(model, type)
-    data = model.SerializeToString()
+    matrices = Matrices(source.weights, kind=type, own=own, tied=tied)
+    data = _serialized(source.config, matrices)
     try:
         with new_directory(target) as folder:
             (folder / FOLDER).mkdir()
@@ -86,8 +83,9 @@ def export_onnx(
             file.write_bytes(data)
             parity = None
             if check:
+                exact = None if type == "f32" else _serialized(source.config, matrices, rounded=False)
                 again = source.model_of(matrices.used())
-                parity = check_graph(file, source.model, again, source.tokenizer, kind=type, rounded=rounded)
+                parity = check_graph(data, source.model, again, source.tokenizer, kind=type, exact=exact)
                 parity.refuse(target / graph_name(type))
                 parity.keep(file)
             ids = write_tokenizer(source.directory, folder, longest=named.block_size)
@@ -110,14 +108,19 @@ def export_onnx(
     )
 
 
-def _refuse_large(model: Any, type: str) -> None:
+def _serialized(config: GPTConfig, matrices: Matrices, *, rounded: bool = True) -> bytes:
+    """The graph's bytes. Raises CheckpointError if they are too many."""
+    matrices.rounded = rounded
+    model = build(config, matrices)
     size = model.ByteSize()
     if size > MOST_BYTES:
         raise CheckpointError(
             f"The graph would have {size:,} bytes.",
             needed=f"at most {MOST_BYTES:,}",
-            fix="--type int8 or int4" if type == "f32" else "--format gguf",
+            fix="--type int8 or int4" if matrices.kind == "f32" else "--format gguf",
         )
+    data: bytes = model.SerializeToString()
+    return data
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

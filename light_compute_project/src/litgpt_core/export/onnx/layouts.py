@@ -1,8 +1,8 @@
 """The files around an ONNX graph, and where programs look for them.
 
-    config.json, tokenizer.json, tokenizer_config.json, generation_config.json    transformers.js, optimum
-    genai_config.json                                                             onnxruntime-genai
-    onnx/model.onnx, model_int8.onnx, model_q4.onnx                               all; the name says the type
+config.json, tokenizer.json, tokenizer_config.json, generation_config.json    transformers.js, optimum
+genai_config.json                                                             onnxruntime-genai
+onnx/model.onnx, model_int8.onnx, model_q4.onnx                               all; the name says the type
 """
 
 from __future__ import annotations

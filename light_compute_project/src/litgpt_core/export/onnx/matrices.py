@@ -11,6 +11,7 @@ which it subtracts again; a row that is no multiple of 32 is filled with zeros. 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -39,13 +40,13 @@ class Matrices:
         kind: One of `TYPES`.
         own: Blocks of a compressed checkpoint, which are kept whatever `kind` is, unless it is f32.
         tied: Whether the output layer is the embedding.
-        rounded: Let matrix products round activations to 8 bits: faster, less exact.
+
+    Attributes:
+        rounded: Let products by integers round activations to 8 bits: six to fifteen times as fast, less exact.
     """
 
-    def __init__(
-        self, weights: Mapping[str, Tensor], *, kind: str, own: Mapping[str, Blocks], tied: bool, rounded: bool = False
-    ) -> None:
-        self.weights, self.kind, self.rounded = weights, kind, rounded
+    def __init__(self, weights: Mapping[str, Tensor], *, kind: str, own: Mapping[str, Blocks], tied: bool) -> None:
+        self.weights, self.kind, self.rounded = weights, kind, True
         self.blocks = BlockMatrices(weights, own=own, tied=tied, bits=8 if kind == "int8" else 4)
 
     def used(self) -> dict[str, Tensor]:
@@ -74,7 +75,7 @@ class Matrices:
 
     def _block_product(self, graph: Graph, x: str, path: str) -> str:
         blocks, codes, scales = self._stored_blocks(graph, path)
-        sizes = {"K": blocks.columns, "N": len(blocks.codes), "bits": blocks.bits, "block_size": BLOCK}
+        sizes: dict[str, Any] = {"K": blocks.columns, "N": len(blocks.codes), "bits": blocks.bits, "block_size": BLOCK}
         level = 4 if self.rounded else 0
         return graph.add("MatMulNBits", x, codes, scales, domain="com.microsoft", accuracy_level=level, **sizes)
 

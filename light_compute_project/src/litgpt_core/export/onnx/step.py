@@ -3,8 +3,8 @@
     input_ids (B, T)  attention_mask (B, P + T)  position_ids (B, T)  past_key_values.N.key, .value (B, G, P, hs)
         --> logits (B, T, V)  present.N.key, .value (B, G, P + T, hs)
 
-P is 0 for a prompt. A token sees the slots up to its own (in its window, if it has one) whose mask is 1, so sequences of
-different lengths are padded on the left: mask 0, any position. Names are those of optimum's exports, which
+P is 0 for a prompt. A token sees the slots up to its own (in its window, if it has one) whose mask is 1, so sequences
+of different lengths are padded on the left: mask 0, any position. Names are those of optimum's exports, which
 onnxruntime-genai and transformers.js expect. Every operation is that of `litgpt_core.model`, in float32.
 """
 
@@ -30,7 +30,9 @@ PAST, PRESENT = "past_key_values.%d.%s", "present.%d.%s"
 def refuse_unsupported(config: GPTConfig) -> None:
     """Raise CheckpointError for a part that the graph has no nodes for."""
     found = ["latent attention"] if config.latent_attention else []
-    found += ["a mixture of experts"] if any(config.mlp_class_of(at) == "LLaMAMoE" for at in range(config.n_layer)) else []
+    found += (
+        ["a mixture of experts"] if any(config.mlp_class_of(at) == "LLaMAMoE" for at in range(config.n_layer)) else []
+    )
     if found:
         raise CheckpointError(
             f"The model {config.name!r} has {' and '.join(found)}, which is not exported to ONNX.",

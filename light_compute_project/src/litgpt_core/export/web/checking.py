@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from litgpt_core.core.errors import CheckpointError
 from litgpt_core.core.parsing import parse_json
 from litgpt_core.export.blocks import Source
 from litgpt_core.export.parity import Parity, compare_logits, greedy_equal, logits_of, sample_ids, sample_texts
@@ -93,7 +94,7 @@ def _wrong_turns(source: Source, turns: list[list[int]]) -> list[str]:
 
 
 def run_page(node: str, file: Path, job: dict[str, Any]) -> dict[str, Any]:
-    """What `check.js` answers to a job. CheckpointError-free: a page that fails raises OSError with node's message."""
+    """What `check.js` answers to a job. Raises CheckpointError with node's message if the engine fails."""
     with resources.as_file(resources.files("litgpt_core.export.web") / "static" / "check.js") as script:
         done = subprocess.run(
             [node, "--max-old-space-size=8192", str(script), str(file)],
@@ -103,6 +104,7 @@ def run_page(node: str, file: Path, job: dict[str, Any]) -> dict[str, Any]:
             check=False,
         )
     if done.returncode:
-        raise OSError(f"the page's engine fails in node: {done.stderr.decode(errors='replace')[-400:]}")
+        said = done.stderr.decode(errors="replace")[-400:]
+        raise CheckpointError(f"The page's engine fails in node: {said}", fix="--no_check keeps the page as it is")
     found: dict[str, Any] = parse_json(done.stdout, max_bytes=len(done.stdout))
     return found

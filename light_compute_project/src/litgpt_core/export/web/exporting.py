@@ -66,9 +66,7 @@ def export_web(checkpoint: str | Path | None, target: Path, *, force: bool = Fal
         ) from problem
     if parity is not None:
         parity.keep(target)
-    return ExportedFile(
-        path=target, n_bytes=target.stat().st_size, parameters=source.parameters(), parity=parity
-    )
+    return ExportedFile(path=target, n_bytes=target.stat().st_size, parameters=source.parameters(), parity=parity)
 
 
 def _content(source: Source, matrices: BlockMatrices) -> dict[str, Any]:
