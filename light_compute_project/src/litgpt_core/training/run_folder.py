@@ -307,6 +307,8 @@ def refuse_another_run(folder: RunFolder, config: TrainConfig) -> None:
     for key, line in changed:
         if key == "trainer.max_steps" and epochs is not None:
             continue  # it follows from `trainer.epochs` once the data is known
+        if line == f"{key}: (absent) -> None":
+            continue  # a setting that is newer than the run, and switched off
         if not key.startswith(("run.", "logger.")):
             logger.warning("resuming with a changed setting: %s", line)
 

@@ -1,0 +1,99 @@
+"""The stop on the laptop: a pure rule when a rental has to end, and ending it until the provider has nothing of it.
+
+Independent of the other two stops: it needs neither the training nor the machine to do anything, only the provider.
+It looks one poll ahead, so that the budget is not exceeded by more than what one missed poll costs.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from litgpt_core.deploy.rental.ledger import Ledger, RentalState
+from litgpt_core.deploy.rental.provider import Provider, ProviderProblem
+
+logger = logging.getLogger(__name__)
+
+UNANSWERED_S = 3600.0
+"""A machine that was requested this long ago and never confirmed is looked for by name and ended."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What has to happen to a rental now."""
+
+    end: bool
+    why: str = ""
+
+
+def judge(state: RentalState, *, now: float, poll_s: float) -> Verdict:
+    """Whether a rental has to end now.
+
+    Args:
+        state: From the ledger.
+        now: Seconds since the epoch.
+        poll_s: Until this is asked again.
+    """
+    if not state.open_machines:
+        return Verdict(end=False)
+    if state.closed is not None:
+        return Verdict(end=True, why=f"it was closed ({state.closed}), and a machine is not proven to be gone")
+    if state.dollars(now + poll_s) >= state.request.budget:
+        return Verdict(end=True, why=f"the budget of ${state.request.budget:.2f} is used up")
+    unanswered = [m for m in state.open_machines if m.number is None and now - m.asked_at > UNANSWERED_S]
+    if unanswered:
+        return Verdict(end=True, why=f"{unanswered[0].name} was requested and never confirmed")
+    return Verdict(end=False)
+
+
+def end_machines(
+    state: RentalState, *, provider: Provider, ledger: Ledger, now: Callable[[], float], why: str
+) -> list[str]:
+    """End every machine of a rental, found by number and by name, and note those that are proven to be gone.
+
+    Returns:
+        What could not be ended or not be proven; empty when nothing of the rental is left.
+    """
+    problems: list[str] = []
+    prefix = state.request.prefix
+    try:
+        for machine in provider.machines(prefix):
+            try:
+                provider.end(machine)
+            except ProviderProblem as problem:
+                problems.append(f"{machine.name} ({machine.number}): {problem.given}")
+        left = {machine.name for machine in provider.machines(prefix)}
+    except ProviderProblem as problem:
+        return [*problems, f"{provider.name} could not be asked what is left: {problem.given}"]
+    problems += [f"{name} still exists" for name in sorted(left) if not any(name in text for text in problems)]
+    for record in state.open_machines:
+        if record.name not in left:
+            ledger.gone(state.request, time=now(), attempt=record.attempt, ended=True, why=why)
+    return problems
+
+
+def guard_once(key: str, *, provider: Provider, ledger: Ledger, now: Callable[[], float], poll_s: float) -> bool:
+    """One look at one rental: ends it if it has to.
+
+    Returns:
+        Whether the rental is over: closed, and proven to have no machine.
+    """
+    state = ledger.find(key)
+    verdict = judge(state, now=now(), poll_s=poll_s)
+    if verdict.end:
+        logger.warning("%s: ending it: %s", key, verdict.why)
+        if state.closed is None:
+            ledger.closed(state.request, time=now(), why=verdict.why)
+        for problem in end_machines(state, provider=provider, ledger=ledger, now=now, why=verdict.why):
+            logger.warning("%s: %s; trying again in %.0f s", key, problem, poll_s)
+    return ledger.find(key).is_over
+
+
+def guard(
+    key: str, *, provider: Provider, ledger: Ledger, now: Callable[[], float], pause: Callable[[float], None]
+) -> None:
+    """Look at a rental until it is over."""
+    poll_s = ledger.find(key).request.poll_s
+    while not guard_once(key, provider=provider, ledger=ledger, now=now, poll_s=poll_s):
+        pause(poll_s)
