@@ -77,7 +77,9 @@ def test_a_checkpoint_is_due_after_the_time_of_save_every_whatever_the_step(
     assert saved == [5, 10, 15]
 
 
-@pytest.mark.parametrize(("given", "said"), [("100", "save_interval=100"), ("soon", "is no duration"), ("-5m", "no dur")])
+@pytest.mark.parametrize(
+    ("given", "said"), [("100", "save_interval=100"), ("soon", "is no duration"), ("-5m", "no dur")]
+)
 def test_save_every_needs_a_unit_and_says_what_counts_steps(given: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         CheckpointSettings(save_every=given)

@@ -1,4 +1,4 @@
-"""Offers x recipe -> what a run would take and cost at each, and which one is proposed. Pure; nothing is asked anywhere.
+"""Offers x recipe -> what a run would take and cost at each, and which one is proposed. Pure; nobody is asked.
 
     training    tokens / tokens per second of the planner's best strategy on so many GPUs
     machine     training + set-up (starting the machine, copying, installing)
@@ -96,7 +96,9 @@ def candidates(
         counts: GPUs of one machine, by the planner's name of the GPU; others: as few as are offered.
         tokens: Of the whole run; None: steps x tokens of a step.
     """
-    found = [_candidate(config, offer, conditions=conditions, count=_count(offer, counts), tokens=tokens) for offer in offers]
+    found = [
+        _candidate(config, offer, conditions=conditions, count=_count(offer, counts), tokens=tokens) for offer in offers
+    ]
     return sorted(found, key=lambda each: (bool(each.obstacle), not each.dollars >= 0, each.dollars, each.hourly))
 
 

@@ -6,17 +6,20 @@ It looks one poll ahead, so that the budget is not exceeded by more than what on
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from litgpt_core.deploy.rental.ledger import Ledger, RentalState
-from litgpt_core.deploy.rental.provider import Provider, ProviderProblem
+from litgpt_core.deploy.rental.provider import Machine, Provider, ProviderProblem
 
 logger = logging.getLogger(__name__)
 
 UNANSWERED_S = 3600.0
 """A machine that was requested this long ago and never confirmed is looked for by name and ended."""
+ABANDONED_S = 6 * 3600.0
+"""A rental that is open, without a machine, and that nobody has requested one for since, is closed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,15 +39,41 @@ def judge(state: RentalState, *, now: float, poll_s: float) -> Verdict:
         poll_s: Until this is asked again.
     """
     if not state.open_machines:
-        return Verdict(end=False)
+        idle = now - max([state.opened_at, *(machine.ended_at or 0.0 for machine in state.machines)])
+        abandoned = state.closed is None and idle > ABANDONED_S
+        return Verdict(end=abandoned, why="nobody has gone on with it" if abandoned else "")
     if state.closed is not None:
         return Verdict(end=True, why=f"it was closed ({state.closed}), and a machine is not proven to be gone")
     if state.dollars(now + poll_s) >= state.request.budget:
         return Verdict(end=True, why=f"the budget of ${state.request.budget:.2f} is used up")
+    dear = [m for m in state.open_machines if m.hourly > m.ceiling + 1e-9]
+    if dear:
+        return Verdict(end=True, why=f"{dear[0].name} costs ${dear[0].hourly:.2f} an hour, above its ceiling")
     unanswered = [m for m in state.open_machines if m.number is None and now - m.asked_at > UNANSWERED_S]
     if unanswered:
         return Verdict(end=True, why=f"{unanswered[0].name} was requested and never confirmed")
     return Verdict(end=False)
+
+
+def adopt(state: RentalState, *, provider: Provider, ledger: Ledger, now: Callable[[], float]) -> list[Machine]:
+    """The machines of a rental as the provider lists them; prices that nobody had noted yet are noted.
+
+    The process that requested a machine may have been killed before it noted the answer.
+    """
+    found = provider.machines(state.request.prefix)
+    for record in state.open_machines:
+        for machine in found:
+            if record.number is None and machine.name == record.name:
+                hourly = record.ceiling if machine.hourly is None else machine.hourly + record.storage
+                ledger.given(
+                    state.request,
+                    time=now(),
+                    attempt=record.attempt,
+                    number=machine.number,
+                    hourly=hourly,
+                    provider=provider.name,
+                )
+    return found
 
 
 def end_machines(
@@ -58,7 +87,7 @@ def end_machines(
     problems: list[str] = []
     prefix = state.request.prefix
     try:
-        for machine in provider.machines(prefix):
+        for machine in adopt(state, provider=provider, ledger=ledger, now=now):
             try:
                 provider.end(machine)
             except ProviderProblem as problem:
@@ -80,6 +109,10 @@ def guard_once(key: str, *, provider: Provider, ledger: Ledger, now: Callable[[]
         Whether the rental is over: closed, and proven to have no machine.
     """
     state = ledger.find(key)
+    if any(machine.number is None for machine in state.open_machines):
+        with contextlib.suppress(ProviderProblem):
+            adopt(state, provider=provider, ledger=ledger, now=now)
+            state = ledger.find(key)
     verdict = judge(state, now=now(), poll_s=poll_s)
     if verdict.end:
         logger.warning("%s: ending it: %s", key, verdict.why)

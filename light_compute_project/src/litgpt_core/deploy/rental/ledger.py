@@ -11,15 +11,16 @@ a killed process left incomplete is skipped, and the next one begins on a line o
     ended     it was ended, and the provider has none of its name any more
     closed    nothing of this rental will be requested again; how it ended
 
-Dollars are counted from `asked` on, at the price with the disk, until `lost` or `ended`: more than the bill, never less.
+Dollars are counted from `asked` on, at the price with the disk, until `lost` or `ended`: at least what is billed.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,10 @@ class MachineRecord:
     """Dollars an hour with the disk: the ceiling until the provider has said its price."""
     asked_at: float
     """Seconds since the epoch."""
+    ceiling: float = math.inf
+    """What `hourly` may be at most."""
+    storage: float = 0.0
+    """Of `hourly`, for the disk."""
     number: str | None = None
     """The provider's; None if it never answered."""
     provider: str = ""
@@ -103,6 +108,8 @@ class Ledger:
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = rentals_home() / "ledger.jsonl" if path is None else path
+        self._read = 0
+        self._states: dict[str, RentalState] = {}
 
     # ---- writing
 
@@ -123,10 +130,10 @@ class Ledger:
         """A rental begins."""
         self.append(time=time, rental=request.key, event="opened", request=request.to_plain())
 
-    def asked(self, request: RentalRequest, *, time: float, attempt: int, hourly: float) -> None:
-        """A machine is about to be requested; it may cost `hourly` dollars an hour at most, disk included."""
-        name = request.machine_name(attempt)
-        self.append(time=time, rental=request.key, event="asked", attempt=attempt, name=name, hourly=hourly)
+    def asked(self, request: RentalRequest, *, time: float, attempt: int, hourly: float, storage: float = 0.0) -> None:
+        """A machine is about to be requested; it may cost `hourly` dollars an hour, `storage` of it for the disk."""
+        facts = {"attempt": attempt, "name": request.machine_name(attempt), "hourly": hourly, "storage": storage}
+        self.append(time=time, rental=request.key, event="asked", **facts)
 
     def given(
         self, request: RentalRequest, *, time: float, attempt: int, number: str, hourly: float, provider: str
@@ -153,15 +160,21 @@ class Ledger:
 
     # ---- reading
 
-    def rows(self) -> Iterator[dict[str, Any]]:
-        """Every complete line, in order. Raises ConfigError if the file is not a ledger at all."""
+    def _new_rows(self) -> Iterator[dict[str, Any]]:
+        """Complete lines that were not read before, in order. Raises ConfigError if the file is not a ledger at all."""
         try:
-            data = self.path.read_bytes()
+            with self.path.open("rb") as file:
+                if file.seek(0, os.SEEK_END) < self._read:
+                    self._read, self._states = 0, {}  # another file
+                file.seek(self._read)
+                data = file.read(MAX_LEDGER_BYTES + 1)
         except FileNotFoundError:
             return
         if len(data) > MAX_LEDGER_BYTES:
             raise ConfigError(f"{self.path} has {len(data):,} bytes", needed=f"at most {MAX_LEDGER_BYTES:,}")
-        for line in data.split(b"\n"):
+        whole, _, _ = data.rpartition(b"\n")
+        self._read += len(whole) + 1 if whole else 0
+        for line in whole.split(b"\n"):
             try:
                 row = parse_json(line) if line.strip() else None
             except ParsingError:
@@ -171,14 +184,8 @@ class Ledger:
 
     def rentals(self) -> dict[str, RentalState]:
         """Every rental by its key, in the order in which they began."""
-        found: dict[str, RentalState] = {}
-        for row in self.rows():
-            if row["event"] == "opened":
-                request = RentalRequest.of_plain(row["request"])
-                found[request.key] = RentalState(request=request, opened_at=float(row["time"]))
-            elif row["rental"] in found:
-                _fold(found[row["rental"]], row)
-        return found
+        self._catch_up()
+        return {key: _copied(state) for key, state in self._states.items()}
 
     def find(self, name: str) -> RentalState:
         """The rental with this key, or the most recent one of the run with this name.
@@ -186,13 +193,25 @@ class Ledger:
         Raises:
             ConfigError: There is none.
         """
-        known = self.rentals()
-        fitting = [state for key, state in known.items() if name in (key, state.request.name)]
+        self._catch_up()
+        fitting = [state for key, state in self._states.items() if name in (key, state.request.name)]
         if not fitting:
             raise ConfigError(
-                f"there is no rental {name!r}{nearest(name, known)}", fix="lcp deploy ledger lists all of them"
+                f"there is no rental {name!r}{nearest(name, self._states)}", fix="lcp deploy ledger lists all of them"
             )
-        return fitting[-1]
+        return _copied(fitting[-1])
+
+    def _catch_up(self) -> None:
+        for row in self._new_rows():
+            if row["event"] == "opened":
+                request = RentalRequest.of_plain(row["request"])
+                self._states[request.key] = RentalState(request=request, opened_at=float(row["time"]))
+            elif row["rental"] in self._states:
+                _fold(self._states[row["rental"]], row)
+
+
+def _copied(state: RentalState) -> RentalState:
+    return replace(state, machines=[replace(machine) for machine in state.machines])
 
 
 def _fold(state: RentalState, row: Mapping[str, Any]) -> None:
@@ -203,9 +222,15 @@ def _fold(state: RentalState, row: Mapping[str, Any]) -> None:
         return
     attempt = int(row["attempt"])
     if event == "asked":
+        hourly, asked_at = float(row["hourly"]), float(row["time"])
         state.machines.append(
             MachineRecord(
-                attempt=attempt, name=str(row["name"]), hourly=float(row["hourly"]), asked_at=float(row["time"])
+                attempt=attempt,
+                name=str(row["name"]),
+                hourly=hourly,
+                asked_at=asked_at,
+                ceiling=hourly,
+                storage=float(row.get("storage", 0.0)),
             )
         )
         return

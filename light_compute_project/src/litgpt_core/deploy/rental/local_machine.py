@@ -71,7 +71,9 @@ class LocalMachines(Provider):
             group = self._group(place)
             if (place / GROUP).is_file() and (group is None or _lives(place, group)):
                 found.append(
-                    Machine(number=place.name, name=place.name, runs=group is not None, hourly=self.hourly, region="here")
+                    Machine(
+                        number=place.name, name=place.name, runs=group is not None, hourly=self.hourly, region="here"
+                    )
                 )
         return found
 

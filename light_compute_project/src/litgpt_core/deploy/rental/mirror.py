@@ -142,9 +142,7 @@ class Mirror:
                     write_atomically(self.folder / file.relative_to(place), file.read_bytes())
         return count
 
-    def _receive(
-        self, shell: RemoteShell, script: str, take: Callable[[IO[bytes]], int], *, timeout_s: float
-    ) -> int:
+    def _receive(self, shell: RemoteShell, script: str, take: Callable[[IO[bytes]], int], *, timeout_s: float) -> int:
         with tempfile.TemporaryFile() as archive:
             shell.run(script, to=archive, timeout_s=timeout_s)
             if archive.seek(0, 2) == 0:
@@ -159,7 +157,7 @@ def _tar(arguments: str) -> str:
 
 
 def unpack(archive: IO[bytes], folder: Path, *, below: str = "", max_bytes: int | None = None) -> int:
-    """Write the regular files of a tar archive into a fresh folder; links, devices and odd names are refused or skipped.
+    """Write the regular files of a tar archive into a fresh folder; links and devices are skipped, odd names refused.
 
     Args:
         archive: At its beginning.

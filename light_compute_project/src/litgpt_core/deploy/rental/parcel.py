@@ -182,7 +182,9 @@ def _data(found: Contents, config: TrainConfig) -> None:
             Item(file, DATA_TARGET + file.name) for file in sorted(cache_folder(data).glob("tiny*shakespeare*.txt"))
         ]
     if data.kind == "custom":
-        found.notes.append("data=custom calls your own function: what it reads must be tracked by git, or be downloaded")
+        found.notes.append(
+            "data=custom calls your own function: what it reads must be tracked by git, or be downloaded"
+        )
 
 
 def prepared_folder(config: TrainConfig) -> tuple[Path, str] | None:
@@ -202,10 +204,10 @@ def prepared_folder(config: TrainConfig) -> tuple[Path, str] | None:
     for folder in sorted(cache_folder(data).glob(f"{data.name}-*")):
         if folder.is_dir() and not folder_problem(folder):
             meta = read_meta(folder)
-            same_data = meta.get("data_settings") == content_settings(data)
-            if same_data and _same_tokenizer(meta.get("tokenizer_settings"), tokenizer_identity(config.tokenizer)):
-                if find_folder(data, fingerprint=str(meta["fingerprint"])) == folder:
-                    return folder, str(meta["fingerprint"])
+            same = meta.get("data_settings") == content_settings(data)
+            same = same and _same_tokenizer(meta.get("tokenizer_settings"), tokenizer_identity(config.tokenizer))
+            if same and find_folder(data, fingerprint=str(meta["fingerprint"])) == folder:
+                return folder, str(meta["fingerprint"])
     return None
 
 
@@ -234,9 +236,7 @@ def _run(found: Contents, config: TrainConfig) -> None:
         return
     from litgpt_core.checkpoint.retention import BEST, newest_valid
 
-    found.items += [
-        Item(folder / file, f"runs/{name}/{file}") for file in STATE_FILES if (folder / file).is_file()
-    ]
+    found.items += [Item(folder / file, f"runs/{name}/{file}") for file in STATE_FILES if (folder / file).is_file()]
     newest = newest_valid(folder / "checkpoints")
     best = folder / "checkpoints" / BEST
     kept = {path.resolve() for path in (newest, best) if path is not None and path.exists()}

@@ -1,4 +1,4 @@
-"""What a rental has done and cost so far, and what it will have cost at its end: from the mirrored rows and the ledger."""
+"""What a rental has done and cost so far, and will have cost at its end: from the mirrored rows and the ledger."""
 
 from __future__ import annotations
 

@@ -23,7 +23,9 @@ class RemoteShell(ABC):
     def command(self, script: str) -> list[str]:
         """The local command line that runs `script` there."""
 
-    def run(self, script: str, *, given: bytes | IO[bytes] = b"", to: IO[bytes] | None = None, timeout_s: float) -> bytes:
+    def run(
+        self, script: str, *, given: bytes | IO[bytes] = b"", to: IO[bytes] | None = None, timeout_s: float
+    ) -> bytes:
         """Run a script there.
 
         Args:
@@ -35,11 +37,11 @@ class RemoteShell(ABC):
         Raises:
             RemoteProblem: It failed or took too long; with the end of its error output.
         """
-        source = {"input": given} if isinstance(given, bytes) else {"stdin": given}
         try:
-            done = subprocess.run(
+            done: subprocess.CompletedProcess[bytes] = subprocess.run(
                 self.command(script),
-                **source,  # type: ignore[call-overload]
+                input=given if isinstance(given, bytes) else None,
+                stdin=None if isinstance(given, bytes) else given,
                 stdout=subprocess.PIPE if to is None else to,
                 stderr=subprocess.PIPE,
                 timeout=timeout_s,

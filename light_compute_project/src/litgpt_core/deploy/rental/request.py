@@ -85,7 +85,9 @@ class RentalRequest:
     def __post_init__(self) -> None:
         problems = []
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,60}", self.name):
-            problems.append(f"run.name={self.name!r}: needed letters, digits, dots, hyphens and underscores, at most 61")
+            problems.append(
+                f"run.name={self.name!r}: needed letters, digits, dots, hyphens and underscores, at most 61"
+            )
         if not re.fullmatch(r"[0-9a-f]{6}", self.rental_id):
             problems.append(f"rental id {self.rental_id!r}: needed six hex digits")
         if self.engine not in ENGINES:

@@ -64,10 +64,14 @@ class RunPodAPI:
         self._pause = pause
         parts = urllib.parse.urlsplit(self._address)
         if parts.scheme != "https" and parts.hostname not in ("127.0.0.1", "localhost", "::1"):
-            raise EnvironmentProblem(f"{self._address} is not encrypted", needed="an https:// address", fix=f"unset {ADDRESS_VARIABLE}")
+            raise EnvironmentProblem(
+                f"{self._address} is not encrypted", needed="an https:// address", fix=f"unset {ADDRESS_VARIABLE}"
+            )
         if not self._key:
             raise EnvironmentProblem(
-                f"{KEY_VARIABLE} is not set", needed="a key of your RunPod account, in the environment", fix=f"export {KEY_VARIABLE}"
+                f"{KEY_VARIABLE} is not set",
+                needed="a key of your RunPod account, in the environment",
+                fix=f"export {KEY_VARIABLE}",
             )
 
     def pods(self) -> list[dict[str, Any]]:

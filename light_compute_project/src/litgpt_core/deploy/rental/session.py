@@ -18,7 +18,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 from litgpt_core.config.compose import load
@@ -79,9 +79,7 @@ class RentalSession:
         self.request, self.provider, self.ledger = request, provider, ledger
         self._now, self._pause, self._shortest_s = now, pause, shortest_s
         self.home = rentals_home() / request.key
-        self.mirror = Mirror(
-            Path(request.run_dir) / request.name, far=f"runs/{request.name}", logs=self.home / "logs"
-        )
+        self.mirror = Mirror(Path(request.run_dir) / request.name, far=f"runs/{request.name}", logs=self.home / "logs")
         self._pulled_at = -1e18
 
     @property
@@ -130,7 +128,7 @@ class RentalSession:
         return end_machines(self.state, provider=self.provider, ledger=self.ledger, now=self._now, why=why)
 
     def fetch(self) -> list[str]:
-        """Bring home what the machine has now; names of new checkpoints. RemoteProblem, ProviderProblem pass through."""
+        """Bring home what the machine has now; names of new checkpoints. Raises RemoteProblem, ProviderProblem."""
         running = [machine for machine in self.provider.machines(self.request.prefix) if machine.runs]
         if not running:
             return []
@@ -169,7 +167,7 @@ class RentalSession:
     def _launch(self, place: Place, *, attempt: int, ceiling: float, left_s: float) -> Machine:
         request, now = self.request, self._now()
         launch = self._prepared(place, attempt=attempt, ceiling=ceiling, now=now, left_s=left_s)
-        self.ledger.asked(request, time=now, attempt=attempt, hourly=ceiling)
+        self.ledger.asked(request, time=now, attempt=attempt, hourly=ceiling, storage=place.storage_hourly)
 
         def created(machine: Machine) -> None:
             hourly = ceiling if machine.hourly is None else machine.hourly + place.storage_hourly
@@ -205,7 +203,9 @@ class RentalSession:
         if missing := sorted(set(request.secret_names) - secrets.keys()):
             raise ConfigError(f"--secret {missing[0]}: this variable is not set", fix=f"export {missing[0]}")
         local = request.engine == "local"
-        contents = parcel.survey(load([*request.overrides, f"run.dir={request.run_dir}"]), dirty=True)
+        contents = parcel.survey(
+            load([*request.overrides, f"run.name={request.name}", f"run.dir={request.run_dir}"]), dirty=True
+        )
         deadline = now + left_s
         spent = self.state.dollars(now)
         arming_lines = arming(deadline=deadline, now=now, local=local)

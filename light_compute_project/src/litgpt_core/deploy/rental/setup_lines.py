@@ -16,9 +16,7 @@ def setup_lines(*, local: bool) -> list[str]:
     return [] if local else [f"make {RUNTIME}"]
 
 
-def training_command(
-    request: RentalRequest, place: Place, located: Sequence[str], *, local: bool
-) -> list[str]:
+def training_command(request: RentalRequest, place: Place, located: Sequence[str], *, local: bool) -> list[str]:
     """The training, run in the code's folder, without its limit of time.
 
     Args:
@@ -27,10 +25,8 @@ def training_command(
         located: Settings by which the training finds what travelled.
         local: A rehearsal: this Python, with the code that travelled.
     """
-    if local:
-        start = ["env", "PYTHONPATH=light_compute_project/src", sys.executable]
-    else:
-        start = [".venv/bin/python"]
+    here = ["env", "PYTHONPATH=light_compute_project/src", sys.executable]
+    start = here if local else [".venv/bin/python"]
     own = [text for text in request.overrides if not text.startswith(_DECIDED)]
     given = {text.lstrip("+").partition("=")[0] for text in own}
     planned = [text for text in place.overrides if text.partition("=")[0] not in given]

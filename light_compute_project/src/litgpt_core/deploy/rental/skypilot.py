@@ -30,7 +30,12 @@ logger = logging.getLogger(__name__)
 
 PROGRAM_VARIABLE = "LIGHT_COMPUTE_SKY"
 LAUNCH_S, SHORT_S = 7200.0, 900.0
-_NO_CAPACITY = ("ResourcesUnavailableError", "No launchable resource", "Failed to provision all possible", "not available")
+_NO_CAPACITY = (
+    "ResourcesUnavailableError",
+    "No launchable resource",
+    "Failed to provision all possible",
+    "not available",
+)
 
 
 class SkyPilot(Provider):
@@ -56,7 +61,9 @@ class SkyPilot(Provider):
         if done.returncode:
             said = _last_lines(done)
             kind = NoCapacity if any(word in said for word in _NO_CAPACITY) else ProviderProblem
-            raise kind(f"sky launch failed with {done.returncode}: {said}", fix="sky check says which clouds can be used")
+            raise kind(
+                f"sky launch failed with {done.returncode}: {said}", fix="sky check says which clouds can be used"
+            )
         machine = Machine(number=launch.name, name=launch.name, runs=True)
         created(machine)
         return machine
@@ -71,7 +78,9 @@ class SkyPilot(Provider):
             name = str(row.get("name", ""))
             if name.startswith(prefix):
                 state = str(row.get("status", "")).rpartition(".")[2].upper()
-                found.append(Machine(number=name, name=name, runs=state in ("UP", "INIT"), region=str(row.get("region", ""))))
+                found.append(
+                    Machine(number=name, name=name, runs=state in ("UP", "INIT"), region=str(row.get("region", "")))
+                )
         return found
 
     def end(self, machine: Machine) -> None:
