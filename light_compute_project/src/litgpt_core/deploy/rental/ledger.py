@@ -16,11 +16,12 @@ Dollars are counted from `asked` on, at the price with the disk, until `lost` or
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -211,7 +212,7 @@ class Ledger:
 
 
 def _copied(state: RentalState) -> RentalState:
-    return replace(state, machines=[replace(machine) for machine in state.machines])
+    return dataclasses.replace(state, machines=[dataclasses.replace(machine) for machine in state.machines])
 
 
 def _fold(state: RentalState, row: Mapping[str, Any]) -> None:
