@@ -31,7 +31,7 @@ def _gguf(given: Namespace) -> list[str]:
     from litgpt_core.export.gguf.exporting import export_gguf
 
     made = export_gguf(
-        given.checkpoint, given.out, type=given.type or "f16", force=given.force, check=not given.no_check
+        given.checkpoint, given.out, type=given.type, force=given.force, check=not given.no_check
     )
     lines = [f"{made.path}: {made.architecture}, {made.parameters:,} parameters as {made.type}, {made.n_bytes:,} bytes"]
     if made.other_types:

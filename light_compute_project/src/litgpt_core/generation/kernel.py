@@ -9,6 +9,8 @@ cache then has the dtype of the weights, as in PyTorch, because the fp32 caches 
 memory traffic of a step. On processors that multiply pairs of bfloat16 (AVX512-BF16), the factors of products with
 packed bfloat16 weights are rounded to bfloat16; everything else stays fp32.
 
+With `kv_cache="int8"` the cache has 8-bit keys and values with a scale per token and head (`model.kv_cache`).
+
 Matrices of integers (`model.quantized`) are read in the order of their file. Activations that they multiply are
 rounded to 8 bits per group of 32, and results do not depend on the batch.
 
@@ -111,16 +113,18 @@ class KernelDecoder(Decoder):
         model: On the CPU.
         packed_weights: Multiply a repacked copy of the weights, made at the first generation; in-place changes of the
             model's weights after that have no effect. The cache has the dtype of the weights.
+        kv_cache: auto, or int8.
     """
 
     name = "kernel"
     max_decode_steps = 8
 
-    def __init__(self, model: GPT, *, packed_weights: bool = False) -> None:
+    def __init__(self, model: GPT, *, packed_weights: bool = False, kv_cache: str = "auto") -> None:
         self._library = load_kernel()
         structs.declare(self._library)
         self._model = model
         self._packed: dict[int, Tensor] | None = {} if packed_weights else None
+        self._int8_cache = kv_cache == "int8"
         self._threads = 1
         self._kept: list[Tensor] = []  # keeps alive the memory that the kernel's pointers refer to
         self._struct = structs.Model()
@@ -232,10 +236,10 @@ class KernelDecoder(Decoder):
     def _describe(self, *, n_sequences: int, length: int) -> structs.Model:
         model, c, parts = self._model, self._model.config, structure(self._model.config)
         dtype, embedding = model.dtype, model.transformer.wte
-        cache_type = dtype if self._packed is not None else torch.float32
-        wide = _round_up(c.head_size, structs.MAX_LANES * 4 // cache_type.itemsize)
+        cache_type, wide = self._cache_format()
         slots = _round_up(length) + structs.MAX_LANES  # vector loads may read past the last slot
-        cache = self._cache = torch.empty((c.n_layer, 2, n_sequences, c.n_query_groups, slots, wide), dtype=cache_type)
+        row = wide + (4 if self._int8_cache else 0)  # the scale of a row is behind its codes
+        cache = self._cache = torch.empty((c.n_layer, 2, n_sequences, c.n_query_groups, slots, row), dtype=cache_type)
         if self._packed is not None:
             self._pack_weights()
         rope = self._rope_addresses(slots)
@@ -260,7 +264,7 @@ class KernelDecoder(Decoder):
             slots=slots,
             weights_are_bf16=dtype == torch.bfloat16,
             weights_are_packed=self._packed is not None,
-            cache_is_bf16=cache_type == torch.bfloat16,
+            cache_kind=structs.CACHE_KINDS[str(cache_type).removeprefix("torch.")],
             rms_norm=c.norm_class_name == "RMSNorm",
             parallel=c.parallel_residual,
             shared_norm=c.shared_attention_norm,
@@ -280,6 +284,14 @@ class KernelDecoder(Decoder):
             head=self._linear(model.lm_head),
             layers=ctypes.cast(layers, ctypes.POINTER(structs.Layer)),
         )
+
+    def _cache_format(self) -> tuple[torch.dtype, int]:
+        """Dtype of the cache, and the head size rounded up to whole vectors."""
+        size = self._model.config.head_size
+        if self._int8_cache:
+            return torch.int8, _round_up(size)
+        dtype = self._model.dtype if self._packed is not None else torch.float32
+        return dtype, _round_up(size, structs.MAX_LANES * 4 // dtype.itemsize)
 
     def _describe_layer(self, layer: structs.Layer, block: Block) -> None:
         attention, mlp = block.attn, block.mlp
