@@ -57,7 +57,9 @@ def test_both_products_hold_the_same_codes_and_the_engine_reads_them(whole: Any)
     for path in blocks:
         assert torch.equal(content.matrices[path].dense(), plain[f"{path}.weight"])
     before, engine = load_weights(whole.folder / "runs" / "base" / "final"), Engine.from_directory(run / "compressed")
-    assert not torch.equal(before["transformer.ln_f.weight"], plain["transformer.ln_f.weight"]), "all weights are trained"
+    assert not torch.equal(before["transformer.ln_f.weight"], plain["transformer.ln_f.weight"]), (
+        "all weights are trained"
+    )
     greedy = SamplingSettings(temperature=0)
     assert len(engine.generate([1, 2, 3], max_new_tokens=8, sampling=greedy, stop_ids=())) == 8
     with torch.no_grad():

@@ -34,7 +34,7 @@ def rounded_tokens(x: Tensor, *, bits: int) -> Tensor:
 def rounded_channels(x: Tensor, *, bits: int) -> Tensor:
     """(..., T, hs) rounded with one scale per channel and 32 tokens; the last, incomplete group as it is."""
     whole = x.size(-2) // CHANNEL_GROUP * CHANNEL_GROUP
-    head = x[..., :whole, :].unflatten(-2, (-1, CHANNEL_GROUP))
+    head = x[..., :whole, :].reshape(*x.shape[:-2], -1, CHANNEL_GROUP, x.size(-1))
     return torch.cat([_rounded(head, bits=bits, dim=-2).flatten(-3, -2), x[..., whole:, :]], dim=-2)
 
 
@@ -42,7 +42,8 @@ def _rounded(x: Tensor, *, bits: int, dim: int) -> Tensor:
     highest = 2 ** (bits - 1) - 1
     scale = x.float().abs().amax(dim=dim, keepdim=True) / highest
     inverse = torch.where(scale == 0, 0.0, 1 / torch.where(scale == 0, 1.0, scale))
-    return ((x.float() * inverse).round() * scale).to(x.dtype)
+    rounded: Tensor = (x.float() * inverse).round() * scale
+    return rounded.to(x.dtype)
 
 
 @contextmanager
@@ -57,8 +58,8 @@ def rounded_cache(model: GPT, *, bits: int, keys: str = "token") -> Iterator[Non
     Raises:
         ConfigError: The model has latent attention.
     """
-    layers = [block.attn for block in model.transformer.h]
-    if model.config.latent_attention or not all(isinstance(layer, CausalSelfAttention) for layer in layers):
+    layers = [module for module in model.modules() if isinstance(module, CausalSelfAttention)]
+    if len(layers) < model.config.n_layer:
         raise ConfigError("The KV cache of latent attention is not rounded here.", needed="grouped heads")
 
     def mix(q: Tensor, k: Tensor, v: Tensor, **more: Any) -> Tensor:

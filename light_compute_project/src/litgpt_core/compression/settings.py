@@ -265,6 +265,20 @@ class Heads(Step):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Experts(Step):
+    """Merges the experts of every mixture that are used least into similar ones."""
+
+    method = "experts"
+    stage = "structure"
+    keep: int = 4
+    """Experts that remain in every mixture."""
+
+    def problems(self) -> list[str]:
+        """See `Step`."""
+        return [] if self.keep > 0 else [f"keep={self.keep!r}: at least 1"]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Healing(Step):
     """What both kinds of training have in common: AdamW on random windows of the calibration text."""
 
@@ -310,7 +324,7 @@ class Qat(Healing):
 
 
 KINDS: tuple[type[Step], ...] = (
-    *(Depth, Width, Heads, Distill, Awq, Smooth, Rotate, Permute, Prune, Svd, Round, Gptq, Mixed, Qat),
+    *(Depth, Width, Heads, Experts, Distill, Awq, Smooth, Rotate, Permute, Prune, Svd, Round, Gptq, Mixed, Qat),
 )
 METHODS: dict[str, type[Step]] = {kind.method: kind for kind in KINDS}
 """Name in a recipe -> its step."""

@@ -1,4 +1,4 @@
-"""The sections of a config that are null unless they are chosen: adapters, quantization-aware training, distillation."""
+"""The sections of a config that are null unless chosen: adapters, quantization-aware training, distillation."""
 
 from __future__ import annotations
 

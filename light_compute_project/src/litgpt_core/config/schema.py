@@ -63,7 +63,11 @@ def settings() -> dict[str, Any]:
     hints = typing.get_type_hints(GPTConfig)
     found: dict[str, Any] = {"seed": int, "init_from": str | None, "model.source": str, "model.path": str | None}
     found |= {f"model.{name}": hints[name] for name in sorted(model_fields())}
-    groups: list[tuple[str, type]] = [("run", RunSettings), *OPTIONAL_SECTIONS.items(), ("evaluation", SuiteCurveSettings)]
+    groups: list[tuple[str, type]] = [
+        ("run", RunSettings),
+        *OPTIONAL_SECTIONS.items(),
+        ("evaluation", SuiteCurveSettings),
+    ]
     groups += [("trainer", cls) for cls in typing.get_type_hints(TrainerSettings).values()]
     groups += [(group, cls) for group, kinds in KINDS.items() for cls in kinds.values()]
     for group, cls in groups:

@@ -96,7 +96,7 @@ class CausalSelfAttention(nn.Module):
         device: torch.device | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        """Make an empty cache of `max_seq_length` slots for up to `batch_size` sequences; torch.int8 rounds to 8 bits."""
+        """Make an empty cache of `max_seq_length` slots for up to `batch_size` sequences; torch.int8 rounds them."""
         shape = (batch_size, self.config.n_query_groups, max_seq_length, self.config.head_size)
         if dtype == torch.int8:
             self.kv_cache = Int8KVCache(shape, shape, device=device)

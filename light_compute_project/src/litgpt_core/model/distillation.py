@@ -1,4 +1,4 @@
-"""Knowledge distillation (Hinton et al. 2015, arXiv 1503.02531): the loss of a model that learns a teacher's distribution.
+"""Knowledge distillation (Hinton et al. 2015, arXiv 1503.02531): the loss of learning a teacher's distribution.
 
 Of a token with the teacher's distribution p and the model's q, both softmax(logits / temperature):
 
@@ -88,8 +88,7 @@ def distillation_loss(
         with torch.autocast(device_type=rows.device.type, enabled=False):
             counts = (labels != -100).float()
             ours, wanted = (
-                (each[:, :vocab_size].float() / settings.temperature).log_softmax(-1)
-                for each in (logits, their_logits)
+                (each[:, :vocab_size].float() / settings.temperature).log_softmax(-1) for each in (logits, their_logits)
             )
             divergence = (DIVERGENCES[settings.loss](ours, wanted) * counts).sum() * settings.temperature**2
         if settings.weight == 1:

@@ -17,7 +17,7 @@ class DistillSettings:
     teacher: str | None = None
     """Run name, run folder or checkpoint directory of the teacher, which has the same tokenizer."""
     loss: Divergence = "forward"
-    """forward: KL(teacher || model); reverse: KL(model || teacher); jsd: Jensen-Shannon. See `model/distillation.py`."""
+    """forward: KL(teacher || model); reverse: KL(model || teacher); jsd: Jensen-Shannon; see `distillation.py`."""
     weight: float = 0.5
     """Share of the divergence in the loss; the rest is the cross entropy of the text."""
     temperature: float = 1.0

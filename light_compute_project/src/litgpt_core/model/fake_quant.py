@@ -1,10 +1,10 @@
 """Quantization-aware training: linear layers that multiply by rounded weights and train the weights behind them.
 
-    forward    y = W_q x + b,   W_q = s * clamp(round(W / s))      s: one per output and 32 inputs, fixed, float16 numbers
+    forward    y = W_q x + b,   W_q = s * clamp(round(W / s))      s: one per output and 32 inputs, fixed, float16
     backward   dW = dW_q        straight through the rounding      (Bengio et al. 2013, arXiv 1308.3432)
 
 The scales are those with the least squared error when training begins (`scale_search`), as rounding after training has
-them, and stay: the codes of the trained weights lie on the grid of `grid`, so they are stored and decoded as any others.
+them, and stay: the codes of the trained weights lie on the grid of `grid`, so they are stored as others are.
 Names of weights stay LitGPT's; the scales are the entries of the state dict with `qat_scales` in their names.
 """
 

@@ -84,7 +84,7 @@ class MultiheadLatentAttention(nn.Module):
         device: torch.device | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        """Make an empty cache of `max_seq_length` slots for up to `batch_size` sequences; torch.int8 rounds to 8 bits."""
+        """Make an empty cache of `max_seq_length` slots for up to `batch_size` sequences; torch.int8 rounds them."""
         lead = (batch_size, self.config.n_head, max_seq_length)
         k_shape, v_shape = (*lead, self.config.qk_head_dim), (*lead, self.config.v_head_dim)
         if dtype == torch.int8:

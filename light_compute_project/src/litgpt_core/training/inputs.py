@@ -6,6 +6,8 @@ import logging
 from pathlib import Path
 
 from litgpt_core import checkpoint, tokenizers
+from litgpt_core.checkpoint.compressed_model import build_compressed
+from litgpt_core.checkpoint.verification import is_compressed
 from litgpt_core.core.errors import CheckpointError, ConfigError
 from litgpt_core.data.module import TokenDataModule
 from litgpt_core.model.distillation import check_teacher
@@ -28,7 +30,11 @@ def build_model(plan: Plan) -> GPT:
     if config.init_from:
         source = checkpoint.resolve(Path(config.init_from).expanduser())
         _refuse_another_tokenizer(source, plan, what="init_from")
-        checkpoint.load_into(model, source)
+        if config.lora is not None and is_compressed(source):
+            model = build_compressed(source, plan.resolved.model).float()
+            logger.info("lora: the base weights stay packed integers")
+        else:
+            checkpoint.load_into(model, source)
         logger.info("weights from %s", source)
     else:
         initialize(model, seed=config.seed)
@@ -38,7 +44,7 @@ def build_model(plan: Plan) -> GPT:
     if config.lora is not None:
         _refuse_another_base(plan)
         add_adapters(model, config.lora, seed=config.seed)
-        trained, whole = sum(v.numel() for v in adapters(model).values()), model.num_parameters()
+        trained, whole = sum(v.numel() for v in adapters(model).values()), plan.resolved.n_params
         logger.info("lora: %s of %s numbers are trained (%.1f %%)", f"{trained:,}", f"{whole:,}", 100 * trained / whole)
     return model
 

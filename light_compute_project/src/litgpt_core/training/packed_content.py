@@ -1,4 +1,4 @@
-"""What quantization-aware training leaves as packed codes: those of the trained matrices, on the grid they were trained on."""
+"""What quantization-aware training leaves as packed codes: the trained matrices, on the grid they were trained on."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def packed_content(
 ) -> CompressedCheckpoint:
     """The content of a compressed directory, from the state dict of a model with `FakeQuantLinear`.
 
-    Output layer and embedding, one matrix where they are tied, are rounded to `settings.head` bits if their width allows
-    it. What is not rounded becomes bfloat16, as the engine would load it.
+    Output layer and embedding, one matrix where they are tied, are rounded to `settings.head` bits if their width
+    allows it. What is not rounded becomes bfloat16, as the engine would load it.
     """
     weights = {name: tensor.detach().cpu() for name, tensor in weights.items()}
     matrices: dict[str, CompressedMatrix] = {}

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 def find_pretrained(config: TrainConfig) -> TrainConfig:
-    """The same config with every path or name of a pretrained model, tokenizer or teacher replaced by the directory it means.
+    """The same config with every path or name of a pretrained model, tokenizer or teacher replaced by its directory.
 
     A model whose directory stores the embedding and the output layer as one tensor stays tied.
 

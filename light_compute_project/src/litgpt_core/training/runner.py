@@ -27,8 +27,8 @@ from lightning import Callback, Trainer
 
 from litgpt_core import checkpoint
 from litgpt_core.core.console import log_to_file
-from litgpt_core.model.gpt import GPT
 from litgpt_core.model.fake_quant import without_fake_quantization
+from litgpt_core.model.gpt import GPT
 from litgpt_core.model.lora import without_adapters
 from litgpt_core.training.checkpoint_io import LitGPTDirectoryIO
 from litgpt_core.training.closing import close_run

@@ -27,7 +27,9 @@ def test_the_file_holds_the_codes_that_the_directory_has(compressed: Path, tmp_p
     main = "Q4_0" if compressed.name == "int4" else "Q8_0"
     kinds = {tensor.name: tensor.type.name for tensor in read_gguf(made.path).tensors.values()}
     assert made.type == main and made.other_types == ()
-    assert kinds["token_embd.weight"] == "Q8_0" and kinds["blk.1.attn_q.weight"] == kinds["blk.2.ffn_down.weight"] == main
+    assert (
+        kinds["token_embd.weight"] == "Q8_0" and kinds["blk.1.attn_q.weight"] == kinds["blk.2.ffn_down.weight"] == main
+    )
     assert {kind for name, kind in kinds.items() if "norm" not in name} == {main, "Q8_0"}
     content, again = read_compressed(compressed), read_model(made.path).state_dict()
     for path, matrix in content.matrices.items():

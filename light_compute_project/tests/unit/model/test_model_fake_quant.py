@@ -1,4 +1,4 @@
-"""Quantization-aware training: what a layer computes, what its gradients are, and that its codes are those of rounding."""
+"""Quantization-aware training: what a layer computes, its gradients, and that its codes are those of rounding."""
 
 import pytest
 import torch
@@ -51,7 +51,7 @@ def test_forward_rounds_and_backward_does_not():
     assert torch.allclose(layer(x), torch.nn.functional.linear(x, near, layer.bias), atol=1e-6)
     (layer(x) * out).sum().backward()
     (torch.nn.functional.linear(x, near) * out).sum().backward()
-    assert torch.equal(layer.weight.grad, near.grad) and float((near - layer.weight).abs().max()) > 1e-3
+    assert torch.equal(layer.weight.grad, near.grad) and float((near - layer.weight).detach().abs().max()) > 1e-3
 
 
 def test_only_blocks_are_rounded_and_the_state_dict_can_be_split_and_joined():
@@ -93,5 +93,6 @@ def test_searched_scales_are_the_best_of_many_candidates():
     found = error(search_scales(units, kind, importance=h))
     assert float((found / best).mean()) < 1.02 and bool((found <= error(grid.stored_scales(first))).all())
     assert torch.equal(search_scales(torch.zeros(3, 32), kind), torch.zeros(3))
-    pieces = torch.cat([search_scales(part, kind, importance=i) for part, i in zip(units.split(7), h.split(7))])
+    parts = zip(units.split(7), h.split(7), strict=True)
+    pieces = torch.cat([search_scales(part, kind, importance=weights) for part, weights in parts])
     assert torch.equal(pieces, search_scales(units, kind, importance=h)), "it does not matter what is searched together"

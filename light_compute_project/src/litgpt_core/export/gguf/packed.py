@@ -1,6 +1,6 @@
 """The codes of a compressed directory as GGUF's blocks: the same numbers, nothing is rounded again.
 
-    4 bits (2 and 3 too)   Q4_0   scale, 16 bytes: q + 8 of elements 0 to 15 in the lower halves, of 16 to 31 in the upper
+    4 bits (2 and 3 too)   Q4_0   scale, 16 bytes: q + 8 of elements 0 to 15 in the lower half, of 16 to 31 above
     8 bits                 Q8_0   scale, 32 int8
 
 Rows are split and reordered as those of any weights; columns stay, so a group of 32 stays a block.
