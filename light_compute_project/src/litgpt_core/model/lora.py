@@ -110,7 +110,7 @@ class QuantLoRALinear(Adapted):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., I) -> (..., O)"""
-        y: Tensor = _PackedProduct.apply(x, self.matrix)  # type: ignore[no-untyped-call]
+        y: Tensor = _PackedProduct.apply(x, self.matrix)
         return (y if self.bias is None else y + self.bias) + self.added(x)
 
 
