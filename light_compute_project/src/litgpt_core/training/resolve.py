@@ -129,9 +129,9 @@ def resolve(config: TrainConfig, facts: Facts) -> ResolvedConfig:
 
 def _refuse_sharding(config: TrainConfig) -> None:
     needs_whole = {
-        "lora": (config.lora, "adapters beside whole base weights"),
-        "qat": (config.qat, "whole weights beside the scales of their groups"),
-        "distill": (config.distill, "a teacher in every process, and a model that is whole beside it"),
+        "lora": (config.lora, "adapters and whole base weights"),
+        "qat": (config.qat, "whole weights, with the scales of their groups"),
+        "distill": (config.distill, "a teacher and the whole model in every process"),
     }
     for name, (settings, needed) in needs_whole.items():
         if settings is not None:

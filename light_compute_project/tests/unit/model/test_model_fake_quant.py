@@ -94,5 +94,7 @@ def test_searched_scales_are_the_best_of_many_candidates():
     assert float((found / best).mean()) < 1.02 and bool((found <= error(grid.stored_scales(first))).all())
     assert torch.equal(search_scales(torch.zeros(3, 32), kind), torch.zeros(3))
     parts = zip(units.split(7), h.split(7), strict=True)
-    pieces = torch.cat([search_scales(part, kind, importance=weights) for part, weights in parts])
-    assert torch.equal(pieces, search_scales(units, kind, importance=h)), "it does not matter what is searched together"
+    found_apart = torch.cat([search_scales(part, kind, importance=weights) for part, weights in parts])
+    assert torch.equal(found_apart, search_scales(units, kind, importance=h)), (
+        "it does not matter what is searched together"
+    )
