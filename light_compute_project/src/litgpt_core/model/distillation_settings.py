@@ -12,7 +12,7 @@ Divergence = Literal["forward", "reverse", "jsd"]
 
 @dataclass(frozen=True, kw_only=True)
 class DistillSettings:
-    """Knowledge distillation: the model learns a teacher's distribution over the next token, in addition to the text."""
+    """Knowledge distillation: learning a teacher's distribution over the next token, in addition to the text."""
 
     teacher: str | None = None
     """Run name, run folder or checkpoint directory of the teacher, which has the same tokenizer."""
