@@ -12,8 +12,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from litgpt_core.compression.named_recipes import RECIPES
 from litgpt_core.compression.recipe import load_recipe
-from litgpt_core.compression.settings import METHODS, RECIPES
+from litgpt_core.compression.settings import METHODS
 from litgpt_core.compression.verdict import AXES
 from litgpt_core.core.command_line import MODEL_HELP, CommandParser, YesNo, command_for_record
 from litgpt_core.core.errors import ConfigError

@@ -17,8 +17,9 @@ import torch
 from litgpt_core.core.errors import ConfigError, EnvironmentProblem
 from litgpt_core.core.machine import compile_obstacle, cpu_has_fast_bf16
 from litgpt_core.generation.decoder import Decoder
-from litgpt_core.generation.kernel import KernelDecoder, structure_obstacle, weights_obstacle
+from litgpt_core.generation.kernel import KernelDecoder
 from litgpt_core.generation.kernel_build import load_kernel
+from litgpt_core.generation.kernel_support import structure_obstacle, weights_obstacle
 from litgpt_core.generation.torch_decoder import TorchDecoder
 
 if TYPE_CHECKING:
@@ -38,11 +39,11 @@ def check_compile(word: str) -> str:
     return word
 
 
-def check_kv_cache(word: str) -> str:
-    """Returns `word` if it is one of KV_CACHE; raises ConfigError otherwise."""
-    if word not in KV_CACHE:
-        raise ConfigError(f"There is no kv_cache={word!r}.", needed=", ".join(KV_CACHE), fix="--kv_cache int8")
-    return word
+def check_options(compile: str, kv_cache: str) -> None:
+    """Raise ConfigError unless `compile` is one of COMPILE and `kv_cache` one of KV_CACHE."""
+    check_compile(compile)
+    if kv_cache not in KV_CACHE:
+        raise ConfigError(f"There is no kv_cache={kv_cache!r}.", needed=", ".join(KV_CACHE), fix="--kv_cache int8")
 
 
 def choose_decoder(
@@ -62,8 +63,9 @@ def choose_decoder(
     """
     device = model.device
     what = f"{device}, {str(model.dtype).removeprefix('torch.')}"
-    what += ", int8 KV cache" if check_kv_cache(kv_cache) == "int8" else ""
-    if check_compile(compile) == "true":
+    what += ", int8 KV cache" if kv_cache == "int8" else ""
+    check_options(compile, kv_cache)
+    if compile == "true":
         if obstacle := compile_obstacle(device.type):
             raise EnvironmentProblem(f"Decoding cannot be compiled: {obstacle}.", fix="--compile auto")
         logger.info("decoding on %s by torch.compile (as requested); the first token compiles it", what)

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from litgpt_core import tokenizers
 from litgpt_core.checkpoint import load_model, locate
 from litgpt_core.core.errors import CheckpointError
-from litgpt_core.generation.choice import check_compile, check_kv_cache, choose_decoder, load_dtype
+from litgpt_core.generation.choice import check_options, choose_decoder, load_dtype
 from litgpt_core.generation.continuous_batch import ContinuousBatch
 from litgpt_core.generation.decoder import Decoder
 from litgpt_core.generation.hardware import choose_device, named_dtype
@@ -73,7 +73,8 @@ class Engine:
     ) -> None:
         self.model, self.tokenizer, self.add_bos = model, tokenizer, add_bos and tokenizer.bos_id is not None
         self.stats = GenerationStats()
-        self._compile, self._packed, self.kv_cache = check_compile(compile), packed_weights, check_kv_cache(kv_cache)
+        check_options(compile, kv_cache)
+        self._compile, self._packed, self.kv_cache = compile, packed_weights, kv_cache
         self._decoder: Decoder | None = None
         self._mode_before: bool | None = None  # the model's mode before the current generation
         self.vocab_size = min(tokenizer.vocab_size, model.config.padded_vocab_size)
@@ -97,15 +98,13 @@ class Engine:
             device: auto, cpu, cuda, cuda:1, mps.
             dtype: auto, 32, bf16, 16. `auto` is bf16 where that is fast; see `choice.load_dtype`.
             compile: auto, true, false; see `choice`.
-            packed_weights: See the class.
-            kv_cache: See the class.
+            packed_weights, kv_cache: See the class.
 
         Raises:
             CheckpointError, TokenizerError: The directory is incomplete or corrupted.
             EnvironmentProblem, ConfigError: The device is not available, or an argument is not one of those above.
         """
-        check_compile(compile)
-        check_kv_cache(kv_cache)
+        check_options(compile, kv_cache)
         target, requested = choose_device(device), named_dtype(dtype)
         directory = locate(path)
         model = load_model(directory)
@@ -114,8 +113,8 @@ class Engine:
             move_to_huge_pages(model, dtype=chosen)
         model = model.to(target, chosen)
         tokenizer, add_bos = tokenizers.load(directory), starts_with_bos(directory)
-        options = {"compile": compile, "kv_cache": kv_cache}
-        return cls(model, tokenizer, add_bos=add_bos, packed_weights=packed_weights, **options)
+        options = {"compile": compile, "packed_weights": packed_weights, "kv_cache": kv_cache}
+        return cls(model, tokenizer, add_bos=add_bos, **options)  # type: ignore[arg-type]
 
     # --- one sequence
 
@@ -197,9 +196,7 @@ class Engine:
     ) -> list[int]:
         """All new ids at once; see `generate_stream`.
 
-        >>> greedy = SamplingSettings(temperature=0)
-        >>> new = engine.generate(engine.tokenizer.encode("def "), max_new_tokens=5, sampling=greedy, stop_ids=())
-        >>> len(new)
+        >>> len(engine.generate([1], max_new_tokens=5, sampling=SamplingSettings(temperature=0), stop_ids=()))
         5
         """
         settings = {"max_new_tokens": max_new_tokens, "sampling": sampling, "seed": seed, "stop_ids": stop_ids}
@@ -263,8 +260,9 @@ class Engine:
         if self._mode_before is None:
             self._mode_before = self.model.training
         if decoder is None:
+            options = {"compile": self._compile, "kv_cache": self.kv_cache}
             decoder = self._decoder = self._decoder or choose_decoder(
-                self.model, compile=self._compile, packed_weights=self._packed, kv_cache=self.kv_cache
+                self.model, **options, packed_weights=self._packed
             )
         try:
             self.model.eval()
@@ -335,11 +333,7 @@ class Engine:
         stop_ids: Collection[int] | None = None,
         stop: Sequence[str] = (),
     ) -> str:
-        """The text after `prompt`, without it; see `generate_text_stream`.
-
-        >>> isinstance(engine.generate_text("def ", max_new_tokens=8, seed=1), str)
-        True
-        """
+        """The text after `prompt`, without it; see `generate_text_stream`."""
         settings = {"max_new_tokens": max_new_tokens, "sampling": sampling, "seed": seed, "stop_ids": stop_ids}
         return "".join(self.generate_text_stream(prompt, stop=stop, **settings))  # type: ignore[arg-type]
 
