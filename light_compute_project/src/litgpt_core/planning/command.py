@@ -101,6 +101,8 @@ def recipe_for(config: TrainConfig, gpu: GPU) -> Recipe:
     settings = config.trainer
     if config.lora is not None:
         raise ConfigError("plans cover full training, not adapters", fix="without lora=...")
+    if config.distill is not None:
+        raise ConfigError("plans do not know what a teacher takes of memory and time", fix="without distill=...")
     if config.optim.kind == "custom":
         raise ConfigError("the memory of a custom optimizer is unknown before it runs", fix="optim=adamw or optim=muon")
     precision = _PLANNED.get(settings.hardware.precision)
