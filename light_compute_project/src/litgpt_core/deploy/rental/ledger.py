@@ -1,4 +1,4 @@
-"""The append-only record of every rental: what was asked for, what was given, at which price, from when to when.
+"""The append-only record of every rental: what was requested, what was given, at which price, from when to when.
 
 One JSON object a line, each flushed to disk before the action that it announces: a machine is in here **before** it is
 requested, so that one whose request was never answered is looked for by its name. Lines are never changed. A line that

@@ -16,7 +16,7 @@ from litgpt_core.core.errors import ConfigError
 from litgpt_core.core.redaction import redact_command
 
 PREFIX = "lcp-"
-"""Of every machine's name: how ours are told from others of the same account."""
+"""Of every machine's name: what distinguishes ours from others of the same account."""
 
 TRAINING_SHARE, NODE_SHARE = 0.91, 0.97
 """Of the budget: where the training saves and ends, and where the machine ends itself. The guard ends it at 1.0."""
