@@ -175,7 +175,6 @@ LISTED = {
     "data/shakespeare.py _keep": "a download under its fixed name in the cache folder",
     "data/shards.py write_shard": NEW,
     "deploy/rental/command.py _start_guard": "appends",
-    "deploy/rental/ledger.py append": "appends",
     "deploy/rental/local_machine.py end": RENTAL,
     "deploy/rental/local_machine.py launch": RENTAL,
     "deploy/rental/mirror.py _take_small": MIRROR,
