@@ -100,7 +100,7 @@ def test_kinds_that_merge_otherwise_are_refused(save_ours: Any, tmp_path: Path) 
         export_web(save_ours(tokenizer=folder, **LLAMA), tmp_path / "model.html")
 
 
-def test_the_dice_are_those_of_torch_and_sampled_text_is_the_engines(save_ours: Any, tmp_path: Path) -> None:
+def test_random_numbers_are_those_of_torch_and_sampled_text_is_the_engines(save_ours: Any, tmp_path: Path) -> None:
     assert NODE is not None
     ours = save_ours(**LLAMA)
     made = export_web(ours, tmp_path / "model.html", check=False)

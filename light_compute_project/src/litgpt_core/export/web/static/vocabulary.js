@@ -93,20 +93,20 @@ class Vocabulary {
 
   /** The words that merging stays within. @param {string} text @returns {string[]} */
   words(text) {
-    let pieces = [text];
+    let parts = [text];
     for (const step of this.steps) {
-      pieces = pieces.flatMap((piece) => {
+      parts = parts.flatMap((part) => {
         const cut = [];
         let done = 0;
-        for (const found of piece.matchAll(step)) {
-          if (found.index > done) cut.push(piece.slice(done, found.index));
+        for (const found of part.matchAll(step)) {
+          if (found.index > done) cut.push(part.slice(done, found.index));
           cut.push(found[0]);
           done = found.index + found[0].length;
         }
-        return done < piece.length ? [...cut, piece.slice(done)] : cut;
+        return done < part.length ? [...cut, part.slice(done)] : cut;
       });
     }
-    return pieces;
+    return parts;
   }
 
   /** @param {string} text @returns {number[]} */
