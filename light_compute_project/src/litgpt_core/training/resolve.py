@@ -97,6 +97,7 @@ def resolve(config: TrainConfig, facts: Facts) -> ResolvedConfig:
         shard_size=asked.shard_size,
         precision=hardware.precision,
         cpu_offload=asked.cpu_offload and hardware.device == "cuda",
+        collective_timeout=asked.collective_timeout,
     )
     if config.lora is not None:
         _check_adapters(config, model, sharding)
@@ -123,10 +124,10 @@ def resolve(config: TrainConfig, facts: Facts) -> ResolvedConfig:
 
 def _check_adapters(config: TrainConfig, model: GPTConfig, sharding: Sharding | None) -> None:
     assert config.lora is not None
-    if sharding is not None:
+    if sharding is not None and config.trainer.checkpointing.sharded_checkpoints is True:
         raise ConfigError(
-            f"lora with trainer.strategy={config.trainer.hardware.strategy}",
-            needed="adapters beside whole base weights",
-            fix="trainer.strategy=ddp",
+            "trainer.sharded_checkpoints=true with lora",
+            needed="whole weights, with which one process merges the adapters",
+            fix="trainer.sharded_checkpoints=auto",
         )
     check_adaptable(model, config.lora)
