@@ -86,7 +86,7 @@ def _choose_gpu(world: World) -> None:
 
 
 def _in_another_thread(work: Callable[[], T], *, patience_s: float) -> T | Exception:
-    """What `work` returns or raises. The calling thread stays open to signals, and prints all stacks if nothing comes."""
+    """What `work` returns or raises. The calling thread stays open to signals; giving up, it prints all stacks."""
     results: list[T | Exception] = []
 
     def body() -> None:

@@ -181,4 +181,4 @@ def kernels_without_plans(device: torch.device) -> AbstractContextManager[None]:
     if device.type != "cuda":
         return nullcontext()
     kernels = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
-    return sdpa_kernel(kernels)  # type: ignore[no-any-return]
+    return sdpa_kernel(kernels)

@@ -55,8 +55,8 @@ def attend(
 
 
 def _grouped_without_kernel(q: Tensor, *, masked: bool) -> bool:
-    """Whether torch, in versions from 2.11 on, may have no fused kernel for grouped queries: in training on a GPU with a
-    mask or in float32. Scores of every head would be held, far more than keys and values of every head.
+    """Whether torch, in the versions from 2.11 on, may have no fused kernel for grouped queries: in training on a GPU,
+    with a mask or in float32. It would hold the scores of every head, far more than keys and values of every head.
     """
     return q.device.type == "cuda" and q.requires_grad and (masked or q.dtype == torch.float32)
 

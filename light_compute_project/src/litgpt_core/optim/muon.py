@@ -167,8 +167,8 @@ def _gradients(parameters: list[Tensor]) -> list[Tensor]:
     return _parts([p.grad for p in parameters if p.grad is not None])
 
 
-# ---- weights that are sharded over processes (DTensors): every process steps its part. A matrix's update needs the whole
-# matrix; the reference gathers it, computes it everywhere, and cuts it again
+# ---- weights that are sharded over processes (DTensors): every process steps its part. A matrix's update needs the
+# whole matrix; the reference gathers it, computes it everywhere, and cuts it again
 
 
 def _parts(tensors: list[Tensor]) -> list[Tensor]:

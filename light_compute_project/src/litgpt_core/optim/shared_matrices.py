@@ -94,12 +94,12 @@ def of_shards(
     received = _exchange(sent, to_owner, from_all, group=group)
     del sent
     if owned[rank]:
-        parts = [p.view(owned[rank], -1, columns) for p in received.split(from_all) if p.numel()]
+        parts = [p.view(owned[rank], -1, columns) for p in torch.split(received, from_all) if p.numel()]
         whole = torch.cat(parts, dim=1)
         del received, parts
         result = function(whole)
         del whole
-        received = torch.cat([p.flatten() for p in result.split(heights, dim=1)])
+        received = torch.cat([p.flatten() for p in torch.split(result, heights, dim=1)])
         del result
     mine = _exchange(received, from_all, to_owner, group=group)
     return mine.view(len(shards), heights[rank], columns).to(shards[0].device)

@@ -112,7 +112,9 @@ def out_of_memory(plan: Plan, error: torch.OutOfMemoryError) -> EnvironmentProbl
         "trainer=fsdp, on several GPUs": not sharded,
         "trainer.cpu_offload=true": sharded and not settings.hardware.cpu_offload,
     }
-    fix = next((word for word, helps in remedies.items() if helps), "more or larger GPUs, or a smaller model or context")
+    fix = next(
+        (word for word, helps in remedies.items() if helps), "more or larger GPUs, or a smaller model or context"
+    )
     first = str(error).splitlines()[0]
     return EnvironmentProblem(
         f"the device's memory is not enough: {first}",

@@ -113,7 +113,10 @@ def build_strategy(plan: Plan, *, group: ProcessGroup, directory_io: LitGPTDirec
 
 def _in_parts(plan: Plan) -> bool:
     """Whether every process writes its own part of a checkpoint. Not with adapters, which one process merges."""
-    parts, adapted = plan.resolved.config.trainer.checkpointing.sharded_checkpoints, plan.resolved.config.lora is not None
+    parts, adapted = (
+        plan.resolved.config.trainer.checkpointing.sharded_checkpoints,
+        plan.resolved.config.lora is not None,
+    )
     return plan.resolved.n_params >= SHARDED_FROM and not adapted if parts == "auto" else parts
 
 
@@ -145,7 +148,7 @@ class ShardedStrategy(ModelParallelStrategy):
     def setup_environment(self) -> None:
         """As Lightning does it; and the mesh's groups wait no longer than the others."""
         super().setup_environment()
-        assert self.device_mesh is not None
+        assert self.device_mesh is not None and self._timeout is not None
         limit_waiting(self.device_mesh.get_all_groups(), seconds=self._timeout.total_seconds())
 
     def model_to_device(self) -> None:
