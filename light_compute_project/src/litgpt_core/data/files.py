@@ -90,9 +90,9 @@ def matching_files(folder: Path, pattern: str, *, report: bool = True) -> list[P
     """
     matches = name_matcher(pattern)
     found = sorted((name, path) for name, path in _listed(folder, report=report).items())
-    chosen = [path for name, path in found if matches(name) or matches(_bare(name))]
+    chosen = [path for name, path in found if matches(name) or matches(bare_name(name))]
     taken = set(chosen)
-    others = Counter(Path(_bare(name)).suffix for name, path in found if path not in taken)
+    others = Counter(Path(bare_name(name)).suffix for name, path in found if path not in taken)
     kinds = ", ".join(f"{count} x {shown(suffix) or 'no ending'}" for suffix, count in others.most_common(SHOWN))
     if chosen:
         if others and report:
@@ -112,7 +112,8 @@ def matching_files(folder: Path, pattern: str, *, report: bool = True) -> list[P
     )
 
 
-def _bare(name: str) -> str:
+def bare_name(name: str) -> str:
+    """A file's name without the ending that says how it is compressed."""
     return name.removesuffix(next((suffix for suffix in SUFFIXES if name.endswith(suffix)), ""))
 
 

@@ -60,8 +60,8 @@ def permute(positions: Ints, *, n: int, keys: Words) -> Ints:
 
 
 def permute_blocks(positions: Ints, *, n: int, keys: Words, block: int, group: int) -> Ints:
-    """As `permute`, in an order that reads neighbours together: blocks of `block` neighbours come in a seeded order, and
-    are mixed within groups of `group` successive ones. So at most `block * group` neighbours are needed at a time.
+    """As `permute`, in an order that reads neighbours together: blocks of `block` neighbours come in a seeded order,
+    and are mixed within groups of `group` successive ones. So at most `block * group` neighbours are needed at a time.
 
     What is left behind the last entire block comes last, mixed within itself.
 

@@ -55,7 +55,7 @@ class PreparedData(ABC):
 
     def shards(self, side: str) -> list[Shard]:
         """The shards of `train` or `val`; of a folder of one shard per split, that one."""
-        if self.meta["format_version"] == STREAM_FORMAT:
+        if self.meta.get("format_version") == STREAM_FORMAT:
             return shards_of(self.directory, side)
         path = self.train_path if side == "train" else self.val_path
         return [Shard(path=path, tokens=int(self.meta["splits"][side]["tokens"]))]
@@ -194,7 +194,9 @@ def folder_problem(directory: Path, *, fingerprint: str | None = None) -> str:
     try:
         meta = json.loads((directory / "meta.json").read_text(encoding="utf-8"))
         if meta["format_version"] not in (FORMAT_VERSION, STREAM_FORMAT):
-            return f"its format version is {meta['format_version']}, this code writes {FORMAT_VERSION} and {STREAM_FORMAT}"
+            return (
+                f"its format version is {meta['format_version']}, this code writes {FORMAT_VERSION} and {STREAM_FORMAT}"
+            )
         if fingerprint is not None and meta["fingerprint"] != fingerprint:
             return f"its fingerprint is {meta['fingerprint']}, these settings and this corpus have {fingerprint}"
         if meta["meta_sha256"] != meta_sha256(meta):

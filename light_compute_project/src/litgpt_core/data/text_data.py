@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from litgpt_core.data.prepared import PreparedData
 from litgpt_core.data.prepared_folder import read_meta
-from litgpt_core.data.settings import DataSettings, RowsSettings, TextSettings, TokensSettings
+from litgpt_core.data.settings import DataSettings, TextSettings
 from litgpt_core.data.stream.manifest import STREAM_FORMAT, Shard
+from litgpt_core.data.stream_settings import RowsSettings, TokensSettings
 from litgpt_core.tokenizers.settings import TokenizerSettings
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ class TextData(PreparedData):
         )
 
     def _source(self, side: str) -> Path | list[Shard]:
-        if self.meta["format_version"] == STREAM_FORMAT:
+        if self.meta.get("format_version") == STREAM_FORMAT:
             return self.shards(side)
         return self.train_path if side == "train" else self.val_path
 
@@ -136,10 +137,10 @@ def prepared_text_folder(data: DataSettings, tokenizer: TokenizerSettings) -> Pa
         from litgpt_core.data.stream.prepare_stream import prepare_stream
 
         return prepare_stream(data, tokenizer)
-    from litgpt_core.data.settings import ChatDataSettings, MixtureSettings
+    from litgpt_core.data.settings import ChatDataSettings
     from litgpt_core.data.text_prepare import prepare_text
 
-    assert not isinstance(data, ChatDataSettings | MixtureSettings)
+    assert not isinstance(data, ChatDataSettings)
     return prepare_text(data, tokenizer)
 
 

@@ -83,9 +83,7 @@ def _record(data: Recorded, tokenizer: TokenizerSettings) -> tuple[str | None, A
     return record["fingerprint"], record.get("inputs")
 
 
-def remember(
-    data: Recorded, tokenizer: TokenizerSettings, state: State, *, began: float, fingerprint: str
-) -> None:
+def remember(data: Recorded, tokenizer: TokenizerSettings, state: State, *, began: float, fingerprint: str) -> None:
     """Record that these inputs gave the folder with this fingerprint; nothing if one changed just before `began`.
 
     Args:

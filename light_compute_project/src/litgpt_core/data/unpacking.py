@@ -52,7 +52,7 @@ def unpacked(file: BinaryIO, *, name: str) -> BinaryIO:
     elif kind == "bzip2":
         opened = bz2.BZ2File(file)
     elif kind == "xz":
-        opened = lzma.LZMAFile(file)
+        opened = lzma.LZMAFile(file)  # noqa: SIM115
     else:
         opened = _ZstdFile(file)
     return cast(BinaryIO, io.BufferedReader(_Named(opened, kind, name), buffer_size=_BLOCK))

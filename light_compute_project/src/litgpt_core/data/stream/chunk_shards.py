@@ -107,7 +107,10 @@ def finished_facts(work: Path, chunk: Chunk, *, itemsize: int) -> ChunkFacts | N
         facts = ChunkFacts.of_json(read_json(facts_path(work, chunk.number)))
         for side, found in facts.sides.items():
             shard = shard_path(work, side, chunk.number)
-            if shard.stat().st_size != found.tokens * itemsize or index_path(shard).stat().st_size != found.documents * 8:
+            if (
+                shard.stat().st_size != found.tokens * itemsize
+                or index_path(shard).stat().st_size != found.documents * 8
+            ):
                 return None
     except (OSError, ParsingError, TypeError, KeyError):
         return None
@@ -216,9 +219,7 @@ class _SideWriter:
     def finish(self) -> SideFacts:
         """Write what is left, flush to disk and give both files their names."""
         self._write()
-        for file, path, final in zip(
-            self._files, self._temporary, (self._shard, index_path(self._shard)), strict=True
-        ):
+        for file, path, final in zip(self._files, self._temporary, (self._shard, index_path(self._shard)), strict=True):
             file.flush()
             os.fsync(file.fileno())
             file.close()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from litgpt_core.core.errors import DataError
-from litgpt_core.data.stream.chunks import Range
+from litgpt_core.data.stream.chunks import Chunk, Range
 from litgpt_core.data.stream.inputs import is_address
 from litgpt_core.data.stream.readers import Reader, ReadReport
 from litgpt_core.data.unpacking import optional
@@ -40,6 +40,17 @@ class ParquetReader(Reader):
             batches = file.iter_batches(batch_size=_ROWS, row_groups=groups, columns=[self.text_key], use_threads=False)
             place = f"{part.file.name}, row group {groups[0]} and later"
             yield from _texts(batches, part.file.name, place, "Parquet", pa, report)
+
+    def text_per_byte(self, chunk: Chunk) -> float:
+        """See the base class; the footer says it."""
+        file = chunk.ranges[0].file
+        with file.open() as opened, _damage_named(file.name, "Parquet", pa := optional("pyarrow")):
+            found = optional("pyarrow.parquet").ParquetFile(opened)
+            _check_column(found.schema_arrow, self.text_key, file.name, pa)
+            groups = (found.metadata.row_group(i) for i in range(found.num_row_groups))
+            columns = (group.column(i) for group in groups for i in range(group.num_columns))
+            size = sum(each.total_uncompressed_size for each in columns if each.path_in_schema == self.text_key)
+        return float(size) / file.bytes
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -72,7 +72,7 @@ def finish_folder(
         "fingerprint": fingerprint,
         "dtype": dtype,
         "shards": shards,
-        "inputs": {file.name: {"bytes": file.bytes, "stamp": list(file.stamp)} for file in files},
+        "inputs": {file.name: file.bytes for file in files},
     }
     totals["train"].sha256 = hashlib.sha256("".join(e["sha256"] for e in shards["train"]).encode()).hexdigest()
     meta: dict[str, Any] = {
@@ -131,8 +131,8 @@ def _join_validation(work: Path, facts: list[ChunkFacts]) -> str:
     with shard.open("wb") as ids, index_path(shard).open("wb") as index:
         for each in facts:
             part = shard_path(work, "val", each.number)
-            with part.open("rb") as file:
-                while block := file.read(_BLOCK):
+            with part.open("rb") as source:
+                while block := source.read(_BLOCK):
                     digest.update(block)
                     ids.write(block)
             ends = np.fromfile(index_path(part), dtype="<u8")

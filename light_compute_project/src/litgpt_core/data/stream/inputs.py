@@ -42,7 +42,7 @@ class InputFile:
 
             return open_remote(self.address, size=self.bytes)
         try:
-            return open(self.address, "rb")  # noqa: SIM115
+            return Path(self.address).open("rb")
         except OSError as error:
             raise DataError(
                 f"cannot read {shown(self.address)}: {error.strerror}",

@@ -55,9 +55,7 @@ def hash_all(job: Job, chunks: Sequence[Chunk], *, workers: int) -> dict[int, st
     return dict(_each(job, chunks, _hash, workers=workers))
 
 
-def _each(
-    job: Job, chunks: Sequence[Chunk], function: Callable[[Job, Chunk], Any], *, workers: int
-) -> Iterator[Any]:
+def _each(job: Job, chunks: Sequence[Chunk], function: Callable[[Job, Chunk], Any], *, workers: int) -> Iterator[Any]:
     if workers == 1:
         for chunk in chunks:
             yield function(job, chunk)

@@ -130,8 +130,8 @@ def prepare_stream(data: StreamSettings, tokenizer: TokenizerSettings) -> Path:
 
 
 def _same_documents(corpus: Corpus) -> Path | None:
-    """The folder that an earlier start made of files that were only touched, or are to be verified: read and hashed, not
-    tokenized.
+    """The folder that an earlier start made of files that were only touched, or are to be verified: the files are read
+    and hashed, not tokenized.
     """
     data = corpus.data
     recorded = recorded_fingerprint(data, corpus.tokenizer)
@@ -217,7 +217,7 @@ def _fill(corpus: Corpus, work: Path) -> str:
 
 
 def _tokenizer(corpus: Corpus, work: Path) -> Tokenizer:
-    """The tokenizer in the working folder, trained or copied there first; the folder `tokenizer` is complete or absent."""
+    """The tokenizer in the working folder, trained or copied there first: its folder is complete or absent."""
     place = work / "tokenizer"
     if not place.is_dir():
         start = time.perf_counter()

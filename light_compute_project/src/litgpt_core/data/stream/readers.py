@@ -29,6 +29,7 @@ from litgpt_core.data.unpacking import compression_of, is_compressed_name, unpac
 WHOLE_FILE = 1 << 24
 """Bytes of text up to which a file is one document, and its encoding is recognised; longer ones are UTF-8."""
 
+_LOOKED_AT = 1 << 22
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -70,6 +71,16 @@ class Reader(ABC):
         for part in chunk.ranges:
             yield from self.read_range(part, report)
 
+    def text_per_byte(self, chunk: Chunk) -> float:
+        """Bytes of text per byte of the chunk's first file, about, from the beginning of it."""
+        with chunk.ranges[0].file.open() as file:
+            raw = unpacked(file, name=chunk.label).read(_LOOKED_AT)
+            return self.text_bytes(raw) / max(file.tell() if is_compressed_name(chunk.label) else len(raw), 1)
+
+    def text_bytes(self, raw: bytes) -> int:
+        """Bytes of text in the beginning of a file, unpacked."""
+        return len(raw)
+
     @abstractmethod
     def divisible(self, name: str) -> bool:
         """Whether a file of this name can be entered in the middle."""
@@ -106,6 +117,11 @@ class JsonlReader(Reader):
                     text = self._text(line, place, report)
                     if text:
                         yield text
+
+    def text_bytes(self, raw: bytes) -> int:
+        """See the base class."""
+        rows = raw.split(b"\n")
+        return sum(len(self._text(row, "", ReadReport()).encode("utf-8")) for row in rows[: max(1, len(rows) - 1)])
 
     def _text(self, line: bytes, place: str, report: ReadReport) -> str:
         try:
