@@ -139,6 +139,8 @@ RUN = "a file with a fixed name in a run's own folder, which `open_run` has chec
 SEARCH = "a file with a fixed name in a sweep's or study's own folder"
 BASIC = "writes for its callers, which are places of this list themselves"
 HIDDEN = "a hidden name with a process number or a random part, made here"
+RENTAL = "a file with a fixed name in the folder of one rental, whose name has a random part"
+MIRROR = "the run of a rental: `up` has checked its folder, and what was there is the same run"
 STYLE = "the two files of a prompt style in the folder of a tokenizer that is being made"
 REPORT = "files with fixed names in the folder of a report"
 CHECKOUT = "a generated file of this repository, under git"
@@ -185,6 +187,14 @@ LISTED = {
     "data/stream/token_writing.py _datatrove": NEW,
     "data/stream/token_writing.py _megatron": NEW,
     "data/stream/token_writing.py _write_raw": NEW,
+    "deploy/rental/command.py _start_guard": "appends",
+    "deploy/rental/local_machine.py end": RENTAL,
+    "deploy/rental/local_machine.py launch": RENTAL,
+    "deploy/rental/mirror.py _take_small": MIRROR,
+    "deploy/rental/mirror.py pull_small": RENTAL,
+    "deploy/rental/mirror.py unpack": NEW,
+    "deploy/rental/parcel.py pack": NEW,
+    "deploy/rental/skypilot.py launch": RENTAL,
     "evaluate/command.py _code": "only a new file, which it checks",
     "evaluate/plots.py draw": "into memory",
     "evaluate/report.py save_record": "files with fixed names in the folder of a checkpoint's evaluations",

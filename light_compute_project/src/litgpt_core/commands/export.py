@@ -26,7 +26,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("model", nargs="?", help=MODEL_HELP)
     parser.add_argument("--format", choices=FORMATS, required=True, help="what to write")
     parser.add_argument("--out", type=Path, required=True, help="file or folder to make")
-    parser.add_argument("--type", help="gguf: how weights are stored (f16)")
+    parser.add_argument(
+        "--type", help="gguf: how weights are stored (f16; the codes of a compressed model as they are)"
+    )
     parser.add_argument("--force", action="store_true", help="replace what is at --out, if this project wrote it")
     parser.add_argument("--no_check", action="store_true", help="do not read the file back and compare")
     parser.add_argument("--max_shard_gb", type=float, help="huggingface: largest weight file in GB (5)")

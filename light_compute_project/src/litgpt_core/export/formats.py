@@ -30,9 +30,7 @@ def _huggingface(given: Namespace) -> list[str]:
 def _gguf(given: Namespace) -> list[str]:
     from litgpt_core.export.gguf.exporting import export_gguf
 
-    made = export_gguf(
-        given.checkpoint, given.out, type=given.type or "f16", force=given.force, check=not given.no_check
-    )
+    made = export_gguf(given.checkpoint, given.out, type=given.type, force=given.force, check=not given.no_check)
     lines = [f"{made.path}: {made.architecture}, {made.parameters:,} parameters as {made.type}, {made.n_bytes:,} bytes"]
     if made.other_types:
         lines.append(f"{len(made.other_types)} matrices as F16: their rows are no multiple of 32")

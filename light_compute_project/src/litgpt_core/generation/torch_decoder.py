@@ -38,8 +38,9 @@ PyTorch's fused kernel on CPUs adds up, so that the text of a sequence does not 
 class TorchDecoder(Decoder):
     """See the module."""
 
-    def __init__(self, model: GPT, *, compiled: bool = False) -> None:
+    def __init__(self, model: GPT, *, compiled: bool = False, kv_cache: str = "auto") -> None:
         self._model = model
+        self._cache_dtype = torch.int8 if kv_cache == "int8" else None
         self._compiled = compiled
         self.name = "compiled" if compiled else "eager"
         self._step: Callable[[Tensor, Tensor], Tensor] = self._logits
@@ -56,7 +57,7 @@ class TorchDecoder(Decoder):
             if n_sequences == self._sequences and self._model.transformer.cache_length is not None:
                 return  # the graph refers to these tensors; the mask hides their old content
             length = self._model.config.block_size
-        self._model.set_kv_cache(n_sequences, max_seq_length=length)
+        self._model.set_kv_cache(n_sequences, max_seq_length=length, dtype=self._cache_dtype)
         self._sequences = n_sequences
         self._length = self._live = length
 
@@ -98,7 +99,7 @@ class TorchDecoder(Decoder):
         rows = torch.tensor(sources, device=self._model.device)
         for module in self._model.modules():
             if isinstance(module, KVCache):
-                for slots in (module.k, module.v):
+                for slots in module.tensors():
                     slots[: len(sources), :, :length] = slots[rows, :, :length]
 
     def _feed_steps(self, feeds: Sequence[Feed]) -> Tensor:

@@ -201,7 +201,7 @@ class GPT(nn.Module):
             batch_size: Most sequences at once.
             max_seq_length: Slots per sequence, prompt and continuation together; at most block_size.
             device: Default: where the weights are.
-            dtype: Default: the weights' dtype.
+            dtype: Default: the weights' dtype; torch.int8: see `kv_cache.Int8KVCache`.
         """
         if batch_size < 1 or not 1 <= max_seq_length <= self.config.block_size:
             raise ConfigError(

@@ -10,6 +10,7 @@ batch (inputs, targets), each (B, T); of packed conversations also segments (B, 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,6 +21,8 @@ from torch.distributed.tensor import DTensor
 
 from litgpt_core.config.trainer import BatchSettings
 from litgpt_core.distributed.sharding import Sharding
+from litgpt_core.model.distillation import distillation_loss
+from litgpt_core.model.distillation_settings import DistillSettings
 from litgpt_core.model.gpt import GPT
 from litgpt_core.model.lora import adapters
 from litgpt_core.model.loss import cross_entropy, token_losses
@@ -36,6 +39,14 @@ EVAL_CHUNK = 4096
 """Tokens whose logits a validation holds at once where it does not run on a CPU, unless `loss_chunk_size` says."""
 
 
+@dataclass(frozen=True)
+class Teacher:
+    """The model whose distribution is learnt, and how. Not a module, so that its weights are not the module's."""
+
+    model: GPT
+    settings: DistillSettings
+
+
 class TrainingModule(LightningModule):
     """A GPT with its loss, optimizer and learning rate.
 
@@ -46,6 +57,8 @@ class TrainingModule(LightningModule):
         max_steps: Of the whole run, for the schedule.
         hardware: Whether to compile.
         sharding: How the model is shared out over processes, if it is.
+        teacher: Whose distribution the model learns, if it does; no part of the module's state.
+        distill: How.
 
     Attributes:
         step_loss: Mean loss of the current optimizer step in nats per token, a tensor on the device; reading it waits
@@ -64,6 +77,8 @@ class TrainingModule(LightningModule):
         max_steps: int,
         hardware: Hardware,
         sharding: Sharding | None = None,
+        teacher: GPT | None = None,
+        distill: DistillSettings | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -73,6 +88,7 @@ class TrainingModule(LightningModule):
         self._sharding, self._prepared = sharding, False
         if hardware.compile:
             leave_experts_out(model)
+        self._teacher = None if teacher is None or distill is None else Teacher(teacher, distill)
         self._whole_graph = whole_graph = hardware.compile and hardware.device != "cpu" and sharding is None
         self._loss: Callable[..., Tensor] = (
             torch.compile(_training_loss, dynamic=False) if whole_graph else _training_loss
@@ -103,6 +119,8 @@ class TrainingModule(LightningModule):
 
     def on_fit_start(self) -> None:
         """Weights may have been loaded since the working copy was made."""
+        if self._teacher is not None:
+            self._teacher.model.to(self.device)
         self.weights_replaced()
         if self._sharding is None:
             self._prepare_blocks()
@@ -145,6 +163,7 @@ class TrainingModule(LightningModule):
             chunk_size=s.loss_chunk_size,
             z_loss=s.z_loss,
             smoothing=s.label_smoothing,
+            teacher=self._teacher,
         )
         self._micro_losses.append(loss.detach())
         return loss
@@ -235,8 +254,25 @@ def _training_loss(
     chunk_size: int,
     z_loss: float,
     smoothing: float,
+    teacher: Teacher | None = None,
 ) -> Tensor:
     hidden = model.hidden(inputs, segments=segments)
+    if teacher is not None:
+        with torch.no_grad():
+            source = teacher.model.hidden(inputs, segments=segments)
+        return distillation_loss(
+            hidden,
+            model.head,
+            source,
+            teacher.model.head,
+            targets,
+            settings=teacher.settings,
+            vocab_size=model.config.vocab_size,
+            chunk_size=chunk_size,
+            z_loss=z_loss,
+            label_smoothing=smoothing,
+            count=count,
+        )
     return cross_entropy(
         hidden, model.head, targets, chunk_size=chunk_size, z_loss=z_loss, label_smoothing=smoothing, count=count
     )

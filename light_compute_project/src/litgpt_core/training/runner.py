@@ -2,7 +2,7 @@
 
     the plan (gather.py: run folder, corpus and tokenizer; resolve.py: model shape, hardware, batch, sharding)
     the parts, each built from the plan, in the order below
-    Trainer.fit -> best weights back, if wanted -> validation on the whole split -> final/ (and lora/)
+    Trainer.fit -> best weights back, if wanted -> validation on the whole split -> final/ (and lora/, compressed/)
     -> samples.txt -> before_after.md, after conversations -> summary.json -> loss.png
 
 Lightning's loop inside `Trainer.fit`, as it happens here:
@@ -20,19 +20,20 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from lightning import Callback, Trainer
 
 from litgpt_core import checkpoint
 from litgpt_core.core.console import log_to_file
+from litgpt_core.model.fake_quant import without_fake_quantization
 from litgpt_core.model.gpt import GPT
 from litgpt_core.model.lora import without_adapters
 from litgpt_core.training.checkpoint_io import LitGPTDirectoryIO
 from litgpt_core.training.closing import close_run
 from litgpt_core.training.early_stop import EarlyStop
-from litgpt_core.training.inputs import build_data, build_model
+from litgpt_core.training.inputs import build_data, build_model, build_teacher
 from litgpt_core.training.loggers import dashboard_of, log_results, wandb_id
 from litgpt_core.training.metrics import MetricsRecorder
 from litgpt_core.training.module import TrainingModule
@@ -115,6 +116,8 @@ def _carry_out(plan: Plan, *, stop: StopRequest, texts: TextOutputs) -> RunResul
         max_steps=config.trainer.stop.max_steps,
         hardware=plan.resolved.hardware,
         sharding=plan.resolved.sharding,
+        teacher=build_teacher(plan),
+        distill=config.distill,
     )
     first = [texts.measure_before(plan, data=data)] if plan.data.held_out and config.init_from else []
     first += _suite_curves(plan, texts, recorder=recorder)
@@ -171,4 +174,10 @@ def _leave_final(plan: Plan, trainer: Trainer, *, model: GPT, directory_io: LitG
     directory_io.write(plan.folder.final, weights=weights)
     if plan.resolved.config.lora is not None:
         directory_io.write_adapters(plan.folder.lora)
+    if plan.resolved.config.qat is not None:
+        source = {"directory": plan.resolved.config.init_from, "weights_sha256": plan.base_sha256}
+        record = {"recipe": "qat", "steps": [{"method": "qat", **asdict(plan.resolved.config.qat)}], "source": source}
+        directory_io.write_compressed(plan.folder.compressed, weights=dict(weights), record=record)
+        logger.info("%s holds the packed codes, which every command reads", plan.folder.compressed)
+        return without_fake_quantization(model)
     return without_adapters(model) if plan.resolved.sharding is None else checkpoint.load_model(plan.folder.final)
