@@ -23,7 +23,7 @@ from litgpt_core.core.files import write_json
 from litgpt_core.data.files import document_name, kind_of, matching_files
 from litgpt_core.data.prepared import FORMAT_VERSION, canonical_json
 from litgpt_core.data.prepared_folder import find_folder, tokenizer_identity
-from litgpt_core.data.settings import CorpusSettings, PythonSourceSettings, TextSettings, cache_folder
+from litgpt_core.data.settings import DataSettings, PythonSourceSettings, TextSettings, cache_folder
 from litgpt_core.data.stream.inputs import State, is_address, list_inputs, state_of
 from litgpt_core.data.stream_settings import RowsSettings
 from litgpt_core.tokenizers.settings import TokenizerSettings
@@ -35,10 +35,8 @@ READING_RULE = 1
 
 SETTLED_S = 2.0
 
-Recorded = CorpusSettings | RowsSettings
 
-
-def inputs_state(data: Recorded) -> State | None:
+def inputs_state(data: DataSettings) -> State | None:
     """The inputs as they are now; None for sources that are not files at known places."""
     try:
         if isinstance(data, RowsSettings) or (isinstance(data, TextSettings) and is_address(data.path)):
@@ -52,7 +50,7 @@ def inputs_state(data: Recorded) -> State | None:
     return None
 
 
-def find_unchanged(data: Recorded, tokenizer: TokenizerSettings, state: State) -> Path | None:
+def find_unchanged(data: DataSettings, tokenizer: TokenizerSettings, state: State) -> Path | None:
     """The prepared folder that was made from exactly these inputs, if it exists and is complete."""
     fingerprint, inputs = _record(data, tokenizer)
     if fingerprint is None or inputs != state:
@@ -67,12 +65,12 @@ def find_unchanged(data: Recorded, tokenizer: TokenizerSettings, state: State) -
     return found
 
 
-def recorded_fingerprint(data: Recorded, tokenizer: TokenizerSettings) -> str | None:
+def recorded_fingerprint(data: DataSettings, tokenizer: TokenizerSettings) -> str | None:
     """The fingerprint that the inputs of these settings gave last time, whether they have changed or not."""
     return _record(data, tokenizer)[0]
 
 
-def _record(data: Recorded, tokenizer: TokenizerSettings) -> tuple[str | None, Any]:
+def _record(data: DataSettings, tokenizer: TokenizerSettings) -> tuple[str | None, Any]:
     """(fingerprint, inputs) of the last time."""
     try:
         record = json.loads(_record_path(data, tokenizer).read_text(encoding="utf-8"))
@@ -83,7 +81,7 @@ def _record(data: Recorded, tokenizer: TokenizerSettings) -> tuple[str | None, A
     return record["fingerprint"], record.get("inputs")
 
 
-def remember(data: Recorded, tokenizer: TokenizerSettings, state: State, *, began: float, fingerprint: str) -> None:
+def remember(data: DataSettings, tokenizer: TokenizerSettings, state: State, *, began: float, fingerprint: str) -> None:
     """Record that these inputs gave the folder with this fingerprint; nothing if one changed just before `began`.
 
     Args:
@@ -126,7 +124,7 @@ def _facts(file: Path) -> list[int | str]:
     return [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]
 
 
-def _record_path(data: Recorded, tokenizer: TokenizerSettings) -> Path:
+def _record_path(data: DataSettings, tokenizer: TokenizerSettings) -> Path:
     """A hidden file in the cache folder, one for each combination of settings and place."""
     settings: dict[str, Any] = dataclasses.asdict(data)
     for key in ("verify", "workers", "order", "stream_above"):
