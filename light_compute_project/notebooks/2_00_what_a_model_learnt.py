@@ -50,9 +50,9 @@ assert error < 1e-3
 # %% [markdown]
 # ## Reading: when does the prediction form?
 #
-# The **logit lens** applies the last norm and the head to the residual stream of every layer. At the last layer it is the
-# model's own prediction, exactly; before, it is a guess at what the layers have agreed on so far. Below, the three most
-# probable next bytes after the prompt.
+# The **logit lens** applies the last norm and the head to the residual stream of every layer. At the last layer it is
+# the model's own prediction, exactly; before, it is a guess at what the layers have agreed on so far. Below, the three
+# most probable next bytes after the prompt.
 
 # %%
 for layer, log_probs in enumerate(lens_log_probs(model, ids)):
@@ -66,8 +66,8 @@ for layer, log_probs in enumerate(lens_log_probs(model, ids)):
 # %% [markdown]
 # ## Whose merit is it?
 #
-# A logit is a product with the last residual stream, and that is a sum. **Direct logit attribution** gives every part its
-# share; the mean over the vocabulary is subtracted first, because a constant added to all logits changes nothing.
+# A logit is a product with the last residual stream, and that is a sum. **Direct logit attribution** gives every part
+# its share; the mean over the vocabulary is subtracted first, because a constant added to all logits changes nothing.
 
 # %%
 parts_of, recorded = traced_parts(model, ids, last_only=True)
@@ -103,11 +103,13 @@ for axis, kind in zip(axes, ("previous", "duplicate", "induction"), strict=True)
     axis.imshow(scores[kind]["scores"], vmin=0, vmax=1, cmap="Blues")
     axis.set(title=kind, xlabel="head", ylabel="layer")
     best_score = max(map(max, scores[kind]["scores"]))
-    print(f"{kind:9} best {best_score:.2f}, chance {scores[kind]['chance']:.2f}, random offsets {scores['control']:.2f}")
+    print(
+        f"{kind:9} best {best_score:.2f}, chance {scores[kind]['chance']:.2f}, random offsets {scores['control']:.2f}"
+    )
 
 # %% [markdown]
-# For comparison, a model whose weights were written by hand to hold the two-layer circuit: a head that writes the previous
-# token next to each token, and one that looks for the current token there.
+# For comparison, a model whose weights were written by hand to hold the two-layer circuit: a head that writes the
+# previous token next to each token, and one that looks for the current token there.
 
 # %%
 circuit = known_models.induction()
@@ -120,8 +122,8 @@ assert found[1][0] > 0.99
 # ## Changing: what does a part do for the loss?
 #
 # Attention weights say where a head reads, not whether it matters. **Ablation** puts the part's mean in its place and
-# measures the loss on held-out text. Twenty parts are tested, and among twenty one is easily two standard errors from 0
-# without a reason: each has to exceed the threshold of a test at 5 % divided by their number.
+# measures the loss on held-out text. Twenty parts are tested, and among twenty one is easily two standard errors from
+# 0 without a reason: each has to exceed the threshold of a test at 5 % divided by their number.
 
 # %%
 windows = subject.some_windows(8 if course.QUICK else 32)
@@ -167,9 +169,9 @@ assert abs(sum(found_weights["average"]) - 1) < 0.02
 # %% [markdown]
 # ## Try
 #
-# - `lcp analyze RUN` does all of this and more at once. Which of its findings would you have believed without the numbers
-#   for chance?
-# - Train for longer (without `COURSE_QUICK`, or `COURSE_MODEL=DIR` for a model of your own): when does an induction head
-#   form?
-# - Replace the mean by zeros: `Ablation(model, windows, method="zero")`. Why is the effect larger, and which is the fairer
-#   question?
+# - `lcp analyze RUN` does all of this and more at once. Which of its findings would you have believed without the
+#   numbers for chance?
+# - Train for longer (without `COURSE_QUICK`, or `COURSE_MODEL=DIR` for a model of your own): when does an induction
+#   head form?
+# - Replace the mean by zeros: `Ablation(model, windows, method="zero")`. Why is the effect larger, and which is the
+#   fairer question?

@@ -1,9 +1,9 @@
 # %% [markdown]
 # # 2.01 How good is a model?
 #
-# Two models, one number each, and one number is smaller. Is that model better, or was it luck? This notebook measures a
-# model in the unit that compares across tokenizers, builds questions whose chance level is known exactly, and gives every
-# number an interval that takes into account that questions from one file resemble each other.
+# Two models, one number each, and one number is smaller. Is that model better, or was it luck? This notebook measures
+# a model in the unit that compares across tokenizers, builds questions whose chance level is known exactly, and gives
+# every number an interval that takes into account that questions from one file resemble each other.
 
 # %%
 import math
@@ -56,21 +56,25 @@ for name, bits in compressor_bits(documents).items():
 # %%
 text = documents[0].text[:120].encode()
 small = compress(scorer, text)
-print(f"{len(text)} bytes -> {len(small.data) - HEADER_BYTES} bytes and a header; by the probabilities {small.model_bits / 8:.1f}")
+size = len(small.data) - HEADER_BYTES
+print(f"{len(text)} bytes -> {size} bytes and a header; by the probabilities {small.model_bits / 8:.1f}")
 assert decompress(scorer, small.data) == text
 
 # %% [markdown]
 # ## Questions with a known chance level
 #
-# A minimal pair is a held-out line and the same with one token changed so that it is wrong. Both sides have **equally many
-# tokens**: otherwise the shorter one would win for being short. With that, a model that knows nothing scores exactly 1/2.
+# A minimal pair is a held-out line and the same with one token changed so that it is wrong. Both sides have **equally
+# many tokens**: otherwise the shorter one would win for being short. With that, a model that knows nothing scores
+# exactly 1/2.
 
 # %%
 material = Material(documents=data.documents, known_words=data.known_words, tokenizer=scorer.tokenizer)
 items = build("python_pairs", material)
 fitted = fit(items, scorer, of_a_kind=15 if course.QUICK else 100)
 for item in fitted.items[:3]:
-    print(item.kind, "|", repr(str(item.context)[-30:]), "->", " or ".join(repr(str(choice)) for choice in item.choices))
+    print(
+        item.kind, "|", repr(str(item.context)[-30:]), "->", " or ".join(repr(str(choice)) for choice in item.choices)
+    )
 
 ignorant = score_suite("python_pairs", fitted, UniformScorer(scorer.tokenizer))
 trained = score_suite("python_pairs", fitted, scorer)
@@ -80,9 +84,9 @@ assert ignorant.estimate().value == 0.5
 # %% [markdown]
 # ## Bits beside accuracy
 #
-# Accuracy asks only which side is preferred. **Choice bits**, −log2 of the right side's share of the probability, also ask
-# by how much: chance is 1 bit for a pair, 0 is perfect. They change smoothly while a model learns, so they tell two models
-# apart with fewer questions.
+# Accuracy asks only which side is preferred. **Choice bits**, −log2 of the right side's share of the probability, also
+# ask by how much: chance is 1 bit for a pair, 0 is perfect. They change smoothly while a model learns, so they tell
+# two models apart with fewer questions.
 
 # %%
 kinds = trained.kinds
@@ -104,7 +108,8 @@ for measure, chance in (("accuracy", trained.chance), ("choice_bits", trained.ch
 values = values_of(trained.scores, "accuracy")
 naive = clustered_mean(values, [str(number) for number in range(len(values))])
 honest = trained.estimate()
-print(f"{naive.n} items: ± {naive.half_width:.3f} as if independent, ± {honest.half_width:.3f} with {honest.clusters} files")
+print(f"{naive.n} items as if independent: ± {naive.half_width:.3f}")
+print(f"in {honest.clusters} files: ± {honest.half_width:.3f}")
 
 copies = clustered_mean(np.tile(values, 4), [one.cluster for one in trained.scores] * 4)
 assert math.isclose(copies.se, honest.se, rel_tol=1e-9)  # four copies of each item add no information
@@ -112,8 +117,9 @@ assert math.isclose(copies.se, honest.se, rel_tol=1e-9)  # four copies of each i
 # %% [markdown]
 # ## Two models
 #
-# Compare item by item: what makes an item hard for both cancels. Here, the trained model, and the same with a little noise
-# on its weights. The sentence says aloud where the data cannot tell, and how many more items would.
+# Compare item by item: what makes an item hard for both cancels. Here, the trained model, and the same with a little
+# noise on its weights. The sentence says aloud where the data cannot tell, and how many more items would.
+
 
 # %%
 def noisy(amount: float) -> GPTScorer:

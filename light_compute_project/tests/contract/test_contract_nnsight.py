@@ -1,4 +1,4 @@
-"""The recipe of docs/analyze.md: nnsight, which is not a dependency, traces our GPT by LitGPT's names without an adapter.
+"""The recipe of docs/analyze.md: nnsight traces our GPT by LitGPT's names, without an adapter.
 
 Skipped where nnsight is not installed; in an environment of its own:
 

@@ -1,8 +1,8 @@
 """Which frequencies are the rows of a matrix made of, where row n stands for the number n?
 
-A model that has learnt addition modulo p holds its numbers as cosines and sines of a few frequencies, and adds by turning
-(Nanda et al. 2023, "Progress measures for grokking"). One that has memorised its examples holds them anyhow: then all
-frequencies have about the same share.
+A model that has learnt addition modulo p holds its numbers as cosines and sines of a few frequencies, and adds by
+turning (Nanda et al. 2023, "Progress measures for grokking"). In one that has memorised its examples all frequencies
+have about the same share.
 """
 
 from __future__ import annotations

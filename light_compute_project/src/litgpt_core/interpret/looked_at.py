@@ -5,8 +5,8 @@
 
     layers           (L, T) mean over the heads of each layer; every row sums to 1
     average          (T,)   mean over the layers
-    rollout          (T,)   Abnar & Zuidema (2020): each layer as (attention + identity) / 2, multiplied from the last to
-                            the first, which follows attention through the tokens in between
+    rollout          (T,)   Abnar & Zuidema (2020): each layer as (attention + identity) / 2, multiplied from the last
+                            to the first, which follows attention through the tokens in between
 
 Attention says where heads read, not what they did with it; patching and attribution say that.
 """
@@ -117,7 +117,7 @@ def _check(model: GPT, prompt_ids: Sequence[int], answer_ids: Sequence[int], *, 
 
 
 def _seen(prompt_ids: Sequence[int], before: Sequence[int], *, block_size: int) -> tuple[int, list[int]]:
-    """The ids that the token was predicted from, as generation's window moves, and how many are left out before them."""
+    """How many ids are left out, as generation moves its window, and the ids that the token was predicted from."""
     window = TextWindow(ids=list(prompt_ids), block_size=block_size)
     window.next_feed(0)
     for token in before:

@@ -1,18 +1,21 @@
 """Minimal pairs of English from held-out text: a line of prose, and the same with one word wrong, or two exchanged.
 
-    order          in [the file | file the] that     a determiner and the word behind it, exchanged
+    determiner     in [the file | file the] that     a determiner and the word behind it, exchanged
+    auxiliary      must [be sorted | sorted be]      an auxiliary and the word behind it, exchanged
+    genitive       the set [of nodes | nodes of] in  "of" and the word behind it, exchanged
     article        with [an | a] empty list          by the sound that follows
     demonstrative  [these | this] names are          by the number of the noun
     agreement      the values [are | is] sorted      by the number of the noun before
     verb           it [returns | return] a list; must [return | returns] a list
 
-The right side is what somebody wrote; all but `order` occur equally often in both directions, so that preferring a word
-gains nothing, and `order` has the same words on both sides. Prose is found in any text, comments and docstrings included:
-words side by side, several of them no keywords, which code never has. `english_grammar` makes sentences without a text.
+The right side is what somebody wrote. The first three have the same words on both sides, the others occur equally often
+in both directions: preferring a word gains nothing. Prose is found in any text, comments and docstrings
+included: words side by side, several of them no keywords, which code never has. `english_grammar` needs no text.
 """
 
 from __future__ import annotations
 
+import itertools
 import keyword
 import random
 import re
@@ -24,7 +27,7 @@ from litgpt_core.evaluate.items import Item
 from litgpt_core.evaluate.suites.changes import Change, pair
 from litgpt_core.evaluate.suites.material import Material
 
-PER_DOCUMENT = 8
+PER_DOCUMENT = 20
 """Items of one kind and direction from one document at most."""
 ITEMS_OF_A_KIND = 200
 SHORTEST_RUN = 5
@@ -33,12 +36,60 @@ SHORTEST_RUN = 5
 _RUN = re.compile(r"(?<![A-Za-z_.'`])[A-Za-z][a-z]*(?:,? [a-z]+)+(?![A-Za-z_(\[='`\"])")
 _WORD = re.compile(r"[A-Za-z]+")
 _DETERMINERS = {"the", "a", "an", "this", "these", "each", "every", "its"}
+_AUXILIARIES = {"be", "is", "are", "was", "were", "has", "have", "been"}
 _MODALS = {"can", "will", "must", "should", "may", "might", "could", "would", "cannot"}
-_NOT_VERBS = {"not", "also", "only", "never", "always", "then", "still", "just", "now", "often", "even", "it", "the", "have"}
-_NOT_THIRD_PERSON = {"this", "its", "has", "was", "does", "always", "thus", "less", "plus", "across", "as", "is", "perhaps"}
+_NOT_VERBS = {
+    "not",
+    "also",
+    "only",
+    "never",
+    "always",
+    "then",
+    "still",
+    "just",
+    "now",
+    "often",
+    "even",
+    "it",
+    "the",
+    "have",
+}
+_NOT_THIRD_PERSON = {
+    "this",
+    "its",
+    "has",
+    "was",
+    "does",
+    "always",
+    "thus",
+    "less",
+    "plus",
+    "across",
+    "as",
+    "is",
+    "perhaps",
+}
+_FIRST = {
+    **dict.fromkeys(_DETERMINERS, "determiner"),
+    **dict.fromkeys(_AUXILIARIES | _MODALS, "auxiliary"),
+    "of": "genitive",
+}
+"""Word: the kind of which exchanging it with the next word makes an item."""
 _NUMBERS = {"is": "are", "was": "were", "has": "have", "does": "do"}
 _ENDING_IN_E = {"caches", "lies", "ties", "dies"}
-_OF_NO_NUMBER = {"data", "rest", "following", "same", "other", "latter", "former", "number", "first", "last", "majority"}
+_OF_NO_NUMBER = {
+    "data",
+    "rest",
+    "following",
+    "same",
+    "other",
+    "latter",
+    "former",
+    "number",
+    "first",
+    "last",
+    "majority",
+}
 
 Word = tuple[str, int, int]
 """A word, and where it begins and ends in the document."""
@@ -74,21 +125,22 @@ def changes(document: Document) -> Iterator[Change]:
 def is_prose(words: list[str]) -> bool:
     """Whether words that stand side by side are English and not code."""
     neither = [not keyword.iskeyword(word) for word in words]
-    return len(words) >= SHORTEST_RUN and sum(a and b for a, b in zip(neither, neither[1:], strict=False)) >= 2
+    return len(words) >= SHORTEST_RUN and sum(a and b for a, b in itertools.pairwise(neither)) >= 2
 
 
 def _neighbours(words: list[Word], count: int) -> Iterator[tuple[Word, ...]]:
     """Words with single spaces between them, and one more word of the run behind them."""
     for place in range(len(words) - count):
         chosen = tuple(words[place : place + count])
-        if all(b[1] - a[2] == 1 for a, b in zip(chosen, chosen[1:], strict=False)):
+        if all(b[1] - a[2] == 1 for a, b in itertools.pairwise(chosen)):
             yield chosen
 
 
 def _order(words: list[Word]) -> Iterator[Change]:
     for (first, start, _), (second, _, end) in _neighbours(words, 2):
-        if first in _DETERMINERS and len(second) > 2 and second not in _DETERMINERS and not keyword.iskeyword(second):
-            yield Change("order", start, end, (f"{second} {first}",))
+        kind = _FIRST.get(first)
+        if kind and len(second) > 2 and second not in _FIRST and not keyword.iskeyword(second):
+            yield Change(kind, start, end, (f"{second} {first}",))
 
 
 def _article(words: list[Word]) -> Iterator[Change]:
@@ -100,7 +152,11 @@ def _article(words: list[Word]) -> Iterator[Change]:
 def _demonstrative(words: list[Word]) -> Iterator[Change]:
     for (first, start, end), (second, _, _) in _neighbours(words, 2):
         plural = is_plural(second)
-        if len(second) > 3 and first == ("these" if plural else "this") and second not in (*_MODALS, *_NUMBERS.values()):
+        if (
+            len(second) > 3
+            and first == ("these" if plural else "this")
+            and second not in (*_MODALS, *_NUMBERS.values())
+        ):
             yield Change("demonstrative", start, end, ("this" if plural else "these",), first)
 
 
@@ -146,7 +202,9 @@ def base_form(verb: str) -> str:
 
 _KINDS: tuple[Callable[[list[Word]], Iterator[Change]], ...] = (_order, _article, _demonstrative, _agreement, _verb)
 _CONTRASTS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("order", ("",)),
+    ("determiner", ("",)),
+    ("auxiliary", ("",)),
+    ("genitive", ("",)),
     ("article", ("a", "an")),
     ("demonstrative", ("these", "this")),
     *(("agreement", (f"plural {verb}", f"singular {verb}")) for verb in _NUMBERS),
