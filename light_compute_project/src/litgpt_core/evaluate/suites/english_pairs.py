@@ -3,6 +3,7 @@
     determiner     in [the file | file the] that     a determiner and the word behind it, exchanged
     auxiliary      must [be sorted | sorted be]      an auxiliary and the word behind it, exchanged
     genitive       the set [of nodes | nodes of] in  "of" and the word behind it, exchanged
+    preposition    the nodes [of | in] a graph       of and in, to and for, with and by, from and on exchanged
     article        with [an | a] empty list          by the sound that follows
     demonstrative  [these | this] names are          by the number of the noun
     agreement      the values [are | is] sorted      by the number of the noun before
@@ -27,9 +28,9 @@ from litgpt_core.evaluate.items import Item
 from litgpt_core.evaluate.suites.changes import Change, pair
 from litgpt_core.evaluate.suites.material import Material
 
-PER_DOCUMENT = 20
+PER_DOCUMENT = 40
 """Items of one kind and direction from one document at most."""
-ITEMS_OF_A_KIND = 200
+ITEMS_OF_A_KIND = 400
 SHORTEST_RUN = 5
 """Words of prose side by side at least."""
 
@@ -75,6 +76,8 @@ _FIRST = {
     "of": "genitive",
 }
 """Word: the kind of which exchanging it with the next word makes an item."""
+_EXCHANGED = (("of", "in"), ("to", "for"), ("with", "by"), ("from", "on"))
+_PARTNERS = {a: b for both in _EXCHANGED for a, b in (both, both[::-1])}
 _NUMBERS = {"is": "are", "was": "were", "has": "have", "does": "do"}
 _ENDING_IN_E = {"caches", "lies", "ties", "dies"}
 _OF_NO_NUMBER = {
@@ -143,6 +146,12 @@ def _order(words: list[Word]) -> Iterator[Change]:
             yield Change(kind, start, end, (f"{second} {first}",))
 
 
+def _preposition(words: list[Word]) -> Iterator[Change]:
+    for (first, start, end), _ in _neighbours(words, 2):
+        if first in _PARTNERS:
+            yield Change("preposition", start, end, (_PARTNERS[first],), first)
+
+
 def _article(words: list[Word]) -> Iterator[Change]:
     for (first, start, end), (second, _, _) in _neighbours(words, 2):
         if first in ("a", "an") and len(second) > 1:
@@ -200,11 +209,19 @@ def base_form(verb: str) -> str:
     return verb[:-2] if verb.endswith(("sses", "xes", "shes", "ches", "oes")) else verb[:-1]
 
 
-_KINDS: tuple[Callable[[list[Word]], Iterator[Change]], ...] = (_order, _article, _demonstrative, _agreement, _verb)
+_KINDS: tuple[Callable[[list[Word]], Iterator[Change]], ...] = (
+    _order,
+    _preposition,
+    _article,
+    _demonstrative,
+    _agreement,
+    _verb,
+)
 _CONTRASTS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("determiner", ("",)),
     ("auxiliary", ("",)),
     ("genitive", ("",)),
+    *(("preposition", both) for both in _EXCHANGED),
     ("article", ("a", "an")),
     ("demonstrative", ("these", "this")),
     *(("agreement", (f"plural {verb}", f"singular {verb}")) for verb in _NUMBERS),
