@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from litgpt_core.tokenizers.base import Tokenizer
 
 BATCH_TOKENS, BATCH_TOKENS_OF_A_CPU = 8192, 2048
-"""Ids of one pass, padding included. On a CPU the activations of a pass should fit into the cache: the 4M baseline takes
-91 us a token at 1,040 tokens, 100 at 2,048 and 110 at 7,800 on one core of an AMD EPYC."""
+"""Ids of one pass, padding included. On a CPU the activations of a pass should fit into the cache: the 4M baseline
+takes 91 us a token at 1,040 tokens, 100 at 2,048 and 110 at 7,800 on one core of an AMD EPYC."""
 HEAD_ROWS = 1024
 """Positions whose logits are in memory together."""
 
