@@ -20,7 +20,8 @@ def fourier_shares(rows: Tensor) -> Tensor:
     power = torch.fft.rfft(centred, dim=0)[1:].abs().square().sum(dim=1)  # (p // 2,)
     if len(rows) % 2 == 0:
         power[-1] /= 2  # the others stand for two coefficients each, the highest for one
-    return (power / power.sum()).float()
+    shares: Tensor = (power / power.sum()).float()
+    return shares
 
 
 def concentration(rows: Tensor, *, frequencies: int = 5) -> float:
