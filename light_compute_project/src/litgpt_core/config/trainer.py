@@ -173,6 +173,10 @@ class HardwareSettings:
     """fsdp_hybrid only: processes among which one copy is shared out; null: those of a node."""
     cpu_offload: bool = False
     """fsdp on GPUs only: keep weights and optimizer state in the host's memory. Slow, but fits more."""
+    gradient_sync: Literal["micro_batch", "step"] = "micro_batch"
+    """fsdp only, where a step has several micro-batches: when gradients are added up over the processes. micro_batch:
+    after each, so that a process holds its shard of them; step: once, which sends less and holds all gradients.
+    """
     collective_timeout: Positive = 1800.0
     """Seconds to wait for the other processes, at the start and in every operation that they do together."""
     hang_timeout: Positive | None = 1800.0
