@@ -69,18 +69,18 @@ def read_file(path: Path) -> bytes:
 
 def _whole(raw: bytes, *, name: str) -> bytes:
     """The content of compressed data; DataError, before memory is filled, if it unpacks to absurdly much."""
-    pieces, length = [], 0
+    chunks, length = [], 0
     with unpacked(io.BytesIO(raw), name=name) as file:
-        while piece := file.read(1 << 20):
-            pieces.append(piece)
-            length += len(piece)
+        while chunk := file.read(1 << 20):
+            chunks.append(chunk)
+            length += len(chunk)
             if length > max(ANY_RATIO, MAX_RATIO * len(raw)):
                 raise DataError(
                     f"{name} unpacks to more than {length // len(raw)} times its {len(raw):,} bytes",
                     needed=f"text, which unpacks to at most {MAX_RATIO} times its size",
                     fix="if it is yours, unpack it and name the unpacked file",
                 )
-    return b"".join(pieces)
+    return b"".join(chunks)
 
 
 def shown(path: Path | str) -> str:
