@@ -5,6 +5,7 @@ lcp export runs/baseline --format gguf --type q8_0 --out baseline.gguf
 lcp export runs/baseline --format python --out baseline.py && python baseline.py "def " --seed 1
 
 huggingface    a folder that transformers' AutoModelForCausalLM and AutoTokenizer load: equal logits, equal ids
+compressed-tensors    the same with the codes of a compressed model, for transformers with the package of that name
 gguf           one file for llama.cpp, Ollama, LM Studio; --type f32 f16 bf16 q8_0 q5_1 q5_0 q4_1 q4_0
 python         one .py file that generates with nothing but Python, the engine's text for the same seed
 safetensors npz json    weights by LitGPT's names in one file, config and tokenizer inside
