@@ -22,7 +22,7 @@ from litgpt_core.config.litgpt import expand
 from litgpt_core.config.optional_sections import check_optional, teacher_of
 from litgpt_core.config.run import RunSettings
 from litgpt_core.config.run_name import named
-from litgpt_core.config.schema import KINDS, MODEL_FORBIDDEN, TOP_LEVEL, model_fields, takes_text
+from litgpt_core.config.schema import DATA_WITH_PATH, KINDS, MODEL_FORBIDDEN, TOP_LEVEL, model_fields, takes_text
 from litgpt_core.config.shorthand import as_overrides, text_value
 from litgpt_core.config.source import CONFIG_DIR, Source, config_dirs, group_names, option_names
 from litgpt_core.config.train_config import TrainConfig, dump
@@ -200,7 +200,7 @@ def check(plain: dict[str, Any], *, source: Source) -> TrainConfig:
         kind = (plain.get(group) or {}).get("kind")
         if kind not in kinds:
             problems.append(f"{group}.kind={kind!r}{nearest(str(kind), list(kinds))}{source.where(f'{group}.kind')}")
-        elif group == "data" and kind == "text" and plain["data"].get("path") in (None, "???"):
+        elif group == "data" and kind in DATA_WITH_PATH and plain["data"].get("path") in (None, "???"):
             problems.append("data.path is missing: type data.path=FILE_OR_FOLDER")
         else:
             sections[group] = check_section(plain, group, kinds[kind], source, problems)

@@ -38,6 +38,9 @@ KINDS: dict[str, dict[str, type]] = {
 }
 """Group whose options are of several kinds -> kind -> its settings class."""
 
+DATA_WITH_PATH = ("text", "jsonl", "parquet", "arrow", "tokens")
+"""Kinds of `data` that need a path and have no default for it."""
+
 _SECTIONS = ("run", "model", "tokenizer", "data", "optim", "trainer", "logger", "lora", "qat", "distill", "evaluation")
 TOP_LEVEL = ("seed", "init_from", *_SECTIONS)
 """Sections of a config, and the two settings that belong to none."""

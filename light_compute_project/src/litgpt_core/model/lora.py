@@ -28,6 +28,7 @@ from torch.nn import functional
 from litgpt_core.core.errors import CheckpointError, ConfigError
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.gpt import GPT
+from litgpt_core.model.init import Place, copy_values
 from litgpt_core.model.lora_settings import LoRASettings
 from litgpt_core.model.quantized import PackedMatrix, QuantEmbedding, QuantLinear, packed_product
 from litgpt_core.model.structure import structure
@@ -61,9 +62,10 @@ class Adapted(nn.Module):
         return torch.cat(list(self._padded(wide, dim=-1)), dim=-1)
 
     @torch.no_grad()
-    def difference(self) -> Tensor:
-        """(O, I): what merging adds to W."""
-        blocks = zip(torch.split(self.lora_B, self.rows), self.lora_A.chunk(len(self.rows)), strict=True)
+    def difference(self, lora_a: Tensor | None = None, lora_b: Tensor | None = None) -> Tensor:
+        """(O, I): what merging adds to W; of other values of the adapter, if they are given."""
+        a, b = self.lora_A if lora_a is None else lora_a, self.lora_B if lora_b is None else lora_b
+        blocks = zip(torch.split(b, self.rows), a.chunk(len(self.rows)), strict=True)
         return torch.cat(list(self._padded([(b @ a) * self.scaling for b, a in blocks], dim=0)), dim=0)
 
     def _padded(self, blocks: list[Tensor], *, dim: int) -> Iterator[Tensor]:
@@ -126,7 +128,6 @@ def add_adapters(model: GPT, settings: LoRASettings, *, seed: int) -> None:
     """
     check_adaptable(model.config, settings)
     model.requires_grad_(False)
-    generator = torch.Generator().manual_seed(seed)
     for path, parts in _chosen(model, settings):
         parent_path, _, name = path.rpartition(".")
         parent = model.get_submodule(parent_path)
@@ -137,11 +138,22 @@ def add_adapters(model: GPT, settings: LoRASettings, *, seed: int) -> None:
         else:
             assert isinstance(base, nn.Linear)
             adapted = LoRALinear(base, settings, parts=parts)
-        bound = 1 / math.sqrt(base.in_features)
-        with torch.no_grad():
-            values = torch.empty(adapted.lora_A.shape).uniform_(-bound, bound, generator=generator)
-            adapted.lora_A.copy_(values)
         setattr(parent, name, adapted.train(base.training))
+    reset_adapters(model, seed=seed)
+
+
+@torch.no_grad()
+def reset_adapters(model: GPT, *, seed: int, place: Place = copy_values) -> None:
+    """Give all adapters of `model` the values that they begin with; `place` as for `initialize`."""
+    generator = torch.Generator().manual_seed(seed)
+    for path, _ in structure(model.config).linears():
+        module = model.get_submodule(path)
+        if isinstance(module, LoRALinear | QuantLoRALinear):
+            columns = module.lora_A.size(1)
+            bound = 1 / math.sqrt(columns)
+            values = torch.empty(module.lora_A.shape, device="cpu").uniform_(-bound, bound, generator=generator)
+            place(module.lora_A, values)
+            module.lora_B.zero_()
 
 
 def _chosen(model: GPT, settings: LoRASettings) -> list[tuple[str, Parts]]:
@@ -175,14 +187,20 @@ def check_adaptable(config: GPTConfig, settings: LoRASettings) -> None:
         )
 
 
-def adapters(model: nn.Module) -> dict[str, Tensor]:
-    """The adapters' weights, under LitGPT's names."""
-    return {name: value for name, value in model.state_dict().items() if MARK in name}
+def adapters(model: nn.Module, state: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+    """The adapters' weights, under LitGPT's names; `state` as for `merged`."""
+    return {name: value for name, value in (model.state_dict() if state is None else state).items() if MARK in name}
 
 
-def merged(model: GPT) -> dict[str, Tensor]:
-    """The state dict of the plain model that computes the same: W + (alpha / r) B A. `model` stays as it is."""
-    weights = {name: value for name, value in model.state_dict().items() if MARK not in name}
+def merged(model: GPT, state: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+    """The state dict of the plain model that computes the same: W + (alpha / r) B A. `model` stays as it is.
+
+    Args:
+        model: With adapters.
+        state: Its whole state dict, where `model` itself holds shards; None: the model's own.
+    """
+    state = model.state_dict() if state is None else state
+    weights = {name: value for name, value in state.items() if MARK not in name}
     dense: dict[PackedMatrix, Tensor] = {}  # a tied matrix is one tensor under two names
     for path, module in model.named_modules():
         if isinstance(module, QuantLinear | QuantEmbedding | QuantLoRALinear):
@@ -191,7 +209,8 @@ def merged(model: GPT) -> dict[str, Tensor]:
                 dense[module.matrix] = module.matrix.dequantize()
             weights[f"{path}.weight"] = dense[module.matrix]
         if isinstance(module, LoRALinear):
-            weights[f"{path}.weight"] = module.weight.detach() + module.difference()
+            difference = module.difference(*(state[f"{path}.{name}"] for name in ("lora_A", "lora_B")))
+            weights[f"{path}.weight"] = weights[f"{path}.weight"].detach() + difference
         elif isinstance(module, QuantLoRALinear):
             weights[f"{path}.weight"] = weights[f"{path}.weight"] + module.difference()
     return weights

@@ -128,22 +128,22 @@ class LitGPTDirectoryIO(CheckpointIO):
         group.raise_together(problem)
 
     def write(self, path: Path, *, weights: dict[str, Any], extra: dict[str, object] | None = None) -> None:
-        """Write a directory from bare weights; without `extra` it is what `final/` holds."""
+        """Write a directory from bare weights, adapters included; without `extra` it is what `final/` holds."""
         extra = dict(extra or {})
         if self.adapted is not None:
-            weights = lora.merged(self.adapted)
-            extra[ADAPTER] = lora.adapters(self.adapted)
+            extra[ADAPTER] = lora.adapters(self.adapted, weights)
+            weights = lora.merged(self.adapted, weights)
         if self.qat is not None:
             if extra:
                 extra[QAT_FILE] = hidden_weights(weights)
             weights = plain_weights(weights, bits=self.qat.bits)
         checkpoint_room.save_directory(path, weights=weights, extra=extra, **self._companions())
 
-    def write_adapters(self, path: Path) -> None:
-        """Write a directory with the adapters and without merged weights, as `litgpt merge_lora` wants it."""
+    def write_adapters(self, path: Path, *, weights: dict[str, Any]) -> None:
+        """Write a directory with the adapters among `weights` and without merged ones, as `litgpt merge_lora` wants."""
         assert self.adapted is not None
-        weights = lora.adapters(self.adapted)
-        checkpoint_room.save_directory(path, weights=weights, weights_name=ADAPTER, **self._companions())
+        found = lora.adapters(self.adapted, weights)
+        checkpoint_room.save_directory(path, weights=found, weights_name=ADAPTER, **self._companions())
 
     def write_compressed(self, path: Path, *, weights: dict[str, Any], record: dict[str, Any]) -> None:
         """Write a directory with the codes of a model of quantization-aware training, which the engine decodes.
@@ -175,19 +175,21 @@ class LitGPTDirectoryIO(CheckpointIO):
         lora.check_fit(found, self.adapted)
         return dict(found)
 
-    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        """What the Trainer expects, from a directory that `newest_valid` has verified."""
+    def load_checkpoint(
+        self, path: Any, map_location: Any = None, weights_only: bool | None = None, *, mmap: bool = False
+    ) -> dict[str, Any]:
+        """What the Trainer expects, from a directory that `newest_valid` has verified; `mmap` as for `load_extra`."""
         directory = Path(path)
-        rest = self.load_rest(directory)
+        rest = self.load_rest(directory, mmap=mmap)
         if is_sharded(directory):
             parts = sharded.read_full(directory, prefix=sharded.OPTIMIZER)
             rest["optimizer_states"] = [sharded.unflatten_state(parts, rest["optimizer_states"][0])]
         weights = self.read_weights(directory)
         return {**rest, "state_dict": {WEIGHT_PREFIX + key: value for key, value in weights.items()}}
 
-    def load_rest(self, directory: Path) -> dict[str, Any]:
+    def load_rest(self, directory: Path, *, mmap: bool = False) -> dict[str, Any]:
         """All but the weights (of a sharded checkpoint: but all large tensors), counters fitted to this start."""
-        rest = checkpoint_room.load_extra(directory, RESUME_FILE)
+        rest = checkpoint_room.load_extra(directory, RESUME_FILE, mmap=mmap)
         assert isinstance(rest, dict)
         batches = int(rest["global_step"]) * self.accumulate
         settle_batch_counters(rest["loops"]["fit_loop"]["epoch_loop.batch_progress"], batches=batches)

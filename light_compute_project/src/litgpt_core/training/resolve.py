@@ -98,6 +98,7 @@ def resolve(config: TrainConfig, facts: Facts) -> ResolvedConfig:
         shard_size=asked.shard_size,
         precision=hardware.precision,
         cpu_offload=asked.cpu_offload and hardware.device == "cuda",
+        collective_timeout=asked.collective_timeout,
     )
     if sharding is not None:
         _refuse_sharding(config)
@@ -125,8 +126,14 @@ def resolve(config: TrainConfig, facts: Facts) -> ResolvedConfig:
 
 
 def _refuse_sharding(config: TrainConfig) -> None:
+    """What needs whole weights in every process, and sharded checkpoints of adapters, which one process merges."""
+    if config.lora is not None and config.trainer.checkpointing.sharded_checkpoints is True:
+        raise ConfigError(
+            "trainer.sharded_checkpoints=true with lora",
+            needed="whole weights, with which one process merges the adapters",
+            fix="trainer.sharded_checkpoints=auto",
+        )
     needs_whole = {
-        "lora": (config.lora, "adapters and whole base weights"),
         "qat": (config.qat, "whole weights, with the scales of their groups"),
         "distill": (config.distill, "a teacher and the whole model in every process"),
     }
