@@ -1,7 +1,7 @@
 """A stand-in for the W&B server on the loopback address: what the client asks for, and failures on request.
 
-GraphQL (`/graphql`): whether a run is known, creating or changing it, places for its files. `/files/.../file_stream`: rows of
-history and the summary. `/storage/...`: the files. It keeps everything, per run.
+GraphQL (`/graphql`): whether a run is known, creating or changing it, places for its files. `/files/.../file_stream`:
+rows of history and the summary. `/storage/...`: the files. It keeps everything, per run.
 """
 
 from __future__ import annotations
@@ -97,23 +97,23 @@ class WandbStub:
         answer = getattr(self, f"_{name}", None)
         return answer(variables) if answer is not None else {}
 
-    def _Viewer(self, _: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+    def _Viewer(self, _: dict[str, Any]) -> dict[str, Any]:
         teams = {"edges": [{"node": {"name": "us"}}]}
         return {"viewer": {"id": "v", "entity": "us", "username": "me", "email": "", "flags": "{}", "teams": teams}}
 
-    def _ServerFeaturesQuery(self, _: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+    def _ServerFeaturesQuery(self, _: dict[str, Any]) -> dict[str, Any]:
         return {"serverInfo": {"features": []}}
 
-    def _ServerInfo(self, _: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+    def _ServerInfo(self, _: dict[str, Any]) -> dict[str, Any]:
         return {"serverInfo": {"cliVersionInfo": {"max_cli_version": "99.0.0"}, "latestLocalVersionInfo": None}}
 
-    def _UpsertBucket(self, variables: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+    def _UpsertBucket(self, variables: dict[str, Any]) -> dict[str, Any]:
         known = variables["name"] in self.runs
         run = self.runs.setdefault(variables["name"], StoredRun())
         run.asked.append(variables)
         return {"upsertBucket": {"bucket": self._bucket(variables["name"], run), "inserted": not known}}
 
-    def _RunResumeStatus(self, variables: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+    def _RunResumeStatus(self, variables: dict[str, Any]) -> dict[str, Any]:
         run = self.runs.get(variables["name"])
         bucket = None if run is None else self._bucket(variables["name"], run) | self._tails(run)
         entity = {"id": "e", "name": "us"}
@@ -148,13 +148,16 @@ class WandbStub:
             "wandbConfig": json.dumps({"t": 1}),
         }
 
-    def _CreateRunFiles(self, variables: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+    def _CreateRunFiles(self, variables: dict[str, Any]) -> dict[str, Any]:
         places = [
             {"name": name, "uploadUrl": f"{self.url}/storage/{variables['run']}/{name}"} for name in variables["files"]
         ]
         return {"createRunFiles": {"runID": f"id-{variables['run']}", "uploadHeaders": [], "files": places}}
 
-    def _CreateArtifact(self, _: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+    def _ArtifactType(self, _: dict[str, Any]) -> dict[str, Any]:
+        return {"project": {"artifact": None}}
+
+    def _CreateArtifact(self, _: dict[str, Any]) -> dict[str, Any]:
         sequence = {"latestArtifact": {"id": "a"}}  # known already: its files are not asked for
         return {"createArtifact": {"artifact": {"id": "a", "state": "COMMITTED", "artifactSequence": sequence}}}
 
@@ -172,7 +175,7 @@ class _Handler(BaseHTTPRequestHandler):
     stub: WandbStub
     protocol_version = "HTTP/1.1"
 
-    def do_POST(self) -> None:  # noqa: N802
+    def do_POST(self) -> None:
         body = json.loads(self._body() or b"{}")
         if self.path == "/graphql":
             found = re.search(r"(?:query|mutation)\s+(\w+)", body["query"])
@@ -182,7 +185,7 @@ class _Handler(BaseHTTPRequestHandler):
             parts = self.path.strip("/").split("/")  # files/ENTITY/PROJECT/RUN/file_stream
             self._answer(self.path, lambda: self.stub.stream(parts[3], body))
 
-    def do_PUT(self) -> None:  # noqa: N802
+    def do_PUT(self) -> None:
         data = self._body()
 
         def keep() -> dict[str, Any]:
@@ -192,7 +195,7 @@ class _Handler(BaseHTTPRequestHandler):
 
         self._answer(self.path, keep)
 
-    def do_GET(self) -> None:  # noqa: N802
+    def do_GET(self) -> None:
         self._answer(self.path, dict)
 
     def _body(self) -> bytes:

@@ -1,14 +1,13 @@
 """Runs as somebody watches them: a list, one run in detail, and curves of a bounded number of points.
 
-What has not changed is not read again: of a `metrics.jsonl` that grows only what was appended, and the other small files
-of a run when their size or time changed. A name is a path below the watched folder, and only names that the search found
-are looked at. Neither torch nor a checkpoint is loaded.
+What has not changed is not read again: of a `metrics.jsonl` that grows only what was appended, and the other small
+files of a run when their size or time changed. A name is a path below the watched folder, and only names that the
+search found are looked at. Neither torch nor a checkpoint is loaded.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -58,7 +57,7 @@ class RunWatch:
         self._records: dict[Path, tuple[Signature, RunRecord]] = {}
 
     def runs(self) -> dict[str, RunRecord]:
-        """Name -> run, the most recently started first; a run whose files did not change is the same object as before."""
+        """Name -> run, the most recently started first; a run whose files did not change is the same object."""
         if not self._folder.is_dir():
             return {}
         paths = [run.path for run in find(self._folder) if _shown(run.path)]
@@ -74,14 +73,14 @@ class RunWatch:
         return known[1]
 
     def listed(self) -> list[dict[str, Any]]:
-        """One plain dictionary for each run: `name`, `state` (running, finished, unfinished), `max_steps`, seconds since
-        its last change (`idle_s`), and `VALUES`, each None where it is not known.
+        """One plain dictionary for each run: `name`, `state` (running, finished, unfinished), `max_steps`, seconds
+        since its last change (`idle_s`), and `VALUES`, each None where it is not known.
         """
         now = time.time()
         return [_facts(name, run, now=now) for name, run in self.runs().items()]
 
     def described(self, name: str) -> dict[str, Any]:
-        """One run: what the list says, its `config` (without secrets), its `samples`, and the `command` that started it.
+        """One run: what the list says, its `config` (without secrets), its `samples`, the `command` that started it.
 
         Raises:
             UnknownRun: There is no such run.
@@ -109,8 +108,8 @@ class RunWatch:
             points: At most so many of each curve; of the rest the extremes stay.
 
         Returns:
-            `x`, `keys` (those drawn), `known` (those that could be), and `curves`: `name`, `key` and `points`, a list of
-            (x, y); a run without a value has no curve.
+            `x`, `keys` (those drawn), `known` (those that could be), and `curves`: `name`, `key` and `points`, a list
+            of (x, y); a run without a value has no curve.
 
         Raises:
             ConfigError: No such axis, or too many curves.
@@ -132,8 +131,8 @@ class RunWatch:
         return {"x": x, "keys": drawn, "known": sorted(known), "curves": curves}
 
     def version(self, names: Iterable[str] | None = None) -> str:
-        """Changes when a file changes that an answer about these runs (None: about all) is made of, and with the state of
-        a run that no longer writes.
+        """Changes when a file changes that an answer about these runs (None: about all) is made of, and with the state
+        of a run that no longer writes.
         """
         every, now = self.runs(), time.time()
         chosen = every if names is None else {name: every[name] for name in names if name in every}
@@ -149,7 +148,7 @@ def state_of(run: RunRecord, *, now: float) -> str:
 
 
 def thinned(points: Sequence[tuple[float, float]], *, most: int) -> list[tuple[float, float]]:
-    """At most `most` of the points, in order: the first, the last, and the lowest and highest of each stretch between."""
+    """At most `most` of the points, in order: the first, the last, the lowest and highest of each stretch between."""
     if len(points) <= most:
         return list(points)
     if most < 4:
@@ -205,7 +204,7 @@ def _signature(path: Path) -> Signature:
 
 def _facts_of(file: Path) -> tuple[int, int, int] | None:
     try:
-        facts = os.stat(file)
+        facts = file.stat()
     except OSError:
         return None
     return facts.st_ino, facts.st_size, facts.st_mtime_ns

@@ -122,7 +122,7 @@ def _add_run_routes(app: FastAPI, server: Server) -> None:
     @get("/v1/runs/curves")
     async def curves(
         run: Annotated[list[str], Query(max_length=MOST_CURVES)],
-        key: Annotated[list[str], Query(max_length=MOST_CURVES)] = [],  # noqa: B006: FastAPI copies it
+        key: Annotated[list[str], Query(max_length=MOST_CURVES)] = [],  # noqa: B006
         x: str = "steps",
         points: Annotated[int, Query(ge=1, le=MOST_POINTS)] = 400,
         since: str | None = None,

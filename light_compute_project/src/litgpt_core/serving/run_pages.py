@@ -4,8 +4,8 @@
     GET /v1/runs/curves?run=A&run=B[&key=...][&x=tokens][&since=VERSION]
     GET /v1/runs/one?run=A                                       config, samples, the command that started it
 
-An answer has a `version`; asked again with it, the server answers `{"version": ..., "unchanged": true}` while no file of
-these runs has changed. So a page can ask every few seconds while a run trains.
+An answer has a `version`; asked again with it, the server answers `{"version": ..., "unchanged": true}` while no file
+of these runs has changed. So a page can ask every few seconds while a run trains.
 """
 
 from __future__ import annotations
@@ -82,7 +82,8 @@ class RunPages:
         watch = self._watch
         if watch is None:
             raise RunsHidden(
-                "This server shows no runs.", needed="a folder of runs, and an API key where others can reach the server"
+                "This server shows no runs.",
+                needed="a folder of runs, and an API key where others can reach the server",
             )
         if self._waiting >= MOST_WAITING:
             raise Busy(f"{self._waiting} questions about runs are waiting.", retry_after_s=2)
@@ -102,7 +103,9 @@ def _models_of(watch: RunWatch, found: Sequence[FoundModel]) -> dict[str, str]:
     by_folder: dict[Path, str] = {}
     for model in found:
         real = model.directory.resolve()
-        run = real.parent.parent if real.parent.name == "checkpoints" else real.parent  # RUN/checkpoints/STEP, RUN/final
-        by_folder.setdefault(run, model.name)
+        run = (
+            real.parent.parent if real.parent.name == "checkpoints" else real.parent
+        )  # RUN/checkpoints/STEP, RUN/final
+        by_folder |= {place: model.name for place in (real, run) if place not in by_folder}
     paths = {name: run.path.resolve() for name, run in watch.runs().items()}
     return {name: by_folder[path] for name, path in paths.items() if path in by_folder}

@@ -1,4 +1,4 @@
-"""Dashboards beside `metrics.jsonl`: Weights & Biases (`wandb_runs.py`), CSV, TensorBoard, any other by its class path, or none."""
+"""Dashboards beside `metrics.jsonl`: W&B (`wandb_runs.py`), CSV, TensorBoard, any other by its class path, or none."""
 
 from __future__ import annotations
 

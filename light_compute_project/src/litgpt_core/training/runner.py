@@ -151,9 +151,7 @@ def _carry_out(plan: Plan, *, stop: StopRequest, texts: TextOutputs) -> RunResul
     )
     write_json(plan.folder.summary, summary)
     draw_loss(plan, rows=recorder.rows, summary=summary)
-    log_results(
-        dashboard, folder=plan.folder.path, summary=summary, picture=plan.folder.picture, samples=samples
-    )
+    log_results(dashboard, folder=plan.folder.path, summary=summary, picture=plan.folder.picture, samples=samples)
     return RunResult(folder=plan.folder, summary=summary)
 
 

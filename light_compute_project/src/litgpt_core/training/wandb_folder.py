@@ -41,4 +41,6 @@ def upload_command(run_folder: Path) -> str:
     """What to type to upload them; empty if there is nothing to upload."""
     waiting = not_uploaded(run_folder)
     online = [] if all(path.name.startswith("offline-") for path in waiting) else ["--include-online"]
-    return shlex.join(["uv", "run", "wandb", "sync", *online, *(path.as_posix() for path in waiting)]) if waiting else ""
+    return (
+        shlex.join(["uv", "run", "wandb", "sync", *online, *(path.as_posix() for path in waiting)]) if waiting else ""
+    )

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 import logging
+import urllib.error
+import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,9 @@ from litgpt_core.training.run_folder import RunFolder
 from litgpt_core.training.wandb_runs import SectionedLogger, close_run, first_line, labels, open_run
 
 logger = logging.getLogger(__name__)
+
+REACHABLE_S = 5.0
+"""Seconds in which a server answers, if it is there."""
 
 
 def log_results(
@@ -40,12 +46,11 @@ def log_results(
         run = built.experiment
         flat = {f"{a}/{b}": v for a in ("final", "best", "whole_split") for b, v in summary[a].items()}
         run.summary.update({**flat, **{k: v for k, v in summary.items() if isinstance(v, (int, float, str))}})
-        media: dict[str, Any] = {"loss/curve": wandb.Image(str(picture))} if picture.is_file() else {}
+        if picture.is_file():
+            run.log({"loss/curve": wandb.Image(str(picture))})
         if samples:
             rows = [[prompt, text, summary["final_weights"]["step"]] for prompt, text in samples]
-            media["samples/final"] = wandb.Table(columns=["prompt", "continuation", "step"], data=rows)
-        if media:
-            run.log(media)
+            _log_table(run, "samples/final", [["prompt", "continuation", "step"], *rows])
     except Interrupted:
         raise
     except Exception as error:
@@ -84,7 +89,12 @@ def log_report(folder: RunFolder, *, page: Path, pictures: Sequence[Path], numbe
 
 
 def log_evaluation(
-    folder: RunFolder, *, name: str, scores: Mapping[str, float], table: Sequence[Sequence[str]], facts: Mapping[str, Any]
+    folder: RunFolder,
+    *,
+    name: str,
+    scores: Mapping[str, float],
+    table: Sequence[Sequence[str]],
+    facts: Mapping[str, Any],
 ) -> bool:
     """An evaluation as a W&B run of its own, in the group of the run that was measured; whether W&B took it.
 
@@ -103,10 +113,8 @@ def log_evaluation(
     if built is None:
         return False
     try:
-        import wandb
-
         run = built.experiment
-        run.log({"evaluate/scores": wandb.Table(columns=list(table[0]), data=[list(row) for row in table[1:]])})
+        _log_table(run, "evaluate/scores", table)
         run.summary.update({f"evaluate/{key}": value for key, value in scores.items()})
     except Exception as error:  # whatever its client raises
         logger.warning("W&B did not take the evaluation: %s", first_line(error))
@@ -114,6 +122,28 @@ def log_evaluation(
     finally:
         close_run(built, folder=folder.path)
     return True
+
+
+def _log_table(run: Any, name: str, rows: Sequence[Sequence[Any]]) -> None:
+    """Rows, the headings first, as a table. Online, the client asks the server before it takes one; else it is text."""
+    import wandb
+
+    if run.offline or _reachable(str(run.settings.base_url)):
+        run.log({name: wandb.Table(columns=list(rows[0]), data=[list(row) for row in rows[1:]])})
+        return
+    cells = ["".join(f"<td><pre>{html.escape(str(cell))}</pre></td>" for cell in row) for row in rows]
+    run.log({name: wandb.Html(f"<table>{''.join(f'<tr>{row}</tr>' for row in cells)}</table>")})
+
+
+def _reachable(url: str) -> bool:
+    """Whether a server answers there, with whatever status."""
+    try:
+        with urllib.request.urlopen(url, timeout=REACHABLE_S):
+            return True
+    except urllib.error.HTTPError:
+        return True
+    except (OSError, ValueError):
+        return False
 
 
 def _recorded(folder: RunFolder) -> tuple[WandbSettings, dict[str, Any]]:

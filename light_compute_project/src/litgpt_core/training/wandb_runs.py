@@ -1,7 +1,7 @@
 """A run on Weights & Biases: opened, fed, closed. No trouble with it ever ends a training.
 
-Online if a key is at hand, offline otherwise; nobody is asked. A server that cannot be reached at the start makes the run
-an offline one. One that is lost on the way is waited for at the end, for `logger.finish_timeout` seconds; then the
+Online if a key is at hand, offline otherwise; nobody is asked. A server that cannot be reached at the start makes the
+run an offline one. One that is lost on the way is waited for at the end, for `logger.finish_timeout` seconds; then the
 command is named that uploads the rest.
 
 Charts are in sections by the first part of their names, and along optimizer steps.
@@ -42,8 +42,8 @@ CHARTS = {
     "elapsed_s": "speed/elapsed_s",
     "tokens": "speed/tokens",
 }
-"""Key of `metrics.jsonl` -> name of a chart; any other keeps its name. The dashboard shows sections by name: what has been
-learnt first.
+"""Key of `metrics.jsonl` -> name of a chart; any other keeps its name. The dashboard orders sections by their names:
+what has been learnt comes first.
 """
 SMALLEST = ("loss/val", "loss/val_bits_per_byte")
 """Charts whose smallest value counts in tables of runs; of the others the last one does."""
@@ -82,11 +82,9 @@ def open_run(
     mode = wandb_mode(settings)
     if mode == "disabled":
         return None
-    waiting = {"init_timeout": settings.init_timeout, "finish_timeout": settings.finish_timeout}
-    known = wandb.Settings.model_fields
-    client = wandb.Settings(console="off", silent=True, **{key: value for key, value in waiting.items() if key in known})
-    if "finish_timeout_raises" in known:
-        client.finish_timeout_raises = True
+    client = wandb.Settings(console="off", silent=True, init_timeout=settings.init_timeout)
+    if "finish_timeout_raises" in wandb.Settings.model_fields:  # older clients wait for days
+        client.finish_timeout, client.finish_timeout_raises = settings.finish_timeout, True
     about: dict[str, Any] = {"project": settings.project, "entity": settings.entity, "name": name, "dir": str(folder)}
     about |= {"id": run_id, "resume": "allow" if run_id else None, "config": dict(config), **labels}
     for attempt in dict.fromkeys((mode, "offline")):
@@ -97,6 +95,8 @@ def open_run(
             raise
         except Exception as error:  # a dashboard must never end a run, whatever its client raises
             logger.warning("W&B could not start %s: %s", attempt, first_line(error))
+            if wandb.run is None:
+                wandb.teardown()  # else its process still holds the id, and refuses it to an offline run
             continue
         if attempt == "online":
             logger.info("on W&B: %s", run.url)
@@ -148,9 +148,9 @@ def labels(settings: WandbSettings, config: Mapping[str, Any], *, job_type: str 
         Tags name the data, the model, the seed, adapters, and the settings: `settings-1a2b3c` is the same for runs that
         differ in their seed alone.
     """
-    data, model = (config.get(key) if isinstance(config.get(key), dict) else {} for key in ("data", "model"))
-    assert data is not None and model is not None
-    own = [data.get("name"), model.get("name"), f"seed-{config['seed']}" if "seed" in config else None]
+    sections = [config.get(key) for key in ("data", "model")]
+    own = [section.get("name") for section in sections if isinstance(section, dict)]
+    own += [f"seed-{config['seed']}"] if "seed" in config else []
     own += ["lora"] if config.get("lora") else []
     own += [f"settings-{_without_seed(config)}"] if config else []
     tags = dict.fromkeys(str(tag)[:64] for tag in [*settings.tags, *own] if tag)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
-
-from tests.integration.serving.looks import PHONE, fits_its_width, no_faint_text
+from tests.integration.serving.looks import IMAGES, PHONE, fits_its_width, no_faint_text
 
 pytestmark = pytest.mark.serial
 
-IMAGES = Path(__file__).resolve().parents[3] / "docs" / "images"
 STORY = "Tell me a story about a lighthouse."
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
-
-from tests.integration.serving.looks import PHONE, fits_its_width, no_faint_text
+from tests.integration.serving.looks import IMAGES, PHONE, fits_its_width, no_faint_text
 
 pytestmark = pytest.mark.serial
 
@@ -41,7 +41,7 @@ def runs(server) -> Path:
     write_run(folder / "chatty", losses=curve, max_steps=400, summary=True)
     write_run(folder / "growing", losses=[value + 0.4 for value in curve[:20]], max_steps=400, summary=False)
     for n in range(3):
-        write_run(folder / "lr" / f"lr-{n}", losses=[value + n / 5 for value in curve], max_steps=400, summary=True)
+        write_run(folder / "lr" / f"lr-{n}", losses=[value + (n + 1) / 5 for value in curve], max_steps=400, summary=True)
     return folder
 
 
@@ -68,7 +68,7 @@ def test_curves_are_chosen_sorted_filtered_and_read_by_keys(open_page, runs):
     expect(chat.page.locator("polyline.curve")).to_have_count(4)
     chat.page.get_by_label("Curve", exact=True).select_option("val_loss,train_loss")
     expect(chat.page.locator("polyline.curve")).to_have_count(8)
-    chat.page.get_by_label("Along").select_option("tokens")
+    chat.page.get_by_label("Along", exact=True).select_option("tokens")
     expect(chat.page.locator(".chart-plot")).to_have_attribute("aria-label", re.compile("along tokens"))
     chat.page.get_by_label("logarithmic").check()
     chat.page.locator(".chart-plot").focus()
@@ -109,3 +109,14 @@ def test_the_view_is_readable_in_both_themes_and_on_a_phone(open_page, runs, sch
         expect(chat.page.locator("polyline.curve").first).to_be_visible()
         assert fits_its_width(chat)
         no_faint_text(chat, at_least=20)
+
+
+def test_picture(open_page, runs, tmp_path):
+    chat = open_page(viewport={"width": 1280, "height": 900})
+    chat.page.goto(f"{chat.server.base_url}/#runs")
+    expect(chat.page.locator("polyline.curve")).to_have_count(5)
+    chat.page.mouse.move(700, 400)
+    expect(chat.page.locator(".reading").first).to_contain_text("steps")
+    picture = (IMAGES if os.environ.get("LIGHT_COMPUTE_PICTURES") == "1" else tmp_path) / "runs-page.png"
+    chat.page.screenshot(path=picture)
+    assert 10_000 < picture.stat().st_size < 200_000

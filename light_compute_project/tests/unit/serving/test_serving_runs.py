@@ -1,4 +1,4 @@
-"""The runs that the server shows: listed with their models, in curves, one by one; hidden where anybody could read them."""
+"""The runs that the server shows: listed with their models, in curves; hidden where anybody could read them."""
 
 from __future__ import annotations
 
@@ -21,8 +21,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def here(client, make_model, folder):
-    make_model("chatty/final")
+def here(client, folder):
     return client(runs=folder)
 
 

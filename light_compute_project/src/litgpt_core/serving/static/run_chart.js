@@ -58,6 +58,7 @@ export class RunChart {
     this.#series = series.map((one) => ({ ...one, points: options.log ? one.points.filter(([, y]) => y > 0) : one.points }));
     this.#series = this.#series.filter((one) => one.points.length);
     this.#options = options;
+    this.#readout.style.minHeight = "";
     this.#draw();
   }
 
@@ -87,7 +88,7 @@ export class RunChart {
     if (s.width < 80 || s.height < 60) return; // hidden
     const { x, y, log } = this.#options;
     const drawing = svg("svg", { width: s.width, height: s.height, "aria-hidden": "true" });
-    for (const tick of log ? logTicks(s.y0, s.y1) : ticksBetween(s.y0, s.y1, 5)) {
+    for (const tick of log ? logTicks(s.y0, s.y1) : ticksBetween(s.y0, s.y1, 7)) {
       drawing.append(svg("line", { class: "grid", x1: LEFT, x2: s.width - RIGHT, y1: s.py(tick), y2: s.py(tick) }));
       drawing.append(svg("text", { x: LEFT - 8, y: s.py(tick) + 4, "text-anchor": "end" }, valueText(tick)));
     }
@@ -142,6 +143,7 @@ export class RunChart {
         ),
       ),
     );
+    this.#readout.style.minHeight = `${this.#readout.offsetHeight}px`; // never smaller: nothing moves away below the pointer
   }
 }
 
