@@ -26,6 +26,11 @@ VERBS = {
     "evaluate": ("evaluate", "measure checkpoints on text and tasks, compare them, compress files with them"),
     "models": ("models", "the shipped models: parameters, memory, measured results, what trains them"),
     "slurm": ("slurm", "queue a training on a SLURM cluster"),
+    "deploy": (
+        "multi_region_deploy",
+        "rent GPUs under a hard budget, over regions and clouds: plan, up, watch, fetch, down, ledger",
+    ),
+    "runpod": ("runpod_exec_training", "the same at RunPod, through its own API"),
     "plan": ("plan", "memory, time and cost of a training on GPUs, before they are rented"),
     "audit": ("reproducibility_audit", "replay or compare runs: is this run reproducible?"),
     "data": ("prepare_data", "prepare a corpus beforehand: tokenizer and token shards"),
@@ -49,7 +54,7 @@ VERBS = {
 CHECKOUT_ONLY = {"benchmark", "sync", "config"}
 """Verbs that need what only a checkout of the repository has."""
 
-COMPOSING = {"train", "models", "search", "slurm", "plan", "audit", "data", "doctor"}
+COMPOSING = {"train", "models", "search", "slurm", "deploy", "runpod", "plan", "audit", "data", "doctor"}
 """Verbs that compose configs, and so take `--config_dir DIR`."""
 
 ALIASES = {

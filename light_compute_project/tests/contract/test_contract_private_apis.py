@@ -28,7 +28,19 @@ USED = [
         "torch.distributed.distributed_c10d",
         "_get_default_store",
         set(),
-        "distributed/process_group.py: open a TCPStore and pass it to init_process_group",
+        "distributed/connect.py: open a TCPStore and pass it to init_process_group",
+    ),
+    (
+        "torch.distributed.distributed_c10d",
+        "_abort_process_group",
+        set(),
+        "distributed/connect.py: leave the group as it is after an error; NCCL may then wait at the exit",
+    ),
+    (
+        "torch.distributed.tensor._utils",
+        "compute_local_shape_and_global_offset",
+        {"global_shape", "mesh", "placements"},
+        "distributed/sharding.py: distribute_tensor(whole.to(device), mesh, placements, src_data_rank=None)",
     ),
 ]
 

@@ -139,6 +139,8 @@ RUN = "a file with a fixed name in a run's own folder, which `open_run` has chec
 SEARCH = "a file with a fixed name in a sweep's or study's own folder"
 BASIC = "writes for its callers, which are places of this list themselves"
 HIDDEN = "a hidden name with a process number or a random part, made here"
+RENTAL = "a file with a fixed name in the folder of one rental, whose name has a random part"
+MIRROR = "the run of a rental: `up` has checked its folder, and what was there is the same run"
 STYLE = "the two files of a prompt style in the folder of a tokenizer that is being made"
 REPORT = "files with fixed names in the folder of a report"
 CHECKOUT = "a generated file of this repository, under git"
@@ -172,17 +174,41 @@ LISTED = {
     "data/unchanged.py remember": "a record under a hidden name of its own in the cache folder",
     "data/shakespeare.py _keep": "a download under its fixed name in the cache folder",
     "data/shards.py write_shard": NEW,
+    "data/stream/chunk_shards.py __enter__": HIDDEN,
+    "data/stream/chunk_shards.py __exit__": HIDDEN,
+    "data/stream/chunk_shards.py finish": "into the working folder of a preparation, which has a hidden name",
+    "data/stream/chunk_shards.py tokenize_chunk": "into the working folder of a preparation, which has a hidden name",
+    "data/stream/finish.py _join_validation": "into the working folder of a preparation, which has a hidden name",
+    "data/stream/finish.py clean": "in the working folder of a preparation, which has a hidden name",
+    "data/stream/manifest.py write_manifest": NEW,
+    "data/stream/prepare_stream.py _fill": "in the working folder of a preparation, which has a hidden name",
+    "data/stream/prepare_stream.py _make": HIDDEN,
+    "data/stream/prepare_stream.py _tokenizer": "in the working folder of a preparation, which has a hidden name",
+    "data/stream/token_writing.py _datatrove": NEW,
+    "data/stream/token_writing.py _megatron": NEW,
+    "data/stream/token_writing.py _write_raw": NEW,
+    "deploy/rental/command.py _start_guard": "appends",
+    "deploy/rental/local_machine.py end": RENTAL,
+    "deploy/rental/local_machine.py launch": RENTAL,
+    "deploy/rental/mirror.py _take_small": MIRROR,
+    "deploy/rental/mirror.py pull_small": RENTAL,
+    "deploy/rental/mirror.py unpack": NEW,
+    "deploy/rental/parcel.py pack": NEW,
+    "deploy/rental/skypilot.py launch": RENTAL,
     "evaluate/command.py _code": "only a new file, which it checks",
     "evaluate/plots.py draw": "into memory",
     "evaluate/report.py save_record": "files with fixed names in the folder of a checkpoint's evaluations",
     "export/gguf/importing.py _config_file": NEW,
     "export/gguf/vocabulary_in.py write_tokenizer": NEW,
     "export/gguf/writing.py write_gguf": BASIC,
+    "export/onnx/exporting.py _finish": NEW,
+    "export/onnx/exporting.py _write_json": NEW,
     "export/parity.py keep": BASIC,
     "export/single/arrays.py _write_json": NEW,
     "export/single/arrays.py _write_npz": NEW,
     "export/single/arrays.py _write_safetensors": NEW,
     "export/single/python_main.py load": NEW,
+    "export/web/exporting.py _write": NEW,
     "export/huggingface/added_tokens.py build_in_added_tokens": NEW,
     "export/huggingface/exporting.py _flush": NEW,
     "export/huggingface/exporting.py _write_weights": NEW,

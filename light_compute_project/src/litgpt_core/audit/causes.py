@@ -63,7 +63,15 @@ def likely_causes(one: Facts, other: Facts) -> list[Cause]:
 WITHOUT_EFFECT = frozenset(
     f"trainer.{key}"
     for key in (
-        *("save_interval", "keep_checkpoints", "restore_best", "stop_after", "sample_prompts", "sample_tokens"),
+        *(
+            "save_interval",
+            "save_every",
+            "keep_checkpoints",
+            "restore_best",
+            "stop_after",
+            "sample_prompts",
+            "sample_tokens",
+        ),
         *(
             "max_time",
             "max_session_time",

@@ -91,7 +91,7 @@ def shortened(plain: Plain, *, steps: int) -> Plain:
     """
     changed = copy.deepcopy(plain)
     trainer = changed["trainer"]
-    trainer |= {"save_interval": NEVER, "keep_checkpoints": 1, "sample_tokens": 0}
+    trainer |= {"save_interval": NEVER, "save_every": None, "keep_checkpoints": 1, "sample_tokens": 0}
     if steps < trainer["max_steps"]:
         trainer["stop_after"] = steps
     else:

@@ -23,6 +23,7 @@ import torch
 import yaml
 from torch import Tensor
 
+from litgpt_core.checkpoint.compressed_matrices import PARTS, CompressedMatrix, matrix_of
 from litgpt_core.checkpoint.directory import save_directory
 from litgpt_core.checkpoint.layout import COMPRESSED, COMPRESSION
 from litgpt_core.checkpoint.verification import ANOTHER, check_listed
@@ -30,8 +31,6 @@ from litgpt_core.core.errors import CheckpointError
 from litgpt_core.core.files import sha256_of
 from litgpt_core.core.huge_pages import huge_page_memory
 from litgpt_core.core.parsing import MAX_JSON_BYTES, ParsingError, parse_json, read_yaml
-from litgpt_core.model import grid
-from litgpt_core.model.sparse import unpack_sparse
 
 if TYPE_CHECKING:
     from litgpt_core.model.config import GPTConfig
@@ -39,75 +38,6 @@ if TYPE_CHECKING:
 FORMAT = 1
 """Of `compression.yaml`; readers refuse a larger one."""
 HEAD, EMBEDDING = "lm_head", "transformer.wte"
-
-
-@dataclass(frozen=True)
-class IntegerMatrix:
-    """Packed codes and scales: see `model.grid`."""
-
-    codes: Tensor
-    scales: Tensor
-    rows: int
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """For compression.yaml."""
-        return {"kind": "integer", "bits": 8 if self.codes.size(2) == 8 else 4, "group": grid.GROUP, "rows": self.rows}
-
-    def tensors(self) -> dict[str, Tensor]:
-        """What the file stores."""
-        return {"codes": self.codes, "scales": self.scales}
-
-    def dense(self) -> Tensor:
-        """(O, K) float32."""
-        return grid.dequantize(*grid.unpack(self.codes, self.scales, outputs=self.rows))
-
-
-@dataclass(frozen=True)
-class LowRankMatrix:
-    """U V: see `model.low_rank`."""
-
-    down: Tensor
-    up: Tensor
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """For compression.yaml."""
-        return {"kind": "low_rank", "rank": self.down.size(0)}
-
-    def tensors(self) -> dict[str, Tensor]:
-        """What the file stores."""
-        return {"down": self.down, "up": self.up}
-
-    def dense(self) -> Tensor:
-        """(O, K) float32."""
-        return self.up.float() @ self.down.float()
-
-
-@dataclass(frozen=True)
-class SparseMatrix:
-    """N:M sparse: see `model.sparse`."""
-
-    values: Tensor
-    places: Tensor
-    n: int
-    m: int
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """For compression.yaml."""
-        return {"kind": "sparse", "n": self.n, "m": self.m}
-
-    def tensors(self) -> dict[str, Tensor]:
-        """What the file stores."""
-        return {"values": self.values, "places": self.places}
-
-    def dense(self) -> Tensor:
-        """(O, K) in the dtype of the values."""
-        return unpack_sparse(self.values, self.places, n=self.n, m=self.m)
-
-
-CompressedMatrix = IntegerMatrix | LowRankMatrix | SparseMatrix
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,7 +146,7 @@ def read_compressed(directory: Path) -> CompressedCheckpoint:
     tensors = _read_tensors(directory / COMPRESSED)
     try:
         matrices = {
-            path: _matrix(facts, {name: tensors.pop(f"{path}.{name}") for name in _PARTS[facts["kind"]]})
+            path: matrix_of(facts, {name: tensors.pop(f"{path}.{name}") for name in PARTS[facts["kind"]]})
             for path, facts in description["matrices"].items()
         }
         tied, activations = bool(description["tied"]), description["activations"]
@@ -232,16 +162,7 @@ def read_compressed(directory: Path) -> CompressedCheckpoint:
     )
 
 
-_PARTS = {"integer": ("codes", "scales"), "low_rank": ("down", "up"), "sparse": ("values", "places")}
 _OWN = ("format", "tied", "activations", "matrices")
-
-
-def _matrix(facts: Mapping[str, Any], parts: dict[str, Tensor]) -> CompressedMatrix:
-    if facts["kind"] == "integer":
-        return IntegerMatrix(parts["codes"], parts["scales"], facts["rows"])
-    if facts["kind"] == "low_rank":
-        return LowRankMatrix(parts["down"], parts["up"])
-    return SparseMatrix(parts["values"], parts["places"], facts["n"], facts["m"])
 
 
 def read_description(directory: Path) -> dict[str, Any]:

@@ -9,16 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from litgpt_core.checkpoint.compressed import (
-    EMBEDDING,
-    HEAD,
-    CompressedCheckpoint,
-    CompressedMatrix,
-    IntegerMatrix,
-    LowRankMatrix,
-    SparseMatrix,
-    read_compressed,
-)
+from litgpt_core.checkpoint.compressed import EMBEDDING, HEAD, CompressedCheckpoint, read_compressed
+from litgpt_core.checkpoint.compressed_matrices import CompressedMatrix, IntegerMatrix, LowRankMatrix, SparseMatrix
 from litgpt_core.checkpoint.load import check_fit, empty_model, leave_meta
 from litgpt_core.checkpoint.verification import ANOTHER
 from litgpt_core.core.errors import CheckpointError

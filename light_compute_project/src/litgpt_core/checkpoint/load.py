@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import pickle
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,8 +73,18 @@ def _moved(weights: dict[str, Tensor], device: str | torch.device) -> dict[str, 
     return {name: tensor.to(device) for name, tensor in weights.items()}
 
 
-def load_extra(path: Path, name: str) -> Any:
-    """The object of `save_directory(extra={name: ...})`, on the CPU. CheckpointError if missing, corrupted, unsafe."""
+def load_extra(path: Path, name: str, *, mmap: bool = False) -> Any:
+    """The object of `save_directory(extra={name: ...})`, on the CPU.
+
+    Args:
+        path: A path as for `resolve`.
+        name: The file's.
+        mmap: Map the file: the processes of a machine share its pages, and only what is looked at is read. For those
+            who copy what they keep: a checkpoint may be deleted while it is mapped. Ignored on Windows.
+
+    Raises:
+        CheckpointError: Missing, corrupted or unsafe.
+    """
     file = resolve(Path(path)) / name
     if not file.is_file():
         raise CheckpointError(
@@ -81,7 +92,7 @@ def load_extra(path: Path, name: str) -> Any:
             needed="a checkpoint of a training run; final checkpoints and those from elsewhere may not have it",
             fix="start from its weights instead of resuming, or use a checkpoint from checkpoints/ of the run",
         )
-    return _load(file, mmap=False)
+    return _load(file, mmap=mmap and sys.platform != "win32")
 
 
 def _load(file: Path, *, mmap: bool) -> Any:
@@ -170,10 +181,15 @@ class _NoInitialisation(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def load_into(model: GPT, path: Path) -> None:
+def load_into(model: GPT, path: Path, *, place: Callable[[Tensor, Tensor], None] | None = None) -> None:
     """Copy the weights of a checkpoint into an existing model, e.g. to continue training it.
 
     A model with learned positions may have a shorter `block_size` than the checkpoint; further positions are dropped.
+
+    Args:
+        model: To be changed.
+        path: A path as for `resolve`.
+        place: Writes a whole tensor into a parameter, for models in shards; adapters stay as they are.
 
     Raises:
         CheckpointError: As `load_model`; also if the model ties two weights that differ in the file.
@@ -182,8 +198,21 @@ def load_into(model: GPT, path: Path) -> None:
     weights = load_weights(directory)
     if (embedding := weights.get(POSITIONS)) is not None and len(embedding) > model.config.block_size:
         weights[POSITIONS] = embedding[: model.config.block_size]
-    check_fit(weights, expected=model.state_dict(), where=directory)
-    model.load_state_dict(weights)
+    if place is None:
+        check_fit(weights, expected=model.state_dict(), where=directory)
+        model.load_state_dict(weights)
+        return
+    from litgpt_core.model.gpt import expect_tied
+    from litgpt_core.model.lora import adapters
+
+    added = adapters(model)
+    own = {name: tensor for name, tensor in model.state_dict().items() if name not in added}
+    check_fit(weights, expected=own, where=directory)
+    if model.config.tie_embeddings:
+        expect_tied(weights)
+    with torch.no_grad():
+        for name, tensor in own.items():
+            place(tensor, weights[name])
 
 
 def is_tied(path: Path) -> bool:

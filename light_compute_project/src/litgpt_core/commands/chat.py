@@ -33,7 +33,8 @@ def main(arguments: Sequence[str]) -> int:
     from litgpt_core.generation.console_chat import ChatSettings, ConsoleChat
 
     settings = ChatSettings(sampling=sampling, max_new_tokens=given.max_new_tokens, seed=given.seed)
-    load = ModelLoader(device=given.device, precision=given.precision, compile=given.compile, style=given.style)
+    machine = {"device": given.device, "precision": given.precision, "compile": given.compile}
+    load = ModelLoader(**machine, kv_cache=given.kv_cache, style=given.style)
     chosen = choose(with_gguf_imported(given.model))
     print(*chosen.reasons, sep="\n", file=sys.stderr)
     if isinstance(sys.stdin, io.TextIOWrapper):

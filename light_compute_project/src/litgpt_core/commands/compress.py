@@ -12,8 +12,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from litgpt_core.compression.named_recipes import RECIPES
 from litgpt_core.compression.recipe import load_recipe
-from litgpt_core.compression.settings import METHODS, RECIPES
+from litgpt_core.compression.settings import METHODS
 from litgpt_core.compression.verdict import AXES
 from litgpt_core.core.command_line import MODEL_HELP, CommandParser, YesNo, command_for_record
 from litgpt_core.core.errors import ConfigError
@@ -60,5 +61,6 @@ def _parser() -> CommandParser:
     add("--report", action=YesNo, default=True, help="measure size, memory, speed and quality")
     add("--tokens", type=int, default=8192, help="tokens of each domain that quality is measured on (8192)")
     add("--rounds", type=int, default=5, help="trials of speed and memory, 0 for none (5)")
+    add("--kv_cache", action="store_true", help="report what an 8-bit KV cache costs, too (generate --kv_cache int8)")
     add("--require", default="", metavar="AXES", help=f"exit code 4 unless saved: {','.join(AXES)}")
     return parser

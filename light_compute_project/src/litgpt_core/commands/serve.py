@@ -38,6 +38,7 @@ def main(arguments: Sequence[str]) -> int:
         device=a.device,
         precision=a.precision,
         compile=a.compile,
+        kv_cache=a.kv_cache,
     )
     from litgpt_core.export.gguf.cached import with_gguf_imported
     from litgpt_core.generation.kernel_build import begin_build

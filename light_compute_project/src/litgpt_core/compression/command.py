@@ -64,7 +64,15 @@ def _report(
     if any(recipe.needs_text for recipe in recipes):
         length = window_length(GPTConfig.from_checkpoint(source).block_size)
         calibration = calibration_windows(domains, tokens=a.calibration_tokens, length=length)
-    report = make_report(source, targets, domains=domains, tokens=a.tokens, rounds=a.rounds, calibration=calibration)
+    report = make_report(
+        source,
+        targets,
+        domains=domains,
+        tokens=a.tokens,
+        rounds=a.rounds,
+        calibration=calibration,
+        kv_cache=a.kv_cache,
+    )
     yield report.table()
     yield from write_report(report, list(targets.values()), command=command)
     check_required(report, a.require)

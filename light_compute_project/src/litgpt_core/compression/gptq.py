@@ -13,10 +13,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from litgpt_core.checkpoint.compressed import IntegerMatrix
-from litgpt_core.compression.rounding import search_scales
+from litgpt_core.checkpoint.compressed_matrices import IntegerMatrix
 from litgpt_core.model import grid
 from litgpt_core.model.grid import Grid
+from litgpt_core.model.scale_search import search_scales
 
 
 def inverse_factor(hessian: Tensor, *, damp: float) -> Tensor:

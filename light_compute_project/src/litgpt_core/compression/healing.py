@@ -1,37 +1,28 @@
 """Training a compressed model against its source for a few steps: distillation, and quantization-aware training.
 
-Loss of a token, with the source's distribution p and the model's q:
-
-    forward   KL(p || q)                                  (Hinton et al. 2015, arXiv 1503.02531)
-    reverse   KL(q || p)                                  (MiniLLM, arXiv 2306.08543)
-    jsd       (KL(p || m) + KL(q || m)) / 2, m = (p + q) / 2    (GKD, arXiv 2306.13649)
-    ce        -log q of the text, without the source
-
-Quantization-aware training multiplies by rounded weights and sends gradients to the float ones as if nothing had been
-rounded (straight-through, Bengio et al. 2013): w_q = w + (s clamp(round(w / s)) - w), the bracket without gradient.
-The scales stay as they were at the start, so the result has codes of the same grid as rounding after training. Matrices
-that are stored already and not trained, such as the head, stay as they are.
+Losses are those of `model.distillation`: forward, reverse or jsd; ce is the text alone. Quantization-aware training is
+`model.fake_quant`'s, with the scales of the step before, so the result has codes of the same grid as rounding after
+training. Matrices that are stored already and not trained, such as the head, stay as they are.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.utils import parametrize
 
-from litgpt_core.checkpoint.compressed import IntegerMatrix
-from litgpt_core.compression.rounding import pack_matrix
+from litgpt_core.checkpoint.compressed_matrices import IntegerMatrix
 from litgpt_core.compression.settings import Distill, Healing, Qat
 from litgpt_core.compression.state import WorkingModel
 from litgpt_core.compression.texts import Domain, window_length
-from litgpt_core.core.errors import ConfigError, DataError
+from litgpt_core.core.errors import DataError
 from litgpt_core.model import grid
+from litgpt_core.model.distillation import DIVERGENCES, check_teacher
+from litgpt_core.model.fake_quant import FakeQuantLinear
 from litgpt_core.model.gpt import GPT
-from litgpt_core.model.grid import Grid
 
 logger = logging.getLogger(__name__)
 
@@ -47,66 +38,39 @@ def distill(work: WorkingModel, step: Distill, *, teacher: GPT, domains: Sequenc
         ConfigError: The vocabularies differ.
         DataError: The text is shorter than a window.
     """
-    check_vocabularies(work.model, teacher)
+    check_teacher(work.model.config, teacher.config)
     first, last = _train(work.model, step, teacher=teacher, domains=domains)
     work.notes.append(f"distill: loss {first:.4f} -> {last:.4f} nats per token in {step.steps} steps")
 
 
-def check_vocabularies(model: GPT, teacher: GPT) -> None:
-    """Raise ConfigError unless both models have the same tokens."""
-    ours, theirs = model.config.padded_vocab_size, teacher.config.padded_vocab_size
-    if ours != theirs:
-        raise ConfigError(
-            f"The model has {ours} tokens, its teacher {theirs}.",
-            needed="one tokenizer: distributions over other tokens cannot be compared",
-            fix="a teacher with the model's tokenizer",
-        )
-
-
-class FakeQuantized(nn.Module):
-    """A parametrization of a weight (O, K): rounded with fixed scales forwards, the identity backwards."""
-
-    scales: Tensor
-
-    def __init__(self, scales: Tensor, *, bits: int) -> None:
-        super().__init__()
-        self.kind = Grid(bits)
-        self.register_buffer("scales", scales)
-
-    def forward(self, weight: Tensor) -> Tensor:
-        """(O, K) -> (O, K)"""
-        codes = self.kind.codes(grid.grouped(weight.detach()), self.scales)
-        rounded = grid.dequantize(codes.flatten(-2), self.scales)
-        return weight + (rounded - weight).detach()
-
-
 def train_quantized(work: WorkingModel, step: Qat, *, teacher: GPT, domains: Sequence[Domain]) -> None:
     """Quantization-aware training of the matrices that a step before has made integers; their codes change."""
-    paths = [path for path, matrix in work.matrices.items() if isinstance(matrix, IntegerMatrix) and ".h." in path]
-    frozen = {id(work.model.get_submodule(path).weight) for path in work.matrices.keys() - set(paths)}
-    scales: dict[str, Tensor] = {}
-    for path in paths:
-        matrix = work.matrices[path]
-        assert isinstance(matrix, IntegerMatrix)
-        scales[path] = grid.unpack(matrix.codes, matrix.scales, outputs=matrix.rows)[1].float()
-        parametrize.register_parametrization(
-            work.linear(path), "weight", FakeQuantized(scales[path], bits=step.bits), unsafe=True
-        )
+    stored = {path: m for path, m in work.matrices.items() if isinstance(m, IntegerMatrix) and ".h." in path}
+    frozen = {id(work.model.get_submodule(path).weight) for path in work.matrices.keys() - stored.keys()}
+    layers: dict[str, FakeQuantLinear] = {}
+    for path, matrix in stored.items():
+        scales = grid.unpack(matrix.codes, matrix.scales, outputs=matrix.rows)[1].float()
+        layers[path] = FakeQuantLinear(work.linear(path), bits=step.bits, scales=scales)
+        _replace(work.model, path, layers[path])
     try:
         first, last = _train(work.model, step, teacher=teacher, domains=domains, frozen=frozen)
     finally:
-        trained = {path: _latent(work.linear(path)) for path in paths}
-        for path in paths:
-            parametrize.remove_parametrizations(work.linear(path), "weight", leave_parametrized=False)
-    for path in paths:
-        work.store(path, pack_matrix(trained[path], scales[path], bits=step.bits))
+        for path, layer in layers.items():
+            _replace(work.model, path, _plain(layer))
+    for path, layer in layers.items():
+        work.store(path, IntegerMatrix.of(layer.weight.detach(), layer.qat_scales, bits=step.bits))
     work.notes.append(f"qat: loss {first:.4f} -> {last:.4f} nats per token in {step.steps} steps")
 
 
-def _latent(linear: nn.Linear) -> Tensor:
-    """The weight behind the rounded one."""
-    original = dict(linear.named_parameters())["parametrizations.weight.original"]
-    return original.detach()
+def _replace(model: GPT, path: str, module: nn.Module) -> None:
+    parent, _, name = path.rpartition(".")
+    setattr(model.get_submodule(parent), name, module)
+
+
+def _plain(layer: FakeQuantLinear) -> nn.Linear:
+    plain = nn.Linear(layer.in_features, layer.out_features, bias=False, device="meta")
+    plain.weight, plain.bias = layer.weight, layer.bias
+    return plain
 
 
 def _train(
@@ -127,7 +91,7 @@ def _train(
             source = None if step.loss == "ce" else teacher(rows[:, :-1]).float().log_softmax(-1)
         with torch.enable_grad():
             ours = model(rows[:, :-1]).float().log_softmax(-1)
-            loss = LOSSES[step.loss](ours, source, rows[:, 1:])
+            loss = _loss(step.loss, ours, source, rows[:, 1:])
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(parameters, CLIP)
@@ -155,33 +119,8 @@ def _sample(domains: Sequence[Domain], *, n: int, length: int, generator: torch.
     return torch.stack(rows)
 
 
-def forward_kl(ours: Tensor, source: Tensor | None, _: Tensor) -> Tensor:
-    """(B, T, V) log probabilities of both -> mean KL(source || ours)."""
-    assert source is not None
-    return (source.exp() * (source - ours)).sum(-1).mean()
-
-
-def reverse_kl(ours: Tensor, source: Tensor | None, _: Tensor) -> Tensor:
-    """Mean KL(ours || source)."""
-    assert source is not None
-    return (ours.exp() * (ours - source)).sum(-1).mean()
-
-
-def jensen_shannon(ours: Tensor, source: Tensor | None, _: Tensor) -> Tensor:
-    """Mean Jensen-Shannon divergence."""
-    assert source is not None
-    middle = torch.logaddexp(ours, source) - 0.6931471805599453
-    return ((source.exp() * (source - middle)).sum(-1) + (ours.exp() * (ours - middle)).sum(-1)).mean() / 2
-
-
-def cross_entropy(ours: Tensor, _: Tensor | None, targets: Tensor) -> Tensor:
-    """Mean -log q of the targets (B, T)."""
-    return functional.nll_loss(ours.flatten(0, 1), targets.flatten())
-
-
-LOSSES: dict[str, Callable[[Tensor, Tensor | None, Tensor], Tensor]] = {
-    "forward": forward_kl,
-    "reverse": reverse_kl,
-    "jsd": jensen_shannon,
-    "ce": cross_entropy,
-}
+def _loss(kind: str, ours: Tensor, source: Tensor | None, targets: Tensor) -> Tensor:
+    """Mean loss of (B, T, V) log probabilities; `source` is None for "ce"."""
+    if source is None:
+        return functional.nll_loss(ours.flatten(0, 1), targets.flatten())
+    return DIVERGENCES[kind](ours, source).mean()

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from litgpt_core.compression.equivalent import permute_model, rotate_model
+from litgpt_core.compression.experts import merge_experts
 from litgpt_core.compression.gptq import gptq_matrix
 from litgpt_core.compression.healing import distill, train_quantized
 from litgpt_core.compression.mixed import choose_bits
@@ -21,6 +22,7 @@ from litgpt_core.compression.settings import (
     Awq,
     Depth,
     Distill,
+    Experts,
     Gptq,
     Heads,
     Healing,
@@ -57,6 +59,7 @@ BLOCK_STEPS: dict[type[Step], Callable[[Any], Action]] = {
 MODEL_STEPS: dict[type[Step], Callable[[Any, WorkingModel, Any], None]] = {
     Depth: lambda step, work, windows: remove_blocks(work, windows, remove=step.remove),
     Width: lambda step, work, windows: narrow_mlps(work, windows, keep=step.keep),
+    Experts: lambda step, work, windows: merge_experts(work, windows, keep=step.keep),
     Heads: lambda step, work, windows: remove_heads(work, windows, keep=step.keep),
     Rotate: lambda step, work, _: rotate_model(work, seed=step.seed),
     Permute: lambda step, work, _: permute_model(work, seed=step.seed),

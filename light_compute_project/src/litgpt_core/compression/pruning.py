@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from litgpt_core.checkpoint.compressed import SparseMatrix
+from litgpt_core.checkpoint.compressed_matrices import SparseMatrix
 from litgpt_core.compression.gptq import inverse_factor
 from litgpt_core.compression.settings import Prune
 from litgpt_core.compression.walk import BlockContext, Inputs

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from litgpt_core.compression.settings import METHODS, RECIPES, STAGES, Mixed, Qat, Quantizing, Step
+from litgpt_core.compression.named_recipes import RECIPES
+from litgpt_core.compression.settings import METHODS, STAGES, Mixed, Qat, Quantizing, Step
 from litgpt_core.core.errors import ConfigError
 from litgpt_core.core.parsing import ParsingError, parse_yaml, read_yaml
 from litgpt_core.core.text import nearest

@@ -6,6 +6,7 @@ compression.png    file size against bits per byte lost: the Pareto front (`repo
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ from litgpt_core import tokenizers
 from litgpt_core.checkpoint import load_model
 from litgpt_core.checkpoint.verification import weights_file
 from litgpt_core.compression.gridded_source import gridded_note
+from litgpt_core.compression.kv_cache import bytes_per_token, rounded_cache
 from litgpt_core.compression.quality import DomainQuality, SourceModel, worst_upper
 from litgpt_core.compression.speed import Measure, Trials, measure_speed
 from litgpt_core.compression.texts import Domain, check_disjoint, measurement_windows, window_length
@@ -113,6 +115,7 @@ def make_report(
     new_tokens: int = 100,
     calibration: Tensor | None = None,
     measure: Measure | None = None,
+    kv_cache: bool = False,
 ) -> CompressionReport:
     """Measure a source and what was made of it.
 
@@ -125,6 +128,7 @@ def make_report(
         new_tokens: To generate in a trial.
         calibration: The windows that were calibrated with, which must not overlap the measured ones.
         measure: See `speed.measure_speed`.
+        kv_cache: Also measure the source with an 8-bit KV cache.
 
     Raises:
         DataError: The text is too short, or overlaps the calibration text.
@@ -150,8 +154,31 @@ def make_report(
     notes = [note] if (note := gridded_note(plain)) else []
     if len(domains) < 2:
         notes.append("one domain only: what was fitted to it may be worse elsewhere; --domain NAME=FILE adds one")
-    facts = {"tokens": {name: int(rows[:, 1:].numel()) for name, rows in windows.items()}, "rounds": rounds}
+    cache = measured_cache(measured, plain) if kv_cache else {}
+    notes += [_cache_note(cache)] if cache else []
+    facts = {"tokens": {name: int(rows[:, 1:].numel()) for name, rows in windows.items()}, "rounds": rounds, **cache}
     return CompressionReport(lines=[first, *judged], notes=notes, facts=facts)
+
+
+def measured_cache(measured: SourceModel, plain: GPT) -> dict[str, Any]:
+    """The source with the cache of `--kv_cache int8`, for the record: bytes of a token of context, and its quality."""
+    twin = copy.deepcopy(plain, {id(parameter): parameter for parameter in plain.parameters()})  # shares the weights
+    with rounded_cache(twin, bits=8):
+        quality = measured.compare(twin)
+    sizes = {str(bits): bytes_per_token(plain.config, bits=bits) for bits in (16, 8)}
+    rows = {name: dataclasses.asdict(value) for name, value in quality.items()}
+    return {"kv_cache_int8": {"bytes_per_token": sizes, "quality": rows}}
+
+
+def _cache_note(facts: Mapping[str, Any]) -> str:
+    found = facts["kv_cache_int8"]
+    sizes, rows = found["bytes_per_token"], found["quality"]
+    deltas = ", ".join(f"{name} {row['delta']:+.4f} (+-{row['half_width']:.4f})" for name, row in rows.items())
+    kl = sum(row["kl"] for row in rows.values()) / len(rows)
+    return (
+        f"the source with --kv_cache int8: {sizes['8']:,.0f} instead of {sizes['16']:,.0f} bytes per token of context; "
+        f"delta bpb {deltas}; KL {kl:.4f}"
+    )
 
 
 def _speeds(directories: list[Path], *, rounds: int, new_tokens: int, measure: Measure | None) -> list[Trials]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 Stage = Literal["structure", "heal", "transform", "prune", "quantize", "finish"]
 """When a method may run: a plain smaller model first, then its training, then equivalent weights, then zeros or ranks,
@@ -265,6 +265,20 @@ class Heads(Step):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Experts(Step):
+    """Merges the experts of every mixture that are used least into similar ones."""
+
+    method = "experts"
+    stage = "structure"
+    keep: int = 4
+    """Experts that remain in every mixture."""
+
+    def problems(self) -> list[str]:
+        """See `Step`."""
+        return [] if self.keep > 0 else [f"keep={self.keep!r}: at least 1"]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Healing(Step):
     """What both kinds of training have in common: AdamW on random windows of the calibration text."""
 
@@ -310,29 +324,7 @@ class Qat(Healing):
 
 
 KINDS: tuple[type[Step], ...] = (
-    *(Depth, Width, Heads, Distill, Awq, Smooth, Rotate, Permute, Prune, Svd, Round, Gptq, Mixed, Qat),
+    *(Depth, Width, Heads, Experts, Distill, Awq, Smooth, Rotate, Permute, Prune, Svd, Round, Gptq, Mixed, Qat),
 )
 METHODS: dict[str, type[Step]] = {kind.method: kind for kind in KINDS}
 """Name in a recipe -> its step."""
-
-RECIPES: dict[str, tuple[dict[str, Any], ...]] = {
-    "int8": ({"method": "round", "bits": 8, "clip": "absmax"},),
-    "int4": ({"method": "round", "bits": 4},),
-    "gptq_int4": ({"method": "gptq", "bits": 4},),
-    "awq_int4": ({"method": "awq"}, {"method": "round", "bits": 4, "clip": "activations"}),
-    "best_int4": ({"method": "awq"}, {"method": "gptq", "bits": 4}),
-    "qat_int4": ({"method": "awq"}, {"method": "gptq", "bits": 4}, {"method": "qat"}),
-    "mixed_4bit": ({"method": "mixed", "budget": 5.0},),
-    "rotated_int4": ({"method": "rotate"}, {"method": "round", "bits": 4}),
-    "smooth_w8a8": ({"method": "smooth"}, {"method": "round", "bits": 8, "clip": "absmax"}),
-    "magnitude_50": ({"method": "prune", "score": "magnitude"},),
-    "wanda_50": ({"method": "prune", "score": "wanda"},),
-    "sparsegpt_50": ({"method": "prune", "score": "sparsegpt"},),
-    "two_of_four": ({"method": "prune", "score": "sparsegpt", "pattern": "2:4"},),
-    "svd_80": ({"method": "svd", "share": 0.8},),
-    "plain_svd_80": ({"method": "svd", "share": 0.8, "kind": "plain"},),
-    "depth_1": ({"method": "depth", "remove": 1},),
-    "healed_depth_1": ({"method": "depth", "remove": 1}, {"method": "distill"}),
-    "width_75": ({"method": "width", "keep": 0.75},),
-}
-"""Recipes by name."""

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from litgpt_core.checkpoint.compressed import EMBEDDING, HEAD, CompressedCheckpoint, CompressedMatrix
+from litgpt_core.checkpoint.compressed import EMBEDDING, HEAD, CompressedCheckpoint
+from litgpt_core.checkpoint.compressed_matrices import CompressedMatrix
 from litgpt_core.model.gpt import GPT
 from litgpt_core.model.structure import ModelStructure, structure
 

@@ -45,7 +45,7 @@ def remove_blocks(work: WorkingModel, windows: Tensor, *, remove: int) -> None:
             renamed[name] = value
         elif int(prefix) in kept:
             renamed[f"transformer.h.{kept.index(int(prefix))}.{rest}"] = value
-    _rebuild(work, renamed, n_layer=len(kept), **lists)
+    rebuild(work, renamed, n_layer=len(kept), **lists)
 
 
 def _some(values: list[float], indices: list[int]) -> str:
@@ -93,7 +93,7 @@ def narrow_mlps(work: WorkingModel, windows: Tensor, *, keep: float) -> None:
             down = name.endswith("mlp.proj.weight")
             if down or not name.endswith("mlp.proj.bias"):
                 weights[name] = weights[name][:, units] if down else weights[name][units]
-    _rebuild(work, weights, intermediate_size=size)
+    rebuild(work, weights, intermediate_size=size)
 
 
 @torch.no_grad()
@@ -119,7 +119,7 @@ def remove_heads(work: WorkingModel, windows: Tensor, *, keep: int) -> None:
             if prefix + name in weights:
                 weights[prefix + name] = weights[prefix + name][_dimensions(rows, c.head_size)]
         weights[f"{prefix}proj.weight"] = weights[f"{prefix}proj.weight"][:, _dimensions(heads, c.head_size)]
-    _rebuild(work, weights, n_head=keep * per_group, n_query_groups=keep, head_size=c.head_size)
+    rebuild(work, weights, n_head=keep * per_group, n_query_groups=keep, head_size=c.head_size)
 
 
 def _dimensions(heads: Tensor, head_size: int) -> Tensor:
@@ -131,7 +131,8 @@ def _contribution(context: BlockContext, reads: str, reader: str) -> Tensor:
     return context.inputs[reads].moment.diagonal() * context.linear(reader).weight.square().sum(0)
 
 
-def _rebuild(work: WorkingModel, weights: dict[str, Tensor], **changes: Any) -> None:
+def rebuild(work: WorkingModel, weights: dict[str, Tensor], **changes: Any) -> None:
+    """Give `work` a model of the changed config with these weights."""
     config = dataclasses.replace(work.model.config, tie_embeddings=work.tied, **changes)
     with torch.random.fork_rng(devices=[]):
         model = GPT(config)

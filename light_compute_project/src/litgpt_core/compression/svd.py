@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from litgpt_core.checkpoint.compressed import LowRankMatrix
+from litgpt_core.checkpoint.compressed_matrices import LowRankMatrix
 from litgpt_core.compression.settings import Svd
 from litgpt_core.compression.walk import BlockContext, Inputs
 

@@ -139,12 +139,11 @@ def _cache_dir(directory: Path) -> Path:
 
 
 def _prepared(folder: Path) -> Domain | None:
-    from litgpt_core.data.dataset import TokenFile
     from litgpt_core.data.prepare import open_prepared
 
     try:
         data = open_prepared(folder)
-        parts = [TokenFile(path, dtype=data.dtype).array() for path in (data.train_path, data.val_path)]
+        parts = [data.tokens(side) for side in ("train", "val")]
     except LightComputeError:
         return None
     train, val = (torch.from_numpy(np.asarray(part[:4_000_000], dtype=np.int64)) for part in parts)

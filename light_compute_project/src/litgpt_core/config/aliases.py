@@ -35,7 +35,7 @@ _MEANINGS = {
     "trainer.epochs": ("epoch", "num_epochs", "n_epochs", "num_train_epochs", "max_epochs"),
     "trainer.max_steps": ("steps", "num_steps", "n_steps", "train_steps", "max_iters", "iters", "iterations"),
     "trainer.eval_interval": ("eval_every", "eval_steps", "val_interval", "eval_freq"),
-    "trainer.save_interval": ("save_every", "save_steps", "checkpoint_interval"),
+    "trainer.save_interval": ("save_steps", "checkpoint_interval"),
     "trainer.log_interval": ("log_every", "logging_steps"),
     "trainer.max_norm": ("grad_clip", "clip", "max_grad_norm", "gradient_clip_val"),
     "trainer.accelerator": ("device",),

@@ -19,16 +19,16 @@ from litgpt_core.config.aliases import near_keys
 from litgpt_core.config.check import check_section, check_trainer, check_value
 from litgpt_core.config.evaluation import SuiteCurveSettings
 from litgpt_core.config.litgpt import expand
+from litgpt_core.config.optional_sections import check_optional, teacher_of
 from litgpt_core.config.run import RunSettings
 from litgpt_core.config.run_name import named
-from litgpt_core.config.schema import KINDS, MODEL_FORBIDDEN, TOP_LEVEL, model_fields, takes_text
+from litgpt_core.config.schema import DATA_WITH_PATH, KINDS, MODEL_FORBIDDEN, TOP_LEVEL, model_fields, takes_text
 from litgpt_core.config.shorthand import as_overrides, text_value
 from litgpt_core.config.source import CONFIG_DIR, Source, config_dirs, group_names, option_names
 from litgpt_core.config.train_config import TrainConfig, dump
 from litgpt_core.core.errors import ConfigError
 from litgpt_core.core.text import hydra_quoted, nearest
 from litgpt_core.model.config import PRETRAINED_FIELDS, GPTConfig, ModelSettings
-from litgpt_core.model.lora_settings import LoRASettings
 from litgpt_core.optim.settings import AdamWSettings, CustomOptimSettings, MuonSettings
 from litgpt_core.tokenizers.settings import PretrainedSettings
 
@@ -200,18 +200,14 @@ def check(plain: dict[str, Any], *, source: Source) -> TrainConfig:
         kind = (plain.get(group) or {}).get("kind")
         if kind not in kinds:
             problems.append(f"{group}.kind={kind!r}{nearest(str(kind), list(kinds))}{source.where(f'{group}.kind')}")
-        elif group == "data" and kind == "text" and plain["data"].get("path") in (None, "???"):
+        elif group == "data" and kind in DATA_WITH_PATH and plain["data"].get("path") in (None, "???"):
             problems.append("data.path is missing: type data.path=FILE_OR_FOLDER")
         else:
             sections[group] = check_section(plain, group, kinds[kind], source, problems)
     sections["evaluation"] = SuiteCurveSettings()
     if plain.get("evaluation") is not None:  # configs of earlier versions lack it
         sections["evaluation"] = check_section(plain, "evaluation", SuiteCurveSettings, source, problems)
-    sections["lora"] = None
-    if plain.get("lora") is not None:
-        sections["lora"] = check_section(plain, "lora", LoRASettings, source, problems)
-        if not plain.get("init_from"):
-            problems.append(f"lora: there is nothing to adapt: type init_from=CHECKPOINT{source.where('lora')}")
+    sections |= check_optional(plain, source, problems)
     if isinstance(settings := sections.get("tokenizer"), PretrainedSettings):
         path = _directory(plain, "tokenizer", True, source, problems)
         sections["tokenizer"] = dataclasses.replace(settings, path=path)
@@ -276,13 +272,15 @@ def _model(plain: dict[str, Any], source: Source, problems: list[str]) -> ModelS
 
 
 def _directory(plain: dict[str, Any], group: str, wanted: bool, source: Source, problems: list[str]) -> str | None:
-    """`GROUP.path` of a pretrained model or tokenizer, or what `init_from` names; None where it has no place."""
+    """`GROUP.path` of a pretrained model or tokenizer, or what `init_from` names, or else the teacher's tokenizer; None
+    where it has no place.
+    """
     given = plain[group].get("path")
     if not wanted:
         if given is not None:
             problems.append(f"{group}.path has no effect without {group}=pretrained{source.where(f'{group}.path')}")
         return None
-    found = given or plain.get("init_from")
+    found = given or plain.get("init_from") or (teacher_of(plain) if group == "tokenizer" else None)
     if not found:
         problems.append(f"{group}.path is missing: type {group}.path=DIR, or init_from=DIR")
     return str(found) if found else None

@@ -8,6 +8,9 @@ from typing import Any
 
 _ABSENT = object()
 
+LATER_SECTIONS = ("qat", "distill")
+"""Sections that configs of earlier versions lack: null says the same."""
+
 PLACES = ("run", "logger")
 """Sections of a training config that say where a run lies and what is logged where; no number depends on them."""
 
@@ -36,7 +39,8 @@ def differences(before: dict[str, Any], after: dict[str, Any]) -> list[tuple[str
 
 def computing_sha256(plain: dict[str, Any]) -> str:
     """SHA-256 (hex) of the settings that decide what is computed: the config without `PLACES`."""
-    kept = {key: value for key, value in plain.items() if key not in PLACES}
+    absent = [key for key in LATER_SECTIONS if plain.get(key) is None]
+    kept = {key: value for key, value in plain.items() if key not in (*PLACES, *absent)}
     return hashlib.sha256(json.dumps(kept, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 

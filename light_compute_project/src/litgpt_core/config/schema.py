@@ -13,11 +13,11 @@ from typing import Any
 
 from litgpt_core.config.evaluation import SuiteCurveSettings
 from litgpt_core.config.loggers import CustomLoggerSettings, PlainLoggerSettings, WandbSettings
+from litgpt_core.config.optional_sections import OPTIONAL_SECTIONS
 from litgpt_core.config.run import RunSettings
 from litgpt_core.config.trainer import TrainerSettings
 from litgpt_core.data.settings import DATA_KINDS
 from litgpt_core.model.config import GPTConfig
-from litgpt_core.model.lora_settings import LoRASettings
 from litgpt_core.optim.settings import AdamWSettings, CustomOptimSettings, MuonSettings
 from litgpt_core.tokenizers.settings import ByteSettings, CharSettings, PretrainedSettings, SubwordSettings
 
@@ -38,7 +38,10 @@ KINDS: dict[str, dict[str, type]] = {
 }
 """Group whose options are of several kinds -> kind -> its settings class."""
 
-_SECTIONS = ("run", "model", "tokenizer", "data", "optim", "trainer", "logger", "lora", "evaluation")
+DATA_WITH_PATH = ("text", "jsonl", "parquet", "arrow", "tokens")
+"""Kinds of `data` that need a path and have no default for it."""
+
+_SECTIONS = ("run", "model", "tokenizer", "data", "optim", "trainer", "logger", "lora", "qat", "distill", "evaluation")
 TOP_LEVEL = ("seed", "init_from", *_SECTIONS)
 """Sections of a config, and the two settings that belong to none."""
 
@@ -63,7 +66,11 @@ def settings() -> dict[str, Any]:
     hints = typing.get_type_hints(GPTConfig)
     found: dict[str, Any] = {"seed": int, "init_from": str | None, "model.source": str, "model.path": str | None}
     found |= {f"model.{name}": hints[name] for name in sorted(model_fields())}
-    groups = [("run", RunSettings), ("lora", LoRASettings), ("evaluation", SuiteCurveSettings)]
+    groups: list[tuple[str, type]] = [
+        ("run", RunSettings),
+        *OPTIONAL_SECTIONS.items(),
+        ("evaluation", SuiteCurveSettings),
+    ]
     groups += [("trainer", cls) for cls in typing.get_type_hints(TrainerSettings).values()]
     groups += [(group, cls) for group, kinds in KINDS.items() for cls in kinds.values()]
     for group, cls in groups:

@@ -22,6 +22,8 @@ from litgpt_core.core.text import close_names, hydra_quoted
 logger = logging.getLogger(__name__)
 
 FROM_LITGPT = "from_litgpt"
+_WITH_PATH = {"text", "chat", "jsonl", "parquet", "arrow", "hub", "tokens"}
+"""Options of `data` that have a path."""
 _SWITCHES = {
     "cpu": "trainer.accelerator=cpu",
     **dict.fromkeys(("gpu", "cuda"), "trainer.accelerator=cuda"),
@@ -123,7 +125,7 @@ def _is_file_or_experiment(word: str) -> bool:
 def _with_data_group(overrides: list[str]) -> list[str]:
     """`data.path=FILE` chooses the kind of data that has a path, where nothing else chooses one."""
     paths = [text.partition("=")[2] for text in overrides if text.lstrip("+").startswith("data.path=")]
-    if not paths or paths[-1] in ("null", "") or set(Source(overrides).chosen("data")) & {"text", "chat"}:
+    if not paths or paths[-1] in ("null", "") or set(Source(overrides).chosen("data")) & _WITH_PATH:
         return overrides
     if any(text.lstrip("+").startswith(("data=", "data.kind=", "~data", f"{FROM_LITGPT}=")) for text in overrides):
         return overrides
@@ -217,6 +219,7 @@ def _of_path(text: str) -> list[str]:
     """A file or folder of texts, or of conversations."""
     path = _path(text)
     kind = "chat" if path.name.removesuffix(".gz").endswith((".jsonl", ".json")) else "text"
+    kind = "parquet" if path.suffix == ".parquet" else kind
     return [f"data={kind}", f"data.path={text}"]
 
 

@@ -57,11 +57,27 @@ def option_names(group: str) -> list[str]:
 
 def needs_checkpoint(experiment: str) -> bool:
     """Whether an experiment trains the model of a checkpoint, so that `init_from` must be given."""
+    return _chosen_by(experiment, "model") == "pretrained"
+
+
+def needs_teacher(experiment: str) -> bool:
+    """Whether an experiment learns from another model, so that `distill.teacher` must be given."""
+    return _chosen_by(experiment, "distill") is not None
+
+
+def placeholders(experiment: str) -> list[str]:
+    """Overrides that stand for what must be given on the command line, for a check of an experiment's file."""
+    needed = {"init_from": needs_checkpoint(experiment), "distill.teacher": needs_teacher(experiment)}
+    return [f"{key}=CHECKPOINT" for key, is_needed in needed.items() if is_needed]
+
+
+def _chosen_by(experiment: str, group: str) -> object:
+    """The option of a group that an experiment's defaults list chooses; None without one."""
     for file in _experiment_files(experiment):
         for entry in _defaults(file):
-            if isinstance(entry, dict) and "override /model" in entry:
-                return bool(entry["override /model"] == "pretrained")
-    return False
+            if isinstance(entry, dict) and f"override /{group}" in entry:
+                return entry[f"override /{group}"]
+    return None
 
 
 class Source:

@@ -11,7 +11,9 @@ from litgpt_core.config.run import RunSettings
 from litgpt_core.config.trainer import TrainerSettings
 from litgpt_core.data.settings import DataSettings
 from litgpt_core.model.config import ModelSettings
+from litgpt_core.model.distillation_settings import DistillSettings
 from litgpt_core.model.lora_settings import LoRASettings
+from litgpt_core.model.qat_settings import QatSettings
 from litgpt_core.optim.settings import OptimSettings
 from litgpt_core.tokenizers.settings import TokenizerSettings
 
@@ -32,6 +34,8 @@ class TrainConfig:
     trainer: TrainerSettings
     logger: LoggerSettings
     lora: LoRASettings | None
+    qat: QatSettings | None
+    distill: DistillSettings | None
     evaluation: SuiteCurveSettings
     plain: dict[str, Any] = dataclasses.field(repr=False)
     """The composed config as plain values, which `config.yaml` and the dashboard record."""

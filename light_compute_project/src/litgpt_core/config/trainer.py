@@ -6,6 +6,7 @@ The bounds come from pydantic's own dependency annotated-types, so that `--help`
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
@@ -121,6 +122,10 @@ class CheckpointSettings:
 
     save_interval: Count = 100
     """Optimizer steps between checkpoints."""
+    save_every: str | float | None = None
+    """Save a checkpoint also when this much time has passed since the last one: 5m, 90s. For machines that may be taken
+    away without a warning; no number of the run depends on it. null: by steps alone.
+    """
     keep_checkpoints: Count = 3
     """Newest step checkpoints kept, besides `best` and `last`."""
     restore_best: bool | Literal["auto"] = "auto"
@@ -131,6 +136,21 @@ class CheckpointSettings:
     """fsdp only: every process writes its own part; auto: from 2 billion parameters. `scripts/consolidate.py` makes a
     LitGPT directory of such a checkpoint; `final/` always is one.
     """
+
+    def __post_init__(self) -> None:
+        if self.save_every is None:
+            return
+        if re.fullmatch(r"\s*\d+(?:\.\d+)?\s*", str(self.save_every)):
+            number = str(self.save_every).strip()
+            raise ConfigError(
+                f"trainer.save_every={number} has no unit",
+                needed="a time; steps between checkpoints are trainer.save_interval",
+                fix=f"trainer.save_every={number}s, or trainer.save_interval={number}",
+            )
+        try:
+            seconds_of(self.save_every)
+        except ConfigError as error:
+            raise ConfigError(f"trainer.save_every={self.save_every!r}: {error.given}; needed {error.needed}") from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,6 +173,10 @@ class HardwareSettings:
     """fsdp_hybrid only: processes among which one copy is shared out; null: those of a node."""
     cpu_offload: bool = False
     """fsdp on GPUs only: keep weights and optimizer state in the host's memory. Slow, but fits more."""
+    gradient_sync: Literal["micro_batch", "step"] = "micro_batch"
+    """fsdp only, where a step has several micro-batches: when gradients are added up over the processes. micro_batch:
+    after each, so that a process holds its shard of them; step: once, which sends less and holds all gradients.
+    """
     collective_timeout: Positive = 1800.0
     """Seconds to wait for the other processes, at the start and in every operation that they do together."""
     hang_timeout: Positive | None = 1800.0

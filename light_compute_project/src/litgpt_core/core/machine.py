@@ -7,6 +7,7 @@ inside the functions that need it, so that `--help` and the config checks stay f
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import platform
 import shutil
@@ -44,8 +45,8 @@ def compile_obstacle(device: str) -> str | None:
     """Why `torch.compile` cannot generate code for `device` here, or None if it can.
 
     TorchInductor builds C++ on a CPU and a launcher in C beside Triton on CUDA: both need a compiler and Python's
-    headers, which slim images and plain Windows machines lack. A missing one would otherwise end the run minutes later
-    with a compiler trace.
+    headers, which slim images and plain Windows machines lack, and CUDA needs Triton. A missing one would otherwise end
+    the run minutes later with a compiler trace.
     """
     if device == "mps":
         return "torch.compile is experimental on MPS"
@@ -56,6 +57,8 @@ def compile_obstacle(device: str) -> str | None:
         return f"no C++ compiler found ({', '.join(names)})"
     if not (Path(sysconfig.get_paths()["include"]) / "Python.h").is_file():
         return "Python's headers (Python.h) are not installed"
+    if device == "cuda" and importlib.util.find_spec("triton") is None:
+        return "the package triton is not installed (torch's wheels for Windows come without it)"
     return None
 
 

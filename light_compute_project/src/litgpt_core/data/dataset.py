@@ -11,6 +11,7 @@ ordinal on every machine and in every worker.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,14 @@ from numpy.lib.stride_tricks import sliding_window_view
 from torch.utils.data import Dataset
 
 from litgpt_core.core.errors import ConfigError, DataError
-from litgpt_core.data.order import Ints, epoch_keys, mix64, permute
+from litgpt_core.data.order import Ints, epoch_keys, mix64, permute, permute_blocks
+from litgpt_core.data.stream.manifest import Shard
+from litgpt_core.data.stream.token_row import TokenRow
+
+BLOCK_BYTES = 64_000_000
+"""Of one block in the order `blocks`."""
+BLOCKS_AT_ONCE = 16
+"""Blocks whose windows are mixed with each other."""
 
 IGNORE_INDEX = -100
 """Target of a padding position; cross-entropy must skip it."""
@@ -59,8 +67,25 @@ class TokenFile:
             self._memory_map = mapped.view(np.ndarray)  # same pages, but quicker to slice
         return self._memory_map
 
+    def windows(self, starts: Ints, length: int) -> npt.NDArray[np.unsignedinteger]:
+        """Tokens [start, start + length) for every start, shape (len(starts), length)."""
+        return sliding_window_view(self.array(), length)[starts]
+
+    def span(self, begin: int, end: int) -> npt.NDArray[np.unsignedinteger]:
+        """Tokens [begin, end), which are cut at the end of the shard, shape (n,)."""
+        return self.array()[begin:end]
+
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_memory_map": None}
+
+
+def open_tokens(source: Path | Sequence[Shard], *, dtype: str) -> TokenFile | TokenRow:
+    """One shard, or several as one row."""
+    return TokenFile(source, dtype=dtype) if isinstance(source, Path) else TokenRow(source, dtype=dtype)
+
+
+def _place(source: Path | Sequence[Shard]) -> str:
+    return str(source) if isinstance(source, Path) else str(source[0].path.parent) if source else "the folder"
 
 
 class TrainBatches(Dataset[Batch]):
@@ -71,7 +96,7 @@ class TrainBatches(Dataset[Batch]):
     by a seeded offset in [0, T) and visits each of them once in a seeded order (`order.permute`).
 
     Args:
-        path: The shard.
+        path: The shard, or the shards that are read as one row.
         dtype: "uint16" or "uint32", from the prepared folder's meta.json.
         block_size: T, tokens per sample.
         seed: Decides offsets and order.
@@ -79,6 +104,7 @@ class TrainBatches(Dataset[Batch]):
         rank, world_size: Which share this process reads.
         first_id: Takes the place of the first input of every row (begin of sequence); targets stay the text's. None:
             the text's own token.
+        order: `full` mixes all windows of an epoch; `blocks` mixes blocks of `BLOCK_BYTES` (`order.permute_blocks`).
 
     Raises:
         DataError: The shard is missing, incomplete, or shorter than T + 1 tokens.
@@ -86,7 +112,7 @@ class TrainBatches(Dataset[Batch]):
 
     def __init__(
         self,
-        path: Path,
+        path: Path | Sequence[Shard],
         *,
         dtype: str,
         block_size: int,
@@ -95,15 +121,17 @@ class TrainBatches(Dataset[Batch]):
         rank: int = 0,
         world_size: int = 1,
         first_id: int | None = None,
+        order: str = "full",
     ) -> None:
         check_positive(block_size=block_size, micro_batch_size=micro_batch_size, world_size=world_size)
-        self.file = TokenFile(path, dtype=dtype)
+        self.file = open_tokens(path, dtype=dtype)
+        self._block = max(1, BLOCK_BYTES // (block_size * self.file.dtype.itemsize)) if order == "blocks" else 0
         self.block_size, self.seed, self.micro_batch_size = block_size, seed, micro_batch_size
         self.rank, self.world_size = checked_rank(rank, world_size), world_size
         self.first_id = first_id
         if self.file.tokens < block_size + 1:
             raise DataError(
-                f"{self.file.path} holds {self.file.tokens:,} tokens, too few for one sample of "
+                f"{_place(path)} holds {self.file.tokens:,} tokens, too few for one sample of "
                 f"model.block_size={block_size}",
                 needed=f"at least block_size + 1 = {block_size + 1:,} tokens",
                 fix=f"model.block_size={_power_of_two_below(self.file.tokens)} or smaller, or a larger corpus",
@@ -128,13 +156,25 @@ class TrainBatches(Dataset[Batch]):
             raise IndexError(f"micro-batch ordinal {k} is negative")
         first = (k * self.world_size + self.rank) * self.micro_batch_size
         epochs, positions = np.divmod(np.arange(first, first + self.micro_batch_size, dtype=np.int64), self.windows)
+        return self.window_starts(epochs, positions)
+
+    def window_starts(self, epochs: Ints, positions: Ints) -> Ints:
+        """First token of the window at each (epoch, position), position in [0, windows); same shape."""
         keys = epoch_keys(self.seed, epochs)
         offsets = (mix64(~keys) % np.uint64(self._offsets)).astype(np.int64)
-        return offsets + self.block_size * permute(positions, n=self.windows, keys=keys)
+        if self._block:
+            windows = permute_blocks(positions, n=self.windows, keys=keys, block=self._block, group=BLOCKS_AT_ONCE)
+        else:
+            windows = permute(positions, n=self.windows, keys=keys)
+        return offsets + self.block_size * windows
 
     def __getitem__(self, k: int) -> Batch:
         """(inputs, targets) of micro-batch k, both (B, T) int64; targets[b, t] is the token after inputs[b, t]."""
-        rows = sliding_window_view(self.file.array(), self.block_size + 1)[self.starts(k)]  # (B, T+1)
+        return self.rows(self.starts(k))
+
+    def rows(self, starts: Ints) -> tuple[torch.Tensor, torch.Tensor]:
+        """(inputs, targets) of the windows that begin at `starts`, both (B, T) int64."""
+        rows = self.file.windows(starts, self.block_size + 1)  # (B, T+1)
         inputs = as_tensor(rows[:, :-1])
         if self.first_id is not None:
             inputs[:, 0] = self.first_id
@@ -193,7 +233,7 @@ class ValBatches(ValidationBatches):
     """The held-out split of a text in windows that do not overlap: every target token exactly once over all ranks.
 
     Args:
-        path: The shard; it needs two tokens.
+        path: The shard, or the shards that are read as one row; two tokens are needed.
         dtype, block_size, first_id: As for `TrainBatches`.
         batch_size, max_tokens, rank, world_size: As for `ValidationBatches`.
 
@@ -203,7 +243,7 @@ class ValBatches(ValidationBatches):
 
     def __init__(
         self,
-        path: Path,
+        path: Path | Sequence[Shard],
         *,
         dtype: str,
         block_size: int,
@@ -215,10 +255,10 @@ class ValBatches(ValidationBatches):
     ) -> None:
         check_positive(block_size=block_size)
         self.first_id = first_id
-        self.file = TokenFile(path, dtype=dtype)
+        self.file = open_tokens(path, dtype=dtype)
         if self.file.tokens < 2:
             raise DataError(
-                f"{self.file.path} holds {self.file.tokens} tokens",
+                f"{_place(path)} holds {self.file.tokens} tokens",
                 needed="at least 2: one input and the token after it",
                 fix="use a larger corpus or a larger data.val_fraction",
             )
@@ -234,11 +274,11 @@ class ValBatches(ValidationBatches):
 
     def batch(self, rows: list[int]) -> Batch:
         """(inputs, targets) of some windows, both (B, T) int64; positions without a target hold 0 and -100."""
-        tokens, block = self.file.array(), self.block_size
+        block = self.block_size
         inputs = torch.zeros(self.batch_size, block, dtype=torch.int64)
         targets = torch.full((self.batch_size, block), IGNORE_INDEX, dtype=torch.int64)
         for row, window in enumerate(rows):
-            span = as_tensor(tokens[window * block : (window + 1) * block + 1])
+            span = as_tensor(self.file.span(window * block, (window + 1) * block + 1))
             inputs[row, : span.numel() - 1] = span[:-1]
             targets[row, : span.numel() - 1] = span[1:]
             if self.first_id is not None:

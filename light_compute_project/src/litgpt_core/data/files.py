@@ -2,38 +2,30 @@
 
     notes/           a folder is read with its subfolders, in order of names, hidden ones left out
     notes/old -> /x  a link to a folder is followed; one that leads back into a folder already read is named and skipped
-    notes/a.txt.gz   matches `*.txt`: gzip, bzip2 and xz are recognised by their first bytes
+    notes/a.txt.gz   matches `*.txt`: gzip, bzip2, xz and zstd are recognised by their first bytes
 
 Not here: what the bytes mean (`encoding`, `chat_rows`).
 """
 
 from __future__ import annotations
 
-import bz2
 import difflib
 import fnmatch
-import gzip
+import io
 import logging
-import lzma
 import os
 import re
-import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
 from litgpt_core.core.errors import DataError
+from litgpt_core.data.unpacking import SUFFIXES, compression_of, unpacked
 
 logger = logging.getLogger(__name__)
 
 SHOWN = 10
-_COMPRESSED: tuple[tuple[bytes, str, Callable[[bytes], bytes]], ...] = (
-    (b"\x1f\x8b", "gzip", gzip.decompress),
-    (b"BZh", "bzip2", bz2.decompress),
-    (b"\xfd7zXZ\x00", "xz", lzma.decompress),
-)
-_SUFFIXES = (".gz", ".bz2", ".xz")
 
 
 def kind_of(path: Path) -> Literal["folder", "file", "missing"]:
@@ -68,17 +60,7 @@ def read_file(path: Path) -> bytes:
             needed="a file this user may read",
             fix="check its permissions, or data.path=OTHER",
         ) from error
-    for start, name, unpack in _COMPRESSED:
-        if raw.startswith(start):
-            try:
-                return unpack(raw)
-            except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
-                raise DataError(
-                    f"{shown(path)} is damaged {name} data: {error}",
-                    needed="an intact file",
-                    fix="copy or download it again",
-                ) from error
-    return raw
+    return unpacked(io.BytesIO(raw), name=shown(path)).read() if compression_of(raw[:8]) else raw
 
 
 def shown(path: Path | str) -> str:
@@ -95,7 +77,7 @@ def document_name(path: Path, root: Path) -> str:
 def matching_files(folder: Path, pattern: str, *, report: bool = True) -> list[Path]:
     """Files of a folder by a glob pattern, sorted by name, no hidden ones.
 
-    A compressed file matches by its name without `.gz`, `.bz2` or `.xz`.
+    A compressed file matches by its name without `.gz`, `.bz2`, `.xz` or `.zst`.
 
     Args:
         folder: Where to look.
@@ -106,10 +88,11 @@ def matching_files(folder: Path, pattern: str, *, report: bool = True) -> list[P
         DataError: The pattern is malformed, a folder cannot be listed, or nothing matches: the message lists what is
             there, and a pattern that would match.
     """
-    matches = _matcher(pattern)
+    matches = name_matcher(pattern)
     found = sorted((name, path) for name, path in _listed(folder, report=report).items())
-    chosen = [path for name, path in found if matches(name) or matches(_unpacked(name))]
-    others = Counter(Path(_unpacked(name)).suffix for name, path in found if path not in set(chosen))
+    chosen = [path for name, path in found if matches(name) or matches(bare_name(name))]
+    taken = set(chosen)
+    others = Counter(Path(bare_name(name)).suffix for name, path in found if path not in taken)
     kinds = ", ".join(f"{count} x {shown(suffix) or 'no ending'}" for suffix, count in others.most_common(SHOWN))
     if chosen:
         if others and report:
@@ -129,11 +112,12 @@ def matching_files(folder: Path, pattern: str, *, report: bool = True) -> list[P
     )
 
 
-def _unpacked(name: str) -> str:
-    return name.removesuffix(next((suffix for suffix in _SUFFIXES if name.endswith(suffix)), ""))
+def bare_name(name: str) -> str:
+    """A file's name without the ending that says how it is compressed."""
+    return name.removesuffix(next((suffix for suffix in SUFFIXES if name.endswith(suffix)), ""))
 
 
-def _matcher(pattern: str) -> Callable[[str], bool]:
+def name_matcher(pattern: str) -> Callable[[str], bool]:
     """Whether a relative path with forward slashes matches, as `Path.glob` matches: `**` is any number of folders."""
     parts = pattern.split("/")
     problem = (

@@ -59,6 +59,36 @@ def permute(positions: Ints, *, n: int, keys: Words) -> Ints:
     return flat.reshape(positions.shape).astype(np.int64)
 
 
+def permute_blocks(positions: Ints, *, n: int, keys: Words, block: int, group: int) -> Ints:
+    """As `permute`, in an order that reads neighbours together: blocks of `block` neighbours come in a seeded order,
+    and are mixed within groups of `group` successive ones. So at most `block * group` neighbours are needed at a time.
+
+    What is left behind the last entire block comes last, mixed within itself.
+
+    Args:
+        positions, n, keys: As for `permute`; `positions` and `keys` have one dimension.
+        block: Neighbours that stay in one block, 1 or more.
+        group: Blocks that are mixed with each other, 1 or more.
+    """
+    blocks = n // block
+    out = np.empty_like(positions)
+    rest = positions >= blocks * block
+    if rest.any():
+        first = blocks * block
+        out[rest] = first + permute(positions[rest] - first, n=n - first, keys=mix64(keys[rest] + np.uint64(_GOLDEN)))
+    groups = positions // (block * group)
+    entire = groups < blocks // group
+    for chosen, size in ((entire & ~rest, group), (~entire & ~rest, blocks % group)):
+        if not chosen.any():
+            continue
+        number, own = groups[chosen], keys[chosen]
+        inside = positions[chosen] - number * block * group
+        mixed = permute(inside, n=size * block, keys=mix64(own ^ mix64(number.astype(np.uint64) + np.uint64(1))))
+        slot = number * group + mixed // block
+        out[chosen] = permute(slot, n=blocks, keys=own) * block + mixed % block
+    return out
+
+
 def _feistel(words: Words, half_bits: int, keys: Words) -> Words:
     """A keyed bijection of [0, 4**half_bits): each round swaps the halves and masks one with a hash of the other."""
     shift, mask = np.uint64(half_bits), np.uint64((1 << half_bits) - 1)

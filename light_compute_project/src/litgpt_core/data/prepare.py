@@ -11,7 +11,7 @@ from litgpt_core.data.settings import DataSettings
 from litgpt_core.data.text_data import TextData
 from litgpt_core.tokenizers.settings import TokenizerSettings
 
-__all__ = ["PreparedData", "data_type", "open_prepared", "prepare"]
+__all__ = ["PreparedData", "data_type", "open_prepared", "prepare", "summary_lines"]
 
 
 def data_type(kind: str) -> type[PreparedData]:
@@ -54,3 +54,15 @@ def open_prepared(directory: Path) -> PreparedData:
     """
     meta = read_meta(directory)
     return data_type(meta.get("kind", ""))(Path(directory), meta)
+
+
+def summary_lines(prepared: PreparedData) -> dict[str, str]:
+    """What a preparation made, for the terminal."""
+    return {
+        "folder": str(prepared.directory),
+        "train": f"{prepared.train_tokens:,} tokens",
+        "val": f"{prepared.val_tokens:,} tokens, {prepared.val_bytes:,} bytes",
+        "vocabulary": f"{prepared.vocab_size:,} ids ({prepared.meta['tokenizer']['kind']}), stored as {prepared.dtype}",
+        "to beat": ", ".join(f"{name} {loss:.4f}" for name, loss in prepared.references.items())
+        + " nats per val token",
+    }

@@ -16,6 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
+
+from litgpt_core.data.stream.manifest import STREAM_FORMAT, Shard, manifest_problem, shards_of
+from litgpt_core.data.stream.token_row import sample_tokens
 
 if TYPE_CHECKING:
     from torch.utils.data import Dataset
@@ -25,7 +29,9 @@ if TYPE_CHECKING:
     from litgpt_core.tokenizers.settings import TokenizerSettings
 
 FORMAT_VERSION = 1
-"""Raise this when the same settings and corpus would give other files."""
+"""Of folders with one shard per split. Raise this when the same settings and corpus would give other files; folders of
+many shards have `manifest.STREAM_FORMAT`.
+"""
 
 
 @dataclass(frozen=True)
@@ -39,13 +45,31 @@ class PreparedData(ABC):
 
     @property
     def train_path(self) -> Path:
-        """Training shard."""
+        """Training shard of a folder of one shard per split."""
         return self.directory / "train.bin"
 
     @property
     def val_path(self) -> Path:
-        """Validation shard."""
+        """Validation shard of a folder of one shard per split."""
         return self.directory / "val.bin"
+
+    def shards(self, side: str) -> list[Shard]:
+        """The shards of `train` or `val`; of a folder of one shard per split, that one."""
+        if self.meta.get("format_version") == STREAM_FORMAT:
+            return shards_of(self.directory, side)
+        path = self.train_path if side == "train" else self.val_path
+        return [Shard(path=path, tokens=int(self.meta["splits"][side]["tokens"]))]
+
+    def tokens(self, side: str, *, at_most: int = 1 << 26) -> npt.NDArray[np.unsignedinteger]:
+        """The ids of `train` or `val`, shape (N,), to look at: mapped where they are one shard, else `at_most` of them
+        from segments spread evenly.
+        """
+        shards = self.shards(side)
+        if len(shards) > 1:
+            return sample_tokens(shards, dtype=self.dtype, at_most=at_most)
+        (shard,) = shards
+        dtype = np.dtype(self.dtype).newbyteorder("<")
+        return np.memmap(shard.path, dtype=dtype, mode="r", offset=shard.offset, shape=(shard.tokens,))
 
     @property
     def tokenizer_dir(self) -> Path:
@@ -169,14 +193,19 @@ def folder_problem(directory: Path, *, fingerprint: str | None = None) -> str:
     """Why a folder must not be used, or an empty string. Looks at meta.json, shard sizes and the tokenizer's hashes."""
     try:
         meta = json.loads((directory / "meta.json").read_text(encoding="utf-8"))
-        if meta["format_version"] != FORMAT_VERSION:
-            return f"its format version is {meta['format_version']}, this code writes {FORMAT_VERSION}"
+        if meta["format_version"] not in (FORMAT_VERSION, STREAM_FORMAT):
+            return (
+                f"its format version is {meta['format_version']}, this code writes {FORMAT_VERSION} and {STREAM_FORMAT}"
+            )
         if fingerprint is not None and meta["fingerprint"] != fingerprint:
             return f"its fingerprint is {meta['fingerprint']}, these settings and this corpus have {fingerprint}"
         if meta["meta_sha256"] != meta_sha256(meta):
             return "meta.json was edited"
         width = np.dtype(meta["dtype"]).itemsize
-        for side in ("train", "val"):
+        many = meta["format_version"] == STREAM_FORMAT
+        if many and (problem := manifest_problem(directory, meta)):
+            return problem
+        for side in () if many else ("train", "val"):
             size, expected = (directory / f"{side}.bin").stat().st_size, meta["splits"][side]["tokens"] * width
             if size != expected:
                 return f"{side}.bin has {size:,} bytes instead of {expected:,}"

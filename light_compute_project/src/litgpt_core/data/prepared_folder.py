@@ -22,7 +22,7 @@ from litgpt_core.core.errors import DataError
 from litgpt_core.core.lock import exclusive
 from litgpt_core.core.replaceable import refuse_foreign
 from litgpt_core.data.prepared import canonical_json, folder_problem, meta_sha256
-from litgpt_core.data.settings import LATER_SETTINGS, LOCATIONS, DataSettings, cache_folder
+from litgpt_core.data.settings import LATER_SETTINGS, LOCATIONS, USES, DataSettings, cache_folder
 from litgpt_core.tokenizers.base import Tokenizer
 from litgpt_core.tokenizers.directory import FOREIGN, copy_companions
 from litgpt_core.tokenizers.registry import train as train_tokenizer
@@ -31,7 +31,7 @@ from litgpt_core.tokenizers.settings import PretrainedSettings, TokenizerSetting
 logger = logging.getLogger(__name__)
 _NEVER = object()
 
-_OURS = ("meta.json", "train*", "val*", "tokenizer/*")
+_OURS = ("meta.json", "manifest.json", "train*", "val*", "held-*", "chunk-*", "tokenizer/*")
 
 
 def read_meta(directory: Path) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def find_or_make(data: DataSettings, *, fingerprint: str, build: Callable[[Path]
             try:
                 work.mkdir()
                 build(work)
-                _publish(work, target, fingerprint=fingerprint)
+                publish(work, target, fingerprint=fingerprint)
             finally:
                 shutil.rmtree(work, ignore_errors=True)
     except OSError as error:
@@ -133,7 +133,7 @@ def window_start(tokenizer: Tokenizer) -> dict[str, int]:
 
 def content_settings(data: DataSettings) -> dict[str, Any]:
     """The settings that decide what is in a prepared folder."""
-    settings = {key: value for key, value in dataclasses.asdict(data).items() if key not in LOCATIONS}
+    settings = {key: value for key, value in dataclasses.asdict(data).items() if key not in (*LOCATIONS, *USES)}
     return {key: value for key, value in settings.items() if LATER_SETTINGS.get(key, _NEVER) != value}
 
 
@@ -169,7 +169,7 @@ def tokenizer_facts(tokenizer: Tokenizer) -> dict[str, Any]:
 # ---- publishing
 
 
-def _publish(work: Path, target: Path, *, fingerprint: str) -> None:
+def publish(work: Path, target: Path, *, fingerprint: str) -> None:
     """Rename the finished folder to its final name, unless another process has published a complete one first."""
     if target.exists():
         if not folder_problem(target, fingerprint=fingerprint):

@@ -15,8 +15,15 @@ from urllib.parse import urlsplit
 
 from litgpt_core.core.checkout import working_folder
 from litgpt_core.core.class_path import check_arguments, import_function
-from litgpt_core.core.errors import ConfigError
-from litgpt_core.data.encoding import DecodeErrors, encoding_problem
+from litgpt_core.data.encoding import DecodeErrors
+from litgpt_core.data.setting_checks import (
+    common_problems,
+    encoding_problems,
+    raise_all,
+    split_problems,
+    stream_problems,
+)
+from litgpt_core.data.stream_settings import RowsSettings, TokensSettings
 
 SplitKind = Literal["document", "tail"]
 VerifyKind = Literal["stat", "full"]
@@ -59,7 +66,7 @@ class PythonSourceSettings:
     """Whether documents that are alike stay on one side of the split."""
 
     def __post_init__(self) -> None:
-        problems = _common_problems(self, kind="python_source")
+        problems = common_problems(self, kind="python_source")
         if not self.packages:
             problems.append("packages is empty; name at least one distribution, e.g. {sympy: 1.14.0}")
         for package, version in self.packages.items():
@@ -67,7 +74,7 @@ class PythonSourceSettings:
                 problems.append(f"packages.{package}={version!r} is not a version; write it in quotes, e.g. '1.14.0'")
         if self.max_file_bytes < 1:
             problems.append(f"max_file_bytes={self.max_file_bytes} must be at least 1")
-        _raise_all(problems, kind="python_source")
+        raise_all(problems, kind="python_source")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +115,7 @@ class TinyShakespeareSettings:
     """Whether documents that are alike stay on one side of the split."""
 
     def __post_init__(self) -> None:
-        problems = _common_problems(self, kind="tiny_shakespeare") + _split_problems(self.split)
+        problems = common_problems(self, kind="tiny_shakespeare") + split_problems(self.split)
         if urlsplit(self.url).scheme not in ("http", "https", "file"):
             problems.append(f"url={self.url!r} is not an http(s):// or file:// address")
         if not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
@@ -117,7 +124,7 @@ class TinyShakespeareSettings:
             problems.append(f"size_bytes={self.size_bytes} must be at least 1")
         if not self.timeout_s > 0:
             problems.append(f"timeout_s={self.timeout_s} must be above 0")
-        _raise_all(problems, kind="tiny_shakespeare")
+        raise_all(problems, kind="tiny_shakespeare")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,6 +155,12 @@ class TextSettings:
     text_key: str = ""
     """Key of the text in the rows of JSON files, such as text: each row is a document. Empty: files are plain text."""
 
+    stream_above: int = 256_000_000
+    """A corpus with more bytes than this is prepared in constant memory, by a split rule of its own (docs/data.md)."""
+
+    workers: int = 0
+    """Processes that tokenize such a corpus; 0: one per core. The bytes written do not depend on it."""
+
     verify: VerifyKind = "stat"
     """`stat`: files whose size and times are those of the last reading are not read again; `full`: always read."""
 
@@ -167,7 +180,7 @@ class TextSettings:
     """Whether documents that are alike stay on one side of the split."""
 
     def __post_init__(self) -> None:
-        problems = _common_problems(self, kind="text") + _split_problems(self.split)
+        problems = common_problems(self, kind="text") + split_problems(self.split) + stream_problems(self)
         if self.path in ("", "???"):
             problems.append("path is missing; set data.path=FILE_OR_FOLDER")
         if not self.glob:
@@ -178,7 +191,7 @@ class TextSettings:
             problems.append(f"decode_errors={self.decode_errors!r} must be 'strict' or 'replace'")
         if self.text_key and self.document_separator:
             problems.append("text_key and document_separator exclude each other: set one of them")
-        _raise_all(problems + _encoding_problems(self.encodings), kind="text")
+        raise_all(problems + encoding_problems(self.encodings), kind="text")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,7 +226,7 @@ class CustomTextSettings:
     """Whether documents that are alike stay on one side of the split."""
 
     def __post_init__(self) -> None:
-        _raise_all(_common_problems(self, kind="custom") + _split_problems(self.split), kind="custom")
+        raise_all(common_problems(self, kind="custom") + split_problems(self.split), kind="custom")
         check_arguments(self.function, self.kwargs, supplied=(), setting="data.kwargs")
 
     @property
@@ -255,22 +268,27 @@ class ChatDataSettings:
     """Decides which conversations are held out."""
 
     def __post_init__(self) -> None:
-        problems = _common_problems(self, kind="chat")
+        problems = common_problems(self, kind="chat")
         for key in ("path", "glob", "style"):
             if getattr(self, key) in ("", "???"):
                 problems.append(f"{key} is missing; set data.{key}={type(self).__dataclass_fields__[key].default}")
-        _raise_all(problems, kind="chat")
+        raise_all(problems, kind="chat")
 
 
 CorpusSettings = PythonSourceSettings | TinyShakespeareSettings | TextSettings | CustomTextSettings
-"""Plain text: one stream of tokens, all of which are targets."""
+"""Plain text that may be read into memory: one stream of tokens, all of which are targets."""
 
-DataSettings = CorpusSettings | ChatDataSettings
+StreamSettings = TextSettings | RowsSettings
+"""Text that is read in constant memory; `text` above `stream_above`."""
+
+DataSettings = CorpusSettings | RowsSettings | TokensSettings | ChatDataSettings
 DATA_KINDS: dict[str, type] = {
     "python_source": PythonSourceSettings,
     "tiny_shakespeare": TinyShakespeareSettings,
     "text": TextSettings,
     "custom": CustomTextSettings,
+    **dict.fromkeys(("jsonl", "parquet", "arrow"), RowsSettings),
+    "tokens": TokensSettings,
     "chat": ChatDataSettings,
 }
 """The values of `data.kind`."""
@@ -282,6 +300,9 @@ LATER_SETTINGS = {
     "text_key": "",
     "group_near_duplicates": True,
     "verify": "stat",
+    "stream_above": 256_000_000,
+    "workers": 0,
+    "order": "full",
 }
 """Settings that were added with a default that changes nothing: at that value they are not part of the fingerprint."""
 
@@ -297,8 +318,13 @@ def with_later_settings(before: dict[str, Any], now: dict[str, Any]) -> dict[str
     return before | {"data": recorded | missing}
 
 
-LOCATIONS = ("cache_dir", "path", "url", "timeout_s", "verify")
-"""Settings that say where things are, not what they are: not part of the fingerprint, because the corpus hash is."""
+LOCATIONS = ("cache_dir", "path", "url", "timeout_s", "verify", "workers")
+"""Settings that say where things are or how they are made, not what they are: not part of the fingerprint, because the
+corpus hash is.
+"""
+
+USES = ("order",)
+"""Settings that say how a prepared folder is used: not part of its fingerprint, but of what a run must keep."""
 
 
 def cache_folder(data: DataSettings) -> Path:
@@ -307,36 +333,3 @@ def cache_folder(data: DataSettings) -> Path:
     A copy installed as a wheel has no project folder; there, it is relative to the current folder.
     """
     return working_folder() / Path(data.cache_dir).expanduser()
-
-
-def _common_problems(data: DataSettings, *, kind: str) -> list[str]:
-    problems = []
-    if data.kind != kind:
-        problems.append(f"kind={data.kind!r} must be {kind!r} here")
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", data.name):
-        problems.append(f"name={data.name!r} must be at most 64 letters, digits, '_', '-', '.': it names a folder")
-    if not 0 < data.val_fraction <= 0.5:
-        problems.append(f"val_fraction={data.val_fraction} must be above 0 and at most 0.5")
-    if not data.cache_dir:
-        problems.append("cache_dir is empty; set e.g. data.cache_dir=data")
-    if getattr(data, "verify", "stat") not in ("stat", "full"):
-        problems.append(f"verify={data.verify!r} must be 'stat' or 'full'")  # type: ignore[union-attr]
-    if data.split_seed < 0:
-        problems.append(f"split_seed={data.split_seed} must not be negative")
-    return problems
-
-
-def _split_problems(split: str) -> list[str]:
-    return [] if split in ("document", "tail") else [f"split={split!r} must be 'document' or 'tail'"]
-
-
-def _encoding_problems(encodings: list[str]) -> list[str]:
-    return [f"encodings: {problem}" for each in encodings if (problem := encoding_problem(each))]
-
-
-def _raise_all(problems: list[str], *, kind: str) -> None:
-    if problems:
-        given = f"data={kind}: " + "; ".join(problems)
-        raise ConfigError(
-            given, needed="every setting within its range", fix=f"see configs/data/{kind}.yaml, docs/data.md"
-        )

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from litgpt_core.data.prepared import PreparedData
 from litgpt_core.data.prepared_folder import read_meta
-from litgpt_core.data.settings import ChatDataSettings, DataSettings
+from litgpt_core.data.settings import DataSettings, TextSettings
+from litgpt_core.data.stream.manifest import STREAM_FORMAT, Shard
+from litgpt_core.data.stream_settings import RowsSettings, TokensSettings
 from litgpt_core.tokenizers.settings import TokenizerSettings
 
 if TYPE_CHECKING:
     from litgpt_core.data.dataset import TrainBatches, ValBatches
 
 
+@dataclass(frozen=True)
 class TextData(PreparedData):
-    """A folder that `text_prepare` wrote."""
+    """A folder that `text_prepare`, `stream.prepare_stream` or `stream.adopt` wrote."""
+
+    order: str = "full"
+    """How windows are mixed in training: `full` or `blocks`."""
 
     @classmethod
     def prepare(
@@ -28,11 +35,9 @@ class TextData(PreparedData):
         fingerprint: str | None,
     ) -> TextData:
         """Find or make the folder; depends on the corpus and the tokenizer alone."""
-        from litgpt_core.data.text_prepare import prepare_text
-
-        assert not isinstance(data, ChatDataSettings)
-        directory = prepare_text(data, tokenizer)
-        return cls(directory, read_meta(directory))
+        order = data.order if isinstance(data, RowsSettings | TokensSettings) else "full"
+        directory = prepared_text_folder(data, tokenizer)
+        return cls(directory, read_meta(directory), order)
 
     @property
     def epoch_tokens(self) -> int:
@@ -84,7 +89,7 @@ class TextData(PreparedData):
         from litgpt_core.data.dataset import TrainBatches
 
         return TrainBatches(
-            self.train_path,
+            self._source("train"),
             dtype=self.dtype,
             block_size=block_size,
             seed=seed,
@@ -92,7 +97,13 @@ class TextData(PreparedData):
             rank=rank,
             world_size=world_size,
             first_id=self.window_start,
+            order=self.order,
         )
+
+    def _source(self, side: str) -> Path | list[Shard]:
+        if self.meta.get("format_version") == STREAM_FORMAT:
+            return self.shards(side)
+        return self.train_path if side == "train" else self.val_path
 
     def val_batches(
         self, *, block_size: int, batch_size: int, max_tokens: int | None = None, rank: int = 0, world_size: int = 1
@@ -101,7 +112,7 @@ class TextData(PreparedData):
         from litgpt_core.data.dataset import ValBatches
 
         return ValBatches(
-            self.val_path,
+            self._source("val"),
             dtype=self.dtype,
             block_size=block_size,
             batch_size=batch_size,
@@ -110,3 +121,38 @@ class TextData(PreparedData):
             world_size=world_size,
             first_id=self.window_start,
         )
+
+
+def prepared_text_folder(data: DataSettings, tokenizer: TokenizerSettings) -> Path:
+    """The folder for these settings, found or made: read whole where the corpus is small, else in constant memory.
+
+    Raises:
+        DataError, TokenizerError: As `prepare.prepare`.
+    """
+    if isinstance(data, TokensSettings):
+        from litgpt_core.data.stream.adopt import adopt
+
+        return adopt(data, tokenizer)
+    if isinstance(data, RowsSettings) or (isinstance(data, TextSettings) and _is_large(data)):
+        from litgpt_core.data.stream.prepare_stream import prepare_stream
+
+        return prepare_stream(data, tokenizer)
+    from litgpt_core.data.settings import ChatDataSettings
+    from litgpt_core.data.text_prepare import prepare_text
+
+    assert not isinstance(data, ChatDataSettings)
+    return prepare_text(data, tokenizer)
+
+
+def _is_large(data: TextSettings) -> bool:
+    """Whether a text corpus is above `data.stream_above`, or at an address."""
+    from litgpt_core.core.errors import DataError
+    from litgpt_core.data.stream.inputs import is_address, list_inputs
+
+    if is_address(data.path):
+        return True
+    try:
+        files = list_inputs(data.path, data.glob, report=False)
+    except DataError:
+        return False  # reading says what is wrong
+    return data.split != "tail" and sum(file.bytes for file in files) > data.stream_above

@@ -23,7 +23,9 @@ from litgpt_core.core.files import write_json
 from litgpt_core.data.files import document_name, kind_of, matching_files
 from litgpt_core.data.prepared import FORMAT_VERSION, canonical_json
 from litgpt_core.data.prepared_folder import find_folder, tokenizer_identity
-from litgpt_core.data.settings import CorpusSettings, PythonSourceSettings, TextSettings, cache_folder
+from litgpt_core.data.settings import DataSettings, PythonSourceSettings, TextSettings, cache_folder
+from litgpt_core.data.stream.inputs import State, is_address, list_inputs, state_of
+from litgpt_core.data.stream_settings import RowsSettings
 from litgpt_core.tokenizers.settings import TokenizerSettings
 
 logger = logging.getLogger(__name__)
@@ -33,13 +35,12 @@ READING_RULE = 1
 
 SETTLED_S = 2.0
 
-State = dict[str, list[int]]
-"""Name of an input -> its size, times of change (content, then content or attributes; ns) and file number."""
 
-
-def inputs_state(data: CorpusSettings) -> State | None:
+def inputs_state(data: DataSettings) -> State | None:
     """The inputs as they are now; None for sources that are not files at known places."""
     try:
+        if isinstance(data, RowsSettings) or (isinstance(data, TextSettings) and is_address(data.path)):
+            return state_of(list_inputs(data.path, data.glob, report=False))
         if isinstance(data, TextSettings):
             return _of_text(data)
         if isinstance(data, PythonSourceSettings):
@@ -49,15 +50,12 @@ def inputs_state(data: CorpusSettings) -> State | None:
     return None
 
 
-def find_unchanged(data: CorpusSettings, tokenizer: TokenizerSettings, state: State) -> Path | None:
+def find_unchanged(data: DataSettings, tokenizer: TokenizerSettings, state: State) -> Path | None:
     """The prepared folder that was made from exactly these inputs, if it exists and is complete."""
-    try:
-        record = json.loads(_record_path(data, tokenizer).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    fingerprint, inputs = _record(data, tokenizer)
+    if fingerprint is None or inputs != state:
         return None
-    if not isinstance(record, dict) or record.get("inputs") != state or not isinstance(record.get("fingerprint"), str):
-        return None
-    found = find_folder(data, fingerprint=record["fingerprint"])
+    found = find_folder(data, fingerprint=fingerprint)
     if found is not None:
         logger.info(
             "data %s: %s file(s) unchanged since they were read (data.verify=full reads them again)",
@@ -67,15 +65,29 @@ def find_unchanged(data: CorpusSettings, tokenizer: TokenizerSettings, state: St
     return found
 
 
-def remember(
-    data: CorpusSettings, tokenizer: TokenizerSettings, state: State, *, began: float, fingerprint: str
-) -> None:
+def recorded_fingerprint(data: DataSettings, tokenizer: TokenizerSettings) -> str | None:
+    """The fingerprint that the inputs of these settings gave last time, whether they have changed or not."""
+    return _record(data, tokenizer)[0]
+
+
+def _record(data: DataSettings, tokenizer: TokenizerSettings) -> tuple[str | None, Any]:
+    """(fingerprint, inputs) of the last time."""
+    try:
+        record = json.loads(_record_path(data, tokenizer).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None, None
+    if not isinstance(record, dict) or not isinstance(record.get("fingerprint"), str):
+        return None, None
+    return record["fingerprint"], record.get("inputs")
+
+
+def remember(data: DataSettings, tokenizer: TokenizerSettings, state: State, *, began: float, fingerprint: str) -> None:
     """Record that these inputs gave the folder with this fingerprint; nothing if one changed just before `began`.
 
     Args:
         began: `time.time()` before the inputs were looked at.
     """
-    newest = max((max(changed, touched) for _, changed, touched, _ in state.values()), default=0)
+    newest = max((max(int(changed), int(touched)) for _, changed, touched, _ in state.values()), default=0)
     path = _record_path(data, tokenizer)
     try:
         if newest / 1e9 > began - SETTLED_S:
@@ -107,16 +119,17 @@ def _of_packages(data: PythonSourceSettings) -> State:
     return state
 
 
-def _facts(file: Path) -> list[int]:
+def _facts(file: Path) -> list[int | str]:
     found = file.stat()
     return [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]
 
 
-def _record_path(data: CorpusSettings, tokenizer: TokenizerSettings) -> Path:
+def _record_path(data: DataSettings, tokenizer: TokenizerSettings) -> Path:
     """A hidden file in the cache folder, one for each combination of settings and place."""
     settings: dict[str, Any] = dataclasses.asdict(data)
-    settings.pop("verify", None)
-    if isinstance(data, TextSettings):
+    for key in ("verify", "workers", "order", "stream_above"):
+        settings.pop(key, None)
+    if isinstance(data, TextSettings | RowsSettings) and not is_address(data.path):
         settings["path"] = str(Path(data.path).expanduser().absolute())
     content = {
         "rules": [FORMAT_VERSION, READING_RULE],

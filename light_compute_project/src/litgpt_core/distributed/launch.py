@@ -84,6 +84,7 @@ def _wait(started: Sequence[ChildProcess], signals: StopSignals, *, grace_s: flo
         codes = [process.returncode() or 0 for process in started]
         if not failure and any(codes):
             failure = min(code for code in codes if code)  # a process that was killed is why another lost it
+            logger.log(*_explained(codes.index(failure), failure))
             patience = _SAVED_PATIENCE if failure in STOPPED else 1
             deadline = time.monotonic() + patience * grace_s
         if time.monotonic() > deadline and order:
@@ -94,6 +95,19 @@ def _wait(started: Sequence[ChildProcess], signals: StopSignals, *, grace_s: flo
         time.sleep(0.02)
     failure = failure or min((code for process in started if (code := process.returncode())), default=0)
     return shell_code(failure)
+
+
+def _explained(rank: int, code: int) -> tuple[int, str]:
+    """Level and text of a line about the first process that failed; those that exit by themselves have said why."""
+    if code == -signal.SIGABRT:
+        return logging.ERROR, (
+            f"rank {rank} was aborted (SIGABRT). NCCL does so when an operation of all processes took longer than "
+            "trainer.collective_timeout: then another process hung, ended or was lost, and the lines above and "
+            "hang-rank*.txt in the run folder say where each stood. run.resume=auto continues from the last checkpoint"
+        )
+    if code == -KILL:
+        return logging.ERROR, f"rank {rank} was killed (SIGKILL) from outside: was the memory used up?"
+    return logging.DEBUG, f"rank {rank} ended with code {code}"
 
 
 def _send(processes: Sequence[ChildProcess], number: signal.Signals) -> None:

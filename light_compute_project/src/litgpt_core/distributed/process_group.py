@@ -1,29 +1,23 @@
 """Small messages between the processes of one run, over gloo on the CPU, apart from the backend that moves gradients. A
 run of one process has a group of one, whose every call returns at once.
 
-Not here: who a process is (`world.py`), starting processes (`launch.py`), gradients and shards (`strategy.py`).
+Not here: who a process is (`world.py`), starting processes (`launch.py`), connecting them (`connect.py`), gradients and
+shards (`strategy.py`).
 """
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import re
-import socket
-import threading
 import time
-from collections.abc import Callable, Iterator
-from datetime import timedelta
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from litgpt_core.core.errors import EnvironmentProblem, Interrupted, LightComputeError
+from litgpt_core.core.errors import Interrupted, LightComputeError
 from litgpt_core.distributed.world import World
 
 if TYPE_CHECKING:
     import torch.distributed as dist
     from torch._C._distributed_c10d import Store
 
-logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
@@ -154,119 +148,3 @@ class ProcessGroup:
             raise
         except Exception as error:
             return None, error
-
-
-def connect(world: World, *, device: str, timeout_s: float) -> ProcessGroup:
-    """Join the run's process group and have everybody answer once.
-
-    Args:
-        world: Who this is; alone, nothing is connected.
-        device: `cpu` or `cuda`: what gradients live on.
-        timeout_s: How long to wait for the others, here and in every later collective operation.
-
-    Raises:
-        EnvironmentProblem: Somebody did not come, or has other versions.
-    """
-    if world.world_size == 1:
-        return ProcessGroup(world)
-    where = f"{world.address}:{world.port}"
-    met: list[tuple[ProcessGroup, list[tuple[str, int, str]]] | Exception] = []
-
-    def meet() -> None:
-        try:
-            met.append(_meet(world, device=device, timeout=timedelta(seconds=timeout_s)))
-        except (RuntimeError, ValueError, OSError) as problem:
-            met.append(problem)
-
-    thread = threading.Thread(target=meet, daemon=True)  # apart from the main thread, which stays open to signals
-    thread.start()
-    while thread.is_alive():
-        thread.join(0.1)
-    (outcome,) = met
-    if isinstance(outcome, Exception):
-        raise EnvironmentProblem(
-            f"rank {world.rank} of {world.world_size} on {socket.gethostname()} could not reach the others at {where} "
-            f"within {timeout_s:.0f} s: {str(outcome).splitlines()[0]}",
-            needed="all processes started, and a way for every node to reach that address",
-            fix="look at the other processes' messages first; then a free MASTER_PORT, or GLOO_SOCKET_IFNAME and "
-            "NCCL_SOCKET_IFNAME where a node has several networks",
-        ) from outcome
-    group, answers = outcome
-    versions = {version for _, _, version in answers}
-    if len(versions) > 1:
-        raise EnvironmentProblem(
-            f"the processes have different versions of torch: {sorted(versions)}",
-            needed="one environment on all nodes",
-            fix="uv sync on every node, or a shared folder",
-        )
-    seats = [(host, local) for host, local, _ in answers]
-    if device == "cuda" and len(set(seats)) < len(seats):
-        raise EnvironmentProblem(
-            f"two processes want the same GPU: {seats}", needed="one process for each", fix="--nproc_per_node=<GPUs>"
-        )
-    if group.is_rank_zero:
-        hosts = sorted({host for host, _ in seats})
-        logger.info("%d processes on %s are connected", world.world_size, ", ".join(hosts))
-    return group
-
-
-class OthersLost(LightComputeError):
-    """A process of the run ended in the middle of what all do together."""
-
-    exit_code = 1
-
-
-@contextlib.contextmanager
-def told_when_others_are_lost(group: ProcessGroup) -> Iterator[None]:
-    """Around the work: a broken connection becomes a plain message; after the work the connection is given up.
-
-    Raises:
-        OthersLost: Instead of the communication library's error.
-    """
-    if group.is_single:
-        yield
-        return
-    import torch.distributed as dist
-
-    try:
-        yield
-    except RuntimeError as error:
-        if not isinstance(error, dist.DistError) and not _BROKEN.search(str(error)):
-            raise
-        raise OthersLost(
-            f"rank {group.world.rank} lost the others: {str(error).splitlines()[0]}",
-            needed="all processes of the run; the first that ended has said why, unless the system killed it (memory?)",
-            fix="the same command with run.resume=auto continues from the last checkpoint",
-        ) from error
-    if dist.is_initialized():
-        dist.destroy_process_group()
-
-
-_BROKEN = re.compile(
-    r"[Cc]onnection (closed|reset|refused)|[Tt]imed? ?out|Broken pipe|Socket closed|pair closure|failed to (recv|send)"
-)
-
-
-def _meet(world: World, *, device: str, timeout: timedelta) -> tuple[ProcessGroup, list[tuple[str, int, str]]]:
-    import torch
-    import torch.distributed as dist
-
-    if device == "cuda":
-        if torch.cuda.device_count() < world.local_world_size:
-            raise ValueError(
-                f"{world.local_world_size} processes on a node, and this one sees {torch.cuda.device_count()} GPUs: "
-                "all must see all (SLURM: --gpus-per-node, and no --gpus-per-task)"
-            )
-        torch.cuda.set_device(world.local_rank)
-    dist.init_process_group(
-        "gloo" if device == "cpu" else "cpu:gloo,cuda:nccl",
-        init_method=f"tcp://{world.address}:{world.port}",
-        rank=world.rank,
-        world_size=world.world_size,
-        timeout=timeout,
-    )
-    gloo = dist.new_group(backend="gloo", timeout=timeout)
-    assert isinstance(gloo, dist.ProcessGroup)
-    # private, but torch offers no other way to the store that rank 0 opened: tests/contract says when it is gone
-    group = ProcessGroup(world, gloo, dist.distributed_c10d._get_default_store())
-    return group, group.gather((socket.gethostname(), world.local_rank, str(torch.__version__)))

@@ -94,13 +94,12 @@ def check_wandb() -> Finding:
 def check_configs() -> Finding:
     """Whether the default config and every experiment compose and pass the check."""
     from litgpt_core.config.compose import load
-    from litgpt_core.config.source import needs_checkpoint, option_names
+    from litgpt_core.config.source import option_names, placeholders
 
     names, wrong = sorted(option_names("experiment")), []
     for name in ["", *names]:
         try:
-            base = ["init_from=CHECKPOINT"] if name and needs_checkpoint(name) else []
-            load([f"+experiment={name}", *base] if name else [])
+            load([f"+experiment={name}", *placeholders(name)] if name else [])
         except LightComputeError as error:
             wrong.append(f"{name or 'train.yaml'}: {error.given.splitlines()[0]}")
     if wrong:

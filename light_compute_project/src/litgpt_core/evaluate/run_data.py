@@ -59,13 +59,13 @@ class RunData:
 
     @cached_property
     def train(self) -> npt.NDArray[np.integer[Any]]:
-        """(N,) training tokens, mapped into memory."""
-        return self._shard(self.prepared.train_path)
+        """(N,) training tokens, mapped into memory; of many shards, an even sample."""
+        return self.prepared.tokens("train")
 
     @cached_property
     def documents(self) -> list[Document]:
         """The held-out split; a text that was cut at its end is one document."""
-        val = self._shard(self.prepared.val_path)
+        val = self.prepared.tokens("val")
         ends = np.flatnonzero(val == self.prepared.eos_id) + 1
         parts = np.split(val, ends) if self.prepared.meta["append_eos"] else [val]
         texts = [self.tokenizer.decode(part.tolist()) for part in parts]
@@ -87,9 +87,6 @@ class RunData:
             text = self.tokenizer.decode(self.train[begin : begin + SAMPLE_TOKENS].tolist())
             found.update(word.lower() for word in WORD.findall(text))
         return found
-
-    def _shard(self, path: Path) -> npt.NDArray[np.integer[Any]]:
-        return np.memmap(path, dtype=np.dtype(self.prepared.dtype).newbyteorder("<"), mode="r")
 
 
 def run_folder_of(checkpoint: Path) -> RunFolder | None:

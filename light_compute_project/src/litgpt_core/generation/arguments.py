@@ -27,12 +27,18 @@ def add_sampling_options(parser: argparse._ActionsContainer) -> None:
 
 
 def add_machine_options(parser: argparse.ArgumentParser) -> None:
-    """Options of where and how a model runs; `device`, `precision`, `compile`."""
+    """Options of where and how a model runs; `device`, `precision`, `compile`, `kv_cache`."""
     add = parser.add_argument
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     add("--precision", default="auto", help="auto (bf16 where it is fast), 32, bf16, 16")
     add(
         "--compile", default="auto", help="auto (the CPU kernel where supported), true (torch.compile), false (neither)"
+    )
+    add(
+        "--kv_cache",
+        choices=("auto", "int8"),
+        default="auto",
+        help="int8: keys and values in 8 bits, about half the memory of bf16 per token of context (auto)",
     )
 
 

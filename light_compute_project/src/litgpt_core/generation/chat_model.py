@@ -43,6 +43,8 @@ class ModelLoader:
     """auto, 32, bf16, 16."""
     compile: str = "auto"
     """auto, true, false."""
+    kv_cache: str = "auto"
+    """auto, int8."""
     style: str | None = None
     """Name of a style that overrides the directory's."""
 
@@ -56,5 +58,7 @@ class ModelLoader:
             style, source = style_named(self.style), "the command line"
         else:
             style, source = explain_style(found.directory)  # type: ignore[assignment]  # None is a base model
-        engine = Engine.from_directory(found.directory, device=self.device, dtype=self.precision, compile=self.compile)
+        engine = Engine.from_directory(
+            found.directory, device=self.device, dtype=self.precision, compile=self.compile, kv_cache=self.kv_cache
+        )
         return ChatModel(found=found, engine=engine, style=style, style_source=source)

@@ -17,8 +17,9 @@ import torch
 from litgpt_core.core.errors import ConfigError, EnvironmentProblem
 from litgpt_core.core.machine import compile_obstacle, cpu_has_fast_bf16
 from litgpt_core.generation.decoder import Decoder
-from litgpt_core.generation.kernel import KernelDecoder, structure_obstacle, weights_obstacle
+from litgpt_core.generation.kernel import KernelDecoder
 from litgpt_core.generation.kernel_build import load_kernel
+from litgpt_core.generation.kernel_support import structure_obstacle, weights_obstacle
 from litgpt_core.generation.torch_decoder import TorchDecoder
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 COMPILE = ("auto", "true", "false")
+KV_CACHE = ("auto", "int8")
 
 
 def check_compile(word: str) -> str:
@@ -37,30 +39,47 @@ def check_compile(word: str) -> str:
     return word
 
 
-def choose_decoder(model: GPT, *, compile: str = "auto", packed_weights: bool = False) -> Decoder:
+def check_options(compile: str, kv_cache: str) -> None:
+    """Raise ConfigError unless `compile` is one of COMPILE and `kv_cache` one of KV_CACHE."""
+    check_compile(compile)
+    if kv_cache not in KV_CACHE:
+        raise ConfigError(f"There is no kv_cache={kv_cache!r}.", needed=", ".join(KV_CACHE), fix="--kv_cache int8")
+
+
+def choose_decoder(
+    model: GPT, *, compile: str = "auto", packed_weights: bool = False, kv_cache: str = "auto"
+) -> Decoder:
     """The decoder for this model on its present device; `packed_weights` is an option of the CPU kernel.
 
+    Args:
+        model: In its dtype.
+        compile: One of COMPILE.
+        packed_weights: See `kernel`.
+        kv_cache: One of KV_CACHE; int8: keys and values in 8 bits with a scale per token and head.
+
     Raises:
-        ConfigError: `compile` is not one of COMPILE.
+        ConfigError: `compile` or `kv_cache` is not one of those.
         EnvironmentProblem: compile="true" where torch.compile cannot work.
     """
     device = model.device
     what = f"{device}, {str(model.dtype).removeprefix('torch.')}"
-    if check_compile(compile) == "true":
+    what += ", int8 KV cache" if kv_cache == "int8" else ""
+    check_options(compile, kv_cache)
+    if compile == "true":
         if obstacle := compile_obstacle(device.type):
             raise EnvironmentProblem(f"Decoding cannot be compiled: {obstacle}.", fix="--compile auto")
         logger.info("decoding on %s by torch.compile (as requested); the first token compiles it", what)
-        return TorchDecoder(model, compiled=True)
+        return TorchDecoder(model, compiled=True, kv_cache=kv_cache)
     if compile == "false":
         logger.info("decoding on %s by plain PyTorch (as requested)", what)
-        return TorchDecoder(model)
+        return TorchDecoder(model, kv_cache=kv_cache)
     obstacle = weights_obstacle(model) or kernel_problem(model)
     if obstacle is None:
         threads = torch.get_num_threads()
         logger.info("decoding on %s by the CPU kernel, %d thread%s", what, threads, "" if threads == 1 else "s")
-        return KernelDecoder(model, packed_weights=packed_weights)
+        return KernelDecoder(model, packed_weights=packed_weights, kv_cache=kv_cache)
     logger.info("decoding on %s by plain PyTorch; not by the CPU kernel: %s", what, obstacle)
-    return TorchDecoder(model)
+    return TorchDecoder(model, kv_cache=kv_cache)
 
 
 def kernel_problem(model: GPT) -> str | None:

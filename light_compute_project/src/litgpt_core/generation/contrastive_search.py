@@ -65,7 +65,7 @@ def contrastive_search(
             needed=f"together at most the context window of {block_size}",
         )
     stops = frozenset({engine.tokenizer.eos_id} if stop_ids is None else stop_ids)
-    decoder = TorchDecoder(engine.model)
+    decoder = TorchDecoder(engine.model, kv_cache=engine.kv_cache)
     new: list[int] = []
     with engine.decoding(decoder):
         decoder.start(n_sequences=top_k, length=len(ids) + max_new_tokens)

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from litgpt_core import tokenizers
 from litgpt_core.checkpoint import load_model, locate
 from litgpt_core.core.errors import CheckpointError
-from litgpt_core.generation.choice import check_compile, choose_decoder, load_dtype
+from litgpt_core.generation.choice import check_options, choose_decoder, load_dtype
 from litgpt_core.generation.continuous_batch import ContinuousBatch
 from litgpt_core.generation.decoder import Decoder
 from litgpt_core.generation.hardware import choose_device, named_dtype
@@ -54,6 +54,7 @@ class Engine:
         compile: auto, true or false: see `choice`. The decoder is chosen, and logged, at the first generation.
         packed_weights: Decode with a repacked copy of the weights, which is faster for many sequences at once; only
             used by the CPU kernel: see `kernel`.
+        kv_cache: auto: the dtype that the decoder chooses; int8: keys and values in 8 bits.
 
     Attributes:
         stats: Of the latest generation.
@@ -68,10 +69,12 @@ class Engine:
         add_bos: bool = False,
         compile: str = "auto",
         packed_weights: bool = False,
+        kv_cache: str = "auto",
     ) -> None:
         self.model, self.tokenizer, self.add_bos = model, tokenizer, add_bos and tokenizer.bos_id is not None
         self.stats = GenerationStats()
-        self._compile, self._packed = check_compile(compile), packed_weights
+        check_options(compile, kv_cache)
+        self._compile, self._packed, self.kv_cache = compile, packed_weights, kv_cache
         self._decoder: Decoder | None = None
         self._mode_before: bool | None = None  # the model's mode before the current generation
         self.vocab_size = min(tokenizer.vocab_size, model.config.padded_vocab_size)
@@ -85,6 +88,7 @@ class Engine:
         dtype: str = "auto",
         compile: str = "auto",
         packed_weights: bool = False,
+        kv_cache: str = "auto",
     ) -> Engine:
         """Load a checkpoint directory, ours or LitGPT's.
 
@@ -94,13 +98,13 @@ class Engine:
             device: auto, cpu, cuda, cuda:1, mps.
             dtype: auto, 32, bf16, 16. `auto` is bf16 where that is fast; see `choice.load_dtype`.
             compile: auto, true, false; see `choice`.
-            packed_weights: See the class.
+            packed_weights, kv_cache: See the class.
 
         Raises:
             CheckpointError, TokenizerError: The directory is incomplete or corrupted.
             EnvironmentProblem, ConfigError: The device is not available, or an argument is not one of those above.
         """
-        check_compile(compile)
+        check_options(compile, kv_cache)
         target, requested = choose_device(device), named_dtype(dtype)
         directory = locate(path)
         model = load_model(directory)
@@ -109,7 +113,8 @@ class Engine:
             move_to_huge_pages(model, dtype=chosen)
         model = model.to(target, chosen)
         tokenizer, add_bos = tokenizers.load(directory), starts_with_bos(directory)
-        return cls(model, tokenizer, add_bos=add_bos, compile=compile, packed_weights=packed_weights)
+        options = {"compile": compile, "packed_weights": packed_weights, "kv_cache": kv_cache}
+        return cls(model, tokenizer, add_bos=add_bos, **options)  # type: ignore[arg-type]
 
     # --- one sequence
 
@@ -191,9 +196,7 @@ class Engine:
     ) -> list[int]:
         """All new ids at once; see `generate_stream`.
 
-        >>> greedy = SamplingSettings(temperature=0)
-        >>> new = engine.generate(engine.tokenizer.encode("def "), max_new_tokens=5, sampling=greedy, stop_ids=())
-        >>> len(new)
+        >>> len(engine.generate([1], max_new_tokens=5, sampling=SamplingSettings(temperature=0), stop_ids=()))
         5
         """
         settings = {"max_new_tokens": max_new_tokens, "sampling": sampling, "seed": seed, "stop_ids": stop_ids}
@@ -257,8 +260,9 @@ class Engine:
         if self._mode_before is None:
             self._mode_before = self.model.training
         if decoder is None:
+            options = {"compile": self._compile, "kv_cache": self.kv_cache}
             decoder = self._decoder = self._decoder or choose_decoder(
-                self.model, compile=self._compile, packed_weights=self._packed
+                self.model, **options, packed_weights=self._packed
             )
         try:
             self.model.eval()
@@ -329,11 +333,7 @@ class Engine:
         stop_ids: Collection[int] | None = None,
         stop: Sequence[str] = (),
     ) -> str:
-        """The text after `prompt`, without it; see `generate_text_stream`.
-
-        >>> isinstance(engine.generate_text("def ", max_new_tokens=8, seed=1), str)
-        True
-        """
+        """The text after `prompt`, without it; see `generate_text_stream`."""
         settings = {"max_new_tokens": max_new_tokens, "sampling": sampling, "seed": seed, "stop_ids": stop_ids}
         return "".join(self.generate_text_stream(prompt, stop=stop, **settings))  # type: ignore[arg-type]
 

@@ -16,6 +16,7 @@ WORKS_WITH: dict[str, tuple[object, ...]] = {
     "device": ("auto", "cpu"),
     "precision": ("auto", "32"),
     "compile": ("auto", "false"),
+    "kv_cache": ("auto",),
     "num_beams": (1,),
     "contrastive_alpha": (None,),
 }
@@ -52,4 +53,6 @@ def load_engine(checkpoint: str | Path | None, options: Mapping[str, Any]) -> En
 
     from litgpt_core.generation.engine import Engine  # imports torch, after --help and mistakes have been answered
 
-    return Engine.from_directory(checkpoint, device=device, dtype=options["precision"], compile=compile_mode)
+    return Engine.from_directory(
+        checkpoint, device=device, dtype=options["precision"], compile=compile_mode, kv_cache=options["kv_cache"]
+    )

@@ -9,11 +9,13 @@ cache then has the dtype of the weights, as in PyTorch, because the fp32 caches 
 memory traffic of a step. On processors that multiply pairs of bfloat16 (AVX512-BF16), the factors of products with
 packed bfloat16 weights are rounded to bfloat16; everything else stays fp32.
 
+With `kv_cache="int8"` the cache has 8-bit keys and values with a scale per token and head (`model.kv_cache`).
+
 Matrices of integers (`model.quantized`) are read in the order of their file. Activations that they multiply are
 rounded to 8 bits per group of 32, and results do not depend on the batch.
 
-The two `..._obstacle` functions name what is not supported (mixtures of experts, latent attention, quantised or wrapped
-layers). The kernel also samples, so that one call can decode several tokens of each sequence.
+`kernel_support` names what is not supported. The kernel also samples, so that one call can decode several tokens of
+each sequence.
 """
 
 from __future__ import annotations
@@ -23,7 +25,6 @@ import itertools
 import math
 from collections.abc import Sequence
 from ctypes import byref, c_double, c_int64
-from dataclasses import MISSING, fields
 from typing import TYPE_CHECKING
 
 import torch
@@ -32,12 +33,13 @@ from torch import Tensor, nn
 from litgpt_core.generation import kernel_structs as structs
 from litgpt_core.generation.decoder import Decoder, Feed
 from litgpt_core.generation.kernel_build import load_kernel
+from litgpt_core.generation.kernel_support import weights_obstacle
 from litgpt_core.generation.packed_weights import PackedLayout
 from litgpt_core.generation.sampling import non_finite_error
 from litgpt_core.generation.weight_memory import allocate_tensors
 from litgpt_core.model.attention import CausalSelfAttention
 from litgpt_core.model.block import Block
-from litgpt_core.model.mlp import GemmaMLP, GptNeoxMLP, LLaMAMLP
+from litgpt_core.model.mlp import GptNeoxMLP, LLaMAMLP
 from litgpt_core.model.norm import RMSNorm
 from litgpt_core.model.quantized import PackedMatrix, QuantEmbedding, QuantLinear
 from litgpt_core.model.rope import score_scaling
@@ -47,61 +49,8 @@ if TYPE_CHECKING:
     from litgpt_core.generation.sampling_settings import SamplingSettings
     from litgpt_core.model.gpt import GPT
 
-SUPPORTED_MODULES = (
-    *(Block, CausalSelfAttention, GptNeoxMLP, LLaMAMLP, GemmaMLP, RMSNorm),
-    *(nn.LayerNorm, nn.Linear, nn.Identity, nn.Dropout, nn.ModuleList, QuantLinear, PackedMatrix),
-)
-"""Exactly these types: a subclass may compute something else."""
-
 CHUNK = 32
 """Tokens per call, of one prompt or of several sequences: the weights are read once for all of them."""
-
-_FIELDS = """
-name hf_config block_size n_layer n_embd vocab_size padding_multiple padded_vocab_size norm_class_name norm_eps norm_qk
-norm_qk_type post_attention_norm post_mlp_norm parallel_residual shared_attention_norm n_head head_size n_query_groups
-attn_bias attention_scores_scalar sliding_window_size sliding_window_indices attention_logit_softcapping rope_base
-rotary_percentage rope_condense_ratio rope_adjustments rope_interleave intermediate_size bias mlp_class_name
-gelu_approximate scale_embeddings lm_head_bias final_logit_softcapping norm_1 norm_2 rope_local_base_freq rope_indices
-dropout position_embedding tie_embeddings init_projection
-"""
-SUPPORTED_FIELDS = frozenset(_FIELDS.split())
-"""Fields of GPTConfig that the kernel implements, or that do not matter for inference. Any other field must have its
-default, so that a new field of the model cannot be ignored silently."""
-
-
-def structure_obstacle(model: GPT) -> str | None:
-    """Why the kernel does not support this architecture, or None; the device does not matter."""
-    for item in fields(model.config):
-        default = item.default_factory() if item.default_factory is not MISSING else item.default
-        value = getattr(model.config, item.name)
-        if item.name not in SUPPORTED_FIELDS and value not in (default, None):
-            return f"it does not support {item.name}={value!r}"
-    for name, module in model.transformer.h.named_modules():
-        if type(module) not in SUPPORTED_MODULES:
-            return f"it does not support {type(module).__name__} (transformer.h.{name})"
-    ends = [
-        type(model.lm_head) in (nn.Linear, QuantLinear),
-        type(model.transformer.wte) in (nn.Embedding, QuantEmbedding),
-        type(model.transformer.ln_f) in SUPPORTED_MODULES,
-    ]
-    if not all(ends):
-        return "it does not support the type of the head, the embedding or the last norm"
-    for block in model.transformer.h:
-        mlp = block.mlp
-        if isinstance(mlp, LLaMAMLP) and type(mlp.fc_1) is not type(mlp.fc_2):
-            return "it does not support an MLP in which only one of fc_1 and fc_2 has integer weights"
-    return None
-
-
-def weights_obstacle(model: GPT) -> str | None:
-    """Why the kernel cannot read the weights in place, or None."""
-    matrices = [parameter for parameter in model.parameters() if parameter.dim() == 2]
-    kinds = {(parameter.device.type, parameter.dtype) for parameter in matrices} | {(model.device.type, model.dtype)}
-    if kinds not in ({("cpu", torch.float32)}, {("cpu", torch.bfloat16)}):
-        return "it needs all weights on the CPU in one dtype, float32 or bfloat16"
-    if not all(type(parameter.data) is Tensor and parameter.is_contiguous() for parameter in matrices):
-        return "it needs plain, contiguous weights"
-    return None
 
 
 class KernelDecoder(Decoder):
@@ -111,16 +60,18 @@ class KernelDecoder(Decoder):
         model: On the CPU.
         packed_weights: Multiply a repacked copy of the weights, made at the first generation; in-place changes of the
             model's weights after that have no effect. The cache has the dtype of the weights.
+        kv_cache: auto, or int8.
     """
 
     name = "kernel"
     max_decode_steps = 8
 
-    def __init__(self, model: GPT, *, packed_weights: bool = False) -> None:
+    def __init__(self, model: GPT, *, packed_weights: bool = False, kv_cache: str = "auto") -> None:
         self._library = load_kernel()
         structs.declare(self._library)
         self._model = model
         self._packed: dict[int, Tensor] | None = {} if packed_weights else None
+        self._int8_cache = kv_cache == "int8"
         self._threads = 1
         self._kept: list[Tensor] = []  # keeps alive the memory that the kernel's pointers refer to
         self._struct = structs.Model()
@@ -232,10 +183,10 @@ class KernelDecoder(Decoder):
     def _describe(self, *, n_sequences: int, length: int) -> structs.Model:
         model, c, parts = self._model, self._model.config, structure(self._model.config)
         dtype, embedding = model.dtype, model.transformer.wte
-        cache_type = dtype if self._packed is not None else torch.float32
-        wide = _round_up(c.head_size, structs.MAX_LANES * 4 // cache_type.itemsize)
+        cache_type, wide = self._cache_format()
         slots = _round_up(length) + structs.MAX_LANES  # vector loads may read past the last slot
-        cache = self._cache = torch.empty((c.n_layer, 2, n_sequences, c.n_query_groups, slots, wide), dtype=cache_type)
+        row = wide + (4 if self._int8_cache else 0)  # the scale of a row is behind its codes
+        cache = self._cache = torch.empty((c.n_layer, 2, n_sequences, c.n_query_groups, slots, row), dtype=cache_type)
         if self._packed is not None:
             self._pack_weights()
         rope = self._rope_addresses(slots)
@@ -260,7 +211,7 @@ class KernelDecoder(Decoder):
             slots=slots,
             weights_are_bf16=dtype == torch.bfloat16,
             weights_are_packed=self._packed is not None,
-            cache_is_bf16=cache_type == torch.bfloat16,
+            cache_kind=structs.CACHE_KINDS[str(cache_type).removeprefix("torch.")],
             rms_norm=c.norm_class_name == "RMSNorm",
             parallel=c.parallel_residual,
             shared_norm=c.shared_attention_norm,
@@ -280,6 +231,14 @@ class KernelDecoder(Decoder):
             head=self._linear(model.lm_head),
             layers=ctypes.cast(layers, ctypes.POINTER(structs.Layer)),
         )
+
+    def _cache_format(self) -> tuple[torch.dtype, int]:
+        """Dtype of the cache, and the head size rounded up to whole vectors."""
+        size = self._model.config.head_size
+        if self._int8_cache:
+            return torch.int8, _round_up(size)
+        dtype = self._model.dtype if self._packed is not None else torch.float32
+        return dtype, _round_up(size, structs.MAX_LANES * 4 // dtype.itemsize)
 
     def _describe_layer(self, layer: structs.Layer, block: Block) -> None:
         attention, mlp = block.attn, block.mlp

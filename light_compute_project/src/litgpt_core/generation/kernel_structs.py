@@ -9,6 +9,7 @@ from ctypes import POINTER, Structure, c_double, c_int64, c_void_p
 from litgpt_core.generation.sampling_settings import SamplingSettings
 
 ACTIVATIONS = {"gelu": 0, "gelu_tanh": 1, "silu": 2, "relu_squared": 3}
+CACHE_KINDS = {"float32": 0, "bfloat16": 1, "int8": 2}
 MAX_LANES = 16
 """The widest vector of the kernel, in floats; sizes of the cache are rounded up to it."""
 NON_FINITE = -1
@@ -51,7 +52,7 @@ class Model(Structure):
                     "slots",
                     "weights_are_bf16",
                     "weights_are_packed",
-                    "cache_is_bf16",
+                    "cache_kind",
                     "rms_norm",
                     "parallel",
                     "shared_norm",

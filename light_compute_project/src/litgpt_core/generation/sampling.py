@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from litgpt_core.core.errors import CheckpointError
+from litgpt_core.generation.device_copies import numbers_on
 from litgpt_core.generation.sampling_settings import GREEDY, SamplingSettings
 
 __all__ = ["GREEDY", "SamplingSettings", "UniformRng", "penalize", "sample", "sample_reference"]
@@ -59,28 +60,43 @@ def sample(logits: Tensor, settings: Sequence[SamplingSettings], *, uniforms: Se
     Raises:
         CheckpointError: The logits hold NaN or +inf.
     """
-    logits = check_finite(logits)
-    first = settings[0]
-    if all(other is first or other == first for other in settings[1:]):
-        return _sample_rows(logits, first, uniforms)
+    logits = _widened(logits)
     groups: dict[SamplingSettings, list[int]] = {}
     for row, own in enumerate(settings):
         groups.setdefault(own, []).append(row)
-    tokens = [0] * len(settings)
+    finite = (logits < math.inf).all().reshape(1).long()  # false for NaN too
+    found, enough = [finite], [finite]
     for shared, rows in groups.items():
-        for row, token in zip(rows, _sample_rows(logits[rows], shared, [uniforms[row] for row in rows]), strict=True):
+        of_group = logits if len(groups) == 1 else logits[numbers_on(logits.device, rows)]
+        chosen, sufficient = _sample_rows(of_group, shared, [uniforms[row] for row in rows])
+        found.append(chosen)
+        enough.append(sufficient.reshape(1).long())
+    numbers: list[int] = torch.cat([*found, *enough]).tolist()  # the only place where the host waits for the device
+    count = len(settings) + 1
+    if not numbers[0]:
+        raise non_finite_error()
+    tokens = [0] * len(settings)
+    begin = 1
+    for (shared, rows), sufficient_here in zip(groups.items(), numbers[count + 1 :], strict=True):
+        drawn = numbers[begin : begin + len(rows)]
+        if not sufficient_here:
+            again, _ = _sample_rows(logits[rows], shared, [uniforms[row] for row in rows], candidates=None)
+            drawn = again.tolist()
+        for row, token in zip(rows, drawn, strict=True):
             tokens[row] = token
+        begin += len(rows)
     return tokens
 
 
-def check_finite(logits: Tensor) -> Tensor:
-    """`logits` in float32; raises CheckpointError for NaN or +inf.
-
-    On the CPU if their device has no float64, in which cumulative weights are computed: that is the case on MPS.
-    """
+def _widened(logits: Tensor) -> Tensor:
+    """In float32; on the CPU if their device has no float64, in which weights are added up: that is the case on MPS."""
     logits = logits.float()
-    if logits.device.type == "mps":
-        logits = logits.cpu()
+    return logits.cpu() if logits.device.type == "mps" else logits
+
+
+def check_finite(logits: Tensor) -> Tensor:
+    """`logits` in float32, where float64 exists; raises CheckpointError for NaN or +inf."""
+    logits = _widened(logits)
     if not bool((logits < math.inf).all()):  # false for NaN too
         raise non_finite_error()
     return logits
@@ -95,13 +111,15 @@ def non_finite_error() -> CheckpointError:
     )
 
 
-def _sample_rows(logits: Tensor, settings: SamplingSettings, uniforms: Sequence[float]) -> list[int]:
-    tokens: list[int]
+def _sample_rows(
+    logits: Tensor, settings: SamplingSettings, uniforms: Sequence[float], *, candidates: int | None = FIRST_CANDIDATES
+) -> tuple[Tensor, Tensor]:
+    """(B,) tokens, and whether they are right: not if top_p reaches beyond the first `candidates` (None: all)."""
+    yes = torch.ones((), dtype=torch.bool, device=logits.device)
     if settings.temperature < MIN_TEMPERATURE:
-        tokens = logits.argmax(dim=-1).tolist()
-        return tokens
+        return logits.argmax(dim=-1), yes
     scaled = (logits - logits.amax(dim=-1, keepdim=True)) / min(settings.temperature, MAX_TEMPERATURE)  # <= 0
-    values, places, total = _candidates(scaled, settings)
+    values, places, total, enough = _candidates(scaled, settings, candidates)
     weights = values.exp().double()
     if settings.top_p < 1:
         total = weights.sum(dim=-1, keepdim=True) if total is None else total
@@ -110,30 +128,34 @@ def _sample_rows(logits: Tensor, settings: SamplingSettings, uniforms: Sequence[
     if settings.min_p > 0:
         weights = weights.masked_fill(values < math.log(settings.min_p), 0.0)
     cumulative = weights.cumsum(dim=-1)
-    thresholds = torch.tensor(uniforms, dtype=torch.float64, device=logits.device).unsqueeze(-1) * cumulative[:, -1:]
+    drawn = numbers_on(logits.device, uniforms, dtype=torch.float64)
+    thresholds = drawn.unsqueeze(-1) * cumulative[:, -1:]
     chosen = torch.searchsorted(cumulative, thresholds, right=True)  # (B, 1): the first sum above the threshold
-    tokens = (chosen if places is None else places.gather(-1, chosen)).squeeze(-1).tolist()
-    return tokens
+    chosen = chosen.clamp(max=cumulative.size(-1) - 1)  # logits that are not numbers are refused later
+    return (chosen if places is None else places.gather(-1, chosen)).squeeze(-1), yes if enough is None else enough
 
 
-def _candidates(scaled: Tensor, settings: SamplingSettings) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """(values, their tokens or None for all in order, total weight of the distribution or None for that of `values`).
+def _candidates(
+    scaled: Tensor, settings: SamplingSettings, count: int | None
+) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
+    """Values, their tokens (None: all in order), the distribution's total weight (None: that of `values`), and whether
+    top_p keeps none but these (None: it does).
 
     Values are in descending order, unless min_p is the only filter.
     """
     size = scaled.size(-1)
     if settings.top_k and settings.top_k < size:
         values, places = scaled.topk(settings.top_k, dim=-1)
-        return values, places, None
+        return values, places, None, None
     if settings.top_p == 1:
-        return scaled, None, None
+        return scaled, None, None, None
     total = scaled.exp().sum(dim=-1, keepdim=True, dtype=torch.float64)
-    if size > 2 * FIRST_CANDIDATES:
-        values, places = scaled.topk(FIRST_CANDIDATES, dim=-1)
-        if bool((values.exp().sum(dim=-1, keepdim=True, dtype=torch.float64) > settings.top_p * total).all()):
-            return values, places, total
+    if count is not None and size > 2 * count:
+        values, places = scaled.topk(count, dim=-1)
+        enough = (values.exp().sum(dim=-1, keepdim=True, dtype=torch.float64) > settings.top_p * total).all()
+        return values, places, total, enough
     values, places = scaled.sort(dim=-1, descending=True)
-    return values, places, total
+    return values, places, total, None
 
 
 def penalize(

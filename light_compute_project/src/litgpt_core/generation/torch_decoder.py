@@ -5,21 +5,26 @@
 
 With torch.compile, the step of one token per sequence is one graph. Its machine code is stored in the user's cache
 folder, so that later processes trace but do not compile again. The KV cache always has the model's block_size, because
-another size would need another graph.
+another size would need another graph. On CUDA that graph is recorded once and replayed as a CUDA graph.
+
+On CUDA the host does not wait for the device here: ids and positions come in one copy from pinned memory. cuDNN's
+attention is not used, because it makes a plan for every new shape, and here every prompt has another length.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from litgpt_core.core.errors import EnvironmentProblem
 from litgpt_core.generation.decoder import Decoder, Feed
+from litgpt_core.generation.device_copies import numbers_on
 from litgpt_core.generation.kernel_build import cache_folder
 from litgpt_core.model.kv_cache import KVCache
 from litgpt_core.model.moe import leave_experts_out
@@ -38,15 +43,17 @@ PyTorch's fused kernel on CPUs adds up, so that the text of a sequence does not 
 class TorchDecoder(Decoder):
     """See the module."""
 
-    def __init__(self, model: GPT, *, compiled: bool = False) -> None:
+    def __init__(self, model: GPT, *, compiled: bool = False, kv_cache: str = "auto") -> None:
         self._model = model
+        self._cache_dtype = torch.int8 if kv_cache == "int8" else None
         self._compiled = compiled
         self.name = "compiled" if compiled else "eager"
         self._step: Callable[[Tensor, Tensor], Tensor] = self._logits
         if compiled:
             os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder().with_name("inductor")))
             leave_experts_out(model)
-            self._step = torch.compile(self._logits, dynamic=False)
+            mode = "reduce-overhead" if model.device.type == "cuda" else None
+            self._step = torch.compile(self._logits, dynamic=False, mode=mode)
         self._sequences = 0
         self._length = self._live = 0
 
@@ -56,7 +63,7 @@ class TorchDecoder(Decoder):
             if n_sequences == self._sequences and self._model.transformer.cache_length is not None:
                 return  # the graph refers to these tensors; the mask hides their old content
             length = self._model.config.block_size
-        self._model.set_kv_cache(n_sequences, max_seq_length=length)
+        self._model.set_kv_cache(n_sequences, max_seq_length=length, dtype=self._cache_dtype)
         self._sequences = n_sequences
         self._length = self._live = length
 
@@ -67,6 +74,10 @@ class TorchDecoder(Decoder):
 
     def feed(self, feeds: Sequence[Feed]) -> Tensor:
         """See `Decoder`. Raises EnvironmentProblem where torch.compile fails."""
+        with kernels_without_plans(self._model.device):
+            return self._feed(feeds)
+
+    def _feed(self, feeds: Sequence[Feed]) -> Tensor:
         steps = [place for place, item in enumerate(feeds) if len(item.ids) == 1]
         if len(steps) == len(feeds):
             return self._feed_steps(feeds)
@@ -82,23 +93,25 @@ class TorchDecoder(Decoder):
     def hidden(self, feed: Feed) -> Tensor:
         """(T, C): the input of the head for every token of one feed."""
         ids, positions = self._tensors([feed])
-        if feed.sequence == 0:
-            return self._model.hidden(ids, input_pos=positions[0])[0]
-        with self._rows([feed.sequence]):
-            return self._model.hidden(ids, input_pos=positions)[0]
+        with kernels_without_plans(self._model.device):
+            if feed.sequence == 0:
+                return self._model.hidden(ids, input_pos=positions[0])[0]
+            with self._rows([feed.sequence]):
+                return self._model.hidden(ids, input_pos=positions)[0]
 
     def step_hidden(self, feeds: Sequence[Feed]) -> Tensor:
         """(len(feeds), C): the input of the head after one more token of sequences 0, 1, 2, ..."""
         assert [item.sequence for item in feeds] == list(range(len(feeds)))
         ids, positions = self._tensors(feeds)
-        return self._model.hidden(ids, input_pos=positions)[:, -1]
+        with kernels_without_plans(self._model.device):
+            return self._model.hidden(ids, input_pos=positions)[:, -1]
 
     def reorder(self, sources: Sequence[int], *, length: int) -> None:
         """See `Decoder`."""
-        rows = torch.tensor(sources, device=self._model.device)
+        rows = numbers_on(self._model.device, sources)
         for module in self._model.modules():
             if isinstance(module, KVCache):
-                for slots in (module.k, module.v):
+                for slots in module.tensors():
                     slots[: len(sources), :, :length] = slots[rows, :, :length]
 
     def _feed_steps(self, feeds: Sequence[Feed]) -> Tensor:
@@ -107,7 +120,10 @@ class TorchDecoder(Decoder):
             ids, positions = self._tensors(feeds)
             return self._called(ids, positions[0])
         if self._compiled:
-            return self._called(*self._tensors(self._all_rows(feeds)))[[item.sequence for item in feeds]]
+            logits = self._called(*self._tensors(self._all_rows(feeds)))
+            sequences = [item.sequence for item in feeds]
+            whole = sequences == list(range(self._sequences))
+            return logits if whole else logits[numbers_on(self._model.device, sequences)]
         ids, positions = self._tensors(feeds)  # (B, 1) each
         sequences = [item.sequence for item in feeds]
         if sequences == list(range(len(feeds))):
@@ -135,7 +151,7 @@ class TorchDecoder(Decoder):
 
     @contextmanager
     def _rows(self, sequences: Sequence[int]) -> Iterator[None]:
-        self._model.select_cache_rows(torch.tensor(sequences, device=self._model.device))
+        self._model.select_cache_rows(numbers_on(self._model.device, sequences))
         try:
             yield
         finally:
@@ -145,10 +161,10 @@ class TorchDecoder(Decoder):
         """(B, T) ids and (B, T) positions of feeds of equal length; the cache is read as far as they need."""
         if not self._compiled:
             self._read_up_to(max(item.position + len(item.ids) for item in feeds))
-        device = self._model.device
-        ids = torch.tensor([item.ids for item in feeds], device=device)
-        first = torch.tensor([[item.position] for item in feeds], device=device)
-        return ids, first + torch.arange(ids.size(1), device=device)
+        length = len(feeds[0].ids)
+        rows = [[*item.ids, *range(item.position, item.position + length)] for item in feeds]
+        both = numbers_on(self._model.device, rows)  # (B, 2 T): one copy
+        return both[:, :length], both[:, length:]
 
     def _read_up_to(self, position: int) -> None:
         live = min(self._length, -(-position // LIVE_STEP) * LIVE_STEP)
@@ -159,3 +175,11 @@ class TorchDecoder(Decoder):
     def _logits(self, ids: Tensor, positions: Tensor) -> Tensor:
         """(B, T) at (T,) or (B, T) -> (B, V) after the last."""
         return self._model.head(self._model.hidden(ids, input_pos=positions)[:, -1])
+
+
+def kernels_without_plans(device: torch.device) -> AbstractContextManager[None]:
+    """On CUDA: attention by kernels that take any shape at once, so without cuDNN's; elsewhere nothing changes."""
+    if device.type != "cuda":
+        return nullcontext()
+    kernels = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+    return sdpa_kernel(kernels)

@@ -13,7 +13,6 @@ from litgpt_core.checkpoint.choice import locate
 from litgpt_core.checkpoint.load import load_model
 from litgpt_core.checkpoint.retention import step_of
 from litgpt_core.core.errors import DataError
-from litgpt_core.data.dataset import TokenFile
 from litgpt_core.evaluate.run_data import RunData, data_of, run_folder_of
 from litgpt_core.interpret.subject import TEXT_TOKENS, Subject
 from litgpt_core.tokenizers import load as load_tokenizer
@@ -88,7 +87,7 @@ def _of_run(data: RunData, tokenizer: Tokenizer, block_size: int) -> dict[str, A
             needed=f"the fingerprint {own[:12]}, not {theirs[:12]}",
             fix="--text FILE, which is tokenized anew",
         )
-    validation = TokenFile(prepared.val_path, dtype=prepared.dtype).array()
+    validation = prepared.tokens("val")
     return {
         "windows": windows_of(np.asarray(validation), block_size),
         "bytes_per_token": prepared.val_bytes / prepared.val_tokens,

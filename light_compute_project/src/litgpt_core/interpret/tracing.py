@@ -186,7 +186,8 @@ def _pattern(
         scores = soft_cap(scores, softcap)
     if mask is None:
         mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).tril()
-    scores = pass_on("scores", scores.masked_fill(~mask, float("-inf")))
+    seen = mask if mask.dtype == torch.bool else mask == 0
+    scores = pass_on("scores", scores.masked_fill(~seen, float("-inf")))
     wide = torch.promote_types(scores.dtype, torch.float32)
     return pass_on("pattern", functional.softmax(scores, dim=-1, dtype=wide))
 

@@ -28,10 +28,11 @@ def attend(
         q: (B, nh, T, hs).
         k: (B, G, S, hs), where G divides nh: query head i reads group i // (nh / G).
         v: (B, G, S, hs_v).
-        mask: (T, S), True where the query may see the key; None for the causal triangle (then S = T).
+        mask: (T, S), True where the query may see the key, or numbers that are added to the scores; None for the causal
+            triangle (then S = T).
         scale: Multiplies the scores.
         softcap: Scores become softcap * tanh(scores / softcap). No fused kernel does that, so the scores are held in
-            memory, and a mask is needed.
+            memory, and a boolean mask is needed.
         dropout: Probability of dropping an attention weight.
 
     Returns:
@@ -40,6 +41,10 @@ def attend(
     if softcap is None and mask is None and _written_out_is_faster(q):
         return _attend_causally(q, k, v, scale=scale, dropout=dropout)
     if softcap is None:
+        if mask is not None and mask.dtype not in (torch.bool, q.dtype):
+            mask = mask.to(q.dtype)
+        if _grouped_without_kernel(q, masked=mask is not None):
+            k, v = repeat_groups(q, k, v)
         grouped = q.size(1) != k.size(1)
         return functional.scaled_dot_product_attention(
             q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=mask is None, scale=scale, enable_gqa=grouped
@@ -47,6 +52,13 @@ def attend(
     assert mask is not None, "a soft-cap needs a mask: see build_masks"
     k, v = repeat_groups(q, k, v)
     return _mix(soft_cap(q @ k.mT * scale, softcap), v, mask=mask, dropout=dropout)
+
+
+def _grouped_without_kernel(q: Tensor, *, masked: bool) -> bool:
+    """Whether torch, in the versions from 2.11 on, may have no fused kernel for grouped queries: in training on a GPU,
+    with a mask or in float32. It would hold the scores of every head, far more than keys and values of every head.
+    """
+    return q.device.type == "cuda" and q.requires_grad and (masked or q.dtype == torch.float32)
 
 
 WRITTEN_OUT_LENGTH = {torch.bfloat16: 256, torch.float32: 128}

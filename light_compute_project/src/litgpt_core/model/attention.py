@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from litgpt_core.model.attend import Attend, attend
 from litgpt_core.model.config import GPTConfig
-from litgpt_core.model.kv_cache import KVCache
+from litgpt_core.model.kv_cache import Int8KVCache, KVCache
 from litgpt_core.model.norm import build_norm
 from litgpt_core.model.rope import RopeTable, apply_rope, score_scaling
 
@@ -96,6 +96,9 @@ class CausalSelfAttention(nn.Module):
         device: torch.device | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        """Make an empty cache of `max_seq_length` slots for up to `batch_size` sequences."""
+        """Make an empty cache of `max_seq_length` slots for up to `batch_size` sequences; torch.int8 rounds them."""
         shape = (batch_size, self.config.n_query_groups, max_seq_length, self.config.head_size)
-        self.kv_cache = KVCache(shape, shape, device=device, dtype=dtype)
+        if dtype == torch.int8:
+            self.kv_cache = Int8KVCache(shape, shape, device=device)
+        else:
+            self.kv_cache = KVCache(shape, shape, device=device, dtype=dtype)

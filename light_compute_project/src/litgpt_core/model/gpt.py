@@ -67,6 +67,10 @@ class Transformer(nn.Module):
         if self.wpe is not None:
             x = x + self.wpe(positions)
         x = self.dropout(x)
+        if c.attention_logit_softcapping is None:
+            kind = x.device.type
+            mixed = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+            masks = masks.as_numbers(torch.get_autocast_dtype(kind) if mixed else x.dtype)
         tables: list[RopeTable | None] = [None] if self.rope is None else [*self.rope(positions)]
         for layer, block in enumerate(self.h):
             mask = masks.windowed if self.windowed[layer] else masks.full
@@ -201,7 +205,7 @@ class GPT(nn.Module):
             batch_size: Most sequences at once.
             max_seq_length: Slots per sequence, prompt and continuation together; at most block_size.
             device: Default: where the weights are.
-            dtype: Default: the weights' dtype.
+            dtype: Default: the weights' dtype; torch.int8: see `kv_cache.Int8KVCache`.
         """
         if batch_size < 1 or not 1 <= max_seq_length <= self.config.block_size:
             raise ConfigError(
@@ -285,7 +289,11 @@ def _tie_again(module: GPT, _: object) -> None:
 
 
 def _expect_tied(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: object) -> None:
-    """Before loading into tied weights: fill in a missing one of the two, refuse two that differ."""
+    expect_tied(state_dict, prefix=prefix)
+
+
+def expect_tied(state_dict: dict[str, Any], *, prefix: str = "") -> None:
+    """Before loading into tied weights: fill in a missing one of the two, refuse two that differ (CheckpointError)."""
     keys = (f"{prefix}lm_head.weight", f"{prefix}transformer.wte.weight")
     present = [key for key in keys if key in state_dict]
     if len(present) == 1:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -27,11 +28,24 @@ from litgpt_core.model.norm import RMSNorm
 from litgpt_core.model.structure import structure
 
 STD = 0.02
+Place = Callable[[Tensor, Tensor], None]
+"""Writes values (second) into a parameter (first), which may be a shard of that shape."""
+
+
+def copy_values(target: Tensor, values: Tensor) -> None:
+    """The `Place` for whole tensors."""
+    target.copy_(values)
 
 
 @torch.no_grad()
-def initialize(model: GPT, *, seed: int) -> None:
-    """Set every parameter and persistent buffer of `model` by the rules above, in place; it must not be on meta."""
+def initialize(model: GPT, *, seed: int, place: Place = copy_values) -> None:
+    """Set every parameter and persistent buffer of `model` by the rules above, in place; it must not be on meta.
+
+    Args:
+        model: Whole, or in shards, whose values are those of the whole model.
+        seed: With a parameter's name it decides its values.
+        place: Writes values into parameters; of shards: `distributed.sharding.copy_share`.
+    """
     config = model.config
     residual = {path for path, linear in structure(config).linears() if linear.adds_to_residual}
     residual_std = STD / math.sqrt(2 * config.n_layer) if config.init_projection == "scaled" else 0.0
@@ -43,18 +57,18 @@ def initialize(model: GPT, *, seed: int) -> None:
         elif isinstance(module, (nn.Linear, nn.Embedding, GroupedTopkRouter)):
             if not (config.tie_embeddings and module is model.lm_head):  # a tied head has wte's values
                 std = residual_std if prefix in residual else STD
-                _normal(module.weight, std=std, seed=seed, name=f"{prefix}.weight")
+                _normal(module.weight, std=std, seed=seed, name=f"{prefix}.weight", place=place)
             if isinstance(module, nn.Linear) and module.bias is not None:
                 module.bias.zero_()
             if isinstance(module, GroupedTopkRouter):
                 module.e_score_correction_bias.zero_()
 
 
-def _normal(tensor: Tensor, *, std: float, seed: int, name: str) -> None:
+def _normal(tensor: Tensor, *, std: float, seed: int, name: str, place: Place) -> None:
     """Fill with normal(0, std) numbers that depend on `seed` and `name`, sampled on the CPU in fp32."""
     if std == 0.0:
         tensor.zero_()
         return
     digest = hashlib.blake2b(f"{seed}:{name}".encode(), digest_size=8).digest()
     generator = torch.Generator(device="cpu").manual_seed(int.from_bytes(digest, "little") >> 1)
-    tensor.copy_(torch.empty(tensor.shape, dtype=torch.float32, device="cpu").normal_(0.0, std, generator=generator))
+    place(tensor, torch.empty(tensor.shape, dtype=torch.float32, device="cpu").normal_(0.0, std, generator=generator))

@@ -7,6 +7,8 @@
 A static size keeps shapes constant (friendly to torch.compile); `live` keeps a token's cost that of the tokens so far,
 not that of the whole window. Sliding-window layers use the same full-length cache:
 the window is in the mask, so no ring buffer is needed. For inference only: no gradient flows through a cache.
+
+`Int8KVCache` stores 8-bit codes and one scale per token and head: half of bfloat16's memory and a little more.
 """
 
 from __future__ import annotations
@@ -48,6 +50,10 @@ class KVCache(nn.Module):
         """
         return self._write(self.k, input_pos, k), self._write(self.v, input_pos, v)
 
+    def tensors(self) -> list[Tensor]:
+        """All that is stored, each (B, G, S, ...)."""
+        return [self.k, self.v]
+
     @torch.no_grad()
     def _write(self, slots: Tensor, input_pos: Tensor, new: Tensor) -> Tensor:
         n = new.size(0)
@@ -59,3 +65,41 @@ class KVCache(nn.Module):
         slots[rows[:, None], :, input_pos] = new.to(slots.dtype).transpose(1, 2)  # (B, T, G, hs)
         live = slots[:, :, : self.live]
         return (live[:n] if self.rows is None else live[rows]).to(new.dtype)
+
+
+class Int8KVCache(KVCache):
+    """Keys and values in 8 bits: code * scale, scale = largest size of a token's vector / 127."""
+
+    k_scales: Tensor
+    v_scales: Tensor
+
+    def __init__(
+        self,
+        k_shape: tuple[int, int, int, int],
+        v_shape: tuple[int, int, int, int],
+        *,
+        device: torch.device | None = None,
+    ) -> None:
+        super().__init__(k_shape, v_shape, device=device, dtype=torch.int8)
+        for name, shape in (("k_scales", k_shape), ("v_scales", v_shape)):
+            self.register_buffer(name, torch.zeros((*shape[:3], 1), device=device), persistent=False)
+
+    def forward(self, input_pos: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """See `KVCache`; what is returned has been rounded, the new tokens too."""
+        return self._rounded(self.k, self.k_scales, input_pos, k), self._rounded(self.v, self.v_scales, input_pos, v)
+
+    def tensors(self) -> list[Tensor]:
+        """See `KVCache`."""
+        return [self.k, self.v, self.k_scales, self.v_scales]
+
+    def _rounded(self, slots: Tensor, scales: Tensor, input_pos: Tensor, new: Tensor) -> Tensor:
+        codes, scale = token_codes(new)
+        return (self._write(slots, input_pos, codes) * self._write(scales, input_pos, scale)).to(new.dtype)
+
+
+def token_codes(x: Tensor) -> tuple[Tensor, Tensor]:
+    """(..., hs) -> (..., hs) whole numbers in -127..127 and (..., 1) scales, float32."""
+    x = x.float()
+    largest = x.abs().amax(dim=-1, keepdim=True)
+    inverse = torch.where(largest == 0, 0.0, 127.0 / torch.where(largest == 0, 1.0, largest))
+    return (x * inverse).round(), largest / 127.0

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from litgpt_core.model.attend import Attend, attend
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.config_checks import latent_dims
-from litgpt_core.model.kv_cache import KVCache
+from litgpt_core.model.kv_cache import Int8KVCache, KVCache
 from litgpt_core.model.norm import RMSNorm
 from litgpt_core.model.rope import RopeTable, apply_rope, score_scaling
 
@@ -84,8 +84,10 @@ class MultiheadLatentAttention(nn.Module):
         device: torch.device | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        """Make an empty cache of `max_seq_length` slots for up to `batch_size` sequences."""
+        """Make an empty cache of `max_seq_length` slots for up to `batch_size` sequences; torch.int8 rounds them."""
         lead = (batch_size, self.config.n_head, max_seq_length)
-        self.kv_cache = KVCache(
-            (*lead, self.config.qk_head_dim), (*lead, self.config.v_head_dim), device=device, dtype=dtype
-        )
+        k_shape, v_shape = (*lead, self.config.qk_head_dim), (*lead, self.config.v_head_dim)
+        if dtype == torch.int8:
+            self.kv_cache = Int8KVCache(k_shape, v_shape, device=device)
+        else:
+            self.kv_cache = KVCache(k_shape, v_shape, device=device, dtype=dtype)

@@ -99,6 +99,15 @@ def _summed_loss(
 ) -> Tensor:
     """(N, C) and (N,) -> the sum over counted tokens, a scalar."""
     logits = functional.linear(rows, head) if isinstance(head, Tensor) else head(rows)  # (N, V)
+    return summed_loss_of_logits(
+        logits, targets, ignore_index=ignore_index, z_loss=z_loss, label_smoothing=label_smoothing
+    )
+
+
+def summed_loss_of_logits(
+    logits: Tensor, targets: Tensor, *, ignore_index: int = -100, z_loss: float = 0.0, label_smoothing: float = 0.0
+) -> Tensor:
+    """(N, V) and (N,) -> the sum over counted tokens, a scalar; the arguments are those of `cross_entropy`."""
     with torch.autocast(device_type=logits.device.type, enabled=False):
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         loss = functional.cross_entropy(

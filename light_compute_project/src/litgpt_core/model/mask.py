@@ -23,10 +23,22 @@ from litgpt_core.model.config import GPTConfig
 
 
 class Masks(NamedTuple):
-    """Boolean masks (T, S) or (B, 1, T, S), or None for plain causal attention."""
+    """Masks (T, S) or (B, 1, T, S), or None for plain causal attention.
+
+    Boolean, or numbers that are added to the scores: 0 where the query may see the key, else minus infinity.
+    """
 
     full: Tensor | None
     windowed: Tensor | None
+
+    def as_numbers(self, dtype: torch.dtype) -> Masks:
+        """What fused attention makes of boolean masks, made once for all layers, and kept once for the derivative."""
+        full, windowed = (None if mask is None else _numbers(mask, dtype) for mask in self)
+        return Masks(full, full if self.windowed is self.full else windowed)
+
+
+def _numbers(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, float("-inf"))
 
 
 def build_masks(config: GPTConfig, positions: Tensor, *, n_slots: int | None = None) -> Masks:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import nn
 
 from litgpt_core.core.errors import ConfigError
@@ -53,7 +54,12 @@ def parameter_groups(model: nn.Module, settings: OptimSettings) -> list[dict[str
 
 
 def build_optimizer(
-    model: nn.Module, settings: OptimSettings, *, fast_bf16: bool = False, fused: bool = True
+    model: nn.Module,
+    settings: OptimSettings,
+    *,
+    fast_bf16: bool = False,
+    fused: bool = True,
+    replicas: dist.ProcessGroup | None = None,
 ) -> torch.optim.Optimizer:
     """The optimizer over `model`'s parameters, which must already be on their device.
 
@@ -63,6 +69,7 @@ def build_optimizer(
         fast_bf16: Let Muon's matrix products run in bfloat16.
         fused: Use torch's one-kernel AdamW. It must be off under float16 loss scaling: that kernel unscales gradients
             by itself, after they would have been clipped.
+        replicas: Processes with the same whole weights, which divide Muon's products among them.
 
     Raises:
         ConfigError: The other class does not take the values of its arguments.
@@ -78,7 +85,7 @@ def build_optimizer(
         )
     if isinstance(settings, CustomOptimSettings):
         return _custom(groups, settings, fused=fused)
-    return MuonAdamW(_with_rules(groups, settings), dtype=_products(fast_bf16))
+    return MuonAdamW(_with_rules(groups, settings), dtype=_products(fast_bf16), replicas=replicas)
 
 
 def _custom(groups: list[dict[str, Any]], settings: CustomOptimSettings, *, fused: bool) -> torch.optim.Optimizer:

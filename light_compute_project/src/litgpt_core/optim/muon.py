@@ -3,18 +3,23 @@ optimizer.
 
 Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/) replaces a matrix's momentum by the nearest semi-
 orthogonal matrix, found approximately by five quintic Newton-Schulz steps. Matrices of one shape are stacked and
-orthogonalised together.
+orthogonalised together; several processes divide them among themselves (`shared_matrices`).
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.tensor import DTensor, distribute_tensor
+
+from litgpt_core.optim.division import matrices_at_once
+from litgpt_core.optim.shared_matrices import of_replicas, of_shards, sharding_group
 
 NEWTON_SCHULZ_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Jordan et al.'s quintic: steep at zero, so that small singular values rise fast; the result lies within about
@@ -54,15 +59,24 @@ class MuonAdamW(torch.optim.Optimizer):
         groups: Parameter groups; each gives `lr`, `weight_decay` and `muon`, Muon groups `momentum`, the others `betas`
             and `eps`.
         dtype: Type of the Newton-Schulz products.
+        replicas: Processes that hold the same whole weights and gradients (DDP) and divide the products among them.
+        divided: False has every process compute every update, also of shards: the reference for the divided work.
 
     Muon's step is `-lr * sqrt(max(1, rows / columns)) * orthogonalise(momentum * m + g)` (Nesterov form); decay is
     decoupled in both.
     """
 
-    def __init__(self, groups: Iterable[dict[str, Any]], *, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self,
+        groups: Iterable[dict[str, Any]],
+        *,
+        dtype: torch.dtype = torch.float32,
+        replicas: dist.ProcessGroup | None = None,
+        divided: bool = True,
+    ) -> None:
         defaults = {"lr": 1e-3, "weight_decay": 0.0, "muon": False, "momentum": 0.95, "betas": [0.9, 0.95], "eps": 1e-8}
         super().__init__(list(groups), defaults)
-        self.dtype = dtype
+        self.dtype, self.replicas, self.divided = dtype, replicas, divided
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -89,13 +103,44 @@ class MuonAdamW(torch.optim.Optimizer):
             by_shape[p.shape].append(p)
         momentum = group["momentum"]
         for shape, same in by_shape.items():
-            gradients = _gradients(same)
-            buffers = _parts([self.state[p]["momentum_buffer"] for p in same])
-            torch._foreach_lerp_(buffers, gradients, 1 - momentum)
-            nesterov = torch._foreach_lerp(gradients, buffers, momentum)
-            updates = orthogonalise(torch.stack(_whole(list(nesterov), same)), dtype=self.dtype).to(same[0].dtype)
             rate = group["lr"] * max(1.0, shape[0] / shape[1]) ** 0.5
-            torch._foreach_add_(_parts(same), _parts_of(updates, same), alpha=-rate)
+            for some in self._taken_together(same):
+                gradients = _gradients(some)
+                buffers = _parts([self.state[p]["momentum_buffer"] for p in some])
+                torch._foreach_lerp_(buffers, gradients, 1 - momentum)
+                for parameter, update in zip(
+                    _parts(some), self._updates(gradients, buffers, momentum, like=some), strict=True
+                ):
+                    parameter.add_(update, alpha=-rate)
+
+    def _taken_together(self, same: list[Tensor]) -> Iterator[list[Tensor]]:
+        """Matrices of one shape, in groups: of sharded ones as many as all processes take at once."""
+        sharing = sharding_group(same[0]) if self.divided else None
+        if sharing is None:
+            yield same
+            return
+        processes = dist.get_world_size(sharing)
+        size = processes * matrices_at_once(*same[0].shape, count=len(same), processes=processes)
+        yield from (same[begin : begin + size] for begin in range(0, len(same), size))
+
+    def _updates(
+        self, gradients: list[Tensor], buffers: list[Tensor], momentum: float, *, like: list[Tensor]
+    ) -> Iterable[Tensor]:
+        """What this process holds of every matrix's update."""
+        function = partial(orthogonalise, dtype=self.dtype)
+        group = sharding_group(like[0])
+        if self.divided and group is None and self.replicas is not None:
+
+            def nesterov(i: int) -> Tensor:
+                return torch.lerp(gradients[i], buffers[i], momentum)
+
+            return of_replicas(len(like), nesterov, function, group=self.replicas)
+        every = list(torch._foreach_lerp(gradients, buffers, momentum))
+        if self.divided and group is not None and isinstance(like[0], DTensor):
+            device = torch.device(like[0].device_mesh.device_type)
+            rows = like[0].size(0)
+            return of_shards(every, function, rows=rows, dtype=self.dtype, group=group, device=device).unbind()
+        return _parts_of(function(torch.stack(_whole(every, like))), like)
 
     def _adamw(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
         beta1, beta2 = group["betas"]
@@ -122,8 +167,8 @@ def _gradients(parameters: list[Tensor]) -> list[Tensor]:
     return _parts([p.grad for p in parameters if p.grad is not None])
 
 
-# ---- weights that are shared out over processes (DTensors): every process steps its part; only a matrix's update,
-# which needs the whole matrix, is gathered, computed by everybody, and cut again
+# ---- weights that are sharded over processes (DTensors): every process steps its part. A matrix's update needs the
+# whole matrix; the reference gathers it, computes it everywhere, and cuts it again
 
 
 def _parts(tensors: list[Tensor]) -> list[Tensor]:

@@ -49,7 +49,7 @@ class Setup:
     sequences: int = 1
     """Of one micro-batch; they share masks."""
     segments: bool = False
-    """Rows hold several conversations: each layer keeps a (T, T) mask of each sequence, as numbers."""
+    """Rows hold several conversations: a (T, T) mask of each sequence is kept, as numbers, by all layers together."""
     device: Device = "cuda"
     checkpointing: Checkpointing = "none"
 
@@ -99,6 +99,16 @@ def outer_bytes(config: GPTConfig, *, setup: Setup) -> float:
     """Bytes per token outside the blocks, without the loss: the last norm, and what the head reads."""
     hidden = config.n_embd * (setup.product if setup.casts else setup.residual)
     return _norm(last_norm(config), setup.residual, setup) + hidden + _dropout(config, setup.residual, setup)
+
+
+def mask_bytes(c: GPTConfig, *, setup: Setup) -> float:
+    """Bytes per token of the masks, of which all layers keep the same: (T, T) for each sequence, or one for all."""
+    windows = {c.window_of(layer) for layer in range(c.n_layer)}
+    narrow = [window for window in windows if window is not None and window < setup.length]
+    if c.attention_logit_softcapping is not None:
+        return 0.0
+    kinds = len(windows) if setup.segments else len(narrow)
+    return kinds * setup.length * setup.product / (1 if setup.segments else setup.sequences)
 
 
 # ---- residual stream and norms ----
@@ -154,14 +164,16 @@ def _attention(c: GPTConfig, block: BlockStructure, s: Setup) -> _Kept:
         q = k = c.n_head * c.qk_head_dim
         v = y
     products = (sum(linear.rows for linear in inner) + c.n_embd) * p
+    repeated = c.n_head // c.n_query_groups if grouped else 1
     if kind == "fused":
         made = (q + k) * p if moved else 0  # v is a part of the source's result, which therefore stays
         result = y * p + c.n_head * WIDE
-        windowed = (block.window or s.length) < s.length
-        mask = s.length * p if s.segments else s.length * p / s.sequences if windowed else 0
-        total = before + source.rows * p + made + result + (y * p if moved else 0) + mask
+        if grouped and _keys_repeated(c, block, s):  # the source's result is not needed then
+            every = (q + (k + v) * repeated) * p
+            total = before + every + result + (y * p if moved else 0)
+            return _Kept(total=total, products=products + result, shared=result)
+        total = before + source.rows * p + made + result + (y * p if moved else 0)
         return _Kept(total=total, products=products + result, shared=source.rows * p + result)
-    repeated = c.n_head // c.n_query_groups if grouped else 1
     copies = _query_blocks(s.length)[1] if kind == "written out" else 1.0
     keys = k * repeated * (1.0 if moved or repeated > 1 else copies)
     values = v * repeated * (1.0 if repeated > 1 else copies)
@@ -190,19 +202,24 @@ def _inner_norms(block: BlockStructure, source: LinearPart, s: Setup) -> float:
 def attention_kind(c: GPTConfig, layer: int, *, setup: Setup) -> Literal["fused", "written out", "soft-capped", "math"]:
     """How scores are handled: fused: never held; written out: by blocks of queries; the others: all of them.
 
-    `math` is what torch falls back to. On a CPU: dropout, or values of another size than queries. On a GPU, as of torch
-    2.11: grouped queries in float32 or behind a sliding window.
+    `math` is what torch falls back to on a CPU: with dropout, or values of another size than queries.
     """
-    grouped = c.n_query_groups != c.n_head and c.latent_attention is None
     if c.attention_logit_softcapping is not None:
         return "soft-capped"
     if setup.device == "cuda":
-        windowed = (c.window_of(layer) or setup.length) < setup.length
-        return "math" if grouped and (setup.product == WIDE or windowed) else "fused"
+        return "fused"
     any_window = c.sliding_window_size is not None and c.sliding_window_size < setup.length
     if not any_window and not setup.segments and setup.length <= WRITTEN_OUT_LENGTH[setup.product]:
         return "written out"
     return "math" if c.dropout or c.qk_head_dim != c.v_head_dim else "fused"
+
+
+def _keys_repeated(c: GPTConfig, block: BlockStructure, s: Setup) -> bool:
+    """Whether keys and values are repeated for every head, because a mask or float32 may leave a GPU no kernel for
+    groups (`model/attend.py`).
+    """
+    masked = s.segments or (block.window or s.length) < s.length
+    return s.device == "cuda" and c.n_query_groups != c.n_head and (masked or s.product == WIDE)
 
 
 def scores_bytes(c: GPTConfig, kind: str, s: Setup) -> float:

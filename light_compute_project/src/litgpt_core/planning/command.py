@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Compose the config, plan, print."""
     config = load(arguments.overrides)
     counts = _counts(arguments.gpus)
-    micro_batch = arguments.micro_batch or _number(config.trainer.batch.micro_batch_size)
+    micro_batch = arguments.micro_batch or fixed_micro_batch(config)
     price = arguments.cost_per_hour or config.trainer.budget.cost_per_hour
     plans = []
     for gpu in GPUS if arguments.gpu == "all" else [find_gpu(name) for name in arguments.gpu.split(",")]:
@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
             mfu=arguments.mfu,
             cost_per_hour=price,
         )
-        recipe = _recipe(config, gpu)
+        recipe = recipe_for(config, gpu)
         plans.append((terms, options(recipe, counts=counts, terms=terms, micro_batch=micro_batch)))
     tokens = config.trainer.stop.max_steps * recipe.tokens_per_step
     from rich.console import Console
@@ -92,7 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _recipe(config: TrainConfig, gpu: GPU) -> Recipe:
+def recipe_for(config: TrainConfig, gpu: GPU) -> Recipe:
     """What a config trains on such a GPU; micro-batches are left open.
 
     Raises:
@@ -101,6 +101,8 @@ def _recipe(config: TrainConfig, gpu: GPU) -> Recipe:
     settings = config.trainer
     if config.lora is not None:
         raise ConfigError("plans cover full training, not adapters", fix="without lora=...")
+    if config.distill is not None:
+        raise ConfigError("plans do not know what a teacher takes of memory and time", fix="without distill=...")
     if config.optim.kind == "custom":
         raise ConfigError("the memory of a custom optimizer is unknown before it runs", fix="optim=adamw or optim=muon")
     precision = _PLANNED.get(settings.hardware.precision)
@@ -146,8 +148,10 @@ def _vocabulary(config: TrainConfig) -> int:
     return 256 if isinstance(settings, ByteSettings) else settings.vocab_size
 
 
-def _number(micro_batch: int | str | None) -> int | None:
-    return micro_batch if isinstance(micro_batch, int) else None
+def fixed_micro_batch(config: TrainConfig) -> int | None:
+    """Sequences per forward pass that a config says; None where it leaves them open."""
+    size = config.trainer.batch.micro_batch_size
+    return size if isinstance(size, int) else None
 
 
 def _counts(text: str) -> list[int]:

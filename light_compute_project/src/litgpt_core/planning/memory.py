@@ -20,7 +20,6 @@ here: time and money (`step_time`), what to choose (`plan`).
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -28,7 +27,8 @@ from functools import cached_property
 from itertools import accumulate
 
 from litgpt_core.model.structure import Parameter, block_parameters, outer_parameters
-from litgpt_core.planning.activations import WIDE, BlockBytes, block_bytes, outer_bytes
+from litgpt_core.optim.division import matrices_at_once
+from litgpt_core.planning.activations import WIDE, BlockBytes, block_bytes, mask_bytes, outer_bytes
 from litgpt_core.planning.recipe import (
     DeviceLayout,
     Recipe,
@@ -102,14 +102,18 @@ def largest_micro_batch(recipe: Recipe, layout: DeviceLayout, *, limit: float) -
     return sizes[fitting] if fitting >= 0 else None
 
 
+EMBEDDING = "transformer.wte.weight"
+"""Gathered apart from what else is outside the blocks, unless the output layer is tied to it."""
+
+
 class _Group:
-    """Sums over the parameters that are gathered together: of a block, or of all outside the blocks."""
+    """Sums over the parameters that are gathered together: of a block, or of those outside the blocks."""
 
     def __init__(self, parameters: Iterable[Parameter], n_shards: int) -> None:
         every = list(parameters)
         self.matrices = [p for p in every if p.is_matrix]
         self.numbers = sum(p.size for p in every)
-        self.largest = max(p.size for p in every)
+        self.largest = max((p.size for p in every), default=0)
         self.cast = sum(p.size for p in every if "norm" not in p.name)
         self.shard = _first_shard(every, n_shards)
         self.shard_of_matrices = _first_shard(self.matrices, n_shards)
@@ -131,12 +135,17 @@ class _Step:
         kinds = [(c.mlp_class_of(layer), c.window_of(layer)) for layer in range(c.n_layer)]
         first = {kind: layer for layer, kind in reversed(list(enumerate(kinds)))}  # blocks of one kind are counted once
         groups = {kind: _Group(block_parameters(c, layer), layout.group) for kind, layer in first.items()}
+        outer = outer_parameters(c)
+        apart = [] if c.tie_embeddings else [p for p in outer if p.name == EMBEDDING]
+        self.apart = _Group(apart, layout.group)
+        self.staying = _Group([p for p in outer if p not in apart], layout.group)
         sizes = {kind: block_bytes(c, layer, setup=self.setup) for kind, layer in first.items()}
         self.blocks = [groups[kind] for kind in kinds]
-        self.outer = _Group(outer_parameters(c), layout.group)
+        self.outer = _Group(outer, layout.group)
         self.of_blocks: list[BlockBytes] = [sizes[kind] for kind in kinds]
         self.kept_before = [0.0, *accumulate(self.tokens * block.kept for block in self.of_blocks)]
-        self.kept = self.kept_before[-1] + self.tokens * outer_bytes(c, setup=self.setup)
+        self.shared = self.tokens * mask_bytes(c, setup=self.setup)
+        self.kept = self.kept_before[-1] + self.tokens * outer_bytes(c, setup=self.setup) + self.shared
         self.numbers = sum(group.numbers for group in (*self.blocks, self.outer))
         self.shard = sum(group.shard for group in (*self.blocks, self.outer))
         self.head = c.padded_vocab_size * c.n_embd  # numbers whose gradient exists from the loss on
@@ -182,15 +191,23 @@ class _Step:
         """Name and bytes of each moment of a step."""
         offload, last = self.layout.cpu_offload, len(self.blocks) - 1
         held, full = (0, 0) if offload else (self.weights + self.optimizer, self.gradients)
-        stays = full if self.accumulating or self.flat or self.layout.strategy == "ddp" else 0  # from step to step
+        unsharded = self.unsharded_gradients
+        kept = self.accumulating or self.flat or self.layout.strategy == "ddp"
+        stays = full if kept and not unsharded else 0  # from step to step
         inside = self.tokens * self.of_blocks[last].flowing if self.setup.checkpointing != "none" else 0.0
         inside += 2 * self.gathered(self.blocks[last])
-        forward = full + self.copies(last, forward=True) + max(self.logits_forward, inside)
-        backward = stays + self.copies(last) + self.logits_backward
-        yield "loss", held + self.kept + self.gathered(self.outer) + max(forward, backward)
-        yield "backward", held + max(self.backward(layer, stays) for layer in range(last + 1))
-        yield "end", held + full + self.ending()
+        forward = max(full, unsharded) + self.copies(last, forward=True) + max(self.logits_forward, inside)
+        backward = stays + unsharded + self.copies(last) + self.logits_backward + self.gathered(self.blocks[last])
+        yield "loss", held + self.kept + self.gathered(self.staying) + max(forward, backward)
+        yield "backward", held + unsharded + max(self.backward(layer, stays) for layer in range(last + 1))
+        yield "end", held + max(full, unsharded) + self.ending()
         yield "step", held + full + self.stepping()
+
+    @property
+    def unsharded_gradients(self) -> float:
+        """FSDP, gradients added up once: from the first micro-batch to the last, all of them on every device."""
+        once = self.layout.sharded and self.layout.gradients_once and self.accumulating
+        return float(reduced_width(self.recipe, self.layout) * self.numbers) if once else 0.0
 
     def copies(self, layer: int, *, forward: bool = False) -> float:
         """Autocast's narrow copies of the weights, up to this block and of the head, until their backward passes; with
@@ -208,15 +225,19 @@ class _Step:
 
     def passing(self, group: _Group) -> float:
         """FSDP: a group's weights and the next one's, its gradients, and these once more as they are reduced."""
-        return group.numbers * (3 * self.setup.product + reduced_width(self.recipe, self.layout))
+        narrow, reduced = self.setup.product, reduced_width(self.recipe, self.layout)
+        if self.unsharded_gradients:  # added to those of earlier micro-batches, or these are reduced
+            return group.numbers * (2 * narrow + max(narrow, reduced))
+        return group.numbers * (3 * narrow + reduced)
 
     def backward(self, layer: int, stays: float) -> float:
         """While one block is in its backward pass."""
         block, behind = self.of_blocks[layer], self.blocks[layer + 1 :]
         activations = self.kept_before[layer + 1] + self.tokens * (block.again + block.flowing)
         if self.layout.sharded:
-            arrived = stays or (0 if self.layout.cpu_offload else self.width * sum(group.shard for group in behind))
-            head = self.gathered(self.outer) + self.setup.product * self.head
+            arriving = self.layout.cpu_offload or self.unsharded_gradients
+            arrived = stays or (0 if arriving else self.width * sum(group.shard for group in behind))
+            head = self.gathered(self.staying) + self.setup.product * self.head
             return activations + arrived + head + self.passing(self.blocks[layer])
         leaves = self.leaf * (sum(group.numbers for group in behind) + self.head)
         arrived = stays + leaves if self.flat else stays or leaves
@@ -225,8 +246,9 @@ class _Step:
 
     def ending(self) -> float:
         """When the embeddings get their gradients, or a flat buffer collects all of them."""
-        if self.layout.sharded:
-            return self.passing(self.outer) - self.gathered(self.outer)  # there is no next group
+        if self.layout.sharded:  # there is no next group; the embedding's gradients are the last
+            both = [self.passing(group) - self.gathered(group) for group in (self.staying, self.apart)]
+            return max(both[0], both[1] + self.gathered(self.staying))
         if self.flat:  # concatenated, and widened where they are added to others
             return (2 * self.leaf + (WIDE if self.accumulating and self.leaf < WIDE else 0)) * self.numbers
         return self.leaf * self.outer.largest
@@ -235,19 +257,45 @@ class _Step:
         """The optimizer's workspace: AdamW's one kernel needs none, Muon all matrices of one shape, unsharded."""
         if self.recipe.optimizer == "adamw":
             return 0.0
-        narrow = WIDE if self.recipe.precision == "32-true" else 2
         rule, shapes = 0.0, Counter(p.shape for block in self.blocks for p in block.matrices)
-        for shape, count in shapes.items():
-            iterating = 2 * narrow * (1 + min(shape) / max(shape))  # x before and after a step, x x^T and its square
-            whole = max(iterating, narrow + WIDE) if self.flat else max(2 * self.width, self.width + iterating)
-            rule = max(rule, count * math.prod(shape) * (whole + (0 if self.flat else self.width / self.layout.group)))
+        for (rows, columns), count in shapes.items():
+            one = self.muon_divided if self.processes > 1 else self.muon_alone
+            rule = max(rule, one(rows, columns, count))
         if self.flat:
             return self.width * sum(p.size for block in self.blocks for p in block.matrices) + rule
         return max(rule, self.width * self.outer.shard_of_matrices)
 
     @property
+    def processes(self) -> int:
+        """That divide Muon's matrices among them."""
+        return self.layout.group if self.layout.sharded else self.layout.devices
+
+    @property
+    def narrow(self) -> int:
+        """Bytes of a number of Muon's products."""
+        return WIDE if self.recipe.precision == "32-true" else 2
+
+    def muon_alone(self, rows: int, columns: int, count: int) -> float:
+        """All matrices of one shape at once, in one process."""
+        iterating = 2 * self.narrow * (1 + min(rows, columns) / max(rows, columns))  # x twice, x x^T and its square
+        whole = max(iterating, self.narrow + WIDE) if self.flat else max(2 * self.width, self.width + iterating)
+        return count * rows * columns * (whole + (0 if self.flat else self.width))
+
+    def muon_divided(self, rows: int, columns: int, count: int) -> float:
+        """Few matrices at once: those whose turn it is, and this device's part of the work on them."""
+        own = matrices_at_once(rows, columns, count=count, processes=self.processes)
+        together = min(own * self.processes, count)
+        size, square = own * rows * columns, own * min(rows, columns) ** 2
+        iterating = self.narrow * (3 * size + 2 * square)  # the argument, x twice, x x^T and its square
+        if not self.layout.sharded:
+            arguments = self.width * size if self.narrow != self.width else 0
+            return max(arguments + iterating, float(self.narrow * (size + together * rows * columns)))
+        shards = together * -(-rows // self.layout.group) * columns
+        return self.width * shards + max(iterating, float((self.width + self.narrow) * shards))
+
+    @property
     def buffers(self) -> float:
         """The most of what is neither state nor activation."""
         widest = max(self.blocks, key=lambda group: group.numbers)
-        moving = self.gathered(self.outer) + self.passing(widest) if self.layout.sharded else 0.0
+        moving = self.gathered(self.staying) + self.passing(widest) if self.layout.sharded else 0.0
         return max(self.copies(len(self.blocks) - 1, forward=True), moving, self.ending(), self.stepping())

@@ -56,6 +56,8 @@ class DeviceLayout:
     """fsdp_hybrid: devices that share one copy; None: those of a node."""
     cpu_offload: bool = False
     """fsdp: weights, gradients and optimizer state live in the host's memory."""
+    gradients_once: bool = False
+    """fsdp: gradients are added up over devices once per step, and are whole on each until then."""
 
     def __post_init__(self) -> None:
         if self.strategy == "single" and self.devices != 1:

@@ -10,6 +10,7 @@ few minutes replaces: its `metrics.jsonl` has the MFU. Bytes per device, n devic
 
     ddp           2 (n-1)/n * 4 P                                 gradients, float32, once per optimizer step
     fsdp          (n-1)/n * (2 to 3) * 2 P + (n-1)/n * 4 P        weights twice and gradients once, every micro-batch
+                                                                  (gradients: of the step with `gradients_once`)
     fsdp_hybrid   fsdp within its group; then the shares' gradients among the copies, every micro-batch
 
 Across machines the same data enter every machine once, through all its network cards together.
@@ -105,17 +106,19 @@ def exchange_bytes(recipe: Recipe, layout: DeviceLayout) -> tuple[float, float]:
         gradients = 2.0 * state_width(recipe) * everything
         return gradients * (n - 1) / n, gradients * (machines - 1) / machines
     c, narrow, reduced = recipe.model, setup_of(recipe, layout).product, reduced_width(recipe, layout)
-    blocks = sum(p.size for layer in range(c.n_layer) for p in block_parameters(c, layer))
-    moved = narrow * (blocks + everything) + reduced * everything  # blocks twice, the outer group once
+    of_blocks = [sum(p.size for p in block_parameters(c, layer)) for layer in range(c.n_layer)]
+    twice = sum(of_blocks[:-1]) + (0 if c.tie_embeddings else c.padded_vocab_size * c.n_embd)
+    times = accumulates(recipe, layout)
+    sums = 1 if layout.gradients_once else times  # how often gradients are added up
+    moved = narrow * (everything + twice) * times + reduced * everything * sums
     group, spanned, copies = layout.group, -(-layout.group // layout.per_node), n // layout.group
     inside, across = moved * (group - 1) / group, moved * (spanned - 1) / spanned
-    among_copies = 2.0 * (copies - 1) / copies * reduced * everything / group
+    among_copies = 2.0 * (copies - 1) / copies * reduced * everything / group * sums
     if machines > 1:
         across += among_copies * layout.per_node
     else:
         inside += among_copies
-    micro_batches = accumulates(recipe, layout)
-    return inside * micro_batches, across * micro_batches
+    return inside, across
 
 
 def _over_pcie(recipe: Recipe, layout: DeviceLayout) -> float:
@@ -125,7 +128,9 @@ def _over_pcie(recipe: Recipe, layout: DeviceLayout) -> float:
 
 
 def _optimizer(recipe: Recipe, layout: DeviceLayout, *, bandwidth: float, rate: float) -> float:
-    """Reading and writing this device's share; Muon's products are not shared out: every device does all of them."""
+    """Reading and writing this device's share; Muon's products are divided among the devices that hold one copy, or
+    among replicas.
+    """
     c = recipe.model
     matrices = [p for layer in range(c.n_layer) for p in block_parameters(c, layer) if p.is_matrix]
     stepped_by_rule = sum(p.size for p in matrices) if recipe.optimizer == "muon" else 0
@@ -134,7 +139,8 @@ def _optimizer(recipe: Recipe, layout: DeviceLayout, *, bandwidth: float, rate: 
     if layout.cpu_offload:
         bandwidth = HOST_BANDWIDTH / min(layout.per_node, layout.devices)
     products = sum(_newton_schulz(p) for p in matrices) if recipe.optimizer == "muon" else 0.0
-    return state_width(recipe) * numbers / layout.group / bandwidth + products / rate
+    among = layout.group if layout.sharded else layout.devices
+    return state_width(recipe) * numbers / layout.group / bandwidth + products / among / rate
 
 
 def _newton_schulz(p: Parameter) -> float:

@@ -25,6 +25,7 @@ SHORT = {
     "trainer.activation_checkpointing=selective": "selective",
     "trainer.activation_checkpointing=full": "full",
     "trainer.cpu_offload=true": "offload",
+    "trainer.gradient_sync=step": "sync once",
 }
 """What was changed to make it fit, abbreviated for a table."""
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from litgpt_core.config.source import Source, find_config, needs_checkpoint, option_names
+from litgpt_core.config.source import Source, find_config, option_names, placeholders
 from litgpt_core.core.checkout import PROJECT_DIR, in_checkout
 from litgpt_core.core.command_line import shown_command
 from litgpt_core.core.errors import ConfigError
@@ -116,7 +116,7 @@ class ZooModel:
         found = [
             name
             for name in option_names("experiment")
-            if not needs_checkpoint(name) and Source([f"+experiment={name}"]).chosen("model")[:1] == [self.name]
+            if not placeholders(name) and Source([f"+experiment={name}"]).chosen("model")[:1] == [self.name]
         ]
         return sorted(found, key=lambda name: (name.startswith("bench"), name.endswith("_short"), name))
 

@@ -214,9 +214,8 @@ class ModelPool:
 
     def _load(self, found: FoundModel) -> LoadedModel:
         s = self._settings
-        engine = Engine.from_directory(
-            found.directory, device=s.device, dtype=s.precision, compile=s.compile, packed_weights=True
-        )
+        options = {"device": s.device, "dtype": s.precision, "compile": s.compile, "kv_cache": s.kv_cache}
+        engine = Engine.from_directory(found.directory, packed_weights=True, **options)
         style = load_style(found.directory)
         suggestions = suggested_messages(found.directory, engine.tokenizer, chat=style is not None)
         slots = slots_that_fit(engine, requested=s.slots)
@@ -265,7 +264,9 @@ def slots_that_fit(engine: Engine, *, requested: int) -> int:
     c, device = engine.model.config, engine.model.device
     widths = c.qk_head_dim + c.v_head_dim if c.latent_attention else 2 * c.head_size
     heads = c.n_head if c.latent_attention else c.n_query_groups
-    each = c.n_layer * heads * widths * c.block_size * engine.model.dtype.itemsize
+    itemsize = 1 if engine.kv_cache == "int8" else engine.model.dtype.itemsize
+    scales = 8 if engine.kv_cache == "int8" else 0  # of a key and a value
+    each = c.n_layer * heads * (widths * itemsize + scales) * c.block_size
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
     slots = max(1, min(requested, free // 3 // each))
     if slots < requested:

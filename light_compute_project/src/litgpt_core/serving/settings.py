@@ -62,6 +62,8 @@ class ServerSettings:
     """auto, 32, bf16, 16."""
     compile: str = "auto"
     """auto, true, false: as for `generate.py`."""
+    kv_cache: str = "auto"
+    """auto, int8: as for `generate.py`."""
 
     def __post_init__(self) -> None:
         problems = [

@@ -39,9 +39,9 @@ class Tokenizer(ABC):
     def encode_batch(self, texts: Sequence[str], *, threads: int = 0) -> list[list[int]]:
         """`[encode(text) for text in texts]`, faster; `threads` 0 lets the library choose, and is a hint elsewhere."""
 
-    def encode_plain_batch(self, texts: Sequence[str]) -> list[list[int]]:
+    def encode_plain_batch(self, texts: Sequence[str], *, threads: int = 0) -> list[list[int]]:
         """As `encode_batch`, but text that spells a special token stays text; for documents and messages."""
-        return self.encode_batch(texts)
+        return self.encode_batch(texts, threads=threads)
 
     def special_names(self) -> frozenset[str]:
         """Spellings that `encode` reads as special tokens; empty for tokenizers trained here."""

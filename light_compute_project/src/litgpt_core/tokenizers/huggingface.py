@@ -122,7 +122,7 @@ class HuggingFaceTokenizer(StoredTokenizer):
             encoded = iter(self._processor.encode_batch_fast(parts, add_special_tokens=False))
         return [[token_id for _ in parts for token_id in next(encoded).ids] for parts in parts_of]
 
-    def encode_plain_batch(self, texts: Sequence[str]) -> list[list[int]]:
+    def encode_plain_batch(self, texts: Sequence[str], *, threads: int = 0) -> list[list[int]]:
         """See the base class: by a second processor that does not parse special tokens, made on first use."""
         if not any(name in text for text in texts for name in self._special_names):
             return self.encode_batch(texts)

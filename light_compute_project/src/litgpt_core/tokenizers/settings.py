@@ -87,7 +87,8 @@ class PretrainedSettings:
     kind: Literal["pretrained"] = "pretrained"
     """Which tokenizer these settings belong to."""
     path: str | None = None
-    """Checkpoint directory, run folder, or folder with a tokenizer's files; null: what `init_from` names."""
+    """Checkpoint directory, run folder, or folder with a tokenizer's files; null: what `init_from`, or else
+    `distill.teacher` names."""
 
     def __post_init__(self) -> None:
         """Raise ConfigError when `kind` is another tokenizer's."""

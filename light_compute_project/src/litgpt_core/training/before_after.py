@@ -20,6 +20,7 @@ from litgpt_core.data.module import TokenDataModule
 from litgpt_core.generation.engine import Engine
 from litgpt_core.generation.request import GenerationRequest
 from litgpt_core.generation.sampling_settings import SamplingSettings
+from litgpt_core.model.fake_quant import without_fake_quantization
 from litgpt_core.model.gpt import GPT
 from litgpt_core.model.lora import without_adapters
 from litgpt_core.prompts.directory import load_style
@@ -63,7 +64,7 @@ def answers(plan: Plan, model: GPT) -> list[str]:
     if style is None or not limit:
         return []
     random_state, written = torch.get_rng_state(), []
-    engine = Engine(without_adapters(model), tokenizer)
+    engine = Engine(without_fake_quantization(without_adapters(model)), tokenizer)
     for messages in plan.data.held_out:
         try:
             ids = encode_prompt(style, tokenizer, [Message(**message) for message in messages[:-1]])

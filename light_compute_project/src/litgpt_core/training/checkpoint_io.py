@@ -7,6 +7,9 @@ with every command that reads LitGPT directories.
 
 Of a run with adapters (`lora`), `lit_model.pth` holds the merged weights and `lit_model.pth.lora` the adapters. Reading
 takes the adapters alone: the base weights are in the model already, from `init_from`.
+
+Of quantization-aware training (`qat`), `lit_model.pth` holds the rounded weights, with which the model computes, and
+`qat.pt` in the checkpoints of steps the weights behind them and the scales.
 """
 
 from __future__ import annotations
@@ -18,18 +21,23 @@ from lightning.fabric.plugins import CheckpointIO
 
 from litgpt_core import checkpoint as checkpoint_room
 from litgpt_core.checkpoint import sharded
+from litgpt_core.checkpoint.compressed import save_compressed
 from litgpt_core.checkpoint.layout import ADAPTER
 from litgpt_core.checkpoint.verification import is_sharded
 from litgpt_core.core.redaction import redact_values
 from litgpt_core.distributed.process_group import ProcessGroup
 from litgpt_core.model import lora
 from litgpt_core.model.config import GPTConfig
+from litgpt_core.model.fake_quant import hidden_weights, plain_weights
 from litgpt_core.model.gpt import GPT
+from litgpt_core.model.qat_settings import QatSettings
+from litgpt_core.training.packed_content import packed_content
 from litgpt_core.training.run_folder import RESUME_FILE
 
 if TYPE_CHECKING:
     from litgpt_core.training.plan import Plan
 
+QAT_FILE = "qat.pt"
 WEIGHT_PREFIX = "model."
 """The LightningModule holds the network as `self.model`."""
 
@@ -43,6 +51,7 @@ class LitGPTDirectoryIO(CheckpointIO):
         hyperparameters: Plain values of the run's config, for `hyperparameters.yaml`.
         accumulate: Micro-batches per optimizer step.
         adapted: The model that is trained, if it has adapters.
+        qat: Of quantization-aware training.
     """
 
     def __init__(
@@ -53,9 +62,10 @@ class LitGPTDirectoryIO(CheckpointIO):
         hyperparameters: dict[str, Any],
         accumulate: int = 1,
         adapted: GPT | None = None,
+        qat: QatSettings | None = None,
     ) -> None:
         self.config, self.tokenizer_dir, self.hyperparameters = config, tokenizer_dir, hyperparameters
-        self.accumulate, self.adapted = accumulate, adapted
+        self.accumulate, self.adapted, self.qat = accumulate, adapted, qat
 
     @classmethod
     def of(cls, plan: Plan, *, model: GPT) -> LitGPTDirectoryIO:
@@ -71,6 +81,7 @@ class LitGPTDirectoryIO(CheckpointIO):
             hyperparameters=hyperparameters,
             accumulate=plan.resolved.accumulate,
             adapted=model if config.lora is not None else None,
+            qat=config.qat,
         )
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
@@ -117,18 +128,34 @@ class LitGPTDirectoryIO(CheckpointIO):
         group.raise_together(problem)
 
     def write(self, path: Path, *, weights: dict[str, Any], extra: dict[str, object] | None = None) -> None:
-        """Write a directory from bare weights; without `extra` it is what `final/` holds."""
+        """Write a directory from bare weights, adapters included; without `extra` it is what `final/` holds."""
         extra = dict(extra or {})
         if self.adapted is not None:
-            weights = lora.merged(self.adapted)
-            extra[ADAPTER] = lora.adapters(self.adapted)
+            extra[ADAPTER] = lora.adapters(self.adapted, weights)
+            weights = lora.merged(self.adapted, weights)
+        if self.qat is not None:
+            if extra:
+                extra[QAT_FILE] = hidden_weights(weights)
+            weights = plain_weights(weights, bits=self.qat.bits)
         checkpoint_room.save_directory(path, weights=weights, extra=extra, **self._companions())
 
-    def write_adapters(self, path: Path) -> None:
-        """Write a directory with the adapters and without merged weights, as `litgpt merge_lora` wants it."""
+    def write_adapters(self, path: Path, *, weights: dict[str, Any]) -> None:
+        """Write a directory with the adapters among `weights` and without merged ones, as `litgpt merge_lora` wants."""
         assert self.adapted is not None
-        weights = lora.adapters(self.adapted)
-        checkpoint_room.save_directory(path, weights=weights, weights_name=ADAPTER, **self._companions())
+        found = lora.adapters(self.adapted, weights)
+        checkpoint_room.save_directory(path, weights=found, weights_name=ADAPTER, **self._companions())
+
+    def write_compressed(self, path: Path, *, weights: dict[str, Any], record: dict[str, Any]) -> None:
+        """Write a directory with the codes of a model of quantization-aware training, which the engine decodes.
+
+        Args:
+            path: The directory.
+            weights: The state dict, with the scales.
+            record: For `compression.yaml`.
+        """
+        assert self.qat is not None
+        content = packed_content(weights, settings=self.qat, tied=self.config.tie_embeddings, record=record)
+        save_compressed(path, content, **self._companions())
 
     def _companions(self) -> dict[str, Any]:
         tokenizer_dir, hyperparameters = self.tokenizer_dir, self.hyperparameters
@@ -138,25 +165,31 @@ class LitGPTDirectoryIO(CheckpointIO):
         """What of a checkpoint's weights the model lacks: all of them, or the adapters."""
         if is_sharded(directory):
             return sharded.read_weights(directory)
+        if self.qat is not None:
+            hidden = checkpoint_room.load_extra(directory, QAT_FILE)
+            assert isinstance(hidden, dict)
+            return {**checkpoint_room.load_weights(directory), **hidden}
         if self.adapted is None:
             return dict(checkpoint_room.load_weights(directory))
         found = checkpoint_room.load_weights(directory / ADAPTER)
         lora.check_fit(found, self.adapted)
         return dict(found)
 
-    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        """What the Trainer expects, from a directory that `newest_valid` has verified."""
+    def load_checkpoint(
+        self, path: Any, map_location: Any = None, weights_only: bool | None = None, *, mmap: bool = False
+    ) -> dict[str, Any]:
+        """What the Trainer expects, from a directory that `newest_valid` has verified; `mmap` as for `load_extra`."""
         directory = Path(path)
-        rest = self.load_rest(directory)
+        rest = self.load_rest(directory, mmap=mmap)
         if is_sharded(directory):
             parts = sharded.read_full(directory, prefix=sharded.OPTIMIZER)
             rest["optimizer_states"] = [sharded.unflatten_state(parts, rest["optimizer_states"][0])]
         weights = self.read_weights(directory)
         return {**rest, "state_dict": {WEIGHT_PREFIX + key: value for key, value in weights.items()}}
 
-    def load_rest(self, directory: Path) -> dict[str, Any]:
+    def load_rest(self, directory: Path, *, mmap: bool = False) -> dict[str, Any]:
         """All but the weights (of a sharded checkpoint: but all large tensors), counters fitted to this start."""
-        rest = checkpoint_room.load_extra(directory, RESUME_FILE)
+        rest = checkpoint_room.load_extra(directory, RESUME_FILE, mmap=mmap)
         assert isinstance(rest, dict)
         batches = int(rest["global_step"]) * self.accumulate
         settle_batch_counters(rest["loops"]["fit_loop"]["epoch_loop.batch_progress"], batches=batches)

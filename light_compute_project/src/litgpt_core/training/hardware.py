@@ -79,6 +79,7 @@ def choose_hardware(
     width: int,
     experts: bool = False,
     adapters: bool = False,
+    fake_quantized: bool = False,
     custom_optimizer: bool = False,
     processes: int = 1,
 ) -> Hardware:
@@ -91,6 +92,7 @@ def choose_hardware(
         width: The model's n_embd, for `precision: auto`.
         experts: The model is a mixture of experts, of which some may get no gradient in a step.
         adapters: Only adapters are trained: then most weights have neither gradient nor master copy.
+        fake_quantized: Weights are rounded in the forward pass: those that are rounded are the float32 ones.
         custom_optimizer: Its class is another than those whose updates are written over one buffer.
         processes: That train together; several keep weights as separate tensors, whose gradients are sent early.
 
@@ -104,6 +106,7 @@ def choose_hardware(
     obstacles = {
         " for a mixture of experts": experts,
         " for adapters": adapters,
+        " for quantization-aware training": fake_quantized,
         " with optim=custom": custom_optimizer,
         f" in {processes} processes": several,
     }

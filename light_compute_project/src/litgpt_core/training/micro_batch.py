@@ -124,6 +124,7 @@ def layout_of(settings: HardwareSettings, *, hardware: Hardware, world_size: int
         per_node=per_node,
         shard_size=settings.shard_size,
         cpu_offload=settings.cpu_offload,
+        gradients_once=hardware.sharded and settings.gradient_sync == "step",
     )
 
 

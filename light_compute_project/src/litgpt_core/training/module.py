@@ -10,9 +10,11 @@ batch (inputs, targets), each (B, T); of packed conversations also segments (B, 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from lightning import LightningModule
 from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
@@ -20,6 +22,8 @@ from torch.distributed.tensor import DTensor
 
 from litgpt_core.config.trainer import BatchSettings
 from litgpt_core.distributed.sharding import Sharding
+from litgpt_core.model.distillation import distillation_loss
+from litgpt_core.model.distillation_settings import DistillSettings
 from litgpt_core.model.gpt import GPT
 from litgpt_core.model.lora import adapters
 from litgpt_core.model.loss import cross_entropy, token_losses
@@ -32,8 +36,21 @@ from litgpt_core.training.activation_checkpointing import checkpoint_blocks
 from litgpt_core.training.hardware import Hardware
 
 Batch = tuple[Tensor, ...]
+Fill = Callable[[GPT, torch.device], None]
+WHOLE_GRAPH_LAYERS = 24
+"""Up to this depth a single GPU's step is compiled as one graph. Compile time grows with depth, while blocks share one
+graph; deeper models, and several processes, are compiled block by block. Provisional: not measured on a GPU.
+"""
 EVAL_CHUNK = 4096
 """Tokens whose logits a validation holds at once where it does not run on a CPU, unless `loss_chunk_size` says."""
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """The model whose distribution is learnt, and how. Not a module, so that its weights are not the module's."""
+
+    model: GPT
+    settings: DistillSettings
 
 
 class TrainingModule(LightningModule):
@@ -46,6 +63,12 @@ class TrainingModule(LightningModule):
         max_steps: Of the whole run, for the schedule.
         hardware: Whether to compile.
         sharding: How the model is shared out over processes, if it is.
+        processes: That train together.
+        fill: Gives a sharded model, which is on the meta device until then, its values.
+        sync_gradients_once: Add the gradients of a sharded model up over processes once per optimizer step, not after
+            every micro-batch.
+        teacher: Whose distribution the model learns, if it does; no part of the module's state.
+        distill: How.
 
     Attributes:
         step_loss: Mean loss of the current optimizer step in nats per token, a tensor on the device; reading it waits
@@ -64,19 +87,22 @@ class TrainingModule(LightningModule):
         max_steps: int,
         hardware: Hardware,
         sharding: Sharding | None = None,
+        processes: int = 1,
+        fill: Fill | None = None,
+        sync_gradients_once: bool = False,
+        teacher: GPT | None = None,
+        distill: DistillSettings | None = None,
     ) -> None:
         super().__init__()
         self.model = model
         self.strict_loading = not adapters(model)  # a checkpoint of adapters does not hold the base weights
         self.optim_settings, self.batch_settings, self.hardware = optim, batch, hardware
         self.max_steps = max_steps
-        self._sharding, self._prepared = sharding, False
-        if hardware.compile:
-            leave_experts_out(model)
-        self._whole_graph = whole_graph = hardware.compile and hardware.device != "cpu" and sharding is None
-        self._loss: Callable[..., Tensor] = (
-            torch.compile(_training_loss, dynamic=False) if whole_graph else _training_loss
-        )
+        self._sharding, self._prepared, self._fill = sharding, False, fill
+        self._sync_once = sync_gradients_once and sharding is not None
+        self._processes = processes
+        self._teacher = None if teacher is None or distill is None else Teacher(teacher, distill)
+        self._compile()
         self.step_loss = torch.zeros(())
         self.grad_norm = torch.zeros(())
         self.learning_rate = 0.0
@@ -85,6 +111,25 @@ class TrainingModule(LightningModule):
         self._eval_parts: list[Tensor] = []
         self._flat: FlatParameters | None = None
         self._was_training = True
+
+    def _compile(self) -> None:
+        """Choose what is one graph: the whole loss, or every block and, on a GPU without shards, the head's loss.
+
+        Several processes: DDP's own splitting of graphs would cut blocks, and refuses checkpoints in some versions of
+        torch. A block is small enough for its gradients to be sent while the one before it computes.
+        """
+        on_gpu = self.hardware.compile and self.hardware.device != "cpu" and self._sharding is None
+        self._whole_graph = on_gpu and self._processes == 1 and self.model.config.n_layer <= WHOLE_GRAPH_LAYERS
+        self._loss: Callable[..., Tensor] = _training_loss
+        self._head_loss: Callable[..., Tensor] = cross_entropy
+        if self.hardware.compile:
+            leave_experts_out(self.model)
+            if self._processes > 1:
+                torch._dynamo.config.optimize_ddp = False
+        if self._whole_graph:
+            self._loss = torch.compile(_training_loss, dynamic=False)
+        elif on_gpu:
+            self._head_loss = torch.compile(cross_entropy, dynamic=False)
 
     @property
     def network(self) -> GPT:
@@ -100,9 +145,21 @@ class TrainingModule(LightningModule):
             self._prepare_blocks()
             assert self.device_mesh is not None
             self._sharding.apply(self.model, self.device_mesh["data_parallel"])
+            if self._fill is not None:
+                self._fill(self.model, self.trainer.strategy.root_device)
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Add gradients up over processes in the step's last micro-batch alone, if that is wanted."""
+        if self._sync_once:
+            assert isinstance(self.model, FSDPModule)
+            last = (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0
+            self.model.set_is_last_backward(last)
+            self.model.set_requires_gradient_sync(last)
 
     def on_fit_start(self) -> None:
         """Weights may have been loaded since the working copy was made."""
+        if self._teacher is not None:
+            self._teacher.model.to(self.device)
         self.weights_replaced()
         if self._sharding is None:
             self._prepare_blocks()
@@ -142,9 +199,11 @@ class TrainingModule(LightningModule):
             targets,
             segments,
             count,
+            head_loss=self._head_loss,
             chunk_size=s.loss_chunk_size,
             z_loss=s.z_loss,
             smoothing=s.label_smoothing,
+            teacher=self._teacher,
         )
         self._micro_losses.append(loss.detach())
         return loss
@@ -165,7 +224,10 @@ class TrainingModule(LightningModule):
         if self._flat is not None:
             self.grad_norm = self._flat.clip(limit)
             return
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), float("inf") if limit is None else limit)
+        if limit is None:
+            norm = torch.nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
+        else:
+            norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
         self.grad_norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
 
     def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
@@ -209,15 +271,22 @@ class TrainingModule(LightningModule):
             sums = self.trainer.strategy.reduce(sums.to(self.device), reduce_op="sum").cpu()
         self.eval_loss = float(sums[0] / sums[1])
         self.network.train(self._was_training)
-        if isinstance(self.model, FSDPModule):
-            self.model.reshard()  # a forward pass alone leaves the outer group gathered
+        for part in self.model.modules():
+            if isinstance(part, FSDPModule):
+                part.reshard()  # a forward pass alone leaves the outer group and the last block gathered
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The optimizer with the groups of `optim/build.py`."""
         precision = self.hardware.precision
         fast_bf16 = self.hardware.fast_bf16 and precision.startswith("bf16")
         if not self.hardware.flat:
-            return build_optimizer(self.model, self.optim_settings, fast_bf16=fast_bf16, fused=precision != "16-mixed")
+            return build_optimizer(
+                self.model,
+                self.optim_settings,
+                fast_bf16=fast_bf16,
+                fused=precision != "16-mixed",
+                replicas=dist.group.WORLD if self._processes > 1 and self._sharding is None else None,
+            )
         assert not isinstance(self.optim_settings, CustomOptimSettings)  # hardware.flat is never chosen for it
         dtype = torch.bfloat16 if precision == "bf16-master" else torch.float32
         optimizer = build_flat_optimizer(self.model, self.optim_settings, dtype=dtype, fast_bf16=fast_bf16)
@@ -232,11 +301,29 @@ def _training_loss(
     segments: Tensor | None,
     count: Tensor | None,
     *,
+    head_loss: Callable[..., Tensor],
     chunk_size: int,
     z_loss: float,
     smoothing: float,
+    teacher: Teacher | None = None,
 ) -> Tensor:
     hidden = model.hidden(inputs, segments=segments)
-    return cross_entropy(
+    if teacher is not None:
+        with torch.no_grad():
+            source = teacher.model.hidden(inputs, segments=segments)
+        return distillation_loss(
+            hidden,
+            model.head,
+            source,
+            teacher.model.head,
+            targets,
+            settings=teacher.settings,
+            vocab_size=model.config.vocab_size,
+            chunk_size=chunk_size,
+            z_loss=z_loss,
+            label_smoothing=smoothing,
+            count=count,
+        )
+    return head_loss(
         hidden, model.head, targets, chunk_size=chunk_size, z_loss=z_loss, label_smoothing=smoothing, count=count
     )

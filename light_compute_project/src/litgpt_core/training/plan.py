@@ -55,7 +55,18 @@ class Plan:
     def base_sha256(self) -> str:
         """Hash of the weights file that `init_from` names."""
         assert self.resolved.config.init_from is not None
-        return sha256_of(weights_file(checkpoint.resolve(Path(self.resolved.config.init_from).expanduser())))
+        return _weights_sha256(self.resolved.config.init_from)
+
+    @cached_property
+    def teacher_sha256(self) -> str:
+        """Hash of the weights file of `distill.teacher`."""
+        settings = self.resolved.config.distill
+        assert settings is not None and settings.teacher is not None
+        return _weights_sha256(settings.teacher)
+
+
+def _weights_sha256(directory: str) -> str:
+    return sha256_of(weights_file(checkpoint.resolve(Path(directory).expanduser())))
 
 
 def announce(plan: Plan, *, n_params: int) -> None:

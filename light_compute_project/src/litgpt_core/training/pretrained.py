@@ -15,6 +15,7 @@ from litgpt_core.config.compose import compose, normalise_overrides
 from litgpt_core.config.source import Source, needs_checkpoint
 from litgpt_core.config.train_config import TrainConfig
 from litgpt_core.model.config import ModelSettings
+from litgpt_core.model.distillation_settings import DistillSettings
 from litgpt_core.tokenizers.directory import JSON_FILE, MODEL_FILE
 from litgpt_core.tokenizers.settings import PretrainedSettings, TokenizerSettings
 from litgpt_core.training.run_folder import RunFolder
@@ -23,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 def find_pretrained(config: TrainConfig) -> TrainConfig:
-    """The same config with every path or name of a pretrained model or tokenizer replaced by the directory it means.
+    """The same config with every path or name of a pretrained model, tokenizer or teacher replaced by its directory.
 
     A model whose directory stores the embedding and the output layer as one tensor stays tied.
 
@@ -35,6 +36,7 @@ def find_pretrained(config: TrainConfig) -> TrainConfig:
         init_from=None if config.init_from is None else str(checkpoint.locate(config.init_from)),
         model=_model(config.model, fresh=config.init_from is None),
         tokenizer=_tokenizer(config.tokenizer),
+        distill=_distill(config.distill),
     )
 
 
@@ -69,6 +71,12 @@ def _model(settings: ModelSettings, *, fresh: bool) -> ModelSettings:
         )
     fields = {"tie_embeddings": checkpoint.is_tied(directory), **settings.fields}
     return dataclasses.replace(settings, path=str(directory), fields=fields)
+
+
+def _distill(settings: DistillSettings | None) -> DistillSettings | None:
+    if settings is None or settings.teacher is None:
+        return settings
+    return dataclasses.replace(settings, teacher=str(checkpoint.locate(settings.teacher)))
 
 
 def _tokenizer(settings: TokenizerSettings) -> TokenizerSettings:

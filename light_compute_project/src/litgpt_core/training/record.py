@@ -51,6 +51,7 @@ def run_facts(plan: Plan, trainer: Trainer) -> dict[str, Any]:
         "precision": hardware.precision,
         "data_fingerprint": plan.data.fingerprint,
         **({"base_sha256": plan.base_sha256} if config.lora is not None else {}),
+        **({"teacher_sha256": plan.teacher_sha256} if config.distill is not None else {}),
         **({"init_from": init_from_facts(Path(config.init_from).expanduser())} if config.init_from else {}),
         "decisions": {
             "precision": hardware.precision,

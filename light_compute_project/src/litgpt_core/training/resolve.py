@@ -14,6 +14,7 @@ from litgpt_core.distributed.sharding import Sharding, choose_sharding
 from litgpt_core.distributed.world import World
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.cost import count_parameters, flops_per_token
+from litgpt_core.model.fake_quant import check_quantizable
 from litgpt_core.model.lora import check_adaptable
 from litgpt_core.optim.settings import CustomOptimSettings
 from litgpt_core.training.hardware import Hardware, Machine, choose_hardware
@@ -87,6 +88,7 @@ def resolve(config: TrainConfig, facts: Facts) -> ResolvedConfig:
         width=model.n_embd,
         experts=model.n_expert > 0,
         adapters=config.lora is not None,
+        fake_quantized=config.qat is not None,
         custom_optimizer=isinstance(config.optim, CustomOptimSettings),
         processes=world.world_size,
     )
@@ -97,9 +99,14 @@ def resolve(config: TrainConfig, facts: Facts) -> ResolvedConfig:
         shard_size=asked.shard_size,
         precision=hardware.precision,
         cpu_offload=asked.cpu_offload and hardware.device == "cuda",
+        collective_timeout=asked.collective_timeout,
     )
+    if sharding is not None:
+        _refuse_sharding(config)
     if config.lora is not None:
-        _check_adapters(config, model, sharding)
+        check_adaptable(model, config.lora)
+    if config.qat is not None:
+        check_quantizable(model)
     processes = world.world_size
     check_batch(global_batch_size=config.trainer.batch.global_batch_size, micro_batch_size=None, world_size=processes)
     config = facts.fit(config, model, hardware)
@@ -121,12 +128,19 @@ def resolve(config: TrainConfig, facts: Facts) -> ResolvedConfig:
     )
 
 
-def _check_adapters(config: TrainConfig, model: GPTConfig, sharding: Sharding | None) -> None:
-    assert config.lora is not None
-    if sharding is not None:
+def _refuse_sharding(config: TrainConfig) -> None:
+    """What needs whole weights in every process, and sharded checkpoints of adapters, which one process merges."""
+    if config.lora is not None and config.trainer.checkpointing.sharded_checkpoints is True:
         raise ConfigError(
-            f"lora with trainer.strategy={config.trainer.hardware.strategy}",
-            needed="adapters beside whole base weights",
-            fix="trainer.strategy=ddp",
+            "trainer.sharded_checkpoints=true with lora",
+            needed="whole weights, with which one process merges the adapters",
+            fix="trainer.sharded_checkpoints=auto",
         )
-    check_adaptable(model, config.lora)
+    needs_whole = {
+        "qat": (config.qat, "whole weights, with the scales of their groups"),
+        "distill": (config.distill, "a teacher and the whole model in every process"),
+    }
+    for name, (settings, needed) in needs_whole.items():
+        if settings is not None:
+            given = f"{name} with trainer.strategy={config.trainer.hardware.strategy}"
+            raise ConfigError(given, needed=needed, fix="trainer.strategy=ddp")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from litgpt_core import checkpoint
-from litgpt_core.config.diff import differences
+from litgpt_core.config.diff import LATER_SECTIONS, differences
 from litgpt_core.config.train_config import TrainConfig, dump
 from litgpt_core.config.trainer import StopSettings
 from litgpt_core.core.directories import clean_temporary, remove_directory
@@ -32,6 +32,8 @@ FIXED_WHEN_RESUMING = (
     "seed",
     "init_from",
     "lora",
+    "qat",
+    "distill",
     "model",
     "tokenizer",
     "data",
@@ -115,6 +117,11 @@ class RunFolder:
         return self.path / "lora"
 
     @property
+    def compressed(self) -> Path:
+        """The packed codes that quantization-aware training leaves."""
+        return self.path / "compressed"
+
+    @property
     def picture(self) -> Path:
         """The loss curve."""
         return self.path / "loss.png"
@@ -167,7 +174,7 @@ def open_run(config: TrainConfig) -> RunFolder:
     folder = RunFolder(path)
     if used:
         refuse_another_run(folder, config)
-        for product in (folder.final, folder.lora):
+        for product in (folder.final, folder.lora, folder.compressed):
             refuse_foreign(product)
         clean_temporary(folder.checkpoints)
         found = checkpoint.newest_valid(folder.checkpoints)
@@ -297,7 +304,8 @@ def refuse_another_run(folder: RunFolder, config: TrainConfig) -> None:
             fix=f"run.name={config.run.name}-2 for a new run",
         )
     plain = redact_values(config.plain)  # as it was written
-    changed = differences(with_later_settings(redact_values(before), plain), plain)
+    before = {**dict.fromkeys(LATER_SECTIONS), **redact_values(before)}
+    changed = differences(with_later_settings(before, plain), plain)
     fatal = [line for key, line in changed if decides_trajectory(key)]
     if fatal:
         raise ConfigError(
@@ -309,6 +317,8 @@ def refuse_another_run(folder: RunFolder, config: TrainConfig) -> None:
     for key, line in changed:
         if key == "trainer.max_steps" and epochs is not None:
             continue  # it follows from `trainer.epochs` once the data is known
+        if line == f"{key}: (absent) -> None":
+            continue  # a setting that is newer than the run, and switched off
         if not key.startswith(("run.", "logger.")):
             logger.warning("resuming with a changed setting: %s", line)
 

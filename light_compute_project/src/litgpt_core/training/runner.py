@@ -2,7 +2,7 @@
 
     the plan (gather.py: run folder, corpus and tokenizer; resolve.py: model shape, hardware, batch, sharding)
     the parts, each built from the plan, in the order below
-    Trainer.fit -> best weights back, if wanted -> validation on the whole split -> final/ (and lora/)
+    Trainer.fit -> best weights back, if wanted -> validation on the whole split -> final/ (and lora/, compressed/)
     -> samples.txt -> before_after.md, after conversations -> summary.json -> loss.png
 
 Lightning's loop inside `Trainer.fit`, as it happens here:
@@ -20,19 +20,23 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
+import torch
 from lightning import Callback, Trainer
 
 from litgpt_core import checkpoint
 from litgpt_core.core.console import log_to_file
+from litgpt_core.core.errors import EnvironmentProblem
+from litgpt_core.model.fake_quant import without_fake_quantization
 from litgpt_core.model.gpt import GPT
 from litgpt_core.model.lora import without_adapters
 from litgpt_core.training.checkpoint_io import LitGPTDirectoryIO
 from litgpt_core.training.closing import close_run
 from litgpt_core.training.early_stop import EarlyStop
-from litgpt_core.training.inputs import build_data, build_model
+from litgpt_core.training.inputs import build_data, build_model, build_teacher, fill_shards
 from litgpt_core.training.loggers import dashboard_of
 from litgpt_core.training.metrics import MetricsRecorder
 from litgpt_core.training.module import TrainingModule
@@ -92,7 +96,34 @@ def run(plan: Plan, *, stop: StopRequest, texts: TextOutputs) -> RunResult:
         logger.info("%s is finished already: nothing was left to do", plan.folder.path)
         return RunResult(folder=plan.folder, summary=plan.folder.read_summary() if plan.group.is_rank_zero else {})
     with log_to_file(plan.folder.log) if plan.group.is_rank_zero else contextlib.nullcontext():
-        return _carry_out(plan, stop=stop, texts=texts)
+        try:
+            return _carry_out(plan, stop=stop, texts=texts)
+        except torch.OutOfMemoryError as error:
+            raise out_of_memory(plan, error) from error
+
+
+def out_of_memory(plan: Plan, error: torch.OutOfMemoryError) -> EnvironmentProblem:
+    """What to type where the device's memory was not enough; the first of these that is not in use yet."""
+    settings, sharded = plan.resolved.config.trainer, plan.resolved.shards_model
+    micro, mode = plan.resolved.micro_batch, settings.batch.activation_checkpointing
+    remedies = {
+        f"trainer.micro_batch_size={max(1, micro // 2)}": micro > 1,
+        "trainer.activation_checkpointing=selective": mode == "none",
+        "trainer.loss_chunk_size=1024": not settings.batch.loss_chunk_size,
+        "trainer.activation_checkpointing=full": mode != "full",
+        "trainer.gradient_sync=micro_batch": sharded and settings.hardware.gradient_sync == "step",
+        "trainer=fsdp, on several GPUs": not sharded,
+        "trainer.cpu_offload=true": sharded and not settings.hardware.cpu_offload,
+    }
+    fix = next(
+        (word for word, helps in remedies.items() if helps), "more or larger GPUs, or a smaller model or context"
+    )
+    first = str(error).splitlines()[0]
+    return EnvironmentProblem(
+        f"the device's memory is not enough: {first}",
+        needed=f"less memory than micro-batches of {micro} take; `lcp plan` estimates what other settings take",
+        fix=f"{fix}, with run.resume=auto to continue from the last checkpoint",
+    )
 
 
 def _carry_out(plan: Plan, *, stop: StopRequest, texts: TextOutputs) -> RunResult:
@@ -117,6 +148,11 @@ def _carry_out(plan: Plan, *, stop: StopRequest, texts: TextOutputs) -> RunResul
         max_steps=config.trainer.stop.max_steps,
         hardware=plan.resolved.hardware,
         sharding=plan.resolved.sharding,
+        processes=plan.group.world.world_size,
+        fill=partial(fill_shards, plan=plan),
+        sync_gradients_once=config.trainer.hardware.gradient_sync == "step",
+        teacher=build_teacher(plan),
+        distill=config.distill,
     )
     first = [texts.measure_before(plan, data=data)] if plan.data.held_out and config.init_from else []
     first += _suite_curves(plan, texts, recorder=recorder)
@@ -172,5 +208,11 @@ def _leave_final(plan: Plan, trainer: Trainer, *, model: GPT, directory_io: LitG
         return None
     directory_io.write(plan.folder.final, weights=weights)
     if plan.resolved.config.lora is not None:
-        directory_io.write_adapters(plan.folder.lora)
+        directory_io.write_adapters(plan.folder.lora, weights=weights)
+    if plan.resolved.config.qat is not None:
+        source = {"directory": plan.resolved.config.init_from, "weights_sha256": plan.base_sha256}
+        record = {"recipe": "qat", "steps": [{"method": "qat", **asdict(plan.resolved.config.qat)}], "source": source}
+        directory_io.write_compressed(plan.folder.compressed, weights=dict(weights), record=record)
+        logger.info("%s holds the packed codes, which every command reads", plan.folder.compressed)
+        return without_fake_quantization(model)
     return without_adapters(model) if plan.resolved.sharding is None else checkpoint.load_model(plan.folder.final)

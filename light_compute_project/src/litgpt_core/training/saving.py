@@ -17,6 +17,7 @@ from lightning import Callback, LightningModule, Trainer
 from torch.distributed.tensor import DTensor
 
 from litgpt_core import checkpoint
+from litgpt_core.core.durations import seconds_of
 from litgpt_core.core.errors import Interrupted, LightComputeError
 from litgpt_core.distributed.process_group import ProcessGroup
 from litgpt_core.distributed.requeue import request_requeue
@@ -48,6 +49,7 @@ class CheckpointSaver(Callback):
         meter: What the run has used of its time and money.
         seed: For the streams of processes that a checkpoint does not know.
         save_interval: Optimizer steps between checkpoints.
+        save_every_s: Seconds after which a checkpoint is due whatever the step, or None.
         keep: How many step checkpoints stay besides `best` and `last`.
         stop_after: Optimizer step after which this session ends, or None.
     """
@@ -63,13 +65,15 @@ class CheckpointSaver(Callback):
         seed: int,
         save_interval: int,
         keep: int,
+        save_every_s: float | None = None,
         stop_after: int | None = None,
     ) -> None:
         self.folder, self.recorder, self.stop = folder, recorder, stop
         self.group, self.meter, self.seed = group, meter, seed
         self.save_interval, self.keep, self.stop_after = save_interval, keep, stop_after
+        self.save_every_s = save_every_s
         self.best_val_loss, self.best_step = math.inf, 0
-        self._saved_step = 0
+        self._saved_step, self._saved_at = 0, time.perf_counter()
         self._improved = False
         self._random_states: list[dict[str, Any]] | None = None
         self._step_began, self._step_s, self._save_s = 0.0, 0.0, 0.0
@@ -78,6 +82,7 @@ class CheckpointSaver(Callback):
     def of(cls, plan: Plan, *, recorder: MetricsRecorder, stop: StopRequest) -> CheckpointSaver:
         """The saver of a run."""
         settings = plan.resolved.config.trainer
+        every = settings.checkpointing.save_every
         return cls(
             plan.folder,
             recorder=recorder,
@@ -86,6 +91,7 @@ class CheckpointSaver(Callback):
             meter=Meter(Budget.of(settings.budget, devices=plan.group.world.world_size), started=plan.started),
             seed=plan.resolved.config.seed,
             save_interval=settings.checkpointing.save_interval,
+            save_every_s=None if every is None else seconds_of(every),
             keep=settings.checkpointing.keep_checkpoints,
             stop_after=settings.stop.stop_after,
         )
@@ -117,7 +123,7 @@ class CheckpointSaver(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """From here on a signal waits for the step to end."""
-        self._saved_step = trainer.global_step
+        self._saved_step, self._saved_at = trainer.global_step, time.perf_counter()
         self.stop.install()
         self.stop.training = True
 
@@ -140,13 +146,20 @@ class CheckpointSaver(Callback):
         step = trainer.global_step
         enough = self.stop_after is not None and step >= self.stop_after
         order = self.group.all_reduce_max(self._order())
-        due = step % self.save_interval == 0 or self._improved
+        due = step % self.save_interval == 0 or self._improved or self._is_late(now)
         if step > self._saved_step and (due or enough or order):
             self.save(trainer)
         if order or enough:
             ending = self._ending(order, step=step)
             ending.silent = not self.group.is_rank_zero
             raise ending
+
+    def _is_late(self, now: float) -> bool:
+        """Whether `save_every` has passed since the last checkpoint, by the clock of the first process."""
+        if self.save_every_s is None:
+            return False
+        late = self.group.is_rank_zero and now - self._saved_at >= self.save_every_s
+        return bool(self.group.all_reduce_max(int(late)))
 
     def _order(self) -> int:
         """This process's reason to stop now: a signal's number, `OVER`, or 0."""
@@ -220,7 +233,7 @@ class CheckpointSaver(Callback):
         self.group.wait_for(0)  # writing a large model may take longer than a collective operation waits
         self.group.raise_together(problem)
         self._save_s = time.perf_counter() - began
-        self._saved_step, self._improved = step, False
+        self._saved_step, self._saved_at, self._improved = step, time.perf_counter(), False
         self.recorder.pause()
         logger.debug("saved %s", directory)
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from litgpt_core.core.command_line import child_command
 from litgpt_core.core.errors import ConfigError, Interrupted, LightComputeError
+from litgpt_core.distributed.connect import connect, told_when_others_are_lost
 from litgpt_core.distributed.launch import launch
-from litgpt_core.distributed.process_group import connect, told_when_others_are_lost
 from litgpt_core.distributed.requeue import request_requeue
 from litgpt_core.distributed.world import World, die_with_launcher
 from litgpt_core.training.stop import StopRequest, stop_on_signals

@@ -22,11 +22,13 @@ from lightning.fabric.plugins.environments.cluster_environment import ClusterEnv
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
 from torch import Tensor
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import DTensor
 
 from litgpt_core.checkpoint import sharded
 from litgpt_core.checkpoint.verification import is_sharded
+from litgpt_core.distributed.connect import limit_waiting
 from litgpt_core.distributed.process_group import ProcessGroup
+from litgpt_core.distributed.sharding import shard_of
 from litgpt_core.distributed.world import World
 from litgpt_core.training.checkpoint_io import WEIGHT_PREFIX, LitGPTDirectoryIO
 
@@ -98,16 +100,24 @@ def build_strategy(plan: Plan, *, group: ProcessGroup, directory_io: LitGPTDirec
             gradient_as_bucket_view=True,
             find_unused_parameters=plan.resolved.model.n_expert > 0,  # an expert that no token went to has no gradient
         )
-    parts = settings.checkpointing.sharded_checkpoints
     return ShardedStrategy(
         group,
         directory_io=directory_io,
-        in_parts=plan.resolved.n_params >= SHARDED_FROM if parts == "auto" else parts,
+        in_parts=_in_parts(plan),
         cpu_offload=settings.hardware.cpu_offload and plan.resolved.hardware.device == "cuda",
         data_parallel_size=group.world.world_size,
         tensor_parallel_size=1,
         timeout=timeout,
     )
+
+
+def _in_parts(plan: Plan) -> bool:
+    """Whether every process writes its own part of a checkpoint. Not with adapters, which one process merges."""
+    parts, adapted = (
+        plan.resolved.config.trainer.checkpointing.sharded_checkpoints,
+        plan.resolved.config.lora is not None,
+    )
+    return plan.resolved.n_params >= SHARDED_FROM and not adapted if parts == "auto" else parts
 
 
 class ShardedStrategy(ModelParallelStrategy):
@@ -134,6 +144,12 @@ class ShardedStrategy(ModelParallelStrategy):
         super().__init__(save_distributed_checkpoint=in_parts, **arguments)
         self.group, self.directory_io, self.in_parts = group, directory_io, in_parts
         self.cpu_offload = cpu_offload
+
+    def setup_environment(self) -> None:
+        """As Lightning does it; and the mesh's groups wait no longer than the others."""
+        super().setup_environment()
+        assert self.device_mesh is not None and self._timeout is not None
+        limit_waiting(self.device_mesh.get_all_groups(), seconds=self._timeout.total_seconds())
 
     def model_to_device(self) -> None:
         """Move the model to the device, unless its shards stay in the host's memory (`trainer.cpu_offload`).
@@ -199,7 +215,7 @@ class ShardedStrategy(ModelParallelStrategy):
         """What the Trainer expects; weights and optimizer state of a sharded checkpoint are read later, in place."""
         directory = Path(checkpoint_path)
         if not is_sharded(directory):
-            return self.directory_io.load_checkpoint(directory)
+            return self.directory_io.load_checkpoint(directory, mmap=True)  # every process copies its share
         rest = self.directory_io.load_rest(directory)
         return {**rest, "state_dict": {}, "parts": directory}
 
@@ -212,9 +228,11 @@ class ShardedStrategy(ModelParallelStrategy):
             names = {sharded.MODEL + name.removeprefix(WEIGHT_PREFIX): tensor for name, tensor in ours.items()}
             sharded.read_shards(directory, names, group=self.group.gloo)
             return
+        whole = checkpoint["state_dict"]
         with torch.no_grad():
             for name, tensor in ours.items():
-                tensor.copy_(_like(checkpoint["state_dict"][name], tensor))
+                if strict or name in whole:  # of a run with adapters a checkpoint holds the adapters alone
+                    tensor.copy_(_like(whole[name], tensor))
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
         """Give every parameter's state its part."""
@@ -243,8 +261,5 @@ class ShardedStrategy(ModelParallelStrategy):
 
 
 def _like(whole: Tensor, part: Tensor) -> Tensor:
-    """A whole tensor, laid out as `part` is."""
-    if not isinstance(part, DTensor):
-        return whole.to(part.device)
-    moved = whole.to(device=part.device, dtype=part.dtype)
-    return distribute_tensor(moved, part.device_mesh, part.placements, src_data_rank=None)
+    """A whole tensor, laid out as `part` is; a copy, because `whole` may be a part of a file."""
+    return shard_of(whole, part) if isinstance(part, DTensor) else whole.to(part.device, copy=True)

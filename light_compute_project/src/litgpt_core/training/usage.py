@@ -19,6 +19,8 @@ examples:
   {program} data=text data.path=my_texts tokenizer=bpe model=nano_cpu run.name=mine
   {program} model=registry model.name=Llama-3.2-1B ...    any name in LitGPT's registry
   {program} +experiment=finetune_chat init_from=runs/NAME  learn from chat_history.jsonl; lora=default trains adapters
+  {program} +experiment=qat init_from=runs/NAME           int4 weights that are trained: runs/qat/compressed
+  {program} +experiment=distill teacher=runs/NAME         a model of half the size learns from a larger one
   {program} from_litgpt=FILE.yaml data=text data.path=...  what a config of `litgpt pretrain` says, run here
   lcp slurm +experiment=baseline --gpus_per_node 4 --submit    as a job of a SLURM queue (docs/slurm.md)
   {program} -m +experiment=smoke optim.lr=1e-3,3e-3 seed=1,2   one run after the other; again: continue (docs/sweeps.md)

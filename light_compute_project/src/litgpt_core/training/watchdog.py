@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import faulthandler
 import logging
+import math
 import time
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 class Watchdog(Callback):
-    """Wound up by every finished batch of training and validation.
+    """Wound up by every finished batch of training and validation, stopped while a checkpoint is written.
 
     Args:
         path: Where the stacks go, e.g. `runs/x/hang-rank0.txt`; empty as long as nothing hangs, and removed at the end.
@@ -60,6 +61,12 @@ class Watchdog(Callback):
     def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any) -> None:
         """A batch of validation is done."""
         self._wind()
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Writing a large model may take longer than any batch; the next batch winds the watch up again."""
+        if self._file is not None:
+            faulthandler.cancel_dump_traceback_later()
+            self._wound = -math.inf
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """What comes now may take its time."""

@@ -9,14 +9,8 @@ import torch
 import yaml
 
 from litgpt_core import checkpoint
-from litgpt_core.checkpoint.compressed import (
-    CompressedCheckpoint,
-    IntegerMatrix,
-    LowRankMatrix,
-    SparseMatrix,
-    read_compressed,
-    save_compressed,
-)
+from litgpt_core.checkpoint.compressed import CompressedCheckpoint, read_compressed, save_compressed
+from litgpt_core.checkpoint.compressed_matrices import IntegerMatrix, LowRankMatrix, SparseMatrix
 from litgpt_core.core.errors import CheckpointError
 from litgpt_core.model import grid
 from litgpt_core.model.config import GPTConfig

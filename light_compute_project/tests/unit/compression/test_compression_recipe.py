@@ -2,8 +2,9 @@
 
 import pytest
 
+from litgpt_core.compression.named_recipes import RECIPES
 from litgpt_core.compression.recipe import check_recipe, load_recipe
-from litgpt_core.compression.settings import METHODS, RECIPES, Gptq
+from litgpt_core.compression.settings import METHODS, Gptq
 from litgpt_core.core.errors import ConfigError
 
 

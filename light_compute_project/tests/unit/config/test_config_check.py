@@ -14,7 +14,10 @@ from litgpt_core.config import source as config_source
 from litgpt_core.config.compose import load, normalise_overrides
 from litgpt_core.config.diff import differences, flatten
 from litgpt_core.core.errors import ConfigError
+from litgpt_core.model.distillation_settings import DistillSettings
 from litgpt_core.model.lora_settings import LoRASettings
+from litgpt_core.model.qat_settings import QatSettings
+from litgpt_core.tokenizers.settings import PretrainedSettings
 
 CONFIGS = config_source.CONFIG_DIR
 EXPERIMENTS = config_source.option_names("experiment")
@@ -45,7 +48,8 @@ def experiment_file() -> object:
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_composes_and_checks(experiment: str) -> None:
     base = ["init_from=somewhere"] if experiment in FROM_A_CHECKPOINT else []
-    config = load([f"+experiment={experiment}", *base])
+    teacher = ["teacher=somewhere"] if config_source.needs_teacher(experiment) else []
+    config = load([f"+experiment={experiment}", *base, *teacher])
     assert config.run.name == experiment
     if base:
         assert (config.model.source, config.model.path, config.tokenizer.kind) == (
@@ -59,7 +63,22 @@ def test_every_experiment_composes_and_checks(experiment: str) -> None:
 
 
 def test_which_experiments_begin_with_a_checkpoint() -> None:
-    assert {"finetune_chat"} == FROM_A_CHECKPOINT
+    assert {"finetune_chat", "qat"} == FROM_A_CHECKPOINT
+    assert [name for name in EXPERIMENTS if config_source.needs_teacher(name)] == ["distill"]
+    assert config_source.placeholders("distill") == ["distill.teacher=CHECKPOINT"]
+
+
+def test_training_with_rounded_weights_and_with_a_teacher() -> None:
+    config = load(["+experiment=qat", "init_from=somewhere", "qat.bits=8"])
+    assert config.qat == QatSettings(bits=8) and config.distill is None and load(["+experiment=smoke"]).qat is None
+    config = load(["+experiment=distill", "teacher=there", "distill.loss=jsd"])
+    assert config.distill == DistillSettings(teacher="there", loss="jsd")
+    assert config.tokenizer == PretrainedSettings(path="there"), "the teacher's, where nothing else is named"
+    assert "distill.teacher is missing: type teacher=DIR" in problem("+experiment=smoke", "distill=default")
+    message = problem("+experiment=smoke", "qat=default", "lora=default", "qat.bits=5", "qat.grouping=64")
+    assert "qat: there are no weights to round" in message and "lora with qat" in message
+    assert "unknown setting qat.grouping" in problem("init_from=x", "qat=default", "qat.grouping=64")
+    assert "qat.bits=5: needed 8, 4, 3 or 2" in problem("init_from=x", "qat=default", "qat.bits=5")
 
 
 def test_adapters_are_off_unless_asked_for_and_need_a_base() -> None:
@@ -86,20 +105,22 @@ def test_early_stopping_is_off_unless_asked_for() -> None:
     ("group", "option"),
     [
         (g, o)
-        for g in ("model", "tokenizer", "data", "optim", "trainer", "logger", "lora")
+        for g in ("model", "tokenizer", "data", "optim", "trainer", "logger", "lora", "qat", "distill")
         for o in config_source.option_names(g)
     ],
 )
 def test_every_option_of_every_group_composes_and_checks(group: str, option: str) -> None:
-    extra = {"text": ["data.path=README.md"], "pretrained": ["init_from=somewhere"]}.get(option, [])
+    extra = {"pretrained": ["init_from=somewhere"]}.get(option, [])
+    if option in ("text", "jsonl", "parquet", "arrow", "tokens"):
+        extra = ["data.path=README.md"]
     if option == "custom":
         extra = {
             "optim": ["optim.class_path=torch.optim.NAdam"],
             "logger": ["logger.class_path=lightning.pytorch.loggers.CSVLogger"],
             "data": ["data.reader=glob.iglob", "data.kwargs.pathname=x"],
         }[group]
-    base = ["init_from=somewhere"] if group == "lora" else []
-    config = load([f"{group}={option}", *extra, *base])
+    base = {"lora": ["init_from=somewhere"], "qat": ["init_from=somewhere"], "distill": ["teacher=somewhere"]}
+    config = load([f"{group}={option}", *extra, *base.get(group, [])])
     assert getattr(config, group) is not None
 
 
@@ -150,7 +171,7 @@ def test_misspelt_key_in_an_experiment_file_is_found_with_its_line(experiment_fi
 
 def test_misspelt_option_in_a_defaults_list_names_the_nearest(experiment_file: object) -> None:
     experiment_file("zz_default", "defaults:\n  - override /model: baselin\n")  # type: ignore[operator]
-    assert "did you mean baseline?" in problem("+experiment=zz_default")
+    assert "did you mean baseline or baseline_half?" in problem("+experiment=zz_default")
 
 
 def test_broken_yaml_is_a_config_error(experiment_file: object) -> None:

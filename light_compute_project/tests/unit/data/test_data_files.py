@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from litgpt_core.core.errors import DataError
 from litgpt_core.core.files import write_json
-from litgpt_core.data.files import _matcher, document_name, matching_files, read_file, shown
+from litgpt_core.data.files import document_name, matching_files, name_matcher, read_file, shown
 from litgpt_core.data.settings import TextSettings
 from litgpt_core.data.sources import read_corpus
 
@@ -57,7 +57,7 @@ def test_patterns_match_what_path_glob_matches(tmp_path: Path, pattern: str) -> 
 @given(st.text(alphabet="ab*?[]!./-\\\n", min_size=1, max_size=12), st.text(alphabet="ab./\n[", min_size=1, max_size=8))
 def test_any_pattern_is_usable_or_refused(pattern: str, name: str) -> None:
     try:
-        assert _matcher(pattern)(name) in (True, False)
+        assert name_matcher(pattern)(name) in (True, False)
     except DataError as refusal:
         assert "not a usable pattern" in str(refusal)
 

@@ -19,7 +19,11 @@ def call(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_help_names_the_options() -> None:
     done = call("--help")
     assert done.returncode == 0
-    for word in ("custom, python_source, small_source, text, tiny_shakespeare", "sentencepiece", "data.path=my_texts"):
+    for word in (
+        "custom, hub, jsonl, parquet, python_source, small_source, text, tiny_shakespeare, tokens",
+        "sentencepiece",
+        "data.path=my_texts",
+    ):
         assert word in done.stdout
 
 

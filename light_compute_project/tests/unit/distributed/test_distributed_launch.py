@@ -51,6 +51,14 @@ def test_one_that_fails_ends_all_with_its_code(tmp_path: Path, ending: str, code
     assert not (tmp_path / "0").exists(), "the other was ended, and did not come to its own end"
 
 
+def test_a_process_that_is_aborted_or_killed_is_explained(caplog: pytest.LogCaptureFixture) -> None:
+    """NCCL ends a process by SIGABRT, without a word that a user understands."""
+    for ending, said in (("os.abort()", "rank 1 was aborted (SIGABRT). NCCL"), ("os.kill(os.getpid(), 9)", "memory")):
+        command = python(f"import os, time\nif os.environ['RANK'] == '1': {ending}\ntime.sleep(100)")
+        assert launch(2, command=command, grace_s=0.2) in (134, 137)
+        assert said in caplog.text and "run.resume=auto" in caplog.text
+
+
 LAUNCHER = """
     import sys
     from litgpt_core.distributed.launch import launch

@@ -165,7 +165,7 @@ SPEAKING = """
     import sys, os
     from litgpt_core.core.console import run_script
     from litgpt_core.core.errors import ConfigError
-    from litgpt_core.distributed.process_group import connect
+    from litgpt_core.distributed.connect import connect
     from litgpt_core.distributed.world import World
 
     def main():

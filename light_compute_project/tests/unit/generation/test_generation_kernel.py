@@ -8,7 +8,8 @@ from torch import nn
 
 from litgpt_core.generation import kernel_build
 from litgpt_core.generation.decoder import Feed
-from litgpt_core.generation.kernel import CHUNK, KernelDecoder, structure_obstacle, weights_obstacle
+from litgpt_core.generation.kernel import CHUNK, KernelDecoder
+from litgpt_core.generation.kernel_support import structure_obstacle, weights_obstacle
 from litgpt_core.generation.packed_weights import PackedLayout
 from litgpt_core.model import attention
 from litgpt_core.model.attend import soft_cap

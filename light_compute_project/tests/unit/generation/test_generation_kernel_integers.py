@@ -5,8 +5,9 @@ import torch
 
 from litgpt_core.generation import kernel_build
 from litgpt_core.generation.decoder import Feed
-from litgpt_core.generation.kernel import CHUNK, KernelDecoder, structure_obstacle, weights_obstacle
+from litgpt_core.generation.kernel import CHUNK, KernelDecoder
 from litgpt_core.generation.kernel_build import load_kernel
+from litgpt_core.generation.kernel_support import structure_obstacle, weights_obstacle
 from litgpt_core.generation.weight_memory import move_to_huge_pages
 from litgpt_core.model import grid
 from litgpt_core.model.config import GPTConfig

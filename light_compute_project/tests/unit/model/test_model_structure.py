@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from litgpt_core.core.errors import CheckpointError
 from litgpt_core.doctor.model_checks import KINDS, build, shipped_configs
 from litgpt_core.export.huggingface.families import choose
-from litgpt_core.generation.kernel import structure_obstacle
+from litgpt_core.generation.kernel_support import structure_obstacle
 from litgpt_core.model import GPT, GPTConfig
 from litgpt_core.model import block as block_module
 from litgpt_core.model import structure as structure_module

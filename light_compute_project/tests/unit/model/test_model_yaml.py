@@ -18,6 +18,7 @@ FOLDER = Path(__file__).resolve().parents[3] / "configs" / "model"
 GPT2 = ["gpt2_124m", "gpt2_1558m", "gpt2_355m", "gpt2_774m"]
 NAMES = [
     "baseline",
+    "baseline_half",
     *GPT2,
     "llama_1b",
     "llama_gqa",

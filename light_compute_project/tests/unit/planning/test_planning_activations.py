@@ -89,8 +89,8 @@ def of_one_block(fields: dict[str, Any], precision: str, *, mode: Any, length: i
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("shape", ["GPT-2", "Llama", "grouped queries"])
 @pytest.mark.parametrize("length", [128, 512])
-def test_rows_of_conversations_keep_a_mask_in_every_layer(shape: str, precision: str, length: int) -> None:
-    """torch makes numbers of the boolean mask, in every layer anew, and keeps them for the derivative."""
+def test_rows_of_conversations_keep_no_mask_of_their_own_in_any_layer(shape: str, precision: str, length: int) -> None:
+    """Where torch gets a boolean mask, it makes numbers of it in every layer anew and keeps them for the derivative."""
     fields = SHAPES[shape]
     wanted = setup(precision, length=length, mode="none", segments=True)
     said = block_bytes(GPTConfig(n_layer=1, **fields), 0, setup=wanted).kept
@@ -134,15 +134,19 @@ def test_a_gpt2_block_by_hand() -> None:
 
 
 def test_a_gpu_has_kernels_that_a_cpu_lacks() -> None:
-    """RMSNorm in one kernel, dropout's choices as bytes; and none for grouped queries in float32."""
+    """RMSNorm in one kernel, dropout's choices as bytes; none for groups in float32: keys and values are repeated."""
     config = GPTConfig(n_layer=1, **GQA)
     on = {
         device: block_bytes(config, 0, setup=Setup(length=512, product=2, residual=2, device=device)).kept
         for device in ("cpu", "cuda")
     }
     assert on["cpu"] - on["cuda"] == 2 * 64 * 4
-    assert attention_kind(config, 0, setup=Setup(length=512, product=4, residual=4)) == "math"
-    assert attention_kind(config, 0, setup=Setup(length=512, product=2, residual=2)) == "fused"
+    wide, narrow = Setup(length=512, product=4, residual=4), Setup(length=512, product=2, residual=2)
+    assert attention_kind(config, 0, setup=wide) == attention_kind(config, 0, setup=narrow) == "fused"
+    masked = Setup(length=512, product=2, residual=2, segments=True)
+    repeated = [block_bytes(config, 0, setup=each).kept for each in (masked, narrow)]
+    heads, groups = 64, 32  # numbers per token of all queries, and of all keys
+    assert repeated[0] - repeated[1] == 2 * ((heads + 2 * heads) - (heads + 2 * groups) - (heads + groups))
 
 
 def test_the_lengths_are_those_of_the_model() -> None:

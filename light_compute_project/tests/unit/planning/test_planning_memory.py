@@ -17,6 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 from torch.profiler import ProfilerActivity, profile, record_function
 from torch.testing._internal.distributed.fake_pg import FakeStore
@@ -42,7 +43,8 @@ LLAMA = GPTConfig(
     norm_class_name="RMSNorm", mlp_class_name="LLaMAMLP", intermediate_size=704, bias=False, rotary_percentage=1.0,
 )  # fmt: skip
 EXPERTS = dataclasses.replace(LLAMA, mlp_class_name="LLaMAMoE", n_expert=4, n_expert_per_token=2)
-SHAPES = {"GPT-2": GPT2, "Llama": LLAMA, "experts": EXPERTS}
+MATRICES = dataclasses.replace(LLAMA, n_layer=16, block_size=32, vocab_size=64)
+SHAPES = {"GPT-2": GPT2, "Llama": LLAMA, "experts": EXPERTS, "matrices": MATRICES}
 BOUND, SHARDED_BOUND = 0.05, 0.10
 """Of the peak, either way. FSDP2 is planned with the next block gathered early, as on a GPU; a CPU does not."""
 
@@ -109,7 +111,8 @@ class Training:
             flat = self.optimizer.flat
             network, self.collect = flat.working, flat.collect_gradients  # type: ignore[assignment]
         else:
-            self.optimizer = build_optimizer(self.model, settings, fast_bf16=bf16)
+            replicas = dist.group.WORLD if self.layout.strategy == "ddp" else None
+            self.optimizer = build_optimizer(self.model, settings, fast_bf16=bf16, replicas=replicas)
         if not self.layout.sharded:
             checkpoint_blocks(network, r.checkpointing)
         loss = _Loss(network, r)
@@ -125,7 +128,12 @@ class Training:
             "cpu", dtype=torch.bfloat16, enabled=r.precision == "bf16-mixed" and not self.layout.sharded
         )
         idx = torch.randint(r.model.vocab_size, (r.micro_batch, r.model.block_size))
-        for micro in range(r.global_batch // r.micro_batch // self.layout.devices):
+        micro_batches = r.global_batch // r.micro_batch // self.layout.devices
+        for micro in range(micro_batches):
+            if self.layout.gradients_once:
+                assert isinstance(self.model, FSDPModule)
+                self.model.set_is_last_backward(micro == micro_batches - 1)
+                self.model.set_requires_gradient_sync(micro == micro_batches - 1)
             with mixed:
                 loss = self.loss(idx)
             if micro == 0:
@@ -271,6 +279,27 @@ def test_the_peak_under_fsdp(devices: int, checkpointing: Any, precision: Any) -
     plan = recipe("Llama", precision=precision, checkpointing=checkpointing, global_batch=2 * devices)
     layout = DeviceLayout(strategy="fsdp", devices=devices)
     assert memory(plan, layout).peak == pytest.approx(allocated(plan, layout), rel=SHARDED_BOUND)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "precision"), [("fsdp", "32-true"), nightly("fsdp", "bf16-mixed"), nightly("ddp", "32-true")]
+)
+def test_the_peak_of_muon_whose_products_are_divided(strategy: Any, precision: Any) -> None:
+    """Of a model with more matrices than activations: the optimizer's step is the peak."""
+    plan = recipe("matrices", precision=precision, optimizer="muon", global_batch=4, micro_batch=1)
+    layout = DeviceLayout(strategy=strategy, devices=4)
+    found = memory(plan, layout)
+    assert found.moment == "step" or strategy == "ddp"
+    assert found.peak == pytest.approx(allocated(plan, layout), rel=SHARDED_BOUND)
+
+
+@pytest.mark.parametrize("precision", ["32-true", nightly("bf16-mixed").values[0]])
+def test_the_peak_of_gradients_that_are_added_up_once(precision: Any) -> None:
+    plan = recipe("Llama", precision=precision, checkpointing="full", global_batch=24)
+    layout = DeviceLayout(strategy="fsdp", devices=4, gradients_once=True)
+    found = memory(plan, layout).peak
+    assert found == pytest.approx(allocated(plan, layout), rel=SHARDED_BOUND)
+    assert found > memory(plan, dataclasses.replace(layout, gradients_once=False)).peak
 
 
 # ---- what follows ----

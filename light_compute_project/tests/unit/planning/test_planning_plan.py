@@ -15,6 +15,7 @@ from litgpt_core.core.errors import ConfigError
 from litgpt_core.core.rates import PEAK_DENSE_FLOPS
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.cost import count_parameters, flops_per_token, forward_flops_per_token
+from litgpt_core.model.structure import block_parameters
 from litgpt_core.planning import command as planning_command
 from litgpt_core.planning.gpus import GPUS, find_gpu
 from litgpt_core.planning.memory import memory
@@ -69,8 +70,9 @@ def test_work_by_hand() -> None:
 
 
 def test_exchanged_bytes_by_hand() -> None:
-    """DDP: float32 gradients twice. FSDP, every micro-batch: weights twice, the outer group's and gradients once."""
-    numbers, outer = count_parameters(MODEL), 2 * 2048 * MODEL.padded_vocab_size + 2048
+    """DDP: float32 gradients twice. FSDP, every micro-batch: weights twice, those that stay and gradients once."""
+    numbers, last = count_parameters(MODEL), sum(p.size for p in block_parameters(MODEL, MODEL.n_layer - 1))
+    outer = 2048 * MODEL.padded_vocab_size + 2048 + last  # the embedding does not stay, the last block does
     ddp = exchange_bytes(RECIPE, DeviceLayout(strategy="ddp", devices=8))
     assert ddp == (pytest.approx(2 * 4 * numbers * 7 / 8), 0)
     moved = 2 * (2 * numbers - outer) + 4 * numbers
@@ -80,6 +82,8 @@ def test_exchanged_bytes_by_hand() -> None:
     inside, across = exchange_bytes(RECIPE, DeviceLayout(strategy="fsdp_hybrid", devices=64))
     assert (inside, across) == (pytest.approx(moved * 7 / 8), pytest.approx(2 * 7 / 8 * 4 * numbers))
     assert exchange_bytes(RECIPE, DeviceLayout()) == (0, 0)
+    once = exchange_bytes(RECIPE, DeviceLayout(strategy="fsdp", devices=8, gradients_once=True))[0]
+    assert once == pytest.approx((8 * (moved - 4 * numbers) + 4 * numbers) * 7 / 8), "eight micro-batches, one sum"
 
 
 def test_a_slow_network_is_felt_across_machines_only() -> None:

@@ -51,5 +51,7 @@ def test_sharding_follows_the_processes() -> None:
     assert resolved("trainer=fsdp").sharding is None and not resolved("trainer=fsdp").shards_model
     hybrid = resolved("trainer=fsdp_hybrid", processes=8).sharding
     assert hybrid is not None and (hybrid.group, hybrid.copies, hybrid.bf16) == (4, 2, True)
-    with pytest.raises(ConfigError, match=r"trainer\.strategy=ddp"):
-        resolved("trainer=fsdp", "init_from=somewhere", "lora=default", processes=2)
+    adapted = ("trainer=fsdp", "init_from=somewhere", "lora=default")
+    assert resolved(*adapted, processes=2).shards_model
+    with pytest.raises(ConfigError, match=r"trainer\.sharded_checkpoints=auto"):
+        resolved(*adapted, "trainer.sharded_checkpoints=true", processes=2)

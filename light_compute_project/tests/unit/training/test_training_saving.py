@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from litgpt_core.core.errors import Interrupted
+from litgpt_core.config.trainer import CheckpointSettings
+from litgpt_core.core.errors import ConfigError, Interrupted
 from litgpt_core.distributed.process_group import ProcessGroup
 from litgpt_core.distributed.world import World
 from litgpt_core.training.budget import Budget, Meter
@@ -52,3 +53,34 @@ def test_a_used_up_budget_ends_between_steps_with_exit_code_0(tmp_path: Path) ->
     with pytest.raises(Interrupted, match=r"trainer\.max_time=90s is used up") as caught:
         mine.on_train_batch_start(at(5), None, None, 0)  # type: ignore[arg-type]
     assert caught.value.exit_code == 0 and "larger trainer.max_time" in str(caught.value)
+
+
+def test_a_checkpoint_is_due_after_the_time_of_save_every_whatever_the_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, saved = [1000.0], []
+    monkeypatch.setattr("litgpt_core.training.saving.time.perf_counter", lambda: now[0])
+    mine = saver(tmp_path, StopRequest(), save_every_s=300.0)
+
+    def save(trainer: Any) -> None:
+        saved.append(trainer.global_step)
+        mine._saved_step, mine._saved_at = trainer.global_step, now[0]
+
+    monkeypatch.setattr(mine, "save", save)
+    for step in range(1, 10):  # one step a minute, save_interval=10 is never reached
+        now[0] += 60
+        mine.on_train_batch_start(at(step), None, None, 0)  # type: ignore[arg-type]
+    assert saved == [5]
+    for step in (10, 11, 12, 13, 14, 15):
+        now[0] += 60
+        mine.on_train_batch_start(at(step), None, None, 0)  # type: ignore[arg-type]
+    assert saved == [5, 10, 15]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"), [("100", "save_interval=100"), ("soon", "is no duration"), ("-5m", "no dur")]
+)
+def test_save_every_needs_a_unit_and_says_what_counts_steps(given: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        CheckpointSettings(save_every=given)
+    assert CheckpointSettings(save_every="5m").save_every == "5m"

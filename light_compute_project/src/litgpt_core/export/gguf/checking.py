@@ -33,7 +33,7 @@ def check_file(
     file: Path, directory: Path, tokenizer: Tokenizer, *, kind: TensorType, architecture: Architecture
 ) -> Parity:
     """Compare a file with the checkpoint that it was made from."""
-    original = load_model(directory, dtype=torch.float32)
+    original = load_model(directory, dtype=torch.float32, dequantize=True)
     again = read_model(file)
     rows = tokenizer.vocab_size
     ids, n_bytes = sample_ids(tokenizer, longest=original.config.block_size)

@@ -1,6 +1,7 @@
 """Exports a checkpoint as a GGUF file: written under a temporary name, read back, compared, then put in place.
 
     matrices                          the requested type, if a row is a multiple of its block; else F16
+    integers of a compressed model    their own codes, unless a type is requested (packed.py); its other matrices BF16
     embedding, output layer           the same, but Q8_0 where it would be a type of 4 or 5 bits
     norms, biases, positions, router  F32
 
@@ -24,6 +25,7 @@ from torch import Tensor
 from litgpt_core import tokenizers
 from litgpt_core.checkpoint import load_model, locate
 from litgpt_core.checkpoint.load import EMBEDDING, OUTPUT
+from litgpt_core.checkpoint.verification import is_compressed
 from litgpt_core.core.errors import CheckpointError, ConfigError
 from litgpt_core.core.files import replacing, write_atomically
 from litgpt_core.core.replaceable import refuse_foreign_file, refuse_taken
@@ -33,6 +35,7 @@ from litgpt_core.export.gguf.chat_template import modelfile, template_of
 from litgpt_core.export.gguf.checking import check_file
 from litgpt_core.export.gguf.choosing import choose, has_divisors
 from litgpt_core.export.gguf.layout import CHAT_TEMPLATE, FILE_TYPES, MAGIC, TENSOR_TYPES, TOKENIZER, TensorType
+from litgpt_core.export.gguf.packed import Packed, main_type, packed_tensors
 from litgpt_core.export.gguf.quantization import WRITABLE, Bytes, quantize
 from litgpt_core.export.gguf.rope_divisors import divisors_of
 from litgpt_core.export.gguf.vocabulary_out import vocabulary_fields
@@ -49,9 +52,6 @@ TYPES = {name.lower(): name for name in WRITABLE}
 """Values of `--type` -> GGUF's name."""
 _KINDS = {kind.name: kind for kind in TENSOR_TYPES.values()}
 _SMALL = ("Q4_0", "Q4_1", "Q5_0", "Q5_1")
-
-Packed = Mapping[str, tuple[TensorType, Bytes]]
-"""Tensors that are blocks already, by GGUF's name: written as they are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +74,7 @@ def export_gguf(
     checkpoint: str | Path | None,
     target: Path,
     *,
-    type: str = "f16",
+    type: str | None = None,
     force: bool = False,
     check: bool = True,
     packed: Packed | None = None,
@@ -84,7 +84,7 @@ def export_gguf(
     Args:
         checkpoint: A name or path as for `litgpt_core.checkpoint.choose`; None: the best candidate.
         target: The file to create.
-        type: A key of `TYPES`.
+        type: A key of `TYPES`; None: F16, or of a compressed directory the codes that it has.
         force: Replace an existing `target`.
         check: Read the file back and compare.
         packed: Quantized tensors to be written without change, instead of quantizing the checkpoint's.
@@ -94,7 +94,7 @@ def export_gguf(
         TokenizerError: llama.cpp would return other ids.
         ConfigError: The type is unknown or needs llama.cpp's own tools.
     """
-    kind = _known_type(type)
+    kind = _known_type(type or "f16")
     directory, target = locate(checkpoint), Path(target)
     ollama = target.with_name(f"{target.stem}.Modelfile")
     refuse_taken(target, source=directory, force=force, contains=MAGIC)
@@ -102,9 +102,11 @@ def export_gguf(
     refuse_foreign_file(record_of(target), contains=MARK, what="a parity record of this project")
     tokenizer, style = tokenizers.load(directory), load_style(directory)
     weights, tied, architecture, config = _loaded(directory, rows=(rows := tokenizer.vocab_size))
-    lossy = next(iter(packed.values()))[0] if packed else kind
+    if packed is None and type is None and is_compressed(directory):
+        packed, kind = packed_tensors(directory, architecture, config, rows=rows), _KINDS["BF16"]
+    lossy = main_type(packed) if packed else kind
     planned = list(_planned(architecture, config, weights, tied=tied, rows=rows, kind=kind, packed=packed))
-    metadata = _metadata(directory, tokenizer, style, config=config, architecture=architecture, kind=kind)
+    metadata = _metadata(directory, tokenizer, style, config=config, architecture=architecture, kind=lossy)
     try:
         with replacing(target, durable=True) as temporary:
             n_bytes = write_gguf(temporary, metadata, planned)
@@ -123,7 +125,7 @@ def export_gguf(
     return ExportedGGUF(
         path=target,
         architecture=architecture.model_type,
-        type=kind.name,
+        type=lossy.name,
         n_bytes=n_bytes,
         parameters=sum(int(np.prod(each.shape)) for each in planned if each.name != ROPE_FREQUENCIES),
         other_types=_other_types(planned, kind),
@@ -142,7 +144,7 @@ def _loaded(directory: Path, *, rows: int) -> tuple[dict[str, Tensor], bool, Arc
 
     CheckpointError if the embedding has fewer than `rows`, the tokenizer's ids.
     """
-    model = load_model(directory)
+    model = load_model(directory, dequantize=True)
     weights = {name: tensor.detach() for name, tensor in model.state_dict().items()}
     tied = torch.equal(weights[OUTPUT], weights[EMBEDDING])
     architecture, config = choose(dataclasses.replace(model.config, tie_embeddings=tied))

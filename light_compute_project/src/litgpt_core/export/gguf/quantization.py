@@ -164,7 +164,7 @@ def _half_bytes(scale: Floats) -> Bytes:
     return half.view(np.uint8)
 
 
-def _pack(numbers: Bytes) -> Bytes:
+def pack_halves(numbers: Bytes) -> Bytes:
     """(N, 32) numbers of 4 bits -> (N, 16) bytes."""
     return numbers[:, :16] & 15 | numbers[:, 16:] << 4
 
@@ -198,22 +198,22 @@ def _ranged(x: Floats, highest: int) -> tuple[Floats, Floats, Bytes]:
 
 def _write_q4_0(x: Floats) -> Bytes:
     scale, numbers = _symmetric(x, 8)
-    return np.concatenate((_half_bytes(scale), _pack(numbers)), axis=1)
+    return np.concatenate((_half_bytes(scale), pack_halves(numbers)), axis=1)
 
 
 def _write_q5_0(x: Floats) -> Bytes:
     scale, numbers = _symmetric(x, 16)
-    return np.concatenate((_half_bytes(scale), _pack_fifth(numbers), _pack(numbers)), axis=1)
+    return np.concatenate((_half_bytes(scale), _pack_fifth(numbers), pack_halves(numbers)), axis=1)
 
 
 def _write_q4_1(x: Floats) -> Bytes:
     scale, least, numbers = _ranged(x, 15)
-    return np.concatenate((_half_bytes(scale), _half_bytes(least), _pack(numbers)), axis=1)
+    return np.concatenate((_half_bytes(scale), _half_bytes(least), pack_halves(numbers)), axis=1)
 
 
 def _write_q5_1(x: Floats) -> Bytes:
     scale, least, numbers = _ranged(x, 31)
-    return np.concatenate((_half_bytes(scale), _half_bytes(least), _pack_fifth(numbers), _pack(numbers)), axis=1)
+    return np.concatenate((_half_bytes(scale), _half_bytes(least), _pack_fifth(numbers), pack_halves(numbers)), axis=1)
 
 
 _WRITERS: dict[str, Callable[[Floats], Bytes]] = {

@@ -30,7 +30,9 @@ class Parts:
     def read(cls, checkpoint: str | Path | None) -> Parts:
         """Raises CheckpointError or TokenizerError for a checkpoint that is missing or damaged."""
         directory = locate(checkpoint)
-        return cls(directory=directory, model=load_model(directory), tokenizer=tokenizers.load(directory))
+        return cls(
+            directory=directory, model=load_model(directory, dequantize=True), tokenizer=tokenizers.load(directory)
+        )
 
     def weights(self) -> dict[str, Tensor]:
         """The state dict; a tied weight under both names."""

@@ -1,5 +1,6 @@
 // Attention of one query head over the cached keys and values of its group, which are fp32 or bf16; everything else is
-// fp32. The slots of the cache are stored consecutively; attention_pairs.hpp has functions for another layout.
+// fp32. The slots of the cache are stored consecutively; attention_pairs.hpp has functions for another layout,
+// attention_int8.hpp for keys and values in 8 bits.
 #pragma once
 
 #include <cmath>
@@ -136,6 +137,8 @@ struct HeadInput {
 
 // The cache of one sequence and group: (slots, wide).
 template <class C> struct Cache {
+    // Elements of the cache of one sequence and group.
+    static inline size_t stride(size_t slots, size_t wide) { return slots * wide; }
     static inline void put(C* to, int64_t slot, const float* numbers, size_t size, size_t wide) {
         to += slot * wide;
         if constexpr (sizeof(C) == sizeof(float))

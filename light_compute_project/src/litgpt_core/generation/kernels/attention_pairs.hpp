@@ -88,6 +88,7 @@ static inline void mix_pairs(const uint32_t* weights, const bf16* values, size_t
 }
 
 template <> struct Cache<bf16> {
+    static inline size_t stride(size_t slots, size_t wide) { return slots * wide; }
     static inline void prefetch_key(const bf16* keys, int64_t slot, size_t wide) {
         const bf16* to = keys + slot / LANES * LANES * wide + slot % LANES * 2;
         for (size_t i = 0; i < wide / 2; i++) __builtin_prefetch(to + i * BLOCK, 1);

@@ -1,6 +1,6 @@
 // Forward passes with a KV cache: token ids in, logits out, for one new token or for many; or several passes, each with
 // the tokens sampled from the logits of the previous one (sampling.hpp). Activations and sums are fp32; the large
-// matrices are read as stored, fp32 or bf16, and the cache is either. The whole pass is one parallel region: every
+// matrices are read as stored, and the cache is fp32, bf16 or int8. The whole pass is one parallel region: every
 // thread executes the same phases and computes its share of the output columns, or of the heads, with a barrier between
 // phases. Cheap operations (norms, packing) are repeated by every thread instead of being shared.
 //
@@ -14,6 +14,7 @@
 #include <atomic>
 
 #include "attention.hpp"
+#include "attention_int8.hpp"
 #include "attention_pairs.hpp"
 #include "elementwise.hpp"
 #include "integer_weights.hpp"
@@ -252,7 +253,7 @@ template <class W, class C> class Pass {
 
     // The cache of one row's sequence and group, in `keys` or `values`.
     C* cache_of(void* of, size_t row, size_t group) const {
-        return static_cast<C*>(of) + (t.sequences[row] * m.groups + group) * m.slots * m.padded_head_size;
+        return static_cast<C*>(of) + (t.sequences[row] * m.groups + group) * Cache<C>::stride(m.slots, m.padded_head_size);
     }
 
     void attend_head(const Layer& layer, size_t item, size_t hs, size_t wide) {
@@ -336,12 +337,12 @@ int64_t lc_bf16_depth(void) { return Product<bf16>::DEPTH; }
 // next token.
 void lc_forward(const Model* model, const Tokens* tokens, float* logits, float* scratch, int64_t threads,
                 const SamplingCall* sampling_call) {
-    if (model->weights_are_bf16 && model->cache_is_bf16)
-        forward<bf16, bf16>(*model, *tokens, logits, scratch, int(threads), sampling_call);
-    else if (model->weights_are_bf16)
-        forward<bf16, float>(*model, *tokens, logits, scratch, int(threads), sampling_call);
-    else
-        forward<float, float>(*model, *tokens, logits, scratch, int(threads), sampling_call);
+    const auto pass = model->weights_are_bf16 ? model->cache_kind == CACHE_INT8   ? forward<bf16, int8_t>
+                                                : model->cache_kind == CACHE_BF16 ? forward<bf16, bf16>
+                                                                                  : forward<bf16, float>
+                      : model->cache_kind == CACHE_INT8 ? forward<float, int8_t>
+                                                        : forward<float, float>;
+    pass(*model, *tokens, logits, scratch, int(threads), sampling_call);
 }
 
 // One token for each of n rows of logits, `width` numbers apart.

@@ -4,6 +4,8 @@
 
 #include <cstdint>
 
+enum CacheKind : int64_t { CACHE_FLOAT = 0, CACHE_BF16 = 1, CACHE_INT8 = 2 };
+
 enum Activation : int64_t { GELU = 0, GELU_TANH = 1, SILU = 2, RELU_SQUARED = 3 };
 
 struct Norm {
@@ -22,7 +24,7 @@ struct Linear {
 struct Layer {
     Norm norm_1, norm_q, norm_k, post_attention_norm, norm_2, post_mlp_norm;
     Linear qkv, proj, fc, fc_value, mlp_proj;  // fc_value: null unless the MLP is gated
-    void* keys;                                // (batch, groups, slots, padded head size), fp32 or bf16
+    void* keys;                                // (batch, groups, slots, padded head size), as `cache_kind` says
     void* values;
     const float* rope;  // (slots, 2, rope_pairs): cos, sin of each position
     int64_t window;     // tokens that a token sees, itself included; 0: all
@@ -31,7 +33,7 @@ struct Layer {
 struct Model {
     int64_t n_layer, width, heads, groups, head_size, padded_head_size, rope_pairs, hidden, vocabulary;
     int64_t slots;  // of the cache, a multiple of 16
-    int64_t weights_are_bf16, weights_are_packed, cache_is_bf16, rms_norm, parallel, shared_norm, norm_qk_over_all_heads;
+    int64_t weights_are_bf16, weights_are_packed, cache_kind, rms_norm, parallel, shared_norm, norm_qk_over_all_heads;
     int64_t rope_interleaved, activation;
     double norm_eps, score_scale, score_cap, logit_cap, embedding_scale;  // caps: 0 for none
     Linear token_embedding;                                               // (vocabulary, width)

@@ -1,0 +1,63 @@
+"""What settings of data have in common: checks of their values, for messages that name every problem at once.
+
+Standard library only, as `settings` is.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from litgpt_core.core.errors import ConfigError
+from litgpt_core.data.encoding import encoding_problem
+
+
+def common_problems(data: Any, *, kind: str) -> list[str]:
+    """Problems of the fields that every kind of data has."""
+    problems = []
+    if data.kind != kind:
+        problems.append(f"kind={data.kind!r} must be {kind!r} here")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", data.name):
+        problems.append(f"name={data.name!r} must be at most 64 letters, digits, '_', '-', '.': it names a folder")
+    if not 0 < data.val_fraction <= 0.5:
+        problems.append(f"val_fraction={data.val_fraction} must be above 0 and at most 0.5")
+    if not data.cache_dir:
+        problems.append("cache_dir is empty; set e.g. data.cache_dir=data")
+    if getattr(data, "verify", "stat") not in ("stat", "full"):
+        problems.append(f"verify={data.verify!r} must be 'stat' or 'full'")
+    if data.split_seed < 0:
+        problems.append(f"split_seed={data.split_seed} must not be negative")
+    return problems
+
+
+def stream_problems(data: Any) -> list[str]:
+    """Problems of the fields that corpora of any size have."""
+    problems = []
+    if data.workers < 0:
+        problems.append(f"workers={data.workers} must not be negative; 0 takes one per core")
+    if getattr(data, "order", "full") not in ("full", "blocks"):
+        problems.append(f"order={data.order!r} must be 'full' or 'blocks'")
+    if getattr(data, "chunk_bytes", 0) < 0 or getattr(data, "stream_above", 0) < 0:
+        problems.append("chunk_bytes and stream_above must not be negative")
+    if getattr(data, "val_bytes", 1) < 1:
+        problems.append(f"val_bytes={data.val_bytes} must be at least 1")
+    return problems
+
+
+def split_problems(split: str) -> list[str]:
+    """What is wrong with `data.split`."""
+    return [] if split in ("document", "tail") else [f"split={split!r} must be 'document' or 'tail'"]
+
+
+def encoding_problems(encodings: list[str]) -> list[str]:
+    """What is wrong with `data.encodings`."""
+    return [f"encodings: {problem}" for each in encodings if (problem := encoding_problem(each))]
+
+
+def raise_all(problems: list[str], *, kind: str) -> None:
+    """One ConfigError with every problem, if there is one."""
+    if problems:
+        given = f"data={kind}: " + "; ".join(problems)
+        raise ConfigError(
+            given, needed="every setting within its range", fix=f"see configs/data/{kind}.yaml, docs/data.md"
+        )

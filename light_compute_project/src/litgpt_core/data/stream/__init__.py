@@ -1,0 +1,1 @@
+"""Corpora of any size: read in constant memory, tokenized chunk by chunk, kept as many shards."""

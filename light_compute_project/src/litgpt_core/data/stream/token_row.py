@@ -1,0 +1,126 @@
+"""Many shards as one row of tokens: any span, any windows; a window may begin in one shard and end in the next.
+
+    shard 0  |0 ...... 99|                  tokens of the row:  0 ................................ 279
+    shard 1              |100 ..... 199|    windows of a step:         |--------|      |--------|
+    shard 2                         |200 .. 279|                          crosses a cut, as if there were none
+
+So the order of training does not depend on how tokens are cut into shards. At most `OPEN` files are mapped at once.
+Not here: which windows (`dataset`), which shards (`manifest`). No torch.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from litgpt_core.core.errors import DataError
+from litgpt_core.data.order import Ints
+from litgpt_core.data.stream.manifest import Shard
+
+OPEN = 64
+"""Shards that are mapped at the same time; the least recently used one is closed."""
+
+Tokens = npt.NDArray[np.unsignedinteger]
+
+
+class TokenRow:
+    """The tokens of several shards, as if they were one.
+
+    Args:
+        shards: In order; none is empty.
+        dtype: "uint16" or "uint32".
+
+    Raises:
+        DataError: A file is missing or shorter than its shard.
+    """
+
+    def __init__(self, shards: Sequence[Shard], *, dtype: str) -> None:
+        self.dtype = np.dtype(dtype).newbyteorder("<")
+        self.shards = tuple(shards)
+        for shard in self.shards:
+            _check(shard, self.dtype.itemsize)
+        self._begins: Ints = np.cumsum([0, *(shard.tokens for shard in self.shards)], dtype=np.int64)
+        self.tokens = int(self._begins[-1])
+        self._open: OrderedDict[int, Tokens] = OrderedDict()
+
+    def windows(self, starts: Ints, length: int) -> Tokens:
+        """Tokens [start, start + length) for every start, shape (len(starts), length), copied.
+
+        Raises:
+            IndexError: A window lies outside the row.
+        """
+        if starts.size and (int(starts.min()) < 0 or int(starts.max()) + length > self.tokens):
+            raise IndexError(f"tokens {starts.min()} to {starts.max() + length} of {self.tokens}")
+        out = np.empty((len(starts), length), dtype=self.dtype)
+        shards = np.searchsorted(self._begins, starts, side="right") - 1
+        for row, (start, number) in enumerate(zip(starts.tolist(), shards.tolist(), strict=True)):
+            self._copy(out[row], start, number)
+        return out
+
+    def span(self, begin: int, end: int) -> Tokens:
+        """Tokens [begin, end), which are cut at the end of the row, shape (n,), copied.
+
+        Raises:
+            IndexError: `begin` is negative.
+        """
+        if begin < 0:
+            raise IndexError(f"token {begin} of {self.tokens}")
+        end = max(begin, min(end, self.tokens))
+        out = np.empty(end - begin, dtype=self.dtype)
+        if len(out):
+            self._copy(out, begin, int(np.searchsorted(self._begins, begin, side="right")) - 1)
+        return out
+
+    def _copy(self, out: Tokens, start: int, number: int) -> None:
+        filled = 0
+        while filled < len(out):
+            at = start + filled - int(self._begins[number])
+            part = self._shard(number)[at : at + len(out) - filled]
+            out[filled : filled + len(part)] = part
+            filled, number = filled + len(part), number + 1
+
+    def _shard(self, number: int) -> Tokens:
+        found = self._open.get(number)
+        if found is None:
+            shard = self.shards[number]
+            mapped = np.memmap(shard.path, dtype=self.dtype, mode="r", offset=shard.offset, shape=(shard.tokens,))
+            found = self._open[number] = mapped.view(np.ndarray)
+            if len(self._open) > OPEN:
+                self._open.popitem(last=False)
+        elif len(self.shards) > OPEN:
+            self._open.move_to_end(number)
+        return found
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_open": OrderedDict()}  # pickling a memory map would copy the file
+
+
+def sample_tokens(shards: Sequence[Shard], *, dtype: str, at_most: int = 1 << 22) -> Tokens:
+    """All tokens, or `at_most` of them from segments spread evenly over the row; shape (n,)."""
+    row = TokenRow(shards, dtype=dtype)
+    if row.tokens <= at_most:
+        return row.span(0, row.tokens)
+    segments = 64
+    length = at_most // segments
+    starts = np.arange(segments, dtype=np.int64) * (row.tokens - length) // (segments - 1)
+    return np.concatenate([row.span(int(start), int(start) + length) for start in starts])
+
+
+def _check(shard: Shard, itemsize: int) -> None:
+    try:
+        size = shard.path.stat().st_size
+    except OSError as error:
+        raise DataError(
+            f"cannot open the token shard {shard.path}: {error.strerror}",
+            needed="every shard that the folder's manifest.json lists",
+            fix="run the training or `lcp data` again; it rebuilds the folder",
+        ) from error
+    if size < shard.offset + shard.tokens * itemsize:
+        raise DataError(
+            f"{shard.path} has {size:,} bytes, too few for {shard.tokens:,} tokens",
+            needed=f"{shard.offset + shard.tokens * itemsize:,} bytes",
+            fix=f"delete {shard.path.parent} and prepare the data again, or copy the shard again",
+        )

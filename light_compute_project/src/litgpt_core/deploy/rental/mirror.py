@@ -1,0 +1,197 @@
+"""The far run folder, copied here while the run goes on: rows and records at every look, checkpoints now and then.
+
+What comes from a rented machine is not trusted: only regular files with plain names are taken out of its archives, into
+fresh folders, and a checkpoint is put in place only when every hash of its `checksums.json` fits. So a checkpoint that
+was incomplete when it was copied costs one look, and the one before it stays.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import tarfile
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from litgpt_core.checkpoint.retention import BEST, LAST, link, step_of
+from litgpt_core.checkpoint.verification import verify
+from litgpt_core.core.directories import new_directory
+from litgpt_core.core.errors import LightComputeError
+from litgpt_core.core.files import write_atomically
+from litgpt_core.core.replaceable import CHECKSUMS
+from litgpt_core.deploy.rental.remote import RemoteProblem, RemoteShell
+
+MAX_SMALL_BYTES = 200_000_000
+"""Of the run folder without checkpoints."""
+MAX_FILES = 20_000
+SMALL_TIMEOUT_S, LARGE_TIMEOUT_S = 120.0, 3600.0
+_SKIPPED = ("checkpoints", "final", "lora", "wandb")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FarState:
+    """What the machine says of itself."""
+
+    word: str = ""
+    """`setup`, `training`, `ended`, `failed`; empty: nothing yet."""
+    code: int = 0
+    """Exit code of set-up or training, of the last two."""
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """A run here and its original there.
+
+    Args:
+        folder: The run folder here.
+        far: The run folder there, relative to the parcel.
+        logs: Folder here for what set-up and training wrote to their outputs.
+    """
+
+    folder: Path
+    far: str
+    logs: Path
+
+    def state(self, shell: RemoteShell) -> FarState:
+        """Raises RemoteProblem if the machine does not answer."""
+        said = shell.run("cat state 2>/dev/null || true", timeout_s=SMALL_TIMEOUT_S).decode("utf-8", "replace").split()
+        known = said and said[0] in ("setup", "training", "ended", "failed")
+        code = int(said[1]) if len(said) > 1 and re.fullmatch(r"\d{1,3}", said[1]) else 0
+        return FarState(word=said[0] if known else "", code=code)
+
+    def pull_small(self, shell: RemoteShell) -> int:
+        """Copy everything of the run but weights, and the outputs of set-up and training.
+
+        Returns:
+            Files that were written.
+
+        Raises:
+            RemoteProblem: The machine does not answer, or sends what no run folder holds.
+        """
+        for name in ("setup.log", "train.log"):
+            text = shell.run(f"tail -c 1000000 {name} 2>/dev/null || true", timeout_s=SMALL_TIMEOUT_S)
+            if text:
+                write_atomically(self.logs / name, text)
+        skipped = " ".join(f"--exclude=./{name}" for name in _SKIPPED)
+        script = f"if [ -d {self._far} ]; then cd {self._far}; {_tar(f'{skipped} .')}; fi"
+        return self._receive(shell, script, self._take_small, timeout_s=SMALL_TIMEOUT_S)
+
+    def pull_checkpoints(self, shell: RemoteShell) -> list[str]:
+        """Copy the newest checkpoint and the best one, where they are not here yet.
+
+        Returns:
+            Names of those that are new here.
+
+        Raises:
+            RemoteProblem: The machine does not answer, or a copy is not complete: the next look takes it again.
+        """
+        script = f"if [ -d {self._far}/checkpoints ]; then cd {self._far}/checkpoints; ls; readlink {BEST} || true; fi"
+        listed = shell.run(script, timeout_s=SMALL_TIMEOUT_S).decode("utf-8", "replace").split("\n")
+        steps = [name for name in listed if step_of(Path(name)) is not None]
+        best = steps[-1] if len(steps) > len(set(steps)) else None  # named a second time by the link
+        wanted = {max(steps, key=lambda name: step_of(Path(name)) or 0), *([best] if best else [])} if steps else set()
+        new = []
+        for name in sorted(wanted):
+            if not (self.folder / "checkpoints" / name).is_dir():
+                self._pull_directory(shell, f"checkpoints/{name}")
+                new.append(name)
+        if wanted:
+            newest = self.folder / "checkpoints" / max(wanted, key=lambda name: step_of(Path(name)) or 0)
+            link(newest, LAST)
+            if best:
+                link(self.folder / "checkpoints" / best, BEST)
+        return new
+
+    def pull_final(self, shell: RemoteShell) -> bool:
+        """Copy the finished model; whether there is one. Raises as `pull_checkpoints`."""
+        listed = shell.run(f"ls {self._far}/final/checksums.json 2>/dev/null || true", timeout_s=SMALL_TIMEOUT_S)
+        if not listed.strip():
+            return False
+        self._pull_directory(shell, "final")
+        return True
+
+    @property
+    def _far(self) -> str:
+        return shlex.quote(self.far)
+
+    def _pull_directory(self, shell: RemoteShell, name: str) -> None:
+        """Copy one directory with checksums, and put it in place once all of them fit."""
+        script = f"cd {self._far} && {_tar(shlex.quote(name))}"
+
+        def take(archive: IO[bytes]) -> int:
+            with new_directory(self.folder / name) as work:
+                count = unpack(archive, work, below=name)
+                if not (work / CHECKSUMS).is_file():
+                    raise RemoteProblem(f"{name} came without {CHECKSUMS}")
+                try:
+                    verify(work)
+                except LightComputeError as problem:
+                    raise RemoteProblem(f"{name} was not complete when it was copied: {problem.given}") from None
+            return count
+
+        self._receive(shell, script, take, timeout_s=LARGE_TIMEOUT_S)
+
+    def _take_small(self, archive: IO[bytes]) -> int:
+        with tempfile.TemporaryDirectory() as place:
+            count = unpack(archive, Path(place), max_bytes=MAX_SMALL_BYTES)
+            for file in sorted(Path(place).rglob("*")):
+                if file.is_file():
+                    write_atomically(self.folder / file.relative_to(place), file.read_bytes())
+        return count
+
+    def _receive(self, shell: RemoteShell, script: str, take: Callable[[IO[bytes]], int], *, timeout_s: float) -> int:
+        with tempfile.TemporaryFile() as archive:
+            shell.run(script, to=archive, timeout_s=timeout_s)
+            if archive.seek(0, 2) == 0:
+                return 0
+            archive.seek(0)
+            return take(archive)
+
+
+def _tar(arguments: str) -> str:
+    """`tar` to standard output; 1 is "a file changed while it was read", which rows do."""
+    return f"tar cf - {arguments}; code=$?; [ $code -le 1 ]"
+
+
+def unpack(archive: IO[bytes], folder: Path, *, below: str = "", max_bytes: int | None = None) -> int:
+    """Write the regular files of a tar archive into a fresh folder; links and devices are skipped, odd names refused.
+
+    Args:
+        archive: At its beginning.
+        folder: Empty.
+        below: Only what lies below this path, which is left out of the names.
+        max_bytes: Of all files together.
+
+    Returns:
+        Files that were written.
+
+    Raises:
+        RemoteProblem: It is damaged, too large, or holds a name that leads out of the folder.
+    """
+    count, total = 0, 0
+    try:
+        with tarfile.open(fileobj=archive, mode="r:") as tar:
+            for member in tar:
+                if not member.isreg():
+                    continue
+                path = PurePosixPath(member.name)
+                if path.is_absolute() or ".." in path.parts or "\\" in member.name or "\0" in member.name:
+                    raise RemoteProblem(f"the machine sent a file named {member.name!r}")
+                if below and not path.is_relative_to(below):
+                    continue
+                count, total = count + 1, total + member.size
+                if count > MAX_FILES or (max_bytes is not None and total > max_bytes):
+                    raise RemoteProblem(f"the machine sent more than {MAX_FILES:,} files or {max_bytes or 0:,} bytes")
+                target = folder / (path.relative_to(below) if below else path)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                content = tar.extractfile(member)
+                assert content is not None
+                with target.open("xb") as file:
+                    while block := content.read(1 << 20):
+                        file.write(block)
+    except (tarfile.TarError, EOFError) as problem:
+        raise RemoteProblem(f"what the machine sent is damaged: {problem}") from None
+    return count

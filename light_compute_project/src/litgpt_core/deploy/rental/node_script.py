@@ -1,0 +1,163 @@
+"""What a rented machine runs: pure functions from numbers and words to shell text.
+
+Two texts. `arming` are the very first lines that run on the machine: a background process that ends the machine at the
+deadline, whatever happens to set-up, training, network or laptop. `node_script` is `node.sh` of the parcel: set-up,
+training, waiting for the results to be fetched; a failed set-up ends the machine, too.
+
+What the machine says of itself is one line in the file `state`: `setup`, `training`, `ended CODE`, `failed CODE`.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from litgpt_core.core.errors import ConfigError
+
+FAILED_LINGER_S = 120
+"""How long a machine whose set-up failed waits for its log to be fetched."""
+
+_DESTROY_RENTED = """\
+lcp_destroy() {
+    for lcp_name in RUNPOD_POD_ID RUNPOD_API_KEY; do    # an SSH session lacks what the pod was started with
+        if [ -z "${!lcp_name:-}" ] && [ -r /proc/1/environ ]; then
+            export "$lcp_name=$(tr '\\0' '\\n' < /proc/1/environ | sed -n "s/^$lcp_name=//p")"
+        fi
+    done
+    while :; do
+        if [ -n "${RUNPOD_POD_ID:-}" ]; then
+            runpodctl remove pod "$RUNPOD_POD_ID" ||
+                curl -fsS -X DELETE -H "Authorization: Bearer ${RUNPOD_API_KEY:-}" \\
+                    "https://rest.runpod.io/v1/pods/$RUNPOD_POD_ID"
+        elif [ -n "${SLURM_JOB_ID:-}" ]; then
+            scancel "$SLURM_JOB_ID"
+        else
+            sudo -n shutdown -h now || shutdown -h now
+        fi
+        sleep 30
+    done
+}
+"""
+"""A pod of RunPod removes itself, a job of SLURM cancels itself, a virtual machine switches itself off. SkyPilot's
+autodown, on the machine too, then ends what was switched off.
+"""
+
+_DESTROY_LOCAL = """\
+lcp_destroy() {
+    : > "$LCP_HERE/destroyed"
+    kill -KILL -"$(cat "$LCP_HERE/group")"
+}
+"""
+"""The process group of the rehearsal, whose number whoever started it has written down; never anything else."""
+
+_ARMING = """\
+lcp_left=$(({deadline} - $(date +%s)))
+if [ "$lcp_left" -gt {longest} ]; then lcp_left={longest}; fi
+if [ "$lcp_left" -lt 1 ]; then lcp_left=1; fi
+( trap '' HUP TERM; sleep "$lcp_left"; lcp_destroy ) </dev/null >/dev/null 2>&1 &
+"""
+
+
+def arming(*, deadline: float, now: float, local: bool = False) -> str:
+    """Lines that make the machine end itself.
+
+    Args:
+        deadline: Seconds since the epoch.
+        now: The same clock, when the machine is requested: a machine whose clock is slow ends itself so long after the
+            lines run at most.
+        local: For a rehearsal on this machine, which must not be switched off.
+    """
+    longest = max(1, int(deadline - now))
+    destroy = _DESTROY_LOCAL if local else _DESTROY_RENTED
+    return destroy + _ARMING.format(deadline=int(deadline), longest=longest)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeWork:
+    """What `node.sh` does.
+
+    Attributes:
+        setup: Shell lines, run in `code/`.
+        command: The training, run in `code/`, without its limit of time; `$LCP_HERE` stands for the parcel's folder.
+        stop_at: Seconds since the epoch, when the training is to have saved and ended.
+        now: The same clock, when the machine is requested.
+        linger_s: How long to wait for the results to be fetched.
+        run_folder: Of the run, below the parcel.
+    """
+
+    setup: Sequence[str]
+    command: Sequence[str]
+    stop_at: float
+    now: float
+    linger_s: float
+    run_folder: str
+
+
+def node_script(work: NodeWork, *, arming_lines: str) -> str:
+    """The text of `node.sh`.
+
+    Args:
+        work: Set-up, training, times.
+        arming_lines: Of `arming`.
+
+    Raises:
+        ConfigError: A word of the training's command has a line break.
+    """
+    if any("\n" in word or "\0" in word for word in work.command):
+        raise ConfigError("a setting of the training has a line break", needed="settings of one line each")
+    longest = max(0, int(work.stop_at - work.now))
+    setup = "\n".join(f"    {line}" for line in work.setup) or "    :"
+    command = " ".join(_word(word) for word in work.command)
+    return f"""\
+#!/bin/bash
+# Written by lcp deploy. The first lines make this machine end itself at its deadline.
+LCP_HERE=$(cd "$(dirname "$0")" && pwd)
+export LCP_HERE
+{arming_lines}
+lcp_say() {{ printf '%s\\n' "$*" > "$LCP_HERE/.state" && mv "$LCP_HERE/.state" "$LCP_HERE/state"; }}
+lcp_child=
+trap 'if [ -n "$lcp_child" ]; then kill -TERM "$lcp_child"; fi' TERM INT
+lcp_wait() {{
+    wait "$lcp_child"; lcp_code=$?
+    while kill -0 "$lcp_child" 2>/dev/null; do wait "$lcp_child"; lcp_code=$?; done
+    lcp_child=
+}}
+
+cd "$LCP_HERE/code" || {{ lcp_say 'failed 1'; sleep {FAILED_LINGER_S}; lcp_destroy; }}
+lcp_say setup
+(
+    set -e
+{setup}
+) > "$LCP_HERE/setup.log" 2>&1 &
+lcp_child=$!
+lcp_wait
+if [ "$lcp_code" -ne 0 ]; then
+    lcp_say "failed $lcp_code"
+    sleep {FAILED_LINGER_S}    # its log is fetched; then this machine ends: a failed set-up must not cost money
+    lcp_destroy
+    exit 1
+fi
+
+lcp_left=$(({int(work.stop_at)} - $(date +%s)))
+if [ "$lcp_left" -gt {longest} ]; then lcp_left={longest}; fi
+if [ "$lcp_left" -gt 0 ]; then
+    lcp_say training
+    {command} "trainer.max_session_time=${{lcp_left}}s" > "$LCP_HERE/train.log" 2>&1 &
+    lcp_child=$!
+    lcp_wait
+else
+    lcp_code=0
+fi
+lcp_say "ended $lcp_code"
+sleep {int(work.linger_s)}    # the results are fetched and this machine is ended; if nobody comes, it ends itself
+lcp_destroy
+"""
+
+
+def _word(word: str) -> str:
+    """Quoted, but for `$LCP_HERE` at its beginning or after `=`."""
+    before, here, after = word.partition("$LCP_HERE")
+    if not here:
+        return shlex.quote(word)
+    return (shlex.quote(before) if before else "") + '"$LCP_HERE"' + (shlex.quote(after) if after else "")
