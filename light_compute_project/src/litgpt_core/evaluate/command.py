@@ -37,7 +37,8 @@ def build_parser() -> CommandParser:
     add(
         "--suite",
         metavar="A,B",
-        help="all, bytes, python_pairs, english_pairs, induction, cloze, entities, arithmetic (bytes,python_pairs)",
+        help="all, bytes, python_pairs, english_pairs, english_grammar, induction, cloze, entities, arithmetic "
+        "(bytes,python_pairs,english_pairs)",
     )
     add(
         "--text",

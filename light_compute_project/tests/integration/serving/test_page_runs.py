@@ -41,7 +41,8 @@ def runs(server) -> Path:
     write_run(folder / "chatty", losses=curve, max_steps=400, summary=True)
     write_run(folder / "growing", losses=[value + 0.4 for value in curve[:20]], max_steps=400, summary=False)
     for n in range(3):
-        write_run(folder / "lr" / f"lr-{n}", losses=[value + (n + 1) / 5 for value in curve], max_steps=400, summary=True)
+        losses = [value + (n + 1) / 5 for value in curve]
+        write_run(folder / "lr" / f"lr-{n}", losses=losses, max_steps=400, summary=True)
     return folder
 
 
