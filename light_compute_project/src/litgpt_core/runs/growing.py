@@ -13,7 +13,7 @@ from litgpt_core.training.rows import Row
 MOST_BYTES = 64_000_000
 """Of one file; what lies behind is not read."""
 MOST_ROWS = 150_000
-"""Of all files together; the files that were asked for longest ago are forgotten first."""
+"""Of all files together; the files that were requested longest ago are forgotten first."""
 
 
 @dataclass(kw_only=True)

@@ -148,15 +148,15 @@ def state_of(run: RunRecord, *, now: float) -> str:
 
 
 def thinned(points: Sequence[tuple[float, float]], *, most: int) -> list[tuple[float, float]]:
-    """At most `most` of the points, in order: the first, the last, the lowest and highest of each stretch between."""
+    """At most `most` of the points, in order: the first, the last, the lowest and highest of each range between."""
     if len(points) <= most:
         return list(points)
     if most < 4:
         return [points[0], points[-1]][: max(1, most)]
-    inner, stretches = points[1:-1], (most - 2) // 2
+    inner, ranges = points[1:-1], (most - 2) // 2
     kept = {0, len(points) - 1}
-    for place in range(stretches):
-        indices = range(place * len(inner) // stretches, (place + 1) * len(inner) // stretches)
+    for place in range(ranges):
+        indices = range(place * len(inner) // ranges, (place + 1) * len(inner) // ranges)
         kept |= {1 + min(indices, key=lambda i: inner[i][1]), 1 + max(indices, key=lambda i: inner[i][1])}
     return [points[index] for index in sorted(kept)]
 

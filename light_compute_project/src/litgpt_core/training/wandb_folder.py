@@ -9,7 +9,7 @@ import shlex
 from pathlib import Path
 
 NOT_UPLOADED = "not-uploaded.txt"
-"""Beside the record of an online run: the upload ended before everything was sent."""
+"""In the record of an online run: the upload ended before everything was sent."""
 
 _GIVEN_UP = b"filestream: fatal error"
 """What W&B's client writes to its own log when it stops uploading (0.23 to 0.31)."""

@@ -67,15 +67,15 @@ def test_a_file_that_was_written_anew_is_read_anew(tmp_path: Path, in_place: boo
 
 
 def test_growing_rows_equal_the_plain_reader_at_every_moment(tmp_path: Path) -> None:
-    path, rows, dice = tmp_path / "metrics.jsonl", GrowingRows(), random.Random(1)
+    path, rows, rng = tmp_path / "metrics.jsonl", GrowingRows(), random.Random(1)
     step = 0
     for _ in range(60):
-        if dice.random() < 0.2:  # resumed: rows after the checkpoint are dropped
-            kept = read_rows(path)[: dice.randrange(5)]
+        if rng.random() < 0.2:  # resumed: rows after the checkpoint are dropped
+            kept = read_rows(path)[: rng.randrange(5)]
             path.with_name("new").write_text("".join(json.dumps(each) + "\n" for each in kept))
             path.with_name("new").replace(path)
         with path.open("a") as file:
-            for _ in range(dice.randrange(4)):
+            for _ in range(rng.randrange(4)):
                 step += 1
                 file.write(json.dumps({"step": step}) + "\n")
         assert rows.read(path) == read_rows(path)
