@@ -168,6 +168,7 @@ LISTED = {
     "core/private_files.py open_private": BASIC,
     "core/source_code.py _patch": NEW,
     "data/chat_prepare.py _write": NEW,
+    "data/mixture_data.py build": NEW,
     "data/prepared_folder.py _remove_leftovers": HIDDEN,
     "data/prepared_folder.py find_or_make": HIDDEN,
     "data/prepared_folder.py write_meta": NEW,
