@@ -113,6 +113,8 @@ def test_every_option_of_every_group_composes_and_checks(group: str, option: str
     extra = {"pretrained": ["init_from=somewhere"]}.get(option, [])
     if option in ("text", "jsonl", "parquet", "arrow", "tokens"):
         extra = ["data.path=README.md"]
+    if option == "mixture":
+        extra = ["data.sources.web=somewhere"]
     if option == "custom":
         extra = {
             "optim": ["optim.class_path=torch.optim.NAdam"],
