@@ -246,6 +246,7 @@ LISTED = {
     "training/samples.py write_samples": RUN,
     "training/suite_curves.py _score": RUN,
     "training/suite_curves.py on_train_start": RUN,
+    "training/wandb_runs.py close_run": "a file of its own in the folder that W&B made for this run",
     "training/watchdog.py _close": RUN,
     "training/watchdog.py on_train_start": RUN,
     "upstream/commands.py record_manifest": CHECKOUT,
