@@ -220,7 +220,9 @@ def has_reached_end(
     if not summary or not folder.final.is_dir():
         return False
     if last_step is None:
-        last_step = int((summary.get("final") or {}).get("step") or 0)
+        final = summary.get("final")
+        step = final.get("step") if isinstance(final, dict) else None
+        last_step = step if isinstance(step, int) else 0
     return last_step >= max_steps or (bool(summary.get("early_stop")) and summary["early_stop"] == early_stop)
 
 
