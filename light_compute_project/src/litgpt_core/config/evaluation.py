@@ -7,7 +7,7 @@ from typing import Literal
 
 from litgpt_core.config.trainer import Count
 
-SuiteName = Literal["python_pairs", "english_pairs", "induction", "cloze", "entities", "arithmetic"]
+SuiteName = Literal["python_pairs", "english_pairs", "english_grammar", "induction", "cloze", "entities", "arithmetic"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from litgpt_core.model.gpt import GPT
     from litgpt_core.tokenizers.base import Tokenizer
 
+BATCH_TOKENS, BATCH_TOKENS_OF_A_CPU = 8192, 2048
+"""Ids of one pass, padding included. On a CPU the activations of a pass should fit into the cache: the 4M baseline
+takes 91 us a token at 1,040 tokens, 100 at 2,048 and 110 at 7,800 on one core of an AMD EPYC."""
 HEAD_ROWS = 1024
 """Positions whose logits are in memory together."""
 
@@ -39,11 +42,15 @@ class GPTScorer(Scorer):
         model: On its device, in its dtype; its mode is restored after every call.
         tokenizer: The one it was trained with.
         name: For tables.
-        batch_tokens: Ids of one pass, padding included.
+        batch_tokens: Ids of one pass, padding included; None: as many as suit the model's device.
     """
 
-    def __init__(self, model: GPT, tokenizer: Tokenizer, *, name: str = "model", batch_tokens: int = 8192) -> None:
-        self.model, self.tokenizer, self.name, self.batch_tokens = model, tokenizer, name, batch_tokens
+    def __init__(
+        self, model: GPT, tokenizer: Tokenizer, *, name: str = "model", batch_tokens: int | None = None
+    ) -> None:
+        self.model, self.tokenizer, self.name = model, tokenizer, name
+        usual = BATCH_TOKENS_OF_A_CPU if model.device.type == "cpu" else BATCH_TOKENS
+        self.batch_tokens = usual if batch_tokens is None else batch_tokens
         self.block_size = model.config.block_size
         self.vocab_size = min(tokenizer.vocab_size, model.config.padded_vocab_size)
 

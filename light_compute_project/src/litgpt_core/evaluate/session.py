@@ -123,7 +123,7 @@ def measurements(
         raise ConfigError(
             f"there is nothing to measure {scorer.name} on: its training data is not here, and no text was given",
             needed="a text, or a suite that needs no held-out text",
-            fix="--text FILE, --data FOLDER, or --suite english_pairs,induction,arithmetic",
+            fix="--text FILE, --data FOLDER, or --suite english_grammar,induction,arithmetic",
         )
     return Measurements(
         documents=documents,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from argparse import Namespace
 
-FORMATS = ("huggingface", "gguf", "python", "safetensors", "npz", "json")
+FORMATS = ("huggingface", "compressed-tensors", "gguf", "onnx", "web", "python", "safetensors", "npz", "json")
+TYPED = ("gguf", "onnx")
+"""Formats with `--type`."""
 
 
 def export(given: Namespace) -> list[str]:
@@ -13,14 +15,25 @@ def export(given: Namespace) -> list[str]:
     Args:
         given: checkpoint, out, format, type, force, no_check, max_shard_gb: the options of `lcp export`.
     """
-    return {"huggingface": _huggingface, "gguf": _gguf}.get(given.format, _file)(given)
+    writers = {
+        "huggingface": _huggingface,
+        "compressed-tensors": _huggingface,
+        "gguf": _gguf,
+        "onnx": _onnx,
+        "web": _web,
+    }
+    return writers.get(given.format, _file)(given)
 
 
 def _huggingface(given: Namespace) -> list[str]:
     from litgpt_core.export.huggingface.exporting import export_directory
 
     made = export_directory(
-        given.checkpoint, given.out, force=given.force, max_shard_bytes=int((given.max_shard_gb or 5.0) * 1e9)
+        given.checkpoint,
+        given.out,
+        force=given.force,
+        max_shard_bytes=int((given.max_shard_gb or 5.0) * 1e9),
+        packed=given.format == "compressed-tensors",
     )
     size = f"{made.weight_bytes:,} bytes in {len(made.files)} file{'s' if len(made.files) > 1 else ''}"
     added = [f"{made.added_zeros} biases that the model lacks are written as zeros"] if made.added_zeros else []
@@ -36,6 +49,24 @@ def _gguf(given: Namespace) -> list[str]:
         lines.append(f"{len(made.other_types)} matrices as F16: their rows are no multiple of 32")
     lines += made.parity.lines() if made.parity else ["not checked (--no_check)"]
     return [*lines, f"for Ollama: ollama create {made.path.stem} -f {made.modelfile}"]
+
+
+def _onnx(given: Namespace) -> list[str]:
+    from litgpt_core.export.onnx.exporting import export_onnx
+
+    made = export_onnx(
+        given.checkpoint, given.out, type=given.type or "f32", force=given.force, check=not given.no_check
+    )
+    said = f"{made.path}: {made.architecture}, {made.parameters:,} parameters as {made.type}, {made.n_bytes:,} bytes"
+    return [said, *(made.parity.lines() if made.parity else ["not checked (--no_check)"])]
+
+
+def _web(given: Namespace) -> list[str]:
+    from litgpt_core.export.web.exporting import export_web
+
+    made = export_web(given.checkpoint, given.out, force=given.force, check=not given.no_check)
+    said = f"{made.path}: {made.parameters:,} weights as int8, {made.n_bytes:,} bytes; open it in a browser"
+    return [said, *(made.parity.lines() if made.parity else ["not checked (--no_check)"])]
 
 
 def _file(given: Namespace) -> list[str]:

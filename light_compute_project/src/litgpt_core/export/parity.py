@@ -183,3 +183,12 @@ def logits_of(model: GPT, ids: Sequence[int], *, rows: int) -> Tensor:
     with torch.no_grad():
         found: Tensor = model(torch.tensor([list(ids)]))[0, :, :rows].float()
         return found
+
+
+def greedy_equal(model: GPT, prompt: Sequence[int], chosen: Sequence[int], *, rows: int, tolerance: float) -> int:
+    """How many of the tokens after `prompt` that a reader chose the model would choose too.
+
+    A choice between log-probabilities that differ by at most twice the `tolerance` counts as equal.
+    """
+    ours = logits_of(model, [*prompt, *chosen][:-1], rows=rows)[len(prompt) - 1 :].log_softmax(-1)
+    return sum((row.max() - row[token]).item() <= 2 * tolerance for row, token in zip(ours, chosen, strict=True))

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from litgpt_core.core.errors import CheckpointError, ConfigError, DataError
+from litgpt_core.interpret.token_text import token_text
 from litgpt_core.model.cost import forward_flops_per_token
 from litgpt_core.model.gpt import GPT
 from litgpt_core.tokenizers.base import Tokenizer
@@ -146,22 +147,8 @@ class Subject:
     def token_text(self, token: int) -> str:
         """One token as text, spaces included; ids that are no text of their own in angle brackets."""
         if token not in self._texts:
-            self._texts[token] = self._text_of(token)
+            self._texts[token] = token_text(self.tokenizer, token)
         return self._texts[token]
-
-    def _text_of(self, token: int) -> str:
-        if token >= self.tokenizer.vocab_size or token in self.tokenizer.special_ids():
-            return "<eos>" if token == self.tokenizer.eos_id else f"<{token}>"
-        raw = self.tokenizer.token_bytes(token)
-        if raw is None:
-            return self.tokenizer.decode([token])
-        try:
-            text = raw.decode("utf-8")
-        except UnicodeDecodeError:
-            return "".join(f"<{byte:02X}>" for byte in raw)
-        return "".join(
-            letter if letter.isprintable() or letter in "\n\t" else f"<{ord(letter):02X}>" for letter in text
-        )
 
     def token_texts(self, ids: Tensor) -> list[str]:
         """(T,) -> T texts."""

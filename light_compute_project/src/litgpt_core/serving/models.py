@@ -139,6 +139,10 @@ class ModelPool:
         loop = asyncio.get_running_loop()
         return [await loop.run_in_executor(self._describing, self._facts_of, model) for model in found]
 
+    async def found(self) -> list[FoundModel]:
+        """The models on disk, most recent first, as they were found at most `RESCAN_S` ago."""
+        return await self._scanned(patience_s=None)
+
     async def one(self, name: str) -> ModelFacts:
         """The description of one model. Raises UnknownModel."""
         model = self._named(name, await self._scanned(patience_s=None))

@@ -3,6 +3,7 @@
 import ast
 import math
 import random
+from collections import Counter
 
 import pytest
 
@@ -13,6 +14,7 @@ from litgpt_core.evaluate.items import Item, fit, items_sha256
 from litgpt_core.evaluate.ngram_scorer import UniformScorer
 from litgpt_core.evaluate.suite_score import score_suite
 from litgpt_core.evaluate.suites.catalogue import SUITES, build
+from litgpt_core.evaluate.suites.english_pairs import base_form, changes, third_person
 from litgpt_core.evaluate.suites.material import Material, parsed
 
 SOURCE = '''\
@@ -64,9 +66,25 @@ def material(byte_tokenizer) -> Material:
     return Material(documents=documents, tokenizer=byte_tokenizer)
 
 
+PROSE = """\
+# {Name}s are kept in the order in which the user adds them, and each {name} has a weight.
+#
+# When the {name} is too heavy, it raises an error that names the {name} for these values and the limit of them.
+# A caller must check the weight of a {name} before it adds an entry to the list of all entries.
+# If the {name} was added by this method, it returns the new entries, and the caller can change an entry again.
+# These entries are sorted when the limits are known, but the values were copied before the call.
+"""
+
+
 @pytest.fixture(scope="module")
-def suites(material: Material) -> dict[str, list[Item]]:
-    return {name: build(name, material) for name in SUITES}
+def prose(byte_tokenizer) -> Material:
+    documents = [Document("", f"{name}.txt", PROSE.format(name=name, Name=name.title())) for name in NAMES]
+    return Material(documents=documents, tokenizer=byte_tokenizer)
+
+
+@pytest.fixture(scope="module")
+def suites(material: Material, prose: Material) -> dict[str, list[Item]]:
+    return {name: build(name, prose if name == "english_pairs" else material) for name in SUITES}
 
 
 def test_the_same_seed_gives_the_same_items_everywhere(material: Material, suites: dict[str, list[Item]]) -> None:
@@ -78,7 +96,8 @@ def test_the_same_seed_gives_the_same_items_everywhere(material: Material, suite
 
 PINNED = {
     "python_pairs": "aaf068d0142e",
-    "english_pairs": "ce1eac1782da",
+    "english_pairs": "8a0753a23fa1",
+    "english_grammar": "03fad6059dc4",
     "induction": "1e48b895619a",
     "cloze": "5ccd91a918dc",
     "entities": "1bcaf78b6d5d",
@@ -140,10 +159,10 @@ def test_wrong_names_are_not_in_the_file(material: Material, suites: dict[str, l
                 assert not any(str(wrong).startswith(name) for name in known if len(name) >= 3)
 
 
-def test_english_contrasts_go_both_ways(suites: dict[str, list[Item]]) -> None:
+def test_contrasts_of_the_grammar_go_both_ways(suites: dict[str, list[Item]]) -> None:
     """Whatever word is right in some items is wrong in others, so that preferring a word gains nothing."""
     for kind in ("subject_verb", "reflexive", "irregular"):
-        items = [item for item in suites["english_pairs"] if item.kind == kind]
+        items = [item for item in suites["english_grammar"] if item.kind == kind]
         right = {str(item.choices[0]) for item in items}
         wrong = {str(item.choices[1]) for item in items}
         assert len(right & wrong) > 0.9 * len(right)
@@ -151,12 +170,59 @@ def test_english_contrasts_go_both_ways(suites: dict[str, list[Item]]) -> None:
         assert len({directions.count(direction) for direction in directions}) == 1
 
 
-def test_words_that_the_training_text_lacks_are_not_used(byte_tokenizer) -> None:
-    from collections import Counter
+def test_english_pairs_are_the_text_and_the_text_with_one_word_changed(
+    prose: Material, suites: dict[str, list[Item]]
+) -> None:
+    texts = {document.name: document.text for document in prose.documents}
+    kinds = {"determiner", "auxiliary", "genitive", "preposition", "article", "demonstrative", "agreement", "verb"}
+    assert {item.kind for item in suites["english_pairs"]} == kinds
+    for item in suites["english_pairs"]:
+        right, wrong = (str(item.context) + str(choice) for choice in item.choices)
+        assert right in texts[item.cluster] and wrong not in texts[item.cluster]
+        differing = [pair for pair in zip(right.split(), wrong.split(), strict=True) if pair[0] != pair[1]]
+        assert len(differing) == (2 if item.kind in ("determiner", "auxiliary", "genitive") else 1)
 
+
+def test_english_contrasts_go_both_ways(suites: dict[str, list[Item]]) -> None:
+    """Each word is as often right as wrong."""
+    for kind in ("preposition", "article", "demonstrative", "agreement"):
+        items = [item for item in suites["english_pairs"] if item.kind == kind]
+        right, wrong = (Counter(str(item.choices[side]).split()[0] for item in items) for side in (0, 1))
+        assert items and right == wrong
+    third = [str(item.choices[0]).split()[0].endswith("s") for item in suites["english_pairs"] if item.kind == "verb"]
+    assert third.count(True) == third.count(False) > 0
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("# the file is not in the list of files", True),
+        ('    """Return the values that were read from a file."""', True),
+        ("if value is not None and key in table or name in other", False),
+        ("for name in names if name not in seen else other", False),
+        ("lambda x: call(one, two, three, four, five)", False),
+        ("import os as system from path import join", False),
+        ("the file", False),
+    ],
+)
+def test_prose_is_told_from_code(line: str, expected: bool) -> None:
+    assert bool(list(changes(Document("", "a", line)))) is expected
+
+
+@pytest.mark.parametrize(
+    ("base", "third"),
+    [("return", "returns"), ("match", "matches"), ("copy", "copies"), ("pass", "passes"), ("fix", "fixes"),
+     ("go", "goes"), ("play", "plays"), ("use", "uses"), ("raise", "raises"),
+     ("cache", "caches"), ("initialize", "initializes")],
+)  # fmt: skip
+def test_forms_of_verbs(base: str, third: str) -> None:
+    assert third_person(base) == third and base_form(third) == base
+
+
+def test_words_that_the_training_text_lacks_are_not_used(byte_tokenizer) -> None:
     words = ["the", "man", "woman", "saw", "himself", "herself", "old", "hurt", "asked"]
     known = Material(known_words=Counter(dict.fromkeys(words, 9)), tokenizer=byte_tokenizer)
-    items = build("english_pairs", known)
+    items = build("english_grammar", known)
     assert {item.kind for item in items} == {"reflexive"}
     assert all(set(item.texts()[0].lower().split()) <= set(words) for item in items)
 
@@ -210,4 +276,5 @@ def test_an_unknown_suite_is_an_error(material: Material) -> None:
 def test_suites_without_material_are_empty(byte_tokenizer) -> None:
     empty = Material(tokenizer=byte_tokenizer)
     assert SUITES["python_pairs"].build(empty, random.Random(1)) == []
+    assert SUITES["english_pairs"].build(empty, random.Random(1)) == []
     assert SUITES["cloze"].build(empty, random.Random(1)) == []

@@ -17,6 +17,7 @@ from litgpt_core.interpret.autoencoder import TopKAutoencoder, train
 from litgpt_core.interpret.budget import breakdown
 from litgpt_core.interpret.decompose import traced_parts
 from litgpt_core.interpret.embeddings import neighbours, principal_components
+from litgpt_core.interpret.fourier import concentration, fourier_shares
 from litgpt_core.interpret.head_scores import head_scores, repeated_tokens
 from litgpt_core.interpret.names import Component, components
 from litgpt_core.interpret.neurons import activations, selectivity, strongest, written_logits
@@ -182,6 +183,23 @@ def test_principal_components_and_neighbours_of_known_points() -> None:
 
 
 # ---- identities of the faster paths and of the estimates, every kind of model
+
+
+@pytest.mark.parametrize("size", [11, 12])
+def test_frequencies_of_known_waves_are_found(size: int) -> None:
+    angles = 2 * torch.pi * torch.arange(size)[:, None] / size
+    waves = torch.cat([3 * torch.cos(2 * angles), 3 * torch.sin(2 * angles), torch.cos(5 * angles) + 7], dim=1)
+    shares = fourier_shares(waves)
+    assert shares.shape == (size // 2,) and float(shares.sum()) == pytest.approx(1.0)
+    assert float(shares[1]) == pytest.approx(18 / 19, abs=1e-6) and float(shares[4]) == pytest.approx(1 / 19, abs=1e-6)
+    assert concentration(waves, frequencies=2) == pytest.approx(1.0, abs=1e-6)
+    highest = torch.cos(angles * (size // 2))  # of an even size: 1, -1, 1, ...
+    assert float(fourier_shares(highest)[-1]) == pytest.approx(1.0, abs=1e-6)
+
+
+def test_random_rows_have_all_frequencies_alike() -> None:
+    shares = fourier_shares(torch.randn(53, 400, generator=SEED(0)))
+    assert float(shares.min()) > 0.8 / 26 and float(shares.max()) < 1.25 / 26
 
 
 @pytest.mark.parametrize("kind", KINDS)

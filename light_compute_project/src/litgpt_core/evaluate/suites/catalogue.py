@@ -11,6 +11,7 @@ from litgpt_core.core.text import nearest
 from litgpt_core.evaluate.items import Item
 from litgpt_core.evaluate.suites.arithmetic import arithmetic
 from litgpt_core.evaluate.suites.cloze import cloze
+from litgpt_core.evaluate.suites.english_grammar import english_grammar
 from litgpt_core.evaluate.suites.english_pairs import english_pairs
 from litgpt_core.evaluate.suites.entities import entities
 from litgpt_core.evaluate.suites.induction import induction
@@ -32,8 +33,9 @@ class Suite:
 
 SUITES = {
     "python_pairs": Suite(build=python_pairs, line="held-out Python against the same with one wrong token"),
-    "english_pairs": Suite(
-        build=english_pairs, line="English grammar: a sentence against one with a wrong word", standard=False
+    "english_pairs": Suite(build=english_pairs, line="held-out English against the same with one wrong word"),
+    "english_grammar": Suite(
+        build=english_grammar, line="sentences of a small grammar against the same with a wrong word", standard=False
     ),
     "induction": Suite(build=induction, line="copying from the context", standard=False),
     "cloze": Suite(build=cloze, line="the last word of a held-out passage", standard=False),

@@ -10,7 +10,6 @@ import random
 import re
 
 from litgpt_core.data.document import Document
-from litgpt_core.data.split import cut_chunks
 from litgpt_core.evaluate.items import Item
 from litgpt_core.evaluate.suites.material import Material
 
@@ -27,7 +26,7 @@ _WORD = re.compile(r"(?<![A-Za-z_])[A-Za-z_]{4,}(?![A-Za-z_])")
 def cloze(material: Material, rng: random.Random) -> list[Item]:
     """Items from all documents."""
     found: list[Item] = []
-    for document in divided(material, rng):
+    for document in material.divided:
         words = list(_WORD.finditer(document.text))
         made = 0
         for match in rng.sample(words, len(words)):
@@ -37,12 +36,6 @@ def cloze(material: Material, rng: random.Random) -> list[Item]:
                 found.append(item)
                 made += 1
     return rng.sample(found, min(len(found), ITEMS))
-
-
-def divided(material: Material, rng: random.Random) -> list[Document]:
-    """The documents by name; few long ones, as of a text that was cut at its end, as chunks of them."""
-    documents = sorted(material.documents, key=lambda document: document.name)
-    return documents if len(documents) >= 10 else [chunk for one in documents for chunk in cut_chunks(one)]
 
 
 def _item(document: Document, match: re.Match[str], rng: random.Random) -> Item | None:

@@ -1,157 +1,229 @@
-"""Minimal pairs of English from a small grammar: a sentence, and the same with one word changed so that it is wrong.
+"""Minimal pairs of English from held-out text: a line of prose, and the same with one word wrong, or two exchanged.
 
-    subject_verb     the author near the old windows [runs | run]         the subject's number, not the nearest noun's
-    determiner_noun  these small [cats | cat]
-    reflexive        the queen saw [herself | himself]
-    irregular        the girl has [eaten | ate] the apple
-    polarity         [no | the] student has ever seen the lake            "ever" needs a negation
+    determiner     in [the file | file the] that     a determiner and the word behind it, exchanged
+    auxiliary      must [be sorted | sorted be]      an auxiliary and the word behind it, exchanged
+    genitive       the set [of nodes | nodes of] in  "of" and the word behind it, exchanged
+    preposition    the nodes [of | in] a graph       of and in, to and for, with and by, from and on exchanged
+    article        with [an | a] empty list          by the sound that follows
+    demonstrative  [these | this] names are          by the number of the noun
+    agreement      the values [are | is] sorted      by the number of the noun before
+    verb           it [returns | return] a list; must [return | returns] a list
 
-After the idea of BLiMP (Warstadt et al. 2020); words and frames are this project's own. Every contrast occurs in both
-directions, so that preferring one form, or one number, gains nothing. Only words that the training text knows are used.
+The right side is what somebody wrote. The first three have the same words on both sides, the others occur equally often
+in both directions: preferring a word gains nothing. Prose is found in any text, comments and docstrings
+included: words side by side, several of them no keywords, which code never has. `english_grammar` needs no text.
 """
 
 from __future__ import annotations
 
+import itertools
+import keyword
 import random
+import re
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
+from litgpt_core.data.document import Document
 from litgpt_core.evaluate.items import Item
-from litgpt_core.evaluate.suites.material import WORD, Material
+from litgpt_core.evaluate.suites.changes import Change, pair
+from litgpt_core.evaluate.suites.material import Material
 
-ITEMS_OF_A_KIND = 300
+PER_DOCUMENT = 40
+"""Items of one kind and direction from one document at most."""
+ITEMS_OF_A_KIND = 400
+SHORTEST_RUN = 5
+"""Words of prose side by side at least."""
 
-PEOPLE = {
-    "author": "authors", "user": "users", "student": "students", "teacher": "teachers", "doctor": "doctors",
-    "friend": "friends", "player": "players", "writer": "writers", "reader": "readers", "worker": "workers",
-    "child": "children", "man": "men", "woman": "women", "boy": "boys", "girl": "girls", "king": "kings",
-    "queen": "queens", "brother": "brothers", "sister": "sisters", "father": "fathers", "mother": "mothers",
-    "soldier": "soldiers", "servant": "servants", "neighbour": "neighbours", "lady": "ladies", "lord": "lords",
-}  # fmt: skip
-THINGS = {
-    "line": "lines", "value": "values", "result": "results", "table": "tables", "field": "fields", "path": "paths",
-    "tree": "trees", "house": "houses", "book": "books", "letter": "letters", "word": "words", "window": "windows",
-    "door": "doors", "box": "boxes", "stone": "stones", "river": "rivers", "garden": "gardens", "ship": "ships",
-    "sword": "swords", "picture": "pictures", "list": "lists", "number": "numbers", "point": "points",
-    "function": "functions", "class": "classes", "method": "methods", "object": "objects", "element": "elements",
-    "matrix": "matrices", "graph": "graphs", "edge": "edges", "node": "nodes", "symbol": "symbols",
-}  # fmt: skip
-VERBS = {
-    "run": "runs", "return": "returns", "give": "gives", "take": "takes", "work": "works", "come": "comes",
-    "look": "looks", "change": "changes", "need": "needs", "begin": "begins", "stand": "stands", "fall": "falls",
-    "live": "lives", "speak": "speaks", "help": "helps", "know": "knows", "move": "moves", "stay": "stays",
-    "have": "has", "are": "is", "were": "was", "do": "does",
-}  # fmt: skip
-ADJECTIVES = ("old", "new", "small", "large", "good", "other", "first", "same", "great", "young", "long", "short")
-PREPOSITIONS = ("near", "behind", "with", "without", "of", "from", "under", "above")
-HE = ("man", "boy", "king", "father", "brother", "lord")
-SHE = ("woman", "girl", "queen", "mother", "sister", "lady")
-SEEING = ("saw", "hurt", "helped", "asked", "found", "loved", "killed", "taught", "knew")
-IRREGULAR = {
-    "ate": "eaten", "took": "taken", "wrote": "written", "gave": "given", "saw": "seen", "knew": "known",
-    "broke": "broken", "spoke": "spoken", "chose": "chosen", "drew": "drawn", "began": "begun", "went": "gone",
-    "did": "done", "forgot": "forgotten", "showed": "shown", "threw": "thrown",
-}  # fmt: skip
-NEGATIONS = ("no", "few")
-PLAIN = ("the", "some", "this", "each", "many")
+_RUN = re.compile(r"(?<![A-Za-z_.'`])[A-Za-z][a-z]*(?:,? [a-z]+)+(?![A-Za-z_(\[='`\"])")
+_WORD = re.compile(r"[A-Za-z]+")
+_DETERMINERS = {"the", "a", "an", "this", "these", "each", "every", "its"}
+_AUXILIARIES = {"be", "is", "are", "was", "were", "has", "have", "been"}
+_MODALS = {"can", "will", "must", "should", "may", "might", "could", "would", "cannot"}
+_NOT_VERBS = {
+    "not",
+    "also",
+    "only",
+    "never",
+    "always",
+    "then",
+    "still",
+    "just",
+    "now",
+    "often",
+    "even",
+    "it",
+    "the",
+    "have",
+}
+_NOT_THIRD_PERSON = {
+    "this",
+    "its",
+    "has",
+    "was",
+    "does",
+    "always",
+    "thus",
+    "less",
+    "plus",
+    "across",
+    "as",
+    "is",
+    "perhaps",
+}
+_FIRST = {
+    **dict.fromkeys(_DETERMINERS, "determiner"),
+    **dict.fromkeys(_AUXILIARIES | _MODALS, "auxiliary"),
+    "of": "genitive",
+}
+"""Word: the kind of which exchanging it with the next word makes an item."""
+_EXCHANGED = (("of", "in"), ("to", "for"), ("with", "by"), ("from", "on"))
+_PARTNERS = {a: b for both in _EXCHANGED for a, b in (both, both[::-1])}
+_NUMBERS = {"is": "are", "was": "were", "has": "have", "does": "do"}
+_ENDING_IN_E = {"caches", "lies", "ties", "dies"}
+_OF_NO_NUMBER = {
+    "data",
+    "rest",
+    "following",
+    "same",
+    "other",
+    "latter",
+    "former",
+    "number",
+    "first",
+    "last",
+    "majority",
+}
+
+Word = tuple[str, int, int]
+"""A word, and where it begins and ends in the document."""
 
 
 def english_pairs(material: Material, rng: random.Random) -> list[Item]:
-    """Items of all kinds, of known words only; fewer, or none, where the training text knows too few of them."""
-    found: list[Item] = []
-    for kind, make in _KINDS.items():
-        distinct: dict[str, Item] = {}
-        for _ in range(20 * ITEMS_OF_A_KIND):
-            frame, context, right, wrong, rest = make(rng)
-            words = WORD.findall(f"{context} {right} {wrong} {rest}")
-            if len(distinct) == ITEMS_OF_A_KIND:
-                break
-            if all(material.knows(word) for word in words):
-                item = Item(
-                    kind=kind,
-                    cluster=f"{kind} {frame}",
-                    context=context,
-                    choices=(f" {right}{rest}", f" {wrong}{rest}"),
-                )
-                distinct.setdefault(item.identity, item)
-        found += _balanced(list(distinct.values()))
-    return found
+    """Items of all kinds; none where there is no English."""
+    found: dict[tuple[str, str], list[Item]] = defaultdict(list)
+    for document in material.divided:
+        candidates: dict[tuple[str, str], list[Change]] = defaultdict(list)
+        for change in changes(document):
+            candidates[change.kind, change.direction].append(change)
+        for key in sorted(candidates):
+            chosen = rng.sample(candidates[key], min(len(candidates[key]), PER_DOCUMENT))
+            found[key] += [pair(document, change) for change in chosen]
+    items: dict[str, list[Item]] = defaultdict(list)
+    for kind, directions in _CONTRASTS:
+        share = min(ITEMS_OF_A_KIND // len(directions), *(len(found[kind, direction]) for direction in directions))
+        for direction in directions:
+            items[kind] += rng.sample(found[kind, direction], share)
+    return [item for each in items.values() for item in rng.sample(each, len(each))]
 
 
-def _balanced(items: list[Item]) -> list[Item]:
-    """As many items of each direction: whatever form is right in one is wrong in another."""
-    by_direction: dict[str, list[Item]] = defaultdict(list)
-    for item in items:
-        by_direction[item.cluster.rsplit(" ", 1)[1][:1]].append(item)
-    most = min(map(len, by_direction.values())) if len(by_direction) > 1 else 0
-    return [item for direction in sorted(by_direction) for item in by_direction[direction][:most]]
+def changes(document: Document) -> Iterator[Change]:
+    """Every change that makes the document's English wrong in one place."""
+    for run in _RUN.finditer(document.text):
+        words = [(word[0], run.start() + word.start(), run.start() + word.end()) for word in _WORD.finditer(run[0])]
+        if is_prose([word for word, _, _ in words]):
+            for find in _KINDS:
+                yield from find(words)
 
 
-Made = tuple[str, str, str, str, str]
-"""Frame (the first letter is the direction), context, right word, wrong word, rest of the sentence."""
+def is_prose(words: list[str]) -> bool:
+    """Whether words that stand side by side are English and not code."""
+    neither = [not keyword.iskeyword(word) for word in words]
+    return len(words) >= SHORTEST_RUN and sum(a and b for a, b in itertools.pairwise(neither)) >= 2
 
 
-def _noun(rng: random.Random, table: dict[str, str], plural: bool) -> str:
-    noun = rng.choice(list(table))
-    return table[noun] if plural else noun
+def _neighbours(words: list[Word], count: int) -> Iterator[tuple[Word, ...]]:
+    """Words with single spaces between them, and one more word of the run behind them."""
+    for place in range(len(words) - count):
+        chosen = tuple(words[place : place + count])
+        if all(b[1] - a[2] == 1 for a, b in itertools.pairwise(chosen)):
+            yield chosen
 
 
-def _subject_verb(rng: random.Random) -> Made:
-    plural, distracting = rng.random() < 0.5, rng.random() < 0.5
-    verb = rng.choice(list(VERBS))
-    forms = (verb, VERBS[verb]) if plural else (VERBS[verb], verb)
-    context = f"The {_noun(rng, PEOPLE | THINGS, plural)}"
-    if attracted := rng.random() < 0.7:
-        near = _noun(rng, THINGS, plural != distracting)
-        context += f" {rng.choice(PREPOSITIONS)} the {rng.choice(ADJECTIVES)} {near}"
-    frame = f"{'ps'[not plural]}{int(attracted and distracting)}{verb}"
-    return frame, context, *forms, ""
+def _order(words: list[Word]) -> Iterator[Change]:
+    for (first, start, _), (second, _, end) in _neighbours(words, 2):
+        kind = _FIRST.get(first)
+        if kind and len(second) > 2 and second not in _FIRST and not keyword.iskeyword(second):
+            yield Change(kind, start, end, (f"{second} {first}",))
 
 
-def _determiner_noun(rng: random.Random) -> Made:
-    plural = rng.random() < 0.5
-    singular_form = rng.choice(list(PEOPLE | THINGS))
-    plural_form = (PEOPLE | THINGS)[singular_form]
-    determiner = rng.choice(("these", "those", "many", "several") if plural else ("this", "that", "every", "each"))
-    start = rng.choice(("We saw", "They know", "You need", "I found", "He took"))
-    context = f"{start} {determiner} {rng.choice(ADJECTIVES)}"
-    forms = (plural_form, singular_form) if plural else (singular_form, plural_form)
-    return f"{'ps'[not plural]}{determiner}", context, *forms, " here"
+def _preposition(words: list[Word]) -> Iterator[Change]:
+    for (first, start, end), _ in _neighbours(words, 2):
+        if first in _PARTNERS:
+            yield Change("preposition", start, end, (_PARTNERS[first],), first)
 
 
-def _reflexive(rng: random.Random) -> Made:
-    he = rng.random() < 0.5
-    forms = ("himself", "herself") if he else ("herself", "himself")
-    verb = rng.choice(SEEING)
-    adjective = rng.choice(ADJECTIVES)
-    return f"{'hs'[not he]}{verb}", f"The {adjective} {rng.choice(HE if he else SHE)} {verb}", *forms, ""
+def _article(words: list[Word]) -> Iterator[Change]:
+    for (first, start, end), (second, _, _) in _neighbours(words, 2):
+        if first in ("a", "an") and len(second) > 1:
+            yield Change("article", start, end, ("an" if first == "a" else "a",), first)
 
 
-def _irregular(rng: random.Random) -> Made:
-    past = rng.choice(list(IRREGULAR))
-    perfect = rng.random() < 0.5
-    forms = (IRREGULAR[past], past) if perfect else (past, IRREGULAR[past])
-    subject = f"The {rng.choice(ADJECTIVES)} {rng.choice(list(PEOPLE))}"
-    return f"{'ps'[not perfect]}{past}", subject + (" has" if perfect else ""), *forms, " it"
+def _demonstrative(words: list[Word]) -> Iterator[Change]:
+    for (first, start, end), (second, _, _) in _neighbours(words, 2):
+        plural = is_plural(second)
+        if (
+            len(second) > 3
+            and first == ("these" if plural else "this")
+            and second not in (*_MODALS, *_NUMBERS.values())
+        ):
+            yield Change("demonstrative", start, end, ("this" if plural else "these",), first)
 
 
-def _polarity(rng: random.Random) -> Made:
-    """Both directions: with "ever" the negation is right, with "already" the other determiner."""
-    negative = rng.random() < 0.5
-    words = (rng.choice(NEGATIONS), rng.choice(PLAIN))
-    many = words[0] == "few" or words[1] == "many"
-    right, wrong = words if negative else words[::-1]
-    subject, verb = _noun(rng, PEOPLE, many), "have" if many else "has"
-    what = rng.choice(("seen", "known", "found", "given", "taken"))
-    adverb = "ever" if negative else "already"
-    start = rng.choice(("We think that", "They say that", "I know that", "He knew that"))
-    return f"{'ns'[not negative]}{adverb}{what}", start, right, wrong, f" {subject} {verb} {adverb} {what} it"
+def _agreement(words: list[Word]) -> Iterator[Change]:
+    plurals = {plural: singular for singular, plural in _NUMBERS.items()}
+    for (first, _, _), (noun, _, _), (verb, start, end) in _neighbours(words, 3):
+        if first not in _DETERMINERS | {"all", "some", "those"} or noun in _OF_NO_NUMBER:
+            continue
+        if is_plural(noun) and verb in plurals:
+            yield Change("agreement", start, end, (plurals[verb],), f"plural {plurals[verb]}")
+        elif not noun.endswith("s") and verb in _NUMBERS:
+            yield Change("agreement", start, end, (_NUMBERS[verb],), f"singular {verb}")
 
 
-_KINDS: dict[str, Callable[[random.Random], Made]] = {
-    "subject_verb": _subject_verb,
-    "determiner_noun": _determiner_noun,
-    "reflexive": _reflexive,
-    "irregular": _irregular,
-    "polarity": _polarity,
-}
+def _verb(words: list[Word]) -> Iterator[Change]:
+    for (first, _, _), (verb, start, end) in _neighbours(words, 2):
+        if first in _MODALS and len(verb) > 2 and verb not in _NOT_VERBS and not verb.endswith(("ly", "s")):
+            yield Change("verb", start, end, (third_person(verb),), "base")
+        elif first == "it" and len(verb) > 3 and is_plural(verb) and verb not in _NOT_THIRD_PERSON:
+            yield Change("verb", start, end, (base_form(verb),), "third person")
+
+
+def is_plural(noun: str) -> bool:
+    """Whether a noun ends as plurals do (and verbs of the third person)."""
+    return noun.endswith("s") and not noun.endswith(("ss", "us", "is"))
+
+
+def third_person(verb: str) -> str:
+    """return -> returns, match -> matches, copy -> copies."""
+    if verb.endswith(("s", "x", "sh", "ch", "o")):
+        return f"{verb}es"
+    return f"{verb[:-1]}ies" if verb.endswith("y") and verb[-2] not in "aeiou" else f"{verb}s"
+
+
+def base_form(verb: str) -> str:
+    """The inverse of `third_person`."""
+    if verb in _ENDING_IN_E:
+        return verb[:-1]
+    if verb.endswith("ies"):
+        return f"{verb[:-3]}y"
+    return verb[:-2] if verb.endswith(("sses", "xes", "shes", "ches", "oes")) else verb[:-1]
+
+
+_KINDS: tuple[Callable[[list[Word]], Iterator[Change]], ...] = (
+    _order,
+    _preposition,
+    _article,
+    _demonstrative,
+    _agreement,
+    _verb,
+)
+_CONTRASTS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("determiner", ("",)),
+    ("auxiliary", ("",)),
+    ("genitive", ("",)),
+    *(("preposition", both) for both in _EXCHANGED),
+    ("article", ("a", "an")),
+    ("demonstrative", ("these", "this")),
+    *(("agreement", (f"plural {verb}", f"singular {verb}")) for verb in _NUMBERS),
+    ("verb", ("base", "third person")),
+)

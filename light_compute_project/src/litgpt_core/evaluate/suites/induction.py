@@ -12,7 +12,7 @@ from __future__ import annotations
 import random
 
 from litgpt_core.evaluate.items import Item
-from litgpt_core.evaluate.suites.english_pairs import PEOPLE, THINGS
+from litgpt_core.evaluate.suites.english_grammar import PEOPLE, THINGS
 from litgpt_core.evaluate.suites.material import Material
 
 ITEMS_OF_A_KIND = 150

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from litgpt_core.data.document import Document
+from litgpt_core.data.split import cut_chunks
 from litgpt_core.tokenizers.base import Tokenizer
 
 WORD = re.compile(r"[A-Za-z]+")
@@ -36,6 +37,12 @@ class Material:
             if "def " in document.text and len(document.text) <= LARGEST_PYTHON and (tree := parsed(document.text)):
                 found.append((document, tree))
         return found
+
+    @cached_property
+    def divided(self) -> list[Document]:
+        """The documents by name; few long ones, as of a text that was cut at its end, as chunks of them."""
+        documents = sorted(self.documents, key=lambda document: document.name)
+        return documents if len(documents) >= 10 else [chunk for one in documents for chunk in cut_chunks(one)]
 
     def knows(self, word: str) -> bool:
         """Whether the training text has the word five times; yes, where the training text is not known."""

@@ -22,16 +22,11 @@ import random
 import tokenize
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-from litgpt_core.data.document import Document
 from litgpt_core.evaluate.items import Item
+from litgpt_core.evaluate.suites.changes import CONTEXT, Change, pair
 from litgpt_core.evaluate.suites.material import Material, parsed
 
-CONTEXT = 400
-"""Characters of context at most."""
-AFTER = 20
-"""Characters of the line behind the changed token at most."""
 PER_DOCUMENT = 4
 """Items of one kind from one file at most."""
 ITEMS_OF_A_KIND = 120
@@ -45,17 +40,6 @@ _CLOSING = {")": "]}", "]": ")}", "}": ")]"}
 _NAMES = {"name", "attribute"}
 
 
-@dataclass(frozen=True)
-class _Change:
-    """Replace text[start:end]."""
-
-    kind: str
-    start: int
-    end: int
-    wrong: tuple[str, ...]
-    """Any of these; the first that fits is taken."""
-
-
 def python_pairs(material: Material, rng: random.Random) -> list[Item]:
     """Items of all kinds from the Python files among the documents; none where there are none."""
     words = {document.name: _identifiers(tree) for document, tree in material.python}
@@ -63,34 +47,19 @@ def python_pairs(material: Material, rng: random.Random) -> list[Item]:
     for name in sorted(set().union(*words.values())) if words else ():
         pool[len(name)].append(name)
     found: dict[str, list[Item]] = defaultdict(list)
-    for document, tree in sorted(material.python, key=lambda pair: pair[0].name):
-        candidates: dict[str, list[_Change]] = defaultdict(list)
+    for document, tree in sorted(material.python, key=lambda each: each[0].name):
+        candidates: dict[str, list[Change]] = defaultdict(list)
         for change in _changes(document.text, tree, pool, words[document.name], rng):
             candidates[change.kind].append(change)
         statements = _Statements(document.text, tree)
         for kind in sorted(candidates):
             made = (
-                _item(document, change)
+                pair(document, change)
                 for change in rng.sample(candidates[kind], len(candidates[kind]))
                 if statements.is_wrong(change) is (kind not in _NAMES)
             )
             found[kind] += [item for _, item in zip(range(PER_DOCUMENT), made, strict=False)]
     return [item for kind in sorted(found) for item in rng.sample(found[kind], min(len(found[kind]), ITEMS_OF_A_KIND))]
-
-
-def _item(document: Document, change: _Change) -> Item:
-    text = document.text
-    first = max(0, change.start - CONTEXT)
-    first = text.find("\n", first, change.start) + 1 if first else 0  # whole lines; -1 + 1: the file's beginning
-    line_end = text.find("\n", change.end)
-    rest = text[change.end : min(line_end if line_end >= 0 else len(text), change.end + AFTER)]
-    return Item(
-        kind=change.kind,
-        cluster=document.name,
-        context=text[first : change.start],
-        choices=(text[change.start : change.end] + rest, *(wrong + rest for wrong in change.wrong)),
-        keep=2,
-    )
 
 
 class _Statements:
@@ -105,7 +74,7 @@ class _Statements:
             begin, end = min([node.lineno, *decorators]), node.end_lineno or node.lineno
             self.bounds.append((lines[begin - 1], lines[end] if end < len(lines) else len(text)))
 
-    def is_wrong(self, change: _Change) -> bool | None:
+    def is_wrong(self, change: Change) -> bool | None:
         """Whether the statement does not parse any more after the change; None outside of
         statements and in very long ones.
         """
@@ -120,7 +89,7 @@ class _Statements:
 
 def _changes(
     text: str, tree: ast.Module, pool: dict[int, list[str]], own: set[str], rng: random.Random
-) -> Iterator[_Change]:
+) -> Iterator[Change]:
     lines = _line_starts(text)
     try:
         tokens = list(tokenize.generate_tokens(io.StringIO(text).readline))
@@ -133,21 +102,21 @@ def _changes(
             continue
         following = tokens[place + 1].type
         if token.type == tokenize.OP and token.string in _CLOSING:
-            yield _Change("bracket", start, end, tuple(rng.sample(_CLOSING[token.string], 2)))
+            yield Change("bracket", start, end, tuple(rng.sample(_CLOSING[token.string], 2)))
         elif token.type == tokenize.OP and token.string == ":" and following in (tokenize.NEWLINE, tokenize.COMMENT):
-            yield _Change("colon", start, end, tuple(rng.sample(",;", 2)))
+            yield Change("colon", start, end, tuple(rng.sample(",;", 2)))
         elif token.type == tokenize.STRING and len(token.string) > 3 and token.string[-3:] not in ('"""', "'''"):
-            yield _Change("quote", end - 1, end, ("'" if token.string[-1] == '"' else '"',))
+            yield Change("quote", end - 1, end, ("'" if token.string[-1] == '"' else '"',))
         elif token.type == tokenize.NAME and (wrong := _exchanged(token.string, tokens[place + 1].string)):
-            yield _Change("keyword", start, end, (wrong,))
+            yield Change("keyword", start, end, (wrong,))
         elif token.type == tokenize.INDENT:
             header = _indentation(tokens[place - 2].line) if place >= 2 else ""
-            yield _Change("indent", start, end, (header,))
+            yield Change("indent", start, end, (header,))
         elif token.type == tokenize.NEWLINE and _goes_on(tokens, place):
             depth = tokens[place + 1].start[1]
             begin = lines[tokens[place + 1].start[0] - 1]
             if depth and text[begin : begin + depth] == " " * depth and rng.random() < 0.2:
-                yield _Change("indent", begin, begin + depth, (" " * (depth + 4),))
+                yield Change("indent", begin, begin + depth, (" " * (depth + 4),))
 
 
 def _exchanged(word: str, following: str) -> str:
@@ -168,7 +137,7 @@ def _indentation(line: str) -> str:
 
 def _names(
     text: str, tree: ast.Module, lines: list[int], pool: dict[int, list[str]], own: set[str], rng: random.Random
-) -> Iterator[_Change]:
+) -> Iterator[Change]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
             kind, name, line, column = "name", node.id, node.lineno, node.col_offset
@@ -185,7 +154,7 @@ def _names(
             continue
         others = rng.sample(pool[len(name)], min(OTHER_NAMES, len(pool[len(name)])))
         if wrong := tuple(other for other in others if other not in own):
-            yield _Change(kind, start, end, wrong)
+            yield Change(kind, start, end, wrong)
 
 
 def _identifiers(tree: ast.Module) -> set[str]:

@@ -131,7 +131,7 @@ def _json(directory: Path, tokenizer: Tokenizer) -> dict[str, Any]:
             needed="BPE",
             fix="--format huggingface, which keeps every tokenizer",
         )
-    tokens, types = _tokens(content, tokenizer.vocab_size)
+    tokens, types = tokens_of(content, tokenizer.vocab_size)
     merges = [pair.split(" ") if isinstance(pair, str) else pair for pair in model["merges"]]
     if model.get("byte_fallback"):
         return _json_scored(content, tokens, types, merges)
@@ -141,7 +141,7 @@ def _json(directory: Path, tokenizer: Tokenizer) -> dict[str, Any]:
     return {**fields, "add_space_prefix": False}
 
 
-def _tokens(content: Mapping[str, Any], size: int) -> tuple[list[str], list[int]]:
+def tokens_of(content: Mapping[str, Any], size: int) -> tuple[list[str], list[int]]:
     """Every id's token and type; ids without a token are unused."""
     names = {place: token for token, place in content["model"]["vocab"].items()}
     kinds: dict[int, int] = {}

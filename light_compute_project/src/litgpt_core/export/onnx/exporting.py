@@ -1,0 +1,139 @@
+"""Exports a checkpoint as a folder with an ONNX graph: written under a temporary name, compared, then put in place."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from litgpt_core.core.directories import new_directory
+from litgpt_core.core.errors import CheckpointError, ConfigError
+from litgpt_core.core.files import sha256_of
+from litgpt_core.core.replaceable import CHECKSUMS, refuse_taken
+from litgpt_core.export.blocks import Source
+from litgpt_core.export.huggingface.families import choose
+from litgpt_core.export.huggingface.layout import CONFIG
+from litgpt_core.export.huggingface.vocabulary import write_tokenizer
+from litgpt_core.export.onnx.checking import check_graph
+from litgpt_core.export.onnx.graph import onnx_package
+from litgpt_core.export.onnx.layouts import FOLDER, GENAI_CONFIG, config_json, genai_config, graph_name
+from litgpt_core.export.onnx.matrices import TYPES, Matrices
+from litgpt_core.export.onnx.step import build, refuse_unsupported
+from litgpt_core.export.parity import Parity
+from litgpt_core.model.config import GPTConfig
+
+MOST_BYTES = 2_000_000_000
+"""A protobuf message is at most 2 GiB; weights in a second file are not written."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportedOnnx:
+    """The result of `export_onnx`."""
+
+    path: Path
+    architecture: str
+    type: str
+    n_bytes: int
+    """Of the graph."""
+    parameters: int
+    parity: Parity | None
+    """None if the check was left out."""
+
+
+def export_onnx(
+    checkpoint: str | Path | None,
+    target: Path,
+    *,
+    type: str = "f32",
+    force: bool = False,
+    check: bool = True,
+) -> ExportedOnnx:
+    """Write a checkpoint as a folder for onnxruntime-genai, optimum and transformers.js.
+
+    Args:
+        checkpoint: A name or path as for `litgpt_core.checkpoint.choose`; None: the best candidate.
+        target: The folder to create.
+        type: f32, int8 or int4.
+        force: Replace a `target` that this project wrote.
+        check: Run the graph with onnxruntime and compare.
+
+    Raises:
+        CheckpointError: No architecture is equivalent, a part has no counterpart, the graph would be too large or does
+            not compute the same, or `target` cannot be written.
+        ConfigError: The type is unknown.
+        EnvironmentProblem: A package is not installed.
+    """
+    if type not in TYPES:
+        raise ConfigError(f"--type {type} is unknown.", needed=f"one of {', '.join(TYPES)}", fix="--type int8")
+    onnx_package()
+    source, target = Source.read(checkpoint), Path(target)
+    refuse_taken(target, source=source.directory, force=force)
+    refuse_unsupported(source.config)
+    family, named = choose(source.config)
+    own = {} if type == "f32" else source.own_blocks()
+    tied = source.config.tie_embeddings
+    matrices = Matrices(source.weights, kind=type, own=own, tied=tied)
+    data = _serialized(source.config, matrices)
+    try:
+        with new_directory(target) as folder:
+            (folder / FOLDER).mkdir()
+            file = folder / graph_name(type)
+            file.write_bytes(data)
+            parity = None
+            if check:
+                exact = None if type == "f32" else _serialized(source.config, matrices, rounded=False)
+                again = source.model_of(matrices.used())
+                parity = check_graph(data, source.model, again, source.tokenizer, kind=type, exact=exact)
+                parity.refuse(target / graph_name(type))
+                parity.keep(file)
+            ids = write_tokenizer(source.directory, folder, longest=named.block_size)
+            _write_json(folder / CONFIG, config_json(family, named, ids))
+            _write_json(folder / GENAI_CONFIG, genai_config(family, named, ids, kind=type))
+            _finish(folder)
+    except OSError as problem:
+        raise CheckpointError(
+            f"Could not write {target}: {problem}. An existing folder is unchanged.",
+            needed=f"a writable folder with {len(data):,} bytes free",
+            fix="free disk space, or --out FOLDER",
+        ) from problem
+    return ExportedOnnx(
+        path=target,
+        architecture=family.architecture,
+        type=type,
+        n_bytes=len(data),
+        parameters=source.parameters(),
+        parity=parity,
+    )
+
+
+def _serialized(config: GPTConfig, matrices: Matrices, *, rounded: bool = True) -> bytes:
+    """The graph's bytes. Raises CheckpointError if they are too many."""
+    matrices.rounded = rounded
+    model = build(config, matrices)
+    size = model.ByteSize()
+    if size > MOST_BYTES:
+        raise CheckpointError(
+            f"The graph would have {size:,} bytes.",
+            needed=f"at most {MOST_BYTES:,}",
+            fix="--type int8 or int4" if matrices.kind == "f32" else "--format gguf",
+        )
+    data: bytes = model.SerializeToString()
+    return data
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _finish(folder: Path) -> None:
+    """Write checksums of all files, and flush everything to disk."""
+    files = sorted(each for each in folder.rglob("*") if each.is_file())
+    facts = {
+        each.relative_to(folder).as_posix(): {"bytes": each.stat().st_size, "sha256": sha256_of(each)} for each in files
+    }
+    _write_json(folder / CHECKSUMS, facts)
+    for each in [*files, folder / CHECKSUMS]:
+        with each.open("rb+") as opened:
+            os.fsync(opened.fileno())
