@@ -141,7 +141,8 @@ class TrainBatches(Dataset[Batch]):
         # All windows must fit at every offset in [0, T); a shard of less than two windows allows fewer offsets.
         self.windows = max(1, (self.file.tokens - block_size) // block_size)
         self._offsets = min(block_size, self.file.tokens - self.windows * block_size)
-        self._group, self._starts = -1, np.zeros((0, 0), dtype=np.int64)  # the last `_AT_ONCE` micro-batches computed
+        self._group = -1
+        self._starts: Ints = np.zeros((0, 0), dtype=np.int64)  # of the last `_AT_ONCE` micro-batches computed
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_group": -1, "_starts": np.zeros((0, 0), dtype=np.int64)}
@@ -167,7 +168,7 @@ class TrainBatches(Dataset[Batch]):
             samples = first[:, None] + np.arange(self.micro_batch_size, dtype=np.int64)
             found = self.window_starts(*np.divmod(samples.reshape(-1), self.windows))
             self._group, self._starts = group, found.reshape(samples.shape)
-        return self._starts[inside]
+        return np.asarray(self._starts[inside])
 
     def window_starts(self, epochs: Ints, positions: Ints) -> Ints:
         """First token of the window at each (epoch, position), position in [0, windows); same shape."""
