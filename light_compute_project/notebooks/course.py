@@ -51,7 +51,7 @@ def real_model() -> Path:
     if QUICK:
         run = FOLDER / "llama"
         if not (run / "final").is_dir():
-            _train("+experiment=smoke", *LLAMA, "trainer.max_steps=300", f"run.dir={FOLDER}", "run.name=llama")
+            _train("+experiment=smoke", *LLAMA, "trainer.max_steps=120", f"run.dir={FOLDER}", "run.name=llama")
         return checkpoint.resolve(run)
     target = FOLDER / "smollm2-permuted"
     if not target.is_dir():

@@ -29,6 +29,7 @@ FAMILIES = {
     "neox": {},
     "llama": LLAMA | {"n_query_groups": 2, "attn_bias": True},
     "odd rows": LLAMA | {"n_head": 3, "head_size": 32, "intermediate_size": 160, "padding_multiple": 7},
+    "odd widths": LLAMA | {"n_embd": 48, "n_head": 3, "intermediate_size": 100},
     "parallel": {"shared_attention_norm": True, "n_query_groups": 1, "lm_head_bias": True, "rotary_percentage": 1.0},
 }
 
@@ -52,7 +53,8 @@ def packed(weight: torch.Tensor, *, bits: int) -> PackedMatrix:
     kind = grid.Grid(bits)
     scales = grid.stored_scales(kind.absmax_scales(grid.grouped(weight)))
     codes = kind.codes(grid.grouped(weight), scales).flatten(-2)
-    return PackedMatrix(*grid.pack(codes, scales, stored_bits=kind.stored_bits), rows=weight.size(0))
+    parts = grid.pack(codes, scales, stored_bits=kind.stored_bits)
+    return PackedMatrix(*parts, rows=weight.size(0), columns=weight.size(1))
 
 
 def quantized(family: dict, *, bits: int, tied: bool = True, dtype: torch.dtype = torch.float32) -> GPT:
