@@ -1,9 +1,10 @@
 """Colours code and converts formulas in a process of its own, which `markup_process` starts. Imports nothing of ours.
 
-Code and formulas are what a model or a stranger wrote: Pygments' patterns can be made to run for ever, and while they do
-the interpreter does nothing else. A process can be limited and ended.
+Code and formulas are what a model or a stranger wrote: Pygments' patterns can be made to run for ever, and while they
+do the interpreter does nothing else. A process can be limited and ended.
 
-    stdin    one line of JSON per request: {"code": [{"language", "text"}], "formulas": [{"source", "display"}], "seconds"}
+    stdin    one line of JSON per request: {"code": [{"language", "text"}],
+             "formulas": [{"source", "display"}], "seconds"}
     stdout   one line per request: {"code": [[[kind, text], ...]], "formulas": [[tag, attributes, children or text]]},
              null for what has no lexer or is no formula
 """
