@@ -218,7 +218,7 @@ def _pruner(settings: SearchSettings, config: TrainConfig) -> optuna.pruners.Bas
     steps = stop.max_steps if stop.epochs is None else "auto"  # those of the first finished trial
     return optuna.pruners.HyperbandPruner(
         min_resource=config.trainer.evaluation.eval_interval,
-        max_resource=steps,  # type: ignore[arg-type]  # an annotation of Optuna's that leaves its own word out
+        max_resource=steps,
     )
 
 
