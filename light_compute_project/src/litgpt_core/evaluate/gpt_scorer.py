@@ -21,6 +21,7 @@ from torch import Tensor
 from litgpt_core import tokenizers
 from litgpt_core.checkpoint import load_model, locate
 from litgpt_core.core.errors import CheckpointError
+from litgpt_core.evaluate.kept_positions import can_keep, kept_positions
 from litgpt_core.evaluate.scorer import Continuations, Floats, Ids, Scorer, Span
 from litgpt_core.generation.hardware import choose_device, named_dtype
 
@@ -28,9 +29,9 @@ if TYPE_CHECKING:
     from litgpt_core.model.gpt import GPT
     from litgpt_core.tokenizers.base import Tokenizer
 
-BATCH_TOKENS, BATCH_TOKENS_OF_A_CPU = 8192, 2048
-"""Ids of one pass, padding included. On a CPU the activations of a pass should fit into the cache: the 4M baseline
-takes 91 us a token at 1,040 tokens, 100 at 2,048 and 110 at 7,800 on one core of an AMD EPYC."""
+BATCH_TOKENS, BATCH_TOKENS_OF_A_CPU = 8192, 1024
+"""Ids of one pass, padding included. On a CPU the activations of a pass should fit into the cache: with 1,024 ids the 4M
+baseline takes 91 us a token on one core of an AMD EPYC, with 7,800 it takes 110."""
 HEAD_ROWS = 1024
 """Positions whose logits are in memory together."""
 
@@ -129,12 +130,9 @@ class GPTScorer(Scorer):
 
     def _choices(self, requests: Sequence[Continuations], *, slots: int) -> list[list[Floats]]:
         lengths = self._tensor([len(request.context) for request in requests])
-        rows = torch.arange(len(requests), device=lengths.device)
         self.model.set_kv_cache(len(requests), max_seq_length=slots)
         try:
-            contexts = self._padded([request.context for request in requests])
-            hidden = self.model.hidden(contexts, input_pos=torch.arange(contexts.size(1), device=lengths.device))
-            ends = hidden[rows, lengths - 1]  # (B, C): what predicts the first id of every choice
+            ends = self._ends(self._padded([request.context for request in requests]), lengths)
             found: list[list[Floats]] = [[] for _ in requests]
             for place in range(max(len(request.choices) for request in requests)):
                 having = [row for row, request in enumerate(requests) if place < len(request.choices)]
@@ -145,6 +143,15 @@ class GPTScorer(Scorer):
             return found
         finally:
             self.model.clear_kv_cache()
+
+    def _ends(self, contexts: Tensor, lengths: Tensor) -> Tensor:
+        """(B, T) into the KV cache -> (B, C) at the contexts' last ids: what predicts the first id of every choice."""
+        positions = torch.arange(contexts.size(1), device=lengths.device)
+        if can_keep(self.model):
+            with kept_positions(self.model, lengths[:, None] - 1):
+                return self.model.hidden(contexts, input_pos=positions)[:, 0]
+        rows = torch.arange(len(contexts), device=lengths.device)
+        return self.model.hidden(contexts, input_pos=positions)[rows, lengths - 1]
 
     def _continue(self, choices: Sequence[Ids], ends: Tensor, lengths: Tensor, rows: Tensor) -> list[Floats]:
         """One choice for each of `rows` (B,) of the cache; `ends` (B, C) precede them, `lengths` (B,) are cached."""
