@@ -37,6 +37,14 @@ def kept_positions(model: GPT, keep: Tensor) -> Iterator[None]:
         del last.__dict__["forward"]
 
 
+def hidden_at(model: GPT, ids: Tensor, keep: Tensor, *, segments: Tensor | None = None) -> Tensor:
+    """`model.hidden` at some positions: ids (B, T), keep (B, n) -> (B, n, C); `segments` as of `GPT.forward`."""
+    if not can_keep(model):
+        return _rows(model.hidden(ids, segments=segments), keep)
+    with kept_positions(model, keep):
+        return model.hidden(ids, segments=segments)
+
+
 def can_keep(model: GPT) -> bool:
     """Whether the last block is one of ours, not compiled: a compiled one would not see that it is changed."""
     last = model.transformer.h[-1]
