@@ -55,6 +55,8 @@ class Engine:
         packed_weights: Decode with a repacked copy of the weights, which is faster for many sequences at once; only
             used by the CPU kernel: see `kernel`.
         kv_cache: auto: the dtype that the decoder chooses; int8: keys and values in 8 bits.
+        keep_cache: Keep the cache between generations of one sequence, so that the next turn of a conversation prefills
+            only what is new; where the decoder allows it, see `cache_slots`. The model must not be trained meanwhile.
 
     Attributes:
         stats: Of the latest generation.
@@ -70,11 +72,14 @@ class Engine:
         compile: str = "auto",
         packed_weights: bool = False,
         kv_cache: str = "auto",
+        keep_cache: bool = False,
     ) -> None:
         self.model, self.tokenizer, self.add_bos = model, tokenizer, add_bos and tokenizer.bos_id is not None
         self.stats = GenerationStats()
         check_options(compile, kv_cache)
         self._compile, self._packed, self.kv_cache = compile, packed_weights, kv_cache
+        self.keep_cache = keep_cache
+        self._kept: ContinuousBatch | None = None
         self._decoder: Decoder | None = None
         self._mode_before: bool | None = None  # the model's mode before the current generation
         self.vocab_size = min(tokenizer.vocab_size, model.config.padded_vocab_size)
@@ -89,6 +94,7 @@ class Engine:
         compile: str = "auto",
         packed_weights: bool = False,
         kv_cache: str = "auto",
+        keep_cache: bool = False,
     ) -> Engine:
         """Load a checkpoint directory, ours or LitGPT's.
 
@@ -98,7 +104,7 @@ class Engine:
             device: auto, cpu, cuda, cuda:1, mps.
             dtype: auto, 32, bf16, 16. `auto` is bf16 where that is fast; see `choice.load_dtype`.
             compile: auto, true, false; see `choice`.
-            packed_weights, kv_cache: See the class.
+            packed_weights, kv_cache, keep_cache: See the class.
 
         Raises:
             CheckpointError, TokenizerError: The directory is incomplete or corrupted.
@@ -114,7 +120,7 @@ class Engine:
         model = model.to(target, chosen)
         tokenizer, add_bos = tokenizers.load(directory), starts_with_bos(directory)
         options = {"compile": compile, "packed_weights": packed_weights, "kv_cache": kv_cache}
-        return cls(model, tokenizer, add_bos=add_bos, **options)  # type: ignore[arg-type]
+        return cls(model, tokenizer, add_bos=add_bos, keep_cache=keep_cache, **options)  # type: ignore[arg-type]
 
     # --- one sequence
 
@@ -139,20 +145,30 @@ class Engine:
 
     def _run(self, sequence: SequenceState) -> Iterator[Delta]:
         start = time.perf_counter()
-        with self.decoding() as (decoder, stats):
-            batch = self._batch(decoder, [sequence])
-            while not sequence.done:
-                for _, delta in batch.step():
-                    stats.seconds = time.perf_counter() - start
-                    stats.seconds_to_first_token = stats.seconds_to_first_token or stats.seconds
-                    stats.new_tokens = len(sequence.new_ids)
-                    if sequence.error is not None:
-                        if delta.token_ids:
-                            yield delta._replace(finish_reason=None)
-                        raise sequence.error
-                    yield delta
-                    if self.stats is not stats:
-                        raise RuntimeError("another generation was started: run one at a time, or use two engines")
+        with self.decoding(keep=self.keep_cache) as (decoder, stats):
+            batch = self._kept_batch(decoder, sequence) or self._batch(decoder, [sequence])
+            stats.reused_tokens = sequence.reused_tokens
+            try:
+                yield from self._deltas(batch, sequence, stats, start=start)
+            finally:
+                if sequence in batch.sequences:  # its reader has left
+                    batch.drop(sequence)
+
+    def _deltas(
+        self, batch: ContinuousBatch, sequence: SequenceState, stats: GenerationStats, *, start: float
+    ) -> Iterator[Delta]:
+        while not sequence.done:
+            for _, delta in batch.step():
+                stats.seconds = time.perf_counter() - start
+                stats.seconds_to_first_token = stats.seconds_to_first_token or stats.seconds
+                stats.new_tokens = len(sequence.new_ids)
+                if sequence.error is not None:
+                    if delta.token_ids:
+                        yield delta._replace(finish_reason=None)
+                    raise sequence.error
+                yield delta
+                if self.stats is not stats:
+                    raise RuntimeError("another generation was started: run one at a time, or use two engines")
 
     def generate_stream(
         self,
@@ -245,17 +261,24 @@ class Engine:
             n_slots: Maximum number of running sequences; each may fill the context window.
             prefill: Maximum number of prompt tokens per step.
 
-        Create sequences with `new_sequence`. The engine cannot be used otherwise until the batch is closed.
+        The beginning of a prompt that is still in the cache, from an earlier turn, is not prefilled again: see
+        `cache_slots`. Create sequences with `new_sequence`. The engine cannot be used otherwise until the batch is
+        closed.
         """
         length = self.model.config.block_size
         with self.decoding(n_sequences=n_slots) as (decoder, _):
-            yield ContinuousBatch(decoder, n_slots=n_slots, length=length, vocab_size=self.vocab_size, prefill=prefill)
+            sizes = {"n_slots": n_slots, "length": length, "vocab_size": self.vocab_size}
+            yield ContinuousBatch(decoder, **sizes, prefill=prefill, keep_prefixes=True)
 
     @contextmanager
     def decoding(
-        self, decoder: Decoder | None = None, *, n_sequences: int = 1
+        self, decoder: Decoder | None = None, *, n_sequences: int = 1, keep: bool = False
     ) -> Iterator[tuple[Decoder, GenerationStats]]:
-        """The model in evaluation mode with its decoder (or another one); restores the mode and frees the cache."""
+        """The model in evaluation mode with its decoder (or another one); restores the mode and frees the cache, unless
+        it is to be kept and a batch was kept.
+        """
+        if not keep:
+            self._kept = None
         self.stats = stats = GenerationStats(n_sequences=n_sequences)  # also identifies the current generation
         if self._mode_before is None:
             self._mode_before = self.model.training
@@ -269,11 +292,26 @@ class Engine:
             yield decoder, stats
         finally:
             if self.stats is stats:
-                decoder.finish()
+                if self._kept is None:
+                    decoder.finish()
                 self.model.train(self._mode_before)
                 self._mode_before = None
 
+    def _kept_batch(self, decoder: Decoder, sequence: SequenceState) -> ContinuousBatch | None:
+        """The batch of the generation before with this sequence in it; None if the cache is not to be kept."""
+        block_size = self.model.config.block_size
+        if not self.keep_cache or not decoder.tokens_are_independent or len(sequence.window.ids) > block_size:
+            return None
+        if self._kept is None:
+            sizes = {"n_slots": 1, "length": block_size, "vocab_size": self.vocab_size}
+            self._kept = ContinuousBatch(decoder, **sizes, keep_prefixes=True)
+        for other in list(self._kept.sequences):  # of a generation that this one ends
+            self._kept.drop(other)
+        self._kept.add(sequence)
+        return self._kept
+
     def _batch(self, decoder: Decoder, sequences: Sequence[SequenceState]) -> ContinuousBatch:
+        self._kept = None
         block_size = self.model.config.block_size
         longest = max(len(sequence.window.ids) for sequence in sequences)
         if longest > block_size:
