@@ -58,6 +58,12 @@ class ModelLoader:
             style, source = style_named(self.style), "the command line"
         else:
             style, source = explain_style(found.directory)  # type: ignore[assignment]  # None is a base model
-        options = {"device": self.device, "dtype": self.precision, "compile": self.compile, "kv_cache": self.kv_cache}
-        engine = Engine.from_directory(found.directory, **options, keep_cache=True)
+        engine = Engine.from_directory(
+            found.directory,
+            device=self.device,
+            dtype=self.precision,
+            compile=self.compile,
+            kv_cache=self.kv_cache,
+            keep_cache=True,
+        )
         return ChatModel(found=found, engine=engine, style=style, style_source=source)
