@@ -12,7 +12,6 @@ elsewhere.
 from __future__ import annotations
 
 import dataclasses
-import logging
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING
 from litgpt_core import tokenizers
 from litgpt_core.checkpoint import load_model, locate
 from litgpt_core.core.errors import CheckpointError
+from litgpt_core.generation.batches import KeptBatch, batch_of, deltas_of
 from litgpt_core.generation.choice import check_options, choose_decoder, load_dtype
 from litgpt_core.generation.continuous_batch import ContinuousBatch
 from litgpt_core.generation.decoder import Decoder
@@ -36,8 +36,6 @@ from litgpt_core.prompts import starts_with_bos
 if TYPE_CHECKING:
     from litgpt_core.model.gpt import GPT
     from litgpt_core.tokenizers.base import Tokenizer
-
-logger = logging.getLogger(__name__)
 
 
 class Engine:
@@ -79,7 +77,7 @@ class Engine:
         check_options(compile, kv_cache)
         self._compile, self._packed, self.kv_cache = compile, packed_weights, kv_cache
         self.keep_cache = keep_cache
-        self._kept: ContinuousBatch | None = None
+        self._kept = KeptBatch()
         self._decoder: Decoder | None = None
         self._mode_before: bool | None = None  # the model's mode before the current generation
         self.vocab_size = min(tokenizer.vocab_size, model.config.padded_vocab_size)
@@ -146,29 +144,11 @@ class Engine:
     def _run(self, sequence: SequenceState) -> Iterator[Delta]:
         start = time.perf_counter()
         with self.decoding(keep=self.keep_cache) as (decoder, stats):
-            batch = self._kept_batch(decoder, sequence) or self._batch(decoder, [sequence])
-            stats.reused_tokens = sequence.reused_tokens
-            try:
-                yield from self._deltas(batch, sequence, stats, start=start)
-            finally:
-                if sequence in batch.sequences:  # its reader has left
-                    batch.drop(sequence)
-
-    def _deltas(
-        self, batch: ContinuousBatch, sequence: SequenceState, stats: GenerationStats, *, start: float
-    ) -> Iterator[Delta]:
-        while not sequence.done:
-            for _, delta in batch.step():
-                stats.seconds = time.perf_counter() - start
-                stats.seconds_to_first_token = stats.seconds_to_first_token or stats.seconds
-                stats.new_tokens = len(sequence.new_ids)
-                if sequence.error is not None:
-                    if delta.token_ids:
-                        yield delta._replace(finish_reason=None)
-                    raise sequence.error
-                yield delta
-                if self.stats is not stats:
-                    raise RuntimeError("another generation was started: run one at a time, or use two engines")
+            batch = None
+            if self.keep_cache:
+                batch = self._kept.batch_of(decoder, sequence, vocab_size=self.vocab_size)
+            batch = batch or batch_of(decoder, [sequence], vocab_size=self.vocab_size)
+            yield from deltas_of(sequence, batch, stats, start=start, is_current=lambda: self.stats is stats)
 
     def generate_stream(
         self,
@@ -243,7 +223,7 @@ class Engine:
             return []
         start = time.perf_counter()
         with self.decoding(n_sequences=len(sequences)) as (decoder, stats):
-            batch = self._batch(decoder, sequences)
+            batch = batch_of(decoder, sequences, vocab_size=self.vocab_size)
             while batch.sequences:
                 deltas = batch.step()
                 if failed := next((sequence.error for sequence, _ in deltas if sequence.error is not None), None):
@@ -278,7 +258,7 @@ class Engine:
         it is to be kept and a batch was kept.
         """
         if not keep:
-            self._kept = None
+            self._kept.forget()
         self.stats = stats = GenerationStats(n_sequences=n_sequences)  # also identifies the current generation
         if self._mode_before is None:
             self._mode_before = self.model.training
@@ -292,36 +272,10 @@ class Engine:
             yield decoder, stats
         finally:
             if self.stats is stats:
-                if self._kept is None:
+                if not self._kept:
                     decoder.finish()
                 self.model.train(self._mode_before)
                 self._mode_before = None
-
-    def _kept_batch(self, decoder: Decoder, sequence: SequenceState) -> ContinuousBatch | None:
-        """The batch of the generation before with this sequence in it; None if the cache is not to be kept."""
-        block_size = self.model.config.block_size
-        if not self.keep_cache or not decoder.tokens_are_independent or len(sequence.window.ids) > block_size:
-            return None
-        if self._kept is None:
-            sizes = {"n_slots": 1, "length": block_size, "vocab_size": self.vocab_size}
-            self._kept = ContinuousBatch(decoder, **sizes, keep_prefixes=True)
-        for other in list(self._kept.sequences):  # of a generation that this one ends
-            self._kept.drop(other)
-        self._kept.add(sequence)
-        return self._kept
-
-    def _batch(self, decoder: Decoder, sequences: Sequence[SequenceState]) -> ContinuousBatch:
-        self._kept = None
-        block_size = self.model.config.block_size
-        longest = max(len(sequence.window.ids) for sequence in sequences)
-        if longest > block_size:
-            logger.warning("The prompt has %d tokens: only the last %d are used", longest, max(1, block_size // 2))
-        most = max(len(sequence.window.ids) + sequence.request.max_new_tokens for sequence in sequences)
-        length = max(1, min(block_size, most + decoder.max_decode_steps - 1))  # multi-step decode may pass a stop id
-        batch = ContinuousBatch(decoder, n_slots=len(sequences), length=length, vocab_size=self.vocab_size)
-        for sequence in sequences:
-            batch.add(sequence)
-        return batch
 
     def new_sequence(self, request: GenerationRequest, *, with_text: bool = True) -> SequenceState:
         """A sequence for `open_batch`. Raises CheckpointError for a prompt id outside the model's vocabulary."""
