@@ -210,7 +210,9 @@ def _added(sources: dict[str, TextData], side: str) -> dict[str, int]:
 def _reference(sources: Sequence[PreparedData], first: PreparedData) -> dict[str, Any]:
     """Of the unigram and bigram model of samples of all sources, in proportion to their tokens."""
     train, val = (
-        sample_tokens([s for data in sources for s in data.shards(side)], dtype=first.dtype, at_most=REFERENCE_TOKENS)
+        sample_tokens(
+            [s for data in sources for s in data.shards(side)], dtype=first.dtype, at_most=REFERENCE_TOKENS[side]
+        )
         for side in ("train", "val")
     )
     losses = reference_losses(train, val, vocab_size=first.vocab_size)
