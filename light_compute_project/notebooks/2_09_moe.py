@@ -13,7 +13,7 @@ from litgpt_core import checkpoint
 from litgpt_core.compression.experts import expert_use, grouped_experts
 from litgpt_core.compression.texts import calibration_windows
 
-steps = 150 if course.QUICK else 1000
+steps = 80 if course.QUICK else 1000
 run = course.FOLDER / f"moe-{steps}"
 shape = ["model=llama_gqa", "model.n_layer=2", "model.n_head=4", "model.n_embd=64", "model.block_size=128"]
 shape += ["model.mlp_class_name=LLaMAMoE", "model.n_expert=8", "model.n_expert_per_token=2"]

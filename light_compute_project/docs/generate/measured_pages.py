@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from litgpt_core.config.compose import load
-from litgpt_core.config.source import needs_checkpoint, option_names
+from litgpt_core.config.source import option_names, placeholders
 from litgpt_core.core.checkout import PROJECT_DIR
 from litgpt_core.core.text import byte_size, two_digits
 from litgpt_core.planning.zoo import METRICS, Measured, find, records, zoo
@@ -101,7 +101,7 @@ def _experiments() -> str:
     found = {one.experiment: one for one in sorted(records(), key=lambda one: -one.val_bpb)}
     rows = []
     for name in option_names("experiment"):
-        config = load([f"+experiment={name}", *(["init_from=CHECKPOINT"] if needs_checkpoint(name) else [])])
+        config = load([f"+experiment={name}", *placeholders(name)])
         one = found.get(name)
         tokens = config.tokenizer.kind
         measured = ("no record", "", "") if one is None else (*_losses(one), one.record["device"])

@@ -100,7 +100,7 @@ def test_the_dashboard_is_offline_and_holds_config_metrics_samples_and_picture(m
     done = module_shell.run(
         [str(Path(sys.executable).with_name("wandb")), "leet", "inspect", "--json", str(recordings[0])]
     )
-    for part in ("max_steps", "val_bpb", "loss_curve", "samples"):
+    for part in ("max_steps", "loss/val_bits_per_byte", "loss/curve", "samples/final"):
         assert part in done.stdout, part
     assert list((run / "wandb").glob("offline-run-*/files/media/images/*.png"))
 

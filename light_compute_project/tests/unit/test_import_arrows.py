@@ -30,7 +30,7 @@ CONFINED = {
     "hydra": ("config/compose.py", "search/sweep_grid.py", "search/study"),
     "optuna": ("search/",),
     "omegaconf": ("config/compose.py",),
-    "wandb": ("training/loggers.py",),
+    "wandb": ("training/wandb_",),
     "matplotlib": (
         "training/results.py",
         "runs/plots.py",

@@ -20,18 +20,33 @@ class IntegerMatrix:
     codes: Tensor
     scales: Tensor
     rows: int
+    narrower: int | None = None
+    """K, where groups do not divide it."""
 
     @classmethod
     def of(cls, weight: Tensor, scales: Tensor, *, bits: int) -> IntegerMatrix:
         """The nearest codes of (O, K) weights for given (O, G) scales, which are float16 numbers."""
         kind = Grid(bits)
         codes = kind.codes(grid.grouped(weight), scales).flatten(-2)
-        return cls(*grid.pack(codes, scales, stored_bits=kind.stored_bits), rows=weight.size(0))
+        return cls.packed(codes, scales, stored_bits=kind.stored_bits, columns=weight.size(1))
+
+    @classmethod
+    def packed(cls, codes: Tensor, scales: Tensor, *, stored_bits: int, columns: int) -> IntegerMatrix:
+        """(O, 32 G) codes and (O, G) scales of a matrix with `columns` inputs."""
+        narrower = columns if columns % grid.GROUP else None
+        return cls(*grid.pack(codes, scales, stored_bits=stored_bits), rows=len(codes), narrower=narrower)
+
+    @property
+    def columns(self) -> int:
+        """K."""
+        return self.narrower or self.codes.size(1) * grid.GROUP
 
     @property
     def facts(self) -> dict[str, Any]:
         """For compression.yaml."""
-        return {"kind": "integer", "bits": 8 if self.codes.size(2) == 8 else 4, "group": grid.GROUP, "rows": self.rows}
+        bits = 8 if self.codes.size(2) == 8 else 4
+        width = {"columns": self.narrower} if self.narrower else {}
+        return {"kind": "integer", "bits": bits, "group": grid.GROUP, "rows": self.rows, **width}
 
     def tensors(self) -> dict[str, Tensor]:
         """What the file stores."""
@@ -39,7 +54,11 @@ class IntegerMatrix:
 
     def dense(self) -> Tensor:
         """(O, K) float32."""
-        return grid.dequantize(*grid.unpack(self.codes, self.scales, outputs=self.rows))
+        return grid.dequantize(*self.unpacked())
+
+    def unpacked(self) -> tuple[Tensor, Tensor]:
+        """(O, K) int8 codes and (O, G) float16 scales."""
+        return grid.unpack(self.codes, self.scales, outputs=self.rows, columns=self.narrower)
 
 
 @dataclass(frozen=True)
@@ -95,7 +114,7 @@ PARTS = {"integer": ("codes", "scales"), "low_rank": ("down", "up"), "sparse": (
 def matrix_of(facts: Mapping[str, Any], parts: dict[str, Tensor]) -> CompressedMatrix:
     """The matrix that compression.yaml describes by `facts`. Raises KeyError if a fact is missing."""
     if facts["kind"] == "integer":
-        return IntegerMatrix(parts["codes"], parts["scales"], facts["rows"])
+        return IntegerMatrix(parts["codes"], parts["scales"], facts["rows"], facts.get("columns"))
     if facts["kind"] == "low_rank":
         return LowRankMatrix(parts["down"], parts["up"])
     return SparseMatrix(parts["values"], parts["places"], facts["n"], facts["m"])

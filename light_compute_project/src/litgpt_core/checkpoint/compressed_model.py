@@ -44,7 +44,7 @@ def model_of(content: CompressedCheckpoint, config: GPTConfig, *, where: Path) -
     dtype = next((tensor.dtype for tensor in others.values() if tensor.is_floating_point()), torch.float32)
     for path, matrix in content.matrices.items():
         if isinstance(matrix, IntegerMatrix):
-            packed[path] = PackedMatrix(matrix.codes, matrix.scales, rows=matrix.rows).to(dtype)
+            packed[path] = _packed(matrix).to(dtype)
         if not isinstance(matrix, SparseMatrix) and path != EMBEDDING:
             bias = others.pop(f"{path}.bias", None)
             _replace(model, path, _linear(matrix, packed.get(path), bias, int8=content.int8_activations))
@@ -66,6 +66,10 @@ def _linear(matrix: CompressedMatrix, packed: PackedMatrix | None, bias: Tensor 
     return QuantLinear(packed, bias=bias, int8_activations=int8)
 
 
+def _packed(matrix: IntegerMatrix) -> PackedMatrix:
+    return PackedMatrix(matrix.codes, matrix.scales, rows=matrix.rows, columns=matrix.columns)
+
+
 def _replace(model: GPT, path: str, module: nn.Module) -> None:
     parent, _, name = path.rpartition(".")
     setattr(model.get_submodule(parent), name, module)
@@ -85,7 +89,7 @@ def _check_shapes(content: CompressedCheckpoint, config: GPTConfig, *, where: Pa
 
 def _shape(matrix: CompressedMatrix) -> tuple[int, int]:
     if isinstance(matrix, IntegerMatrix):
-        return matrix.rows, matrix.codes.size(1) * 32
+        return matrix.rows, matrix.columns
     if isinstance(matrix, LowRankMatrix):
         return matrix.up.size(0), matrix.down.size(1)
     return matrix.values.size(0), matrix.values.size(1) * matrix.m // matrix.n

@@ -7,6 +7,7 @@ lcp export runs/baseline --format web --out baseline.html
 lcp export runs/baseline --format python --out baseline.py && python baseline.py "def " --seed 1
 
 huggingface    a folder that transformers' AutoModelForCausalLM and AutoTokenizer load: equal logits, equal ids
+compressed-tensors    the same with the codes of a compressed model, for transformers with the package of that name
 gguf           one file for llama.cpp, Ollama, LM Studio; --type f32 f16 bf16 q8_0 q5_1 q5_0 q4_1 q4_0
 onnx           a folder with KV cache for onnxruntime-genai, optimum, transformers.js; --type f32 int8 int4
 web            one .html file that works from a double click, without a network: model, tokenizer and engine inside

@@ -33,6 +33,7 @@ def main(arguments: Sequence[str]) -> int:
         default_tokens=min(a.max_new_tokens, a.max_tokens),
         sampling=sampling_of(a),
         chat_log=None if a.no_chat_log else a.chat_log,
+        runs=None if a.no_runs else a.runs,
         log_file=a.log_file,
         device=a.device,
         precision=a.precision,
@@ -70,6 +71,8 @@ def _parser() -> CommandParser:
         "--chat_log", type=Path, default=Path("chat_history.jsonl"), help="file for finished chats (chat_history.jsonl)"
     )
     add("--no_chat_log", action="store_true", help="save no chats")
+    add("--runs", type=Path, default=Path("runs"), help="folder of the trainings that the page shows (runs)")
+    add("--no_runs", action="store_true", help="show no trainings")
     add("--log_file", type=Path, default=Path("logs/serve.log"), help="log of the server (logs/serve.log)")
     defaults = parser.add_argument_group("defaults for requests")
     add_sampling_options(defaults)

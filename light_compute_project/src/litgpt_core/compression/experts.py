@@ -1,7 +1,7 @@
 """Fewer experts in every mixture: the router's least used are merged into similar ones (M-SMoE, arXiv 2310.01334).
 
-    dominant   the `keep` experts that most tokens are sent to
-    others     join the dominant one whose router scores are most alike over the calibration tokens (cosine)
+    groups     the least used expert, or group, joins the one whose router scores over the calibration tokens are most
+               like its own (cosine), until `keep` are left
     merging    hidden units are matched by their weights, then averaged by use; so are the rows of the router
 
 The result is a plain, smaller LitGPT checkpoint.
@@ -82,15 +82,18 @@ def expert_use(model: GPT, windows: Tensor) -> dict[int, ExpertUse]:
 
 
 def grouped_experts(use: ExpertUse, *, keep: int) -> list[list[int]]:
-    """Numbers of the experts of each group, its dominant one first; groups in the order of the dominant ones."""
-    dominant = sorted(use.counts.argsort(descending=True, stable=True)[:keep].tolist())
-    columns = torch.nn.functional.normalize(use.scores, dim=0)
-    alike = columns.T @ columns[:, dominant]  # (n_expert, keep)
-    groups = [[number] for number in dominant]
-    for number in range(len(use.counts)):
-        if number not in dominant:
-            groups[int(alike[number].argmax())].append(number)
-    return groups
+    """Numbers of the experts of each group, the most used one first; groups in the order of those."""
+    counts = use.counts.tolist()
+    groups = [[number] for number in range(len(counts))]
+    columns = list(torch.nn.functional.normalize(use.scores, dim=0).T)
+    while len(groups) > keep:
+        least = min(range(len(groups)), key=lambda place: sum(counts[number] for number in groups[place]))
+        group, column = groups.pop(least), columns.pop(least)
+        nearest = int(torch.stack([column @ other / other.norm() for other in columns]).argmax())
+        weights = [max(1, sum(counts[number] for number in each)) for each in (groups[nearest], group)]
+        columns[nearest] = (weights[0] * columns[nearest] + weights[1] * column) / sum(weights)
+        groups[nearest] = sorted(groups[nearest] + group, key=lambda number: -counts[number])
+    return sorted(groups)
 
 
 def _merge_layer(weights: dict[str, Tensor], prefix: str, groups: list[list[int]], counts: Tensor) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from litgpt_core.checkpoint.compressed_matrices import IntegerMatrix
 from litgpt_core.model import grid
@@ -27,7 +28,7 @@ def inverse_factor(hessian: Tensor, *, damp: float) -> Tensor:
     h = hessian.double()
     dead = h.diagonal() == 0
     h = h + torch.diag(dead.double())
-    mean = h.diagonal().mean()
+    mean = h.diagonal()[~dead].mean() if not bool(dead.all()) else 1.0
     for _ in range(8):
         damped = h + torch.eye(len(h), dtype=h.dtype) * damp * mean
         factor, problem = torch.linalg.cholesky_ex(damped)
@@ -45,7 +46,8 @@ def gptq_matrix(
     weight: Tensor, hessian: Tensor, *, bits: int, clip: str = "activations", damp: float = 0.01
 ) -> IntegerMatrix:
     """Quantize (O, K) float32 with the (K, K) second moment of its inputs."""
-    kind, w = Grid(bits), weight.clone()
+    more = -weight.size(1) % grid.GROUP  # inputs that are always zero fill the last group up
+    kind, w, hessian = Grid(bits), pad(weight, (0, more)).clone(), pad(hessian, (0, more, 0, more))
     upper = inverse_factor(hessian, damp=damp)
     codes = torch.empty_like(w)
     scales = torch.empty(w.size(0), w.size(1) // grid.GROUP)
@@ -67,5 +69,4 @@ def gptq_matrix(
             errors[:, i] = (w[:, k] - q * scale) / upper[k, k]
             w[:, k:end] -= errors[:, i : i + 1] * upper[k, k:end]
         w[:, end:] -= errors @ upper[begin:end, end:]
-    packed = grid.pack(codes, scales, stored_bits=kind.stored_bits)
-    return IntegerMatrix(*packed, rows=weight.size(0))
+    return IntegerMatrix.packed(codes, scales, stored_bits=kind.stored_bits, columns=weight.size(1))

@@ -19,7 +19,6 @@ from litgpt_core.compression.settings import Distill, Healing, Qat
 from litgpt_core.compression.state import WorkingModel
 from litgpt_core.compression.texts import Domain, window_length
 from litgpt_core.core.errors import DataError
-from litgpt_core.model import grid
 from litgpt_core.model.distillation import DIVERGENCES, check_teacher
 from litgpt_core.model.fake_quant import FakeQuantLinear
 from litgpt_core.model.gpt import GPT
@@ -49,7 +48,7 @@ def train_quantized(work: WorkingModel, step: Qat, *, teacher: GPT, domains: Seq
     frozen = {id(work.model.get_submodule(path).weight) for path in work.matrices.keys() - stored.keys()}
     layers: dict[str, FakeQuantLinear] = {}
     for path, matrix in stored.items():
-        scales = grid.unpack(matrix.codes, matrix.scales, outputs=matrix.rows)[1].float()
+        scales = matrix.unpacked()[1].float()
         layers[path] = FakeQuantLinear(work.linear(path), bits=step.bits, scales=scales)
         _replace(work.model, path, layers[path])
     try:

@@ -43,8 +43,6 @@ from litgpt_core.compression.structured import narrow_mlps, remove_blocks, remov
 from litgpt_core.compression.svd import svd_block
 from litgpt_core.compression.texts import Domain
 from litgpt_core.compression.walk import Action, BlockContext, Inputs, walk
-from litgpt_core.core.errors import ConfigError
-from litgpt_core.model import grid
 
 BLOCK_STEPS: dict[type[Step], Callable[[Any], Action]] = {
     Round: lambda step: _rounding(step),
@@ -94,7 +92,6 @@ def run_steps(
 
 
 def _mixed(step: Mixed, work: WorkingModel, windows: Tensor) -> None:
-    check_widths(work, step)
     chosen = choose_bits(work, windows, step)
     with torch.no_grad():
         for path, bits in chosen.items():
@@ -125,8 +122,6 @@ def quantizing(step: Quantizing, quantize: Callable[[Tensor, Inputs | None], Any
     """
 
     def block(context: BlockContext) -> None:
-        if context.structure.index == 0:
-            check_widths(context.work, step)
         for part in context.structure.linears:
             path = context.path(part.name)
             if part.role == "router" or any(text in path for text in step.skip):
@@ -135,24 +130,6 @@ def quantizing(step: Quantizing, quantize: Callable[[Tensor, Inputs | None], Any
             context.work.store(path, quantize(context.linear(part.name).weight.detach(), inputs))
 
     return Action(block, calibrated, lambda work, _: quantize_ends(work, step))
-
-
-def check_widths(work: WorkingModel, step: Quantizing) -> None:
-    """Raise ConfigError if groups do not divide the inputs of a layer that `skip` does not name; lists all of them."""
-    wrong = {
-        part.name.rpartition("experts.")[2]: part.columns
-        for path, part in work.parts.linears()
-        if part.columns % grid.GROUP
-        and part.role not in ("router", *(() if step.head else ("head",)))
-        and not any(text in path for text in step.skip)
-    }
-    if wrong:
-        listed = ", ".join(f"{name} ({columns} inputs)" for name, columns in wrong.items())
-        raise ConfigError(
-            f"Groups of {grid.GROUP} inputs do not divide {listed}.",
-            needed=f"widths that are multiples of {grid.GROUP}, or these layers left as they are",
-            fix=f"--set skip=[{','.join(wrong)}]",
-        )
 
 
 def quantize_ends(work: WorkingModel, step: Quantizing) -> None:

@@ -22,7 +22,7 @@ from litgpt_core.evaluate.statistics import clustered_ratio
 from litgpt_core.model.gpt import GPT
 from litgpt_core.tokenizers.base import Tokenizer
 
-KEPT_BYTES = 1_500_000_000
+KEPT_BYTES = 2_000_000_000
 """The source's log probabilities are kept in memory up to this size, as float16, and computed again beyond it."""
 
 

@@ -25,10 +25,12 @@ def round_matrix(
     kind, units = Grid(bits), _units(weight, per)
     weights = None if importance is None else _units(importance.expand_as(weight), per)
     scales = kind.absmax_scales(units) if clip == "absmax" else search_scales(units, kind, importance=weights)
-    spread = scales.repeat_interleave(weight.numel() // grid.GROUP // scales.numel()).view(weight.size(0), -1)
+    n_scales = weight.size(0) * grid.n_groups(weight.size(1))
+    spread = scales.repeat_interleave(n_scales // scales.numel()).view(weight.size(0), -1)
     return IntegerMatrix.of(weight, grid.stored_scales(spread), bits=bits)
 
 
 def _units(weight: Tensor, per: str) -> Tensor:
-    size = {"group": grid.GROUP, "channel": weight.size(1), "tensor": weight.numel()}[per]
-    return weight.reshape(-1, size)
+    if per == "group":
+        return grid.grouped(weight).reshape(-1, grid.GROUP)
+    return weight.reshape(-1, weight.size(1) if per == "channel" else weight.numel())

@@ -37,10 +37,14 @@ def differences(before: dict[str, Any], after: dict[str, Any]) -> list[tuple[str
     return result
 
 
+def without_empty_sections(plain: dict[str, Any]) -> dict[str, Any]:
+    """The config without those of `LATER_SECTIONS` that are null or absent, which is the same."""
+    return {key: value for key, value in plain.items() if key not in LATER_SECTIONS or value is not None}
+
+
 def computing_sha256(plain: dict[str, Any]) -> str:
     """SHA-256 (hex) of the settings that decide what is computed: the config without `PLACES`."""
-    absent = [key for key in LATER_SECTIONS if plain.get(key) is None]
-    kept = {key: value for key, value in plain.items() if key not in (*PLACES, *absent)}
+    kept = {key: value for key, value in without_empty_sections(plain).items() if key not in PLACES}
     return hashlib.sha256(json.dumps(kept, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 

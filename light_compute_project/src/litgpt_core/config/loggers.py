@@ -28,6 +28,8 @@ class WandbSettings:
     """Name under which the dashboard puts runs together."""
     init_timeout: float = 20.0
     """Seconds to wait for the server before the run goes on offline."""
+    finish_timeout: float = 60.0
+    """Seconds to wait at the end for what has not been uploaded; then the command that uploads it is named."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,6 +26,10 @@ from litgpt_core.data.unpacking import SUFFIXES, compression_of, unpacked
 logger = logging.getLogger(__name__)
 
 SHOWN = 10
+MAX_RATIO = 200
+"""How many times its size a compressed file may unpack to, where it is read whole. Text reaches 3 to 30."""
+ANY_RATIO = 32_000_000
+"""Bytes to which any file may unpack."""
 
 
 def kind_of(path: Path) -> Literal["folder", "file", "missing"]:
@@ -60,7 +64,23 @@ def read_file(path: Path) -> bytes:
             needed="a file this user may read",
             fix="check its permissions, or data.path=OTHER",
         ) from error
-    return unpacked(io.BytesIO(raw), name=shown(path)).read() if compression_of(raw[:8]) else raw
+    return _whole(raw, name=shown(path)) if compression_of(raw[:8]) else raw
+
+
+def _whole(raw: bytes, *, name: str) -> bytes:
+    """The content of compressed data; DataError, before memory is filled, if it unpacks to absurdly much."""
+    chunks, length = [], 0
+    with unpacked(io.BytesIO(raw), name=name) as file:
+        while chunk := file.read(1 << 20):
+            chunks.append(chunk)
+            length += len(chunk)
+            if length > max(ANY_RATIO, MAX_RATIO * len(raw)):
+                raise DataError(
+                    f"{name} unpacks to more than {length // len(raw)} times its {len(raw):,} bytes",
+                    needed=f"text, which unpacks to at most {MAX_RATIO} times its size",
+                    fix="if it is yours, unpack it and name the unpacked file",
+                )
+    return b"".join(chunks)
 
 
 def shown(path: Path | str) -> str:

@@ -15,6 +15,7 @@ The trainer must be built with `use_distributed_sampler=False` (each rank takes 
 from __future__ import annotations
 
 import itertools
+import logging
 import signal
 from collections.abc import Iterator
 from typing import Any
@@ -26,6 +27,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from litgpt_core.core.errors import ConfigError
 from litgpt_core.data.dataset import Batch, ValidationBatches, accumulation_steps
 from litgpt_core.data.prepared import PreparedData
+from litgpt_core.data.text_data import TextData
+
+logger = logging.getLogger(__name__)
 
 
 class OrdinalSampler(Sampler[int]):
@@ -110,7 +114,17 @@ class TokenDataModule(lightning.LightningDataModule):
         batches = self.prepared.train_batches(
             block_size=self.block_size, seed=self.seed, global_batch_size=self.global_batch_size, rank=rank, **sizes
         )
+        self._log_passes()
         return self._loader(batches, OrdinalSampler(samples // at_once))
+
+    def _log_passes(self) -> None:
+        """Say how often each source of a mixture will be read in the whole run."""
+        steps = self.trainer.max_steps if self.trainer is not None else -1
+        if steps > 0 and isinstance(self.prepared, TextData):
+            samples = steps * self.global_batch_size
+            found = self.prepared.passes(samples=samples, block_size=self.block_size, seed=self.seed)
+            if found:
+                logger.info("data: passes over each source: %s", ", ".join(f"{n} {p:.3g}" for n, p in found.items()))
 
     def val_dataloader(self) -> DataLoader[Any]:
         """This rank's share of the validation windows; padding targets are -100 (see `ValBatches`)."""

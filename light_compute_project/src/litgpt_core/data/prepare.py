@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from litgpt_core.data.chat_data import ChatData
+from litgpt_core.data.mixture_data import MixtureData
 from litgpt_core.data.prepared import PreparedData
 from litgpt_core.data.prepared_folder import read_meta
 from litgpt_core.data.settings import DataSettings
@@ -16,7 +17,8 @@ __all__ = ["PreparedData", "data_type", "open_prepared", "prepare", "summary_lin
 
 def data_type(kind: str) -> type[PreparedData]:
     """The class for `data.kind`, which meta.json repeats."""
-    return ChatData if kind == "chat" else TextData
+    types: dict[str, type[PreparedData]] = {"chat": ChatData, "mixture": MixtureData}
+    return types.get(kind, TextData)
 
 
 def prepare(

@@ -23,7 +23,7 @@ from litgpt_core.data.setting_checks import (
     split_problems,
     stream_problems,
 )
-from litgpt_core.data.stream_settings import RowsSettings, TokensSettings
+from litgpt_core.data.stream_settings import MixtureSettings, RowsSettings, TokensSettings
 
 SplitKind = Literal["document", "tail"]
 VerifyKind = Literal["stat", "full"]
@@ -281,7 +281,7 @@ CorpusSettings = PythonSourceSettings | TinyShakespeareSettings | TextSettings |
 StreamSettings = TextSettings | RowsSettings
 """Text that is read in constant memory; `text` above `stream_above`."""
 
-DataSettings = CorpusSettings | RowsSettings | TokensSettings | ChatDataSettings
+DataSettings = CorpusSettings | RowsSettings | TokensSettings | MixtureSettings | ChatDataSettings
 DATA_KINDS: dict[str, type] = {
     "python_source": PythonSourceSettings,
     "tiny_shakespeare": TinyShakespeareSettings,
@@ -289,6 +289,7 @@ DATA_KINDS: dict[str, type] = {
     "custom": CustomTextSettings,
     **dict.fromkeys(("jsonl", "parquet", "arrow"), RowsSettings),
     "tokens": TokensSettings,
+    "mixture": MixtureSettings,
     "chat": ChatDataSettings,
 }
 """The values of `data.kind`."""

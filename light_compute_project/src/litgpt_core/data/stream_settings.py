@@ -5,8 +5,8 @@ Not here: settings of corpora that are read whole (`settings`). Standard library
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from litgpt_core.data.setting_checks import common_problems, raise_all, stream_problems
 
@@ -119,3 +119,78 @@ class TokensSettings:
         if self.val_tokens < 2:
             problems.append(f"val_tokens={self.val_tokens} must be at least 2")
         raise_all(problems, kind="tokens")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixtureSettings:
+    """Several prepared folders of text at once, with weights that may change during training."""
+
+    kind: Literal["mixture"] = "mixture"
+    """Which reader is used; fixed for this class."""
+
+    name: str = "mixture"
+    """First part of the name of the folder that describes the mixture."""
+
+    sources: dict[str, str] = field(default_factory=dict)
+    """Name of a source -> its prepared folder, as `lcp data` prints it, or the first part of its name in cache_dir."""
+
+    weights: dict[str, float] = field(default_factory=dict)
+    """Name of a source -> its share of the samples, in any unit; empty: in proportion to the tokens."""
+
+    stages: list[dict[str, Any]] = field(default_factory=list)
+    """Weights that replace `weights` for a while: {tokens: 2e9, weights: {web: 3, code: 1}}, then the next; the last
+    one may leave out `tokens` and lasts to the end.
+    """
+
+    cycle: int = 4096
+    """Samples in which every source has exactly its share."""
+
+    order: OrderKind = "full"
+    """Order of the windows of each source: `full` mixes all of them; `blocks` mixes blocks of 64 MB."""
+
+    cache_dir: str = "data"
+    """Where prepared folders are, and where the folder of the mixture goes: relative to the project folder."""
+
+    val_fraction: float = 0.01
+    """No effect: the validation splits of the sources are used."""
+
+    split_seed: int = 1337
+    """No effect."""
+
+    def __post_init__(self) -> None:
+        problems = common_problems(self, kind="mixture")
+        if not self.sources:
+            problems.append("sources is empty; set e.g. data.sources.web=FOLDER data.sources.code=FOLDER")
+        problems += _weight_problems("weights", self.weights, self.sources) if self.weights else []
+        for number, stage in enumerate(self.stages):
+            problems += self._stage_problems(number, stage)
+        if not 1 <= self.cycle <= 1 << 20:
+            problems.append(f"cycle={self.cycle} must be from 1 to 1,048,576 samples")
+        if self.order not in ("full", "blocks"):
+            problems.append(f"order={self.order!r} must be 'full' or 'blocks'")
+        raise_all(problems, kind="mixture")
+
+    def _stage_problems(self, number: int, stage: dict[str, Any]) -> list[str]:
+        where, last = f"stages[{number}]", number == len(self.stages) - 1
+        if not isinstance(stage, dict) or set(stage) - {"tokens", "weights"} or "weights" not in stage:
+            return [f"{where} must hold weights, and tokens: {{tokens: 2e9, weights: {{web: 3, code: 1}}}}"]
+        problems = _weight_problems(f"{where}.weights", stage["weights"], self.sources)
+        tokens = stage.get("tokens")
+        if not last and tokens is None:
+            problems.append(f"{where}.tokens is missing: only the last stage lasts to the end")
+        if tokens is not None and not (isinstance(tokens, int | float) and tokens >= 1):
+            problems.append(f"{where}.tokens={tokens!r} must be a number of tokens")
+        return problems
+
+
+def _weight_problems(where: str, weights: Any, sources: dict[str, str]) -> list[str]:
+    if not isinstance(weights, dict):
+        return [f"{where} must be numbers by name of source: {{web: 3, code: 1}}"]
+    unknown = sorted(set(weights) - set(sources))
+    problems = [f"{where} names {name!r}, which is not in sources" for name in unknown]
+    numbers = list(weights.values())
+    if not all(isinstance(number, int | float) and not isinstance(number, bool) and number >= 0 for number in numbers):
+        problems.append(f"{where} must be numbers of 0 or more")
+    elif not sum(numbers) > 0:
+        problems.append(f"{where} must have a number above 0")
+    return problems

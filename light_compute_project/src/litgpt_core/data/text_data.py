@@ -100,6 +100,10 @@ class TextData(PreparedData):
             order=self.order,
         )
 
+    def passes(self, *, samples: int, block_size: int, seed: int) -> dict[str, float]:
+        """Name of a source -> how often a run of so many samples reads its training tokens; empty for a sole source."""
+        return {}
+
     def _source(self, side: str) -> Path | list[Shard]:
         if self.meta.get("format_version") == STREAM_FORMAT:
             return self.shards(side)
@@ -138,9 +142,10 @@ def prepared_text_folder(data: DataSettings, tokenizer: TokenizerSettings) -> Pa
 
         return prepare_stream(data, tokenizer)
     from litgpt_core.data.settings import ChatDataSettings
+    from litgpt_core.data.stream_settings import MixtureSettings
     from litgpt_core.data.text_prepare import prepare_text
 
-    assert not isinstance(data, ChatDataSettings)
+    assert not isinstance(data, ChatDataSettings | MixtureSettings)
     return prepare_text(data, tokenizer)
 
 

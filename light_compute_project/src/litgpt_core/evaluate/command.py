@@ -11,6 +11,7 @@ from typing import Any
 
 from litgpt_core.core.command_line import CommandParser, command_for_record
 from litgpt_core.core.errors import ConfigError
+from litgpt_core.core.text import count
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +54,7 @@ def build_parser() -> CommandParser:
     add("--seed", type=int, default=1, help="of the items (1)")
     add("--out", type=Path, metavar="FILE.html", help="one page with tables, picture and comparisons")
     add("--results", type=Path, metavar="FOLDER", help="where results go (evaluation/ in the run folder)")
+    add("--wandb", action="store_true", help="also as a run on W&B, in the group of the run that was measured")
     add("--harness", metavar="A,B", help="tasks of lm-eval, which must be installed")
     add("--task_dir", type=Path, metavar="FOLDER", help="YAML files of tasks for --harness; then none of the package's")
     add("--core", type=Path, metavar="FOLDER", help="nanochat's bundle of the CORE metric, already downloaded")
@@ -80,6 +82,10 @@ def main(argv: Sequence[str]) -> int:
 
     records, differences = evaluate(a.checkpoints, options=a, command=command_for_record("evaluate", argv))
     _print(records, differences, a)
+    if a.wandb:
+        from litgpt_core.evaluate.dashboard import log_to_wandb
+
+        sys.stdout.write(f"W&B took {log_to_wandb(records)} of {count(len(records), 'evaluation')}\n")
     return 0
 
 

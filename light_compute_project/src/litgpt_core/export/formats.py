@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 
-FORMATS = ("huggingface", "gguf", "onnx", "web", "python", "safetensors", "npz", "json")
+FORMATS = ("huggingface", "compressed-tensors", "gguf", "onnx", "web", "python", "safetensors", "npz", "json")
 TYPED = ("gguf", "onnx")
 """Formats with `--type`."""
 
@@ -15,14 +15,25 @@ def export(given: Namespace) -> list[str]:
     Args:
         given: checkpoint, out, format, type, force, no_check, max_shard_gb: the options of `lcp export`.
     """
-    return {"huggingface": _huggingface, "gguf": _gguf, "onnx": _onnx, "web": _web}.get(given.format, _file)(given)
+    writers = {
+        "huggingface": _huggingface,
+        "compressed-tensors": _huggingface,
+        "gguf": _gguf,
+        "onnx": _onnx,
+        "web": _web,
+    }
+    return writers.get(given.format, _file)(given)
 
 
 def _huggingface(given: Namespace) -> list[str]:
     from litgpt_core.export.huggingface.exporting import export_directory
 
     made = export_directory(
-        given.checkpoint, given.out, force=given.force, max_shard_bytes=int((given.max_shard_gb or 5.0) * 1e9)
+        given.checkpoint,
+        given.out,
+        force=given.force,
+        max_shard_bytes=int((given.max_shard_gb or 5.0) * 1e9),
+        packed=given.format == "compressed-tensors",
     )
     size = f"{made.weight_bytes:,} bytes in {len(made.files)} file{'s' if len(made.files) > 1 else ''}"
     added = [f"{made.added_zeros} biases that the model lacks are written as zeros"] if made.added_zeros else []

@@ -153,7 +153,7 @@ def log_to_wandb(analysis: Analysis, model: str | Path | None) -> bool:
     Raises:
         ConfigError: The model is no run's.
     """
-    from litgpt_core.training.loggers import log_report
+    from litgpt_core.training.wandb_results import log_report
 
     run = run_folder_of(locate(model))
     if run is None or analysis.folder is None:

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from litgpt_core.core.errors import ConfigError
 from litgpt_core.model import grid
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.gpt import GPT
@@ -31,7 +30,7 @@ MARK = "qat_scales"
 def rounded(weight: Tensor, scales: Tensor, *, bits: int) -> Tensor:
     """(O, K) weights and (O, G) scales -> (O, K) float32: the nearest numbers of the grid."""
     codes = Grid(bits).codes(grid.grouped(weight.detach().float()), scales)
-    return grid.dequantize(codes.flatten(-2), scales)
+    return grid.dequantize(codes.flatten(-2), scales)[:, : weight.size(1)]
 
 
 class FakeQuantLinear(nn.Linear):
@@ -49,26 +48,13 @@ class FakeQuantLinear(nn.Linear):
         super().__init__(1, 1, bias=False, device="meta")
         self.in_features, self.out_features, self.bits = base.in_features, base.out_features, bits
         self.weight, self.bias = base.weight, base.bias
-        empty = base.weight.detach().new_zeros(base.out_features, base.in_features // grid.GROUP, dtype=torch.float32)
+        empty = base.weight.detach().new_zeros(base.out_features, grid.n_groups(base.in_features), dtype=torch.float32)
         self.register_buffer(MARK, empty if scales is None else scales)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., K) -> (..., O)"""
         near = rounded(self.weight, self.qat_scales, bits=self.bits).to(self.weight.dtype)
         return functional.linear(x, self.weight + (near - self.weight).detach(), self.bias)
-
-
-def check_quantizable(config: GPTConfig) -> None:
-    """Raise ConfigError, with all their names, if layers of the blocks have widths that groups do not divide."""
-    wrong = {
-        part.name.rpartition("experts.")[2]: part.columns for _, part in _parts(config) if part.columns % grid.GROUP
-    }
-    if wrong:
-        listed = ", ".join(f"{name} ({columns} inputs)" for name, columns in wrong.items())
-        raise ConfigError(
-            f"qat: groups of {grid.GROUP} inputs do not divide {listed}.",
-            needed=f"a model whose widths are multiples of {grid.GROUP}",
-        )
 
 
 def add_fake_quantization(model: GPT, *, bits: int, search: bool = True) -> None:
@@ -78,11 +64,7 @@ def add_fake_quantization(model: GPT, *, bits: int, search: bool = True) -> None
         model: Changed in place.
         bits: See `Grid`.
         search: Find the scales of the present weights; False: they are about to be loaded.
-
-    Raises:
-        ConfigError: See `check_quantizable`.
     """
-    check_quantizable(model.config)
     for path, _ in _parts(model.config):
         parent_path, _, name = path.rpartition(".")
         base = model.get_submodule(path)
@@ -90,7 +72,7 @@ def add_fake_quantization(model: GPT, *, bits: int, search: bool = True) -> None
         scales = None
         if search:
             weight = base.weight.detach().float()
-            units = weight.reshape(-1, grid.GROUP)
+            units = grid.grouped(weight).reshape(-1, grid.GROUP)
             scales = search_scales(units, Grid(bits)).view(weight.size(0), -1)
         setattr(model.get_submodule(parent_path), name, FakeQuantLinear(base, bits=bits, scales=scales))
 

@@ -13,7 +13,8 @@ and in a strip, group after group, the codes of all 16 outputs for 4 inputs, the
     4 bits  (P, G, 4, 16, 4) uint8   low half: q + 8 of input 32 g + 8 c + j; high half: of input 32 g + 8 c + 4 + j
     scales  (P, G, 16) float16
 
-Outputs beyond the last are zeros. Shapes: O outputs, K inputs, G = K / 32 groups, P = ceil(O / 16) strips.
+Outputs beyond the last are zeros, and so are inputs beyond the last in the last group. Shapes: O outputs, K inputs,
+G = ceil(K / 32) groups, P = ceil(O / 16) strips.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from litgpt_core.core.errors import ConfigError
 
@@ -76,14 +78,21 @@ def stored_scales(scales: Tensor) -> Tensor:
     return scales.to(torch.float16).float().clamp(-65504.0, 65504.0)
 
 
+def n_groups(columns: int) -> int:
+    """G, the last one perhaps incomplete."""
+    return -(-columns // GROUP)
+
+
 def grouped(weight: Tensor) -> Tensor:
-    """(O, K) -> (O, G, 32)"""
-    return weight.reshape(*weight.shape[:-1], -1, GROUP)
+    """(O, K) -> (O, G, 32), filled up with zeros"""
+    if rest := weight.size(-1) % GROUP:
+        weight = functional.pad(weight, (0, GROUP - rest))
+    return weight.reshape(*weight.shape[:-1], weight.size(-1) // GROUP, GROUP)
 
 
 def dequantize(codes: Tensor, scales: Tensor) -> Tensor:
     """(O, K) codes and (O, G) scales -> (O, K) float32 weights."""
-    return (grouped(codes.float()) * scales.float().unsqueeze(-1)).flatten(-2)
+    return (grouped(codes.float()) * scales.float().unsqueeze(-1)).flatten(-2)[..., : codes.size(-1)]
 
 
 def pack(codes: Tensor, scales: Tensor, *, stored_bits: int) -> tuple[Tensor, Tensor]:
@@ -95,9 +104,9 @@ def pack(codes: Tensor, scales: Tensor, *, stored_bits: int) -> tuple[Tensor, Te
         stored_bits: 8 or 4.
     """
     outputs, columns = codes.shape
-    strips, groups = -(-outputs // STRIP), columns // GROUP
-    rows = torch.zeros(strips * STRIP, columns, dtype=torch.int8)
-    rows[:outputs] = codes.to(torch.int8)
+    strips, groups = -(-outputs // STRIP), n_groups(columns)
+    rows = torch.zeros(strips * STRIP, groups * GROUP, dtype=torch.int8)
+    rows[:outputs, :columns] = codes.to(torch.int8)
     parts = rows.view(strips, STRIP, groups, GROUP // 4, 4).permute(0, 2, 3, 1, 4)  # (P, G, 8, 16, 4)
     padded = torch.zeros(strips * STRIP, groups, dtype=torch.float16)
     padded[:outputs] = scales.to(torch.float16)
@@ -108,11 +117,11 @@ def pack(codes: Tensor, scales: Tensor, *, stored_bits: int) -> tuple[Tensor, Te
     return (halves[:, :, :, 0] | halves[:, :, :, 1] << 4).contiguous(), packed_scales
 
 
-def unpack(packed: Tensor, packed_scales: Tensor, *, outputs: int) -> tuple[Tensor, Tensor]:
-    """Packed codes and scales -> (O, K) int8 codes and (O, G) float16 scales."""
+def unpack(packed: Tensor, packed_scales: Tensor, *, outputs: int, columns: int | None = None) -> tuple[Tensor, Tensor]:
+    """Packed codes and scales -> (O, K) int8 codes and (O, G) float16 scales; K is 32 G without `columns`."""
     parts = decoded(packed).permute(0, 3, 1, 2, 4)  # (P, 16, G, 8, 4)
     codes = parts.reshape(-1, parts.size(2) * GROUP)
-    return codes[:outputs], packed_scales.transpose(1, 2).reshape(-1, packed_scales.size(1))[:outputs]
+    return codes[:outputs, :columns], packed_scales.transpose(1, 2).reshape(-1, packed_scales.size(1))[:outputs]
 
 
 def decoded(packed: Tensor) -> Tensor:
@@ -129,4 +138,4 @@ def activation_codes(x: Tensor) -> tuple[Tensor, Tensor]:
     largest = groups.abs().amax(dim=-1)
     scales = largest / 127.0
     inverse = torch.where(largest == 0, 0.0, 127.0 / torch.where(largest == 0, 1.0, largest))
-    return (groups * inverse.unsqueeze(-1)).round().flatten(-2), scales
+    return (groups * inverse.unsqueeze(-1)).round().flatten(-2)[..., : x.size(-1)], scales

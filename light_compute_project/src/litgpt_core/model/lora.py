@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +30,7 @@ from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.gpt import GPT
 from litgpt_core.model.init import Place, copy_values
 from litgpt_core.model.lora_settings import LoRASettings
-from litgpt_core.model.quantized import PackedMatrix, QuantEmbedding, QuantLinear
+from litgpt_core.model.quantized import PackedMatrix, QuantEmbedding, QuantLinear, packed_product
 from litgpt_core.model.structure import structure
 
 MARK = "lora_"
@@ -112,22 +111,8 @@ class QuantLoRALinear(Adapted):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., I) -> (..., O)"""
-        y: Tensor = _PackedProduct.apply(x, self.matrix)
+        y = packed_product(x, self.matrix)
         return (y if self.bias is None else y + self.bias) + self.added(x)
-
-
-class _PackedProduct(torch.autograd.Function):
-    """x (..., I) times a packed matrix, which the backward pass dequantizes again instead of keeping it."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, matrix: PackedMatrix) -> Tensor:
-        ctx.matrix, ctx.dtype = matrix, x.dtype
-        return functional.linear(x, matrix.dequantize())
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor, None]:
-        (y,) = gradients
-        return (y @ ctx.matrix.dequantize().to(y.dtype)).to(ctx.dtype), None
 
 
 def add_adapters(model: GPT, settings: LoRASettings, *, seed: int) -> None:

@@ -7,6 +7,8 @@ rounds activations to 8 bits per group of 32, which `int8_activations` imitates 
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -21,6 +23,7 @@ class PackedMatrix(nn.Module):
         codes: (P, G, 8 or 4, 16, 4) uint8.
         scales: (P, G, 16) float16.
         rows: O.
+        columns: K; None: 32 G.
 
     Attributes:
         like: An empty tensor: its dtype and device are those of the model, in which results are returned.
@@ -30,9 +33,9 @@ class PackedMatrix(nn.Module):
     scale_bits: Tensor
     like: Tensor
 
-    def __init__(self, codes: Tensor, scales: Tensor, *, rows: int) -> None:
+    def __init__(self, codes: Tensor, scales: Tensor, *, rows: int, columns: int | None = None) -> None:
         super().__init__()
-        self.rows, self.columns = rows, codes.size(1) * grid.GROUP
+        self.rows, self.columns = rows, columns or codes.size(1) * grid.GROUP
         self.register_buffer("codes", codes)
         self.register_buffer("scale_bits", scales.view(torch.int16))  # not a float, so that no cast rounds it
         self.register_buffer("like", torch.empty(0), persistent=False)
@@ -49,7 +52,7 @@ class PackedMatrix(nn.Module):
 
     def dequantize(self) -> Tensor:
         """(O, K) in the model's dtype."""
-        codes, scales = grid.unpack(self.codes, self.scales, outputs=self.rows)
+        codes, scales = grid.unpack(self.codes, self.scales, outputs=self.rows, columns=self.columns)
         return grid.dequantize(codes, scales).to(self.like.dtype)
 
     def rows_at(self, ids: Tensor) -> Tensor:
@@ -58,7 +61,25 @@ class PackedMatrix(nn.Module):
         strip, lane = flat // grid.STRIP, flat % grid.STRIP
         codes = grid.decoded(self.codes[strip, :, :, lane].unsqueeze(-2)).squeeze(-2)  # (N, G, 8, 4)
         found = codes.flatten(-2).float() * self.scales[strip, :, lane].float().unsqueeze(-1)  # (N, G, 32)
-        return found.flatten(-2).to(self.like.dtype).view(*ids.shape, self.columns)
+        return found.flatten(-2)[:, : self.columns].to(self.like.dtype).view(*ids.shape, self.columns)
+
+
+class _PackedProduct(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, matrix: PackedMatrix) -> Tensor:
+        ctx.matrix, ctx.dtype = matrix, x.dtype
+        return functional.linear(x, matrix.dequantize())
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor, None]:
+        (y,) = gradients
+        return (y @ ctx.matrix.dequantize().to(y.dtype)).to(ctx.dtype), None
+
+
+def packed_product(x: Tensor, matrix: PackedMatrix) -> Tensor:
+    """(..., K) -> (..., O). The backward pass dequantizes the matrix again instead of keeping it."""
+    y: Tensor = _PackedProduct.apply(x, matrix)
+    return y
 
 
 class QuantLinear(nn.Module):
@@ -78,10 +99,12 @@ class QuantLinear(nn.Module):
         self.int8_activations = int8_activations
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., K) -> (..., O)"""
+        """(..., K) -> (..., O). Gradients pass straight through the rounding of activations."""
         if self.int8_activations:
-            x = grid.dequantize(*grid.activation_codes(x)).to(x.dtype)
-        return functional.linear(x, self.matrix.dequantize(), self.bias)
+            near = grid.dequantize(*grid.activation_codes(x.detach())).to(x.dtype)
+            x = x + (near - x).detach() if x.requires_grad else near
+        y = packed_product(x, self.matrix)
+        return y if self.bias is None else y + self.bias
 
 
 class QuantEmbedding(nn.Module):

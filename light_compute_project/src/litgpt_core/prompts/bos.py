@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from litgpt_core.core.errors import CheckpointError
+from litgpt_core.core.parsing import read_json
 
 
 def starts_with_bos(directory: Path) -> bool:
@@ -21,7 +21,7 @@ def starts_with_bos(directory: Path) -> bool:
         return False
     name = file.parent.name
     try:
-        config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        config: dict[str, Any] = read_json(file)
     except ValueError as problem:
         raise CheckpointError(
             f"{file} is not valid JSON: {problem}.", fix="copy it from the model's source again"

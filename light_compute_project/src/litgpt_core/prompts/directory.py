@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from litgpt_core.core.errors import CheckpointError, ConfigError
+from litgpt_core.core.parsing import ParsingError, parse_json, parse_yaml
 from litgpt_core.prompts.catalogue import style_named, style_of_litgpt_class
 from litgpt_core.prompts.model_names import style_name_of_model
 from litgpt_core.prompts.style import PromptStyle
@@ -153,8 +154,8 @@ def _object(path: Path) -> dict[str, Any]:
         return {}
     text = _text(path)
     try:
-        content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except (ValueError, yaml.YAMLError) as problem:
+        content = parse_json(text) if path.suffix == ".json" else parse_yaml(text)
+    except ParsingError as problem:
         raise CheckpointError(f"{path} cannot be read: {str(problem).splitlines()[0]}.", fix=_ANOTHER) from None
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds a {type(content).__name__}.", needed="names and values", fix=_ANOTHER)

@@ -15,6 +15,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from litgpt_core.core.parsing import ParsingError, parse_json
 from litgpt_core.prompts.message import Message, Role
 
 _ROLES: dict[str, Role] = {
@@ -51,6 +52,6 @@ def _call(call: Mapping[str, Any]) -> str:
     function = function if isinstance(function, Mapping) else call
     arguments = function.get("arguments", {})
     if isinstance(arguments, str):
-        with contextlib.suppress(ValueError, RecursionError):
-            arguments = json.loads(arguments)
+        with contextlib.suppress(ParsingError):
+            arguments = parse_json(arguments)
     return json.dumps({"name": function.get("name"), "arguments": arguments}, ensure_ascii=False)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -49,9 +49,11 @@ class RunRecord:
 
     Args:
         path: The run folder.
+        read: Reads the rows of a `metrics.jsonl`.
     """
 
     path: Path
+    read: Callable[[Path], list[Row]] = field(default=read_rows, compare=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -76,15 +78,16 @@ class RunRecord:
     @cached_property
     def metrics(self) -> list[Row]:
         """Rows of `metrics.jsonl`, in order of steps."""
-        return read_rows(RunFolder(self.path).metrics)
+        return self.read(RunFolder(self.path).metrics)
 
     @property
     def state(self) -> State:
         """Whether the run reached its end: `trainer.max_steps`, or early stopping."""
-        trainer = self.config.get("trainer") or {}
+        trainer = self.config.get("trainer")
+        trainer = trainer if isinstance(trainer, dict) else {}
         ended = self.config and has_reached_end(
             RunFolder(self.path),
-            max_steps=int(trainer.get("max_steps", 0)),
+            max_steps=int(number_of(trainer.get("max_steps")) or 0),
             early_stop={key: trainer.get(key) for key in ("patience", "min_delta")},
         )
         return "finished" if ended else "unfinished"
@@ -111,7 +114,7 @@ class RunRecord:
         if not self.metrics:
             return {}
         last = self.metrics[-1]
-        validated = [row for row in self.metrics if row.get("val_loss") is not None]
+        validated = [row for row in self.metrics if number_of(row.get("val_loss")) is not None]
         best = min(validated, key=lambda row: row["val_loss"], default={})
         return {
             **{key: last.get(key) for key in ("step", "tokens", "train_loss", "tokens_per_s")},
@@ -228,7 +231,7 @@ def share_tokenizer(runs: Iterable[RunRecord]) -> bool:
     kinds = set()
     for run in runs:
         known = run.environment.get("data_fingerprint") or run.get("data.fingerprint")
-        kinds.add(known or json.dumps(run.config.get("tokenizer"), sort_keys=True))
+        kinds.add(str(known or json.dumps(run.config.get("tokenizer"), sort_keys=True, default=str)))
     return len(kinds) < 2
 
 

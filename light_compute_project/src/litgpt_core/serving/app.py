@@ -1,4 +1,4 @@
-"""The HTTP application: OpenAI's endpoints, a plain chat endpoint, ratings, health, metrics, and the chat page.
+"""The HTTP application: OpenAI's endpoints, a plain chat endpoint, ratings, runs, health, metrics, and the page.
 
 request -> Guard (host, key, size) -> validation (schema) -> model (models)
         -> GenerationRequest (preparation, prompting) -> Worker.submit -> Job
@@ -12,9 +12,9 @@ import contextlib
 import functools
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
@@ -22,6 +22,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
 from litgpt_core.core.errors import LightComputeError
+from litgpt_core.runs.watching import MOST_CURVES, MOST_POINTS
 from litgpt_core.serving.endpoints import Server
 from litgpt_core.serving.errors import on_error, on_http_error, on_invalid
 from litgpt_core.serving.guard import Guard
@@ -58,6 +59,7 @@ def create_app(settings: ServerSettings, pool: ModelPool) -> FastAPI:
     app.add_exception_handler(Exception, on_error)
     app.add_exception_handler(LightComputeError, on_error)
     _add_routes(app, server)
+    _add_run_routes(app, server)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     return app
 
@@ -108,3 +110,25 @@ def _add_routes(app: FastAPI, server: Server) -> None:
     @get("/")
     async def page() -> FileResponse:
         return FileResponse(STATIC / "index.html")
+
+
+def _add_run_routes(app: FastAPI, server: Server) -> None:
+    get = functools.partial(app.api_route, methods=["GET", "HEAD"])
+
+    @get("/v1/runs")
+    async def runs(since: str | None = None) -> dict[str, Any]:
+        return await server.runs.listed(since=since)
+
+    @get("/v1/runs/curves")
+    async def curves(
+        run: Annotated[list[str], Query(max_length=MOST_CURVES)],
+        key: Annotated[list[str], Query(max_length=MOST_CURVES)] = [],  # noqa: B006
+        x: str = "steps",
+        points: Annotated[int, Query(ge=1, le=MOST_POINTS)] = 400,
+        since: str | None = None,
+    ) -> dict[str, Any]:
+        return await server.runs.curves(run, keys=key, x=x, points=points, since=since)
+
+    @get("/v1/runs/one")
+    async def one_run(run: str) -> dict[str, Any]:
+        return await server.runs.one(run)

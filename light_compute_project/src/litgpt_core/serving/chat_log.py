@@ -26,6 +26,7 @@ from typing import Any
 
 from litgpt_core.core.errors import DataError
 from litgpt_core.core.lock import exclusive
+from litgpt_core.core.parsing import parse_json
 
 logger = logging.getLogger(__name__)
 
@@ -206,7 +207,7 @@ class ExchangeLog:
         complete = data[: data.rfind(b"\n") + 1]
         for line in complete.splitlines():
             try:
-                row = json.loads(line)
+                row = parse_json(line)
                 if row.get("type") is None and isinstance(row.get("assistant"), str):
                     self._ids.add(str(row.get("id")))
                     self._conversations.add(str(row.get("conversation_id") or row.get("id")))

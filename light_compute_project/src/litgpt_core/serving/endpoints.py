@@ -31,6 +31,7 @@ from litgpt_core.serving.prompting import (
 )
 from litgpt_core.serving.readiness import Readiness
 from litgpt_core.serving.responses import CompletionResponse
+from litgpt_core.serving.run_pages import RunPages
 from litgpt_core.serving.schema import (
     ChatMessage,
     ChatRequest,
@@ -59,6 +60,7 @@ class Server:
         self._known = RecentConversations()
         self._preparation = Preparation(most_waiting=settings.slots + settings.queue)
         self._readiness = Readiness(settings.chat_log)
+        self.runs = RunPages(settings.shown_runs, models=pool.found)
 
     # --- generation
 
@@ -246,6 +248,7 @@ class Server:
         """Start no more work."""
         self._preparation.close()
         self._readiness.close()
+        self.runs.close()
 
     def describe(self) -> dict[str, Any]:
         """GET /v1/settings."""
@@ -264,6 +267,7 @@ class Server:
             "max_prompt_chars": s.max_prompt_chars,
             "max_messages": s.max_messages,
             "logging": self.log is not None and not self.log.is_full,
+            "runs": s.shown_runs is not None,
             "defaults": defaults,
         }
 

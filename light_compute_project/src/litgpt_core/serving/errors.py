@@ -14,8 +14,10 @@ from starlette.exceptions import HTTPException
 
 from litgpt_core.core.errors import ConfigError, LightComputeError, TokenizerError
 from litgpt_core.prompts.template_process import ChatTemplateError, ChatTemplateRefusal
+from litgpt_core.runs.watching import UnknownRun
 from litgpt_core.serving.job import Stopped, TimedOut
 from litgpt_core.serving.models import ModelBroken, UnknownModel
+from litgpt_core.serving.run_pages import RunsHidden
 from litgpt_core.serving.worker import Busy
 
 logger = logging.getLogger(__name__)
@@ -39,6 +41,8 @@ class InvalidField(LightComputeError):
 
 _KINDS: tuple[tuple[type[LightComputeError], int, str, str | None], ...] = (
     (UnknownModel, 404, "invalid_request_error", "model_not_found"),
+    (UnknownRun, 404, "invalid_request_error", "run_not_found"),
+    (RunsHidden, 404, "invalid_request_error", "runs_hidden"),
     (TooLong, 400, "invalid_request_error", "context_length_exceeded"),
     (Busy, 429, "rate_limit_error", "queue_full"),
     (ModelBroken, 500, "server_error", "model_broken"),
@@ -54,6 +58,7 @@ _KINDS: tuple[tuple[type[LightComputeError], int, str, str | None], ...] = (
 
 _PARAMS: dict[type[LightComputeError], str] = {
     UnknownModel: "model",
+    UnknownRun: "run",
     ChatTemplateRefusal: "messages",
 }
 
@@ -109,7 +114,7 @@ async def on_invalid(_: Request, error: Exception) -> JSONResponse:
         reason = context.get("error", "it cannot be read")
         message = f"The body is not valid JSON: {reason}, at character {first['loc'][-1]}."
         return SafeJSONResponse(error_body(message, kind="invalid_request_error", code="invalid_json"), status_code=400)
-    place = [str(part) for part in first["loc"] if part != "body"]
+    place = [str(part) for part in first["loc"] if part not in ("body", "query")]
     place += [str(context["field"])] if first["type"] == "unsupported_field" else []
     param = ".".join(place) or None
     message = f"{param or 'The body'}: {first['msg'].removeprefix('Value error, ')}" + (

@@ -139,6 +139,10 @@ class ModelPool:
         loop = asyncio.get_running_loop()
         return [await loop.run_in_executor(self._describing, self._facts_of, model) for model in found]
 
+    async def found(self) -> list[FoundModel]:
+        """The models on disk, most recent first, as they were found at most `RESCAN_S` ago."""
+        return await self._scanned(patience_s=None)
+
     async def one(self, name: str) -> ModelFacts:
         """The description of one model. Raises UnknownModel."""
         model = self._named(name, await self._scanned(patience_s=None))
@@ -210,8 +214,14 @@ class ModelPool:
 
     def _load(self, found: FoundModel) -> LoadedModel:
         s = self._settings
-        options = {"device": s.device, "dtype": s.precision, "compile": s.compile, "kv_cache": s.kv_cache}
-        engine = Engine.from_directory(found.directory, packed_weights=True, **options)
+        engine = Engine.from_directory(
+            found.directory,
+            device=s.device,
+            dtype=s.precision,
+            compile=s.compile,
+            kv_cache=s.kv_cache,
+            packed_weights=True,
+        )
         style = load_style(found.directory)
         suggestions = suggested_messages(found.directory, engine.tokenizer, chat=style is not None)
         slots = slots_that_fit(engine, requested=s.slots)

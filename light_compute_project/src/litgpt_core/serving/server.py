@@ -7,6 +7,7 @@ import contextlib
 import gc
 import logging
 import socket
+import sys
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from litgpt_core.serving.settings import ServerSettings
 
 logger = logging.getLogger(__name__)
+
+SWITCH_S = 0.0005
+"""Seconds for which a thread keeps Python's lock while others wait for it (CPython: 0.005). The worker takes it between
+two steps of a few milliseconds, and would wait for every prompt that is being prepared."""
 
 
 def serve(settings: ServerSettings, *, model: str | None = None) -> None:
@@ -58,6 +63,7 @@ def serve(settings: ServerSettings, *, model: str | None = None) -> None:
         server = _Announcing(config, settings=settings, port=listening.getsockname()[1], pool=pool)
         gc.collect()
         gc.freeze()  # exclude everything loaded so far from garbage collection
+        sys.setswitchinterval(SWITCH_S)
         server.run(sockets=[listening])
 
 

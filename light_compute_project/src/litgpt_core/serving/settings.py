@@ -52,6 +52,8 @@ class ServerSettings:
     """Default sampling settings of a request."""
     chat_log: Path | None = Path("chat_history.jsonl")
     """File of finished exchanges; None disables logging them."""
+    runs: Path | None = Path("runs")
+    """Folder of the trainings that the page shows; None shows none."""
     log_file: Path | None = Path("logs/serve.log")
     """File of the server's own log; None: only warnings on the console."""
     device: str = "auto"
@@ -86,6 +88,11 @@ class ServerSettings:
                 fix=f"--host {self.host} --api_key_file FILE, or the variable LIGHT_COMPUTE_API_KEY, "
                 f"or --host {self.host} --open_to_all",
             )
+
+    @property
+    def shown_runs(self) -> Path | None:
+        """`runs`, except where anybody could read them: configs name folders of this machine."""
+        return self.runs if self.is_private or self.api_key is not None else None
 
     @property
     def is_private(self) -> bool:

@@ -22,15 +22,15 @@ def packed_content(
 ) -> CompressedCheckpoint:
     """The content of a compressed directory, from the state dict of a model with `FakeQuantLinear`.
 
-    Output layer and embedding, one matrix where they are tied, are rounded to `settings.head` bits if their width
-    allows it. What is not rounded becomes bfloat16, as the engine would load it.
+    Output layer and embedding, one matrix where they are tied, are rounded to `settings.head` bits. What is
+    not rounded becomes bfloat16, as the engine would load it.
     """
     weights = {name: tensor.detach().cpu() for name, tensor in weights.items()}
     matrices: dict[str, CompressedMatrix] = {}
     for name in [name for name in weights if name.endswith(MARK)]:
         path = name.removesuffix(f".{MARK}")
         matrices[path] = IntegerMatrix.of(weights.pop(f"{path}.weight").float(), weights.pop(name), bits=settings.bits)
-    if settings.head is not None and weights[f"{HEAD}.weight"].size(1) % grid.GROUP == 0:
+    if settings.head is not None:
         for path in (HEAD,) if tied else (HEAD, EMBEDDING):
             matrices[path] = _nearest(weights.pop(f"{path}.weight").float(), bits=settings.head)
     if tied:
@@ -41,6 +41,6 @@ def packed_content(
 
 def _nearest(weight: Tensor, *, bits: int) -> IntegerMatrix:
     """As the step `round` of `lcp compress` rounds the head."""
-    kind, units = Grid(bits), weight.reshape(-1, grid.GROUP)
+    kind, units = Grid(bits), grid.grouped(weight).reshape(-1, grid.GROUP)
     scales = kind.absmax_scales(units) if bits == 8 else search_scales(units, kind)
     return IntegerMatrix.of(weight, grid.stored_scales(scales.view(weight.size(0), -1)), bits=bits)

@@ -14,7 +14,6 @@ from litgpt_core.distributed.sharding import Sharding, choose_sharding
 from litgpt_core.distributed.world import World
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.cost import count_parameters, flops_per_token
-from litgpt_core.model.fake_quant import check_quantizable
 from litgpt_core.model.lora import check_adaptable
 from litgpt_core.optim.settings import CustomOptimSettings
 from litgpt_core.training.hardware import Hardware, Machine, choose_hardware
@@ -105,8 +104,6 @@ def resolve(config: TrainConfig, facts: Facts) -> ResolvedConfig:
         _refuse_sharding(config)
     if config.lora is not None:
         check_adaptable(model, config.lora)
-    if config.qat is not None:
-        check_quantizable(model)
     processes = world.world_size
     check_batch(global_batch_size=config.trainer.batch.global_batch_size, micro_batch_size=None, world_size=processes)
     config = facts.fit(config, model, hardware)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from functools import partial
 from pathlib import Path
@@ -21,6 +20,7 @@ from litgpt_core.training.early_stop import EarlyStop
 from litgpt_core.training.metrics import MetricsRecorder, bits_per_byte
 from litgpt_core.training.plan import Plan
 from litgpt_core.training.rows import Row
+from litgpt_core.training.wandb_folder import upload_command
 
 
 def final_and_best(rows: list[Row]) -> dict[str, Row]:
@@ -205,8 +205,7 @@ def next_commands(folder: Path, summary: dict[str, Any]) -> list[tuple[str, str]
     prompt = typed[0] if typed else "The"
     model = folder.name if folder.parent == Path("runs") else folder.as_posix()
     where = [] if folder.parent == Path("runs") else ["--dir", folder.parent.as_posix()]
-    offline = sorted((folder / "wandb").glob("offline-run-*"))
-    upload = shlex.join(["uv", "run", "wandb", "sync", *(path.as_posix() for path in offline)])
+    upload = upload_command(folder)
     return [
         ("continue a prompt", f'{shown_command("generate", model)} --prompt "{prompt}"'),
         ("talk to it", shown_command("chat", model)),
@@ -214,5 +213,5 @@ def next_commands(folder: Path, summary: dict[str, Any]) -> list[tuple[str, str]
         ("look at the curve", f"{folder.as_posix()}/loss.png"),
         ("all runs", shown_command("runs", "table", "--sort", "val_bpb", *where)),
         ("upstream's own generate", f'uv run litgpt generate {folder.as_posix()}/final --prompt "{prompt}"'),
-        *([("upload to W&B", upload)] if offline else []),
+        *([("upload to W&B", upload)] if upload else []),
     ]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from litgpt_core import checkpoint
-from litgpt_core.config.diff import LATER_SECTIONS, differences
+from litgpt_core.config.diff import differences, without_empty_sections
 from litgpt_core.config.train_config import TrainConfig, dump
 from litgpt_core.config.trainer import StopSettings
 from litgpt_core.core.directories import clean_temporary, remove_directory
@@ -220,7 +220,9 @@ def has_reached_end(
     if not summary or not folder.final.is_dir():
         return False
     if last_step is None:
-        last_step = int((summary.get("final") or {}).get("step") or 0)
+        final = summary.get("final")
+        step = final.get("step") if isinstance(final, dict) else None
+        last_step = step if isinstance(step, int) else 0
     return last_step >= max_steps or (bool(summary.get("early_stop")) and summary["early_stop"] == early_stop)
 
 
@@ -301,8 +303,8 @@ def refuse_another_run(folder: RunFolder, config: TrainConfig) -> None:
             needed="the settings the run was started with",
             fix=f"run.name={config.run.name}-2 for a new run",
         )
-    plain = redact_values(config.plain)  # as it was written
-    before = {**dict.fromkeys(LATER_SECTIONS), **redact_values(before)}
+    plain = without_empty_sections(redact_values(config.plain))  # as it was written
+    before = without_empty_sections(redact_values(before))
     changed = differences(with_later_settings(before, plain), plain)
     fatal = [line for key, line in changed if decides_trajectory(key)]
     if fatal:

@@ -37,7 +37,7 @@ from litgpt_core.training.checkpoint_io import LitGPTDirectoryIO
 from litgpt_core.training.closing import close_run
 from litgpt_core.training.early_stop import EarlyStop
 from litgpt_core.training.inputs import build_data, build_model, build_teacher, fill_shards
-from litgpt_core.training.loggers import dashboard_of, log_results, wandb_id
+from litgpt_core.training.loggers import dashboard_of
 from litgpt_core.training.metrics import MetricsRecorder
 from litgpt_core.training.module import TrainingModule
 from litgpt_core.training.plan import Plan, announce
@@ -51,6 +51,8 @@ from litgpt_core.training.stop import StopRequest
 from litgpt_core.training.strategy import ShardedStrategy
 from litgpt_core.training.suite_curves import Measure, SuiteCurves
 from litgpt_core.training.trainer import build_trainer, quiet_third_parties
+from litgpt_core.training.wandb_results import log_results
+from litgpt_core.training.wandb_runs import wandb_id
 from litgpt_core.training.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
@@ -69,7 +71,7 @@ class RunResult:
 class TextOutputs:
     """What a run writes with its model as a generator of text. Passed in: the loop itself needs no engine."""
 
-    write_samples: Callable[..., str]
+    write_samples: Callable[..., list[tuple[str, str]]]
     """As `samples.write_samples`."""
     measure_before: Callable[..., Callback]
     """As `before_after.BeforeMeasure`."""
@@ -185,7 +187,7 @@ def _carry_out(plan: Plan, *, stop: StopRequest, texts: TextOutputs) -> RunResul
     )
     write_json(plan.folder.summary, summary)
     draw_loss(plan, rows=recorder.rows, summary=summary)
-    log_results(dashboard, summary=summary, picture=plan.folder.picture, samples=samples)
+    log_results(dashboard, folder=plan.folder.path, summary=summary, picture=plan.folder.picture, samples=samples)
     return RunResult(folder=plan.folder, summary=summary)
 
 

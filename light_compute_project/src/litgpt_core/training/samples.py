@@ -19,14 +19,15 @@ logger = logging.getLogger(__name__)
 SAMPLING = SamplingSettings(temperature=0.8, top_k=50)
 
 
-def write_samples(plan: Plan, *, model: GPT) -> str:
-    """Continue every prompt of `trainer.sample_prompts`; write `samples.txt` and return its text, "" for none."""
+def write_samples(plan: Plan, *, model: GPT) -> list[tuple[str, str]]:
+    """Continue every prompt of `trainer.sample_prompts`; write `samples.txt` and return prompts and continuations."""
     settings, seed = plan.resolved.config.trainer.evaluation, plan.resolved.config.seed
     if not settings.sample_tokens or not settings.sample_prompts:
-        return ""
+        return []
     was_training, random_state = model.training, torch.get_rng_state()
     tokenizer = tokenizers.load(plan.data.tokenizer_dir)
     engine = Engine(model.eval(), tokenizer, add_bos=tokenizer.use_bos)
+    samples = []
     parts = [
         f"temperature {SAMPLING.temperature}, top_k {SAMPLING.top_k}, seed {seed}, "
         f"{settings.sample_tokens} new tokens each\n"
@@ -37,10 +38,10 @@ def write_samples(plan: Plan, *, model: GPT) -> str:
         except TokenizerError as error:
             logger.warning("no sample for the prompt %r: %s", prompt, error.given)
             continue
+        samples.append((prompt, text))
         parts.append(f"\n===== prompt: {prompt!r}\n{prompt}{text}\n")
     model.clear_kv_cache()
     model.train(was_training)
     torch.set_rng_state(random_state)
-    written = "".join(parts)
-    write_text(plan.folder.samples, written)
-    return written
+    write_text(plan.folder.samples, "".join(parts))
+    return samples

@@ -71,6 +71,8 @@ class Server:
     base_model: str
     scripted: bool
     """Whether it is the stand-in, whose words the tests know."""
+    folder: Path
+    """Where it was started."""
 
 
 def _started(command: list[str], port: int, folder: Path) -> Iterator[str]:
@@ -161,7 +163,7 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         save_style(_save_tiny(folder / "runs" / "chatty" / "final", seed=2), style_named("human_assistant"))
         command = [sys.executable, str(SERVE), "chatty", "--port", str(port), *SLOWLY]
     for base_url in _started(command, port, folder):
-        yield Server(base_url=base_url, chat_model=names[0], base_model=names[1], scripted=scripted)
+        yield Server(base_url=base_url, chat_model=names[0], base_model=names[1], scripted=scripted, folder=folder)
 
 
 @pytest.fixture(scope="module")

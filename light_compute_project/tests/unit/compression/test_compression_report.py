@@ -179,7 +179,8 @@ def test_mistakes_are_answered_first(arguments, message):
         command.main(arguments)
 
 
-def test_a_width_that_groups_do_not_divide_leaves_nothing_behind(directory, tmp_path):
+@pytest.mark.parametrize("recipe", ["int4", "gptq_int4", "int8"])
+def test_the_last_group_of_a_width_that_groups_do_not_divide_is_filled_up(recipe, directory, domains, tmp_path):
     plain = checkpoint.load_model(directory)
     odd = {name: value.clone() for name, value in plain.state_dict().items()}
     config = plain.config.__class__(**(plain.config.to_full_dict() | {"intermediate_size": 100}))
@@ -188,11 +189,20 @@ def test_a_width_that_groups_do_not_divide_leaves_nothing_behind(directory, tmp_
             odd[name] = odd[name][:, :100] if "mlp.proj" in name else odd[name][:100]
     options = {"config": config, "tokenizer_dir": directory, "hyperparameters": {}}
     source = checkpoint.save_directory(tmp_path / "odd", weights=odd, **options)
-    with pytest.raises(ConfigError, match=r"do not divide mlp.proj \(100 inputs\)"):
-        compress(source, load_recipe("int4"), tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-    made = compress(source, load_recipe("int4", changes=["skip=[mlp.proj]"]), tmp_path / "out")
-    assert checkpoint.load_model(made.directory)(torch.tensor([[1, 2]])).isfinite().all()
+    changes = [] if recipe == "int8" else ["clip=mse"]
+    made = compress(
+        source, load_recipe(recipe, changes=changes), tmp_path / "out", domains=domains, calibration_tokens=512
+    )
+    facts = read_description(made.directory)["matrices"]["transformer.h.0.mlp.proj"]
+    assert facts["columns"] == 100
+    model, ids = checkpoint.load_model(made.directory), torch.tensor([[1, 2, 3]])
+    assert model.transformer.h[0].mlp.proj.matrix.codes.shape == (4, 4, 8 if recipe == "int8" else 4, 16, 4)
+    stored = checkpoint.load_weights(made.directory)["transformer.h.0.mlp.proj.weight"].float()
+    error = (stored - odd["transformer.h.0.mlp.proj.weight"]).norm() / stored.norm()
+    assert stored.shape == (64, 100) and error < (0.01 if recipe == "int8" else 0.2)
+    assert model(ids).isfinite().all()
+    skipped = compress(source, load_recipe("int4", changes=["skip=[mlp.proj]"]), tmp_path / "other").directory
+    assert "transformer.h.0.mlp.proj" not in read_description(skipped)["matrices"]
 
 
 def test_text_that_is_too_short_or_unreadable(directory, domains, tmp_path):

@@ -63,7 +63,7 @@ def test_every_experiment_composes_and_checks(experiment: str) -> None:
 
 
 def test_which_experiments_begin_with_a_checkpoint() -> None:
-    assert {"finetune_chat", "qat"} == FROM_A_CHECKPOINT
+    assert {"continue_text", "finetune_chat", "qat"} == FROM_A_CHECKPOINT
     assert [name for name in EXPERIMENTS if config_source.needs_teacher(name)] == ["distill"]
     assert config_source.placeholders("distill") == ["distill.teacher=CHECKPOINT"]
 
@@ -113,6 +113,8 @@ def test_every_option_of_every_group_composes_and_checks(group: str, option: str
     extra = {"pretrained": ["init_from=somewhere"]}.get(option, [])
     if option in ("text", "jsonl", "parquet", "arrow", "tokens"):
         extra = ["data.path=README.md"]
+    if option == "mixture":
+        extra = ["data.sources.web=somewhere"]
     if option == "custom":
         extra = {
             "optim": ["optim.class_path=torch.optim.NAdam"],

@@ -20,7 +20,7 @@ def test_help_names_the_options() -> None:
     done = call("--help")
     assert done.returncode == 0
     for word in (
-        "custom, hub, jsonl, parquet, python_source, small_source, text, tiny_shakespeare, tokens",
+        "custom, hub, jsonl, mixture, parquet, python_source, small_source, text, tiny_shakespeare, tokens",
         "sentencepiece",
         "data.path=my_texts",
     ):

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from litgpt_core.checkpoint import load_model
-from litgpt_core.checkpoint.compressed import CompressedCheckpoint, IntegerMatrix, save_compressed
+from litgpt_core.checkpoint.compressed import CompressedCheckpoint, save_compressed
+from litgpt_core.checkpoint.compressed_matrices import IntegerMatrix
 from litgpt_core.core.errors import CheckpointError, ConfigError, EnvironmentProblem
 from litgpt_core.export.blocks import blocks_of
 from litgpt_core.export.onnx import graph as graph_module

@@ -29,6 +29,7 @@ FAMILIES = {
     "neox": {},
     "llama": LLAMA | {"n_query_groups": 2, "attn_bias": True},
     "odd rows": LLAMA | {"n_head": 3, "head_size": 32, "intermediate_size": 160, "padding_multiple": 7},
+    "odd widths": LLAMA | {"n_embd": 48, "n_head": 3, "intermediate_size": 100},
     "parallel": {"shared_attention_norm": True, "n_query_groups": 1, "lm_head_bias": True, "rotary_percentage": 1.0},
 }
 
@@ -52,7 +53,8 @@ def packed(weight: torch.Tensor, *, bits: int) -> PackedMatrix:
     kind = grid.Grid(bits)
     scales = grid.stored_scales(kind.absmax_scales(grid.grouped(weight)))
     codes = kind.codes(grid.grouped(weight), scales).flatten(-2)
-    return PackedMatrix(*grid.pack(codes, scales, stored_bits=kind.stored_bits), rows=weight.size(0))
+    parts = grid.pack(codes, scales, stored_bits=kind.stored_bits)
+    return PackedMatrix(*parts, rows=weight.size(0), columns=weight.size(1))
 
 
 def quantized(family: dict, *, bits: int, tied: bool = True, dtype: torch.dtype = torch.float32) -> GPT:
@@ -168,3 +170,18 @@ def test_a_nan_scale_leads_to_nan_logits(kernel):
     decoder = KernelDecoder(model)
     decoder.start(n_sequences=1, length=8)
     assert decoder.feed([Feed(0, 0, ids(8))]).isnan().any()
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+@torch.no_grad()
+def test_a_token_is_computed_alike_with_any_others(instructions, bits):
+    """Bit for bit: a prompt in one go, in parts, and token by token."""
+    model, prompt, results = quantized(FAMILIES["llama"], bits=bits), ids(CHUNK + 20), []
+    for parts in ([len(prompt)], [23, len(prompt) - 23], [1] * len(prompt)):
+        decoder, at = KernelDecoder(model), 0
+        decoder.start(n_sequences=1, length=96)
+        for n in parts:
+            logits = decoder.feed([Feed(0, at, prompt[at : at + n])]).clone()
+            at += n
+        results.append(logits)
+    assert torch.equal(results[0], results[1]) and torch.equal(results[0], results[2])

@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from litgpt_core.checkpoint.compressed_matrices import IntegerMatrix
-from litgpt_core.core.errors import ConfigError
 from litgpt_core.model import grid
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.fake_quant import (
@@ -74,9 +73,15 @@ def test_only_blocks_are_rounded_and_the_state_dict_can_be_split_and_joined():
     assert without_fake_quantization(plain_model := build()) is plain_model
 
 
-def test_widths_that_groups_do_not_divide_are_named_together():
-    with pytest.raises(ConfigError, match=r"attn.qkv \(48 inputs\), attn.proj \(48 inputs\).*mlp.fc \(48 inputs\)"):
-        add_fake_quantization(build(n_embd=48), bits=4)
+def test_the_last_group_of_an_odd_width_is_filled_up():
+    model = build(n_embd=48)
+    weight = model.transformer.h[0].attn.qkv.weight.detach().clone()
+    add_fake_quantization(model, bits=4)
+    layer = model.transformer.h[0].attn.qkv
+    assert layer.qat_scales.shape == (144, 2)
+    ours = IntegerMatrix.of(weight, layer.qat_scales, bits=4)
+    assert ours.columns == 48 and torch.equal(rounded(weight, layer.qat_scales, bits=4), ours.dense())
+    assert model(torch.randint(40, (1, 16))).isfinite().all()
 
 
 def test_searched_scales_are_the_best_of_many_candidates():

@@ -69,6 +69,18 @@ def test_no_dense_weight_is_kept_for_the_backward_pass():
     assert kept and (128, 32) not in kept and (32, 128) not in kept
 
 
+def test_rounded_activations_pass_gradients_straight_through():
+    packed, _ = pair()
+    head, x = packed.lm_head, torch.randn(3, 32, requires_grad=True)
+    grads = []
+    for rounding in (False, True):
+        head.int8_activations = rounding
+        grads.append(torch.autograd.grad(head(x).sum(), x)[0])
+    assert torch.equal(*grads) and bool(grads[0].any())
+    assert head(torch.zeros(0, 32)).shape == (0, 40), "an expert may get no token"
+    assert not torch.equal(head(x), torch.nn.functional.linear(x, head.matrix.dequantize()))
+
+
 @torch.no_grad()
 def test_merging_gives_a_plain_model_that_computes_the_same():
     packed, _ = pair()

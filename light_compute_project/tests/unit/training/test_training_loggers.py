@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
-from lightning.pytorch.loggers import CSVLogger, WandbLogger
+from lightning.pytorch.loggers import CSVLogger
 
 from litgpt_core.config.loggers import CustomLoggerSettings, PlainLoggerSettings, WandbSettings
 from litgpt_core.core.errors import ConfigError
-from litgpt_core.training import loggers
-from litgpt_core.training.loggers import build_logger, labels, log_report
+from litgpt_core.training.loggers import build_logger
 from litgpt_core.training.run_folder import RunFolder
+from litgpt_core.training.wandb_folder import gave_up, not_uploaded, upload_command
+from litgpt_core.training.wandb_runs import labels
 
 CSV = "lightning.pytorch.loggers.CSVLogger"
 
@@ -44,67 +44,42 @@ def test_every_plain_kind_has_a_builder(kind: str, tmp_path: Path) -> None:
     assert (made is None) == (kind == "none")
 
 
-class RecordingRun:
-    """Stands for a W&B run: what was logged, and whether it was closed."""
-
-    def __init__(self) -> None:
-        self.logged: dict[str, Any] = {}
-        self.summary: dict[str, float] = {}
-        self.finished = False
-
-    def log(self, values: dict[str, Any]) -> None:
-        if "analysis/refused" in values:
-            raise OSError("no server")
-        self.logged |= values
-
-    def finish(self) -> None:
-        self.finished = True
-
-
-@pytest.fixture
-def report(tmp_path: Path) -> tuple[Path, Path]:
-    """A page and a picture."""
-    from matplotlib.figure import Figure
-
-    (tmp_path / "report.html").write_text("<p>found</p>")
-    Figure(figsize=(1, 1)).savefig(tmp_path / "lens.png")
-    return tmp_path / "report.html", tmp_path / "lens.png"
-
-
-def test_an_analysis_goes_into_the_runs_own_dashboard(
-    tmp_path: Path, report: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "config.yaml").write_text("logger: {kind: wandb, project: mine}\n")
-    (tmp_path / "environment.json").write_text('{"wandb_run_id": "abc"}')
-    run, asked = RecordingRun(), []
-
-    def start(settings: Any, *, run_id: str | None, **others: Any) -> WandbLogger:
-        asked.append((settings.project, run_id))
-        built = WandbLogger.__new__(WandbLogger)
-        monkeypatch.setattr(WandbLogger, "experiment", run, raising=False)
-        return built
-
-    monkeypatch.setattr(loggers, "_wandb", start)
-    page, picture = report
-    assert log_report(RunFolder(tmp_path), page=page, pictures=[picture], numbers={"analysis/lens/x": 1.5})
-    assert asked == [("mine", "abc")]
-    assert set(run.logged) == {"analysis/report", "analysis/lens"} and run.finished
-    assert run.summary == {"analysis/lens/x": 1.5}
-    refused = picture.rename(tmp_path / "refused.png")
-    assert not log_report(RunFolder(tmp_path), page=page, pictures=[refused], numbers={})
-
-
-def test_without_a_dashboard_an_analysis_is_not_taken(
-    tmp_path: Path, report: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(loggers, "_wandb", lambda *_, **__: None)
-    assert not log_report(RunFolder(tmp_path), page=report[0], pictures=[], numbers={})
-
-
 def test_a_dashboard_sorts_runs_by_group_job_and_tags() -> None:
     config = {"seed": 3, "data": {"name": "text"}, "model": {"name": "light-tiny"}, "init_from": None, "lora": None}
     found = labels(WandbSettings(tags=["mine"], group="lr-sweep"), config)
-    assert found == {"tags": ["mine", "text", "light-tiny", "seed-3"], "group": "lr-sweep", "job_type": "train"}
+    assert found["tags"][:4] == ["mine", "text", "light-tiny", "seed-3"]
+    assert (found["group"], found["job_type"]) == ("lr-sweep", "train")
     tuned = labels(WandbSettings(), config | {"init_from": "runs/a", "lora": {"r": 8}})
-    assert tuned["job_type"] == "finetune" and tuned["tags"][-1] == "lora" and tuned["group"] is None
+    assert tuned["job_type"] == "finetune" and "lora" in tuned["tags"] and tuned["group"] is None
+    assert labels(WandbSettings(), config, job_type="evaluate")["job_type"] == "evaluate"
     assert labels(WandbSettings(), {}) == {"tags": None, "group": None, "job_type": "train"}
+    assert labels(WandbSettings(), {"data": ["odd"]})["job_type"] == "train"
+
+
+def test_runs_that_differ_in_their_seed_alone_share_a_tag() -> None:
+    config = {"seed": 3, "optim": {"lr": 0.1}, "run": {"name": "a"}}
+    same = config | {"seed": 4, "run": {"name": "b"}}
+    other = config | {"optim": {"lr": 0.2}}
+    tags = [labels(WandbSettings(), each)["tags"][-1] for each in (config, same, other)]
+    assert tags[0].startswith("settings-") and tags[0] == tags[1] != tags[2]
+
+
+def test_what_was_not_uploaded_is_named_until_it_is(tmp_path: Path) -> None:
+    assert upload_command(tmp_path) == ""
+    for name in ("offline-run-20260102_1-a", "run-20260101_1-a", "run-20260103_1-b"):
+        (tmp_path / "wandb" / name).mkdir(parents=True)
+    record = tmp_path / "wandb" / "offline-run-20260102_1-a"
+    assert upload_command(tmp_path) == f"uv run wandb sync {record}"
+    (tmp_path / "wandb" / "run-20260101_1-a" / "not-uploaded.txt").touch()
+    assert [path.name for path in not_uploaded(tmp_path)] == ["run-20260101_1-a", "offline-run-20260102_1-a"]
+    assert upload_command(tmp_path).startswith("uv run wandb sync --include-online ")
+    for path in not_uploaded(tmp_path):
+        (path / "run-a.wandb.synced").touch()
+    assert upload_command(tmp_path) == ""
+
+
+def test_a_client_that_gave_up_is_known_by_its_own_log(tmp_path: Path) -> None:
+    assert not gave_up(tmp_path)
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "debug-internal.log").write_text('{"msg":"filestream: fatal error: 401"}\n')
+    assert gave_up(tmp_path)

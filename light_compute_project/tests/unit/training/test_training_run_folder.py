@@ -14,13 +14,13 @@ from litgpt_core.config.compose import load
 from litgpt_core.config.loggers import WandbSettings
 from litgpt_core.config.run import RunSettings
 from litgpt_core.core.errors import ConfigError, Interrupted
-from litgpt_core.training.loggers import wandb_mode
 from litgpt_core.training.metrics import bits_per_byte
 from litgpt_core.training.results import draw_curves, final_and_best
 from litgpt_core.training.rows import read_rows
 from litgpt_core.training.run_folder import write_json
 from litgpt_core.training.start import back_to_the_queue
 from litgpt_core.training.stop import stop_on_signals
+from litgpt_core.training.wandb_runs import wandb_mode
 
 
 def row(step: int, *, val: float | None = None) -> dict[str, object]:

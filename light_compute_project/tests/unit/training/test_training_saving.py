@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
+from litgpt_core.config.compose import load
 from litgpt_core.config.trainer import CheckpointSettings
 from litgpt_core.core.errors import ConfigError, Interrupted
 from litgpt_core.distributed.process_group import ProcessGroup
 from litgpt_core.distributed.world import World
 from litgpt_core.training.budget import Budget, Meter
-from litgpt_core.training.run_folder import RunFolder
+from litgpt_core.training.run_folder import RunFolder, claim_run, refuse_another_run
 from litgpt_core.training.saving import CheckpointSaver
 from litgpt_core.training.stop import StopRequest
 
@@ -84,3 +85,15 @@ def test_save_every_needs_a_unit_and_says_what_counts_steps(given: str, said: st
     with pytest.raises(ConfigError, match=said):
         CheckpointSettings(save_every=given)
     assert CheckpointSettings(save_every="5m").save_every == "5m"
+
+
+def test_a_run_is_continued_under_the_config_that_it_wrote(tmp_path: Path) -> None:
+    """Sections that are null are absent from the composed config: that must not make it another run."""
+    words = ["+experiment=smoke", f"run.dir={tmp_path}", "run.name=a"]
+    config = load(words)
+    folder = RunFolder(tmp_path / "a")
+    folder.path.mkdir()
+    claim_run(folder, config)
+    refuse_another_run(folder, load([*words, "run.resume=auto", "trainer.save_every=5m"]))
+    with pytest.raises(ConfigError, match="cannot be resumed"):
+        refuse_another_run(folder, load([*words, "seed=7"]))

@@ -162,7 +162,7 @@ def _describe(
     }
     text_bytes, documents = _measure(found.val, dtype=dtype, tokenizer=tokenizer)
     tokens = {side: sum(each.tokens for each in listed) for side, listed in sides.items()}
-    train, val = (sample_tokens(listed, dtype=dtype, at_most=REFERENCE_TOKENS) for listed in sides.values())
+    train, val = (sample_tokens(listed, dtype=dtype, at_most=REFERENCE_TOKENS[side]) for side, listed in sides.items())
     losses = reference_losses(train, val, vocab_size=tokenizer.vocab_size)
     manifest = {"format_version": STREAM_FORMAT, "fingerprint": fingerprint, "dtype": dtype, "shards": shards}
     meta: dict[str, Any] = {

@@ -28,8 +28,8 @@ from litgpt_core.tokenizers.settings import TokenizerSettings
 
 logger = logging.getLogger(__name__)
 
-REFERENCE_TOKENS = 1 << 22
-"""Of each split, for the reference losses: their memory grows with the different pairs of tokens."""
+REFERENCE_TOKENS = {"train": 1 << 22, "val": 1 << 19}
+"""Of each split at most, for the reference losses: their memory grows with the different pairs of tokens."""
 VALIDATION = "val-00000.ds"
 """The shard of all held-out documents."""
 _BLOCK = 1 << 22
@@ -146,7 +146,10 @@ def _join_validation(work: Path, facts: list[ChunkFacts]) -> str:
 
 def _reference(work: Path, shards: dict[str, list[dict[str, Any]]], *, dtype: str, vocab_size: int) -> dict[str, Any]:
     """Losses of a unigram and a bigram model, both fitted and scored on samples of at most `REFERENCE_TOKENS`."""
-    train, val = (sample_tokens(shards_of(work, side, manifest={"shards": shards}), dtype=dtype) for side in SIDES)
+    train, val = (
+        sample_tokens(shards_of(work, side, manifest={"shards": shards}), dtype=dtype, at_most=REFERENCE_TOKENS[side])
+        for side in SIDES
+    )
     losses = reference_losses(train, val, vocab_size=vocab_size)
     logger.info(
         "data: reference losses on val: unigram %.4f, bigram %.4f nats per token (fitted on %s tokens)",

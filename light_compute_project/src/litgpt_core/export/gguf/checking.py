@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from litgpt_core.checkpoint import load_model
 from litgpt_core.export.gguf import llama_cpp
 from litgpt_core.export.gguf.architecture import Architecture
+from litgpt_core.export.gguf.emulation import emulated, excess
 from litgpt_core.export.gguf.importing import read_model
 from litgpt_core.export.gguf.layout import TensorType
 from litgpt_core.export.parity import Parity, compare_logits, logits_of, sample_ids, sample_texts
@@ -18,7 +20,7 @@ from litgpt_core.tokenizers import Tokenizer
 
 TOLERANCES = {"F32": 5e-3, "F16": 5e-3, "BF16": 2e-2}
 """Largest difference of log-probabilities between llama.cpp and the file's weights in torch; others: `QUANTIZED`.
-SmolLM2 as F16 differed by 0.0062 and is refused where llama.cpp is installed, until the reason is known.
+For 16-bit weights torch rounds activations as llama.cpp does, and this is what may remain: see `emulation`.
 """
 QUANTIZED = 0.5
 """Activations become 8-bit integers with a scale for every 32 of them."""
@@ -49,12 +51,14 @@ def check_file(
     tolerance = TOLERANCES.get(kind.name, QUANTIZED)
     if architecture.computes_tanh and original.config.gelu_approximate == "none":
         tolerance = max(tolerance, GELU)
-    told = _ask(file, again, tokenizer, ids, tolerance=tolerance)
+    told = _ask(file, again, tokenizer, ids, tolerance=tolerance, kind=kind.name)
     failures += told.pop("failures")
     return Parity(format="gguf", reader=reader, **found, **told, failures=tuple(failures))
 
 
-def _ask(file: Path, model: GPT, tokenizer: Tokenizer, ids: list[int], *, tolerance: float) -> dict[str, Any]:
+def _ask(
+    file: Path, model: GPT, tokenizer: Tokenizer, ids: list[int], *, tolerance: float, kind: str
+) -> dict[str, Any]:
     """llama.cpp's ids and greedy tokens against the tokenizer's and the file's weights in torch."""
     texts = sample_texts(tokenizer)
     new = max(1, min(_NEW, model.config.block_size - _PROMPT - 1))
@@ -80,15 +84,15 @@ def _ask(file: Path, model: GPT, tokenizer: Tokenizer, ids: list[int], *, tolera
         (row.max() - all_[token]).item() <= 2 * tolerance
         for row, all_, token in zip(best, chosen, answers.greedy, strict=True)
     )
-    ours, delta = logits_of(model, ids, rows=rows).log_softmax(-1), 0.0
-    for length, most_probable in zip(lengths, answers.most_probable, strict=True):
-        delta = max([delta, *(abs(ours[length - 1, token].item() - value) for token, value in most_probable.items())])
+    delta, beyond = _differences(
+        emulated(model, ids, rows=rows, kind=kind), dict(zip(lengths, answers.most_probable, strict=True))
+    )
     failures = []
     if different:
         failures.append(f"llama.cpp has other ids for {len(different)} of {len(texts)} texts, such as {different[0]!r}")
     if equal < len(answers.greedy):
         failures.append(f"llama.cpp chooses {len(answers.greedy) - equal} of {len(answers.greedy)} other tokens")
-    if delta > tolerance:
+    if beyond > tolerance:
         failures.append(f"llama.cpp's log-probabilities differ by up to {delta:.2g}")
     return {
         "texts": len(texts),
@@ -98,3 +102,19 @@ def _ask(file: Path, model: GPT, tokenizer: Tokenizer, ids: list[int], *, tolera
         "max_delta": delta,
         "failures": failures,
     }
+
+
+def _differences(results: Tensor, answers: dict[int, dict[int, float]]) -> tuple[float, float]:
+    """Largest difference of llama.cpp's log-probabilities from the mean of the results, and the largest `excess`.
+
+    Args:
+        results: (N, T, rows) log-probabilities.
+        answers: Length of a prefix -> log-probabilities of tokens after it.
+    """
+    pairs = [
+        (results[:, length - 1, token], value)
+        for length, most_probable in answers.items()
+        for token, value in most_probable.items()
+    ]
+    delta = max((abs(each.mean().item() - value) for each, value in pairs), default=0.0)
+    return delta, max((excess(each, value) for each, value in pairs), default=0.0)

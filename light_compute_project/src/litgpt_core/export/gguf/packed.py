@@ -72,8 +72,8 @@ def _matrix(content: CompressedCheckpoint, name: str) -> IntegerMatrix | None:
 
 def _spread(matrix: IntegerMatrix, *, rows: int | None) -> tuple[Tensor, Tensor]:
     """(O, K) codes, and scales repeated for each of them."""
-    codes, scales = grid.unpack(matrix.codes, matrix.scales, outputs=matrix.rows)
-    return codes[:rows], scales.repeat_interleave(grid.GROUP, dim=1)[:rows]
+    codes, scales = matrix.unpacked()
+    return codes[:rows], scales.repeat_interleave(grid.GROUP, dim=1)[:rows, : matrix.columns]
 
 
 def _blocks(codes: Tensor, scales: Tensor, *, bits: int) -> tuple[TensorType, Bytes] | None:

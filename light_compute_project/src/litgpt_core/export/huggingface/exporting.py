@@ -7,6 +7,7 @@ Weights keep their dtype and their bits; only names and the order of rows change
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import logging
 import os
@@ -22,7 +23,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from litgpt_core.checkpoint import load_model, locate
+from litgpt_core.checkpoint.compressed import read_compressed
 from litgpt_core.checkpoint.load import EMBEDDING, OUTPUT, empty_model
+from litgpt_core.checkpoint.verification import is_compressed
 from litgpt_core.core.directories import new_directory
 from litgpt_core.core.errors import CheckpointError
 from litgpt_core.core.files import sha256_of
@@ -30,9 +33,11 @@ from litgpt_core.core.replaceable import CHECKSUMS, refuse_taken
 from litgpt_core.export.huggingface.families import choose, write_config
 from litgpt_core.export.huggingface.family import Family
 from litgpt_core.export.huggingface.layout import CONFIG, SAFETENSORS, SAFETENSORS_INDEX, SHARD
+from litgpt_core.export.huggingface.packed import packed_rules, packed_weights, quantization_config
 from litgpt_core.export.huggingface.rules import Rule
 from litgpt_core.export.huggingface.vocabulary import write_tokenizer
 from litgpt_core.model.config import GPTConfig
+from litgpt_core.model.structure import structure
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +62,12 @@ class Exported:
 
 
 def export_directory(
-    checkpoint: str | Path | None, target: Path, *, force: bool = False, max_shard_bytes: int = MAX_SHARD_BYTES
+    checkpoint: str | Path | None,
+    target: Path,
+    *,
+    force: bool = False,
+    max_shard_bytes: int = MAX_SHARD_BYTES,
+    packed: bool = False,
 ) -> Exported:
     """Write a checkpoint (a directory of ours or LitGPT's, or a run folder) as a Hugging Face folder.
 
@@ -66,6 +76,7 @@ def export_directory(
         target: The folder to create.
         force: Replace an existing `target` that this project wrote, after the new folder is complete.
         max_shard_bytes: Maximum size of a weight file; a larger single weight gets its own file.
+        packed: Keep the codes of a compressed directory: see `packed`. The rest becomes float16.
 
     Raises:
         CheckpointError: The checkpoint is missing or corrupted, no supported architecture is equivalent, or `target`
@@ -81,12 +92,22 @@ def export_directory(
     family, config = choose(dataclasses.replace(model.config, tie_embeddings=tied))
     added = add_zero_biases(weights, family, config)
     rules = [rule for rule in family.rules(config) if not (tied and OUTPUT in rule.ours)]
+    matrices = _matrices(directory) if packed else {}
+    kept = packed_rules(rules, matrices) if packed else {}
+    linear_names = {f"{path}.weight" for path, _ in structure(config).linears()}
+    if packed:
+        weights = {name: _half(name, tensor) for name, tensor in weights.items()}
     shards = _shards(rules, weights, max_shard_bytes=max_shard_bytes)
     try:
         with new_directory(target) as folder:
-            files = _write_weights(folder, shards, weights)
+            files, n_bytes = _write_weights(folder, shards, weights, kept=kept, matrices=matrices)
             ids = write_tokenizer(directory, folder, longest=config.block_size)
             settings = {**write_config(family, config), **ids, "torch_dtype": _DTYPES[weights[EMBEDDING].dtype]}
+            if packed:
+                linears = [rule.theirs for rule in rules if any(name in linear_names for name in rule.ours)]
+                settings["quantization_config"] = quantization_config(
+                    kept, [*itertools.chain(*linears)], head=family.head
+                )
             (folder / CONFIG).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
             files_written = sorted(folder.iterdir())
             facts = {file.name: {"bytes": file.stat().st_size, "sha256": sha256_of(file)} for file in files_written}
@@ -103,7 +124,7 @@ def export_directory(
     return Exported(
         path=target,
         architecture=family.architecture,
-        weight_bytes=sum(_bytes(rule, weights) for shard in shards for rule in shard),
+        weight_bytes=n_bytes,
         files=tuple(files),
         added_zeros=added,
     )
@@ -139,20 +160,32 @@ def _shards(rules: list[Rule], weights: Mapping[str, Tensor], *, max_shard_bytes
     return shards
 
 
-def _converted(rules: list[Rule], weights: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+def _converted(
+    rules: list[Rule], weights: Mapping[str, Tensor], *, kept: Mapping[str, int], matrices: Mapping[str, Any]
+) -> Iterator[tuple[str, Tensor]]:
     for rule in rules:
+        if rule.theirs[0] in kept:
+            yield from packed_weights(rule, matrices).items()
+            continue
         theirs = rule.to_theirs([weights[name] for name in rule.ours])
         yield from zip(rule.theirs, (tensor.contiguous() for tensor in theirs), strict=True)
 
 
-def _write_weights(folder: Path, shards: list[list[Rule]], weights: Mapping[str, Tensor]) -> list[str]:
-    """The weight files, and their index if there are several; returns the files' names."""
+def _write_weights(
+    folder: Path,
+    shards: list[list[Rule]],
+    weights: Mapping[str, Tensor],
+    *,
+    kept: Mapping[str, int],
+    matrices: Mapping[str, Any],
+) -> tuple[list[str], int]:
+    """The weight files, and their index if there are several; returns the files' names and the bytes of all tensors."""
     names: list[str] = []
     places: dict[str, str] = {}
     total = 0
     for number, rules in enumerate(shards, start=1):
         name = SAFETENSORS if len(shards) == 1 else SHARD.format(number=number, total=len(shards))
-        tensors = dict(_converted(rules, weights))
+        tensors = dict(_converted(rules, weights, kept=kept, matrices=matrices))
         save_file(tensors, folder / name, metadata={"format": "pt"})
         names.append(name)
         places |= dict.fromkeys(tensors, name)
@@ -161,7 +194,22 @@ def _write_weights(folder: Path, shards: list[list[Rule]], weights: Mapping[str,
     if len(shards) > 1:
         index: dict[str, Any] = {"metadata": {"total_size": total}, "weight_map": places}
         (folder / SAFETENSORS_INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
-    return names
+    return names, total
+
+
+def _matrices(directory: Path) -> Mapping[str, Any]:
+    if not is_compressed(directory):
+        raise CheckpointError(
+            f"{directory} is not compressed.", needed="integer codes", fix=f"lcp compress {directory} int4"
+        )
+    return read_compressed(directory).matrices
+
+
+def _half(name: str, tensor: Tensor) -> Tensor:
+    half = tensor.half()
+    if not bool(half.isfinite().all()):
+        raise CheckpointError(f"{name} has a number beyond float16.", needed="weights up to 65504")
+    return half
 
 
 def _flush(file: Path) -> None:

@@ -153,7 +153,7 @@ template <class W, class C> class Pass {
     // As the weights of `reader` are multiplied: see `pack` in matmul.hpp, packed_weights.hpp and integer_weights.hpp.
     void pack_line(const float* from, size_t line, size_t size, const Linear& reader) {
         if (reader.bits)
-            pack_groups(from, reinterpret_cast<Group*>(packed) + line * (size / GROUP), size);
+            pack_groups(from, reinterpret_cast<Group*>(packed) + line * groups_of(size), size);
         else if (m.weights_are_packed)
             Product<W>::pack(from, reinterpret_cast<typename Product<W>::Number*>(packed) + line * steps<W>(size), size);
         else

@@ -11,12 +11,21 @@
 
 constexpr int INTEGER_LINES = LANES == 16 ? 8 : 4;  // rows at a time: as many as registers hold
 
+// Groups of a line of `size` numbers; the last one may be incomplete, and is filled up with zeros.
+static inline size_t groups_of(size_t size) { return (size + GROUP - 1) / GROUP; }
+
 // fp32 -> codes -127..127, nearest, ties to even; scale = largest size / 127. A NaN becomes a NaN scale.
 static void pack_groups(const float* from, Group* to, size_t size) {
-    for (size_t g = 0; g < size / GROUP; g++) {
+    for (size_t g = 0; g < groups_of(size); g++) {
+        const float* numbers = from + g * GROUP;
+        float filled[GROUP] = {};
+        if (size - g * GROUP < GROUP) {
+            std::memcpy(filled, numbers, (size - g * GROUP) * sizeof(float));
+            numbers = filled;
+        }
         ivec largest{};  // bits of the sizes, which are in the order of the numbers; those of a NaN are the largest
         for (size_t i = 0; i < GROUP; i += LANES) {
-            const ivec size = load<ivec>(from + g * GROUP + i) & 0x7fffffff;
+            const ivec size = load<ivec>(numbers + i) & 0x7fffffff;
             largest = size > largest ? size : largest;
         }
         int32_t bits = 0;
@@ -28,7 +37,7 @@ static void pack_groups(const float* from, Group* to, size_t size) {
         ivec sum{};
         for (size_t i = 0; i < GROUP; i += LANES) {
             typedef int8_t bytes __attribute__((vector_size(LANES)));
-            const vec shifted = load<vec>(from + g * GROUP + i) * inverse + 12582912.0f;  // 1.5 * 2^23: rounds
+            const vec shifted = load<vec>(numbers + i) * inverse + 12582912.0f;  // 1.5 * 2^23: rounds
             const ivec whole = (ivec)shifted - 0x4B400000;
             const bytes codes = __builtin_convertvector(whole, bytes);
             std::memcpy(to[g].codes + i, &codes, sizeof codes);
@@ -87,7 +96,7 @@ static inline void integer_lines(const Linear& linear, size_t groups, const Grou
 template <Bits BITS>
 static void multiply_integers(const Linear& linear, size_t size, size_t begin, size_t end, const Group* rows, size_t n,
                               const Output& out) {
-    const size_t groups = size / GROUP;
+    const size_t groups = groups_of(size);
     if (n == 0) return;
     if (n <= 2) {
         const size_t apart = (end - begin) / (STREAMS * STRIP) * STRIP, stop = begin + apart;
@@ -108,7 +117,7 @@ static void multiply_integers(const Linear& linear, size_t size, size_t begin, s
 
 // Number `i` of row `row` of a packed matrix of `size` columns.
 static inline float integer_at(const Linear& linear, size_t size, size_t row, size_t i) {
-    const size_t place = row / STRIP * (size / GROUP) + i / GROUP, k = i % GROUP, o = row % STRIP;
+    const size_t place = row / STRIP * groups_of(size) + i / GROUP, k = i % GROUP, o = row % STRIP;
     const uint8_t* codes = static_cast<const uint8_t*>(linear.weight);
     const float scale = half_to_float(linear.scales[place * STRIP + o]);
     if (linear.bits == EIGHT)

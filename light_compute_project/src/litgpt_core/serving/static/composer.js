@@ -1,7 +1,7 @@
 // The message box: grows with its text, sends with Enter, keeps drafts, and turns into a stop button during an answer.
 import { byId } from "./dom.js";
 import { announce } from "./notices.js";
-import { messagesFor, runOf, send, stop } from "./runs.js";
+import { messagesFor, runOf, send, stop } from "./answers.js";
 import { on, state } from "./state.js";
 import { forget, read, write } from "./store.js";
 import { editLast } from "./thread.js";

@@ -14,15 +14,17 @@ export function el(tag, properties = {}, ...children) {
   return node;
 }
 
+/** As `el`, for SVG. */
+export function svg(tag, properties = {}, ...children) {
+  const node = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(properties)) if (value !== null && value !== undefined) node.setAttribute(name, String(value));
+  node.append(...children);
+  return node;
+}
+
 /** One of the <symbol>s in index.html; decoration, so hidden from screen readers. */
 export function icon(name) {
-  const svg = document.createElementNS(SVG, "svg");
-  svg.setAttribute("class", "icon");
-  svg.setAttribute("aria-hidden", "true");
-  const use = document.createElementNS(SVG, "use");
-  use.setAttribute("href", `#icon-${name}`);
-  svg.append(use);
-  return svg;
+  return svg("svg", { class: "icon", "aria-hidden": "true" }, svg("use", { href: `#icon-${name}` }));
 }
 
 /** A button of one icon, named for screen readers and shown as a tooltip. */

@@ -3,7 +3,7 @@ import { post } from "./api.js";
 import { copyButton, el, icon, iconButton } from "./dom.js";
 import { renderMarkup } from "./markup.js";
 import { announce, toast } from "./notices.js";
-import { continueAnswer, resend, runOf, showVariant } from "./runs.js";
+import { continueAnswer, resend, runOf, showVariant } from "./answers.js";
 import { modelNamed } from "./state.js";
 import { saveConversation } from "./store.js";
 

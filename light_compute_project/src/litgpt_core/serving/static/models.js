@@ -2,7 +2,7 @@
 import { get } from "./api.js";
 import { byId, el, icon } from "./dom.js";
 import { announce } from "./notices.js";
-import { runOf } from "./runs.js";
+import { runOf } from "./answers.js";
 import { chosenModel, emit, modelNamed, on, state } from "./state.js";
 import { read, saveConversation, write } from "./store.js";
 
@@ -25,7 +25,8 @@ export function settleModel() {
   emit("models");
 }
 
-function choose(id) {
+/** Use this model from now on, in the open conversation too. */
+export function choose(id) {
   close();
   if (id === state.modelId) return;
   state.modelId = id;

@@ -1,7 +1,7 @@
 // The list of conversations: by day, searchable, each with rename and delete. A drawer on narrow screens.
 import { byId, el, iconButton } from "./dom.js";
 import { announce, toast } from "./notices.js";
-import { deleteAndStop, runOf } from "./runs.js";
+import { deleteAndStop, runOf } from "./answers.js";
 import { emit, on, state } from "./state.js";
 import { allConversations, forget, isConversationKey, loadConversation, matches, read, saveConversation, titleOf, write } from "./store.js";
 
@@ -24,7 +24,9 @@ export function reopenLast() {
 }
 
 export function startSidebar() {
+  byId("runs-link").addEventListener("click", () => closeDrawer({ focus: false }));
   byId("new-chat").addEventListener("click", () => {
+    emit("chat");
     openConversation(null);
     closeDrawer({ focus: false });
     byId("message").focus();
@@ -113,6 +115,7 @@ function entry(conversation) {
 }
 
 function pick(conversation) {
+  emit("chat");
   openConversation(conversation);
   closeDrawer({ focus: false });
   if (!matchMedia("(pointer: coarse)").matches) byId("message").focus();

@@ -14,7 +14,7 @@ const listeners = new Map();
 /**
  * Events: "open" another conversation is shown; "conversations" the list changed; "run" an answer began or ended, "answered" it ended;
  * "delta" an answer grew; "models", "server", "stats", "settings" that part changed; "gone" the server did not answer;
- * "locked" the user entered no API key; "full" the browser refuses to store.
+ * "locked" the user entered no API key; "full" the browser refuses to store; "chat" the user turns from the runs to a conversation.
  */
 export function on(names, listener) {
   for (const name of names.split(" ")) listeners.set(name, [...(listeners.get(name) ?? []), listener]);

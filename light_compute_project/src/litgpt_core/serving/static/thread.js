@@ -2,7 +2,7 @@
 import { byId, el, icon } from "./dom.js";
 import { ExchangeView } from "./exchange_view.js";
 import { announce } from "./notices.js";
-import { runOf } from "./runs.js";
+import { runOf } from "./answers.js";
 import { chosenModel, on, state } from "./state.js";
 import { titleOf } from "./store.js";
 import { contextText, parametersText } from "./models.js";

@@ -1,7 +1,7 @@
 // Conversations to a file and back, and the deletion of all of them.
 import { byId, el } from "./dom.js";
 import { announce, toast } from "./notices.js";
-import { deleteAndStop } from "./runs.js";
+import { deleteAndStop } from "./answers.js";
 import { openConversation } from "./sidebar.js";
 import { emit } from "./state.js";
 import { allConversations, loadConversation, saveConversation } from "./store.js";
