@@ -29,6 +29,7 @@ from litgpt_core.deploy.rental.provider import (
     PriceAboveCeiling,
     Provider,
     ProviderProblem,
+    Refused,
 )
 from litgpt_core.deploy.rental.remote import RemoteShell
 from litgpt_core.deploy.rental.request import NODE_SHARE, Place, RentalRequest
@@ -57,6 +58,7 @@ class Simulated(Provider):
         self.kill_at: int | None = None
         self.price: float = HOURLY
         self.mode = "fine"
+        self.hidden_s = 0.0  # a fresh machine is not listed for so long
         self.alive: dict[str, tuple[str, float, float, float, bool]] = {}  # number -> name, from, price, deadline, runs
         self.billed = 0.0
         self.made = 0
@@ -94,7 +96,7 @@ class Simulated(Provider):
     def launch(self, launch: Launch, *, created: Created) -> Machine:
         self.step()
         if self.mode == "none":
-            raise NoCapacity("nobody has one")
+            raise Refused("nobody has one")
         self.made += 1
         number = f"m{self.made}"
         self.alive[number] = (launch.name, self.time, self.price, launch.deadline, True)
@@ -114,8 +116,8 @@ class Simulated(Provider):
             raise ProviderProblem("503")
         return [
             Machine(number=number, name=name, runs=runs, hourly=price)
-            for number, (name, _, price, _, runs) in self.alive.items()
-            if name.startswith(prefix)
+            for number, (name, since, price, _, runs) in self.alive.items()
+            if name.startswith(prefix) and self.time - since >= self.hidden_s
         ]
 
     def end(self, machine: Machine) -> None:
@@ -278,8 +280,8 @@ def test_a_preempted_machine_is_ended_for_good_and_another_is_requested(ledger: 
     provider = Simulated()
     session = opened(ledger, provider)
     assert not session.look() and list(provider.alive) == ["m1"]
+    provider.advance(2 * POLL_S)
     provider.preempt("m1")
-    provider.advance(POLL_S)
     assert not session.look() and list(provider.alive) == ["m2"], "the stopped one would cost money for its disk"
     assert [machine.name for machine in session.state.machines] == ["lcp-0a0a0a-r-1", "lcp-0a0a0a-r-2"]
     assert session.close("by hand") == [] and not provider.alive and session.close("again") == []
@@ -299,9 +301,30 @@ def test_relaunching_stops_when_the_money_is_used_up_or_too_many_were_taken_away
     few = opened(ledger, provider, rental_id="0c0c0c", max_relaunches=2)
     for _ in range(10):
         few.look()
+        provider.advance(2 * POLL_S)
         for number in list(provider.alive):
             provider.preempt(number)
     assert few.state.closed == "3 machines were used" and not provider.alive
+
+
+def test_a_machine_that_is_not_listed_yet_is_neither_lost_nor_proven_to_be_gone(ledger: Ledger) -> None:
+    provider = Simulated()
+    provider.hidden_s = 100.0
+    session = opened(ledger, provider)
+    assert not session.look() and provider.made == 1
+    provider.advance(POLL_S)
+    assert not session.look() and provider.made == 1, "no second machine is requested"
+    provider.advance(POLL_S)
+    assert [machine.number for machine in session.state.open_machines] == ["m1"]
+    assert session.close("by hand") == [] and not provider.alive, "ended by its number"
+    killed = opened(ledger, provider, rental_id="0e0e0e")
+    provider.kill_at = 4
+    with pytest.raises(Killed):
+        killed.look()
+    provider.kill_at = None
+    assert provider.alive and "may still appear" in killed.close("by hand")[0]
+    provider.advance(provider.settle_s)
+    assert killed.close("again") == [] and not provider.alive and killed.state.is_over
 
 
 def test_a_rental_that_was_closed_elsewhere_requests_nothing(ledger: Ledger) -> None:
@@ -360,6 +383,10 @@ class Money(RuleBasedStateMachine):
             self.session.look()
         self.provider.kill_at = None
 
+    @rule(seconds=st.sampled_from([0.0, 30.0, 100.0]))
+    def lists_lag(self, seconds: float) -> None:
+        self.provider.hidden_s = seconds
+
     @rule(polls=st.integers(1, 90))
     def time_passes(self, polls: int) -> None:
         for _ in range(polls):
@@ -386,7 +413,9 @@ class Money(RuleBasedStateMachine):
         if not hasattr(self, "provider"):
             return
         self.provider.failing = False
-        left = self.session.close("by hand")
+        self.session.close("by hand")
+        self.provider.advance(self.provider.settle_s)
+        left = self.session.close("again")
         assert left == [] and not self.provider.alive, "nothing is left after down"
         assert self.session.state.is_over
         assert self.session.state.dollars(self.provider.time) >= self.provider.dollars() - 1e-9, (
@@ -416,7 +445,9 @@ def test_no_machine_is_left_after_a_hundred_kills_at_random_moments(ledger: Ledg
             pass
         provider.kill_at = None
         if rng.random() < 0.5:
-            assert session.close("by hand") == []
+            session.close("by hand")
+            provider.advance(provider.settle_s)
+            assert session.close("again, when a machine that was requested must have appeared") == []
         else:
             run_to_the_end(ledger, provider, session.request.key)
         assert not [name for name, *_ in provider.alive.values() if name.startswith(session.request.prefix)]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +17,10 @@ import yaml
 from litgpt_core.config.compose import load
 from litgpt_core.core.errors import ConfigError
 from litgpt_core.deploy.rental.candidates import Conditions, candidates, choose
+from litgpt_core.deploy.rental.command import ACTIONS, carry_out, parse
+from litgpt_core.deploy.rental.planning import make_plan
 from litgpt_core.deploy.rental.prices import OFFERS, Offer, read_offers, select
+from litgpt_core.deploy.rental.report import plan_text
 from litgpt_core.deploy.rental.request import Place, RentalRequest, new_id
 
 PLAN = """
@@ -200,3 +205,53 @@ def test_names_of_machines_are_found_by_their_prefix_and_differ_by_rental_and_at
     assert len(request(name="x" * 61).machine_name(100)) < 45, "clusters of some clouds have short names"
     assert len(new_id()) == 6
     assert dataclasses.replace(mine, rental_id="000000").key == "mine-000000"
+
+
+# ---- the page
+
+
+def test_every_command_of_the_guide_is_understood_and_its_plans_can_be_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LIGHT_COMPUTE_RENTALS", str(tmp_path / "rentals"))
+    page = (Path(__file__).resolve().parents[3] / "docs" / "deployment_guide.md").read_text(encoding="utf-8")
+    lines = [line for line in page.splitlines() if line.startswith("uv run lcp ")]
+    assert len(lines) >= 8
+    for line in lines:
+        _, _, _, verb, *words = shlex.split(line, comments=True)
+        options = parse(words, description="", verb=verb, engine={"deploy": "sky", "runpod": "runpod"}[verb])
+        assert options.action in ACTIONS, line
+        if options.action in ("plan", "up"):
+            options.dirty = True
+            plan = make_plan(options, poll_s=60.0, pull_every_s=300.0)
+            assert plan.request.engine == options.engine and "Three stops" in plan_text(plan), line
+
+
+def test_a_wrong_action_or_name_is_answered_with_what_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIGHT_COMPUTE_RENTALS", str(tmp_path))
+    for words, said in (
+        (["lanch"], "did you mean"),
+        (["down"], "needs the name of one rental"),
+        (["watch", "nobody"], "there is no rental 'nobody'"),
+        (["plan", "+experiment=smoke", "--engine", "gcp", "--dirty"], "--engine=gcp"),
+        (["plan", "+experiment=smoke", "--gpu", "H100:x", "--dirty"], "KIND:NUMBER"),
+        (["plan", "+experiment=smoke", "--spot", "--no_spot"], "exclude each other"),
+        (["plan", "+experiment=smoke", "--budget", "0"], "--budget=0"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            carry_out(parse(words, description=""))
+    assert carry_out(parse(["ledger"], description="")) == 0
+    assert carry_out(parse(["down", "--all"], description="")) == 0
+
+
+def test_money_is_not_spent_without_a_confirmation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIGHT_COMPUTE_RENTALS", str(tmp_path))
+    monkeypatch.setattr(sys, "stdin", io.StringIO("3\n"))
+    words = ["up", "+experiment=smoke", "--gpu", "A100", "--budget", "5", "--dirty"]
+    with pytest.raises(ConfigError, match="nobody is here to confirm it"):
+        carry_out(parse(words, description=""))
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
+    with pytest.raises(ConfigError, match="not confirmed: nothing was rented"):
+        carry_out(parse(words, description=""))
+    assert list(tmp_path.iterdir()) == []

@@ -77,29 +77,58 @@ def adopt(state: RentalState, *, provider: Provider, ledger: Ledger, now: Callab
 
 
 def end_machines(
-    state: RentalState, *, provider: Provider, ledger: Ledger, now: Callable[[], float], why: str
+    state: RentalState,
+    *,
+    provider: Provider,
+    ledger: Ledger,
+    now: Callable[[], float],
+    why: str,
+    refused: bool = False,
 ) -> list[str]:
     """End every machine of a rental, found by number and by name, and note those that are proven to be gone.
+
+    A machine whose request was not answered and that is not listed is gone only after `provider.settle_s`.
+
+    Args:
+        state: From the ledger.
+        provider: Where they are.
+        ledger: To note them in.
+        now: Seconds since the epoch.
+        why: For the ledger.
+        refused: The provider has said of the last one that it was not made.
 
     Returns:
         What could not be ended or not be proven; empty when nothing of the rental is left.
     """
-    problems: list[str] = []
-    prefix = state.request.prefix
+    problems: dict[str, str] = {}
     try:
-        for machine in adopt(state, provider=provider, ledger=ledger, now=now):
+        listed = adopt(state, provider=provider, ledger=ledger, now=now)
+        numbers = {machine.number for machine in listed}
+        noted = [
+            Machine(number=record.number, name=record.name, runs=True)
+            for record in state.open_machines
+            if record.number is not None and record.number not in numbers
+        ]
+        for machine in [*listed, *noted]:
             try:
                 provider.end(machine)
             except ProviderProblem as problem:
-                problems.append(f"{machine.name} ({machine.number}): {problem.given}")
-        left = {machine.name for machine in provider.machines(prefix)}
+                problems[machine.name] = f"{machine.name} ({machine.number}): {problem.given}"
+        left = {machine.name for machine in provider.machines(state.request.prefix)}
     except ProviderProblem as problem:
-        return [*problems, f"{provider.name} could not be asked what is left: {problem.given}"]
-    problems += [f"{name} still exists" for name in sorted(left) if not any(name in text for text in problems)]
+        return [*problems.values(), f"{provider.name} could not be asked what is left: {problem.given}"]
+    for name in sorted(left - problems.keys()):
+        problems[name] = f"{name} still exists"
+    seen = {machine.name for machine in [*listed, *noted]}
     for record in state.open_machines:
-        if record.name not in left:
-            ledger.gone(state.request, time=now(), attempt=record.attempt, ended=True, why=why)
-    return problems
+        fresh = now() - record.asked_at < provider.settle_s
+        if record.name in problems:
+            continue
+        if record.name not in seen and fresh and not (refused and record is state.open_machines[-1]):
+            problems[record.name] = f"{record.name} was requested a moment ago and may still appear"
+            continue
+        ledger.gone(state.request, time=now(), attempt=record.attempt, ended=True, why=why)
+    return list(problems.values())
 
 
 def guard_once(key: str, *, provider: Provider, ledger: Ledger, now: Callable[[], float], poll_s: float) -> bool:

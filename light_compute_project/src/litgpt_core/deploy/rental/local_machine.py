@@ -32,6 +32,7 @@ class LocalMachines(Provider):
     """
 
     name = "local"
+    settle_s = 0.0
 
     def __init__(self, folder: Path | None = None, *, hourly: float | None = None) -> None:
         self.folder = rentals_home() / "machines" if folder is None else folder

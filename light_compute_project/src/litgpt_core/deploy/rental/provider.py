@@ -17,7 +17,11 @@ class ProviderProblem(LightComputeError):
 
 
 class NoCapacity(ProviderProblem):
-    """Nobody has such a machine now; another place may."""
+    """There is no such machine now; another place may have one."""
+
+
+class Refused(NoCapacity):
+    """As the provider says: so nothing was made."""
 
 
 class PriceAboveCeiling(ProviderProblem):
@@ -66,6 +70,8 @@ class Provider(ABC):
     """One place to rent at."""
 
     name: str
+    settle_s: float = 120.0
+    """How long a machine that was requested may be missing from `machines`: an absence before that proves nothing."""
 
     @abstractmethod
     def launch(self, launch: Launch, *, created: Created) -> Machine:
@@ -74,7 +80,8 @@ class Provider(ABC):
         Whatever is raised after the request was sent may leave a machine: the caller ends all of that name.
 
         Raises:
-            NoCapacity: Nothing was made.
+            Refused: Nothing was made, and nobody has such a machine.
+            NoCapacity: As far as is known, nothing was made.
             ProviderProblem: Something failed.
         """
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from litgpt_core.core.errors import EnvironmentProblem
 from litgpt_core.core.parsing import ParsingError, parse_json
-from litgpt_core.deploy.rental.provider import NoCapacity, ProviderProblem
+from litgpt_core.deploy.rental.provider import ProviderProblem, Refused
 
 ADDRESS = "https://rest.runpod.io/v1"
 ADDRESS_VARIABLE = "LIGHT_COMPUTE_RUNPOD_ADDRESS"
@@ -91,7 +91,7 @@ class RunPodAPI:
 
         Raises:
             UnansweredRequest: It may have been made.
-            NoCapacity: There is no such machine now.
+            Refused: There is no such machine now.
             ProviderProblem: It was refused.
         """
         status, answer = self._once("POST", "/pods", body)
@@ -100,12 +100,12 @@ class RunPodAPI:
         said = _said(answer)
         if status in _AGAIN - {429}:
             if _is_capacity(said):
-                raise NoCapacity(f"RunPod has no such machine now: {said}")
+                raise Refused(f"RunPod has no such machine now: {said}")
             raise UnansweredRequest(f"RunPod answered {status} to the request for a pod: {said}")
         if 200 <= status < 300:
             raise UnansweredRequest("RunPod's answer to the request for a pod is not understood")
         if _is_capacity(said):
-            raise NoCapacity(f"RunPod has no such machine now: {said}")
+            raise Refused(f"RunPod has no such machine now: {said}")
         raise self._refusal(status, said)
 
     def delete(self, number: str) -> None:

@@ -37,6 +37,7 @@ from litgpt_core.deploy.rental.provider import (
     PriceAboveCeiling,
     Provider,
     ProviderProblem,
+    Refused,
 )
 from litgpt_core.deploy.rental.remote import RemoteProblem, RemoteShell
 from litgpt_core.deploy.rental.request import NODE_SHARE, TRAINING_SHARE, Place, RentalRequest
@@ -52,6 +53,10 @@ SHORTEST_S = 300.0
 
 class RentalClosed(LightComputeError):
     """Somebody has closed the rental meanwhile."""
+
+
+class NothingRequested(RentalClosed):
+    """Before the machine was requested."""
 
 
 class RentalSession:
@@ -125,7 +130,13 @@ class RentalSession:
         """End everything of the rental; what is left is returned."""
         if self.state.closed is None:
             self.ledger.closed(self.request, time=self._now(), why=why)
-        return end_machines(self.state, provider=self.provider, ledger=self.ledger, now=self._now, why=why)
+        return self._end(why)
+
+    def _end(self, why: str, *, refused: bool = False) -> list[str]:
+        """End all machines; what is left."""
+        return end_machines(
+            self.state, provider=self.provider, ledger=self.ledger, now=self._now, why=why, refused=refused
+        )
 
     def fetch(self) -> list[str]:
         """Bring home what the machine has now; names of new checkpoints. Raises RemoteProblem, ProviderProblem."""
@@ -186,11 +197,12 @@ class RentalSession:
 
         try:
             if self.state.closed is not None:
-                raise RentalClosed("the rental was closed")
+                raise NothingRequested("the rental was closed")
             machine = self.provider.launch(launch, created=created)
         except BaseException as problem:
             why = problem.given if isinstance(problem, LightComputeError) else type(problem).__name__
-            for left in end_machines(self.state, provider=self.provider, ledger=self.ledger, now=self._now, why=why):
+            refused = isinstance(problem, (Refused, NothingRequested))
+            for left in self._end(why, refused=refused):
                 logger.warning("%s: %s: see lcp deploy down %s", launch.name, left, request.key)
             raise
         logger.info("%s runs; it ends itself in %s", machine.name, duration_text(launch.deadline - self._now()))
@@ -260,8 +272,9 @@ class RentalSession:
 
     def _relaunch(self, state: RentalState) -> bool:
         """No machine of ours runs: end what was stopped, and request the next one. Whether the rental is over."""
-        lost = "taken away, or ended by itself"
-        problems = end_machines(state, provider=self.provider, ledger=self.ledger, now=self._now, why=lost)
+        if any(self._now() - machine.asked_at < self.provider.settle_s for machine in state.open_machines):
+            return False  # it may not be listed yet
+        problems = self._end("taken away, or ended by itself") if state.open_machines else []
         if problems:
             logger.warning("%s: %s", self.request.key, "; ".join(problems))
             return False
