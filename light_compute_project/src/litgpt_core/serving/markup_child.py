@@ -45,19 +45,19 @@ KINDS = (
 
 
 def coloured(language: str, text: str) -> list[list[str]] | None:
-    """Code as pieces with their kinds, which join to the code; None for a language without a lexer."""
+    """Code as tokens with their kinds, which join to the code; None for a language without a lexer."""
     try:
         lexer = get_lexer_by_name(language, stripnl=False, ensurenl=False)
     except ClassNotFound:
         return None
-    pieces: list[list[str]] = []
+    tokens: list[list[str]] = []
     for token, part in lexer.get_tokens(text):
         kind = _kind(token)
-        if pieces and pieces[-1][0] == kind:
-            pieces[-1][1] += part
+        if tokens and tokens[-1][0] == kind:
+            tokens[-1][1] += part
         elif part:
-            pieces.append([kind, part])
-    return pieces
+            tokens.append([kind, part])
+    return tokens
 
 
 def _kind(token: Any) -> str:

@@ -14,9 +14,9 @@ CODE = '# a comment\ndef double(x: int) -> str:\n    return "é" * 2\n'
 def test_code_is_given_back_in_coloured_pieces_that_join_to_it(client):
     here = client()
     body = here.post("/v1/markup", json={"code": [{"language": "python", "text": CODE}]}).json()
-    [pieces] = body["code"]
-    assert "".join(part for _, part in pieces) == CODE
-    kinds = {part.strip(): kind for kind, part in pieces}
+    [tokens] = body["code"]
+    assert "".join(part for _, part in tokens) == CODE
+    kinds = {part.strip(): kind for kind, part in tokens}
     assert kinds["# a comment"] == "comment" and kinds["double"] == "name" and kinds["2"] == "number"
     assert kinds['"é"'] == "string" and kinds["return"] == "keyword"
 
@@ -24,9 +24,9 @@ def test_code_is_given_back_in_coloured_pieces_that_join_to_it(client):
 @pytest.mark.parametrize("text", ["", "\n\n  x", "no line end", "\r\nwindows\r\n", "\x00\x1b[0m", "🙂" * 10])
 @pytest.mark.parametrize("language", ["python", "cpp", "json", "html", "diff", "bash"])
 def test_any_text_joins_again(language: str, text: str) -> None:
-    pieces = markup_child.coloured(language, text)
-    assert pieces is not None
-    assert "".join(part for _, part in pieces) == text.replace("\r\n", "\n").replace("\r", "\n")
+    tokens = markup_child.coloured(language, text)
+    assert tokens is not None
+    assert "".join(part for _, part in tokens) == text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def test_an_unknown_language_and_what_is_no_formula_have_no_answer(client):

@@ -15,7 +15,7 @@ const known = new Map(); // what was asked -> the answer; null for none
 
 const waiting = new Set(); // containers
 
-/** Colour the code and show the formulas in `container`, soon; those of several containers are asked for together. */
+/** Colour the code and show the formulas in `container`, soon; those of several containers in one request. */
 export function decorate(container) {
   if (!waiting.size) setTimeout(decorateWaiting);
   waiting.add(container);
@@ -68,9 +68,9 @@ async function ask(wanted) {
   formulas.forEach((one, place) => known.set(one.key, found.formulas?.[place] ?? null));
 }
 
-function colour(node, pieces, text) {
-  if (pieces.map(([, part]) => part).join("") !== text) return;
-  node.replaceChildren(...pieces.map(([kind, part]) => (/^[a-z]+$/.test(kind) ? el("span", { class: `code-${kind}` }, part) : part)));
+function colour(node, tokens, text) {
+  if (tokens.map(([, part]) => part).join("") !== text) return;
+  node.replaceChildren(...tokens.map(([kind, part]) => (/^[a-z]+$/.test(kind) ? el("span", { class: `code-${kind}` }, part) : part)));
 }
 
 /** [tag, attributes, children or text] -> MathML; what is not on the lists above becomes a row without attributes. */
