@@ -144,7 +144,7 @@ def test_settings_name_every_problem_at_once(settings_of: SettingsOf) -> None:
 
 def test_words_are_chosen_for_bpe_alone_and_by_known_names() -> None:
     for kind, words in (("unigram", "gpt2"), ("sentencepiece", "qwen2"), ("bpe", "llama4")):
-        with pytest.raises(ConfigError, match="tokenizer.words"):
+        with pytest.raises(ConfigError, match=r"tokenizer\.words"):
             SubwordSettings(kind=kind, vocab_size=300, words=words)  # type: ignore[arg-type]
 
 
