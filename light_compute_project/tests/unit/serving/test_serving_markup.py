@@ -11,7 +11,7 @@ from litgpt_core.serving import markup_child, markup_process
 CODE = '# a comment\ndef double(x: int) -> str:\n    return "é" * 2\n'
 
 
-def test_code_is_given_back_in_coloured_pieces_that_join_to_it(client):
+def test_code_is_given_back_in_coloured_tokens_that_join_to_it(client):
     here = client()
     body = here.post("/v1/markup", json={"code": [{"language": "python", "text": CODE}]}).json()
     [tokens] = body["code"]
