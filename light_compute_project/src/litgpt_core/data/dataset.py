@@ -30,6 +30,8 @@ BLOCK_BYTES = 64_000_000
 BLOCKS_AT_ONCE = 16
 """Blocks whose windows are mixed with each other."""
 
+_AT_ONCE = 64  # micro-batches whose windows are computed together: numpy's cost is that of a call
+
 IGNORE_INDEX = -100
 """Target of a padding position; cross-entropy must skip it."""
 
@@ -139,6 +141,11 @@ class TrainBatches(Dataset[Batch]):
         # All windows must fit at every offset in [0, T); a shard of less than two windows allows fewer offsets.
         self.windows = max(1, (self.file.tokens - block_size) // block_size)
         self._offsets = min(block_size, self.file.tokens - self.windows * block_size)
+        self._group = -1
+        self._starts: Ints = np.zeros((0, 0), dtype=np.int64)  # of the last `_AT_ONCE` micro-batches computed
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_group": -1, "_starts": np.zeros((0, 0), dtype=np.int64)}
 
     @property
     def tokens_per_sample(self) -> int:
@@ -154,9 +161,14 @@ class TrainBatches(Dataset[Batch]):
         """First token of each row of micro-batch k of this rank, shape (B,)."""
         if k < 0:
             raise IndexError(f"micro-batch ordinal {k} is negative")
-        first = (k * self.world_size + self.rank) * self.micro_batch_size
-        epochs, positions = np.divmod(np.arange(first, first + self.micro_batch_size, dtype=np.int64), self.windows)
-        return self.window_starts(epochs, positions)
+        group, inside = divmod(k, _AT_ONCE)
+        if group != self._group:
+            ordinals = np.arange(group * _AT_ONCE, (group + 1) * _AT_ONCE, dtype=np.int64)
+            first = (ordinals * self.world_size + self.rank) * self.micro_batch_size
+            samples = first[:, None] + np.arange(self.micro_batch_size, dtype=np.int64)
+            found = self.window_starts(*np.divmod(samples.reshape(-1), self.windows))
+            self._group, self._starts = group, found.reshape(samples.shape)
+        return np.asarray(self._starts[inside])
 
     def window_starts(self, epochs: Ints, positions: Ints) -> Ints:
         """First token of the window at each (epoch, position), position in [0, windows); same shape."""

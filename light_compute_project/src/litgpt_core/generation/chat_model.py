@@ -59,6 +59,11 @@ class ModelLoader:
         else:
             style, source = explain_style(found.directory)  # type: ignore[assignment]  # None is a base model
         engine = Engine.from_directory(
-            found.directory, device=self.device, dtype=self.precision, compile=self.compile, kv_cache=self.kv_cache
+            found.directory,
+            device=self.device,
+            dtype=self.precision,
+            compile=self.compile,
+            kv_cache=self.kv_cache,
+            keep_cache=True,
         )
         return ChatModel(found=found, engine=engine, style=style, style_source=source)

@@ -13,7 +13,6 @@ Where the decoder samples by itself and every sequence only needs its next token
 
 from __future__ import annotations
 
-import heapq
 import itertools
 import time
 from typing import TYPE_CHECKING
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from litgpt_core.generation.cache_slots import CacheSlots
 from litgpt_core.generation.decoder import Decoder
 from litgpt_core.generation.prefill_budget import PrefillBudget
 from litgpt_core.generation.request import Delta, TokenLogprob, join_deltas
@@ -43,16 +43,25 @@ class ContinuousBatch:
         length: Maximum number of cached tokens per sequence; at most the model's block_size.
         vocab_size: Token ids below this may be sampled; the padding after them is cut off.
         prefill: Maximum number of prompt tokens per step; None for no limit.
+        keep_prefixes: A prompt that begins like an earlier sequence is prefilled from where they differ, if its slot is
+            free and the decoder computes each token alike with any others: see `cache_slots`.
 
     Attributes:
         sequences: The running sequences, in the order in which they joined.
     """
 
     def __init__(
-        self, decoder: Decoder, *, n_slots: int, length: int, vocab_size: int, prefill: int | None = None
+        self,
+        decoder: Decoder,
+        *,
+        n_slots: int,
+        length: int,
+        vocab_size: int,
+        prefill: int | None = None,
+        keep_prefixes: bool = False,
     ) -> None:
         self._decoder, self._vocab_size, self._budget = decoder, vocab_size, PrefillBudget(prefill)
-        self._free = list(range(n_slots))
+        self._slots = CacheSlots(n_slots, keep=keep_prefixes and decoder.tokens_are_independent)
         self._token_s = MULTI_STEP_S  # seconds that one token of every sequence took most recently
         self.sequences: list[SequenceState] = []
         decoder.start(n_sequences=n_slots, length=length)
@@ -60,18 +69,23 @@ class ContinuousBatch:
     @property
     def has_room(self) -> bool:
         """Whether another sequence can be added."""
-        return bool(self._free)
+        return bool(self._slots)
 
     def add(self, sequence: SequenceState) -> None:
         """Add a sequence; its first delta is returned by one of the next steps."""
-        sequence.slot = heapq.heappop(self._free)
+        window = sequence.window
+        fits = len(window.ids) <= window.block_size
+        sequence.slot, window.cached = self._slots.take(window.ids if fits else ())
+        sequence.reused_tokens = window.cached
         self._token_s = MULTI_STEP_S  # the batch is larger now: measure again
         self.sequences.append(sequence)
 
     def drop(self, sequence: SequenceState) -> None:
         """Remove a sequence, finished or not, and free its slot."""
         self.sequences.remove(sequence)
-        heapq.heappush(self._free, sequence.slot)
+        window = sequence.window
+        cached = () if sequence.error is not None else window.ids[window.start : window.start + window.cached]
+        self._slots.give_back(sequence.slot, cached)
 
     @torch.no_grad()  # not inference_mode: a model in training must not keep tensors that autograd refuses
     def step(self) -> list[tuple[SequenceState, Delta]]:

@@ -37,6 +37,8 @@ class Decoder(ABC):
 
     name: str
     """For the log: kernel, eager, compiled."""
+    tokens_are_independent = False
+    """Whether the results for a token are the same to the last bit, however many tokens are fed with it."""
     max_decode_steps = 1
     """The largest number of tokens per sequence for which one call of `decode_steps` is faster than separate calls."""
 

@@ -12,7 +12,6 @@ elsewhere.
 from __future__ import annotations
 
 import dataclasses
-import logging
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING
 from litgpt_core import tokenizers
 from litgpt_core.checkpoint import load_model, locate
 from litgpt_core.core.errors import CheckpointError
+from litgpt_core.generation.batches import KeptBatch, batch_of, deltas_of
 from litgpt_core.generation.choice import check_options, choose_decoder, load_dtype
 from litgpt_core.generation.continuous_batch import ContinuousBatch
 from litgpt_core.generation.decoder import Decoder
@@ -36,8 +36,6 @@ from litgpt_core.prompts import starts_with_bos
 if TYPE_CHECKING:
     from litgpt_core.model.gpt import GPT
     from litgpt_core.tokenizers.base import Tokenizer
-
-logger = logging.getLogger(__name__)
 
 
 class Engine:
@@ -55,6 +53,8 @@ class Engine:
         packed_weights: Decode with a repacked copy of the weights, which is faster for many sequences at once; only
             used by the CPU kernel: see `kernel`.
         kv_cache: auto: the dtype that the decoder chooses; int8: keys and values in 8 bits.
+        keep_cache: Keep the cache between generations of one sequence, so that the next turn of a conversation prefills
+            only what is new; where the decoder allows it, see `cache_slots`. The model must not be trained meanwhile.
 
     Attributes:
         stats: Of the latest generation.
@@ -70,11 +70,14 @@ class Engine:
         compile: str = "auto",
         packed_weights: bool = False,
         kv_cache: str = "auto",
+        keep_cache: bool = False,
     ) -> None:
         self.model, self.tokenizer, self.add_bos = model, tokenizer, add_bos and tokenizer.bos_id is not None
         self.stats = GenerationStats()
         check_options(compile, kv_cache)
         self._compile, self._packed, self.kv_cache = compile, packed_weights, kv_cache
+        self.keep_cache = keep_cache
+        self._kept = KeptBatch()
         self._decoder: Decoder | None = None
         self._mode_before: bool | None = None  # the model's mode before the current generation
         self.vocab_size = min(tokenizer.vocab_size, model.config.padded_vocab_size)
@@ -89,6 +92,7 @@ class Engine:
         compile: str = "auto",
         packed_weights: bool = False,
         kv_cache: str = "auto",
+        keep_cache: bool = False,
     ) -> Engine:
         """Load a checkpoint directory, ours or LitGPT's.
 
@@ -98,7 +102,7 @@ class Engine:
             device: auto, cpu, cuda, cuda:1, mps.
             dtype: auto, 32, bf16, 16. `auto` is bf16 where that is fast; see `choice.load_dtype`.
             compile: auto, true, false; see `choice`.
-            packed_weights, kv_cache: See the class.
+            packed_weights, kv_cache, keep_cache: See the class.
 
         Raises:
             CheckpointError, TokenizerError: The directory is incomplete or corrupted.
@@ -114,7 +118,7 @@ class Engine:
         model = model.to(target, chosen)
         tokenizer, add_bos = tokenizers.load(directory), starts_with_bos(directory)
         options = {"compile": compile, "packed_weights": packed_weights, "kv_cache": kv_cache}
-        return cls(model, tokenizer, add_bos=add_bos, **options)  # type: ignore[arg-type]
+        return cls(model, tokenizer, add_bos=add_bos, keep_cache=keep_cache, **options)  # type: ignore[arg-type]
 
     # --- one sequence
 
@@ -139,20 +143,12 @@ class Engine:
 
     def _run(self, sequence: SequenceState) -> Iterator[Delta]:
         start = time.perf_counter()
-        with self.decoding() as (decoder, stats):
-            batch = self._batch(decoder, [sequence])
-            while not sequence.done:
-                for _, delta in batch.step():
-                    stats.seconds = time.perf_counter() - start
-                    stats.seconds_to_first_token = stats.seconds_to_first_token or stats.seconds
-                    stats.new_tokens = len(sequence.new_ids)
-                    if sequence.error is not None:
-                        if delta.token_ids:
-                            yield delta._replace(finish_reason=None)
-                        raise sequence.error
-                    yield delta
-                    if self.stats is not stats:
-                        raise RuntimeError("another generation was started: run one at a time, or use two engines")
+        with self.decoding(keep=self.keep_cache) as (decoder, stats):
+            batch = None
+            if self.keep_cache:
+                batch = self._kept.batch_of(decoder, sequence, vocab_size=self.vocab_size)
+            batch = batch or batch_of(decoder, [sequence], vocab_size=self.vocab_size)
+            yield from deltas_of(sequence, batch, stats, start=start, is_current=lambda: self.stats is stats)
 
     def generate_stream(
         self,
@@ -227,7 +223,7 @@ class Engine:
             return []
         start = time.perf_counter()
         with self.decoding(n_sequences=len(sequences)) as (decoder, stats):
-            batch = self._batch(decoder, sequences)
+            batch = batch_of(decoder, sequences, vocab_size=self.vocab_size)
             while batch.sequences:
                 deltas = batch.step()
                 if failed := next((sequence.error for sequence, _ in deltas if sequence.error is not None), None):
@@ -245,17 +241,24 @@ class Engine:
             n_slots: Maximum number of running sequences; each may fill the context window.
             prefill: Maximum number of prompt tokens per step.
 
-        Create sequences with `new_sequence`. The engine cannot be used otherwise until the batch is closed.
+        The beginning of a prompt that is still in the cache, from an earlier turn, is not prefilled again: see
+        `cache_slots`. Create sequences with `new_sequence`. The engine cannot be used otherwise until the batch is
+        closed.
         """
         length = self.model.config.block_size
         with self.decoding(n_sequences=n_slots) as (decoder, _):
-            yield ContinuousBatch(decoder, n_slots=n_slots, length=length, vocab_size=self.vocab_size, prefill=prefill)
+            sizes = {"n_slots": n_slots, "length": length, "vocab_size": self.vocab_size}
+            yield ContinuousBatch(decoder, **sizes, prefill=prefill, keep_prefixes=True)
 
     @contextmanager
     def decoding(
-        self, decoder: Decoder | None = None, *, n_sequences: int = 1
+        self, decoder: Decoder | None = None, *, n_sequences: int = 1, keep: bool = False
     ) -> Iterator[tuple[Decoder, GenerationStats]]:
-        """The model in evaluation mode with its decoder (or another one); restores the mode and frees the cache."""
+        """The model in evaluation mode with its decoder (or another one); restores the mode and frees the cache, unless
+        it is to be kept and a batch was kept.
+        """
+        if not keep:
+            self._kept.forget()
         self.stats = stats = GenerationStats(n_sequences=n_sequences)  # also identifies the current generation
         if self._mode_before is None:
             self._mode_before = self.model.training
@@ -269,21 +272,10 @@ class Engine:
             yield decoder, stats
         finally:
             if self.stats is stats:
-                decoder.finish()
+                if not self._kept:
+                    decoder.finish()
                 self.model.train(self._mode_before)
                 self._mode_before = None
-
-    def _batch(self, decoder: Decoder, sequences: Sequence[SequenceState]) -> ContinuousBatch:
-        block_size = self.model.config.block_size
-        longest = max(len(sequence.window.ids) for sequence in sequences)
-        if longest > block_size:
-            logger.warning("The prompt has %d tokens: only the last %d are used", longest, max(1, block_size // 2))
-        most = max(len(sequence.window.ids) + sequence.request.max_new_tokens for sequence in sequences)
-        length = max(1, min(block_size, most + decoder.max_decode_steps - 1))  # multi-step decode may pass a stop id
-        batch = ContinuousBatch(decoder, n_slots=len(sequences), length=length, vocab_size=self.vocab_size)
-        for sequence in sequences:
-            batch.add(sequence)
-        return batch
 
     def new_sequence(self, request: GenerationRequest, *, with_text: bool = True) -> SequenceState:
         """A sequence for `open_batch`. Raises CheckpointError for a prompt id outside the model's vocabulary."""

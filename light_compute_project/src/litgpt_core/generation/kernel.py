@@ -64,6 +64,7 @@ class KernelDecoder(Decoder):
     """
 
     name = "kernel"
+    tokens_are_independent = True
     max_decode_steps = 8
 
     def __init__(self, model: GPT, *, packed_weights: bool = False, kv_cache: str = "auto") -> None:

@@ -32,6 +32,7 @@ class SequenceState:
         finish_reason: None while the sequence is running.
         error: The exception that ended it, where finish_reason is "error".
         slot: Its slot in the decoder's cache, assigned by the batch.
+        reused_tokens: First tokens of the prompt that were in that slot already.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class SequenceState:
         self.finish_reason: FinishReason | None = None
         self.error: Exception | None = None
         self.slot = -1
+        self.reused_tokens = 0
         self._uniforms: list[float] = []  # generated, and not yet used by a token
         self._stop_ids = frozenset({tokenizer.eos_id} if request.stop_ids is None else request.stop_ids)
         self._stops = StopStrings(request.stop)

@@ -13,6 +13,8 @@ class GenerationStats:
     """Number of sequences in the batch."""
     new_tokens: int = 0
     """New tokens of all sequences together."""
+    reused_tokens: int = 0
+    """Tokens of the prompt that were in the cache already, from the turn before."""
     seconds_to_first_token: float = 0.0
     """Time until all prompts are prefilled and every sequence has its first token."""
     seconds: float = 0.0

@@ -58,7 +58,11 @@ def _grouped_without_kernel(q: Tensor, *, masked: bool) -> bool:
     """Whether torch, in the versions from 2.11 on, may have no fused kernel for grouped queries: in training on a GPU,
     with a mask or in float32. It would hold the scores of every head, far more than keys and values of every head.
     """
-    return q.device.type == "cuda" and q.requires_grad and (masked or q.dtype == torch.float32)
+    return _device_of(q) == "cuda" and q.requires_grad and (masked or q.dtype == torch.float32)
+
+
+def _device_of(q: Tensor) -> str:
+    return q.device.type
 
 
 WRITTEN_OUT_LENGTH = {torch.bfloat16: 256, torch.float32: 128}
@@ -71,7 +75,7 @@ Forward and backward on 2 AMD EPYC cores, 4,096 tokens, 4 heads of 64, milliseco
 
 
 def _written_out_is_faster(q: Tensor) -> bool:
-    return q.device.type == "cpu" and q.requires_grad and q.size(-2) <= WRITTEN_OUT_LENGTH.get(q.dtype, 0)
+    return _device_of(q) == "cpu" and q.requires_grad and q.size(-2) <= WRITTEN_OUT_LENGTH.get(q.dtype, 0)
 
 
 QUERY_BLOCK = 128

@@ -19,7 +19,7 @@ a mean of micro-batches' means: `cross_entropy(count=...)` takes that number.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -48,8 +48,8 @@ def cross_entropy(
         head: Weight (V, C) or function (N, C) -> (N, V).
         targets: (B, T) or (N,) int64.
         ignore_index: Target of tokens that do not count.
-        chunk_size: Tokens whose logits are held at once; 0 holds all of them, which is faster, compiles without a graph
-            break, and is right for small vocabularies.
+        chunk_size: Tokens whose logits are held at once; 0 holds all of them, which is faster and right for small
+            vocabularies.
         z_loss: Weight of the squared log-partition, which keeps logits from drifting; 1e-4 in PaLM.
         label_smoothing: Share of the target's probability that is spread over all columns, in [0, 1).
         count: What the sum of the losses is divided by, a scalar; None: the number of tokens that count here.
@@ -86,12 +86,12 @@ def token_losses(
     return total, (targets != ignore_index).sum().float()
 
 
-def _chunks(hidden: Tensor, targets: Tensor, chunk_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _chunks(hidden: Tensor, targets: Tensor, chunk_size: int) -> list[tuple[Tensor, Tensor]]:
+    """A list and not a generator, which torch.compile cannot follow around a checkpoint."""
     rows, labels = hidden.reshape(-1, hidden.size(-1)), targets.reshape(-1)
     if not chunk_size:
-        yield rows, labels
-        return
-    yield from zip(torch.split(rows, chunk_size), torch.split(labels, chunk_size), strict=True)
+        return [(rows, labels)]
+    return list(zip(torch.split(rows, chunk_size), torch.split(labels, chunk_size), strict=True))
 
 
 def _summed_loss(

@@ -41,6 +41,8 @@ class Job:
     error: Exception | None = None
     finish_reason: FinishReason | None = None
     new_tokens: int = 0
+    reused_tokens: int = 0
+    """Tokens of the prompt that were in the model's cache already."""
 
     def __post_init__(self) -> None:
         self._loop = asyncio.get_running_loop()

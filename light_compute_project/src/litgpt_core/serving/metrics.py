@@ -30,6 +30,12 @@ class ServerMetrics:
             registry=self.registry,
         )
         self.prompt_tokens = Counter("light_compute_prompt_tokens", "Prompt tokens.", ["model"], registry=self.registry)
+        self.reused_tokens = Counter(
+            "light_compute_prompt_tokens_reused",
+            "Prompt tokens that were in the cache already, from an earlier turn.",
+            ["model"],
+            registry=self.registry,
+        )
         self.new_tokens = Counter("light_compute_new_tokens", "Generated tokens.", ["model"], registry=self.registry)
         self.first_token = Histogram(
             "light_compute_first_token_seconds",
@@ -51,6 +57,7 @@ class ServerMetrics:
             outcome = "error" if job.error is not None else "cancelled"
         self.requests.labels(model, outcome).inc()
         self.prompt_tokens.labels(model).inc(len(job.request.prompt_ids))
+        self.reused_tokens.labels(model).inc(job.reused_tokens)
         self.new_tokens.labels(model).inc(job.new_tokens)
         if job.first_token is not None:
             self.first_token.labels(model).observe(job.first_token - job.submitted_at)

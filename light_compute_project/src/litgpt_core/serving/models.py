@@ -214,8 +214,14 @@ class ModelPool:
 
     def _load(self, found: FoundModel) -> LoadedModel:
         s = self._settings
-        options = {"device": s.device, "dtype": s.precision, "compile": s.compile, "kv_cache": s.kv_cache}
-        engine = Engine.from_directory(found.directory, packed_weights=True, **options)
+        engine = Engine.from_directory(
+            found.directory,
+            device=s.device,
+            dtype=s.precision,
+            compile=s.compile,
+            kv_cache=s.kv_cache,
+            packed_weights=True,
+        )
         style = load_style(found.directory)
         suggestions = suggested_messages(found.directory, engine.tokenizer, chat=style is not None)
         slots = slots_that_fit(engine, requested=s.slots)

@@ -116,11 +116,13 @@ class CompletionResponse:
         before = self.prefixes[index] if self.prefixes else ""
         return {"index": index, "text": before + delta.text, **rest}
 
-    def _usage(self) -> dict[str, int]:
+    def _usage(self) -> dict[str, Any]:
         """OpenAI's fields; also what was clamped or left out, if anything."""
         prompts = {id(job.request.prompt_ids): len(job.request.prompt_ids) for job in self.jobs}  # once for all n
         prompt, new = sum(prompts.values()), sum(job.new_tokens for job in self.jobs)
-        usage = {"prompt_tokens": prompt, "completion_tokens": new, "total_tokens": prompt + new}
+        usage: dict[str, Any] = {"prompt_tokens": prompt, "completion_tokens": new, "total_tokens": prompt + new}
+        if reused := sum({id(job.request.prompt_ids): job.reused_tokens for job in self.jobs}.values()):
+            usage["prompt_tokens_details"] = {"cached_tokens": reused}
         limit = self.jobs[0].request.max_new_tokens
         if self.asked_tokens is not None and self.asked_tokens > limit:
             usage |= {"max_tokens": limit, "max_tokens_requested": self.asked_tokens}

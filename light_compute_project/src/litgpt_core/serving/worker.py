@@ -27,8 +27,9 @@ logger = logging.getLogger(__name__)
 
 PREFILL = 256
 """Maximum number of prompt tokens per step (chunked prefill)."""
-IDLE_S = 20.0
-"""Seconds without work after which the cache is freed."""
+IDLE_S = 600.0
+"""Seconds without work after which the cache is freed. Until then the next turn of a conversation, which its reader has
+to read and answer first, need not prefill the turns before."""
 
 
 class Busy(LightComputeError):
@@ -154,6 +155,7 @@ class Worker:
                 admitted.fail(problem)
                 continue
             batch.add(sequence)
+            admitted.reused_tokens = sequence.reused_tokens
             self._running[sequence] = admitted
         wake = []
         for sequence, delta in batch.step():

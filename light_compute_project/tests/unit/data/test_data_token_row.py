@@ -35,7 +35,7 @@ def cut(folder: Path, sizes: list[int], *, offset: int = 0) -> list[Shard]:
 def test_batches_do_not_depend_on_the_cut(
     tmp_path: Path, sizes: list[int], offset: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(token_row, "OPEN", 3)
+    monkeypatch.setattr(token_row, "MAPPED", 3)
     one = tmp_path / "one.bin"
     np.arange(1003, dtype="<u2").tofile(one)
     options = {"dtype": "uint16", "block_size": 8, "seed": 3, "micro_batch_size": 4}
@@ -55,7 +55,7 @@ def test_batches_do_not_depend_on_the_cut(
 def test_spans_and_samples(tmp_path: Path) -> None:
     row = TokenRow(cut(tmp_path, [10, 20, 30]), dtype="uint16")
     assert row.span(5, 35).tolist() == list(range(5, 35)) and row.span(55, 99).tolist() == list(range(55, 60))
-    assert row.span(60, 70).tolist() == [] and len(row._open) == 3
+    assert row.span(60, 70).tolist() == [] and len(row._mapped) == 3
     for outside in (np.array([-1]), np.array([0, 57])):
         with pytest.raises(IndexError):
             row.windows(outside, 4)

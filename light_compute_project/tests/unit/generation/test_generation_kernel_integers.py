@@ -170,3 +170,18 @@ def test_a_nan_scale_leads_to_nan_logits(kernel):
     decoder = KernelDecoder(model)
     decoder.start(n_sequences=1, length=8)
     assert decoder.feed([Feed(0, 0, ids(8))]).isnan().any()
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+@torch.no_grad()
+def test_a_token_is_computed_alike_with_any_others(instructions, bits):
+    """Bit for bit: a prompt in one go, in parts, and token by token."""
+    model, prompt, results = quantized(FAMILIES["llama"], bits=bits), ids(CHUNK + 20), []
+    for parts in ([len(prompt)], [23, len(prompt) - 23], [1] * len(prompt)):
+        decoder, at = KernelDecoder(model), 0
+        decoder.start(n_sequences=1, length=96)
+        for n in parts:
+            logits = decoder.feed([Feed(0, at, prompt[at : at + n])]).clone()
+            at += n
+        results.append(logits)
+    assert torch.equal(results[0], results[1]) and torch.equal(results[0], results[2])

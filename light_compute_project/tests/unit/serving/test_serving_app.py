@@ -5,9 +5,11 @@ import time
 
 import pytest
 
+from litgpt_core.core.machine import compile_obstacle
 from litgpt_core.generation.engine import Engine
 from litgpt_core.prompts import Message, encode_prompt, style_named
 
+REUSED = "light_compute_prompt_tokens_reused_total"
 HELLO = {"messages": [{"role": "user", "content": "Hello"}]}
 
 
@@ -45,6 +47,22 @@ def test_a_chat_equals_the_engines_answer(client, expected):
     ]
     assert body["usage"] == {"prompt_tokens": n_prompt, "completion_tokens": 12, "total_tokens": n_prompt + 12}
     assert len(text) > 2
+
+
+def test_the_next_turn_reuses_the_cache(client):
+    here, answers = client(), []
+    history = [{"role": "user", "content": "A long enough greeting"}]
+    for _ in range(2):
+        answers.append(here.post("/v1/chat/completions", json=HELLO | {"messages": history, "max_tokens": 5}).json())
+        said = answers[-1]["choices"][0]["message"]
+        history += [said, {"role": "user", "content": "And?"}]
+    fresh = client().post("/v1/chat/completions", json=HELLO | {"messages": history[:3], "max_tokens": 5}).json()
+    assert fresh["choices"] == answers[1]["choices"] and "prompt_tokens_details" not in answers[0]["usage"]
+    if compile_obstacle("cpu") is None:  # only the CPU kernel reuses
+        reused = answers[1]["usage"]["prompt_tokens_details"]["cached_tokens"]
+        assert answers[0]["usage"]["prompt_tokens"] - 1 <= reused < answers[1]["usage"]["prompt_tokens"]
+        counted = next(x for x in here.get("/metrics").text.splitlines() if x.startswith(REUSED))
+        assert float(counted.rpartition(" ")[2]) == reused
 
 
 def test_a_stream_joins_to_the_complete_answer(client, expected):

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from lightning.pytorch.strategies import ModelParallelStrategy
 
+from litgpt_core.checkpoint import load as load_room
 from litgpt_core.distributed.process_group import ProcessGroup
 from litgpt_core.distributed.world import World
 from litgpt_core.training import random_state
-from litgpt_core.training.strategy import ShardedStrategy
+from litgpt_core.training.strategy import ShardedStrategy, _like
 
 
 def strategy(*, rank: int = 0, cpu_offload: bool = False) -> ShardedStrategy:
@@ -57,3 +60,26 @@ def test_the_random_state_of_mps_is_saved_and_restored(monkeypatch: pytest.Monke
     monkeypatch.setattr(torch.mps, "set_rng_state", restored.append)
     random_state.set_random_state(random_state.random_state())
     assert len(restored) == 1 and torch.equal(restored[0], state)
+
+
+def test_a_resume_maps_the_file_and_copies_what_it_keeps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every process of a machine would otherwise hold the whole optimizer's state in the host's memory."""
+    (tmp_path / "checkpoint").mkdir()
+    torch.save({"state": torch.arange(4.0)}, tmp_path / "checkpoint" / "resume.pt")
+    asked: list[Any] = []
+    load = torch.load
+    monkeypatch.setattr(torch, "load", lambda *args, **options: asked.append(options["mmap"]) or load(*args, **options))
+    monkeypatch.setattr(load_room, "resolve", lambda path: path)
+    found = load_room.load_extra(tmp_path / "checkpoint", "resume.pt", mmap=True)
+    assert asked == [sys.platform != "win32"] and found["state"].tolist() == [0, 1, 2, 3]
+    kept = _like(found["state"], torch.zeros(4))
+    assert kept.data_ptr() != found["state"].data_ptr(), "the checkpoint may be deleted while the run goes on"
+
+    class Directory:
+        def load_checkpoint(self, directory: Path, *, mmap: bool) -> dict[str, bool]:
+            return {"mmap": mmap}
+
+    shared = strategy()
+    shared.directory_io = Directory()  # type: ignore[assignment]
+    monkeypatch.setattr("litgpt_core.training.strategy.is_sharded", lambda directory: False)
+    assert shared.load_checkpoint(tmp_path) == {"mmap": True}

@@ -31,7 +31,8 @@ _FINAL = (FileNotFoundError, PermissionError, IsADirectoryError)
 
 
 def list_remote(address: str, pattern: str) -> list[InputFile]:
-    """The files at an address: that one, or those of a folder whose names match; hidden ones are left out.
+    """The files at an address: that one, or those of a folder whose names match; hidden ones are left out. The address
+    of a folder on a web server ends with a slash.
 
     Raises:
         DataError: Nothing is there, nothing matches, or the server does not answer.
@@ -39,7 +40,7 @@ def list_remote(address: str, pattern: str) -> list[InputFile]:
     """
     files, root = _filesystem(address)
     try:
-        if files.isfile(root):
+        if not address.endswith("/") and files.isfile(root):
             found = {root: files.info(root)}
             names = {root: root.rstrip("/").rpartition("/")[2]}
         else:
@@ -52,8 +53,15 @@ def list_remote(address: str, pattern: str) -> list[InputFile]:
                 if not any(part.startswith(".") for part in name.split("/"))
                 and (matches(name) or matches(bare_name(name)))
             }
+        found |= {path: files.info(path) for path in names if found[path].get("size") is None}  # of web servers
     except Exception as error:  # every protocol has errors of its own
         raise _unreachable(address, error) from error
+    if not found:
+        raise DataError(
+            f"{address} is not there, does not answer, or holds no files",
+            needed="an existing file or folder; that of a web server ends with a slash",
+            fix="data.path=ADDRESS",
+        )
     if not names:
         raise DataError(
             f"{address} holds {len(found):,} file(s), none of which matches data.glob={pattern!r}",

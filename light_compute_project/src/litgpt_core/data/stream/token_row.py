@@ -4,13 +4,12 @@
     shard 1              |100 ..... 199|    windows of a step:         |--------|      |--------|
     shard 2                         |200 .. 279|                          crosses a cut, as if there were none
 
-So the order of training does not depend on how tokens are cut into shards. At most `OPEN` files are mapped at once.
+So the order of training does not depend on how tokens are cut into shards. At most `MAPPED` files are mapped.
 Not here: which windows (`dataset`), which shards (`manifest`). No torch.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 
 import numpy as np
@@ -20,8 +19,10 @@ from litgpt_core.core.errors import DataError
 from litgpt_core.data.order import Ints
 from litgpt_core.data.stream.manifest import Shard
 
-OPEN = 64
-"""Shards that are mapped at the same time; the least recently used one is closed."""
+MAPPED = 256
+"""Shards that are mapped into memory: the first ones that are needed. Others are opened for each read, which takes
+longer and keeps no file descriptor.
+"""
 
 Tokens = npt.NDArray[np.unsignedinteger]
 
@@ -44,7 +45,7 @@ class TokenRow:
             _check(shard, self.dtype.itemsize)
         self._begins: Ints = np.cumsum([0, *(shard.tokens for shard in self.shards)], dtype=np.int64)
         self.tokens = int(self._begins[-1])
-        self._open: OrderedDict[int, Tokens] = OrderedDict()
+        self._mapped: dict[int, Tokens] = {}
 
     def windows(self, starts: Ints, length: int) -> Tokens:
         """Tokens [start, start + length) for every start, shape (len(starts), length), copied.
@@ -78,24 +79,24 @@ class TokenRow:
         filled = 0
         while filled < len(out):
             at = start + filled - int(self._begins[number])
-            part = self._shard(number)[at : at + len(out) - filled]
+            part = self._read(number, at, len(out) - filled)
             out[filled : filled + len(part)] = part
             filled, number = filled + len(part), number + 1
 
-    def _shard(self, number: int) -> Tokens:
-        found = self._open.get(number)
-        if found is None:
-            shard = self.shards[number]
+    def _read(self, number: int, at: int, count: int) -> Tokens:
+        """Tokens of one shard from `at` on, `count` or as many as there are."""
+        found = self._mapped.get(number)
+        shard = self.shards[number]
+        if found is None and len(self._mapped) < MAPPED:
             mapped = np.memmap(shard.path, dtype=self.dtype, mode="r", offset=shard.offset, shape=(shard.tokens,))
-            found = self._open[number] = mapped.view(np.ndarray)
-            if len(self._open) > OPEN:
-                self._open.popitem(last=False)
-        elif len(self.shards) > OPEN:
-            self._open.move_to_end(number)
-        return found
+            found = self._mapped[number] = mapped.view(np.ndarray)
+        if found is not None:
+            return found[at : at + count]
+        count = min(count, shard.tokens - at)
+        return np.fromfile(shard.path, dtype=self.dtype, count=count, offset=shard.offset + at * self.dtype.itemsize)
 
     def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_open": OrderedDict()}  # pickling a memory map would copy the file
+        return {**self.__dict__, "_mapped": {}}  # pickling a memory map would copy the file
 
 
 def sample_tokens(shards: Sequence[Shard], *, dtype: str, at_most: int = 1 << 22) -> Tokens:
