@@ -40,8 +40,9 @@ SLOW_GBPS = 100.0
 MACHINES = (("RTX 4090", 1), ("RTX 4090", 8), ("A100", 8), ("H100", 8), ("H200", 1), ("H100", 64))
 """GPU and number of them: the rows of the table of recipes."""
 RECIPES_HEADING = (
-    "**Which recipe for which model and machine.** What to type after `lcp train +experiment=...`: AdamW, `bf16-mixed`, "
-    "and Muon where it takes other settings, with the planner's micro-batch. A machine has up to eight GPUs."
+    "**Which recipe for which model and machine.** What to type after `lcp train +experiment=...`: "
+    "AdamW, `bf16-mixed`, and Muon where it takes other settings, with the planner's micro-batch. A machine has up to "
+    "eight GPUs."
 )
 
 PARTS = ("weights", "gradients", "optimizer", "activations", "logits", "buffers")
