@@ -84,15 +84,15 @@ def what_llamas_would_take(parameters: int, seconds: float) -> None:
         parameters: Of the model that was worked on here.
         seconds: That its compression took.
     """
-    for name in ("Llama-3.2-1B", "Llama-3.1-8B"):
-        config = GPTConfig.from_name(name)
+    for name, tied in (("Llama-3.2-1B", True), ("Llama-3.1-8B", False)):
+        config = GPTConfig.from_name(name, tie_embeddings=tied)
         n, cache = count_parameters(config), bytes_per_token(config, bits=16)
         outer = config.padded_vocab_size * config.n_embd * (1 if config.tie_embeddings else 2)
         int4 = (n - outer) * 4.5 / 8 + outer * 8.5 / 8
         print(
             f"{name}: {2 * n / 1e9:.1f} GB in bf16, {n * 8.5 / 8 / 1e9:.1f} int8, {int4 / 1e9:.1f} int4 and int8 head; "
-            f"{cache * 8192 / 1e9:.2f} GB of KV cache at 8,192 tokens; "
-            f"this work about {seconds * n / parameters / 60:.0f} min"
+            f"{cache * 8192 / 1e9:.2f} GB of KV cache at 8,192 tokens"
+            + (f"; this work about {seconds * n / parameters / 60:.0f} min" if seconds else "")
         )
 
 

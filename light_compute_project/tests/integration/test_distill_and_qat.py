@@ -69,6 +69,24 @@ def test_both_products_hold_the_same_codes_and_the_engine_reads_them(whole: Any)
 
 
 @pytest.mark.nightly
+def test_adapters_are_trained_over_packed_integers_and_resumed_exactly(whole: Any):
+    adapt = [argument for argument in BOTH if "distill" not in argument and not argument.startswith("teacher")]
+    adapt += ["qat=null", "lora=default", "init_from=runs/whole/compressed", "optim.lr=1e-2"]
+    done = whole.train(*adapt, "run.name=adapted")
+    assert "the base weights stay packed integers" in done.stderr + done.stdout
+    whole.train(*adapt, "run.name=halted", "trainer.stop_after=8")
+    whole.train(*adapt, "run.name=halted", "run.resume=true")
+    assert trace(whole.rows("halted")) == trace(whole.rows("adapted"))
+    losses = [row["val_loss"] for row in whole.rows("adapted") if row["val_loss"]]
+    assert losses[-1] < losses[0]
+    base, merged = (load_weights(whole.folder / "runs" / name) for name in ("whole/compressed", "adapted/final"))
+    assert set(base) == set(merged) and torch.equal(
+        base["transformer.wte.weight"].float(), merged["transformer.wte.weight"]
+    )
+    assert not torch.equal(base["transformer.h.0.mlp.fc.weight"].float(), merged["transformer.h.0.mlp.fc.weight"])
+
+
+@pytest.mark.nightly
 def test_two_processes_train_as_one(whole: Any):
     whole.train(*BOTH, "trainer.devices=2", "run.name=two")
     one, two = whole.rows("whole"), whole.rows("two")

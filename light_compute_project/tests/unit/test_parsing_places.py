@@ -31,6 +31,8 @@ LISTED = {
     "prompts/template_process.py json.loads": OWN,
     "planning/zoo.py json.loads": REPOSITORY,
     "planning/zoo.py yaml.safe_load": REPOSITORY,
+    "serving/markup_child.py json.loads": "its parent's request",
+    "serving/markup_process.py json.loads": OWN,
     "tokenizers/huggingface_training.py json.loads": "what the library has just written",
     "upstream/manifest.py json.loads": "a path of one line",
     "upstream/names.py json.loads": REPOSITORY,

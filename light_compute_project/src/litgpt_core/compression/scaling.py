@@ -14,9 +14,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from litgpt_core.compression.rounding import round_matrix
 from litgpt_core.compression.settings import Awq, Smooth
 from litgpt_core.compression.walk import BlockContext, Inputs
+from litgpt_core.model import grid
+from litgpt_core.model.fake_quant import rounded
+from litgpt_core.model.grid import Grid
 from litgpt_core.model.norm import RMSNorm
 from litgpt_core.model.structure import LinearPart
 
@@ -50,7 +52,9 @@ def smooth_block(context: BlockContext, step: Smooth) -> None:
 
 def rounding_error(weight: Tensor, scales: Tensor, inputs: Inputs, *, bits: int) -> float:
     """Mean squared error of the outputs when W diag(s) is rounded: tr(D H D^T) with D = Q(W diag(s)) diag(1/s) - W."""
-    difference = round_matrix(weight * scales, bits=bits, clip="absmax").dense() / scales - weight
+    scaled = weight * scales
+    steps = grid.stored_scales(Grid(bits).absmax_scales(grid.grouped(scaled)))
+    difference = rounded(scaled, steps, bits=bits) / scales - weight
     return float(((difference @ inputs.moment) * difference).sum())
 
 

@@ -118,8 +118,8 @@ def tokenizer_identity(settings: TokenizerSettings) -> dict[str, Any]:
     if isinstance(settings, PretrainedSettings):
         tokenizer = train_tokenizer(settings, ())
         return {"kind": settings.kind, "fingerprint": tokenizer.fingerprint(), **window_start(tokenizer)}
-    later = ("add_bos_token", False)  # a setting that earlier folders do not have, with what it was then
-    return {key: value for key, value in dataclasses.asdict(settings).items() if (key, value) != later}
+    later = {("add_bos_token", False), ("words", "light")}  # what earlier folders do not have, with what it was then
+    return {key: value for key, value in dataclasses.asdict(settings).items() if (key, value) not in later}
 
 
 def window_start(tokenizer: Tokenizer) -> dict[str, int]:
