@@ -113,7 +113,7 @@ for axis, kind in zip(axes, ("previous", "duplicate", "induction"), strict=True)
 
 # %%
 circuit = known_models.induction()
-by_hand, its_periods = repeated_tokens(torch.arange(16), sequences=8, length=24, seed=0, periods=(6, 12))
+by_hand, its_periods = repeated_tokens(torch.arange(16), sequences=8, length=24, seed=2, periods=(12, 16))
 found = head_scores(circuit, by_hand, its_periods)["induction"]["scores"]
 print("induction scores of the circuit, (layer, head):", [[round(score, 2) for score in row] for row in found])
 assert found[1][0] > 0.99

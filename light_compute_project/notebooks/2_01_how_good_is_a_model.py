@@ -7,6 +7,7 @@
 
 # %%
 import math
+from dataclasses import replace
 
 import course
 import matplotlib.pyplot as plt
@@ -69,7 +70,11 @@ assert decompress(scorer, small.data) == text
 
 # %%
 material = Material(documents=data.documents, known_words=data.known_words, tokenizer=scorer.tokenizer)
-items = build("python_pairs", material)
+items = [
+    # no more context than this model's window holds: a byte is a token here
+    replace(item, context=str(item.context)[-scorer.block_size // 2 :])
+    for item in build("python_pairs", material)
+]
 fitted = fit(items, scorer, of_a_kind=15 if course.QUICK else 100)
 for item in fitted.items[:3]:
     print(

@@ -31,7 +31,7 @@ from litgpt_core.tokenizers.settings import PretrainedSettings, TokenizerSetting
 logger = logging.getLogger(__name__)
 _NEVER = object()
 
-_OURS = ("meta.json", "manifest.json", "train*", "val*", "held-*", "chunk-*", "tokenizer/*")
+_OURS = ("meta.json", "manifest.json", "train*", "val*", "held-*", "chunk-*", "rows-*", ".rows-*", "tokenizer/*")
 
 
 def read_meta(directory: Path) -> dict[str, Any]:
@@ -118,8 +118,8 @@ def tokenizer_identity(settings: TokenizerSettings) -> dict[str, Any]:
     if isinstance(settings, PretrainedSettings):
         tokenizer = train_tokenizer(settings, ())
         return {"kind": settings.kind, "fingerprint": tokenizer.fingerprint(), **window_start(tokenizer)}
-    later = ("add_bos_token", False)  # a setting that earlier folders do not have, with what it was then
-    return {key: value for key, value in dataclasses.asdict(settings).items() if (key, value) != later}
+    later = {("add_bos_token", False), ("words", "light")}  # what earlier folders do not have, with what it was then
+    return {key: value for key, value in dataclasses.asdict(settings).items() if (key, value) not in later}
 
 
 def window_start(tokenizer: Tokenizer) -> dict[str, int]:

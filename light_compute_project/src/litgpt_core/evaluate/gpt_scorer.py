@@ -1,10 +1,10 @@
 """Scores with a network: batches of similar length, longest first; a context that has several continuations once.
 
-    choice_logprobs   contexts, padded on the right   [c c c c . .]  --one pass into the KV cache--> log p of first ids
-                      choice k of all contexts        [x x .]        --at positions len(context)...--> log p of the rest
+    choice_logprobs   [c c c c  a a  b b b]     one row for a context and its choices, each of which sees the context
+                                                and itself, at the positions behind the context (`model/segments.py`)
 
-Slots of the cache behind a sequence's own ids hold padding; the causal mask hides them, and the next choice overwrites
-them. `Scorer.choice_logprobs`, which feeds every choice with its whole context, is the reference.
+The last block computes the positions that predict a choice's id alone (`kept_positions.py`). The reference is
+`Scorer.choice_logprobs`, which feeds every choice with its whole context.
 """
 
 from __future__ import annotations
@@ -21,16 +21,18 @@ from torch import Tensor
 from litgpt_core import tokenizers
 from litgpt_core.checkpoint import load_model, locate
 from litgpt_core.core.errors import CheckpointError
+from litgpt_core.evaluate.kept_positions import hidden_at
 from litgpt_core.evaluate.scorer import Continuations, Floats, Ids, Scorer, Span
+from litgpt_core.evaluate.trees import PADDING, Tree, trees_of
 from litgpt_core.generation.hardware import choose_device, named_dtype
 
 if TYPE_CHECKING:
     from litgpt_core.model.gpt import GPT
     from litgpt_core.tokenizers.base import Tokenizer
 
-BATCH_TOKENS, BATCH_TOKENS_OF_A_CPU = 8192, 2048
-"""Ids of one pass, padding included. On a CPU the activations of a pass should fit into the cache: the 4M baseline
-takes 91 us a token at 1,040 tokens, 100 at 2,048 and 110 at 7,800 on one core of an AMD EPYC."""
+BATCH_TOKENS, BATCH_TOKENS_OF_A_CPU = 8192, 1024
+"""Ids of one pass, padding included. On a CPU the activations of a pass should fit into the cache: with 1,024 ids the
+4M baseline takes 91 us a token on one core of an AMD EPYC, with 7,800 it takes 110."""
 HEAD_ROWS = 1024
 """Positions whose logits are in memory together."""
 
@@ -105,58 +107,29 @@ class GPTScorer(Scorer):
         """As `choice_logprobs`, with a second column: 1 where no other id is more probable. (T, 2) each."""
         for request in requests:
             self.check_length(len(request.context) + max(map(len, request.choices)) - 1)
-        found: list[list[Floats]] = [[] for _ in requests]
-        order = sorted(range(len(requests)), key=lambda index: -len(requests[index].context))
-        sizes = [len(request.context) + max(map(len, request.choices)) for request in requests]
+        trees = [tree for request in requests for tree in trees_of(request, block_size=self.block_size)]
+        scores: list[list[Floats]] = [[]] * len(trees)
+        order = sorted(range(len(trees)), key=lambda index: -len(trees[index].ids))
         with self._evaluating():
-            for batch in _batches(order, sizes, limit=self.batch_tokens):
-                chosen = [requests[index] for index in batch]
-                slots = max(len(r.context) for r in chosen) + max(len(c) for r in chosen for c in r.choices) - 1
-                fits = slots <= self.block_size  # a long context beside a long choice of another request
-                scored = self._choices(chosen, slots=slots) if fits else self._uncached(chosen)
-                for index, scores in zip(batch, scored, strict=True):
-                    found[index] = scores
-        return found
+            for batch in _batches(order, [len(tree.ids) for tree in trees], limit=self.batch_tokens):
+                for index, found in zip(batch, self._trees([trees[index] for index in batch]), strict=True):
+                    scores[index] = found
+        every = (each for found in scores for each in found)
+        return [[next(every) for _ in request.choices] for request in requests]
 
-    def _uncached(self, requests: Sequence[Continuations]) -> list[list[Floats]]:
-        spans = [
-            Span(np.concatenate([request.context, choice]), len(request.context))
-            for request in requests
-            for choice in request.choices
-        ]
-        scores = iter(self.span_scores(spans))
-        return [[next(scores) for _ in request.choices] for request in requests]
-
-    def _choices(self, requests: Sequence[Continuations], *, slots: int) -> list[list[Floats]]:
-        lengths = self._tensor([len(request.context) for request in requests])
-        rows = torch.arange(len(requests), device=lengths.device)
-        self.model.set_kv_cache(len(requests), max_seq_length=slots)
-        try:
-            contexts = self._padded([request.context for request in requests])
-            hidden = self.model.hidden(contexts, input_pos=torch.arange(contexts.size(1), device=lengths.device))
-            ends = hidden[rows, lengths - 1]  # (B, C): what predicts the first id of every choice
-            found: list[list[Floats]] = [[] for _ in requests]
-            for place in range(max(len(request.choices) for request in requests)):
-                having = [row for row, request in enumerate(requests) if place < len(request.choices)]
-                choices = [requests[row].choices[place] for row in having]
-                scores = self._continue(choices, ends[having], lengths[having], self._tensor(having))
-                for row, score in zip(having, scores, strict=True):
-                    found[row].append(score)
-            return found
-        finally:
-            self.model.clear_kv_cache()
-
-    def _continue(self, choices: Sequence[Ids], ends: Tensor, lengths: Tensor, rows: Tensor) -> list[Floats]:
-        """One choice for each of `rows` (B,) of the cache; `ends` (B, C) precede them, `lengths` (B,) are cached."""
-        hidden = ends[:, None]
-        if (longest := max(map(len, choices))) > 1:
-            fed = self._padded([choice[:-1] for choice in choices])  # (B, longest - 1)
-            positions = lengths[:, None] + torch.arange(longest - 1, device=lengths.device)
-            self.model.select_cache_rows(rows)
-            hidden = torch.cat([hidden, self.model.hidden(fed, input_pos=positions)], dim=1)
-        flat = torch.cat([hidden[row, : len(choice)] for row, choice in enumerate(choices)])
-        scored = self._token_scores(flat, self._tensor(np.concatenate(choices)))
-        return np.split(scored, np.cumsum([len(choice) for choice in choices])[:-1])
+    def _trees(self, trees: Sequence[Tree]) -> list[list[Floats]]:
+        """For each tree the scores of its choices."""
+        ids = self._padded([tree.ids for tree in trees])
+        segments = self._padded([tree.segments for tree in trees], fill=PADDING)
+        widest = max(len(tree.ids) - tree.context for tree in trees) + 1
+        keep = [np.minimum(np.arange(widest) + tree.context - 1, len(tree.ids) - 1) for tree in trees]
+        hidden = hidden_at(self.model, ids, self._tensor(np.stack(keep)), segments=segments)  # (B, widest, C)
+        places = np.concatenate([row * widest + tree.places() for row, tree in enumerate(trees)])
+        targets = np.concatenate([choice for tree in trees for choice in tree.choices])
+        scored = self._token_scores(hidden.flatten(0, 1)[self._tensor(places)], self._tensor(targets))
+        lengths = [len(choice) for tree in trees for choice in tree.choices]
+        parts = iter(np.split(scored, np.cumsum(lengths)[:-1]))
+        return [[next(parts) for _ in tree.choices] for tree in trees]
 
     def _token_scores(self, hidden: Tensor, targets: Tensor) -> Floats:
         """(N, C), (N,) -> (N, 2): log p of the targets among the tokenizer's ids in nats, and whether none has more."""
@@ -176,10 +149,10 @@ class GPTScorer(Scorer):
             )
         return scored
 
-    def _padded(self, sequences: Sequence[Ids]) -> Tensor:
-        """(B, T), zeros behind the end of the shorter ones."""
+    def _padded(self, sequences: Sequence[Ids], *, fill: int = 0) -> Tensor:
+        """(B, T), with `fill` behind the end of the shorter ones."""
         longest = max(1, max(map(len, sequences)))
-        padded = np.zeros((len(sequences), longest), dtype=np.int64)
+        padded = np.full((len(sequences), longest), fill, dtype=np.int64)
         for row, ids in enumerate(sequences):
             padded[row, : len(ids)] = ids
         return self._tensor(padded)

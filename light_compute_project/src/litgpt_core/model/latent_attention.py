@@ -73,7 +73,7 @@ class MultiheadLatentAttention(nn.Module):
         dropout = c.dropout if self.training else 0.0
         mix = attend if self.attend is None else self.attend
         y = mix(q, k, v, mask=mask, scale=self.scale, softcap=c.attention_logit_softcapping, dropout=dropout)
-        out: Tensor = self.proj(y.transpose(1, 2).reshape(batch, length, nh * hs_v))
+        out: Tensor = self.proj(y.transpose(1, 2).reshape(batch, y.size(2), nh * hs_v))
         return out
 
     def build_kv_cache(

@@ -16,6 +16,7 @@ import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
+from typing import Any
 
 from litgpt_core.core.errors import TokenizerError
 from litgpt_core.core.parsing import read_json
@@ -24,10 +25,20 @@ SPACE_MARK = "\u2581"
 """What sentencepiece writes for a space."""
 BEGIN_ID = 1
 """Begin of sequence in the sentencepiece tokenizers that this project trains."""
-WORDS = re.compile(
-    r"[^\na0]?[a_]{1,64}|0| ?[!_]{1,64}(?:\n+[ \t]{0,64})?|\n+[ \t]{0,64}|[ \t\n\v]{1,64}(?![!_a0])|[ \t\n\v]{1,64}"
-)
-"""The words of `litgpt_core.tokenizers`, over one character for each class: a letter, 0 number, ! other, \\v space."""
+_L, _P = "[A-Za-z]", "[!_']"  # a letter; what is neither letter, number nor space
+_END = r"[ \t\n\v]+(?![!_'A-Za-z0])|[ \t\n\v]+"
+_LATER = rf"'(?:[sdmtSDMT]|[rR][eE]|[vV][eE]|[lL][lL])|[ \t\v!_']?{_L}+|0%s| ?{_P}+\n*|[ \t\n\v]*\n+|{_END}"
+WORDS = {
+    "light": re.compile(
+        rf"[ \t\v!_']?[A-Za-z_]{{1,64}}|0| ?{_P}{{1,64}}(?:\n+[ \t]{{0,64}})?|\n+[ \t]{{0,64}}"
+        r"|[ \t\n\v]{1,64}(?![!_'A-Za-z0])|[ \t\n\v]{1,64}"
+    ),
+    "gpt2": re.compile(rf"'(?:[sdmt]|re|ve|ll)| ?{_L}+| ?0+| ?{_P}+|{_END}"),
+    "llama3": re.compile(_LATER % "{1,3}"),
+    "qwen2": re.compile(_LATER % ""),
+}
+"""The words of `litgpt_core.tokenizers.words`, over one character for each class: a letter (its own where a contraction
+may have it, else a), 0 number, ! other, \\v space; `_`, `'`, space, tab and line end are themselves."""
 
 
 class Vocabulary:
@@ -58,9 +69,11 @@ def read_vocabulary(directory: Path) -> Vocabulary:
             vocabulary.start = [BEGIN_ID] if settings.get("add_bos_token") else []
             return vocabulary
         if kind in ("char", "byte", "bpe"):
-            model = read_json(directory / "tokenizer.json")["model"]
-            eos = settings["eos_token"]
-            return characters(model["vocab"], eos) if kind == "char" else byte_pairs(model, eos, words=kind == "bpe")
+            content = read_json(directory / "tokenizer.json")
+            model, eos = content["model"], settings["eos_token"]
+            if kind == "char":
+                return characters(model["vocab"], eos)
+            return byte_pairs(model, eos, words=words_of(content["pre_tokenizer"]) if kind == "bpe" else None)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, struct.error) as problem:
         raise TokenizerError(f"The tokenizer of {directory} cannot be read: {problem!r}") from problem
     raise TokenizerError(
@@ -91,23 +104,25 @@ def characters(ids: dict[str, int], eos: str) -> Vocabulary:
 # --- byte and bpe
 
 
-def byte_pairs(model: dict[str, object], eos: str, *, words: bool) -> Vocabulary:
-    """Bytes, each written as one visible character, merged in the order of `merges` within each word."""
+def byte_pairs(model: dict[str, object], eos: str, *, words: str | None) -> Vocabulary:
+    """Bytes, each written as one visible character, merged in the order of `merges` within each word, if any."""
     ids, merges = model["vocab"], model["merges"]
     assert isinstance(ids, dict) and isinstance(merges, list)
     ranks = {tuple(pair.split(" ") if isinstance(pair, str) else pair): rank for rank, pair in enumerate(merges)}
-    stand_ins = _stand_ins()
+    stand_ins, whole = _stand_ins(), bool(model.get("ignore_merges"))
 
     @lru_cache(maxsize=1 << 16)
     def ids_of(word: str) -> list[int]:
         symbols = [stand_ins[byte] for byte in word.encode("utf-8")]
+        if whole and (joined := "".join(symbols)) in ids:
+            return [ids[joined]]
         merged = merge(symbols, lambda a, b: ranks.get((a, b)))
         return [ids[symbol] for symbol in merged]
 
     def encode(text: str) -> list[int]:
         if not words and "\0" in text:
             raise TokenizerError("The text holds a NUL character, which ends a document.", needed="text without NUL")
-        return [token for word in (split_words(text) if words else [text]) for token in ids_of(word)]
+        return [token for word in (split_words(text, words) if words else [text]) for token in ids_of(word)]
 
     bytes_of = {character: byte for byte, character in enumerate(stand_ins)}
     in_order = sorted(ids, key=lambda name: ids[name])
@@ -115,15 +130,24 @@ def byte_pairs(model: dict[str, object], eos: str, *, words: bool) -> Vocabulary
     return Vocabulary(table, ids[eos], encode)
 
 
-def split_words(text: str) -> Iterator[str]:
-    """Names with the character before them, single digits, punctuation, line ends with indentation."""
+def words_of(cut: dict[str, Any]) -> str:
+    """The key of `WORDS` for a `pre_tokenizer`. KeyError for one that this project does not write."""
+    if cut["type"] == "ByteLevel":
+        return "gpt2"
+    pattern = cut["pretokenizers"][0]["pattern"]["Regex"]
+    marks = {r"[\p{L}_]": "light", r"\p{N}{1,3}": "llama3", r"\p{L}+|\p{N}|": "qwen2"}
+    return marks[next((mark for mark in marks if mark in pattern), pattern)]
+
+
+def split_words(text: str, words: str = "light") -> Iterator[str]:
+    """The words of a text, by a key of `WORDS`."""
     classes = "".join(map(_class_of, text))
-    return (text[found.start() : found.end()] for found in WORDS.finditer(classes))
+    return (text[found.start() : found.end()] for found in WORDS[words].finditer(classes))
 
 
 @cache
 def _class_of(character: str) -> str:
-    if character in " \t_":
+    if character in " \t_'sStTrReEvVmMlLdD":
         return character
     if character in "\r\n":
         return "\n"

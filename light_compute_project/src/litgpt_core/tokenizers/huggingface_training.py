@@ -14,24 +14,16 @@ import logging
 from collections.abc import Iterable
 from typing import Any
 
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Tokenizer, decoders, models, trainers
 
 from litgpt_core.core.errors import TokenizerError
 from litgpt_core.tokenizers.byte_alphabet import BYTE_TO_CHARACTER
 from litgpt_core.tokenizers.huggingface import EOS_TOKEN, HuggingFaceTokenizer
 from litgpt_core.tokenizers.sampling import sample_documents
 from litgpt_core.tokenizers.settings import UNIGRAM_MAX_TRAIN_BYTES, SubwordSettings
+from litgpt_core.tokenizers.words import PRE_TOKENIZERS, WHOLE_WORDS, Words
 
 logger = logging.getLogger(__name__)
-
-WORDS = (
-    r"[^\r\n\p{L}\p{N}]?[\p{L}_]{1,64}"  # a name with the space, dot or bracket before it
-    r"|\p{N}"  # digits one by one
-    r"| ?[^\s\p{L}\p{N}]{1,64}(?:[\r\n]+[ \t]{0,64})?"  # punctuation, with a line end and the indentation after it
-    r"|[\r\n]+[ \t]{0,64}"
-    r"|\s{1,64}(?!\S)|\s{1,64}"
-)
-"""Lengths are bounded, because WordPiece's search is quadratic in the length of a word."""
 
 TIE = "\u2040"
 """Marks a WordPiece token that continues a word.
@@ -63,10 +55,12 @@ def train_huggingface(settings: SubwordSettings, documents: Iterable[str]) -> Hu
         logger.warning(
             "unigram trains on %d bytes, not tokenizer.max_train_bytes=%d", max_bytes, settings.max_train_bytes
         )
-    processor, trainer = _untrained(kind, size)
+    processor, trainer = _untrained(kind, size, words=settings.words)
     processor.train_from_iterator(sample, trainer=trainer)
     content = json.loads(processor.to_str())
     content["added_tokens"] = [token for token in content["added_tokens"] if token["content"] == EOS_TOKEN]
+    if settings.words in WHOLE_WORDS:
+        content["model"]["ignore_merges"] = True
     found = len(content["model"]["vocab"])
     if found < size:
         raise TokenizerError(
@@ -77,7 +71,7 @@ def train_huggingface(settings: SubwordSettings, documents: Iterable[str]) -> Hu
     return HuggingFaceTokenizer((json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode("utf-8"), kind=kind)
 
 
-def _untrained(kind: str, size: int) -> tuple[Tokenizer, Any]:
+def _untrained(kind: str, size: int, *, words: Words) -> tuple[Tokenizer, Any]:
     """The empty processor and the trainer of `kind` (the library's trainers share no base type)."""
     end = AddedToken(EOS_TOKEN, special=True, normalized=False)
     common: dict[str, Any] = {
@@ -101,11 +95,7 @@ def _untrained(kind: str, size: int) -> tuple[Tokenizer, Any]:
         trainer = trainers.WordPieceTrainer(continuing_subword_prefix=TIE, **common)
         decoder = decoders.Sequence([decoders.Replace(TIE, ""), decoders.ByteLevel()])
     processor = Tokenizer(model)
-    processor.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(WORDS), "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
+    frame = json.loads(processor.to_str())
+    processor = Tokenizer.from_str(json.dumps({**frame, "pre_tokenizer": PRE_TOKENIZERS[words]}))
     processor.decoder = decoder
     return processor, trainer

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from litgpt_core.core.errors import ConfigError
+from litgpt_core.tokenizers.words import Words
 
 SubwordKind = Literal["bpe", "wordpiece", "unigram", "sentencepiece"]
 SUBWORD_KINDS: tuple[SubwordKind, ...] = ("bpe", "wordpiece", "unigram", "sentencepiece")
@@ -57,6 +58,10 @@ class SubwordSettings:
     """Begin every training window, and every prompt later, with the tokenizer's begin-of-sequence token: the first text
     position then has something to attend to. sentencepiece only: the others have no such token.
     """
+    words: Words = "light"
+    """How text is cut into words, within which bytes are merged: light (this project's), or as GPT-2, Llama 3 or Qwen 2
+    do it, which llama.cpp knows, so that a model can be exported to GGUF. bpe only.
+    """
 
     def __post_init__(self) -> None:
         """Raise one ConfigError that names every problem."""
@@ -66,6 +71,12 @@ class SubwordSettings:
                 f"tokenizer.add_bos_token=true, but tokenizer={self.kind} has no begin-of-sequence token",
                 needed="tokenizer=sentencepiece",
                 fix="tokenizer.add_bos_token=false",
+            )
+        if self.words not in get_args(Words) or (self.words != "light" and self.kind != "bpe"):
+            raise ConfigError(
+                f"tokenizer.words={self.words!r} with tokenizer={self.kind}",
+                needed=f"one of {', '.join(get_args(Words))}; for other tokenizers than bpe: light",
+                fix="tokenizer=bpe tokenizer.words=qwen2",
             )
         problems = [
             f"tokenizer.{name}={value!r} is not a whole number of at least {least}"

@@ -11,6 +11,8 @@ from hypothesis import given, settings
 from litgpt_core.core.errors import CheckpointError, ConfigError, DataError
 from litgpt_core.data.document import Document
 from litgpt_core.data.ngram import BigramModel, reference_losses
+from litgpt_core.doctor.model_checks import KINDS, build
+from litgpt_core.evaluate.kept_positions import can_keep, hidden_at, kept_positions
 from litgpt_core.evaluate.ngram_scorer import NgramScorer, UniformScorer
 from litgpt_core.evaluate.scorer import Continuations, Scorer, Span
 from litgpt_core.evaluate.text_score import score_text, score_texts, total_bits_per_byte
@@ -49,19 +51,54 @@ def test_batches_equal_one_position_at_a_time(make_scorer, family: str) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_cached_context_equals_the_whole(make_scorer, family: str) -> None:
+def test_a_shared_context_equals_the_whole(make_scorer, family: str) -> None:
     scorer, rng = make_scorer(batch_tokens=60, **FAMILIES[family]), np.random.default_rng(2)
     requests = [
         Continuations(random_ids(rng, n), tuple(random_ids(rng, length) for length in lengths))
-        for n, lengths in ((3, (1, 1)), (8, (4, 2, 7)), (5, (6,)), (20, (5, 1)), (1, (2, 24)), (7, (3, 3)))
+        for n, lengths in (
+            (14, (5, 6, 1, 7, 11)),
+            (3, (1, 1)),
+            (8, (4, 2, 7)),
+            (5, (6,)),
+            (20, (5, 1)),
+            (1, (2, 24)),
+            (7, (3, 3)),
+        )
     ]
     whole = Scorer.choice_logprobs(scorer, requests)
-    cached = scorer.choice_logprobs(requests)
-    for request, a, b in zip(requests, whole, cached, strict=True):
+    shared = scorer.choice_logprobs(requests)
+    for request, a, b in zip(requests, whole, shared, strict=True):
         assert [len(scores) for scores in b] == [len(choice) for choice in request.choices]
         for one, other in zip(a, b, strict=True):
             np.testing.assert_allclose(one, other, atol=1e-4)
-    assert scorer.model.transformer.cache_length is None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_kept_positions_are_those_of_a_whole_pass(kind: str) -> None:
+    """With and without a cache, for every kind of model; and the last block is what it was, after an exception too."""
+    model = build(kind).eval()
+    ids = torch.randint(model.config.vocab_size, (3, 11), generator=torch.Generator().manual_seed(0))
+    keep = torch.tensor([[0, 10], [4, 4], [9, 2]])
+    with torch.no_grad():
+        expected = model.hidden(ids).gather(1, keep[..., None].expand(-1, -1, model.config.n_embd))
+        with kept_positions(model, keep):
+            torch.testing.assert_close(model.hidden(ids), expected, rtol=1e-4, atol=1e-5)
+        segments = torch.tensor([[-1] * 4 + [1] * 3 + [2] * 4] * 3)
+        tree = model.hidden(ids, segments=segments).gather(1, keep[..., None].expand(-1, -1, model.config.n_embd))
+        torch.testing.assert_close(hidden_at(model, ids, keep, segments=segments), tree, rtol=1e-4, atol=1e-5)
+        model.set_kv_cache(3, max_seq_length=12)
+        with kept_positions(model, keep):
+            cached = model.hidden(ids, input_pos=torch.arange(11))
+        torch.testing.assert_close(cached, expected, rtol=1e-4, atol=1e-5)
+        following = model.hidden(ids[:, :1], input_pos=torch.tensor([11]))
+        model.clear_kv_cache()
+        whole = model.hidden(torch.cat([ids, ids[:, :1]], dim=1))
+        torch.testing.assert_close(following[:, 0], whole[:, -1], rtol=1e-4, atol=1e-5)
+    with pytest.raises(ZeroDivisionError), kept_positions(model, keep):
+        raise ZeroDivisionError
+    assert "forward" not in model.transformer.h[-1].__dict__
+    assert can_keep(model) and not can_keep(model.train())
+    torch.testing.assert_close(hidden_at(model, ids, keep), expected, rtol=1e-4, atol=1e-5)  # without dropout
 
 
 def test_the_models_mode_is_restored(make_scorer) -> None:

@@ -24,6 +24,8 @@ from litgpt_core.prompts import Message, save_style, style_named
 from litgpt_core.prompts.template import TemplateStyle
 from litgpt_core.prompts.turn_style import TurnStyle
 
+OWN_WORDS = ("gpt2", "llama3", "qwen2")
+"""Values of `tokenizer.words` that llama.cpp knows."""
 needs_llama_cpp = pytest.mark.skipif(llama_cpp.reader_name() is None, reason="xllamacpp (llama.cpp) is not installed")
 
 
@@ -53,12 +55,17 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "byte": tokenizers.train(tokenizers.ByteSettings(), []),
         "sentencepiece": tokenizers.train(tokenizers.SubwordSettings(kind="sentencepiece", vocab_size=420), [text]),
     }
+    for words in OWN_WORDS:
+        settings = tokenizers.SubwordSettings(kind="bpe", vocab_size=400, words=words)  # type: ignore[arg-type]
+        made[words] = tokenizers.train(settings, [text])
     folders = {}
     for name, tokenizer in made.items():
         folders[name] = root / name
         tokenizer.save(folders[name])
     for name in ("gpt-2", "smollm", "llama-bpe", "qwen2"):
-        folders[name] = byte_level(root / name, PRETOKENIZERS[name].json, PRETOKENIZERS[name].ignore_merges, text)
+        known = PRETOKENIZERS[name]
+        key = "qwen2 from elsewhere" if name == "qwen2" else name
+        folders[key] = byte_level(root / key, known.json, known.ignore_merges, text)
     return folders
 
 
@@ -82,7 +89,10 @@ def byte_level(folder: Path, words: dict[str, Any], ignore_merges: bool, text: s
     return folder
 
 
-@pytest.mark.parametrize("name", ["char", "byte", "sentencepiece", "gpt-2", "smollm", "llama-bpe", "qwen2"])
+OTHERS = ("char", "byte", "sentencepiece", "gpt-2", "smollm", "llama-bpe", "qwen2 from elsewhere")
+
+
+@pytest.mark.parametrize("name", [*OTHERS, *OWN_WORDS])
 def test_a_tokenizer_goes_out_and_in_with_the_same_ids(name: str, trained: dict[str, Path], tmp_path: Path):
     """llama.cpp compares 200 texts inside `export_gguf`, where it is installed."""
     made = export_gguf(model_with(trained[name], tmp_path / "ours"), tmp_path / "m.gguf", type="f32")
@@ -128,6 +138,7 @@ def test_what_llama_cpp_would_cut_differently_is_refused(kind: str, tmp_path: Pa
     with pytest.raises(TokenizerError, match=kind if kind != "bpe" else "cuts text into words") as caught:
         export_gguf(model_with(tmp_path / "tok", tmp_path / "ours"), tmp_path / "m.gguf")
     assert "sentencepiece" in caught.value.needed
+    assert kind != "bpe" or "tokenizer.words=qwen2" in caught.value.fix
     assert not (tmp_path / "m.gguf").exists()
 
 

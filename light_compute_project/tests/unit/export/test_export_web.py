@@ -72,6 +72,9 @@ TOKENIZERS = {
     "char": tokenizers.CharSettings(),
     "byte": tokenizers.ByteSettings(),
     "bpe": tokenizers.SubwordSettings(kind="bpe", vocab_size=400),
+    "bpe gpt2": tokenizers.SubwordSettings(kind="bpe", vocab_size=400, words="gpt2"),
+    "bpe llama3": tokenizers.SubwordSettings(kind="bpe", vocab_size=400, words="llama3"),
+    "bpe qwen2": tokenizers.SubwordSettings(kind="bpe", vocab_size=400, words="qwen2"),
 }
 
 

@@ -34,6 +34,18 @@ def test_each_text_of_a_row_has_the_logits_it_has_alone(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_continuations_of_a_shared_beginning_have_the_logits_they_have_behind_it(kind: str) -> None:
+    model = build(kind).eval()
+    ids = torch.randint(V, (1, 15), generator=torch.Generator().manual_seed(4))
+    segments = torch.tensor([[-1] * 6 + [1] * 4 + [2] * 3 + [9] * 2])
+    together = model(ids, segments=segments)
+    torch.testing.assert_close(together[:, :6], model(ids[:, :6]), rtol=0, atol=1e-5)
+    for begin, end in ((6, 10), (10, 13), (13, 15)):
+        alone = model(torch.cat([ids[:, :6], ids[:, begin:end]], dim=1))[:, 6:]
+        torch.testing.assert_close(together[:, begin:end], alone, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_in_training_too_a_text_sends_no_gradient_into_another(kind: str) -> None:
     model = build(kind).train()
     ids, segments = packed()

@@ -24,13 +24,14 @@ def samples() -> list[str]:
     return [*cuts, *("".join(rng.choices(POOL, k=rng.randrange(60))) for _ in range(98)), "", "</s><|endoftext|><unk>"]
 
 
-@pytest.mark.parametrize("kind", ["char", "byte", "bpe", "sentencepiece"])
-def test_ids_and_bytes_are_the_librarys(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize("name", ["char", "byte", "bpe", "bpe gpt2", "bpe llama3", "bpe qwen2", "sentencepiece"])
+def test_ids_and_bytes_are_the_librarys(tmp_path: Path, name: str) -> None:
+    kind, _, words = name.partition(" ")
     settings: object
     if kind in ("char", "byte"):
         settings = tokenizers.CharSettings() if kind == "char" else tokenizers.ByteSettings()
     else:
-        settings = tokenizers.SubwordSettings(kind=kind, vocab_size=700)  # type: ignore[arg-type]
+        settings = tokenizers.SubwordSettings(kind=kind, vocab_size=700, words=words or "light")  # type: ignore[arg-type]
     trained = tokenizers.train(settings, [*TEXTS, POOL] if kind == "char" else TEXTS)  # type: ignore[arg-type]
     trained.save(tmp_path)
     vocabulary = read_vocabulary(tmp_path)

@@ -140,3 +140,18 @@ def test_settings_name_every_problem_at_once(settings_of: SettingsOf) -> None:
     with pytest.raises(ConfigError, match="tokenizer=byte"):
         CharSettings(kind="byte")  # type: ignore[arg-type]
     assert [settings_of(kind).kind for kind in KINDS] == list(KINDS)
+
+
+def test_words_are_chosen_for_bpe_alone_and_by_known_names() -> None:
+    for kind, words in (("unigram", "gpt2"), ("sentencepiece", "qwen2"), ("bpe", "llama4")):
+        with pytest.raises(ConfigError, match=r"tokenizer\.words"):
+            SubwordSettings(kind=kind, vocab_size=300, words=words)  # type: ignore[arg-type]
+
+
+def test_prepared_folders_of_before_are_found_again() -> None:
+    from litgpt_core.data.prepared_folder import tokenizer_identity
+
+    before = {"kind": "bpe", "vocab_size": 300, "max_train_bytes": 20_000_000, "seed": 1337}
+    assert tokenizer_identity(SubwordSettings(kind="bpe", vocab_size=300)) == before
+    cut = tokenizer_identity(SubwordSettings(kind="bpe", vocab_size=300, words="gpt2"))
+    assert cut == {**before, "words": "gpt2"}

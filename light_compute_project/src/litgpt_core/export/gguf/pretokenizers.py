@@ -9,22 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-_CONTRACTIONS = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
-_REST = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-LLAMA3_WORDS = rf"{_CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}{{1,3}}|{_REST}"
-QWEN2_WORDS = rf"{_CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}|{_REST}"
-
-_BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
-_GPT2 = {**_BYTES, "use_regex": True}
-
-
-def _sequence(*steps: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "Sequence", "pretokenizers": list(steps)}
-
-
-def _split(pattern: str) -> dict[str, Any]:
-    words = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
-    return _sequence(words, {**_BYTES, "use_regex": False})
+from litgpt_core.tokenizers.words import GPT2_STEP, LLAMA3_WORDS, QWEN2_WORDS, sequence, split
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,14 +24,14 @@ class Pretokenizer:
     """llama.cpp's default where the file has no `add_bos_token`."""
 
 
-_DIGITS = _sequence({"type": "Digits", "individual_digits": True}, _GPT2)
+_DIGITS = sequence({"type": "Digits", "individual_digits": True}, GPT2_STEP)
 
 PRETOKENIZERS = {
-    **dict.fromkeys(("gpt-2", "phi-2", "olmo"), Pretokenizer(json=_GPT2)),
+    **dict.fromkeys(("gpt-2", "phi-2", "olmo"), Pretokenizer(json=GPT2_STEP)),
     **dict.fromkeys(("smollm", "starcoder", "refact", "command-r"), Pretokenizer(json=_DIGITS)),
     **dict.fromkeys(
-        ("llama-bpe", "llama3", "llama-v3"), Pretokenizer(json=_split(LLAMA3_WORDS), ignore_merges=True, add_bos=True)
+        ("llama-bpe", "llama3", "llama-v3"), Pretokenizer(json=split(LLAMA3_WORDS), ignore_merges=True, add_bos=True)
     ),
-    **dict.fromkeys(("qwen2", "deepseek-r1-qwen"), Pretokenizer(json=_split(QWEN2_WORDS))),
+    **dict.fromkeys(("qwen2", "deepseek-r1-qwen"), Pretokenizer(json=split(QWEN2_WORDS))),
 }
 """Name in the file -> how it cuts."""

@@ -25,7 +25,7 @@ from litgpt_core.tokenizers.byte_alphabet import BYTE_TO_CHARACTER
 from litgpt_core.tokenizers.directory import MAX_DEFINITION_BYTES
 from litgpt_core.tokenizers.sentencepiece_bpe import SPACE_MARK
 
-_OTHERS = "tokenizer=sentencepiece, byte or char, or a byte-level BPE from elsewhere: GPT-2, SmolLM, Llama 3, Qwen 2"
+_OTHERS = "sentencepiece, byte, char, or a byte-level BPE that cuts words as GPT-2, SmolLM, Llama 3 or Qwen 2 do"
 
 
 def vocabulary_fields(directory: Path, tokenizer: Tokenizer) -> dict[str, Any]:
@@ -164,7 +164,7 @@ def _words_name(content: Mapping[str, Any], directory: Path) -> str:
     raise TokenizerError(
         f"The tokenizer of {directory} cuts text into words in a way that llama.cpp does not know.",
         needed=_OTHERS,
-        fix="train with tokenizer=sentencepiece, or --format huggingface, which keeps every tokenizer",
+        fix="train with tokenizer.words=qwen2 (or gpt2, llama3), or --format huggingface, which keeps every tokenizer",
     )
 
 

@@ -63,8 +63,9 @@ class Vocabulary {
     const ids = [];
     let done = 0;
     for (const found of this.definition.parse && this.specials ? text.matchAll(this.specials) : []) {
-      if (found.index < plain[1] && found.index + found[0].length > plain[0]) continue;
-      ids.push(...this.encodePlain(text.slice(done, found.index)), this.special.get(found[0]) ?? 0);
+      const typed = found.index >= plain[0] && found.index + found[0].length <= plain[1];
+      ids.push(...this.encodePlain(text.slice(done, found.index)));
+      ids.push(...(typed ? this.encodePlain(found[0]) : [this.special.get(found[0]) ?? 0]));
       done = found.index + found[0].length;
     }
     return [...ids, ...this.encodePlain(text.slice(done))];
