@@ -427,3 +427,23 @@ def test_a_conversation_has_settings_of_its_own(chat):
     set_top_k("9", own=False)
     chat.ask("Four")
     assert chat.asked[-1]["top_k"] == 9
+
+
+def test_an_answer_can_be_edited_and_later_requests_contain_it(chat):
+    chat.answer_with("It is **blue**.", exchange_id="x1")
+    chat.ask("Which colour?")
+    chat.button("Edit answer").click()
+    box = chat.page.get_by_label("Edit the answer")
+    expect(box).to_have_value("It is **blue**.")
+    box.press("Escape")
+    expect(chat.answers.last.locator("strong")).to_have_text("blue")
+    expect(chat.button("Edit answer")).to_be_focused()
+    chat.button("Edit answer").click()
+    box.fill("It is *green*.")
+    chat.button("Keep").click()
+    expect(chat.answers.last.locator("em")).to_have_text("green")
+    expect(chat.page.locator(".made-by").first).to_contain_text("edited")
+    expect(chat.button("Good answer")).to_have_count(0)  # the log has the model's own words
+    chat.reload()
+    chat.ask("Are you sure?")
+    assert chat.asked[-1]["messages"][1] == {"role": "assistant", "content": "It is *green*."}
