@@ -395,8 +395,6 @@ def test_conversations_are_exported_deleted_and_imported(chat, tmp_path):
 
 
 def test_code_is_coloured_and_formulas_are_shown_by_the_real_server(chat):
-    if chat.server.scripted:
-        pytest.skip("the stand-in has no such endpoint")
     chat.answer_with("```python\ndef f(x):\n    return 1  # one\n```\n\n$$\\frac{a}{b}$$")
     chat.ask("One")
     body = chat.answers.last
