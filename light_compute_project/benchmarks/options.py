@@ -18,6 +18,7 @@ VERBS = {
     "ladder": "training on a GPU: 124M and 1B parameters, MFU",
     "ceiling": "the limits of this machine: GFLOP/s of its matrix product, GB/s of its memory",
     "loss-memory": "peak memory of the loss over a large vocabulary, with and without chunks",
+    "gpu": "what is expected of a GPU, in ten minutes: numbers, resume, speed, memory; a page says what held",
 }
 
 
@@ -53,6 +54,8 @@ class BenchmarkOptions(argparse.Namespace):
     width: int
     chunks: tuple[int, ...]
     nanogpt_dir: Path | None
+    minutes: int
+    dry_run: bool
     rounds: int
     threads: int | None
     device: str
@@ -179,6 +182,13 @@ def _loss_memory(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _gpu(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--minutes", type=at_least(1), default=10, help="time limit; stages that do not fit are left out (10)")
+    add("--dry_run", action="store_true", help="on the CPU with tiny shapes, without judging speed")
+    parser.set_defaults(against=(), threads=None)
+
+
 _OPTIONS_OF: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "train": _train,
     "to-loss": _to_loss,
@@ -187,23 +197,24 @@ _OPTIONS_OF: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "ladder": _ladder,
     "ceiling": lambda parser: None,
     "loss-memory": _loss_memory,
+    "gpu": _gpu,
 }
 
 
 def _shared(parser: argparse.ArgumentParser, verb: str) -> None:
     add = parser.add_argument
-    if verb in ("train", "to-loss", "generate", "ladder"):
+    if verb in ("train", "to-loss", "generate", "ladder", "gpu"):
         add("--nanogpt_dir", type=Path, metavar="FOLDER", help="a clone of nanoGPT")
         add("--trial_timeout", type=float, default=1800.0, metavar="SECONDS", help="for one trial (1800)")
         hidden = argparse.SUPPRESS
         add("--lap_timeout", dest="trial_timeout", type=float, default=hidden, help=hidden)  # its old name
     else:
         parser.set_defaults(nanogpt_dir=None)
-    if verb != "ceiling":
+    if verb not in ("ceiling", "gpu"):
         add("--rounds", type=at_least(1), default=3, help="trials of each program (3)")
-    if verb != "ladder":
+    if verb not in ("ladder", "gpu"):
         add("--threads", type=at_least(1), help="CPU threads of every program (all cores)")
-    if verb not in ("ladder", "to-loss"):
+    if verb not in ("ladder", "to-loss", "gpu"):
         add("--device", default="cpu", choices=("cpu", "cuda"), help="where to compute (cpu)")
     add(
         "--out",

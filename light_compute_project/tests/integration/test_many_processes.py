@@ -129,6 +129,10 @@ def one(module_shell: Any) -> list[dict[str, Any]]:
         pytest.param(
             ["trainer.devices=4", "trainer.strategy=fsdp_hybrid", "trainer.shard_size=2"], marks=pytest.mark.nightly
         ),
+        pytest.param(
+            ["trainer.devices=2", "trainer.strategy=fsdp", "trainer.micro_batch_size=2", "trainer.gradient_sync=step"],
+            marks=pytest.mark.nightly,
+        ),
     ],
     ids=lambda settings: " ".join(settings),
 )
@@ -142,6 +146,39 @@ def test_any_number_of_processes_follows_one(module_shell: Any, one: list[dict[s
     assert gone(name)
     summary = module_shell.summary(name)
     assert summary["n_params"] == module_shell.summary("one")["n_params"]
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("recipe", [["optim=muon"], ["init_from=runs/one", "lora=default"]], ids=["Muon", "adapters"])
+def test_divided_work_and_adapters_follow_one_process(
+    module_shell: Any, one: list[dict[str, Any]], recipe: list[str]
+) -> None:
+    """Muon's matrices are divided among processes; adapters and frozen weights are sharded; both resume exactly."""
+    name = recipe[-1].split("=")[0]
+    module_shell.train(*EXACT, *recipe, f"run.name={name}-1")
+    alone = module_shell.rows(f"{name}-1")
+    for label, settings in (
+        ("ddp", ["trainer.devices=2"]),
+        ("fsdp", ["trainer.devices=2", "trainer.strategy=fsdp"]),
+        ("fsdp4", ["trainer.devices=4", "trainer.strategy=fsdp"]),
+    ):
+        module_shell.train(*EXACT, *recipe, *settings, f"run.name={name}-{label}")
+        close(module_shell.rows(f"{name}-{label}"), alone)
+    settings = [
+        *EXACT,
+        *recipe,
+        "trainer.devices=2",
+        "trainer.strategy=fsdp",
+        f"run.name={name}-again",
+        "run.resume=auto",
+    ]
+    module_shell.train(*settings, "trainer.stop_after=6")
+    module_shell.train(*settings)
+    assert trace(module_shell.rows(f"{name}-again")) == trace(module_shell.rows(f"{name}-fsdp"))
+    ours, whole = weights_of(module_shell, f"{name}-fsdp"), weights_of(module_shell, f"{name}-1")
+    assert ours.keys() == whole.keys() and not any("lora_" in key for key in ours)
+    for key, weight in whole.items():
+        torch.testing.assert_close(ours[key], weight, rtol=0, atol=5e-3)
 
 
 @pytest.mark.nightly

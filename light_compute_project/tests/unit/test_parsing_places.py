@@ -16,6 +16,7 @@ REPOSITORY = "a file of this repository or package"
 LISTED = {
     "checkpoint/load.py torch.load": "after check_torch_file, with weights_only=True",
     "compression/speed.py json.loads": OWN,
+    "core/line_child.py json.loads": OWN,
     "core/parsing.py json.loads": "here",
     "core/parsing.py yaml.load": "here, with a safe loader",
     "doctor/machine.py json.loads": OWN,
@@ -28,9 +29,9 @@ LISTED = {
     "export/single/arrays.py json.loads": WRITTEN,
     "export/single/arrays.py np.load": WRITTEN,
     "prompts/template_child.py json.loads": "its parent's request",
-    "prompts/template_process.py json.loads": OWN,
     "planning/zoo.py json.loads": REPOSITORY,
     "planning/zoo.py yaml.safe_load": REPOSITORY,
+    "serving/markup_child.py json.loads": "its parent's request",
     "tokenizers/huggingface_training.py json.loads": "what the library has just written",
     "upstream/manifest.py json.loads": "a path of one line",
     "upstream/names.py json.loads": REPOSITORY,

@@ -182,6 +182,7 @@ LISTED = {
     "data/stream/finish.py _join_validation": "into the working folder of a preparation, which has a hidden name",
     "data/stream/finish.py clean": "in the working folder of a preparation, which has a hidden name",
     "data/stream/manifest.py write_manifest": NEW,
+    "data/stream/packed_rows.py _make": "files with fixed names in a prepared folder",
     "data/stream/prepare_stream.py _fill": "in the working folder of a preparation, which has a hidden name",
     "data/stream/prepare_stream.py _make": HIDDEN,
     "data/stream/prepare_stream.py _tokenizer": "in the working folder of a preparation, which has a hidden name",

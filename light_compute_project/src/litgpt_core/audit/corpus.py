@@ -21,7 +21,7 @@ def check_same_data(run: RecordedRun, config: TrainConfig) -> str:
         DataError: They prepare other tokens; says whether the corpus, its split or the tokenizer is another one.
         LightComputeError: They prepare none: the corpus is missing, for example.
     """
-    from litgpt_core.training.gather import prepare_for
+    from litgpt_core.planning.run_data import prepare_for
     from litgpt_core.training.pretrained import find_pretrained
     from litgpt_core.training.record import data_facts, tokenizer_facts
 

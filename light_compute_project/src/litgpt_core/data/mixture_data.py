@@ -83,7 +83,7 @@ class MixtureData(TextData):
         totals = {name: sum(each.tokens for each in shards) for name, shards in self.source_shards().items()}
         return {name: int(count) * block_size / totals[name] for name, count in zip(totals, counts, strict=True)}
 
-    def train_batches(  # type: ignore[override]
+    def train_batches(
         self,
         *,
         block_size: int,

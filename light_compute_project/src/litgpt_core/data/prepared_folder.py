@@ -31,7 +31,7 @@ from litgpt_core.tokenizers.settings import PretrainedSettings, TokenizerSetting
 logger = logging.getLogger(__name__)
 _NEVER = object()
 
-_OURS = ("meta.json", "manifest.json", "train*", "val*", "held-*", "chunk-*", "tokenizer/*")
+_OURS = ("meta.json", "manifest.json", "train*", "val*", "held-*", "chunk-*", "rows-*", ".rows-*", "tokenizer/*")
 
 
 def read_meta(directory: Path) -> dict[str, Any]:

@@ -37,11 +37,22 @@ def stream_problems(data: Any) -> list[str]:
         problems.append(f"workers={data.workers} must not be negative; 0 takes one per core")
     if getattr(data, "order", "full") not in ("full", "blocks"):
         problems.append(f"order={data.order!r} must be 'full' or 'blocks'")
+    problems += packing_problems(data)
     if getattr(data, "chunk_bytes", 0) < 0 or getattr(data, "stream_above", 0) < 0:
         problems.append("chunk_bytes and stream_above must not be negative")
     if getattr(data, "val_bytes", 1) < 1:
         problems.append(f"val_bytes={data.val_bytes} must be at least 1")
     return problems
+
+
+def packing_problems(data: Any) -> list[str]:
+    """Problems of `data.packing`, where there is such a setting."""
+    packing = getattr(data, "packing", "windows")
+    if packing not in ("windows", "best_fit"):
+        return [f"packing={packing!r} must be 'windows' or 'best_fit'"]
+    if packing == "best_fit" and data.order != "full":
+        return ["order=blocks has no effect with packing=best_fit; set order=full"]
+    return []
 
 
 def split_problems(split: str) -> list[str]:

@@ -304,6 +304,7 @@ LATER_SETTINGS = {
     "stream_above": 256_000_000,
     "workers": 0,
     "order": "full",
+    "packing": "windows",
 }
 """Settings that were added with a default that changes nothing: at that value they are not part of the fingerprint."""
 
@@ -324,7 +325,7 @@ LOCATIONS = ("cache_dir", "path", "url", "timeout_s", "verify", "workers")
 corpus hash is.
 """
 
-USES = ("order",)
+USES = ("order", "packing")
 """Settings that say how a prepared folder is used: not part of its fingerprint, but of what a run must keep."""
 
 

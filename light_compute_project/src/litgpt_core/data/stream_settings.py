@@ -8,9 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from litgpt_core.data.setting_checks import common_problems, raise_all, stream_problems
+from litgpt_core.data.setting_checks import common_problems, packing_problems, raise_all, stream_problems
 
 OrderKind = Literal["full", "blocks"]
+PackingKind = Literal["windows", "best_fit"]
 RowsKind = Literal["jsonl", "parquet", "arrow"]
 TokenFormat = Literal["auto", "prepared", "nanogpt", "llmc", "megatron", "olmo", "datatrove"]
 TOKEN_FORMATS: tuple[TokenFormat, ...] = ("auto", "prepared", "nanogpt", "llmc", "megatron", "olmo", "datatrove")
@@ -43,6 +44,9 @@ class RowsSettings:
 
     order: OrderKind = "full"
     """Order of training windows: `full` mixes all of them; `blocks` mixes blocks of 64 MB, for disks and buckets."""
+
+    packing: PackingKind = "windows"
+    """Training rows: `windows` of the stream of tokens; `best_fit`: whole documents that do not see each other."""
 
     verify: Literal["stat", "full"] = "stat"
     """`stat`: files whose size and times are those of the last reading are not read again; `full`: always read."""
@@ -94,6 +98,9 @@ class TokensSettings:
     order: OrderKind = "full"
     """Order of training windows: `full` mixes all of them; `blocks` mixes blocks of 64 MB, for disks and buckets."""
 
+    packing: PackingKind = "windows"
+    """Training rows: `windows` of the stream of tokens; `best_fit`: whole documents that do not see each other."""
+
     cache_dir: str = "data"
     """Where the folder that describes the shards goes: relative to the project folder, or absolute."""
 
@@ -116,6 +123,7 @@ class TokensSettings:
             problems.append(f"dtype={self.dtype!r} must be auto, uint16 or uint32")
         if self.order not in ("full", "blocks"):
             problems.append(f"order={self.order!r} must be 'full' or 'blocks'")
+        problems += packing_problems(self)
         if self.val_tokens < 2:
             problems.append(f"val_tokens={self.val_tokens} must be at least 2")
         raise_all(problems, kind="tokens")

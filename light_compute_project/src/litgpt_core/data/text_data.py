@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from litgpt_core.core.errors import ConfigError
 from litgpt_core.data.prepared import PreparedData
 from litgpt_core.data.prepared_folder import read_meta
 from litgpt_core.data.settings import DataSettings, TextSettings
@@ -14,7 +15,9 @@ from litgpt_core.data.stream_settings import RowsSettings, TokensSettings
 from litgpt_core.tokenizers.settings import TokenizerSettings
 
 if TYPE_CHECKING:
-    from litgpt_core.data.dataset import TrainBatches, ValBatches
+    from torch.utils.data import Dataset
+
+    from litgpt_core.data.dataset import Batch, ValBatches
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,8 @@ class TextData(PreparedData):
 
     order: str = "full"
     """How windows are mixed in training: `full` or `blocks`."""
+    packing: str = "windows"
+    """What a training row is: one of the `windows` of the stream, or documents by `best_fit`."""
 
     @classmethod
     def prepare(
@@ -35,9 +40,10 @@ class TextData(PreparedData):
         fingerprint: str | None,
     ) -> TextData:
         """Find or make the folder; depends on the corpus and the tokenizer alone."""
-        order = data.order if isinstance(data, RowsSettings | TokensSettings) else "full"
         directory = prepared_text_folder(data, tokenizer)
-        return cls(directory, read_meta(directory), order)
+        if isinstance(data, RowsSettings | TokensSettings):
+            return cls(directory, read_meta(directory), data.order, data.packing)
+        return cls(directory, read_meta(directory))
 
     @property
     def epoch_tokens(self) -> int:
@@ -84,10 +90,19 @@ class TextData(PreparedData):
         global_batch_size: int,
         rank: int = 0,
         world_size: int = 1,
-    ) -> TrainBatches:
-        """Windows of the training shard as (inputs, targets)."""
+    ) -> Dataset[Batch]:
+        """Windows of the training tokens as (inputs, targets); packed documents with segments and count as well."""
         from litgpt_core.data.dataset import TrainBatches
 
+        if self.packing == "best_fit":
+            return self._packed_batches(
+                block_size=block_size,
+                seed=seed,
+                micro_batch_size=micro_batch_size,
+                global_batch_size=global_batch_size,
+                rank=rank,
+                world_size=world_size,
+            )
         return TrainBatches(
             self._source("train"),
             dtype=self.dtype,
@@ -99,6 +114,21 @@ class TextData(PreparedData):
             first_id=self.window_start,
             order=self.order,
         )
+
+    def _packed_batches(self, *, block_size: int, **options: int) -> Dataset[Batch]:
+        from litgpt_core.data.packed_dataset import PackedBatches
+        from litgpt_core.data.stream.packed_rows import packed_rows
+        from litgpt_core.data.stream.token_row import TokenRow
+
+        if self.window_start is not None:
+            raise ConfigError(
+                "data.packing=best_fit with tokenizer.add_bos_token=true: packed documents begin with their own text",
+                needed="rows of documents without a begin-of-sequence token",
+                fix="tokenizer.add_bos_token=false, or data.packing=windows",
+            )
+        row = TokenRow(self.shards("train"), dtype=self.dtype)
+        plan = packed_rows(self.directory, row, eos_id=self.eos_id, block_size=block_size)
+        return PackedBatches(row, plan, block_size=block_size, **options)
 
     def passes(self, *, samples: int, block_size: int, seed: int) -> dict[str, float]:
         """Name of a source -> how often a run of so many samples reads its training tokens; empty for a sole source."""

@@ -54,6 +54,10 @@ def parse(arguments: Sequence[str], *, description: str) -> argparse.Namespace:
 def run(arguments: argparse.Namespace) -> int:
     """Compose the config, plan, print."""
     config = load(arguments.overrides)
+    if config.trainer.stop.epochs is not None:
+        from litgpt_core.planning.run_data import prepare_for, with_steps_of_epochs
+
+        config = with_steps_of_epochs(config, prepare_for(config))  # how many steps that are, only the data say
     counts = _counts(arguments.gpus)
     micro_batch = arguments.micro_batch or fixed_micro_batch(config)
     price = arguments.cost_per_hour or config.trainer.budget.cost_per_hour

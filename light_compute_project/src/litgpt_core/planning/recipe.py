@@ -97,7 +97,7 @@ def recipe_of(config: TrainConfig, *, model: GPTConfig, precision: Precision, de
         z_loss=settings.z_loss,
         global_batch=settings.global_batch_size,
         device=device,
-        segments=isinstance(config.data, ChatDataSettings),
+        segments=isinstance(config.data, ChatDataSettings) or getattr(config.data, "packing", "") == "best_fit",
     )
 
 

@@ -265,7 +265,8 @@ def _check(space: Space, request: StudyRequest, *, config: TrainConfig) -> None:
         problems.append(f"--prune_from {search.prune_from}: needed 0 or a step")
     if request.trials is None and search.sampler != "grid":
         problems.append(f"--sampler {search.sampler} does not end by itself: type --trials 20")
-    if search.pruner == "median" and eval_interval >= max_steps:
+    known = config.trainer.stop.epochs is None  # else the first trial says how many steps there are
+    if search.pruner == "median" and known and eval_interval >= max_steps:
         problems.append(
             f"trainer.eval_interval={eval_interval} leaves nothing to prune in {max_steps} steps: "
             "a smaller one, or --pruner none"

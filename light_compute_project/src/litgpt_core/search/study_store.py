@@ -214,9 +214,11 @@ def _pruner(settings: SearchSettings, config: TrainConfig) -> optuna.pruners.Bas
         return optuna.pruners.MedianPruner(n_startup_trials=settings.startup, n_warmup_steps=settings.prune_from)
     if settings.pruner == "none":
         return optuna.pruners.NopPruner()
-    trainer = config.trainer
+    stop = config.trainer.stop
+    steps = stop.max_steps if stop.epochs is None else "auto"  # those of the first finished trial
     return optuna.pruners.HyperbandPruner(
-        min_resource=trainer.evaluation.eval_interval, max_resource=trainer.stop.max_steps
+        min_resource=config.trainer.evaluation.eval_interval,
+        max_resource=steps,
     )
 
 

@@ -132,7 +132,7 @@ class _Judge:
     """Hands new validations to the store and asks its pruner whether the trial should be given up."""
 
     def __init__(self, trial: Trial, *, metric: str, config: TrainConfig, level: int) -> None:
-        self.trial, self.max_steps, self._level = trial, config.trainer.stop.max_steps, level
+        self.trial, self._config, self._level = trial, config, level
         known = trial.study.get_trials(deepcopy=False)[trial.number].intermediate_values
         self.last_step = max(known, default=-1)
         self.last_value = known.get(self.last_step)
@@ -153,7 +153,14 @@ class _Judge:
 
     def _hopeless(self) -> bool:
         """A run that has reached its last step is never pruned: its value is known."""
-        return self.last_step < self.max_steps and bool(self.trial.should_prune())
+        return self.last_step < self._max_steps() and bool(self.trial.should_prune())
+
+    def _max_steps(self) -> int:
+        """Of the config, or as the run recorded what its epochs are."""
+        stop = self._config.trainer.stop
+        recorded = RunFolder(self._config.run.folder).read_config().get("trainer") if stop.epochs is not None else None
+        steps = recorded.get("max_steps") if isinstance(recorded, dict) else None
+        return steps if isinstance(steps, int) else stop.max_steps
 
 
 class TrialSource(ABC):

@@ -28,7 +28,7 @@ from litgpt_core.serving.errors import on_error, on_http_error, on_invalid
 from litgpt_core.serving.guard import Guard
 from litgpt_core.serving.metrics import CONTENT_TYPE
 from litgpt_core.serving.models import ModelPool
-from litgpt_core.serving.schema import ChatRequest, CompletionRequest, PlainChatRequest, RatingRequest
+from litgpt_core.serving.schema import ChatRequest, CompletionRequest, MarkupRequest, PlainChatRequest, RatingRequest
 from litgpt_core.serving.settings import ServerSettings
 
 STATIC = Path(__file__).with_name("static")
@@ -90,6 +90,10 @@ def _add_routes(app: FastAPI, server: Server) -> None:
     @app.post("/v1/ratings")
     async def rate(params: RatingRequest) -> Response:
         return await server.rate(params)
+
+    @app.post("/v1/markup")
+    async def markup(params: MarkupRequest) -> dict[str, Any]:
+        return await server.markup.ask(params.model_dump())
 
     @app.post("/chat")
     async def plain_chat(params: PlainChatRequest, request: Request) -> Response:

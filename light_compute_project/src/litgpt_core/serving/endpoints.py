@@ -18,6 +18,7 @@ from litgpt_core.serving.chat_log import ExchangeLog, LogFull
 from litgpt_core.serving.conversation_tracking import Exchange, RecentConversations, log_exchange
 from litgpt_core.serving.errors import error_body
 from litgpt_core.serving.job import Job
+from litgpt_core.serving.markup_process import MarkupProcess
 from litgpt_core.serving.metrics import ServerMetrics
 from litgpt_core.serving.model_facts import ModelFacts
 from litgpt_core.serving.models import LoadedModel, ModelPool
@@ -60,6 +61,7 @@ class Server:
         self._known = RecentConversations()
         self._preparation = Preparation(most_waiting=settings.slots + settings.queue)
         self._readiness = Readiness(settings.chat_log)
+        self.markup = MarkupProcess()
         self.runs = RunPages(settings.shown_runs, models=pool.found)
 
     # --- generation
@@ -249,6 +251,7 @@ class Server:
         self._preparation.close()
         self._readiness.close()
         self.runs.close()
+        self.markup.close()
 
     def describe(self) -> dict[str, Any]:
         """GET /v1/settings."""

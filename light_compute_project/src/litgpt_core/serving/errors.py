@@ -16,6 +16,7 @@ from litgpt_core.core.errors import ConfigError, LightComputeError, TokenizerErr
 from litgpt_core.prompts.template_process import ChatTemplateError, ChatTemplateRefusal
 from litgpt_core.runs.watching import UnknownRun
 from litgpt_core.serving.job import Stopped, TimedOut
+from litgpt_core.serving.markup_process import TooSlow
 from litgpt_core.serving.models import ModelBroken, UnknownModel
 from litgpt_core.serving.run_pages import RunsHidden
 from litgpt_core.serving.worker import Busy
@@ -43,6 +44,7 @@ _KINDS: tuple[tuple[type[LightComputeError], int, str, str | None], ...] = (
     (UnknownModel, 404, "invalid_request_error", "model_not_found"),
     (UnknownRun, 404, "invalid_request_error", "run_not_found"),
     (RunsHidden, 404, "invalid_request_error", "runs_hidden"),
+    (TooSlow, 400, "invalid_request_error", "markup_too_slow"),
     (TooLong, 400, "invalid_request_error", "context_length_exceeded"),
     (Busy, 429, "rate_limit_error", "queue_full"),
     (ModelBroken, 500, "server_error", "model_broken"),

@@ -192,6 +192,27 @@ class RatingRequest(BaseModel):
     rating: Literal[1, -1, 0]
 
 
+class Code(BaseModel):
+    """A block of code and the language that its writer named."""
+
+    language: str = Field(max_length=40)
+    text: str = Field(max_length=50_000)
+
+
+class Formula(BaseModel):
+    """A formula in TeX, on a line of its own or not."""
+
+    source: str = Field(max_length=2_000)
+    display: bool = False
+
+
+class MarkupRequest(BaseModel):
+    """POST /v1/markup."""
+
+    code: list[Code] = Field(default_factory=list, max_length=100)
+    formulas: list[Formula] = Field(default_factory=list, max_length=300)
+
+
 class PlainChatRequest(BaseModel):
     """POST /chat."""
 

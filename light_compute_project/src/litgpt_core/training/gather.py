@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
 import time
-from pathlib import Path
 
 import torch
 
-from litgpt_core import checkpoint
 from litgpt_core.config.train_config import TrainConfig
 from litgpt_core.config.trainer import HardwareSettings
 from litgpt_core.core.errors import DataError
-from litgpt_core.data.prepare import prepare
 from litgpt_core.data.prepared import PreparedData
 from litgpt_core.distributed.process_group import ProcessGroup
 from litgpt_core.distributed.world import World
 from litgpt_core.model.config import GPTConfig
+from litgpt_core.planning.run_data import prepare_for, with_steps_of_epochs
 from litgpt_core.training import micro_batch
 from litgpt_core.training.allocator import keep_freed_memory
 from litgpt_core.training.hardware import Hardware, Machine, look_at_machine
@@ -53,18 +49,6 @@ def make_plan(config: TrainConfig, *, command: str, group: ProcessGroup | None =
     return Plan(resolved=resolved, command=command, folder=folder, data=data, group=group, started=started)
 
 
-def with_steps_of_epochs(config: TrainConfig, data: PreparedData) -> TrainConfig:
-    """The config with `trainer.max_steps` as `trainer.epochs` makes it, in the recorded values too."""
-    stop = config.trainer.stop
-    if stop.epochs is None:
-        return config
-    per_step = config.trainer.batch.global_batch_size * config.model.build(vocab_size=data.vocab_size).block_size
-    steps = max(1, math.ceil(stop.epochs * data.epoch_tokens / per_step))
-    trainer = dataclasses.replace(config.trainer, stop=dataclasses.replace(stop, max_steps=steps))
-    plain = {**config.plain, "trainer": {**config.plain["trainer"], "max_steps": steps}}
-    return dataclasses.replace(config, trainer=trainer, plain=plain)
-
-
 def find_machine(settings: HardwareSettings) -> Machine:
     """What there is to compute with; from here on torch has the threads that the settings ask for."""
     found = look_at_machine(settings.accelerator)
@@ -92,23 +76,6 @@ def _fit(group: ProcessGroup) -> Fit:
         )
 
     return fit
-
-
-def prepare_for(config: TrainConfig, *, begun_with: str | None = None) -> PreparedData:
-    """The prepared folder that a config, whose pretrained parts were found, trains on.
-
-    A resumed run on a chat log, which may have grown, uses the folder with the fingerprint `begun_with` if it exists.
-
-    Raises:
-        DataError, TokenizerError, CheckpointError: What is wrong with the corpus, the tokenizer or the prompt style.
-    """
-    return prepare(
-        config.data,
-        config.tokenizer,
-        block_size=config.model.build(vocab_size=2).block_size,
-        init_from=checkpoint.resolve(Path(config.init_from).expanduser()) if config.init_from else None,
-        fingerprint=begun_with,
-    )
 
 
 def _check_same_corpus(data: PreparedData, folder: RunFolder) -> None:

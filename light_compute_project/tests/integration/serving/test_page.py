@@ -392,3 +392,38 @@ def test_conversations_are_exported_deleted_and_imported(chat, tmp_path):
     file.write_text("[1, 2]")
     chat.page.locator("#import-file").set_input_files(file)
     expect(chat.page.locator("#toasts")).to_contain_text("This is not a file of exported conversations.")
+
+
+def test_code_is_coloured_and_formulas_are_shown_by_the_real_server(chat):
+    if chat.server.scripted:
+        pytest.skip("the stand-in has no such endpoint")
+    chat.answer_with("```python\ndef f(x):\n    return 1  # one\n```\n\n$$\\frac{a}{b}$$")
+    chat.ask("One")
+    body = chat.answers.last
+    expect(body.locator(".code-comment")).to_have_text("# one")
+    expect(body.locator("pre")).to_have_text("def f(x):\n    return 1  # one")
+    expect(body.locator("math mfrac mi")).to_have_text(["a", "b"])
+
+
+def test_a_conversation_has_settings_of_its_own(chat):
+    def set_top_k(value: str, *, own: bool | None = None) -> None:
+        chat.page.locator("#settings-button").click()
+        if own is not None:
+            chat.page.get_by_label("Only for this conversation").set_checked(own)
+        chat.page.get_by_label("Top k", exact=True).fill(value)
+        chat.page.keyboard.press("Escape")
+
+    set_top_k("7")
+    chat.ask("One")
+    set_top_k("3", own=True)
+    chat.ask("Two")
+    chat.button("New chat").click()
+    chat.ask("Another")
+    assert [asked["top_k"] for asked in chat.asked] == [7, 3, 7]
+    chat.reload()
+    chat.page.locator(".entry-title").last.click()
+    chat.ask("Three")
+    assert chat.asked[-1]["top_k"] == 3 and chat.asked[-1]["conversation_id"] == chat.asked[0]["conversation_id"]
+    set_top_k("9", own=False)
+    chat.ask("Four")
+    assert chat.asked[-1]["top_k"] == 9

@@ -1,4 +1,4 @@
-"""Whatever a user or a model writes is text: nothing of it runs, loads or links."""
+"""Whatever a user or a model writes is text: nothing of it runs or loads, and links lead where they say."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ HOSTILE = """\
 ```"""
 
 FOREIGN = (
-    "script:not([src^='/static/']), img:not(.brand-mark), iframe, a[href]:not(.skip-link), b, object, embed, style"
+    "script:not([src^='/static/']), img:not(.brand-mark), iframe, object, embed, style, b, "
+    "a[href]:not(.skip-link, .runs-link, .outside)"
 )
 
 
@@ -35,6 +36,7 @@ def test_markup_in_a_message_an_answer_and_a_title_stays_text(chat):
     for markup in (
         "<script>alert(1)</script>",
         "[click](javascript:alert(5))",
+        "site (example.org)",
         "![picture](https://example.org/x.png)",
     ):
         assert markup in shown
@@ -118,3 +120,58 @@ def test_a_base_models_text_is_shown_as_it_is(chat):
     chat.ask("Enter")
     assert chat.answers.last.evaluate("node => node.textContent") == "**HAMLET:**\n\n- To be\n"
     assert chat.answers.last.locator("*").count() == 0
+
+
+LINKS = """\
+[docs](https://example.org/a_(b)?x=1#y) and https://example.org/bare. <https://example.org/angle>
+[bank](https://evil.example/login) [https://example.org](https://example.org)
+[data](data:text/html,x) [file](file:///etc/passwd) [up](../x) [js](JaVaScRiPt:alert(1)) [ftp](ftp://example.org/x)
+`https://example.org/code`"""
+
+
+def test_links_lead_to_web_pages_only_and_say_where(chat):
+    chat.answer_with(LINKS)
+    shown = chat.ask("One")
+    links = chat.answers.last.locator("a")
+    addresses = links.evaluate_all("nodes => nodes.map(node => node.getAttribute('href'))")
+    assert addresses == [
+        "https://example.org/a_(b)?x=1#y",
+        "https://example.org/bare",
+        "https://example.org/angle",
+        "https://evil.example/login",
+        "https://example.org/",
+    ]
+    assert "bank (evil.example)" in shown and "https://example.org/bare." in shown
+    for text in ("[data](data:text/html,x)", "[file](file:///etc/passwd)", "[up](../x)", "[js](JaVaScRiPt:alert(1))"):
+        assert text in shown
+    expect(links.first).to_have_attribute("rel", "noopener noreferrer nofollow")
+    expect(links.first).to_have_attribute("target", "_blank")
+
+
+def test_code_and_formulas_come_from_the_server_and_nothing_else_of_its_answer(chat):
+    answer = {
+        "code": [[["keyword", "def"], ["", " f():"], ["x onload=alert(1)", " pass"]]],
+        "formulas": [
+            ["math", {"display": "block", "onclick": "alert(2)"}, [["script", {}, "alert(3)"], ["mi", {}, "x"]]]
+        ],
+    }
+    chat.page.route("**/v1/markup", lambda route: route.fulfill(json=answer))
+    chat.answer_with("```py\ndef f(): pass\n```\n\nSo $$x^2$$, it costs $5 or $6, and `$y$`.")
+    shown = chat.ask("One")
+    body = chat.answers.last
+    expect(body.locator(".code-keyword")).to_have_text("def")
+    expect(body.locator("code").first).to_have_text("def f(): pass")
+    expect(body.locator("math")).to_have_count(1)
+    assert body.locator("math script, [onclick], [onload]").count() == 0
+    assert body.locator("math mrow").text_content() == "alert(3)"
+    assert "it costs $5 or $6, and $y$" in body.inner_text() and "$5" in shown
+    assert chat.page.locator(FOREIGN).count() == 0
+
+
+def test_formulas_that_nobody_shows_stay_as_they_were_typed(chat):
+    chat.page.route("**/v1/markup", lambda route: route.fulfill(status=404, json={"error": {"message": "no"}}))
+    chat.answer_with("A $x^2$ and \\(y\\) and\n\n\\[z\\]\n\n```py\nx = 1\n```")
+    chat.ask("One")
+    expect(chat.answers.last).to_contain_text("A $x^2$ and \\(y\\) and")
+    expect(chat.answers.last.locator(".formula")).to_have_text(["$x^2$", "\\(y\\)", "\\[z\\]"])
+    expect(chat.answers.last.locator("pre")).to_have_text("x = 1")

@@ -20,7 +20,7 @@ import pytest
 from litgpt_core.deploy.rental import mirror as mirror_module
 from litgpt_core.deploy.rental.ledger import Ledger
 from litgpt_core.deploy.rental.local_machine import LocalMachines
-from litgpt_core.deploy.rental.mirror import Mirror, unpack
+from litgpt_core.deploy.rental.mirror import FarState, Mirror, unpack
 from litgpt_core.deploy.rental.node_script import NodeWork, arming, node_script
 from litgpt_core.deploy.rental.progress import progress_line, progress_of
 from litgpt_core.deploy.rental.provider import Launch
@@ -180,6 +180,16 @@ def test_a_machine_ends_itself_at_its_deadline_with_nobody_looking(tmp_path: Pat
     with contextlib.suppress(ProcessLookupError, ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
     assert mine.close("by hand") == [] and mine.state.is_over
+
+
+@pytest.mark.serial
+def test_a_machine_on_which_nothing_begins_is_ended(
+    tmp_path: Path, machines: LocalMachines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("litgpt_core.deploy.rental.session.SILENT_S", 0.0)
+    monkeypatch.setattr("litgpt_core.deploy.rental.mirror.Mirror.state", lambda mirror, shell: FarState())
+    mine = session(tmp_path, machines, hold=1)
+    assert mine.run() == "node.sh never began on the machine" and machines.machines("lcp-") == []
 
 
 @pytest.mark.serial

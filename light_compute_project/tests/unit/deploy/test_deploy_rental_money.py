@@ -241,7 +241,7 @@ def test_a_rental_that_nobody_goes_on_with_is_closed(ledger: Ledger) -> None:
 def test_a_price_that_the_killed_process_did_not_note_is_noted_by_the_guard(ledger: Ledger) -> None:
     provider = Simulated()
     session = opened(ledger, provider)
-    provider.price, provider.kill_at = 2.3, 4
+    provider.price, provider.kill_at = 2.3, 2
     with pytest.raises(Killed):
         session.look()
     provider.kill_at = None
@@ -318,7 +318,7 @@ def test_a_machine_that_is_not_listed_yet_is_neither_lost_nor_proven_to_be_gone(
     assert [machine.number for machine in session.state.open_machines] == ["m1"]
     assert session.close("by hand") == [] and not provider.alive, "ended by its number"
     killed = opened(ledger, provider, rental_id="0e0e0e")
-    provider.kill_at = 4
+    provider.kill_at = 2
     with pytest.raises(Killed):
         killed.look()
     provider.kill_at = None

@@ -89,7 +89,7 @@ def test_a_plan_needs_no_account_no_cloud_library_and_no_torch(tmp_path: Path) -
         "down": True,
     }
     assert task["secrets"] == {"WANDB_API_KEY": None}
-    assert task["setup"].startswith("lcp_destroy()") and "sleep" in task["setup"], "the deadline is armed first"
+    assert task["run"] == "exec /bin/bash node.sh" and "setup" not in task
 
 
 # ---- prices

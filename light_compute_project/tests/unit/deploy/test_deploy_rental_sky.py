@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from litgpt_core.core.errors import EnvironmentProblem
-from litgpt_core.deploy.rental.node_script import arming
+from litgpt_core.deploy.rental.node_script import NodeWork, arming, node_script
 from litgpt_core.deploy.rental.provider import Launch, Machine, NoCapacity, ProviderProblem
 from litgpt_core.deploy.rental.request import Place, RentalRequest
 from litgpt_core.deploy.rental.sky_task import VERSION, render, task
@@ -79,7 +79,7 @@ def launch(**changes: Any) -> Launch:
     return Launch(**{**values, **changes})
 
 
-def test_a_task_names_regions_a_price_ceiling_autodown_and_arms_the_deadline_before_anything_else() -> None:
+def test_a_task_names_regions_a_price_ceiling_autodown_and_runs_the_script_that_arms_the_deadline() -> None:
     text = render(launch())
     found = yaml.safe_load(text)
     assert found == task(launch())
@@ -92,8 +92,8 @@ def test_a_task_names_regions_a_price_ceiling_autodown_and_arms_the_deadline_bef
         "any_of": [{"infra": "runpod/US/US-TX-1"}, {"infra": "runpod/RO/EU-RO-1"}],
     }
     assert found["secrets"] == {"WANDB_API_KEY": None} and SECRET not in text
-    assert found["setup"] == launch().arming and found["run"] == "exec /bin/bash node.sh\n"
-    assert "\n  lcp_destroy() {\n" in text, "a script is a block of lines that a person can read"
+    assert found["run"] == "exec /bin/bash node.sh"
+    assert "setup" not in found, "what it starts in the background would block it, or be killed with it"
     single = Place(
         provider="lambda", gpu="A10", count=1, accelerator="A10", hourly=1.29, regions=("us-east-1",), spot=True
     )
@@ -152,6 +152,22 @@ def test_capacity_is_told_from_other_failures(sky: Path) -> None:
             SkyPilot().machines("lcp-")
 
 
+def test_a_machine_is_reached_through_the_entry_and_the_key_that_skypilot_made_for_it(
+    sky: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    machine = Machine(number="lcp-x", name="lcp-x", runs=True)
+    bare = SkyPilot().shell(machine, launch().request).command("true")
+    assert bare[-2:] == ["lcp-x", "mkdir -p ~/sky_workdir && cd ~/sky_workdir && true"] and "-F" not in bare
+    made = tmp_path / ".sky" / "generated"
+    for file in (made / "ssh" / "lcp-x", made / "ssh-keys" / "lcp-x.key"):
+        file.parent.mkdir(parents=True)
+        file.touch()
+    words = SkyPilot().shell(machine, launch().request).command("true")
+    assert words[words.index("-F") + 1] == str(made / "ssh" / "lcp-x")
+    assert words[words.index("-i") + 1] == str(made / "ssh-keys" / "lcp-x.key")
+
+
 def test_sky_is_kept_in_an_environment_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("LIGHT_COMPUTE_SKY", raising=False)
     (tmp_path / "uv").write_text("#!/bin/sh\n")
@@ -165,6 +181,13 @@ def test_sky_is_kept_in_an_environment_of_its_own(monkeypatch: pytest.MonkeyPatc
         sky_program()
     monkeypatch.setenv("LIGHT_COMPUTE_SKY", "uvx sky")
     assert sky_program() == ["uvx", "sky"]
+
+
+def test_arming_comes_before_setup_and_training_in_the_script() -> None:
+    work = NodeWork(setup=["make it"], command=["train"], stop_at=2e9, now=2e9 - 100, linger_s=1, run_folder="runs/r")
+    text = node_script(work, arming_lines="arm_it_first")
+    assert text.index("arm_it_first") < text.index("make it") < text.index("train ")
+    assert all(not line.strip() or line[0] in "#Le" for line in text.partition("arm_it_first")[0].splitlines()[:6])
 
 
 def test_the_deadline_is_never_later_than_planned_and_at_once_if_it_is_past() -> None:

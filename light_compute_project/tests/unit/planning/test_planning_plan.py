@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -202,6 +203,23 @@ def test_the_command_speaks_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert ddp["strategy"] == "ddp" and fsdp["overrides"][0] == "trainer=fsdp"
     assert ddp["bytes"]["weights"] == 4 * 124_392_960  # without biases, a table of 50,304 rows
     assert ddp["run_dollars"] == pytest.approx(ddp["run_s"] / 3600 * 8 * 3.0)
+
+
+def test_epochs_count_the_tokens_of_the_prepared_data(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    pages = [
+        "".join(f"{word} {number} of page {page}. " for number in range(200)) for page, word in enumerate("abcdefgh")
+    ]
+    for page, text in enumerate(pages):
+        (tmp_path / f"{page}.txt").write_text(text * 3)
+    typed = ("data=text", f"data.path={tmp_path}", "tokenizer=byte", f"data.cache_dir={tmp_path}/prepared")
+    typed += ("model=tiny", "--gpus", "1", "--json")
+    [one], [three] = (json.loads(command(capsys, *typed, f"trainer.epochs={epochs}")) for epochs in (1, 3))
+    assert three["run_s"] == pytest.approx(3 * one["run_s"], rel=0.05)
+    [fixed] = json.loads(command(capsys, *typed, "trainer.max_steps=1000"))
+    assert one["run_s"] < fixed["run_s"]
 
 
 @pytest.mark.parametrize(

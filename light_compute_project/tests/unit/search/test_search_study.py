@@ -389,3 +389,19 @@ def test_options_that_make_no_sense_are_refused(
 def test_hyperband_prunes_with_the_runs_own_steps(fake_train: Path) -> None:
     assert run_study(request(RATE, trials=8, pruner="hyperband")) == 0
     assert set(states()) == {"done", "pruned"}
+
+
+def test_a_pruner_takes_the_steps_of_epochs_from_the_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from litgpt_core.config.compose import load
+    from litgpt_core.search.study_store import SearchSettings, _pruner
+    from litgpt_core.search.trials import _Judge
+
+    monkeypatch.chdir(tmp_path)
+    config = load(["+experiment=smoke", "trainer.epochs=2", "run.name=a"])
+    assert _pruner(SearchSettings(pruner="hyperband"), config)._max_resource == "auto"
+    judge = object.__new__(_Judge)
+    judge._config = config
+    assert judge._max_steps() == config.trainer.stop.max_steps
+    Path("runs/a").mkdir(parents=True)
+    Path("runs/a/config.yaml").write_text("trainer: {max_steps: 77}")
+    assert judge._max_steps() == 77

@@ -47,6 +47,8 @@ logger = logging.getLogger(__name__)
 
 CEILING = 1.05
 """Above the planned price of a kind of machine, what is still taken; never above `--max_hourly_cost`."""
+SILENT_S = 3600.0
+"""A machine on which `node.sh` has not begun by then is ended: its start failed where nobody said so."""
 SHORTEST_S = 300.0
 """A machine is not requested for less training than this: the budget is as good as used up."""
 
@@ -248,6 +250,11 @@ class RentalSession:
         self.mirror.pull_small(shell)
         if far.word in ("ended", "failed"):
             return self._finish(shell, far)
+        record = next((each for each in self.state.open_machines if each.name == machine.name), None)
+        if not far.word and record is not None and self._now() - record.asked_at > SILENT_S:
+            for problem in self.close("node.sh never began on the machine"):
+                logger.warning("%s: %s", self.request.key, problem)
+            return self.state.is_over
         if self._now() - self._pulled_at >= self.request.pull_every_s:
             for name in self.mirror.pull_checkpoints(shell):
                 logger.info("%s: %s is here", self.request.name, name)

@@ -2,7 +2,9 @@
 
 Only the regions of one kind of machine stand in a task: which kind comes next, when nobody has it, is decided here, so
 that the deadline on the machine follows from a price that is known. `max_hourly_cost` is the ceiling of that kind.
-The task's `setup` arms the deadline and does nothing else; installing is part of `run`, whose failure ends the machine.
+The task has no `setup`: what that starts in the background blocks it (SLURM) or is killed with it, and its failure
+leaves the machine running. Arming the deadline is the first thing that `node.sh` does, installing the second, whose
+failure ends the machine.
 """
 
 from __future__ import annotations
@@ -41,8 +43,7 @@ def task(launch: Launch) -> dict[str, Any]:
         "workdir": str(launch.parcel),
         "resources": kinds,
         **({"secrets": dict.fromkeys(sorted(launch.secrets))} if launch.secrets else {}),
-        "setup": launch.arming,
-        "run": "exec /bin/bash node.sh\n",
+        "run": "exec /bin/bash node.sh",
     }
 
 
@@ -50,12 +51,5 @@ def render(launch: Launch) -> str:
     """The YAML text. Secrets are names without values."""
     import yaml
 
-    class Literal(yaml.SafeDumper):
-        """Scripts as blocks of lines."""
-
-    def text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
-        return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="|" if "\n" in value else None)
-
-    Literal.add_representer(str, text)
     head = "# Written by lcp deploy. The first command on the machine makes it end itself at its deadline.\n"
-    return head + yaml.dump(task(launch), Dumper=Literal, sort_keys=False, allow_unicode=True, width=1000)
+    return head + yaml.safe_dump(task(launch), sort_keys=False, allow_unicode=True, width=1000)

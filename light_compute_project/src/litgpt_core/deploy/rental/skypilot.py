@@ -90,9 +90,18 @@ class SkyPilot(Provider):
             raise ProviderProblem(f"sky down {machine.number} failed with {done.returncode}: {_last_lines(done)}")
 
     def shell(self, machine: Machine, request: RentalRequest) -> RemoteShell:
-        """As `Provider.shell`: SkyPilot writes an entry for each cluster into the user's SSH configuration."""
-        config = Path.home() / ".ssh" / "config"
-        return SshShell(machine.name, folder="~/sky_workdir", config=config if config.is_file() else None)
+        """As `Provider.shell`: through the entry that SkyPilot writes for every cluster.
+
+        Its file and its key are named, because ssh looks for `~` in the home of the user's account, not in `$HOME`.
+        """
+        made = Path.home() / ".sky" / "generated"
+        config, key = made / "ssh" / machine.name, made / "ssh-keys" / f"{machine.name}.key"
+        return SshShell(
+            machine.name,
+            folder="~/sky_workdir",
+            config=config if config.is_file() else None,
+            key=str(key) if key.is_file() else "",
+        )
 
     def _run(
         self, arguments: Sequence[str], *, timeout_s: float, secrets: dict[str, str] | None = None

@@ -1,6 +1,6 @@
 // Running answers: at most one per conversation, including conversations that are not open.
 import { ApiError, chat } from "./api.js";
-import { chosenModel, emit, modelNamed, state } from "./state.js";
+import { chosenModel, emit, modelNamed, settingsOf, state } from "./state.js";
 import { deleteConversation, newConversation, saveConversation } from "./store.js";
 
 const runs = new Map(); // conversation id -> {conversation, exchange, before, controller, phase: "load"|"think"|"write"}
@@ -43,8 +43,8 @@ export function deleteAndStop(conversation) {
 }
 
 /** The request: system prompt, answered exchanges, and the new message. */
-export function messagesFor(exchanges, text) {
-  const messages = state.settings.system ? [{ role: "system", content: state.settings.system }] : [];
+export function messagesFor(exchanges, text, { system }) {
+  const messages = system ? [{ role: "system", content: system }] : [];
   for (const { user, answer } of exchanges) {
     if (!answer?.text) continue; // failed: a user turn without an answer would confuse the model
     messages.push({ role: "user", content: user }, { role: "assistant", content: answer.text });
@@ -60,10 +60,11 @@ export function continueAnswer() {
 
 function requestFor(conversation, exchange, modelId) {
   const turn = conversation.exchanges.indexOf(exchange);
-  const { system: _, ...sampling } = state.settings;
+  const settings = settingsOf(conversation);
+  const { system: _, ...sampling } = settings;
   const begun = exchange.answer.text;
   const most = Math.floor(((state.server?.max_messages ?? 1000) - 2) / 2); // older ones do not fit any context window
-  const messages = messagesFor(conversation.exchanges.slice(Math.max(0, turn - most), turn), exchange.user);
+  const messages = messagesFor(conversation.exchanges.slice(Math.max(0, turn - most), turn), exchange.user, settings);
   const goOn = begun ? { continue_final_message: true } : {};
   if (begun) messages.push({ role: "assistant", content: begun });
   return { ...(modelId && { model: modelId }), messages, conversation_id: conversation.id, turn, ...goOn, ...sampling };

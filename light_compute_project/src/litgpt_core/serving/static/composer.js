@@ -2,7 +2,7 @@
 import { byId } from "./dom.js";
 import { announce } from "./notices.js";
 import { messagesFor, runOf, send, stop } from "./answers.js";
-import { on, state } from "./state.js";
+import { on, settingsOf, state } from "./state.js";
 import { forget, read, write } from "./store.js";
 import { editLast } from "./thread.js";
 
@@ -69,7 +69,7 @@ function stopNow() {
 function show() {
   const box = byId("message");
   const limit = state.server?.max_prompt_chars ?? Infinity;
-  const length = messagesFor(state.conversation?.exchanges ?? [], box.value).reduce((sum, { content }) => sum + content.length, 0);
+  const length = messagesFor(state.conversation?.exchanges ?? [], box.value, settingsOf(state.conversation)).reduce((sum, { content }) => sum + content.length, 0);
   const running = Boolean(runOf(state.conversation));
   const stopHadFocus = document.activeElement === byId("stop");
   byId("send").hidden = running;

@@ -1,5 +1,6 @@
 // One exchange on the page: what the user wrote, the answer, and the buttons below each.
 import { post } from "./api.js";
+import { decorate } from "./decorate.js";
 import { copyButton, el, icon, iconButton } from "./dom.js";
 import { renderMarkup } from "./markup.js";
 import { announce, toast } from "./notices.js";
@@ -39,6 +40,7 @@ export class ExchangeView {
   update() {
     clearInterval(this.#timer);
     this.grow();
+    if (!this.#run() && !this.#exchange.answer?.base) decorate(this.#body);
     this.#showNotes();
     this.#showActions();
     this.#showUser();

@@ -1,5 +1,5 @@
-// An answer's text as DOM nodes: fenced code, headings, lists, quotes, bold, italic, inline code. No HTML, no links, no
-// images: any other markup in the text is shown as it is.
+// An answer's text as DOM nodes: fenced code, headings, lists, quotes, tables, bold, italic, inline code, formulas, and links to
+// web pages that name where they lead. No HTML and no images: any other markup in the text is shown as it is.
 import { copyButton, el } from "./dom.js";
 
 const FENCE = /^\s*(`{3,}|~{3,})\s*([^`\s]*)[^`]*$/;
@@ -8,7 +8,21 @@ const RULE = /^ {0,3}([-*_])(?:\s*\1){2,}\s*$/;
 const ITEM = /^(\s*)([-*+]|\d{1,9}[.)])\s+(.*)$/;
 const DIVIDER = /^\s*\|?\s*:?-+:?\s*(?:\|\s*:?-+:?\s*)*\|?\s*$/;
 const QUOTE = /^\s*>\s?(.*)$/;
-const INLINE = /(`+)(?!`)([\s\S]*?[^`])\1(?!`)|\*\*(?=\S)([\s\S]*?\S)\*\*(?!\*)|(?<![\w*])\*(?=[^\s*])([^*\n]*?[^\s*])\*(?![\w*])/;
+const INLINE = new RegExp(
+  [
+    /(?<tick>`+)(?!`)(?<code>[\s\S]*?[^`])\k<tick>(?!`)/,
+    /\*\*(?=\S)(?<strong>[\s\S]*?\S)\*\*(?!\*)/,
+    /(?<![\w*])\*(?=[^\s*])(?<em>[^*\n]*?[^\s*])\*(?![\w*])/,
+    /(?<!!)\[(?<label>[^\]\n]{1,300})\]\((?<target>https?:\/\/[^\s()<>]{1,1000}(?:\([^\s()<>]{0,200}\)[^\s()<>]{0,500})?)\)/,
+    /(?<![\w/(])(?<bare>https?:\/\/[^\s<>()[\]"'`*]{1,1000}[^\s<>()[\]"'`*.,;:!?])/,
+    /\$\$(?<block>[^$][\s\S]{0,2000}?)\$\$/,
+    /\\\[(?<bracket>[\s\S]{1,2000}?)\\\]/,
+    /\\\((?<paren>[\s\S]{1,2000}?)\\\)/,
+    /(?<![\w$\\])\$(?=[^\s$\d])(?<dollar>[^$\n]{0,500}?[^\s$\\])\$(?![\w$])/,
+  ]
+    .map((pattern) => pattern.source)
+    .join("|"),
+);
 
 /** Lines of text -> [{kind, source, ...}]. An unclosed fence reaches to the end, as it does while an answer streams in. */
 export function blocksOf(text) {
@@ -121,7 +135,7 @@ function nodeOf(block) {
 export function codeBlock(code, language = "") {
   const label = language ? `Code: ${language}` : "Code";
   const head = el("div", { class: "code-head" }, el("span", {}, language || "text"), copyButton(() => code, "Copy code"));
-  return el("div", { class: "code" }, head, el("pre", { tabindex: "0", role: "region", "aria-label": label }, el("code", {}, code)));
+  return el("div", { class: "code" }, head, el("pre", { tabindex: "0", role: "region", "aria-label": label }, el("code", { "data-language": language || null }, code)));
 }
 
 /** Items [from, to): those indented further than the first belong to lists below them. */
@@ -146,16 +160,38 @@ function tableOf([head, ...body], aligned) {
   return el("div", { class: "table", tabindex: "0", role: "region", "aria-label": "Table" }, table);
 }
 
-/** Text with `code`, **bold** and *italic* -> nodes. */
+/** The nodes of one match of INLINE. */
+function nodesOf({ 0: all, groups: { code, strong, em, label, target, bare, block, bracket, paren, dollar } }) {
+  if (code !== undefined) return [el("code", {}, code.replace(/^ (.*[^ ].*) $/, "$1"))];
+  if (strong !== undefined) return [el("strong", {}, ...inline(strong))];
+  if (em !== undefined) return [el("em", {}, ...inline(em))];
+  if (target !== undefined) return linkTo(target, label, all);
+  if (bare !== undefined) return linkTo(bare, null, all);
+  const display = block ?? bracket;
+  return [el("span", { class: "formula", "data-source": display ?? paren ?? dollar, "data-display": display !== undefined }, all)];
+}
+
+/** A link to a web page; where its text is not the address, the host is named, so that nothing leads elsewhere than it seems. */
+function linkTo(target, label, all) {
+  let address = null;
+  try {
+    address = new URL(target);
+  } catch {
+    return [all];
+  }
+  const properties = { class: "outside", href: address.href, target: "_blank", rel: "noopener noreferrer nofollow", title: address.href };
+  const link = el("a", properties, label ?? target);
+  return label === null || label === target ? [link] : [link, el("span", { class: "host" }, ` (${address.host})`)];
+}
+
+/** Text with `code`, **bold**, *italic*, links and formulas -> nodes. */
 function inline(text) {
   const nodes = [];
   for (let rest = text; rest; ) {
     const match = INLINE.exec(rest);
     if (!match) return [...nodes, rest];
     if (match.index) nodes.push(rest.slice(0, match.index));
-    if (match[2] !== undefined) nodes.push(el("code", {}, match[2].replace(/^ (.*[^ ].*) $/, "$1")));
-    else if (match[3] !== undefined) nodes.push(el("strong", {}, ...inline(match[3])));
-    else nodes.push(el("em", {}, ...inline(match[4])));
+    nodes.push(...nodesOf(match));
     rest = rest.slice(match.index + match[0].length);
   }
   return nodes;

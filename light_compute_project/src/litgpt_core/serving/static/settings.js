@@ -1,7 +1,8 @@
 // The settings dialog. Only changed settings are stored and sent; an empty field means the server's default.
 import { byId, el } from "./dom.js";
-import { emit, on, state } from "./state.js";
-import { forget, read, write } from "./store.js";
+import { runOf } from "./answers.js";
+import { emit, on, settingsOf, state } from "./state.js";
+import { forget, read, saveConversation, write } from "./store.js";
 
 const KEPT = "lightcompute.settings";
 const EXAMPLE = "For example: You are a patient teacher. Answer briefly.";
@@ -73,37 +74,47 @@ const FIELDS = [
 ];
 
 export function loadSettings() {
-  const kept = read(KEPT, {});
-  state.settings = {};
-  for (const field of FIELDS) if (!problemOf(field, kept[field.name])) state.settings[field.name] = kept[field.name];
-  if (typeof kept.system === "string" && kept.system.trim()) state.settings.system = kept.system;
-  const stops = Array.isArray(kept.stop) ? kept.stop.filter((text) => typeof text === "string" && text) : [];
-  if (stops.length) state.settings.stop = stops.slice(0, MOST_STOPS);
+  state.settings = cleanedSettings(read(KEPT, {}));
 }
+
+/** Only settings that this page knows, with values that are possible. */
+export function cleanedSettings(kept) {
+  const settings = {};
+  for (const field of FIELDS) if (!problemOf(field, kept?.[field.name])) settings[field.name] = kept[field.name];
+  if (typeof kept?.system === "string" && kept.system.trim()) settings.system = kept.system;
+  const stops = Array.isArray(kept?.stop) ? kept.stop.filter((text) => typeof text === "string" && text) : [];
+  if (stops.length) settings.stop = stops.slice(0, MOST_STOPS);
+  return settings;
+}
+
+const current = () => settingsOf(state.conversation);
 
 export function startSettings() {
   const sheet = byId("settings");
   byId("settings-button").addEventListener("click", () => {
     showForm();
     sheet.showModal();
-    byId("settings-form").querySelector("textarea, input")?.focus();
+    byId("set-system").focus();
   });
   byId("close-settings").addEventListener("click", () => sheet.close());
   sheet.addEventListener("click", (event) => event.target === sheet && sheet.close()); // the backdrop
   byId("settings-form").addEventListener("submit", (event) => event.preventDefault());
   byId("reset-settings").addEventListener("click", () => {
-    state.settings = {};
-    forget(KEPT);
+    if (state.conversation?.settings) setOwn({});
+    else {
+      state.settings = {};
+      forget(KEPT);
+    }
     showForm();
     emit("settings");
   });
-  on("settings server", showChanged);
+  on("settings server open", showChanged);
   showChanged();
 }
 
 /** A mark on the button while something differs from the server's defaults. */
 function showChanged() {
-  const count = Object.keys(state.settings).length;
+  const count = Object.keys(current()).length;
   const label = count ? `Settings, ${count} changed` : "Settings";
   byId("settings-button").classList.toggle("changed", count > 0);
   byId("settings-button").setAttribute("aria-label", label);
@@ -111,10 +122,20 @@ function showChanged() {
 }
 
 function keep(name, value) {
-  if (value === undefined || value === "") delete state.settings[name];
-  else state.settings[name] = value;
-  write(KEPT, state.settings);
+  const settings = current();
+  if (value === undefined || value === "") delete settings[name];
+  else settings[name] = value;
+  if (state.conversation?.settings) setOwn(settings);
+  else write(KEPT, settings);
   emit("settings");
+}
+
+/** Settings for the open conversation alone; null: those for all apply again. */
+function setOwn(settings) {
+  const { conversation } = state;
+  if (settings) conversation.settings = settings;
+  else delete conversation.settings;
+  if (!runOf(conversation)) saveConversation(conversation); // else the end of the answer does
 }
 
 function limitsOf(field) {
@@ -135,12 +156,27 @@ function problemOf(field, value) {
 }
 
 function showForm() {
-  byId("settings-form").replaceChildren(systemField(), ...FIELDS.map(numberField), stopField());
+  byId("settings-form").replaceChildren(scopeField(), systemField(), ...FIELDS.map(numberField), stopField());
+}
+
+/** Whether the fields below are those of the open conversation or of all. */
+function scopeField() {
+  const own = el("input", { type: "checkbox", id: "set-own", "aria-describedby": "help-own", disabled: !state.conversation });
+  own.checked = Boolean(state.conversation?.settings);
+  own.addEventListener("change", () => {
+    setOwn(own.checked ? structuredClone(state.settings) : null);
+    showForm();
+    byId("set-own").focus();
+    emit("settings");
+  });
+  const help = state.conversation ? "Otherwise they apply to every conversation without settings of its own." : "They apply to every conversation.";
+  const label = el("label", { class: "check", for: "set-own" }, own, " Only for this conversation");
+  return el("div", { class: "field" }, label, el("p", { class: "help", id: "help-own" }, help));
 }
 
 function stopField() {
   const area = el("textarea", { id: "set-stop", rows: "2", "aria-describedby": "help-stop" });
-  area.value = (state.settings.stop ?? []).join("\n");
+  area.value = (current().stop ?? []).join("\n");
   area.addEventListener("input", () => {
     const texts = area.value.split("\n").filter(Boolean).slice(0, MOST_STOPS);
     keep("stop", texts.length ? texts : undefined);
@@ -151,7 +187,7 @@ function stopField() {
 
 function systemField() {
   const area = el("textarea", { id: "set-system", rows: "4", placeholder: EXAMPLE, "aria-describedby": "help-system" });
-  area.value = state.settings.system ?? "";
+  area.value = current().system ?? "";
   area.addEventListener("input", () => keep("system", area.value.trim() ? area.value : ""));
   return el(
     "div",
@@ -179,8 +215,8 @@ function numberField(field) {
   const slider = field.slider && el("input", { type: "range", class: "slider", "aria-label": `${field.label}, slider`, ...bounds, step });
   const most = field.name === "max_tokens" && highest !== null ? ` At most ${highest}.` : "";
   const help = el("p", { class: "help", id: `help-${field.name}` }, `${field.help} Default: ${standardText}.${most}`);
-  input.value = state.settings[field.name] ?? "";
-  if (slider) slider.value = state.settings[field.name] ?? standard ?? highest;
+  input.value = current()[field.name] ?? "";
+  if (slider) slider.value = current()[field.name] ?? standard ?? highest;
 
   input.addEventListener("input", () => {
     const empty = input.value === "" && !input.validity.badInput;

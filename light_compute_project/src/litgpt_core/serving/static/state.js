@@ -6,7 +6,7 @@ export const state = {
   modelId: null, // the chosen one
   server: null, // from /v1/settings
   stats: null, // from /stats
-  settings: {}, // only what the user changed; the server's defaults apply otherwise
+  settings: {}, // of all conversations without settings of their own: only what was changed; the server's defaults apply otherwise
 };
 
 const listeners = new Map();
@@ -25,4 +25,6 @@ export function emit(name, detail) {
 }
 
 export const modelNamed = (id) => state.models.find((model) => model.id === id) ?? null;
+/** What the user set for this conversation, or else for all. */
+export const settingsOf = (conversation) => conversation?.settings ?? state.settings;
 export const chosenModel = () => modelNamed(state.modelId);

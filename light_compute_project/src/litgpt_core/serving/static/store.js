@@ -1,6 +1,7 @@
 // Storage in the browser: one localStorage entry per conversation, so that two tabs do not overwrite each other's.
 //
-// conversation: {id, title: string|null, created, updated, model, exchanges: [{user, answer, variants}]}   times in ms
+// conversation: {id, title: string|null, created, updated, model, exchanges: [{user, answer, variants}], settings}   times in ms
+//         settings are there only if the conversation has its own
 // answer: {text, model, base, id, rating, end: null|"stop"|"length"|"stopped"|"error", error, kind, usage}
 //         variants are earlier answers to the same message
 //         usage is the server's, with the seconds from the first text to the end

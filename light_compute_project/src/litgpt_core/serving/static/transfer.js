@@ -2,6 +2,7 @@
 import { byId, el } from "./dom.js";
 import { announce, toast } from "./notices.js";
 import { deleteAndStop } from "./answers.js";
+import { cleanedSettings } from "./settings.js";
 import { openConversation } from "./sidebar.js";
 import { emit } from "./state.js";
 import { allConversations, loadConversation, saveConversation } from "./store.js";
@@ -53,7 +54,8 @@ function cleaned(given) {
   const exchanges = given.exchanges.filter((exchange) => typeof exchange?.user === "string").map(cleanedExchange);
   const title = typeof given.title === "string" ? given.title.slice(0, 120) : null;
   const model = typeof given.model === "string" ? given.model : null;
-  return { id: given.id, title, created: time(given.created), updated: time(given.updated), model, exchanges };
+  const settings = given.settings && typeof given.settings === "object" ? { settings: cleanedSettings(given.settings) } : {};
+  return { id: given.id, title, created: time(given.created), updated: time(given.updated), model, exchanges, ...settings };
 }
 
 function cleanedExchange({ user, answer, variants }) {
