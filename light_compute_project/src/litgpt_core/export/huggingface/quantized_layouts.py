@@ -53,7 +53,7 @@ class Layout:
 def unpacked(words: Tensor, *, bits: int, axis: int) -> Tensor:
     """int32 words -> codes without sign, along an axis, the lowest bits first."""
     shifts = torch.arange(0, 32, bits)
-    codes = (words.long().unsqueeze(-1) >> shifts) & (2**bits - 1)
+    codes: Tensor = (words.long().unsqueeze(-1) >> shifts) & (2**bits - 1)
     return codes.movedim(-1, axis + 1).flatten(axis, axis + 1)
 
 
