@@ -29,6 +29,7 @@ LISTED = {
     "export/single/arrays.py json.loads": WRITTEN,
     "export/single/arrays.py np.load": WRITTEN,
     "prompts/template_child.py json.loads": "its parent's request",
+    "serving/bodies.py json.loads": "the body of a request, whose length `guard` has limited",
     "planning/zoo.py json.loads": REPOSITORY,
     "planning/zoo.py yaml.safe_load": REPOSITORY,
     "serving/markup_child.py json.loads": "its parent's request",
