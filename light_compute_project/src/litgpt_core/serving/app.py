@@ -23,6 +23,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from litgpt_core.core.errors import LightComputeError
 from litgpt_core.runs.watching import MOST_CURVES, MOST_POINTS
+from litgpt_core.serving.attention import AttentionRequest
 from litgpt_core.serving.endpoints import Server
 from litgpt_core.serving.errors import on_error, on_http_error, on_invalid
 from litgpt_core.serving.guard import Guard
@@ -94,6 +95,10 @@ def _add_routes(app: FastAPI, server: Server) -> None:
     @app.post("/v1/markup")
     async def markup(params: MarkupRequest) -> dict[str, Any]:
         return await server.markup.ask(params.model_dump())
+
+    @app.post("/v1/attention")
+    async def attention(params: AttentionRequest) -> dict[str, Any]:
+        return await server.attention.ask(params)
 
     @app.post("/chat")
     async def plain_chat(params: PlainChatRequest, request: Request) -> Response:
