@@ -37,6 +37,14 @@ TERMS = Terms(gpu=find_gpu("H100"))
 SLOW_GBPS = 100.0
 """The other network of the table of times."""
 
+MACHINES = (("RTX 4090", 1), ("RTX 4090", 8), ("A100", 8), ("H100", 8), ("H200", 1), ("H100", 64))
+"""GPU and number of them: the rows of the table of recipes."""
+RECIPES_HEADING = (
+    "**Which recipe for which model and machine.** What to type after `lcp train +experiment=...`: "
+    "AdamW, `bf16-mixed`, and Muon where it takes other settings, with the planner's micro-batch. A machine has up to "
+    "eight GPUs."
+)
+
 PARTS = ("weights", "gradients", "optimizer", "activations", "logits", "buffers")
 MODES: tuple[Checkpointing, ...] = ("none", "selective", "full")
 
@@ -79,6 +87,7 @@ def render() -> str:
     for example in examples():
         parts.append("\n".join([f"**{example.title}.** {_described(example.recipe)}", "", *_memory_table(example)]))
     parts.append("\n".join(_time_table()))
+    parts.append(RECIPES_HEADING + "\n\n" + "\n".join(_recipe_table()))
     return "\n\n".join(parts) + "\n"
 
 
@@ -145,6 +154,41 @@ def _best(recipe: Recipe, number: int, network_gbps: float) -> Option | None:
 
 def _rate(option: Option) -> str:
     return f"{option.layout.strategy}, {option.time.tokens_per_s:,.0f}"
+
+
+def _recipe_table() -> list[str]:
+    """For every machine and model what to type, or that nothing fits."""
+    models = [*examples(), _seventy()]
+    rows = ["| machine | " + " | ".join(example.title for example in models) + " |", "|" + "---|" * (len(models) + 1)]
+    for name, number in MACHINES:
+        cells = [_typed(example.recipe, name, number) for example in models]
+        rows.append(f"| {number} x {name} | " + " | ".join(cells) + " |")
+    return rows
+
+
+def _seventy() -> Example:
+    model = GPTConfig.from_name("Llama-3.1-70B", block_size=4096)
+    return Example(title="70B: Llama 3.1", recipe=Recipe(model=model, global_batch=256, micro_batch=1))
+
+
+def _typed(recipe: Recipe, name: str, number: int) -> str:
+    terms = Terms(gpu=find_gpu(name))
+    found = {
+        each: best(options(dataclasses.replace(recipe, optimizer=each), counts=[number], terms=terms, micro_batch=None))
+        for each in ("adamw", "muon")
+    }
+    adamw, muon = found["adamw"], found["muon"]
+    if adamw is None and muon is None:
+        return "nothing fits"
+    if adamw is None or muon is None or adamw.overrides == muon.overrides:
+        chosen, only = adamw or muon, "" if adamw and muon else " (AdamW only)" if adamw else " (`optim=muon`)"
+        assert chosen is not None
+        return _code(chosen) + only
+    return f"{_code(adamw)}; Muon: {_code(muon)}"
+
+
+def _code(option: Option) -> str:
+    return f"`{' '.join(option.overrides)}`"
 
 
 # ---- page and picture ----

@@ -1,4 +1,4 @@
-"""What is in a corpus or a prepared folder: `lcp data inspect PATH`."""
+"""What is in a corpus, a file of conversations or a prepared folder: `lcp data inspect PATH`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from litgpt_core.core.command_line import CommandParser
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print documents, lengths, scripts, duplicates and a sample."""
+    """Print documents or conversations, lengths, scripts, duplicates and a sample."""
     parser = CommandParser("data inspect", description="What is in a corpus or a prepared folder; needs no torch.")
     parser.add_argument("path", help="a prepared folder, a file, a folder or an address")
     parser.add_argument(
@@ -26,7 +26,10 @@ def main(arguments: Sequence[str]) -> int:
 
         lines = inspect_prepared(open_prepared(Path(options.path).expanduser()))
     else:
+        from litgpt_core.data.inspect_chats import inspect_chats
+
+        chats = {} if options.text_key else inspect_chats(options.path)
         settings = corpus_settings(options.path, text_key=options.text_key, pattern=options.glob)
-        lines = inspect_corpus(settings, max_bytes=int(options.max_mb * 1e6)).lines()
+        lines = chats or inspect_corpus(settings, max_bytes=int(options.max_mb * 1e6)).lines()
     sys.stdout.writelines(f"{name:<17}{value}\n" for name, value in lines.items())
     return 0

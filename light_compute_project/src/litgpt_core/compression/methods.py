@@ -47,8 +47,8 @@ from litgpt_core.compression.walk import Action, BlockContext, Inputs, walk
 BLOCK_STEPS: dict[type[Step], Callable[[Any], Action]] = {
     Round: lambda step: _rounding(step),
     Gptq: lambda step: _gptq(step),
-    Awq: lambda step: Action(lambda context: awq_block(context, step), calibrated=True),
-    Smooth: lambda step: Action(lambda context: smooth_block(context, step), calibrated=True),
+    Awq: lambda step: Action(lambda context: awq_block(context, step), calibrated=True, keeps_inputs=True),
+    Smooth: lambda step: Action(lambda context: smooth_block(context, step), calibrated=True, keeps_inputs=True),
     Prune: lambda step: Action(lambda context: prune_block(context, step), calibrated=step.needs_text),
     Svd: lambda step: Action(lambda context: svd_block(context, step), calibrated=step.needs_text),
 }

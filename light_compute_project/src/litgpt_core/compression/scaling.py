@@ -98,6 +98,7 @@ def apply_scales(context: BlockContext, reads: str, parts: list[LinearPart], sca
     """Multiply the readers' columns by `scales` (K,), and divide what makes the activation."""
     for part in parts:
         context.linear(part.name).weight.mul_(scales)
+    context.inputs[reads].divide(scales)
     block = context.work.model.transformer.h[context.structure.index]
     if reads in ("norm_1", "norm_2"):
         divide_norm(block.get_submodule(reads), scales)

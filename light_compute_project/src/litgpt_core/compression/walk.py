@@ -47,6 +47,12 @@ class Inputs:
         self.largest = torch.maximum(self.largest, rows.abs().amax(0))
         self.tokens += n
 
+    def divide(self, scales: Tensor) -> None:
+        """Become the statistics of x / scales, (K,)."""
+        self.moment.div_(scales).div_(scales.unsqueeze(1))
+        self.mean.div_(scales)
+        self.largest.div_(scales)
+
 
 @dataclass
 class BlockContext:
@@ -77,6 +83,8 @@ class Action:
     block: BlockStep
     calibrated: bool
     head: HeadStep | None = None
+    keeps_inputs: bool = False
+    """The statistics that it was given are still right afterwards: it divided those of activations that it scaled."""
 
 
 @torch.no_grad()
@@ -91,9 +99,12 @@ def walk(work: WorkingModel, actions: list[Action], *, windows: Tensor | None, b
     """
     stream = None if windows is None else _Stream(work, windows, batch=batch)
     for index, layer in enumerate(work.parts.layers):
+        known: dict[str, Inputs] = {}
         for action in actions:
-            inputs = stream.inputs(index, layer) if stream is not None and action.calibrated else {}
-            action.block(BlockContext(work, layer, inputs))
+            if stream is not None and action.calibrated:
+                known = known or stream.inputs(index, layer)
+            action.block(BlockContext(work, layer, known if action.calibrated else {}))
+            known = known if action.keeps_inputs else {}
         if stream is not None:
             stream.advance(index)
     for action in actions:

@@ -325,7 +325,11 @@ class Engine:
         stop_ids: Collection[int] | None = None,
         stop: Sequence[str] = (),
     ) -> str:
-        """The text after `prompt`, without it; see `generate_text_stream`."""
+        """The text after `prompt`, without it; see `generate_text_stream`.
+
+        >>> isinstance(engine.generate_text("def ", max_new_tokens=8, seed=1), str)
+        True
+        """
         settings = {"max_new_tokens": max_new_tokens, "sampling": sampling, "seed": seed, "stop_ids": stop_ids}
         return "".join(self.generate_text_stream(prompt, stop=stop, **settings))  # type: ignore[arg-type]
 

@@ -9,11 +9,7 @@ time; further callers wait. Callable from any thread.
 from __future__ import annotations
 
 import atexit
-import contextlib
-import json
 import os
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -21,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from litgpt_core.core.errors import CheckpointError, ConfigError, EnvironmentProblem
+from litgpt_core.core.line_child import LineChild
 
 SECONDS = 3.0
 """Longest time for one request; a conversation of 1,000 turns takes a few milliseconds."""
@@ -31,7 +28,6 @@ MORE_CHARS = 200_000
 CHILDREN = 2
 _START_SECONDS = 60.0
 _SCRIPT = Path(__file__).with_name("template_child.py")
-_KEPT_VARIABLES = ("PATH", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "SYSTEMROOT", "LANG", "TZ")
 
 Conversation = tuple[Sequence[Mapping[str, str]], bool]
 """Messages (role, content), and whether the text ends where the assistant's answer begins."""
@@ -66,7 +62,6 @@ def render_all(
         "template": template,
         "values": dict(values),
         "conversations": listed,
-        "seconds": SECONDS,
         "max_chars": 4 * size + MORE_CHARS,
     }
     if _slow_until.get(template, 0.0) > time.monotonic():
@@ -103,7 +98,7 @@ def _failed(source: str, reason: str) -> ChatTemplateError:
 # ---- the children
 
 _slow_until: dict[str, float] = {}
-_idle: list[subprocess.Popen[bytes]] = []
+_idle: list[LineChild] = []
 _owner = os.getpid()
 _turn = threading.BoundedSemaphore(CHILDREN)
 
@@ -112,31 +107,15 @@ def _answer(request: Mapping[str, Any]) -> list[dict[str, str]] | None:
     """The child's reply; None if it had to be ended or ended by itself."""
     with _turn:
         child = _taken() or _started()
-        reply: list[dict[str, str]] | None = _exchange(child, request, seconds=SECONDS)
+        reply: list[dict[str, str]] | None = child.ask(request, seconds=SECONDS)
         if reply is None:
-            _end(child)
+            child.end()
         else:
             _idle.append(child)
         return reply
 
 
-def _exchange(child: subprocess.Popen[bytes], request: Mapping[str, Any], *, seconds: float) -> Any:
-    assert child.stdin is not None and child.stdout is not None
-    timer = threading.Timer(seconds, child.kill)
-    timer.daemon = True
-    timer.start()
-    try:
-        child.stdin.write(json.dumps(request).encode() + b"\n")
-        child.stdin.flush()
-        line = child.stdout.readline()
-        return json.loads(line) if line.endswith(b"\n") else None
-    except OSError:  # ended while it was written to
-        return None
-    finally:
-        timer.cancel()
-
-
-def _taken() -> subprocess.Popen[bytes] | None:
+def _taken() -> LineChild | None:
     """A child that waits for work."""
     global _owner
     if _owner != os.getpid():  # this process was forked: the children belong to its parent
@@ -147,44 +126,28 @@ def _taken() -> subprocess.Popen[bytes] | None:
             child = _idle.pop()
         except IndexError:
             return None
-        if child.poll() is None:
+        if child.is_running:
             return child
 
 
-def _started() -> subprocess.Popen[bytes]:
-    environment = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
-    nothing = {"template": "", "values": {}, "conversations": [], "seconds": SECONDS, "max_chars": 0}
+def _started() -> LineChild:
+    nothing = {"template": "", "values": {}, "conversations": [], "max_chars": 0}
     try:
-        child = subprocess.Popen(
-            [sys.executable, "-P", str(_SCRIPT)],  # -P: nothing is imported from the script's or the current folder
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=environment,
-        )
+        child = LineChild(_SCRIPT)
     except OSError as problem:
         raise EnvironmentProblem(
             f"The process that renders chat templates cannot be started: {problem.strerror or problem}."
         ) from None
-    if _exchange(child, nothing, seconds=_START_SECONDS) is None:
-        _end(child)
+    if child.ask(nothing, seconds=_START_SECONDS) is None:
+        child.end()
         raise EnvironmentProblem(
             "The process that renders chat templates ended at its start.", needed="the package jinja2"
         )
     return child
 
 
-def _end(child: subprocess.Popen[bytes]) -> None:
-    child.kill()
-    child.wait()
-    for pipe in (child.stdin, child.stdout):
-        with contextlib.suppress(OSError):
-            if pipe is not None:
-                pipe.close()
-
-
 @atexit.register
 def end_all() -> None:
     """End the children of this process."""
     while (child := _taken()) is not None:
-        _end(child)
+        child.end()

@@ -24,6 +24,7 @@ from starlette.middleware.cors import CORSMiddleware
 from litgpt_core.core.errors import LightComputeError
 from litgpt_core.runs.watching import MOST_CURVES, MOST_POINTS
 from litgpt_core.serving.attention import AttentionRequest
+from litgpt_core.serving.bodies import body_of
 from litgpt_core.serving.endpoints import Server
 from litgpt_core.serving.errors import on_error, on_http_error, on_invalid
 from litgpt_core.serving.guard import Guard
@@ -66,15 +67,15 @@ def create_app(settings: ServerSettings, pool: ModelPool) -> FastAPI:
 
 
 def _add_routes(app: FastAPI, server: Server) -> None:
-    get = functools.partial(app.api_route, methods=["GET", "HEAD"])
+    get, preparation = functools.partial(app.api_route, methods=["GET", "HEAD"]), server.preparation
 
     @app.post("/v1/chat/completions")
-    async def chat(params: ChatRequest, request: Request) -> Response:
-        return await server.chat(params, request)
+    async def chat(request: Request) -> Response:
+        return await server.chat(await body_of(ChatRequest, request, preparation), request)
 
     @app.post("/v1/completions")
-    async def complete(params: CompletionRequest, request: Request) -> Response:
-        return await server.complete(params, request)
+    async def complete(request: Request) -> Response:
+        return await server.complete(await body_of(CompletionRequest, request, preparation), request)
 
     @get("/v1/models")
     async def models() -> dict[str, Any]:
@@ -89,20 +90,21 @@ def _add_routes(app: FastAPI, server: Server) -> None:
         return server.describe()
 
     @app.post("/v1/ratings")
-    async def rate(params: RatingRequest) -> Response:
-        return await server.rate(params)
+    async def rate(request: Request) -> Response:
+        return await server.rate(await body_of(RatingRequest, request, preparation))
 
     @app.post("/v1/markup")
-    async def markup(params: MarkupRequest) -> dict[str, Any]:
+    async def markup(request: Request) -> dict[str, Any]:
+        params = await body_of(MarkupRequest, request, preparation)
         return await server.markup.ask(params.model_dump())
 
     @app.post("/v1/attention")
-    async def attention(params: AttentionRequest) -> dict[str, Any]:
-        return await server.attention.ask(params)
+    async def attention(request: Request) -> dict[str, Any]:
+        return await server.attention.ask(await body_of(AttentionRequest, request, preparation))
 
     @app.post("/chat")
-    async def plain_chat(params: PlainChatRequest, request: Request) -> Response:
-        return await server.plain_chat(params, request)
+    async def plain_chat(request: Request) -> Response:
+        return await server.plain_chat(await body_of(PlainChatRequest, request, preparation), request)
 
     @get("/stats")
     async def stats() -> dict[str, Any]:

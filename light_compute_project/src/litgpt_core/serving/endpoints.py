@@ -60,7 +60,7 @@ class Server:
         self.log = None if settings.chat_log is None else ExchangeLog(settings.chat_log)
         self._n_answered = 0  # conversations of POST /chat if the chat log is disabled
         self._known = RecentConversations()
-        self._preparation = Preparation(most_waiting=settings.slots + settings.queue)
+        self.preparation = Preparation(most_waiting=settings.slots + settings.queue)
         self._readiness = Readiness(settings.chat_log)
         self.markup = MarkupProcess()
         self.attention = AttentionAnswers(pool, settings)
@@ -75,7 +75,7 @@ class Server:
     async def _begin_chat(self, params: ChatRequest) -> CompletionResponse:
         deadline, chars = self._deadline(), check_messages(params, self.settings)
         model = await self.pool.get(params.model)
-        requests, left_out = await self._preparation.run(
+        requests, left_out = await self.preparation.run(
             lambda: chat_requests(params, model, self.settings), chars=chars, deadline=deadline
         )
         answer = self._begin(requests, model, params, chat=True, deadline=deadline)
@@ -96,7 +96,7 @@ class Server:
 
         prompts = params.prompt if isinstance(params.prompt, list) else [params.prompt]
         chars = sum(1 if isinstance(prompt, int) else len(prompt) for prompt in prompts)
-        requests, prefixes = await self._preparation.run(prepare, chars=chars, deadline=deadline)
+        requests, prefixes = await self.preparation.run(prepare, chars=chars, deadline=deadline)
         answer = self._begin(requests, model, params, chat=False, deadline=deadline)
         answer.prefixes = prefixes
         return await self._respond(answer, params, request)
@@ -250,7 +250,7 @@ class Server:
 
     def close(self) -> None:
         """Start no more work."""
-        self._preparation.close()
+        self.preparation.close()
         self._readiness.close()
         self.runs.close()
         self.markup.close()

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
-import os
-import subprocess
-import sys
-import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from litgpt_core.core.errors import LightComputeError
+from litgpt_core.core.line_child import LineChild
 from litgpt_core.serving.worker import Busy
 
 SECONDS = 2.0
@@ -23,7 +18,6 @@ START_SECONDS = 20.0
 MOST_WAITING = 8
 """Requests at the same time; further ones get status 429."""
 _SCRIPT = Path(__file__).with_name("markup_child.py")
-_KEPT_VARIABLES = ("PATH", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "SYSTEMROOT", "LANG")
 
 
 class TooSlow(LightComputeError):
@@ -34,7 +28,7 @@ class MarkupProcess:
     """One child, started at the first request and ended with the server."""
 
     def __init__(self) -> None:
-        self._child: subprocess.Popen[bytes] | None = None
+        self._child: LineChild | None = None
         self._asking = ThreadPoolExecutor(max_workers=1, thread_name_prefix="colours")
         self._waiting = 0
 
@@ -54,9 +48,9 @@ class MarkupProcess:
             self._waiting -= 1
 
     def _ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        if self._child is None or self._child.poll() is not None:
+        if self._child is None or not self._child.is_running:
             self._child = _started()
-        found = _exchange(self._child, request, seconds=SECONDS)
+        found: dict[str, Any] | None = self._child.ask(request, seconds=SECONDS)
         if found is None:
             self._end()
             raise TooSlow(f"Colouring this code takes longer than {SECONDS:g} s.")
@@ -69,40 +63,11 @@ class MarkupProcess:
 
     def _end(self) -> None:
         child, self._child = self._child, None
-        if child is None:
-            return
-        child.kill()
-        child.wait()
-        for pipe in (child.stdin, child.stdout):
-            with contextlib.suppress(OSError):
-                if pipe is not None:
-                    pipe.close()
+        if child is not None:
+            child.end()
 
 
-def _started() -> subprocess.Popen[bytes]:
-    environment = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
-    child = subprocess.Popen(
-        [sys.executable, "-P", str(_SCRIPT)],  # -P: nothing is imported from the script's or the current folder
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env=environment,
-    )
-    _exchange(child, {"code": [], "formulas": []}, seconds=START_SECONDS)
+def _started() -> LineChild:
+    child = LineChild(_SCRIPT)
+    child.ask({"code": [], "formulas": []}, seconds=START_SECONDS)
     return child
-
-
-def _exchange(child: subprocess.Popen[bytes], request: Mapping[str, Any], *, seconds: float) -> dict[str, Any] | None:
-    assert child.stdin is not None and child.stdout is not None
-    timer = threading.Timer(seconds, child.kill)
-    timer.daemon = True
-    timer.start()
-    try:
-        child.stdin.write(json.dumps({**request, "seconds": seconds}).encode() + b"\n")
-        child.stdin.flush()
-        line = child.stdout.readline()
-        return json.loads(line) if line.endswith(b"\n") else None
-    except (OSError, ValueError):  # ended while it was written to
-        return None
-    finally:
-        timer.cancel()

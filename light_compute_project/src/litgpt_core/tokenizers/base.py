@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from litgpt_core.core.errors import TokenizerError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+
+LONG_TEXT = 1_000_000
+"""Characters from which `encode_plain_arrays` encodes a text in parts."""
 
 
 class Tokenizer(ABC):
@@ -42,6 +51,35 @@ class Tokenizer(ABC):
     def encode_plain_batch(self, texts: Sequence[str], *, threads: int = 0) -> list[list[int]]:
         """As `encode_batch`, but text that spells a special token stays text; for documents and messages."""
         return self.encode_batch(texts, threads=threads)
+
+    def encode_plain_arrays(
+        self, texts: Sequence[str], *, threads: int = 0
+    ) -> Iterator[npt.NDArray[np.unsignedinteger]]:
+        """As `encode_plain_batch`, one array per text, shape (n,): a text of many megabytes is encoded in parts, so
+        that it never is a list of Python numbers.
+        """
+        import numpy as np
+
+        waiting: list[str] = []
+        for text in texts:
+            if len(text) <= LONG_TEXT:
+                waiting.append(text)
+                continue
+            for ids in self.encode_plain_batch(waiting, threads=threads):
+                yield np.array(ids, dtype=np.uint32)
+            waiting = []
+            found = [
+                np.array(ids, dtype=np.uint32)
+                for parts in _together(self.parts(text), size=LONG_TEXT)
+                for ids in self.encode_plain_batch(parts, threads=threads)
+            ]
+            yield np.concatenate(found)
+        for ids in self.encode_plain_batch(waiting, threads=threads):
+            yield np.array(ids, dtype=np.uint32)
+
+    def parts(self, text: str) -> list[str]:
+        """`text` cut where no id changes, if such places are known."""
+        return [text]
 
     def special_names(self) -> frozenset[str]:
         """Spellings that `encode` reads as special tokens; empty for tokenizers trained here."""
@@ -86,6 +124,20 @@ class Tokenizer(ABC):
                 fix="use the tokenizer that was saved with the checkpoint",
             )
         return plain
+
+
+def _together(parts: Iterable[str], *, size: int) -> Iterator[list[str]]:
+    """Successive parts of about `size` characters."""
+    group: list[str] = []
+    length = 0
+    for part in parts:
+        group.append(part)
+        length += len(part)
+        if length >= size:
+            yield group
+            group, length = [], 0
+    if group:
+        yield group
 
 
 def to_utf8(text: str) -> bytes:

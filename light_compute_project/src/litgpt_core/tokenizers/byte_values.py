@@ -7,7 +7,8 @@ library.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from litgpt_core.core.errors import TokenizerError
 from litgpt_core.core.parsing import parse_json
@@ -15,6 +16,10 @@ from litgpt_core.tokenizers.base import to_utf8
 from litgpt_core.tokenizers.byte_alphabet import BYTE_TO_CHARACTER, CHARACTER_TO_BYTE
 from litgpt_core.tokenizers.directory import JSON_FILE, Description
 from litgpt_core.tokenizers.stored import StoredTokenizer
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 EOS_ID = 0
 
@@ -56,6 +61,16 @@ class ByteTokenizer(StoredTokenizer):
                 fix="remove it from the text, or choose another tokenizer, e.g. tokenizer=bpe",
             )
         return list(data)
+
+    def encode_plain_arrays(
+        self, texts: Sequence[str], *, threads: int = 0
+    ) -> Iterator[npt.NDArray[np.unsignedinteger]]:
+        """See the base class; the bytes themselves."""
+        import numpy as np
+
+        for text in texts:
+            data = to_utf8(text)
+            yield np.frombuffer(data if 0 not in data else bytes(self.encode(text)), dtype=np.uint8)
 
     def encode_batch(self, texts: Sequence[str], *, threads: int = 0) -> list[list[int]]:
         """One after the other: copying bytes gains nothing from threads."""

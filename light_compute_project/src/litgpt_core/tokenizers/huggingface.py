@@ -116,7 +116,7 @@ class HuggingFaceTokenizer(StoredTokenizer):
 
         The library's pool has one size per process (environment variable RAYON_NUM_THREADS), so `threads` is not used.
         """
-        parts_of = [self._parts(text) for text in texts]
+        parts_of = [self.parts(text) for text in texts]
         parts = [part for parts in parts_of for part in parts]
         with panics_as_errors():
             encoded = iter(self._processor.encode_batch_fast(parts, add_special_tokens=False))
@@ -140,7 +140,7 @@ class HuggingFaceTokenizer(StoredTokenizer):
         """See the base class."""
         return self._special_names
 
-    def _parts(self, text: str) -> list[str]:
+    def parts(self, text: str) -> list[str]:
         """Long text cut at line starts where a pre-tokenizer word always ends, so that no id changes; only for ours."""
         to_utf8(text)
         parts: list[str] = []

@@ -92,7 +92,7 @@ class SentencePieceTokenizer(StoredTokenizer):
         """All texts on `threads` threads of the library's own, 0 for one per core."""
         for text in texts:
             to_utf8(text)
-        parts_of = [self._parts(text) for text in texts]
+        parts_of = [self.parts(text) for text in texts]
         parts = [part for parts in parts_of for part in parts]
         workers = min(len(parts), threads or os.cpu_count() or 1) or 1
         encoded = iter(self._processor.encode(parts, num_threads=workers))
@@ -105,7 +105,7 @@ class SentencePieceTokenizer(StoredTokenizer):
             batch.append(ids)
         return batch
 
-    def _parts(self, text: str) -> list[str]:
+    def parts(self, text: str) -> list[str]:
         """Cut `text` so that the parts give the same ids: at U+2581, and where no piece contains both neighbours."""
         if self._foreign is not None or (len(text) <= _PART and SPACE_MARK not in text):
             return [text]

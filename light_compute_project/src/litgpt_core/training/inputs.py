@@ -18,7 +18,7 @@ from litgpt_core.model.distillation import check_teacher
 from litgpt_core.model.fake_quant import add_fake_quantization
 from litgpt_core.model.gpt import GPT
 from litgpt_core.model.init import Place, copy_values, initialize
-from litgpt_core.model.lora import adapters, add_adapters, reset_adapters
+from litgpt_core.model.lora import adapters, add_adapters, narrow_frozen, reset_adapters
 from litgpt_core.training.plan import Plan
 
 logger = logging.getLogger(__name__)
@@ -41,6 +41,9 @@ def build_model(plan: Plan) -> GPT:
     if config.lora is not None:
         _refuse_another_base(plan)
         add_adapters(model, config.lora, seed=config.seed)
+        hardware = plan.resolved.hardware
+        if hardware.device == "cuda" and hardware.precision == "bf16-mixed" and not plan.resolved.shards_model:
+            narrow_frozen(model, torch.bfloat16)
         trained, whole = sum(v.numel() for v in adapters(model).values()), plan.resolved.n_params
         logger.info("lora: %s of %s numbers are trained (%.1f %%)", f"{trained:,}", f"{whole:,}", 100 * trained / whole)
     return model

@@ -7,7 +7,7 @@ import torch
 
 from litgpt_core.checkpoint.compressed_matrices import LowRankMatrix, SparseMatrix
 from litgpt_core.compression.gptq import gptq_matrix
-from litgpt_core.compression.methods import run_steps
+from litgpt_core.compression.methods import BLOCK_STEPS, run_steps
 from litgpt_core.compression.mixed import rounding_costs
 from litgpt_core.compression.pruning import kept, kept_of_m, sparsegpt
 from litgpt_core.compression.recipe import check_recipe
@@ -61,6 +61,23 @@ def test_equivalent_weights_compute_the_same(step, family, request, windows):
     assert float((work.model(windows) - before).abs().max() / before.abs().max()) < 1e-4
     changed = [name for name, value in work.model.state_dict().items() if not torch.equal(value, weights[name])]
     assert len(changed) > len(weights) / 3
+
+
+@pytest.mark.parametrize("method", ["awq", "smooth"])
+def test_statistics_that_follow_the_scaling_are_those_of_another_pass(method, make, windows):
+    """The step after it need not read the windows again."""
+    found = []
+    for follow in (True, False):
+        scaling, seen = BLOCK_STEPS[type(steps({"method": method})[0])](steps({"method": method})[0]), {}
+        record = Action(lambda context, seen=seen: seen.update({context.structure.index: context.inputs}), True)
+        walk(make(), [dataclasses.replace(scaling, keeps_inputs=follow), record], windows=windows)
+        found.append(seen)
+    for block, inputs in found[0].items():
+        for name, ours in inputs.items():
+            fresh = found[1][block][name]
+            assert torch.allclose(ours.moment, fresh.moment, rtol=1e-3, atol=1e-4 * float(fresh.moment.abs().max()))
+            assert torch.allclose(ours.mean, fresh.mean, rtol=1e-3, atol=1e-6)
+            assert torch.allclose(ours.largest, fresh.largest, rtol=1e-3, atol=1e-6)
 
 
 def test_gptq_without_correlations_is_rounding():

@@ -270,3 +270,18 @@ def test_odd_files_are_read_through_the_whole_reader(tmp_path: Path) -> None:
     assert conversations and counts.broken and counts.lines == len(rows)
     for line in counts.broken:
         line.encode()
+
+
+def test_a_file_of_conversations_is_inspected_as_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from litgpt_core.commands.inspect_data import main
+
+    rows = [{"instruction": f"Question {n}?", "input": "", "output": f"Answer {n}."} for n in range(20)]
+    file = tmp_path / "alpaca.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"instruction": 3}\n')
+    assert main([str(file)]) == 0
+    said = capsys.readouterr().out
+    assert "20, at most 2 messages each" in said and "20 rows as" in said
+    assert "1 broken row(s) skipped" in said and "+experiment=finetune_chat" in said
+    (tmp_path / "text.jsonl").write_text('{"text": "Plain text of a document."}\n' * 3)
+    assert main([str(tmp_path / "text.jsonl")]) == 0
+    assert "documents" in capsys.readouterr().out

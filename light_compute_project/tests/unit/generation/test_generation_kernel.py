@@ -122,7 +122,8 @@ def rounding_attend(q, k, v, *, mask, scale, softcap=None, dropout=0.0):
     repeats = q.size(1) // k.size(1)
     k, v = k.repeat_interleave(repeats, dim=1), v.repeat_interleave(repeats, dim=1)
     scores = rounded(q) @ k.mT * scale
-    scores = (scores if softcap is None else soft_cap(scores, softcap)).masked_fill(~mask, -torch.inf)
+    hidden = ~mask if mask.dtype == torch.bool else mask < 0
+    scores = (scores if softcap is None else soft_cap(scores, softcap)).masked_fill(hidden, -torch.inf)
     weights = (scores - scores.amax(-1, keepdim=True)).exp()
     return rounded(weights) @ v / weights.sum(-1, keepdim=True)
 

@@ -13,7 +13,15 @@ from torch import Tensor
 from litgpt_core.core.errors import CheckpointError, ConfigError
 from litgpt_core.doctor.model_checks import KINDS, build
 from litgpt_core.model import GPT
-from litgpt_core.model.lora import LoRALinear, adapters, add_adapters, load_adapters, merged, without_adapters
+from litgpt_core.model.lora import (
+    LoRALinear,
+    adapters,
+    add_adapters,
+    load_adapters,
+    merged,
+    narrow_frozen,
+    without_adapters,
+)
 from litgpt_core.model.lora_settings import TARGETS, LoRASettings
 
 V = 61
@@ -50,6 +58,29 @@ def test_untrained_adapters_change_nothing_and_trained_ones_merge(kind: str) -> 
     assert set(plain.state_dict()) == set(base.state_dict())
     torch.testing.assert_close(plain(idx), model(idx), atol=2e-5, rtol=1e-4)
     assert without_adapters(base) is base
+
+
+def test_frozen_weights_of_a_bfloat16_file_stay_narrow_and_compute_the_same() -> None:
+    """As on a GPU under autocast, which otherwise holds them in float32 and copies them."""
+    results = []
+    for narrowed in (False, True):
+        model = build("GQA + QK-norm").to(torch.bfloat16).float()
+        add_adapters(model, LoRASettings(r=3, alpha=5, dropout=0.0, targets=["query", "mlp"]), seed=1)
+        layers = [module for module in model.modules() if isinstance(module, LoRALinear)]
+        for module in layers:
+            module.lora_B.data.fill_(0.01)
+        if narrowed:
+            assert narrow_frozen(model, torch.bfloat16) == len(layers) == 8
+            assert {module.weight.dtype for module in layers} == {torch.bfloat16}
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            logits = model(tokens())
+        logits.float().square().mean().backward()
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        results.append([logits, *gradients, *merged(model).values()])
+        assert model.dtype == torch.float32 and {value.dtype for value in merged(model).values()} == {torch.float32}
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+    wide = adapted("GQA + QK-norm")
+    assert narrow_frozen(wide, torch.bfloat16) == 0, "values that would be rounded stay as they are"
 
 
 @pytest.mark.parametrize(

@@ -242,10 +242,10 @@ def test_the_child_has_no_secret_and_imports_nothing_of_the_current_folder(
     (tmp_path / "jinja2.py").write_text("raise SystemExit")
     monkeypatch.chdir(tmp_path)
     child = template_process._started()
-    if (environ := Path(f"/proc/{child.pid}/environ")).exists():
+    if (environ := Path(f"/proc/{child.process.pid}/environ")).exists():
         assert b"a secret" not in environ.read_bytes()
-    template_process._end(child)
-    assert child.poll() is not None
+    child.end()
+    assert not child.is_running
 
 
 def test_a_conversation_of_a_thousand_turns_is_quick() -> None:

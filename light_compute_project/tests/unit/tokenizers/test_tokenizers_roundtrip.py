@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from litgpt_core.core.errors import TokenizerError
+from litgpt_core.tokenizers import base
 from litgpt_core.tokenizers.base import Tokenizer
 from litgpt_core.tokenizers.byte_alphabet import BYTE_TO_CHARACTER, CHARACTER_TO_BYTE
 from litgpt_core.tokenizers.settings import KINDS, SUBWORD_KINDS
@@ -134,3 +135,14 @@ def test_char_names_the_stranger_its_place_and_a_way_out(trained: dict[str, Toke
 def test_the_byte_alphabet_is_gpt2s() -> None:
     assert len(CHARACTER_TO_BYTE) == 256
     assert [BYTE_TO_CHARACTER[value] for value in (0x20, 0x0A, 0x41, 0x00, 0x7F, 0xAD, 0xFF)] == list("ĠĊAĀġŃÿ")
+
+
+@pytest.mark.parametrize("kind", ["char", "byte", *SUBWORD_KINDS])
+def test_arrays_of_long_texts_in_parts_hold_the_same_ids(
+    trained: dict[str, Tokenizer], kind: str, python_documents: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(base, "LONG_TEXT", 5_000)
+    texts = ["", "short", "".join(python_documents[:5]), "x" * 6_000, *python_documents[-3:], "end"]
+    texts += ["a\u2581b " * 2_000] if kind not in ("char", "wordpiece") else []
+    found = [ids.tolist() for ids in trained[kind].encode_plain_arrays(texts)]
+    assert found == trained[kind].encode_plain_batch(texts)

@@ -206,9 +206,9 @@ class _SideWriter:
 
     def _write(self) -> None:
         ids_file, index_file = self._files
-        ending, ends = [self._tokenizer.eos_id], []
-        for ids in self._tokenizer.encode_plain_batch(self._waiting, threads=self._threads):
-            raw = np.array(ids + ending, dtype=self._dtype).tobytes()
+        ending, ends = np.array([self._tokenizer.eos_id], dtype=self._dtype).tobytes(), list[int]()
+        for ids in self._tokenizer.encode_plain_arrays(self._waiting, threads=self._threads):
+            raw = ids.astype(self._dtype).tobytes() + ending
             self._digest.update(raw)
             ids_file.write(raw)
             self._facts.tokens += len(raw) // self._dtype.itemsize

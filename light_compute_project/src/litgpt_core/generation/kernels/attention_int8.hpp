@@ -7,13 +7,22 @@
 #pragma once
 
 #include "attention.hpp"
+#include "dot.hpp"
 
 template <> struct Cache<int8_t> {
     typedef int8_t bytes __attribute__((vector_size(LANES)));
     static constexpr size_t SCALE = sizeof(float);
 
     static inline size_t stride(size_t slots, size_t wide) { return slots * (wide + SCALE); }
-    static inline vec codes_at(const int8_t* from) { return __builtin_convertvector(load<bytes>(from), vec); }
+    static inline vec codes_at(const int8_t* from) {
+#if defined(__AVX512F__)
+        return (vec)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from))));
+#elif defined(__AVX2__)
+        return (vec)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from))));
+#else
+        return __builtin_convertvector(__builtin_convertvector(load<bytes>(from), ivec), vec);
+#endif
+    }
     static inline float scale_of(const int8_t* row, size_t wide) {
         float scale;
         std::memcpy(&scale, row + wide, SCALE);
@@ -83,7 +92,12 @@ template <> struct Cache<int8_t> {
             for (int64_t s = q.first; s < q.last; s++) {
                 const int8_t* row = values + s * apart;
                 const float weight = q.scores[s - q.first] * scale_of(row, q.wide);
-                for (int i = 0; i < vectors; i++) total[i] += weight * codes_at(row + d + i * LANES);
+                if (vectors == AT_ONCE) {
+#pragma GCC unroll 4
+                    for (int i = 0; i < AT_ONCE; i++) total[i] += weight * codes_at(row + d + i * LANES);
+                } else {
+                    for (int i = 0; i < vectors; i++) total[i] += weight * codes_at(row + d + i * LANES);
+                }
             }
             for (int i = 0; i < vectors; i++)
                 for (int lane = 0; lane < LANES && d + i * LANES + lane < q.head_size; lane++)
