@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import signal
 import subprocess
 import time
@@ -34,7 +35,7 @@ EXACT = [
     "logger=none",
 ]
 TRACE_KEYS = ("step", "tokens", "train_loss", "val_loss", "val_bpb", "lr", "grad_norm")
-SECRET = "s3cr3t-of-the-run-4711"
+SECRET = secrets.token_hex(16)
 
 
 def trace(rows: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
