@@ -17,6 +17,7 @@ from litgpt_core.export.gguf.exporting import export_gguf
 from litgpt_core.export.gguf.importing import import_gguf
 from litgpt_core.export.single.arrays import export_arrays
 from litgpt_core.export.single.python_file import export_python
+from litgpt_core.export.web.exporting import export_web
 
 OUT = Path("runs/exported")
 
@@ -50,6 +51,12 @@ def main() -> None:
         print(f"{file.path}: {file.n_bytes:,} bytes", *(file.parity.lines() if file.parity else []), sep="\n  ")
     program = export_python(checkpoint, OUT / "model.py", force=True)
     print(f"{program.path}: {program.n_bytes:,} bytes; python {program.path} 'def ' --seed 1")
+    page = export_web(checkpoint, OUT / "model.html", force=True)
+    print(
+        f"{page.path}: {page.n_bytes:,} bytes; open it in a browser",
+        *(page.parity.lines() if page.parity else []),
+        sep="\n  ",
+    )
     back = import_gguf(OUT / "model-f32.gguf", OUT / "from_gguf", force=True)
     print(f"{back.path}: {back.architecture}, {back.parameters:,} parameters")
 

@@ -71,9 +71,9 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[int]]
     return export_onnx(directory, root / "exported", check=False).path, ids[len(PROMPT) :]
 
 
-def test_onnxruntime_genai_runs_the_folder(exported: tuple[Path, list[int]]) -> None:
+def test_onnxruntime_genai_runs_the_folder(request: pytest.FixtureRequest) -> None:
     genai: Any = pytest.importorskip("onnxruntime_genai")
-    folder, expected = exported
+    folder, expected = request.getfixturevalue("exported")
     model = genai.Model(str(folder))
     settings = genai.GeneratorParams(model)
     settings.set_search_options(max_length=len(PROMPT) + NEW, min_length=len(PROMPT) + NEW, do_sample=False)
@@ -86,14 +86,14 @@ def test_onnxruntime_genai_runs_the_folder(exported: tuple[Path, list[int]]) -> 
     assert found == expected
 
 
-def test_transformers_js_runs_the_folder(exported: tuple[Path, list[int]]) -> None:
+def test_transformers_js_runs_the_folder(request: pytest.FixtureRequest) -> None:
     node = shutil.which("node")
     if node is None:
         pytest.skip("node is not installed")
     asked = [node, "-e", 'require.resolve("@huggingface/transformers")']
     if subprocess.run(asked, capture_output=True, check=False).returncode:
         pytest.skip("node finds no @huggingface/transformers")
-    folder, expected = exported
+    folder, expected = request.getfixturevalue("exported")
     job = json.dumps([str(folder), PROMPT, NEW])
     done = subprocess.run(
         [node, "-e", TRANSFORMERS_JS, job], capture_output=True, text=True, check=True, env=dict(os.environ)

@@ -24,6 +24,7 @@ from litgpt_core.training.wandb_runs import SectionedLogger, labels, open_run
 
 pytestmark = [pytest.mark.serial, pytest.mark.timeout(120)]
 
+PROJECT = Path(__file__).resolve().parents[2]
 KEY = "0123456789abcdef0123456789abcdef01234567"
 CONFIG = {"seed": 3, "data": {"name": "text"}, "model": {"name": "light-tiny"}, "trainer": {"max_steps": 30}}
 QUICK = {
@@ -213,3 +214,32 @@ def test_an_analysis_joins_its_run_and_an_evaluation_its_group(stub: WandbStub, 
     assert (evaluated.about("jobType"), evaluated.about("groupName")) == ("evaluate", tmp_path.name)
     assert evaluated.summary["evaluate/bits_per_byte"] == 2.0
     assert [name for name in evaluated.files if name.startswith("media/table/evaluate/")]
+
+
+@pytest.mark.nightly
+def test_a_training_and_its_continuation_arrive_and_a_dead_server_ends_neither(stub: WandbStub, tmp_path: Path) -> None:
+    command = [sys.executable, str(PROJECT / "scripts" / "train.py"), "+experiment=smoke", "logger=wandb"]
+    command += ["logger.finish_timeout=3.0", "run.name=a", "trainer.max_steps=20", "trainer.eval_interval=10"]
+    own = os.environ | {"OMP_NUM_THREADS": "1"}
+
+    def trained(*more: str, whole: bool = True) -> str:
+        done = subprocess.run([*command, *more], cwd=tmp_path, env=own, capture_output=True, text=True, timeout=100)
+        assert (done.returncode == 0) or not whole, done.stderr
+        return done.stdout + done.stderr
+
+    trained("trainer.stop_after=10", whole=False)
+    run_id = json.loads((tmp_path / "runs" / "a" / "environment.json").read_text())["wandb_run_id"]
+    assert stub.runs[run_id].curve("trainer/global_step")[-1] == 10
+    said = trained("run.resume=true")
+    run = stub.runs[run_id]
+    steps = [step for step in run.curve("trainer/global_step") if step]
+    assert steps[-1] == 20 and run.summary["whole_split/val_loss"] > 0
+    assert [name for name in run.files if name.startswith("media/table/samples/")] and "wandb sync" not in said
+    stub.down()
+    try:
+        said = trained("run.name=b", "logger.init_timeout=3.0")
+    finally:
+        stub.up()
+    assert "W&B could not start online" in said and "uv run wandb sync runs/b/wandb/offline-run-" in said
+    upload(tmp_path / "runs" / "b")
+    assert any(each.about("displayName") == "b" for each in stub.runs.values())

@@ -213,6 +213,7 @@ LISTED = {
     "export/web/exporting.py _write": NEW,
     "export/huggingface/added_tokens.py build_in_added_tokens": NEW,
     "export/huggingface/exporting.py _flush": NEW,
+    "export/huggingface/importing.py _plain_config": NEW,
     "export/huggingface/exporting.py _write_weights": NEW,
     "export/huggingface/vocabulary.py _write": NEW,
     "export/huggingface/vocabulary.py gather_tokenizer": NEW,

@@ -19,7 +19,7 @@ from litgpt_core.config.aliases import near_keys
 from litgpt_core.config.check import check_section, check_trainer, check_value
 from litgpt_core.config.evaluation import SuiteCurveSettings
 from litgpt_core.config.litgpt import expand
-from litgpt_core.config.optional_sections import check_optional, teacher_of
+from litgpt_core.config.optional_sections import OPTIONAL_SECTIONS, check_optional, teacher_of
 from litgpt_core.config.run import RunSettings
 from litgpt_core.config.run_name import named
 from litgpt_core.config.schema import DATA_WITH_PATH, KINDS, MODEL_FORBIDDEN, TOP_LEVEL, model_fields, takes_text
@@ -83,6 +83,8 @@ def normalise_overrides(overrides: Iterable[str]) -> list[str]:
             problems.append(f"{given}: Hydra's own settings have no effect here")
         elif override.is_delete():
             result.append(text)
+        elif key in OPTIONAL_SECTIONS and override.value() is None:
+            result.append(f"~{key}")  # Hydra has no other way to leave out what an experiment chooses
         elif key in groups:
             problems += _option_problems(given, key, override)
             result.append(f"+{bare}" if key == "experiment" else bare)

@@ -85,7 +85,10 @@ def _whole(raw: bytes, *, name: str) -> bytes:
 
 def shown(path: Path | str) -> str:
     """A path for messages and records: bytes that are not UTF-8, and control characters, as escapes."""
-    text = os.fsencode(str(path)).decode("utf-8", "backslashreplace")
+    text = str(path)
+    if text.isascii() and text.isprintable():
+        return text
+    text = os.fsencode(text).decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
@@ -95,7 +98,12 @@ def document_name(path: Path, root: Path) -> str:
 
 
 def matching_files(folder: Path, pattern: str, *, report: bool = True) -> list[Path]:
-    """Files of a folder by a glob pattern, sorted by name, no hidden ones.
+    """Files of a folder by a glob pattern, sorted by name, no hidden ones; see `named_files`."""
+    return [path for _, path in named_files(folder, pattern, report=report)]
+
+
+def named_files(folder: Path, pattern: str, *, report: bool = True) -> list[tuple[str, Path]]:
+    """(name within the folder, path) of its files by a glob pattern, sorted by name, no hidden ones.
 
     A compressed file matches by its name without `.gz`, `.bz2`, `.xz` or `.zst`.
 
@@ -110,9 +118,12 @@ def matching_files(folder: Path, pattern: str, *, report: bool = True) -> list[P
     """
     matches = name_matcher(pattern)
     found = sorted((name, path) for name, path in _listed(folder, report=report).items())
-    chosen = [path for name, path in found if matches(name) or matches(bare_name(name))]
-    taken = set(chosen)
-    others = Counter(Path(bare_name(name)).suffix for name, path in found if path not in taken)
+    chosen, others = list[tuple[str, Path]](), Counter[str]()
+    for name, path in found:
+        if matches(name) or matches(bare_name(name)):
+            chosen.append((name, path))
+        else:
+            others[Path(bare_name(name)).suffix] += 1
     kinds = ", ".join(f"{count} x {shown(suffix) or 'no ending'}" for suffix, count in others.most_common(SHOWN))
     if chosen:
         if others and report:
@@ -203,12 +214,13 @@ def _walk(start: Path, folder: Path, files: dict[str, Path], visited: set[tuple[
                 needed="a folder this user may read",
                 fix="check its permissions, or data.path=OTHER",
             ) from error
+        inside = "" if current == folder else current.relative_to(folder).as_posix() + "/"
         for entry in entries:
             path = current / entry.name
             if entry.name.startswith("."):
                 continue
             if _is_file(entry):
-                files[path.relative_to(folder).as_posix()] = path
+                files[inside + entry.name] = path
             elif entry.is_symlink():
                 links.append(path)
             elif entry.is_dir():

@@ -19,6 +19,8 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
 from fastapi.staticfiles import StaticFiles
 
+from litgpt_core.serving.markup_child import answer as colours
+
 POLICY = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
 SECONDS_PER_WORD = 0.02
 SECONDS_TO_LOAD = 0.8
@@ -107,6 +109,10 @@ def make_app(static: Path) -> FastAPI:
         if given["id"] not in exchanges:
             return refusal(404, f"No exchange {given['id']}.")
         return JSONResponse({"ok": True})
+
+    @app.post("/v1/markup")
+    async def markup(request: Request) -> dict[str, object]:
+        return colours(await request.json())
 
     @app.post("/v1/chat/completions")
     async def chat(request: Request) -> Response:

@@ -395,8 +395,6 @@ def test_conversations_are_exported_deleted_and_imported(chat, tmp_path):
 
 
 def test_code_is_coloured_and_formulas_are_shown_by_the_real_server(chat):
-    if chat.server.scripted:
-        pytest.skip("the stand-in has no such endpoint")
     chat.answer_with("```python\ndef f(x):\n    return 1  # one\n```\n\n$$\\frac{a}{b}$$")
     chat.ask("One")
     body = chat.answers.last
@@ -427,3 +425,23 @@ def test_a_conversation_has_settings_of_its_own(chat):
     set_top_k("9", own=False)
     chat.ask("Four")
     assert chat.asked[-1]["top_k"] == 9
+
+
+def test_an_answer_can_be_edited_and_later_requests_contain_it(chat):
+    chat.answer_with("It is **blue**.", exchange_id="x1")
+    chat.ask("Which colour?")
+    chat.button("Edit answer").click()
+    box = chat.page.get_by_label("Edit the answer")
+    expect(box).to_have_value("It is **blue**.")
+    box.press("Escape")
+    expect(chat.answers.last.locator("strong")).to_have_text("blue")
+    expect(chat.button("Edit answer")).to_be_focused()
+    chat.button("Edit answer").click()
+    box.fill("It is *green*.")
+    chat.button("Keep").click()
+    expect(chat.answers.last.locator("em")).to_have_text("green")
+    expect(chat.page.locator(".made-by").first).to_contain_text("edited")
+    expect(chat.button("Good answer")).to_have_count(0)  # the log has the model's own words
+    chat.reload()
+    chat.ask("Are you sure?")
+    assert chat.asked[-1]["messages"][1] == {"role": "assistant", "content": "It is *green*."}

@@ -190,6 +190,7 @@ def test_pictures(open_page, server, tmp_path, name, options):
     chat.ask(STORY)
     chat.button("Good answer").click()
     expect(chat.button("Good answer")).to_have_attribute("aria-pressed", "true")
+    expect(chat.page.locator(".code-keyword").first).to_be_attached()
     chat.message.blur()
     chat.page.mouse.move(5, 5)
     folder = IMAGES if os.environ.get("LIGHT_COMPUTE_PICTURES") == "1" else tmp_path

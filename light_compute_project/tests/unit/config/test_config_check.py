@@ -71,6 +71,8 @@ def test_which_experiments_begin_with_a_checkpoint() -> None:
 def test_training_with_rounded_weights_and_with_a_teacher() -> None:
     config = load(["+experiment=qat", "init_from=somewhere", "qat.bits=8"])
     assert config.qat == QatSettings(bits=8) and config.distill is None and load(["+experiment=smoke"]).qat is None
+    assert load(["+experiment=qat", "qat=null", "init_from=somewhere"]).qat is None
+    assert load(["+experiment=qat", "qat=null", "lora=default", "init_from=somewhere"]).lora == LoRASettings()
     config = load(["+experiment=distill", "teacher=there", "distill.loss=jsd"])
     assert config.distill == DistillSettings(teacher="there", loss="jsd")
     assert config.tokenizer == PretrainedSettings(path="there"), "the teacher's, where nothing else is named"

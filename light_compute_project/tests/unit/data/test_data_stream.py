@@ -144,8 +144,8 @@ def test_neither_workers_nor_listing_order_nor_a_kill_changes_a_byte(
     settings: dict[str, Any] = {"chunk_bytes": 20_000, "tokenizer": SubwordSettings(kind="bpe", vocab_size=300)}
     expected = contents(make(tmp_path / "corpus", cache_dir=str(tmp_path / "one"), **settings).directory)
     assert len(expected) > 8
-    listed = inputs.matching_files
-    monkeypatch.setattr(inputs, "matching_files", lambda *args, **more: listed(*args, **more)[::-1])
+    listed = inputs.named_files
+    monkeypatch.setattr(inputs, "named_files", lambda *args, **more: listed(*args, **more)[::-1])
     assert contents(make(tmp_path / "corpus", cache_dir=str(tmp_path / "two"), **settings).directory) == expected
     monkeypatch.undo()
     for limit in range(1, 6):  # each start ends inside another chunk; the next one continues

@@ -175,7 +175,7 @@ def test_unknown_and_unsupported_architectures_are_refused(whole: Path, refused:
     for changes, words in (
         ({"architectures": ["LlamaForSequenceClassification"]}, "needed: a language model"),
         ({"quantization_config": {"bits": 4}}, "quantised"),
-        ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "quantised by gptq"),
+        ({"quantization_config": {"quant_method": "hqq", "bits": 4}}, "quantised by hqq"),
         ({"hidden_act": "relu"}, "hidden_act='relu'"),
         ({"rope_scaling": {"rope_type": "yarn", "factor": 2.0}}, "by 'yarn'"),
         ({"attention_bias": True}, "attention_bias=True"),

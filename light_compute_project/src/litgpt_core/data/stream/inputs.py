@@ -5,13 +5,14 @@ Not here: how they are cut (`chunks`), what is in them (`readers`), how bytes of
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from litgpt_core.core.errors import DataError
-from litgpt_core.data.files import document_name, kind_of, matching_files, missing_path, shown
+from litgpt_core.data.files import kind_of, missing_path, named_files, shown
 
 State = dict[str, list[int | str]]
 """Name of an input -> its size and what changes with its content."""
@@ -90,20 +91,21 @@ def _list_local(path: Path, pattern: str, *, report: bool) -> list[InputFile]:
     kind = kind_of(path)
     if kind == "missing":
         raise missing_path(path)
-    files, root = (matching_files(path, pattern, report=report), path) if kind == "folder" else ([path], path.parent)
-    return [_local(file, root) for file in files]
+    files = named_files(path, pattern, report=report) if kind == "folder" else [(path.name, path)]
+    return [_local(file, shown(name)) for name, file in files]
 
 
-def _local(file: Path, root: Path) -> InputFile:
+def _local(file: Path, name: str) -> InputFile:
+    address = os.path.abspath(file)  # noqa: PTH100 - ten thousand files: pathlib takes ten times as long
     try:
-        found = file.stat()
+        found = os.stat(address)  # noqa: PTH116
     except OSError as error:
         raise DataError(
             f"cannot look at {shown(file)}: {error.strerror}", needed="a file this user may read", fix="data.path=OTHER"
         ) from error
     return InputFile(
-        name=document_name(file, root),
-        address=str(file.absolute()),
+        name=name,
+        address=address,
         bytes=found.st_size,
         stamp=(found.st_mtime_ns, found.st_ctime_ns, found.st_ino),
     )

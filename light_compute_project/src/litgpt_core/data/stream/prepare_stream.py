@@ -31,7 +31,7 @@ from litgpt_core.data.prepared_folder import (
     save_tokenizer,
     tokenizer_identity,
 )
-from litgpt_core.data.settings import StreamSettings, cache_folder
+from litgpt_core.data.settings import StreamSettings, TextSettings, cache_folder
 from litgpt_core.data.shards import token_dtype
 from litgpt_core.data.stream.chunk_shards import TEMPORARY, ChunkFacts, Job, finished_facts
 from litgpt_core.data.stream.chunks import Chunk
@@ -117,7 +117,7 @@ def prepare_stream(data: StreamSettings, tokenizer: TokenizerSettings) -> Path:
     """
     began = time.time()
     files = list_inputs(data.path, data.glob)
-    state = inputs_state(data)
+    state = inputs_state(data) if isinstance(data, TextSettings) else state_of(files)
     if state and data.verify == "stat":
         found = find_unchanged(data, tokenizer, state)
         if found is not None:

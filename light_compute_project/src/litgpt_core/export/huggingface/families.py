@@ -68,13 +68,6 @@ def recognise(file: ConfigFile) -> Family:
             needed=f"a language model, such as {family.architecture}",
             fix="use the folder of the language model",
         )
-    if quantization := file.content.get("quantization_config"):
-        method = quantization.get("quant_method") if isinstance(quantization, dict) else None
-        raise CheckpointError(
-            f"{file.path} says that the weights are quantised{f' by {method}' if isinstance(method, str) else ''}.",
-            needed="plain 16- or 32-bit weights",
-            fix="use the unquantised folder of the model, or a GGUF file of it, which is dequantised",
-        )
     return family
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import pickle
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,18 @@ if TYPE_CHECKING:
 AGAIN = "download or copy the folder again"
 
 _ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
+QUANTIZED_ITEM_BYTES = {
+    **_ITEM_BYTES,
+    "I64": 8,
+    "I32": 4,
+    "I16": 2,
+    "I8": 1,
+    "U8": 1,
+    "BOOL": 1,
+    "F8_E4M3": 1,
+    "F8_E5M2": 1,
+}
+"""Bytes of a number in folders with quantized weights."""
 _LONGEST_HEADER = MAX_JSON_BYTES  # the format's own limit is 100 MB; a header has about 100 bytes a tensor
 _LFS_POINTER = b"version https://git-lfs"
 
@@ -54,19 +66,20 @@ class WeightFolder:
         """The shards, in order of their names."""
         return sorted({tensor.file for tensor in self.tensors.values()})
 
-    def read(self) -> Iterator[tuple[str, Tensor]]:
-        """Every (stored name, tensor), one shard in memory at a time.
+    def read(self, names: Collection[str] | None = None) -> Iterator[tuple[str, Tensor]]:
+        """Every (stored name, tensor), or those of `names`, one shard in memory at a time.
 
         Raises:
             CheckpointError: A file that passed the check cannot be read.
         """
-        for file in self.files:
-            names = [name for name, tensor in self.tensors.items() if tensor.file == file]
-            yield from _read_torch(file, names) if file.suffix == ".bin" else _read_safetensors(file, names)
+        chosen = self.tensors if names is None else {name: self.tensors[name] for name in names}
+        for file in sorted({tensor.file for tensor in chosen.values()}):
+            own = [name for name, tensor in chosen.items() if tensor.file == file]
+            yield from _read_torch(file, own) if file.suffix == ".bin" else _read_safetensors(file, own)
 
 
-def open_weights(folder: Path) -> WeightFolder:
-    """Find and check the weight files of `folder`.
+def open_weights(folder: Path, *, items: Mapping[str, int] = _ITEM_BYTES) -> WeightFolder:
+    """Find and check the weight files of `folder`. `items`: the types that they may have, and their bytes.
 
     Raises:
         CheckpointError: There are none; a file is missing, truncated or of another format; the index names a tensor
@@ -81,14 +94,14 @@ def open_weights(folder: Path) -> WeightFolder:
             fix=AGAIN,
         )
     if found.name not in (SAFETENSORS_INDEX, TORCH_INDEX):
-        return WeightFolder(path=folder, tensors=_stored(found))
+        return WeightFolder(path=folder, tensors=_stored(found, items))
     tensors: dict[str, StoredTensor] = {}
     index = _index(found)
     for shard in sorted(set(index.values())):
         file = folder / shard
         if not file.is_file():
             raise CheckpointError(f"{file} is missing, but listed in {found.name}.", needed="every shard", fix=AGAIN)
-        stored = _stored(file)
+        stored = _stored(file, items)
         for name in (name for name, where in index.items() if where == shard):
             if name not in stored:
                 raise CheckpointError(
@@ -128,7 +141,7 @@ def _index(file: Path) -> dict[str, str]:
     return {str(name): shard for name, shard in places.items()}
 
 
-def _stored(file: Path) -> dict[str, StoredTensor]:
+def _stored(file: Path, items: Mapping[str, int]) -> dict[str, StoredTensor]:
     refuse_leading_out(file)
     with file.open("rb") as opened:
         pointer = opened.read(len(_LFS_POINTER)) == _LFS_POINTER
@@ -136,18 +149,18 @@ def _stored(file: Path) -> dict[str, StoredTensor]:
         raise CheckpointError(
             f"{file} is a Git LFS pointer, not the file itself.", needed="the weights", fix="git lfs pull"
         )
-    shapes = _torch_shapes(file) if file.suffix == ".bin" else safetensors_shapes(file)
+    shapes = _torch_shapes(file) if file.suffix == ".bin" else safetensors_shapes(file, items=items)
     return {name: StoredTensor(file=file, shape=shape) for name, shape in shapes.items()}
 
 
 # --- safetensors
 
 
-def safetensors_shapes(file: Path) -> dict[str, tuple[int, ...]]:
+def safetensors_shapes(file: Path, *, items: Mapping[str, int] = _ITEM_BYTES) -> dict[str, tuple[int, ...]]:
     """Tensor -> shape from a file's header, after checking the file's size against the header.
 
     Raises:
-        CheckpointError: The file is truncated or corrupted, or has a dtype other than 16-, 32- or 64-bit floats.
+        CheckpointError: The file is truncated or corrupted, or has a dtype that is not in `items`.
     """
     header, data_bytes = _header(file)
     end, shapes = 0, {}
@@ -159,13 +172,13 @@ def safetensors_shapes(file: Path) -> dict[str, tuple[int, ...]]:
             begin, stop = (int(offset) for offset in entry["data_offsets"])
         except (TypeError, KeyError, ValueError, OverflowError) as problem:
             raise _corrupted(file, f"its header describes {name} by {entry!r} ({problem})") from None
-        if kind not in _ITEM_BYTES:
+        if kind not in items:
             raise CheckpointError(
                 f"{name} in {file} is stored as {kind}.",
-                needed=f"weights of type {', '.join(_ITEM_BYTES)}: quantised folders cannot be imported",
+                needed=f"weights of type {', '.join(items)}, or a config.json that says how they are quantised",
                 fix="use the unquantised folder of the model",
             )
-        if min(shape, default=0) < 0 or begin < 0 or stop - begin != math.prod(shape) * _ITEM_BYTES[kind]:
+        if min(shape, default=0) < 0 or begin < 0 or stop - begin != math.prod(shape) * items[kind]:
             raise _corrupted(file, f"its header gives {name} {stop - begin:,} bytes for {kind} {list(shape)}")
         end, shapes[name] = max(end, stop), shape
     if end != data_bytes:

@@ -25,14 +25,16 @@ from litgpt_core.checkpoint.load import EMBEDDING, OUTPUT, empty_model
 from litgpt_core.core.errors import CheckpointError
 from litgpt_core.core.replaceable import refuse_taken
 from litgpt_core.export.huggingface.added_tokens import build_in_added_tokens, compare_ids
+from litgpt_core.export.huggingface.dequantizing import Quantization, open_folder
 from litgpt_core.export.huggingface.families import read_config
 from litgpt_core.export.huggingface.family import Family
-from litgpt_core.export.huggingface.folder import AGAIN, StoredTensor, open_weights, read_json
+from litgpt_core.export.huggingface.folder import AGAIN, StoredTensor, read_json
 from litgpt_core.export.huggingface.layout import CONFIG
 from litgpt_core.export.huggingface.rules import Rule
 from litgpt_core.export.huggingface.settings import ConfigFile
 from litgpt_core.export.huggingface.vocabulary import gather_tokenizer
 from litgpt_core.model.config import GPTConfig
+from litgpt_core.tokenizers.directory import json_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +52,9 @@ class Imported:
 
 
 def import_folder(folder: Path, target: Path, *, force: bool = False) -> Imported:
-    """Create a checkpoint directory from a local Hugging Face folder; weights keep their dtype.
+    """Create a checkpoint directory from a local Hugging Face folder.
+
+    Weights keep their dtype; quantized ones become the numbers that they stand for, in float32: see `dequantizing`.
 
     Args:
         folder: Contains config.json, the weights (safetensors or pytorch_model.bin, in one file or sharded) and a
@@ -71,7 +75,10 @@ def import_folder(folder: Path, target: Path, *, force: bool = False) -> Importe
         )
     file = ConfigFile(folder / CONFIG, read_json(folder / CONFIG))
     family, config = read_config(file, name=_folder_name(folder))
-    stored = open_weights(folder)
+    quantization = Quantization.of(file)
+    stored = open_folder(folder, quantization)
+    if quantization is not None:
+        logger.warning("%s", quantization.said())
     plan = ImportPlan.make(stored, family, config)
     with tempfile.TemporaryDirectory(prefix="light-compute-import-") as temporary:
         gather_tokenizer(folder, Path(temporary), model=file.content)
@@ -93,10 +100,21 @@ def import_folder(folder: Path, target: Path, *, force: bool = False) -> Importe
             config=config,
             tokenizer_dir=Path(temporary),
             hyperparameters={"imported_from": config.name, "huggingface_config": dict(file.content)},
-            files=[folder / CONFIG],  # litgpt evaluate reads it
+            files=[_plain_config(file, Path(temporary))],  # litgpt evaluate reads it
         )
     parameters = sum(weight.numel() for name, weight in weights.items() if name != OUTPUT or not config.tie_embeddings)
     return Imported(path=target, config=config, architecture=family.architecture, parameters=parameters)
+
+
+def _plain_config(file: ConfigFile, temporary: Path) -> Path:
+    """config.json as the directory's weights are: without a quantization."""
+    if "quantization_config" not in file.content:
+        return file.path
+    kept = {key: value for key, value in file.content.items() if key != "quantization_config"}
+    copy = temporary / "plain" / CONFIG
+    copy.parent.mkdir()
+    copy.write_bytes(json_bytes({**kept, "torch_dtype": "float32"}))
+    return copy
 
 
 def _folder_name(folder: Path) -> str:

@@ -120,6 +120,45 @@ export class ExchangeView {
     area.focus();
   }
 
+  /** The answer in a text box; later requests contain what is kept. */
+  editAnswer() {
+    const { answer } = this.#exchange;
+    const area = el("textarea", { "aria-label": "Edit the answer", rows: "8" });
+    area.value = answer.text;
+    const close = () => {
+      this.update();
+      this.#actions.querySelector('[aria-label="Edit answer"]')?.focus();
+    };
+    const form = el(
+      "form",
+      { class: "edit" },
+      area,
+      el(
+        "div",
+        { class: "edit-buttons" },
+        el("button", { type: "button", class: "plain-button", onclick: close }, "Cancel"),
+        el("button", { type: "submit", class: "main-button" }, "Keep"),
+      ),
+    );
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      if (!area.value.trim() || runOf(this.#conversation)) return;
+      if (area.value !== answer.text) {
+        Object.assign(answer, { text: area.value, edited: true, id: null, rating: 0 }); // the log has the model's own words
+        saveConversation(this.#conversation);
+      }
+      close();
+    });
+    area.addEventListener("keydown", (event) => {
+      if (event.key !== "Escape") return;
+      event.stopPropagation();
+      close();
+    });
+    this.#actions.replaceChildren();
+    this.#body.replaceChildren(form);
+    area.focus();
+  }
+
   #showNotes() {
     this.#notes.replaceChildren();
     const { answer } = this.#exchange;
@@ -161,10 +200,14 @@ export class ExchangeView {
       return;
     }
     this.#actions.append(copyButton(() => answer.text, "Copy answer"));
+    if (!runOf(this.#conversation)) this.#actions.append(iconButton("pencil", "Edit answer", () => this.editAnswer()));
     if (this.#last && !runOf(this.#conversation)) this.#actions.append(againButton("Regenerate"));
     if (this.#last) this.#actions.append(...this.#variantButtons());
     if (answer.id) this.#actions.append(this.#rateButton("good", "Good answer", 1), this.#rateButton("bad", "Bad answer", -1));
-    if (answer.model) this.#actions.append(el("span", { class: "made-by", title: "The model that wrote this" }, answer.model));
+    if (answer.model) {
+      const by = answer.edited ? `${answer.model}, edited` : answer.model;
+      this.#actions.append(el("span", { class: "made-by", title: "The model that wrote this" }, by));
+    }
     if (answer.usage) this.#actions.append(el("span", { class: "made-by numbers" }, numbersOf(answer)));
   }
 

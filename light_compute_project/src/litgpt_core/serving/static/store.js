@@ -2,7 +2,8 @@
 //
 // conversation: {id, title: string|null, created, updated, model, exchanges: [{user, answer, variants}], settings}   times in ms
 //         settings are there only if the conversation has its own
-// answer: {text, model, base, id, rating, end: null|"stop"|"length"|"stopped"|"error", error, kind, usage}
+// answer: {text, model, base, id, rating, end: null|"stop"|"length"|"stopped"|"error", error, kind, usage, edited}
+//         edited: the user changed the text
 //         variants are earlier answers to the same message
 //         usage is the server's, with the seconds from the first text to the end
 //         id is the server's exchange id (for ratings); end is null only while the answer is running

@@ -69,7 +69,8 @@ function cleanedAnswer(given) {
   const id = typeof given.id === "string" ? given.id : null;
   const rating = [1, -1].includes(given.rating) ? given.rating : 0;
   const end = ENDS.includes(given.end) ? given.end : "stop";
-  return { text: given.text, model, base: given.base === true, id, rating, end, error: null };
+  const edited = given.edited === true ? { edited: true } : {};
+  return { text: given.text, model, base: given.base === true, id, rating, end, error: null, ...edited };
 }
 
 function deleteAll() {
