@@ -149,12 +149,14 @@ def test_any_number_of_processes_follows_one(module_shell: Any, one: list[dict[s
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize("recipe", [["optim=muon"], ["init_from=runs/one", "lora=default"]], ids=["Muon", "adapters"])
+@pytest.mark.parametrize(
+    "recipe", [["optim=muon"], ["init_from=runs/one", "lora=default", "lora.dropout=0"]], ids=["Muon", "adapters"]
+)
 def test_divided_work_and_adapters_follow_one_process(
     module_shell: Any, one: list[dict[str, Any]], recipe: list[str]
 ) -> None:
     """Muon's matrices are divided among processes; adapters and frozen weights are sharded; both resume exactly."""
-    name = recipe[-1].split("=")[0]
+    name = recipe[0].split("=")[0]
     module_shell.train(*EXACT, *recipe, f"run.name={name}-1")
     alone = module_shell.rows(f"{name}-1")
     for label, settings in (
