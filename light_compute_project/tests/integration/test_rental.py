@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import signal
 import subprocess
 import time
@@ -34,7 +35,7 @@ EXACT = [
     "logger=none",
 ]
 TRACE_KEYS = ("step", "tokens", "train_loss", "val_loss", "val_bpb", "lr", "grad_norm")
-SECRET = "s3cr3t-of-the-run-4711"
+SECRET = secrets.token_hex(16)
 
 
 def trace(rows: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
@@ -99,4 +100,7 @@ def test_a_rental_whose_machine_and_laptop_die_is_bit_equal_and_leaves_nothing(s
     texts = [path for path in [*rentals.rglob("*"), *run.rglob("*"), shell.folder / "up.log"] if path.is_file()]
     assert len(texts) > 1000 and not [path for path in texts if SECRET.encode() in path.read_bytes()]
     events = [json.loads(line)["event"] for line in (rentals / "ledger.jsonl").read_text().splitlines()]
-    assert events == ["opened", "asked", "given", "ended", "asked", "given", "closed", "ended"]
+    once = [
+        event for event, before in zip(events, ["", *events], strict=False) if event != before
+    ]  # the guard notes, too
+    assert once == ["opened", "asked", "given", "ended", "asked", "given", "closed", "ended"]

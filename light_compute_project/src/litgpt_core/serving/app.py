@@ -23,6 +23,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from litgpt_core.core.errors import LightComputeError
 from litgpt_core.runs.watching import MOST_CURVES, MOST_POINTS
+from litgpt_core.serving.attention import AttentionRequest
 from litgpt_core.serving.bodies import body_of
 from litgpt_core.serving.endpoints import Server
 from litgpt_core.serving.errors import on_error, on_http_error, on_invalid
@@ -96,6 +97,10 @@ def _add_routes(app: FastAPI, server: Server) -> None:
     async def markup(request: Request) -> dict[str, Any]:
         params = await body_of(MarkupRequest, request, preparation)
         return await server.markup.ask(params.model_dump())
+
+    @app.post("/v1/attention")
+    async def attention(request: Request) -> dict[str, Any]:
+        return await server.attention.ask(await body_of(AttentionRequest, request, preparation))
 
     @app.post("/chat")
     async def plain_chat(request: Request) -> Response:

@@ -14,6 +14,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.exceptions import HTTPException
 
 from litgpt_core.generation.request import Delta, GenerationRequest
+from litgpt_core.serving.attention import AttentionAnswers
 from litgpt_core.serving.chat_log import ExchangeLog, LogFull
 from litgpt_core.serving.conversation_tracking import Exchange, RecentConversations, log_exchange
 from litgpt_core.serving.errors import error_body
@@ -62,6 +63,7 @@ class Server:
         self.preparation = Preparation(most_waiting=settings.slots + settings.queue)
         self._readiness = Readiness(settings.chat_log)
         self.markup = MarkupProcess()
+        self.attention = AttentionAnswers(pool, settings)
         self.runs = RunPages(settings.shown_runs, models=pool.found)
 
     # --- generation
@@ -252,6 +254,7 @@ class Server:
         self._readiness.close()
         self.runs.close()
         self.markup.close()
+        self.attention.close()
 
     def describe(self) -> dict[str, Any]:
         """GET /v1/settings."""

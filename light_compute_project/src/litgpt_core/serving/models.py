@@ -25,12 +25,14 @@ from litgpt_core.checkpoint.choice import choose, find_model
 from litgpt_core.checkpoint.discovery import FoundModel, discover
 from litgpt_core.core.errors import CheckpointError, LightComputeError
 from litgpt_core.generation.engine import Engine
+from litgpt_core.interpret.looked_at import own_modules
 from litgpt_core.prompts.directory import load_style
 from litgpt_core.serving.job import Stopped
 from litgpt_core.serving.model_facts import ModelFacts, read_facts, suggested_messages
 from litgpt_core.serving.worker import Busy, Worker
 
 if TYPE_CHECKING:
+    from litgpt_core.model.gpt import GPT
     from litgpt_core.prompts.style import PromptStyle
     from litgpt_core.serving.settings import ServerSettings
 
@@ -52,6 +54,8 @@ class LoadedModel:
     """The prompt style; None for a base model, which continues text."""
     worker: Worker
     used: float
+    traced: GPT
+    """The same weights in modules of its own, for `attention`."""
     suggestions: tuple[str, ...] = ()
     """First messages that the page offers."""
 
@@ -225,6 +229,7 @@ class ModelPool:
         style = load_style(found.directory)
         suggestions = suggested_messages(found.directory, engine.tokenizer, chat=style is not None)
         slots = slots_that_fit(engine, requested=s.slots)
+        traced = own_modules(engine.model)  # before the worker's thread begins
         worker = Worker(engine, slots=slots, queue=s.queue, name=found.name)
         logger.info("loaded %s: %s", found.name, "a chat model" if style else "a base model, which continues text")
         return LoadedModel(
@@ -232,6 +237,7 @@ class ModelPool:
             engine=engine,
             style=style,
             worker=worker,
+            traced=traced,
             used=time.monotonic(),
             suggestions=suggestions,
         )

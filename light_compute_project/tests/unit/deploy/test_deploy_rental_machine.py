@@ -258,6 +258,31 @@ def test_a_checkpoint_that_is_not_complete_is_not_put_in_place(tmp_path: Path) -
         LocalShell(far).run("sleep 5", timeout_s=0.05)
 
 
+def test_the_newest_and_the_best_checkpoint_are_copied_once_and_linked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mirror_module, "verify", lambda path: None)
+    linked: dict[str, str] = {}
+    monkeypatch.setattr(mirror_module, "link", lambda path, name: linked.update({name: path.name}))
+    far = tmp_path / "far" / "runs" / "r" / "checkpoints"
+    for step in (1, 2, 10):
+        (far / f"step-{step:08d}").mkdir(parents=True)
+        (far / f"step-{step:08d}" / "checksums.json").write_text("{}")
+    (far / "best").symlink_to("step-00000002")
+    here = Mirror(tmp_path / "here", far="runs/r", logs=tmp_path / "logs")
+    assert here.pull_checkpoints(LocalShell(tmp_path / "far")) == ["step-00000002", "step-00000010"]
+    assert linked == {"last": "step-00000010", "best": "step-00000002"}
+    assert here.pull_checkpoints(LocalShell(tmp_path / "far")) == []
+    (far / "step-00000011").mkdir()
+    (far / "step-00000011" / "checksums.json").write_text("{}")
+    (far / "best").unlink()
+    (far / "best").symlink_to("step-00000011")
+    assert here.pull_checkpoints(LocalShell(tmp_path / "far")) == ["step-00000011"]
+    assert linked == {"last": "step-00000011", "best": "step-00000011"}
+    (tmp_path / "empty").mkdir()
+    assert Mirror(tmp_path / "h", far="runs/none", logs=tmp_path).pull_checkpoints(LocalShell(tmp_path / "empty")) == []
+
+
 def test_odd_words_about_the_state_are_no_state(tmp_path: Path) -> None:
     here = Mirror(tmp_path / "here", far="runs/r", logs=tmp_path / "logs")
     for text, word, code in (

@@ -43,7 +43,7 @@ def judge(state: RentalState, *, now: float, poll_s: float) -> Verdict:
         abandoned = state.closed is None and idle > ABANDONED_S
         return Verdict(end=abandoned, why="nobody has gone on with it" if abandoned else "")
     if state.closed is not None:
-        return Verdict(end=True, why=f"it was closed ({state.closed}), and a machine is not proven to be gone")
+        return Verdict(end=True, why=state.closed)  # whoever closed it may have been killed before it ended the machine
     if state.dollars(now + poll_s) >= state.request.budget:
         return Verdict(end=True, why=f"the budget of ${state.request.budget:.2f} is used up")
     dear = [m for m in state.open_machines if m.hourly > m.ceiling + 1e-9]

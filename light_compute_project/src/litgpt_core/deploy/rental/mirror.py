@@ -7,6 +7,7 @@ was incomplete when it was copied costs one look, and the one before it stays.
 
 from __future__ import annotations
 
+import functools
 import re
 import shlex
 import tarfile
@@ -82,27 +83,32 @@ class Mirror:
     def pull_checkpoints(self, shell: RemoteShell) -> list[str]:
         """Copy the newest checkpoint and the best one, where they are not here yet.
 
+        One command chooses and copies: between two, a run that saves often would have deleted what was chosen.
+
         Returns:
             Names of those that are new here.
 
         Raises:
             RemoteProblem: The machine does not answer, or a copy is not complete: the next look takes it again.
         """
-        script = f"if [ -d {self._far}/checkpoints ]; then cd {self._far}/checkpoints; ls; readlink {BEST} || true; fi"
-        listed = shell.run(script, timeout_s=SMALL_TIMEOUT_S).decode("utf-8", "replace").split("\n")
-        steps = [name for name in listed if step_of(Path(name)) is not None]
-        best = steps[-1] if len(steps) > len(set(steps)) else None  # named a second time by the link
-        wanted = {max(steps, key=lambda name: step_of(Path(name)) or 0), *([best] if best else [])} if steps else set()
-        new = []
-        for name in sorted(wanted):
-            if not (self.folder / "checkpoints" / name).is_dir():
-                self._pull_directory(shell, f"checkpoints/{name}")
+        here = self.folder / "checkpoints"
+        have = [path.name for path in here.glob("step-*")] if here.is_dir() else []
+        new: list[str] = []
+
+        def take(archive: IO[bytes]) -> int:
+            names, best = _checkpoints_in(archive)
+            count = 0
+            for name in names:
+                archive.seek(0)
+                count += self._put_in_place(archive, f"checkpoints/{name}", below=name)
                 new.append(name)
-        if wanted:
-            newest = self.folder / "checkpoints" / max(wanted, key=lambda name: step_of(Path(name)) or 0)
-            link(newest, LAST)
-            if best:
-                link(self.folder / "checkpoints" / best, BEST)
+            newest = max([*have, *new], key=lambda name: step_of(Path(name)) or 0)
+            link(here / newest, LAST)
+            if best in [*have, *new]:
+                link(here / best, BEST)
+            return count
+
+        self._receive(shell, _CHOOSE.format(far=self._far, have=" ".join(have)), take, timeout_s=LARGE_TIMEOUT_S)
         return new
 
     def pull_final(self, shell: RemoteShell) -> bool:
@@ -120,19 +126,20 @@ class Mirror:
     def _pull_directory(self, shell: RemoteShell, name: str) -> None:
         """Copy one directory with checksums, and put it in place once all of them fit."""
         script = f"cd {self._far} && {_tar(shlex.quote(name))}"
-
-        def take(archive: IO[bytes]) -> int:
-            with new_directory(self.folder / name) as work:
-                count = unpack(archive, work, below=name)
-                if not (work / CHECKSUMS).is_file():
-                    raise RemoteProblem(f"{name} came without {CHECKSUMS}")
-                try:
-                    verify(work)
-                except LightComputeError as problem:
-                    raise RemoteProblem(f"{name} was not complete when it was copied: {problem.given}") from None
-            return count
-
+        take = functools.partial(self._put_in_place, name=name, below=name)
         self._receive(shell, script, take, timeout_s=LARGE_TIMEOUT_S)
+
+    def _put_in_place(self, archive: IO[bytes], name: str, *, below: str) -> int:
+        """One directory of an archive, once all its checksums fit."""
+        with new_directory(self.folder / name) as work:
+            count = unpack(archive, work, below=below)
+            if not (work / CHECKSUMS).is_file():
+                raise RemoteProblem(f"{name} came without {CHECKSUMS}")
+            try:
+                verify(work)
+            except LightComputeError as problem:
+                raise RemoteProblem(f"{name} was not complete when it was copied: {problem.given}") from None
+        return count
 
     def _take_small(self, archive: IO[bytes]) -> int:
         with tempfile.TemporaryDirectory() as place:
@@ -149,6 +156,36 @@ class Mirror:
                 return 0
             archive.seek(0)
             return take(archive)
+
+
+_CHOOSE = """\
+cd {far}/checkpoints 2>/dev/null || exit 0
+new=$(ls -d step-* 2>/dev/null | sort | tail -n 1)
+[ -n "$new" ] || exit 0
+best=$(readlink best 2>/dev/null || true)
+if [ "$best" = "$new" ]; then other=; else other=$best; fi
+set --
+for each in "$new" $other; do case " {have} " in *" $each "*) ;; *) set -- "$@" "$each" ;; esac; done
+if [ -n "$best" ]; then set -- "$@" best; fi
+if [ $# -gt 0 ]; then tar cf - "$@"; code=$?; [ $code -le 1 ]; fi"""
+"""Sends the newest checkpoint and the best one, but those that are here, and the link that says which is the best."""
+
+
+def _checkpoints_in(archive: IO[bytes]) -> tuple[list[str], str]:
+    """Names of the checkpoints in an archive, and what its link `best` points to, or an empty string."""
+    names: set[str] = set()
+    best = ""
+    try:
+        with tarfile.open(fileobj=archive, mode="r:") as tar:
+            for member in tar:
+                first = PurePosixPath(member.name).parts[:1]
+                if first and step_of(Path(first[0])) is not None:
+                    names.add(first[0])
+                elif member.issym() and member.name == BEST and step_of(Path(member.linkname)) is not None:
+                    best = member.linkname
+    except (tarfile.TarError, EOFError) as problem:
+        raise RemoteProblem(f"what the machine sent is damaged: {problem}") from None
+    return sorted(names), best
 
 
 def _tar(arguments: str) -> str:

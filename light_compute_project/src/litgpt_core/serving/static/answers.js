@@ -70,6 +70,12 @@ function requestFor(conversation, exchange, modelId) {
   return { ...(modelId && { model: modelId }), messages, conversation_id: conversation.id, turn, ...goOn, ...sampling };
 }
 
+/** The conversation up to and with an answer, as POST /v1/attention takes it. */
+export function attentionRequest(conversation, exchange) {
+  const { messages, model, max_tokens } = requestFor(conversation, exchange, exchange.answer.model);
+  return { messages, model, max_tokens };
+}
+
 /** `goOn`: the text so far stays and is continued. */
 async function answer(conversation, exchange, { goOn = false } = {}) {
   const before = exchange.answer;

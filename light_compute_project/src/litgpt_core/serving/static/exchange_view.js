@@ -1,10 +1,11 @@
 // One exchange on the page: what the user wrote, the answer, and the buttons below each.
 import { post } from "./api.js";
 import { decorate } from "./decorate.js";
+import { attentionPane } from "./attention.js";
 import { copyButton, el, icon, iconButton } from "./dom.js";
 import { renderMarkup } from "./markup.js";
 import { announce, toast } from "./notices.js";
-import { continueAnswer, resend, runOf, showVariant } from "./answers.js";
+import { attentionRequest, continueAnswer, resend, runOf, showVariant } from "./answers.js";
 import { modelNamed } from "./state.js";
 import { saveConversation } from "./store.js";
 
@@ -18,6 +19,7 @@ export class ExchangeView {
   #body = el("div", { class: "answer-body" });
   #notes = el("div", { class: "answer-notes" });
   #actions = el("div", { class: "answer-actions" });
+  #pane = null;
   #timer = null;
 
   /** `last`: only the last exchange can be regenerated. */
@@ -39,6 +41,8 @@ export class ExchangeView {
   /** Everything below the user's message, from what the exchange holds now. */
   update() {
     clearInterval(this.#timer);
+    this.#pane?.remove();
+    this.#pane = null;
     this.grow();
     if (!this.#run() && !this.#exchange.answer?.base) decorate(this.#body);
     this.#showNotes();
@@ -204,11 +208,28 @@ export class ExchangeView {
     if (this.#last && !runOf(this.#conversation)) this.#actions.append(againButton("Regenerate"));
     if (this.#last) this.#actions.append(...this.#variantButtons());
     if (answer.id) this.#actions.append(this.#rateButton("good", "Good answer", 1), this.#rateButton("bad", "Bad answer", -1));
+    this.#actions.append(this.#attentionButton());
     if (answer.model) {
       const by = answer.edited ? `${answer.model}, edited` : answer.model;
       this.#actions.append(el("span", { class: "made-by", title: "The model that wrote this" }, by));
     }
     if (answer.usage) this.#actions.append(el("span", { class: "made-by numbers" }, numbersOf(answer)));
+  }
+
+  /** Opens and closes the pane below the answer. */
+  #attentionButton() {
+    const toggle = () => {
+      if (this.#pane) {
+        this.#pane.remove();
+        this.#pane = null;
+      } else {
+        this.#pane = attentionPane(attentionRequest(this.#conversation, this.#exchange));
+        this.#actions.after(this.#pane);
+      }
+      button.setAttribute("aria-expanded", String(Boolean(this.#pane)));
+    };
+    const button = iconButton("eye", "What did it look at?", toggle, { "aria-expanded": String(Boolean(this.#pane)) });
+    return button;
   }
 
   /** One button that goes through the answers to this message, oldest first. */
