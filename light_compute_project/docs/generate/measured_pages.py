@@ -43,6 +43,8 @@ def status_page() -> str:
         "bf16-mixed.\n\n" + _models(),
         "## Speed\n\nMedian over rounds, in tokens per second; how it is measured: [benchmark.md](benchmark.md).\n\n"
         + _benchmarks(),
+        "## Compression\n\nBits per byte against the source, mean over the named texts, with the half-width of its 95 % "
+        "interval: [compression.md](compression.md).\n\n" + _compressions(),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -173,6 +175,20 @@ def _benchmarks(folder: Path = METRICS) -> str:
                 what = f"{entry['label']}{' (ours)' if entry.get('ours') and 'ours' not in entry['label'] else ''}"
                 rows.append((name, what, two_digits(rate["median"]), environment["device_name"], record["date"][:10]))
     return _table(["benchmark", "program", "tokens/s", "device", "date"], rows)
+
+
+def _compressions(folder: Path = METRICS) -> str:
+    rows = []
+    for path in sorted(folder.glob("compression-*.json")):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        name = f"[{path.stem.removeprefix('compression-')}](../metrics/{path.name})"
+        for row in record["rows"]:
+            texts = row["quality"].values()
+            delta = sum(text["delta"] for text in texts) / len(texts)
+            width = math.sqrt(sum(text["half_width"] ** 2 for text in texts)) / len(texts)
+            change = f"{delta:+.4f} (±{width:.4f})" if width else "the source"
+            rows.append((name, row["name"], byte_size(row["file_bytes"]), change, ", ".join(row["quality"])))
+    return _table(["record", "model", "file", "bits per byte", "texts"], rows)
 
 
 def _table(head: list[str], rows: Sequence[Sequence[str]]) -> str:
