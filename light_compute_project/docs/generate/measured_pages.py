@@ -43,7 +43,7 @@ def status_page() -> str:
         "bf16-mixed.\n\n" + _models(),
         "## Speed\n\nMedian over rounds, in tokens per second; how it is measured: [benchmark.md](benchmark.md).\n\n"
         + _benchmarks(),
-        "## Compression\n\nBits per byte against the source, mean over the named texts, with the half-width of its 95 % "
+        "## Compression\n\nBits per byte against the source, mean over the texts, with half the width of its "
         "interval: [compression.md](compression.md).\n\n" + _compressions(),
     ]
     return "\n\n".join(parts) + "\n"

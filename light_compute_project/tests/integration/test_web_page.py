@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from litgpt_core import tokenizers
 from litgpt_core.checkpoint import save_directory
-from litgpt_core.export.blocks import BlockMatrices, Source
+from litgpt_core.export.blocks import BlockMatrices, CheckpointSource
 from litgpt_core.export.parity import SAMPLE
 from litgpt_core.export.web.content import matrices_of
 from litgpt_core.export.web.exporting import export_web
@@ -60,7 +60,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def engine_of(checkpoint: Path) -> Engine:
     """Our engine with the page's weights, in float32."""
-    source = Source.read(checkpoint)
+    source = CheckpointSource.read(checkpoint)
     matrices = BlockMatrices(source.weights, own={}, tied=True, bits=8)
     for path in matrices_of(source.config):
         matrices[path]

@@ -122,7 +122,7 @@ class BlockMatrices:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class CheckpointSource:
     """A checkpoint to be exported, its vocabulary cut to the tokenizer's ids: others could be drawn."""
 
     directory: Path
@@ -135,7 +135,7 @@ class Source:
     """Of the cut weights; `tie_embeddings` is whether the two are equal."""
 
     @classmethod
-    def read(cls, checkpoint: str | Path | None) -> Source:
+    def read(cls, checkpoint: str | Path | None) -> CheckpointSource:
         """Raises CheckpointError or TokenizerError for what is missing or damaged."""
         directory = locate(checkpoint)
         tokenizer = tokenizers.load(directory)

@@ -17,7 +17,7 @@ def feed_forward(weights: Weights, config: ModelConfig, layer: int) -> Function:
     kind = config.mlp_class_of(layer)
     curve = gelu_tanh if config.gelu_approximate == "tanh" else gelu
     if kind == "LLaMAMoE":
-        return Experts(weights, config)
+        return MixtureOfExperts(weights, config)
     if kind != "GptNeoxMLP":
         return gated(weights, silu if kind == "LLaMAMLP" else curve)
     fc, proj = weights.linear("fc"), weights.linear("proj")
@@ -30,7 +30,7 @@ def gated(weights: Weights, curve: Callable[[float], float]) -> Function:
     return lambda x: proj(list(map(mul, map(curve, fc_1(x)), fc_2(x))))
 
 
-class Experts:
+class MixtureOfExperts:
     """Some of many small networks, chosen for each token, added up by weight; and one that all tokens use."""
 
     def __init__(self, weights: Weights, config: ModelConfig) -> None:

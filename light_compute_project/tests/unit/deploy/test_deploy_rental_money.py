@@ -24,12 +24,12 @@ from litgpt_core.deploy.rental.ledger import Ledger
 from litgpt_core.deploy.rental.provider import (
     Created,
     Launch,
-    Machine,
     NoCapacity,
     PriceAboveCeiling,
     Provider,
     ProviderProblem,
     Refused,
+    RentedMachine,
 )
 from litgpt_core.deploy.rental.remote import RemoteShell
 from litgpt_core.deploy.rental.request import NODE_SHARE, Place, RentalRequest
@@ -93,7 +93,7 @@ class Simulated(Provider):
 
     # ---- Provider
 
-    def launch(self, launch: Launch, *, created: Created) -> Machine:
+    def launch(self, launch: Launch, *, created: Created) -> RentedMachine:
         self.step()
         if self.mode == "none":
             raise Refused("nobody has one")
@@ -103,31 +103,31 @@ class Simulated(Provider):
         self.step()
         if self.mode == "half-open":
             raise ProviderProblem("the connection broke after the request")
-        machine = Machine(number=number, name=launch.name, runs=True, hourly=self.price)
+        machine = RentedMachine(number=number, name=launch.name, runs=True, hourly=self.price)
         created(machine)
         self.step()
         if self.mode == "setup":
             raise ProviderProblem("copying failed")
         return machine
 
-    def machines(self, prefix: str) -> list[Machine]:
+    def machines(self, prefix: str) -> list[RentedMachine]:
         self.step()
         if self.failing:
             raise ProviderProblem("503")
         return [
-            Machine(number=number, name=name, runs=runs, hourly=price)
+            RentedMachine(number=number, name=name, runs=runs, hourly=price)
             for number, (name, since, price, _, runs) in self.alive.items()
             if name.startswith(prefix) and self.time - since >= self.hidden_s
         ]
 
-    def end(self, machine: Machine) -> None:
+    def end(self, machine: RentedMachine) -> None:
         self.step()
         if self.failing:
             raise ProviderProblem("503")
         if machine.number in self.alive:
             self._stop(machine.number)
 
-    def shell(self, machine: Machine, request: RentalRequest) -> RemoteShell:
+    def shell(self, machine: RentedMachine, request: RentalRequest) -> RemoteShell:
         raise ProviderProblem("simulated machines cannot be reached")
 
 

@@ -12,7 +12,7 @@ import yaml
 
 from litgpt_core.core.errors import EnvironmentProblem
 from litgpt_core.deploy.rental.node_script import NodeWork, arming, node_script
-from litgpt_core.deploy.rental.provider import Launch, Machine, NoCapacity, ProviderProblem
+from litgpt_core.deploy.rental.provider import Launch, NoCapacity, ProviderProblem, RentedMachine
 from litgpt_core.deploy.rental.request import Place, RentalRequest
 from litgpt_core.deploy.rental.sky_task import VERSION, render, task
 from litgpt_core.deploy.rental.skypilot import SkyPilot, sky_program
@@ -104,7 +104,7 @@ def test_a_task_names_regions_a_price_ceiling_autodown_and_runs_the_script_that_
 def test_a_machine_is_launched_listed_and_ended_by_these_commands(sky: Path, tmp_path: Path) -> None:
     mine, noted = SkyPilot(), []
     machine = mine.launch(launch(), created=noted.append)
-    assert machine == Machine(number="lcp-0a0a0a-r-1", name="lcp-0a0a0a-r-1", runs=True) and noted == [machine]
+    assert machine == RentedMachine(number="lcp-0a0a0a-r-1", name="lcp-0a0a0a-r-1", runs=True) and noted == [machine]
     file = tmp_path / "rentals" / "r-0a0a0a" / "lcp-0a0a0a-r-1.yaml"
     assert yaml.safe_load(file.read_text())["name"] == machine.name
     rows = [
@@ -145,7 +145,7 @@ def test_capacity_is_told_from_other_failures(sky: Path) -> None:
     assert not isinstance(problem.value, NoCapacity)
     (sky / "down_code").write_text("1")
     with pytest.raises(ProviderProblem, match="sky down"):
-        SkyPilot().end(Machine(number="x", name="x", runs=True))
+        SkyPilot().end(RentedMachine(number="x", name="x", runs=True))
     for odd in ("", "no clusters", '{"a": 1}', "[1, "):
         (sky / "status.json").write_text(odd)
         with pytest.raises(ProviderProblem, match="not understood"):
@@ -156,7 +156,7 @@ def test_a_machine_is_reached_through_the_entry_and_the_key_that_skypilot_made_f
     sky: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    machine = Machine(number="lcp-x", name="lcp-x", runs=True)
+    machine = RentedMachine(number="lcp-x", name="lcp-x", runs=True)
     bare = SkyPilot().shell(machine, launch().request).command("true")
     assert bare[-2:] == ["lcp-x", "mkdir -p ~/sky_workdir && cd ~/sky_workdir && true"] and "-F" not in bare
     made = tmp_path / ".sky" / "generated"

@@ -12,7 +12,7 @@ import torch
 
 from litgpt_core import checkpoint, tokenizers
 from litgpt_core.core.errors import CheckpointError, TokenizerError
-from litgpt_core.export.blocks import BlockMatrices, Source
+from litgpt_core.export.blocks import BlockMatrices, CheckpointSource
 from litgpt_core.export.parity import SAMPLE
 from litgpt_core.export.web import content, definition, exporting
 from litgpt_core.export.web.checking import TOLERANCE, run_page
@@ -109,7 +109,7 @@ def test_random_numbers_are_those_of_torch_and_sampled_text_is_the_engines(save_
     made = export_web(ours, tmp_path / "model.html", check=False)
     job = {"texts": [], "ids": [5], "prompt": [5, 6, 7], "most": 40, "how": {"temperature": 0.8, "topK": 50, "seed": 3}}
     chosen = run_page(NODE, made.path, job)["chosen"]
-    source = Source.read(ours)
+    source = CheckpointSource.read(ours)
     matrices = BlockMatrices(source.weights, own={}, tied=False, bits=8)
     for path in content.matrices_of(source.config):
         matrices[path]

@@ -36,7 +36,7 @@ TEMPORARY = ".writing-"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class ShardJob:
     """What every chunk of a corpus has in common; travels to worker processes."""
 
     name: str
@@ -118,7 +118,7 @@ def finished_facts(work: Path, chunk: Chunk, *, itemsize: int) -> ChunkFacts | N
     return facts if same and facts.sides.keys() == {*SIDES} else None
 
 
-def hash_chunk(job: Job, chunk: Chunk) -> str:
+def hash_chunk(job: ShardJob, chunk: Chunk) -> str:
     """`documents_sha256` of a chunk, without tokenizing it."""
     digest = hashlib.sha256()
     for text in job.reader.read(chunk, ReadReport()):
@@ -128,7 +128,7 @@ def hash_chunk(job: Job, chunk: Chunk) -> str:
     return digest.hexdigest()
 
 
-def tokenize_chunk(job: Job, chunk: Chunk, tokenizer: Tokenizer) -> ChunkFacts:
+def tokenize_chunk(job: ShardJob, chunk: Chunk, tokenizer: Tokenizer) -> ChunkFacts:
     """Read, split and tokenize a chunk into the files of `job.work`.
 
     Raises:
@@ -159,7 +159,7 @@ def tokenize_chunk(job: Job, chunk: Chunk, tokenizer: Tokenizer) -> ChunkFacts:
     return facts
 
 
-def _count_spelled(job: Job, text: str, facts: ChunkFacts) -> None:
+def _count_spelled(job: ShardJob, text: str, facts: ChunkFacts) -> None:
     for name in job.special_names:
         if name in text:
             facts.spelled[name] = facts.spelled.get(name, 0) + text.count(name)
@@ -174,7 +174,7 @@ def _of_chunk(error: TokenizerError, chunk: Chunk) -> TokenizerError:
 class _SideWriter:
     """The file of ids and the index of one split's part; both take their names at the end."""
 
-    def __init__(self, job: Job, side: str, number: int, tokenizer: Tokenizer) -> None:
+    def __init__(self, job: ShardJob, side: str, number: int, tokenizer: Tokenizer) -> None:
         self._tokenizer, self._threads = tokenizer, job.threads
         self._dtype = np.dtype(token_dtype(tokenizer.vocab_size)).newbyteorder("<")
         self._shard = shard_path(job.work, side, number)

@@ -18,7 +18,7 @@ from litgpt_core.data.shards import token_dtype
 from litgpt_core.data.stream.chunks import Chunk
 from litgpt_core.data.stream.inputs import list_inputs
 from litgpt_core.data.stream.pool import worker_count
-from litgpt_core.data.stream.prepare_stream import Corpus
+from litgpt_core.data.stream.prepare_stream import StreamCorpus
 from litgpt_core.data.stream.readers import Reader, ReadReport
 from litgpt_core.data.stream_settings import RowsSettings
 from litgpt_core.tokenizers.base import Tokenizer
@@ -29,7 +29,7 @@ SAMPLE_BYTES = 2_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Estimate:
+class PreparationEstimate:
     """What a preparation would take."""
 
     files: int
@@ -58,7 +58,7 @@ class Estimate:
         }
 
 
-def estimate(data: StreamSettings, settings: TokenizerSettings) -> Estimate:
+def estimate(data: StreamSettings, settings: TokenizerSettings) -> PreparationEstimate:
     """Read and tokenize a sample; writes nothing.
 
     Raises:
@@ -66,7 +66,7 @@ def estimate(data: StreamSettings, settings: TokenizerSettings) -> Estimate:
         TokenizerError: The tokenizer cannot be trained or loaded.
     """
     files = list_inputs(data.path, data.glob)
-    corpus = Corpus.of(data, settings, files)
+    corpus = StreamCorpus.of(data, settings, files)
     workers = worker_count(data.workers, chunks=len(corpus.chunks))
     texts, ratio, read_s = _sample(corpus.reader, corpus.chunks[len(corpus.chunks) // 2])
     if not texts:
@@ -83,7 +83,7 @@ def estimate(data: StreamSettings, settings: TokenizerSettings) -> Estimate:
     width = np.dtype(token_dtype(getattr(settings, "vocab_size", tokenizer.vocab_size))).itemsize
     documents = len(texts) / sample_bytes * text_bytes
     scale = min(text_bytes, getattr(settings, "max_train_bytes", 0)) / sample_bytes
-    return Estimate(
+    return PreparationEstimate(
         files=len(files),
         input_bytes=sum(file.bytes for file in files),
         chunks=len(corpus.chunks),

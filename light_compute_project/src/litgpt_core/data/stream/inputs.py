@@ -71,7 +71,7 @@ def list_inputs(path: str, pattern: str, *, report: bool = True) -> list[InputFi
     if is_address(path):
         from litgpt_core.data.stream.remote import list_remote
 
-        found = list_remote(path, pattern)
+        found = [InputFile(**file._asdict()) for file in list_remote(path, pattern)]
     else:
         found = _list_local(Path(path).expanduser(), pattern, report=report)
     filled = sorted((file for file in found if file.bytes), key=lambda file: file.name)

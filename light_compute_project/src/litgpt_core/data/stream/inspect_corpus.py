@@ -19,7 +19,8 @@ from litgpt_core.data.settings import StreamSettings, TextSettings
 from litgpt_core.data.stream.chunks import Chunk
 from litgpt_core.data.stream.inputs import list_inputs
 from litgpt_core.data.stream.lottery import lottery_number
-from litgpt_core.data.stream.readers import Reader, ReadReport, reader_of
+from litgpt_core.data.stream.readers import Reader, ReadReport
+from litgpt_core.data.stream.reading import reader_of
 from litgpt_core.data.stream.token_row import TokenRow
 from litgpt_core.data.stream_settings import RowsKind, RowsSettings
 
@@ -32,7 +33,7 @@ _SHOWN = 300
 
 
 @dataclass
-class Findings:
+class CorpusFindings:
     """What was found in the documents that were looked at."""
 
     documents: int = 0
@@ -95,7 +96,7 @@ def corpus_settings(path: str, *, text_key: str, pattern: str) -> StreamSettings
     return RowsSettings(kind=kind, path=path, glob=chosen, text_key=text_key or "text")
 
 
-def inspect_corpus(settings: StreamSettings, *, max_bytes: int) -> Findings:
+def inspect_corpus(settings: StreamSettings, *, max_bytes: int) -> CorpusFindings:
     """Look at a corpus in constant memory.
 
     Args:
@@ -104,7 +105,7 @@ def inspect_corpus(settings: StreamSettings, *, max_bytes: int) -> Findings:
     """
     reader = reader_of(settings)
     chunks = reader.chunks(list_inputs(settings.path, settings.glob, report=False))
-    found = Findings()
+    found = CorpusFindings()
     seen, keys = set[bytes](), set[float]()
     for text in _spread(reader, chunks, found, max_bytes=max_bytes):
         raw = text.encode("utf-8")
@@ -152,7 +153,7 @@ def inspect_prepared(prepared: PreparedData) -> dict[str, str]:
     return {**rows, "sample": " ".join(text[:_SHOWN].split())}
 
 
-def _spread(reader: Reader, chunks: list[Chunk], found: Findings, *, max_bytes: int) -> Iterator[str]:
+def _spread(reader: Reader, chunks: list[Chunk], found: CorpusFindings, *, max_bytes: int) -> Iterator[str]:
     total = sum(chunk.bytes for chunk in chunks)
     count = min(len(chunks), 64) if total > max_bytes else len(chunks)
     for i in range(count):

@@ -18,7 +18,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 from litgpt_core.core.errors import DataError
-from litgpt_core.data.stream.chunk_shards import ChunkFacts, Job, hash_chunk, tokenize_chunk
+from litgpt_core.data.stream.chunk_shards import ChunkFacts, ShardJob, hash_chunk, tokenize_chunk
 from litgpt_core.data.stream.chunks import Chunk
 
 logger = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ def worker_count(requested: int, *, chunks: int) -> int:
 
 
 def tokenize_all(
-    job: Job, chunks: Sequence[Chunk], *, workers: int, progress: Callable[[ChunkFacts], None]
+    job: ShardJob, chunks: Sequence[Chunk], *, workers: int, progress: Callable[[ChunkFacts], None]
 ) -> Iterator[ChunkFacts]:
     """The facts of every chunk, in the order in which they are finished.
 
@@ -46,7 +46,7 @@ def tokenize_all(
         yield facts
 
 
-def hash_all(job: Job, chunks: Sequence[Chunk], *, workers: int) -> dict[int, str]:
+def hash_all(job: ShardJob, chunks: Sequence[Chunk], *, workers: int) -> dict[int, str]:
     """`documents_sha256` of every chunk by number, without tokenizing.
 
     Raises:
@@ -55,7 +55,9 @@ def hash_all(job: Job, chunks: Sequence[Chunk], *, workers: int) -> dict[int, st
     return dict(_each(job, chunks, _hash, workers=workers))
 
 
-def _each(job: Job, chunks: Sequence[Chunk], function: Callable[[Job, Chunk], Any], *, workers: int) -> Iterator[Any]:
+def _each(
+    job: ShardJob, chunks: Sequence[Chunk], function: Callable[[ShardJob, Chunk], Any], *, workers: int
+) -> Iterator[Any]:
     if workers == 1:
         for chunk in chunks:
             yield function(job, chunk)
@@ -92,7 +94,7 @@ def _start() -> None:
 _loaded: dict[str, Any] = {}
 
 
-def _tokenize(job: Job, chunk: Chunk) -> ChunkFacts:
+def _tokenize(job: ShardJob, chunk: Chunk) -> ChunkFacts:
     place = str(job.work / "tokenizer")
     if place not in _loaded:
         from litgpt_core.tokenizers.registry import load
@@ -102,11 +104,11 @@ def _tokenize(job: Job, chunk: Chunk) -> ChunkFacts:
     return tokenize_chunk(job, chunk, _loaded[place])
 
 
-def _hash(job: Job, chunk: Chunk) -> tuple[int, str]:
+def _hash(job: ShardJob, chunk: Chunk) -> tuple[int, str]:
     return chunk.number, hash_chunk(job, chunk)
 
 
-class Progress:
+class PreparationProgress:
     """Says every few seconds how far a preparation is, how fast, and how long it will take.
 
     Args:

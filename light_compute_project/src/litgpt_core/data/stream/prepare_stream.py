@@ -33,14 +33,15 @@ from litgpt_core.data.prepared_folder import (
 )
 from litgpt_core.data.settings import StreamSettings, TextSettings, cache_folder
 from litgpt_core.data.shards import token_dtype
-from litgpt_core.data.stream.chunk_shards import TEMPORARY, ChunkFacts, Job, finished_facts
+from litgpt_core.data.stream.chunk_shards import TEMPORARY, ChunkFacts, ShardJob, finished_facts
 from litgpt_core.data.stream.chunks import Chunk
 from litgpt_core.data.stream.finish import clean, finish_folder
 from litgpt_core.data.stream.inputs import InputFile, list_inputs, state_of
 from litgpt_core.data.stream.lottery import STREAM_RULE, held_out_share, lottery_number
 from litgpt_core.data.stream.manifest import STREAM_FORMAT, read_manifest
-from litgpt_core.data.stream.pool import Progress, hash_all, tokenize_all, worker_count
-from litgpt_core.data.stream.readers import Reader, ReadReport, reader_of
+from litgpt_core.data.stream.pool import PreparationProgress, hash_all, tokenize_all, worker_count
+from litgpt_core.data.stream.readers import Reader, ReadReport
+from litgpt_core.data.stream.reading import reader_of
 from litgpt_core.data.unchanged import find_unchanged, inputs_state, recorded_fingerprint, remember
 from litgpt_core.tokenizers.base import Tokenizer
 from litgpt_core.tokenizers.registry import load as load_tokenizer
@@ -55,7 +56,7 @@ _EXPANSION = 4  # bytes of text per byte of a compressed file, to keep within va
 
 
 @dataclass(frozen=True, kw_only=True)
-class Corpus:
+class StreamCorpus:
     """A corpus as its names and sizes describe it."""
 
     data: StreamSettings
@@ -67,7 +68,7 @@ class Corpus:
     """Of the documents, held out."""
 
     @classmethod
-    def of(cls, data: StreamSettings, tokenizer: TokenizerSettings, files: list[InputFile]) -> Corpus:
+    def of(cls, data: StreamSettings, tokenizer: TokenizerSettings, files: list[InputFile]) -> StreamCorpus:
         """Cut the files; nothing but a small corpus is read."""
         reader = reader_of(data)
         chunks = reader.chunks(files, chunk_bytes=getattr(data, "chunk_bytes", 0))
@@ -95,9 +96,9 @@ class Corpus:
         """Of the folder; `hashes` are `documents_sha256` by number of the chunk."""
         return fingerprint_of({**self.content, "documents": [hashes[chunk.number] for chunk in self.chunks]})
 
-    def job(self, work: Path, *, special_names: tuple[str, ...] = (), threads: int = 0) -> Job:
+    def job(self, work: Path, *, special_names: tuple[str, ...] = (), threads: int = 0) -> ShardJob:
         """What workers need."""
-        return Job(
+        return ShardJob(
             name=self.data.name,
             reader=self.reader,
             work=work,
@@ -122,14 +123,14 @@ def prepare_stream(data: StreamSettings, tokenizer: TokenizerSettings) -> Path:
         found = find_unchanged(data, tokenizer, state)
         if found is not None:
             return found
-    corpus = Corpus.of(data, tokenizer, files)
+    corpus = StreamCorpus.of(data, tokenizer, files)
     directory = _same_documents(corpus) or _make(corpus)
     if state:
         remember(data, tokenizer, state, began=began, fingerprint=str(read_manifest(directory)["fingerprint"]))
     return directory
 
 
-def _same_documents(corpus: Corpus) -> Path | None:
+def _same_documents(corpus: StreamCorpus) -> Path | None:
     """The folder that an earlier start made of files that were only touched, or are to be verified: the files are read
     and hashed, not tokenized.
     """
@@ -147,7 +148,7 @@ def _same_documents(corpus: Corpus) -> Path | None:
     return None
 
 
-def _make(corpus: Corpus) -> Path:
+def _make(corpus: StreamCorpus) -> Path:
     data, folder = corpus.data, cache_folder(corpus.data)
     key = fingerprint_of({**corpus.content, "inputs": state_of(corpus.files)})[:12]
     work = folder / f".{data.name}-{key}.work"
@@ -168,7 +169,7 @@ def _make(corpus: Corpus) -> Path:
     return target
 
 
-def _fill(corpus: Corpus, work: Path) -> str:
+def _fill(corpus: StreamCorpus, work: Path) -> str:
     """Do what is left to do in the working folder; the fingerprint."""
     work.mkdir(exist_ok=True)
     if not folder_problem(work):  # complete, but not yet renamed
@@ -187,7 +188,7 @@ def _fill(corpus: Corpus, work: Path) -> str:
     workers = worker_count(corpus.data.workers, chunks=max(1, len(left)))
     if done:
         logger.info("data %s: %s chunk(s) are done, %s left", corpus.data.name, f"{len(done):,}", f"{len(left):,}")
-    progress = Progress(
+    progress = PreparationProgress(
         corpus.data.name,
         total_bytes=sum(chunk.bytes for chunk in corpus.chunks),
         done_bytes=sum(facts.input_bytes for facts in done.values()),
@@ -216,7 +217,7 @@ def _fill(corpus: Corpus, work: Path) -> str:
     return fingerprint
 
 
-def _tokenizer(corpus: Corpus, work: Path) -> Tokenizer:
+def _tokenizer(corpus: StreamCorpus, work: Path) -> Tokenizer:
     """The tokenizer in the working folder, trained or copied there first: its folder is complete or absent."""
     place = work / "tokenizer"
     if not place.is_dir():
@@ -237,7 +238,7 @@ def _tokenizer(corpus: Corpus, work: Path) -> Tokenizer:
     return load_tokenizer(place)
 
 
-def _training_texts(corpus: Corpus) -> Iterator[str]:
+def _training_texts(corpus: StreamCorpus) -> Iterator[str]:
     """Text that a tokenizer is trained on: the beginnings of up to 64 chunks spread over the corpus, training documents
     only; for a vocabulary of characters all documents.
     """

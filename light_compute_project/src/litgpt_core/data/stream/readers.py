@@ -20,7 +20,6 @@ from typing import BinaryIO
 from litgpt_core.core.errors import DataError
 from litgpt_core.core.parsing import ParsingError, parse_json
 from litgpt_core.data.encoding import DecodeErrors, decode_text
-from litgpt_core.data.settings import StreamSettings, TextSettings
 from litgpt_core.data.stream.chunks import Chunk, Range, automatic_chunk_bytes, cut_chunks
 from litgpt_core.data.stream.inputs import InputFile
 from litgpt_core.data.stream.records import LONGEST, lines, record_start, section_start, sections, separated
@@ -228,25 +227,6 @@ class TextReader(Reader):
             report.replaced += text.count("\0")
             text = text.replace("\0", "\ufffd")
         return text
-
-
-def reader_of(data: StreamSettings) -> Reader:
-    """The reader that settings describe.
-
-    Raises:
-        EnvironmentProblem: Its package is not installed.
-    """
-    if isinstance(data, TextSettings):
-        if data.text_key:
-            return JsonlReader(text_key=data.text_key)
-        return TextReader(
-            encodings=tuple(data.encodings), decode_errors=data.decode_errors, separator=data.document_separator
-        )
-    if data.kind == "jsonl":
-        return JsonlReader(text_key=data.text_key)
-    from litgpt_core.data.stream.columns import ArrowReader, ParquetReader
-
-    return (ParquetReader if data.kind == "parquet" else ArrowReader)(text_key=data.text_key)
 
 
 def _entered(file: BinaryIO, part: Range, delimiter: bytes) -> tuple[int, int | None]:

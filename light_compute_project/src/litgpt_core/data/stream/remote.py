@@ -11,11 +11,10 @@ import io
 import logging
 import time
 from collections import OrderedDict
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, NamedTuple, cast
 
 from litgpt_core.core.errors import DataError, EnvironmentProblem
 from litgpt_core.data.files import bare_name, name_matcher
-from litgpt_core.data.stream.inputs import InputFile
 from litgpt_core.data.unpacking import optional
 
 logger = logging.getLogger(__name__)
@@ -30,7 +29,16 @@ FIRST_PAUSE_S = 0.5
 _FINAL = (FileNotFoundError, PermissionError, IsADirectoryError)
 
 
-def list_remote(address: str, pattern: str) -> list[InputFile]:
+class RemoteFile(NamedTuple):
+    """A file at an address; the fields are those of `InputFile`."""
+
+    name: str
+    address: str
+    bytes: int
+    stamp: tuple[int | str, ...]
+
+
+def list_remote(address: str, pattern: str) -> list[RemoteFile]:
     """The files at an address: that one, or those of a folder whose names match; hidden ones are left out. The address
     of a folder on a web server ends with a slash.
 
@@ -150,11 +158,11 @@ def _filesystem(address: str) -> tuple[Any, str]:
     return files, str(path)
 
 
-def _input(address: str, name: str, info: dict[str, Any]) -> InputFile:
+def _input(address: str, name: str, info: dict[str, Any]) -> RemoteFile:
     tag = next(
         (info[key] for key in ("ETag", "etag", "md5Hash", "blob_id", "mtime", "LastModified") if info.get(key)), ""
     )
-    return InputFile(name=name, address=address, bytes=int(info.get("size") or 0), stamp=(0, 0, str(tag)))
+    return RemoteFile(name=name, address=address, bytes=int(info.get("size") or 0), stamp=(0, 0, str(tag)))
 
 
 def _unreachable(address: str, error: Exception) -> DataError:

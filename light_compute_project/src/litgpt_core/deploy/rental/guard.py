@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from litgpt_core.deploy.rental.ledger import Ledger, RentalState
-from litgpt_core.deploy.rental.provider import Machine, Provider, ProviderProblem
+from litgpt_core.deploy.rental.provider import Provider, ProviderProblem, RentedMachine
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ def judge(state: RentalState, *, now: float, poll_s: float) -> Verdict:
     return Verdict(end=False)
 
 
-def adopt(state: RentalState, *, provider: Provider, ledger: Ledger, now: Callable[[], float]) -> list[Machine]:
+def adopt(state: RentalState, *, provider: Provider, ledger: Ledger, now: Callable[[], float]) -> list[RentedMachine]:
     """The machines of a rental as the provider lists them; prices that nobody had noted yet are noted.
 
     The process that requested a machine may have been killed before it noted the answer.
@@ -105,7 +105,7 @@ def end_machines(
         listed = adopt(state, provider=provider, ledger=ledger, now=now)
         numbers = {machine.number for machine in listed}
         noted = [
-            Machine(number=record.number, name=record.name, runs=True)
+            RentedMachine(number=record.number, name=record.name, runs=True)
             for record in state.open_machines
             if record.number is not None and record.number not in numbers
         ]

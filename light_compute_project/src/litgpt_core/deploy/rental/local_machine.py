@@ -15,7 +15,14 @@ import time
 from pathlib import Path
 
 from litgpt_core.deploy.rental.ledger import rentals_home
-from litgpt_core.deploy.rental.provider import Created, Launch, Machine, PriceAboveCeiling, Provider, ProviderProblem
+from litgpt_core.deploy.rental.provider import (
+    Created,
+    Launch,
+    PriceAboveCeiling,
+    Provider,
+    ProviderProblem,
+    RentedMachine,
+)
 from litgpt_core.deploy.rental.remote import LocalShell, RemoteShell
 from litgpt_core.deploy.rental.request import RentalRequest
 
@@ -38,14 +45,14 @@ class LocalMachines(Provider):
         self.folder = rentals_home() / "machines" if folder is None else folder
         self.hourly = hourly
 
-    def launch(self, launch: Launch, *, created: Created) -> Machine:
+    def launch(self, launch: Launch, *, created: Created) -> RentedMachine:
         """As `Provider.launch`."""
         place = self.folder / launch.name
         if self.hourly is not None and self.hourly > launch.ceiling:
             raise PriceAboveCeiling(f"this computer pretends to cost ${self.hourly:.2f} an hour")
         shutil.copytree(launch.parcel, place)
         (place / GROUP).write_text("", encoding="ascii")
-        machine = Machine(number=launch.name, name=launch.name, runs=True, hourly=self.hourly, region="here")
+        machine = RentedMachine(number=launch.name, name=launch.name, runs=True, hourly=self.hourly, region="here")
         created(machine)
         try:
             process = subprocess.Popen(
@@ -63,7 +70,7 @@ class LocalMachines(Provider):
             time.sleep(0.01)
         return machine
 
-    def machines(self, prefix: str) -> list[Machine]:
+    def machines(self, prefix: str) -> list[RentedMachine]:
         """As `Provider.machines`; one whose processes have ended is gone."""
         if not self.folder.is_dir():
             return []
@@ -72,13 +79,13 @@ class LocalMachines(Provider):
             group = self._group(place)
             if (place / GROUP).is_file() and (group is None or _lives(place, group)):
                 found.append(
-                    Machine(
+                    RentedMachine(
                         number=place.name, name=place.name, runs=group is not None, hourly=self.hourly, region="here"
                     )
                 )
         return found
 
-    def end(self, machine: Machine) -> None:
+    def end(self, machine: RentedMachine) -> None:
         """As `Provider.end`: kills the process group. Its folder stays, without the file that makes it a machine."""
         place = self.folder / machine.number
         group = self._group(place)
@@ -91,7 +98,7 @@ class LocalMachines(Provider):
                 time.sleep(0.01)
         (place / GROUP).unlink(missing_ok=True)
 
-    def shell(self, machine: Machine, request: RentalRequest) -> RemoteShell:
+    def shell(self, machine: RentedMachine, request: RentalRequest) -> RemoteShell:
         """As `Provider.shell`."""
         return LocalShell(self.folder / machine.number)
 

@@ -33,7 +33,7 @@ STATE_FILES = ("config.yaml", "environment.json", "code.diff", "metrics.jsonl", 
 
 
 @dataclass(frozen=True)
-class Item:
+class ParcelItem:
     """One file that travels."""
 
     source: Path
@@ -54,7 +54,7 @@ DATA_TARGET = "code/light_compute_project/data/"
 class Contents:
     """What travels and what is to be known of it."""
 
-    items: list[Item] = field(default_factory=list)
+    items: list[ParcelItem] = field(default_factory=list)
     overrides: list[str] = field(default_factory=list)
     """Settings by which the training finds what travelled; `$LCP_HERE` is the parcel's folder there."""
     commit: str = ""
@@ -137,7 +137,7 @@ def _code(found: Contents, *, dirty: bool) -> None:
     for name in names:
         path = root / name
         if path.is_file() and not path.is_symlink():
-            found.items.append(Item(path, f"code/{name}"))
+            found.items.append(ParcelItem(path, f"code/{name}"))
 
 
 def _git(*arguments: str) -> str:
@@ -179,7 +179,8 @@ def _data(found: Contents, config: TrainConfig) -> None:
         found.overrides.append(f"data.path=$LCP_HERE/{target}")
     if data.kind == "tiny_shakespeare":
         found.items += [
-            Item(file, DATA_TARGET + file.name) for file in sorted(cache_folder(data).glob("tiny*shakespeare*.txt"))
+            ParcelItem(file, DATA_TARGET + file.name)
+            for file in sorted(cache_folder(data).glob("tiny*shakespeare*.txt"))
         ]
     if data.kind == "custom":
         found.notes.append(
@@ -236,7 +237,9 @@ def _run(found: Contents, config: TrainConfig) -> None:
         return
     from litgpt_core.checkpoint.retention import BEST, newest_valid
 
-    found.items += [Item(folder / file, f"runs/{name}/{file}") for file in STATE_FILES if (folder / file).is_file()]
+    found.items += [
+        ParcelItem(folder / file, f"runs/{name}/{file}") for file in STATE_FILES if (folder / file).is_file()
+    ]
     newest = newest_valid(folder / "checkpoints")
     best = folder / "checkpoints" / BEST
     kept = {path.resolve() for path in (newest, best) if path is not None and path.exists()}
@@ -246,11 +249,11 @@ def _run(found: Contents, config: TrainConfig) -> None:
         found.notes.append(f"{folder} has no complete checkpoint: the run starts at the first step")
 
 
-def _below(source: Path, target: str) -> Iterator[Item]:
+def _below(source: Path, target: str) -> Iterator[ParcelItem]:
     """Files of a folder, or the file itself; links to files count as what they point to, links to folders not."""
     if source.is_file():
-        yield Item(source, target)
+        yield ParcelItem(source, target)
         return
     for path in sorted(source.rglob("*")):
         if path.is_file():
-            yield Item(path, f"{target}/{path.relative_to(source).as_posix()}")
+            yield ParcelItem(path, f"{target}/{path.relative_to(source).as_posix()}")

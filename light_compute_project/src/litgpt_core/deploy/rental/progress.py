@@ -14,7 +14,7 @@ from litgpt_core.training.run_folder import RunFolder
 
 
 @dataclass(frozen=True, kw_only=True)
-class Progress:
+class RunProgress:
     """Numbers of a run, as far as its rows tell them."""
 
     step: int = 0
@@ -26,14 +26,14 @@ class Progress:
     """Of training, at the rate of the last rows."""
 
 
-def progress_of(folder: Path) -> Progress:
+def progress_of(folder: Path) -> RunProgress:
     """From a run folder here."""
     rows = [row for row in read_rows(RunFolder(folder).metrics) if row.get("step") is not None]
     trainer = RunFolder(folder).read_config().get("trainer") or {}
     max_steps = trainer.get("max_steps")
     max_steps = max_steps if isinstance(max_steps, int) else 0
     if not rows:
-        return Progress(max_steps=max_steps)
+        return RunProgress(max_steps=max_steps)
     last, earlier = rows[-1], rows[max(0, len(rows) - 11)]
     step, rate = int(last["step"]), _number(last.get("tokens_per_s"))
     tokens = _number(last.get("tokens")) - _number(earlier.get("tokens"))
@@ -41,7 +41,7 @@ def progress_of(folder: Path) -> Progress:
     left = math.nan
     if steps > 0 and rate > 0 and tokens > 0 and max_steps >= step:
         left = (max_steps - step) * tokens / steps / rate
-    return Progress(
+    return RunProgress(
         step=step,
         max_steps=max_steps,
         tokens_per_s=rate,

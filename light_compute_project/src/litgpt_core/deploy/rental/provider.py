@@ -29,7 +29,7 @@ class PriceAboveCeiling(ProviderProblem):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Machine:
+class RentedMachine:
     """A machine as the provider lists it."""
 
     number: str
@@ -62,7 +62,7 @@ class Launch:
     """Environment variables of the training. Never written to a file, never part of a command line."""
 
 
-Created = Callable[[Machine], None]
+Created = Callable[[RentedMachine], None]
 """Called as soon as a machine exists: notes it, and raises `PriceAboveCeiling` where it costs too much."""
 
 
@@ -74,7 +74,7 @@ class Provider(ABC):
     """How long a machine that was requested may be missing from `machines`: an absence before that proves nothing."""
 
     @abstractmethod
-    def launch(self, launch: Launch, *, created: Created) -> Machine:
+    def launch(self, launch: Launch, *, created: Created) -> RentedMachine:
         """Make a machine, copy the parcel, start `node.sh`.
 
         Whatever is raised after the request was sent may leave a machine: the caller ends all of that name.
@@ -86,7 +86,7 @@ class Provider(ABC):
         """
 
     @abstractmethod
-    def machines(self, prefix: str) -> list[Machine]:
+    def machines(self, prefix: str) -> list[RentedMachine]:
         """All machines whose names begin with `prefix`, stopped ones included, as the provider knows them now.
 
         Raises:
@@ -94,9 +94,9 @@ class Provider(ABC):
         """
 
     @abstractmethod
-    def end(self, machine: Machine) -> None:
+    def end(self, machine: RentedMachine) -> None:
         """End a machine for good, its disk included; one that is gone already is fine. Raises ProviderProblem."""
 
     @abstractmethod
-    def shell(self, machine: Machine, request: RentalRequest) -> RemoteShell:
+    def shell(self, machine: RentedMachine, request: RentalRequest) -> RemoteShell:
         """Commands on the machine, in the folder of the parcel. Raises ProviderProblem where it cannot be reached."""

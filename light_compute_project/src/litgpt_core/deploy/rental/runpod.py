@@ -15,10 +15,10 @@ from litgpt_core.deploy.rental.ledger import rentals_home
 from litgpt_core.deploy.rental.provider import (
     Created,
     Launch,
-    Machine,
     NoCapacity,
     Provider,
     ProviderProblem,
+    RentedMachine,
 )
 from litgpt_core.deploy.rental.remote import RemoteProblem, RemoteShell, SshShell
 from litgpt_core.deploy.rental.request import RentalRequest
@@ -72,7 +72,7 @@ class RunPod(Provider):
         self.api = api or RunPodAPI()
         self._pause, self._clock, self._ssh = pause, clock, ssh
 
-    def launch(self, launch: Launch, *, created: Created) -> Machine:
+    def launch(self, launch: Launch, *, created: Created) -> RentedMachine:
         """As `Provider.launch`."""
         machine = self._create(launch)
         created(machine)
@@ -84,7 +84,7 @@ class RunPod(Provider):
         shell.run(start, given=exports.encode(), timeout_s=120)
         return machine
 
-    def _create(self, launch: Launch) -> Machine:
+    def _create(self, launch: Launch) -> RentedMachine:
         """Make the pod; if nobody answers, the one of its name, if there is one."""
         try:
             return _machine(self.api.create(pod_body(launch)))
@@ -95,15 +95,15 @@ class RunPod(Provider):
                 self._pause(UNANSWERED_PAUSE_S)
             raise NoCapacity(f"{problem.given}; no pod of the name {launch.name} has appeared") from None
 
-    def machines(self, prefix: str) -> list[Machine]:
+    def machines(self, prefix: str) -> list[RentedMachine]:
         """As `Provider.machines`."""
         return [_machine(pod) for pod in self.api.pods() if str(pod.get("name", "")).startswith(prefix)]
 
-    def end(self, machine: Machine) -> None:
+    def end(self, machine: RentedMachine) -> None:
         """As `Provider.end`."""
         self.api.delete(machine.number)
 
-    def shell(self, machine: Machine, request: RentalRequest) -> RemoteShell:
+    def shell(self, machine: RentedMachine, request: RentalRequest) -> RemoteShell:
         """As `Provider.shell`."""
         pod = self.api.pod(machine.number)
         place = None if pod is None else _address(pod)
@@ -120,7 +120,7 @@ class RunPod(Provider):
             program=self._ssh,
         )
 
-    def _when_ready(self, machine: Machine, request: RentalRequest) -> RemoteShell:
+    def _when_ready(self, machine: RentedMachine, request: RentalRequest) -> RemoteShell:
         until = self._clock() + READY_S
         while True:
             try:
@@ -166,11 +166,11 @@ def pod_body(launch: Launch) -> dict[str, Any]:
     return body | ({"dataCenterIds": zones, "dataCenterPriority": "availability"} if zones else {})
 
 
-def _machine(pod: Mapping[str, Any]) -> Machine:
+def _machine(pod: Mapping[str, Any]) -> RentedMachine:
     prices = [pod.get(key) for key in ("adjustedCostPerHr", "costPerHr")]
     numbers = [float(str(each)) for each in prices if _is_number(each)]
     where = pod.get("machine")
-    return Machine(
+    return RentedMachine(
         number=str(pod["id"]),
         name=str(pod.get("name", "")),
         runs=pod.get("desiredStatus", "RUNNING") == "RUNNING",

@@ -32,12 +32,12 @@ from litgpt_core.deploy.rental.node_script import NodeWork, arming, node_script
 from litgpt_core.deploy.rental.progress import progress_line
 from litgpt_core.deploy.rental.provider import (
     Launch,
-    Machine,
     NoCapacity,
     PriceAboveCeiling,
     Provider,
     ProviderProblem,
     Refused,
+    RentedMachine,
 )
 from litgpt_core.deploy.rental.remote import RemoteProblem, RemoteShell
 from litgpt_core.deploy.rental.request import NODE_SHARE, TRAINING_SHARE, Place, RentalRequest
@@ -152,7 +152,7 @@ class RentalSession:
 
     # ---- one machine
 
-    def launch(self) -> Machine | None:
+    def launch(self) -> RentedMachine | None:
         """Request a machine, kind by kind; None if the rental is over instead (closed, or no money left).
 
         Raises:
@@ -177,12 +177,12 @@ class RentalSession:
                 return None
         raise NoCapacity("no machine could be had:\n    " + "\n    ".join(reasons))
 
-    def _launch(self, place: Place, *, attempt: int, ceiling: float, left_s: float) -> Machine:
+    def _launch(self, place: Place, *, attempt: int, ceiling: float, left_s: float) -> RentedMachine:
         request, now = self.request, self._now()
         launch = self._prepared(place, attempt=attempt, ceiling=ceiling, now=now, left_s=left_s)
         self.ledger.asked(request, time=now, attempt=attempt, hourly=ceiling, storage=place.storage_hourly)
 
-        def created(machine: Machine) -> None:
+        def created(machine: RentedMachine) -> None:
             hourly = ceiling if machine.hourly is None else machine.hourly + place.storage_hourly
             self.ledger.given(
                 request,
@@ -243,7 +243,7 @@ class RentalSession:
             secrets=secrets,
         )
 
-    def _follow(self, machine: Machine) -> bool:
+    def _follow(self, machine: RentedMachine) -> bool:
         """Look at a running machine; whether the rental is over."""
         shell = self.provider.shell(machine, self.request)
         far = self.mirror.state(shell)

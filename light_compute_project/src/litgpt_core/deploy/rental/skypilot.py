@@ -21,7 +21,7 @@ from litgpt_core.core.errors import EnvironmentProblem
 from litgpt_core.core.files import write_atomically
 from litgpt_core.core.parsing import ParsingError, parse_json
 from litgpt_core.deploy.rental.ledger import rentals_home
-from litgpt_core.deploy.rental.provider import Created, Launch, Machine, NoCapacity, Provider, ProviderProblem
+from litgpt_core.deploy.rental.provider import Created, Launch, NoCapacity, Provider, ProviderProblem, RentedMachine
 from litgpt_core.deploy.rental.remote import RemoteShell, SshShell
 from litgpt_core.deploy.rental.request import RentalRequest
 from litgpt_core.deploy.rental.sky_task import VERSION, render
@@ -51,7 +51,7 @@ class SkyPilot(Provider):
     def __init__(self, program: Sequence[str] | None = None, *, extras: Sequence[str] = ()) -> None:
         self.program = list(program) if program is not None else sky_program(extras)
 
-    def launch(self, launch: Launch, *, created: Created) -> Machine:
+    def launch(self, launch: Launch, *, created: Created) -> RentedMachine:
         """As `Provider.launch`: one `sky launch`, which copies the parcel and starts it."""
         file = rentals_home() / launch.request.key / f"{launch.name}.yaml"
         write_atomically(file, render(launch))
@@ -64,11 +64,11 @@ class SkyPilot(Provider):
             raise kind(
                 f"sky launch failed with {done.returncode}: {said}", fix="sky check says which clouds can be used"
             )
-        machine = Machine(number=launch.name, name=launch.name, runs=True)
+        machine = RentedMachine(number=launch.name, name=launch.name, runs=True)
         created(machine)
         return machine
 
-    def machines(self, prefix: str) -> list[Machine]:
+    def machines(self, prefix: str) -> list[RentedMachine]:
         """As `Provider.machines`: asked from the clouds, not from SkyPilot's memory of them."""
         done = self._run(["status", "--refresh", "--output", "json"], timeout_s=SHORT_S)
         if done.returncode:
@@ -79,17 +79,19 @@ class SkyPilot(Provider):
             if name.startswith(prefix):
                 state = str(row.get("status", "")).rpartition(".")[2].upper()
                 found.append(
-                    Machine(number=name, name=name, runs=state in ("UP", "INIT"), region=str(row.get("region", "")))
+                    RentedMachine(
+                        number=name, name=name, runs=state in ("UP", "INIT"), region=str(row.get("region", ""))
+                    )
                 )
         return found
 
-    def end(self, machine: Machine) -> None:
+    def end(self, machine: RentedMachine) -> None:
         """As `Provider.end`."""
         done = self._run(["down", "--yes", machine.number], timeout_s=SHORT_S)
         if done.returncode:
             raise ProviderProblem(f"sky down {machine.number} failed with {done.returncode}: {_last_lines(done)}")
 
-    def shell(self, machine: Machine, request: RentalRequest) -> RemoteShell:
+    def shell(self, machine: RentedMachine, request: RentalRequest) -> RemoteShell:
         """As `Provider.shell`: through the entry that SkyPilot writes for every cluster.
 
         Its file and its key are named, because ssh looks for `~` in the home of the user's account, not in `$HOME`.

@@ -12,7 +12,7 @@ from litgpt_core.core.directories import new_directory
 from litgpt_core.core.errors import CheckpointError, ConfigError
 from litgpt_core.core.files import sha256_of
 from litgpt_core.core.replaceable import CHECKSUMS, refuse_taken
-from litgpt_core.export.blocks import Source
+from litgpt_core.export.blocks import CheckpointSource
 from litgpt_core.export.huggingface.families import choose
 from litgpt_core.export.huggingface.layout import CONFIG
 from litgpt_core.export.huggingface.vocabulary import write_tokenizer
@@ -68,7 +68,7 @@ def export_onnx(
     if type not in TYPES:
         raise ConfigError(f"--type {type} is unknown.", needed=f"one of {', '.join(TYPES)}", fix="--type int8")
     onnx_package()
-    source, target = Source.read(checkpoint), Path(target)
+    source, target = CheckpointSource.read(checkpoint), Path(target)
     refuse_taken(target, source=source.directory, force=force)
     refuse_unsupported(source.config)
     family, named = choose(source.config)

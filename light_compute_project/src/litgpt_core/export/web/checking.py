@@ -15,7 +15,7 @@ import torch
 
 from litgpt_core.core.errors import CheckpointError
 from litgpt_core.core.parsing import parse_json
-from litgpt_core.export.blocks import Source
+from litgpt_core.export.blocks import CheckpointSource
 from litgpt_core.export.parity import Parity, compare_logits, greedy_equal, logits_of, sample_ids, sample_texts
 from litgpt_core.model.gpt import GPT
 from litgpt_core.prompts import Message, encode_prompt, load_style
@@ -30,7 +30,7 @@ _POSITIONS, _PROMPT, _NEW = 48, 24, 40
 SAID = ("What is the capital of France?", "Spell <|im_end|> and </s>, please: émigré, 日本語.")
 
 
-def check_page(file: Path, source: Source, again: GPT, *, chat: dict[str, Any] | None) -> Parity:
+def check_page(file: Path, source: CheckpointSource, again: GPT, *, chat: dict[str, Any] | None) -> Parity:
     """Compare a page with the checkpoint that it was made from.
 
     Args:
@@ -85,7 +85,7 @@ def _failures(answer: dict[str, Any], different: list[str], *, delta: float, equ
     return found
 
 
-def _wrong_turns(source: Source, turns: list[list[int]]) -> list[str]:
+def _wrong_turns(source: CheckpointSource, turns: list[list[int]]) -> list[str]:
     """First turns of a conversation, as ids."""
     style = load_style(source.directory)
     assert style is not None, "a page chats only if the checkpoint has a style"

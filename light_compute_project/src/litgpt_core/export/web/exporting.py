@@ -11,7 +11,7 @@ from typing import Any
 from litgpt_core.core.errors import CheckpointError
 from litgpt_core.core.files import replacing
 from litgpt_core.core.replaceable import refuse_foreign_file, refuse_taken
-from litgpt_core.export.blocks import BlockMatrices, Source
+from litgpt_core.export.blocks import BlockMatrices, CheckpointSource
 from litgpt_core.export.parity import MARK, record_of
 from litgpt_core.export.single.arrays import ExportedFile
 from litgpt_core.export.web.checking import check_page
@@ -40,7 +40,7 @@ def export_web(checkpoint: str | Path | None, target: Path, *, force: bool = Fal
             the same there, or `target` exists or cannot be written.
         TokenizerError: The page would return other ids.
     """
-    target, source = Path(target), Source.read(checkpoint)
+    target, source = Path(target), CheckpointSource.read(checkpoint)
     refuse_taken(target, source=source.directory, force=force, contains=_KIND)
     refuse_foreign_file(record_of(target), contains=MARK, what="a parity record of this project")
     refuse_unsupported(source.config)
@@ -69,7 +69,7 @@ def export_web(checkpoint: str | Path | None, target: Path, *, force: bool = Fal
     return ExportedFile(path=target, n_bytes=target.stat().st_size, parameters=source.parameters(), parity=parity)
 
 
-def _content(source: Source, matrices: BlockMatrices) -> dict[str, Any]:
+def _content(source: CheckpointSource, matrices: BlockMatrices) -> dict[str, Any]:
     """Everything but the weights."""
     return {
         "config": settings_of(source.config),
@@ -84,7 +84,7 @@ def static(name: str) -> str:
     return (resources.files("litgpt_core.export.web") / "static" / name).read_text(encoding="utf-8")
 
 
-def _write(path: Path, source: Source, matrices: BlockMatrices, content: dict[str, Any]) -> None:
+def _write(path: Path, source: CheckpointSource, matrices: BlockMatrices, content: dict[str, Any]) -> None:
     """The page, weights last in memory: they are written chunk by chunk."""
     data = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
     for letter in "<>&\u2028\u2029":  # nothing in a vocabulary ends the element that holds it
