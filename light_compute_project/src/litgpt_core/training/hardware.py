@@ -117,11 +117,7 @@ def choose_hardware(
     precision = fastest if settings.precision == "auto" else settings.precision
     flat = one_buffer and precision in ("32-true", "bf16-master", "bf16-mixed")
     if precision == "bf16-master" and not flat:
-        raise EnvironmentProblem(
-            f"trainer.precision=bf16-master on {device}" + "".join(text for text, there in obstacles.items() if there),
-            needed="one process on a CPU, optim=adamw or muon, and a gradient for every weight in every step",
-            fix="trainer.precision=bf16-mixed",
-        )
+        raise _no_single_buffer(device, [text for text, there in obstacles.items() if there])
     sharded = several and settings.strategy in ("fsdp", "fsdp_hybrid")
     if precision == "16-mixed":
         _check_float16(settings, device=device, sharded=sharded)
@@ -133,6 +129,14 @@ def choose_hardware(
         compile_reason=reason,
         fast_bf16=found.fast_bf16,
         flat=flat,
+    )
+
+
+def _no_single_buffer(device: str, obstacles: list[str]) -> EnvironmentProblem:
+    return EnvironmentProblem(
+        f"trainer.precision=bf16-master on {device}{''.join(obstacles)}",
+        needed="one process on a CPU, optim=adamw or muon, and a gradient for every weight in every step",
+        fix="trainer.precision=bf16-mixed",
     )
 
 

@@ -141,19 +141,7 @@ def _carry_out(plan: Plan, *, stop: StopRequest, texts: TextOutputs) -> RunResul
     directory_io = LitGPTDirectoryIO.of(plan, model=model)
     length = config.trainer.stop
     display = ProgressDisplay(recorder, max_steps=length.max_steps, shorter=length.shorter_experiment)
-    module = TrainingModule(
-        model,
-        optim=config.optim,
-        batch=config.trainer.batch,
-        max_steps=config.trainer.stop.max_steps,
-        hardware=plan.resolved.hardware,
-        sharding=plan.resolved.sharding,
-        processes=plan.group.world.world_size,
-        fill=partial(fill_shards, plan=plan),
-        sync_gradients_once=config.trainer.hardware.gradient_sync == "step",
-        teacher=build_teacher(plan),
-        distill=config.distill,
-    )
+    module = _module(plan, model)
     first = [texts.measure_before(plan, data=data)] if plan.data.held_out and config.init_from else []
     first += _suite_curves(plan, texts, recorder=recorder)
     callbacks = [*first, recorder, saver, early_stop, display, Watchdog.of(plan)]
@@ -189,6 +177,23 @@ def _carry_out(plan: Plan, *, stop: StopRequest, texts: TextOutputs) -> RunResul
     draw_loss(plan, rows=recorder.rows, summary=summary)
     log_results(dashboard, folder=plan.folder.path, summary=summary, picture=plan.folder.picture, samples=samples)
     return RunResult(folder=plan.folder, summary=summary)
+
+
+def _module(plan: Plan, model: GPT) -> TrainingModule:
+    config = plan.resolved.config
+    return TrainingModule(
+        model,
+        optim=config.optim,
+        batch=config.trainer.batch,
+        max_steps=config.trainer.stop.max_steps,
+        hardware=plan.resolved.hardware,
+        sharding=plan.resolved.sharding,
+        processes=plan.group.world.world_size,
+        fill=partial(fill_shards, plan=plan),
+        sync_gradients_once=config.trainer.hardware.gradient_sync == "step",
+        teacher=build_teacher(plan),
+        distill=config.distill,
+    )
 
 
 def _suite_curves(plan: Plan, texts: TextOutputs, *, recorder: MetricsRecorder) -> list[Callback]:
