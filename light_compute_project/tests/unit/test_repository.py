@@ -28,6 +28,7 @@ PAGES = sorted([*PROJECT.glob("*.md"), *(PROJECT / "docs").glob("*.md"), *ROOT.g
 # Assembled from parts, so that this file names none of them itself.
 REGISTRY_HOSTS = r"py" r"pi\.org|python" r"hosted\.org|deb\.deb" r"ian\.org|registry\.np" r"mjs\.org|ana" r"conda\.org"
 MACHINE_PATHS = r"/wo" r"rk/|/ro" r"ot/|/fa" r"rm/|/tm" r"p/bash_jobs|/ho" r"me/\w+/|/Us" r"ers/\w+/"
+CONFLICT = r"^(={7}$|[<>|]{7} )"
 UNFINISHED = r"\b(?:TO" r"DO|FIX" r"ME|XX" r"X|raise NotImplemented" r"Error)\b"
 
 UPSTREAM_FOLDERS = ("litgpt/", "config_hub/", "extensions/", "tutorials/", "tests/", ".devcontainer/", ".lightning/")
@@ -90,7 +91,12 @@ def test_no_python_file_is_marked_unfinished() -> None:
     assert not lines_with(UNFINISHED, suffix=".py")
 
 
+def test_no_mark_of_a_merge_conflict_was_left() -> None:
+    assert not lines_with(CONFLICT)
+
+
 def test_the_patterns_find_what_they_are_for() -> None:
+    assert re.search(CONFLICT, "=" * 7) and re.search(CONFLICT, "<" * 7 + " HEAD") and not re.search(CONFLICT, "=" * 8)
     assert re.search(REGISTRY_HOSTS, "https://files.python" + "hosted.org/packages")
     assert re.search(MACHINE_PATHS, "/ho" + "me/someone/project") and not re.search(
         MACHINE_PATHS, "runs/baseline/final"
