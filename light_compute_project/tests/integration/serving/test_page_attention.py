@@ -16,7 +16,7 @@ def test_a_token_of_the_answer_is_chosen_and_what_it_was_written_from_is_marked(
     chat.allow_long_answers()
     chat.say("What did you look at?")
     expect(chat.answers.last).to_have_class(re.compile("writing"))
-    chat.page.wait_for_function("document.querySelector('.answer-body').textContent.length > 5")
+    expect(chat.page.locator(".answer-body").first).to_have_text(re.compile(".{6}", re.DOTALL))
     chat.stop.click()
     expect(chat.page.locator(".answer-notes").last).to_have_text("Stopped.")
     answer = chat.answers.last.inner_text()
