@@ -124,7 +124,8 @@ def test_numbers_and_the_limit_of_an_answer_are_shown_and_it_can_be_continued(ch
     expect(chat.page.locator(".answer-notes")).to_contain_text(
         "Ended at “Longest answer” in the settings, after 5 tokens."
     )
-    expect(chat.page.locator(".numbers")).to_contain_text(re.compile(r"^5 tokens · [\d.,]+ per second · context \d+ of \d"))
+    numbers = re.compile(r"^5 tokens · [\d.,]+ per second · context \d+ of \d")
+    expect(chat.page.locator(".numbers")).to_contain_text(numbers)
     chat.button("Continue").click()
     chat.finished()
     assert chat.asked[-1]["messages"][-1] == {"role": "assistant", "content": chat.asked[-1]["messages"][-1]["content"]}
