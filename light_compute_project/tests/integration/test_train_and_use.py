@@ -102,7 +102,7 @@ def test_the_dashboard_is_offline_and_holds_config_metrics_samples_and_picture(m
     )
     for part in ("max_steps", "loss/val_bits_per_byte", "loss/curve", "samples/final"):
         assert part in done.stdout, part
-    assert list((run / "wandb").glob("offline-run-*/files/media/images/*.png"))
+    assert list((run / "wandb").glob("offline-run-*/files/media/images/**/*.png"))
 
 
 def test_every_checkpoint_verifies_and_loads(module_shell: Any, trained: Any) -> None:

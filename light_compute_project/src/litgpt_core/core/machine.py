@@ -7,6 +7,7 @@ inside the functions that need it, so that `--help` and the config checks stay f
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import platform
@@ -74,6 +75,9 @@ def peak_memory_mb(device: str) -> float:
         import psutil
 
         return float(getattr(psutil.Process().memory_info(), "peak_wset", 0)) / 1e6
+    with contextlib.suppress(OSError, StopIteration):  # Linux: getrusage also knows the program that started this one
+        lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
+        return int(next(line for line in lines if line.startswith("VmHWM:")).split()[1]) * 1024 / 1e6
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
 

@@ -63,7 +63,8 @@ def test_openais_own_client(served, folder):
     assert whole.usage.completion_tokens == len(whole.choices[0].logprobs.content) <= 30
     streamed = list(client.chat.completions.create(**words, stream=True, stream_options={"include_usage": True}))
     assert "".join(chunk.choices[0].delta.content or "" for chunk in streamed if chunk.choices) == text
-    assert streamed[-1].usage == whole.usage
+    counts = {"prompt_tokens", "completion_tokens", "total_tokens"}  # the second prompt may be in the cache already
+    assert streamed[-1].usage.model_dump(include=counts) == whole.usage.model_dump(include=counts)
     greedy = [
         client.completions.create(model="talker", prompt="def ", max_tokens=9, temperature=0).choices[0].text
         for _ in range(2)

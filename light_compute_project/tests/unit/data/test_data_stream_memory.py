@@ -14,7 +14,8 @@ import pytest
 BOUND_MB = 600
 GROWTH = 1.05
 SCRIPT = """
-import json, resource, sys
+import re, sys
+from pathlib import Path
 from litgpt_core.data.prepare import prepare
 from litgpt_core.data.stream_settings import RowsSettings
 from litgpt_core.tokenizers.settings import ByteSettings, SubwordSettings
@@ -22,7 +23,7 @@ kind, *paths = sys.argv[1:]
 tokenizer = ByteSettings() if kind == "byte" else SubwordSettings(kind=kind, vocab_size=4096, max_train_bytes=2_000_000)
 for path in paths:
     prepare(RowsSettings(path=path, cache_dir=path + ".cache", workers=1), tokenizer)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    print(int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024)
 assert "torch" not in sys.modules
 """
 
@@ -47,7 +48,7 @@ def peaks(kind: str, paths: list[str]) -> list[float]:
     return [float(line) for line in done.stdout.split()]
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss has kilobytes on Linux only")
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc of Linux has the peak of this program alone")
 def test_memory_is_that_of_a_batch(tmp_path: Path) -> None:
     first = write_corpus(tmp_path / "first.jsonl", 8)  # so that what is loaded once does not count
     found = peaks("byte", [first, *(write_corpus(tmp_path / f"{size}.jsonl", size) for size in (8, 32))])
@@ -55,7 +56,7 @@ def test_memory_is_that_of_a_batch(tmp_path: Path) -> None:
 
 
 @pytest.mark.nightly
-@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss has kilobytes on Linux only")
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc of Linux has the peak of this program alone")
 def test_memory_is_flat_from_64_to_256_megabytes(tmp_path: Path) -> None:
     first = write_corpus(tmp_path / "first.jsonl", 64)  # so that what is loaded once does not count
     found = peaks("sentencepiece", [first, *(write_corpus(tmp_path / f"{size}.jsonl", size) for size in (64, 256))])
