@@ -14,6 +14,7 @@ from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from litgpt_core.serving.guard import BODY_S
 from litgpt_core.serving.preparation import Preparation
@@ -33,10 +34,13 @@ async def body_of(schema: type[Model], request: Request, preparation: Preparatio
 
     Raises:
         RequestValidationError: It is not JSON, or does not match; as FastAPI raises it.
-        HTTPException: It is not UTF-8.
+        HTTPException: It is not UTF-8, or the client has left before its end.
         Busy, TimedOut: See `Preparation.run`.
     """
-    data = await request.body()
+    try:
+        data = await request.body()
+    except ClientDisconnect:
+        raise HTTPException(400, "The connection was closed before the body was complete.") from None
     parse = functools.partial(_parsed, schema, data)
     if len(data) <= SMALL_BYTES:
         return parse()

@@ -21,13 +21,11 @@ from tests.integration.serving.served import Served, save_talker
 TOKENS = 400
 LIMIT = 2.0
 """Times the latency without the others."""
-
-
 SIZES = {"2 layers": {}, "10.7M": {"n_layer": 6, "n_head": 6, "n_embd": 384}}
 
 
 @pytest.fixture
-def server(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Served]:
+def crowded(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Served]:
     save_talker(tmp_path, block_size=2048, **SIZES[request.param])
     running = Served(tmp_path, "--slots", "64", "--queue", "200")
     yield running
@@ -144,14 +142,14 @@ def check(server: Served, **numbers: int) -> dict[str, float]:
 
 
 @pytest.mark.serial
-@pytest.mark.parametrize("server", ["2 layers"], indirect=True)
-def test_a_few_idle_slow_and_oversized_clients(server: Served) -> None:
-    check(server, n_idle=100, n_slow=10, n_oversized=5, n_good=8)
+@pytest.mark.parametrize("crowded", ["2 layers"], indirect=True)
+def test_a_few_idle_slow_and_oversized_clients(crowded: Served) -> None:
+    check(crowded, n_idle=100, n_slow=10, n_oversized=5, n_good=8)
 
 
 @pytest.mark.serial
 @pytest.mark.nightly
-@pytest.mark.parametrize("server", ["10.7M"], indirect=True)
-def test_many_idle_slow_and_oversized_clients(server: Served) -> None:
-    measured = check(server, n_idle=1000, n_slow=100, n_oversized=50, n_good=32)
+@pytest.mark.parametrize("crowded", ["10.7M"], indirect=True)
+def test_many_idle_slow_and_oversized_clients(crowded: Served) -> None:
+    measured = check(crowded, n_idle=1000, n_slow=100, n_oversized=50, n_good=32)
     assert measured["slowest beside"] <= LIMIT * measured["slowest alone"], measured
