@@ -205,6 +205,18 @@ def test_tokenizers(model: Path, tmp_path: Path, kind: str) -> None:
     check(lambda folder: tokenizers.load(folder).encode("a" * 50), folder, refused=True)
 
 
+@pytest.mark.parametrize("plain", [False, True])
+def test_a_character_that_a_vocabulary_without_unknown_token_lacks(tmp_path: Path, plain: bool) -> None:
+    folder = tmp_path / "words"
+    tokenizers.train(SubwordSettings(kind="unigram", vocab_size=260), [TEXT]).save(folder)
+    change("tokenizer.json", lambda content: content.update(pre_tokenizer=None))(folder)
+    change("tokenizer.json", lambda content: content["model"].update(unk_id=None, byte_fallback=False))(folder)
+    tokenizer = tokenizers.load(folder)
+    encode = (lambda text: tokenizer.encode_plain_batch([text])) if plain else tokenizer.encode
+    with pytest.raises(LightComputeError, match="unk_id"):
+        encode("the cat \u4e2d<|endoftext|>")
+
+
 def test_an_expression_that_never_ends(model: Path, tmp_path: Path) -> None:
     """It is fine for short texts; for a long one it is refused or answered soon."""
     folder = spoiled(model, tmp_path, change("tokenizer.json", backtrack))

@@ -64,12 +64,17 @@ def _growth(step: dict[str, Any]) -> float:
 
 
 @contextlib.contextmanager
-def panics_as_errors() -> Iterator[None]:
-    """Turn a panic of the library, which is a BaseException, into a TokenizerError."""
+def panics_as_errors(*, bare: bool = False) -> Iterator[None]:
+    """Turn a panic of the library, which is a BaseException, into a TokenizerError.
+
+    Args:
+        bare: Also a bare Exception, which is what the library raises for everything else, such as an unknown character
+            in a vocabulary without an unknown token.
+    """
     try:
         yield
     except BaseException as problem:
-        if type(problem).__name__ != "PanicException":
+        if type(problem).__name__ != "PanicException" and not (bare and type(problem) is Exception):
             raise
         raise TokenizerError(
             f"The tokenizers library failed on this tokenizer.json: {str(problem)[:200]}",

@@ -118,7 +118,7 @@ class HuggingFaceTokenizer(StoredTokenizer):
         """
         parts_of = [self.parts(text) for text in texts]
         parts = [part for parts in parts_of for part in parts]
-        with panics_as_errors():
+        with panics_as_errors(bare=True):
             encoded = iter(self._processor.encode_batch_fast(parts, add_special_tokens=False))
         return [[token_id for _ in parts for token_id in next(encoded).ids] for parts in parts_of]
 
@@ -134,7 +134,8 @@ class HuggingFaceTokenizer(StoredTokenizer):
             self._plain = plain
         for text in texts:
             to_utf8(text)
-        return [encoding.ids for encoding in self._plain.encode_batch_fast(list(texts), add_special_tokens=False)]
+        with panics_as_errors(bare=True):
+            return [encoding.ids for encoding in self._plain.encode_batch_fast(list(texts), add_special_tokens=False)]
 
     def special_names(self) -> frozenset[str]:
         """See the base class."""
@@ -154,7 +155,7 @@ class HuggingFaceTokenizer(StoredTokenizer):
         return [*parts, text[start:]]
 
     def _decode_sequence(self, ids: list[int]) -> str:
-        with panics_as_errors():
+        with panics_as_errors(bare=True):
             text: str = self._processor.decode(ids, skip_special_tokens=True)
         return text
 
