@@ -168,7 +168,18 @@ class TrainBatches(Dataset[Batch]):
             samples = first[:, None] + np.arange(self.micro_batch_size, dtype=np.int64)
             found = self.window_starts(*np.divmod(samples.reshape(-1), self.windows))
             self._group, self._starts = group, found.reshape(samples.shape)
+            self._prefetch(samples.reshape(-1))
         return np.asarray(self._starts[inside])
+
+    def _prefetch(self, samples: Ints) -> None:
+        """Have what comes after these samples fetched, of shards at addresses: in the order `blocks` one group of
+        blocks ahead, else as many samples ahead as are computed together.
+        """
+        if isinstance(self.file, TokenRow) and self.file.remote:
+            ahead = self._block * BLOCKS_AT_ONCE or _AT_ONCE * self.micro_batch_size * self.world_size
+            for later in (samples, samples + ahead):
+                starts = self.window_starts(*np.divmod(later, self.windows))
+                self.file.prefetch(starts, self.block_size + 1)
 
     def window_starts(self, epochs: Ints, positions: Ints) -> Ints:
         """First token of the window at each (epoch, position), position in [0, windows); same shape."""

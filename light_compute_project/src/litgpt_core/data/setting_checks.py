@@ -45,6 +45,27 @@ def stream_problems(data: Any) -> list[str]:
     return problems
 
 
+def engine_problems(data: Any) -> list[str]:
+    """Problems of the fields that say what runs a preparation."""
+    problems = []
+    for key, allowed in (
+        ("engine", ("local", "datatrove")),
+        ("executor", ("local", "slurm")),
+        ("near_duplicates", ("keep", "remove")),
+    ):
+        if getattr(data, key) not in allowed:
+            problems.append(f"{key}={getattr(data, key)!r} must be {' or '.join(map(repr, allowed))}")
+    if data.engine == "local" and data.near_duplicates == "remove":
+        problems.append("near_duplicates=remove needs engine=datatrove, whose MinHash it is")
+    if data.engine == "local" and data.executor == "slurm":
+        problems.append("executor=slurm needs engine=datatrove")
+    if data.executor == "slurm" and not data.slurm.get("partition"):
+        problems.append("executor=slurm needs slurm.partition=NAME")
+    if data.executor != "slurm" and data.slurm:
+        problems.append("slurm has no effect without executor=slurm")
+    return problems
+
+
 def packing_problems(data: Any) -> list[str]:
     """Problems of `data.packing`, where there is such a setting."""
     packing = getattr(data, "packing", "windows")

@@ -305,6 +305,11 @@ LATER_SETTINGS = {
     "workers": 0,
     "order": "full",
     "packing": "windows",
+    "engine": "local",
+    "executor": "local",
+    "slurm": {},
+    "near_duplicates": "keep",
+    "cache_bytes": 20_000_000_000,
 }
 """Settings that were added with a default that changes nothing: at that value they are not part of the fingerprint."""
 
@@ -320,7 +325,7 @@ def with_later_settings(before: dict[str, Any], now: dict[str, Any]) -> dict[str
     return before | {"data": recorded | missing}
 
 
-LOCATIONS = ("cache_dir", "path", "url", "timeout_s", "verify", "workers")
+LOCATIONS = ("cache_dir", "path", "url", "timeout_s", "verify", "workers", "engine", "executor", "slurm", "cache_bytes")
 """Settings that say where things are or how they are made, not what they are: not part of the fingerprint, because the
 corpus hash is.
 """

@@ -18,8 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from litgpt_core.core.errors import DataError
 from litgpt_core.core.lock import exclusive
 from litgpt_core.data.prepared import folder_problem
@@ -32,8 +30,7 @@ from litgpt_core.data.prepared_folder import (
     tokenizer_identity,
 )
 from litgpt_core.data.settings import StreamSettings, TextSettings, cache_folder
-from litgpt_core.data.shards import token_dtype
-from litgpt_core.data.stream.chunk_shards import TEMPORARY, ChunkFacts, ShardJob, finished_facts
+from litgpt_core.data.stream.chunk_shards import TEMPORARY, ChunkFacts, ShardJob, finished_facts, itemsize_of
 from litgpt_core.data.stream.chunks import Chunk
 from litgpt_core.data.stream.finish import clean, finish_folder
 from litgpt_core.data.stream.inputs import InputFile, list_inputs, state_of
@@ -42,6 +39,7 @@ from litgpt_core.data.stream.manifest import STREAM_FORMAT, read_manifest
 from litgpt_core.data.stream.pool import PreparationProgress, hash_all, tokenize_all, worker_count
 from litgpt_core.data.stream.readers import Reader, ReadReport
 from litgpt_core.data.stream.reading import reader_of
+from litgpt_core.data.stream_settings import RowsSettings
 from litgpt_core.data.unchanged import find_unchanged, inputs_state, recorded_fingerprint, remember
 from litgpt_core.tokenizers.base import Tokenizer
 from litgpt_core.tokenizers.registry import load as load_tokenizer
@@ -178,7 +176,7 @@ def _fill(corpus: StreamCorpus, work: Path) -> str:
     for leftover in work.glob(f"{TEMPORARY}*"):
         shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
     tokenizer = _tokenizer(corpus, work)
-    itemsize = np.dtype(token_dtype(tokenizer.vocab_size)).itemsize
+    itemsize = itemsize_of(tokenizer)
     done: dict[int, ChunkFacts] = {}
     for chunk in corpus.chunks:
         facts = finished_facts(work, chunk, itemsize=itemsize)
@@ -197,7 +195,15 @@ def _fill(corpus: StreamCorpus, work: Path) -> str:
     )
     names = tuple(sorted(tokenizer.special_names())) if isinstance(corpus.tokenizer, PretrainedSettings) else ()
     job = corpus.job(work, special_names=names, threads=1 if workers > 1 else 0)
-    for facts in tokenize_all(job, left, workers=workers, progress=progress):
+    if isinstance(corpus.data, RowsSettings) and corpus.data.engine == "datatrove":
+        from litgpt_core.data.stream.datatrove_engine import tokenize_with_datatrove
+
+        found = tokenize_with_datatrove(
+            corpus.data, job, corpus.chunks, left, itemsize=itemsize, workers=workers, progress=progress
+        )
+    else:
+        found = tokenize_all(job, left, workers=workers, progress=progress)
+    for facts in found:
         done[facts.number] = facts
     if left:
         logger.info("data %s: %s, %d worker(s)", corpus.data.name, progress.summary(), workers)
