@@ -173,7 +173,7 @@ LISTED = {
     "data/prepared_folder.py find_or_make": HIDDEN,
     "data/prepared_folder.py finish_meta": NEW,
     "data/stream/datatrove_engine.py datatrove_python": "a hidden folder in the cache folder, named after its packages",
-    "data/stream/datatrove_engine.py tokenize_with_datatrove": "in the working folder of a preparation, which has a hidden name",
+    "data/stream/datatrove_engine.py tokenize_with_datatrove": "in a preparation's hidden working folder",
     "data/stream/datatrove_plan.py write": "in the working folder of a preparation, which has a hidden name",
     "data/stream/datatrove_tasks.py _for_the_user": "in the working folder of a preparation, which has a hidden name",
     "data/stream/datatrove_tasks.py run_on_slurm": "in the working folder of a preparation, which has a hidden name",

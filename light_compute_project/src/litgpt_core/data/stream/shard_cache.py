@@ -24,7 +24,7 @@ import numpy.typing as npt
 from litgpt_core.core.errors import DataError
 from litgpt_core.core.files import write_atomically
 from litgpt_core.core.lock import exclusive
-from litgpt_core.data.stream.remote import BLOCK_BYTES, fetch_range
+from litgpt_core.data.stream import remote
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ class ShardCache:
         out = np.empty(end - begin, dtype=np.uint8)
         filled = 0
         while filled < len(out):
-            number, inside = divmod(begin + filled, BLOCK_BYTES)
+            number, inside = divmod(begin + filled, remote.BLOCK_BYTES)
             part = self._block(place, number)[inside : inside + len(out) - filled]
             out[filled : filled + len(part)] = part
             filled += len(part)
@@ -87,7 +87,7 @@ class ShardCache:
         """Have the blocks of these bytes fetched by other threads, if they are not there."""
         if self._process != os.getpid():  # a fork has none of its parent's threads
             self._threads, self._process = None, os.getpid()
-        for number in range(begin // BLOCK_BYTES, -(-end // BLOCK_BYTES)):
+        for number in range(begin // remote.BLOCK_BYTES, -(-end // remote.BLOCK_BYTES)):
             key = (place.address, number)
             if key not in self._requested:
                 self._requested[key] = None
@@ -134,8 +134,8 @@ def stored_block(place: RemotePlace, number: int) -> Path:
     with exclusive(place.folder / f".{number}.lock", purpose=f"block {number} of {place.address}"):
         found = _stored(place, number)
         if found is None:
-            begin = number * BLOCK_BYTES
-            raw = fetch_range(place.address, begin=begin, end=min(begin + BLOCK_BYTES, place.bytes))
+            begin = number * remote.BLOCK_BYTES
+            raw = remote.fetch_range(place.address, begin=begin, end=min(begin + remote.BLOCK_BYTES, place.bytes))
             found = place.folder / f"{number}-{hashlib.sha256(raw).hexdigest()[:16]}.block"
             write_atomically(found, raw)
             evict(place.cache, place.cache_bytes, keep=found)
