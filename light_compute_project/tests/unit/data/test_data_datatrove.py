@@ -124,7 +124,7 @@ def test_an_environment_that_cannot_be_made_is_an_error_with_a_way_out(
     with pytest.raises(EnvironmentProblem, match="no index") as problem:
         datatrove_python(tmp_path)
     assert datatrove_engine.VARIABLE in problem.value.fix
-    making = 'for each; do case "$each" in */bin/*) ;; */.datatrove-*) mkdir -p "$each" ;; esac; done'
+    making = 'for each; do case "$each" in */bin/*) ;; */.datatrove-*) /bin/mkdir -p "$each" ;; esac; done'
     stand_in(tmp_path / "uv", f'echo "$@" >> {tmp_path}/calls; {making}')
     python = datatrove_python(tmp_path)
     assert python.parent.parent.parent == tmp_path and (python.parents[1] / "complete").is_file()

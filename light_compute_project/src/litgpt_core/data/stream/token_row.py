@@ -4,13 +4,16 @@
     shard 1              |100 ..... 199|    windows of a step:         |--------|      |--------|
     shard 2                         |200 .. 279|                          crosses a cut, as if there were none
 
-So the order of training does not depend on how tokens are cut into shards. At most `MAPPED` files are mapped.
-Not here: which windows (`dataset`), which shards (`manifest`). No torch.
+So the order of training does not depend on how tokens are cut into shards. Not here: which windows (`dataset`), which
+shards (`manifest`), shards at addresses (`shard_cache`). No torch.
 """
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -20,10 +23,20 @@ from litgpt_core.data.order import Ints
 from litgpt_core.data.stream.manifest import Shard
 from litgpt_core.data.stream.shard_cache import ShardCache
 
-MAPPED = 256
-"""Shards that are mapped into memory: the first ones that are needed. Others are opened for each read, which takes
-longer and keeps no file descriptor.
-"""
+
+def most_mapped() -> int:
+    """Shards that are mapped into memory, the first ones that are needed. Each keeps a file open, and half of those
+    that this process may open are for others. Of further shards, a read opens the file, which takes longer.
+    """
+    if sys.platform == "win32":
+        return 256
+    import resource
+
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return 4096 if allowed == resource.RLIM_INFINITY else min(4096, allowed // 2)
+
+
+MAPPED = most_mapped()
 
 Tokens = npt.NDArray[np.unsignedinteger]
 
@@ -120,13 +133,24 @@ class TokenRow:
         if found is not None:
             out[:] = found[at : at + len(out)]
             return
-        with shard.path.open("rb", buffering=0) as file:
-            file.seek(place)
-            if file.readinto(memoryview(out).cast("B")) != out.nbytes:
-                raise DataError(f"{shard.path} was cut short", needed=f"{shard.tokens:,} tokens", fix="restore it")
+        if _read_into(out, shard.path, place) != out.nbytes:
+            raise DataError(f"{shard.path} was cut short", needed=f"{shard.tokens:,} tokens", fix="restore it")
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_mapped": {}}  # pickling a memory map would copy the file
+
+
+def _read_into(out: Tokens, path: Path, place: int) -> int:
+    """Bytes that were read from a place of a file: without Python's file objects, which take longer than the read."""
+    if not hasattr(os, "preadv"):  # Windows
+        with path.open("rb", buffering=0) as file:
+            file.seek(place)
+            return file.readinto(memoryview(out).cast("B"))
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        return os.preadv(handle, [memoryview(out).cast("B")], place)
+    finally:
+        os.close(handle)
 
 
 def sample_tokens(shards: Sequence[Shard], *, dtype: str, at_most: int = 1 << 22) -> Tokens:
