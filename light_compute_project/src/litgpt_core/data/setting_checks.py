@@ -38,6 +38,8 @@ def stream_problems(data: Any) -> list[str]:
     if getattr(data, "order", "full") not in ("full", "blocks"):
         problems.append(f"order={data.order!r} must be 'full' or 'blocks'")
     problems += packing_problems(data)
+    if data.fast_tokenizer not in ("never", "auto"):
+        problems.append(f"fast_tokenizer={data.fast_tokenizer!r} must be 'never' or 'auto'")
     if getattr(data, "chunk_bytes", 0) < 0 or getattr(data, "stream_above", 0) < 0:
         problems.append("chunk_bytes and stream_above must not be negative")
     if getattr(data, "val_bytes", 1) < 1:

@@ -161,6 +161,9 @@ class TextSettings:
     workers: int = 0
     """Processes that tokenize such a corpus; 0: one per core. The bytes written do not depend on it."""
 
+    fast_tokenizer: Literal["never", "auto"] = "never"
+    """`auto`: gigatoken tokenizes such a corpus, if it is installed and gives the same ids on a sample."""
+
     verify: VerifyKind = "stat"
     """`stat`: files whose size and times are those of the last reading are not read again; `full`: always read."""
 
@@ -310,6 +313,7 @@ LATER_SETTINGS = {
     "slurm": {},
     "near_duplicates": "keep",
     "cache_bytes": 20_000_000_000,
+    "fast_tokenizer": "never",
 }
 """Settings that were added with a default that changes nothing: at that value they are not part of the fingerprint."""
 
@@ -325,7 +329,19 @@ def with_later_settings(before: dict[str, Any], now: dict[str, Any]) -> dict[str
     return before | {"data": recorded | missing}
 
 
-LOCATIONS = ("cache_dir", "path", "url", "timeout_s", "verify", "workers", "engine", "executor", "slurm", "cache_bytes")
+LOCATIONS = (
+    "cache_dir",
+    "path",
+    "url",
+    "timeout_s",
+    "verify",
+    "workers",
+    "engine",
+    "executor",
+    "slurm",
+    "cache_bytes",
+    "fast_tokenizer",
+)
 """Settings that say where things are or how they are made, not what they are: not part of the fingerprint, because the
 corpus hash is.
 """

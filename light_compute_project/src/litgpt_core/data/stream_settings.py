@@ -51,6 +51,9 @@ class RowsSettings:
     workers: int = 0
     """Processes that tokenize; 0: one per core. The bytes written do not depend on it."""
 
+    fast_tokenizer: Literal["never", "auto"] = "never"
+    """`auto`: gigatoken tokenizes, if it is installed and gives the same ids on a sample."""
+
     engine: EngineKind = "local"
     """What runs them: `local`, or `datatrove`, in an environment of its own; the bytes written are the same."""
 

@@ -51,6 +51,8 @@ class ShardJob:
     """Spellings of special tokens that stay text, and are counted."""
     threads: int = 0
     """Threads of the tokenizer's library in each process; 0 lets it choose."""
+    fast: bool = False
+    """Whether the faster library has reproduced the tokenizer's ids (`Tokenizer.use_fast`)."""
 
 
 @dataclass(kw_only=True)
