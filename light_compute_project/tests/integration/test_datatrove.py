@@ -131,13 +131,15 @@ def test_the_ids_are_those_of_datatroves_own_tokenizer(tmp_path: Path) -> None:
     local = prepare(settings(folder, "local", chunk_bytes=10**9), TOKENIZER)
     out = tmp_path / "own"
     script = (
-        "import sys\nfrom datatrove.executor import LocalPipelineExecutor\n"
-        "from datatrove.pipeline.readers import JsonlReader\n"
+        "import json, sys\nfrom pathlib import Path\nfrom datatrove.data import Document\n"
+        "from datatrove.executor import LocalPipelineExecutor\n"
         "from datatrove.pipeline.tokens import DocumentTokenizer\n"
         "source, out, tokenizer = sys.argv[1:]\n"
+        "lines = Path(source, '0.jsonl').read_text().splitlines()\n"
+        "documents = [Document(text=json.loads(line)['text'], id=str(n)) for n, line in enumerate(lines)]\n"
         "step = DocumentTokenizer(out, tokenizer_name_or_path=tokenizer, eos_token='<|endoftext|>', "
         "shuffle_documents=False)\n"
-        "LocalPipelineExecutor([JsonlReader(source), step], tasks=1, logging_dir=out + '/logs').run()\n"
+        "LocalPipelineExecutor([documents, step], tasks=1, logging_dir=out + '/logs').run()\n"
     )
     done = subprocess.run(
         [os.environ[VARIABLE], "-c", script, str(folder), str(out), str(local.tokenizer_dir / "tokenizer.json")],
