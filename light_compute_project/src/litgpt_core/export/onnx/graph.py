@@ -62,7 +62,9 @@ class Built:
         offset = 0
         for name, array in self.external.items():
             offset = -(-offset // _PAGE) * _PAGE
-            onnx.external_data_helper.set_external_data(tensors[name], second.name, offset, array.nbytes)
+            place = {"location": second.name, "offset": str(offset), "length": str(array.nbytes)}
+            del tensors[name].external_data[:]
+            tensors[name].external_data.extend(onnx.StringStringEntryProto(key=k, value=v) for k, v in place.items())
             offset += array.nbytes
         if self.external and data is None:
             with second.open("wb") as opened:
@@ -167,4 +169,5 @@ class Graph:
         if not external:
             return self.onnx.numpy_helper.from_array(array, name)
         kind = self.onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
-        return self.onnx.TensorProto(name=name, data_type=kind, dims=array.shape)
+        where = self.onnx.TensorProto.EXTERNAL
+        return self.onnx.TensorProto(name=name, data_type=kind, dims=array.shape, data_location=where)
