@@ -182,7 +182,7 @@ def _transcript(text: str) -> Messages:
     if parts[0].strip() or len(parts) < 3:
         raise UnusableError("chosen is neither a list of messages nor a text of `Human: ...` and `Assistant: ...`")
     return [
-        (Message(role=_ROLES["human" if speaker == "Human" else "assistant"], content=said.strip()), True)
+        (Message(role="user" if speaker == "Human" else "assistant", content=said.strip()), True)
         for speaker, said in zip(parts[1::2], parts[2::2], strict=True)
     ]
 
