@@ -1,7 +1,7 @@
 """Builds an ONNX graph node by node; the package `onnx` is imported here alone.
 
 Operator set 18, which onnxruntime runs everywhere, also in browsers; integer matrices use `com.microsoft`'s
-MatMulNBits. A protobuf message is at most 2 GiB: the weights of a larger graph are in a second file beside it.
+MatMulNBits. A protobuf message is at most 2 GiB: the weights of a larger graph are in a second file.
 """
 
 from __future__ import annotations
