@@ -88,17 +88,17 @@ def _shards(
                 raise _broken(data, f"{entry['file']} is missing")
             shard = file.shard(tokens=int(entry["tokens"]), offset=int(entry.get("offset", 0)))
             width = 2 if meta["dtype"] == "uint16" else 4
-            if file.bytes < shard.offset + shard.tokens * width:
-                raise _broken(data, f"{entry['file']} has {file.bytes:,} bytes, too few for {shard.tokens:,} tokens")
+            if file.size < shard.offset + shard.tokens * width:
+                raise _broken(data, f"{entry['file']} has {file.size:,} bytes, too few for {shard.tokens:,} tokens")
             found[side].append(entry_of(shard))
     return found
 
 
 def _whole(data: TokensSettings, files: Mapping[str, ShardFile], name: str) -> bytes:
     file = files.get(name)
-    if file is None or file.bytes > MAX_MANIFEST_BYTES:
-        raise _broken(data, f"{name} is missing" if file is None else f"{name} has {file.bytes:,} bytes")
-    return file.beginning(file.bytes)
+    if file is None or file.size > MAX_MANIFEST_BYTES:
+        raise _broken(data, f"{name} is missing" if file is None else f"{name} has {file.size:,} bytes")
+    return file.beginning(file.size)
 
 
 def _json(data: TokensSettings, files: Mapping[str, ShardFile], name: str) -> dict[str, Any]:

@@ -171,7 +171,7 @@ def _opened(place: RemotePlace, number: int) -> Raw:
         except (OSError, ValueError):  # evicted since, or empty
             path.unlink(missing_ok=True)
             continue
-        if hashlib.sha256(raw).hexdigest()[:16] == path.stem.partition("-")[2]:
+        if hashlib.sha256(raw.data).hexdigest()[:16] == path.stem.partition("-")[2]:
             return raw
         logger.warning("data: %s is damaged, and is fetched again", path)
         path.unlink(missing_ok=True)

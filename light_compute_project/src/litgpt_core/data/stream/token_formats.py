@@ -54,7 +54,8 @@ class ShardFile:
 
     path: Path
     """At an address: the name within the folder."""
-    bytes: int
+    size: int
+    """Bytes."""
     address: str = ""
     stamp: str = ""
     cache: Path = Path()
@@ -66,7 +67,7 @@ class ShardFile:
     def beginning(self, count: int) -> bytes:
         """The first bytes."""
         if self.address:
-            return fetch_range(self.address, begin=0, end=min(count, self.bytes))
+            return fetch_range(self.address, begin=0, end=min(count, self.size))
         with self.path.open("rb") as file:
             return file.read(count)
 
@@ -74,7 +75,7 @@ class ShardFile:
         """Its tokens."""
         if not self.address:
             return Shard(path=self.path, offset=offset, tokens=tokens)
-        place = RemotePlace(address=self.address, bytes=self.bytes, stamp=self.stamp, cache=self.cache)
+        place = RemotePlace(address=self.address, bytes=self.size, stamp=self.stamp, cache=self.cache)
         return Shard(path=self.path, offset=offset, tokens=tokens, remote=place)
 
 
@@ -91,7 +92,7 @@ def list_shard_files(path: str, *, cache: Path) -> list[ShardFile]:
     if is_address(path):
         found = [
             ShardFile(
-                path=Path(each.name), bytes=each.bytes, address=each.address, stamp=str(each.stamp[-1]), cache=cache
+                path=Path(each.name), size=each.bytes, address=each.address, stamp=str(each.stamp[-1]), cache=cache
             )
             for each in list_remote(path, "**/*")
         ]
@@ -100,7 +101,7 @@ def list_shard_files(path: str, *, cache: Path) -> list[ShardFile]:
     files = sorted(place.rglob("*")) if place.is_dir() else [place]
     files += [place.with_suffix(".bin")] if place.suffix == ".idx" else []
     return [
-        ShardFile(path=file, bytes=file.stat().st_size)
+        ShardFile(path=file, size=file.stat().st_size)
         for file in files
         if file.is_file() and not file.name.startswith(".")
     ]
@@ -168,7 +169,7 @@ def _of_files(files: list[ShardFile], listed: list[ShardFile], *, suffix: str, f
 
 
 def _raw(file: ShardFile, *, dtype: str, offset: int = 0) -> Shard:
-    size, width = file.bytes - offset, np.dtype(dtype).itemsize
+    size, width = file.size - offset, np.dtype(dtype).itemsize
     if size % width:
         raise DataError(
             f"{file} has {size:,} bytes, which is not a whole number of {dtype} tokens",
@@ -194,9 +195,9 @@ def _llmc(file: ShardFile) -> tuple[Shard, str]:
         )
     dtype = LLMC[magic][1]
     needed = LLMC_HEADER + count * np.dtype(dtype).itemsize
-    if file.bytes != needed:
+    if file.size != needed:
         raise DataError(
-            f"{file} has {file.bytes:,} bytes; its header names {count:,} tokens, {needed:,} bytes",
+            f"{file} has {file.size:,} bytes; its header names {count:,} tokens, {needed:,} bytes",
             needed="an intact file",
             fix="copy or download it again",
         )
@@ -204,7 +205,7 @@ def _llmc(file: ShardFile) -> tuple[Shard, str]:
 
 
 def _megatron(index: ShardFile, listed: list[ShardFile]) -> tuple[Shard, str]:
-    raw, start = index.beginning(index.bytes), len(MEGATRON_MAGIC) + 25
+    raw, start = index.beginning(index.size), len(MEGATRON_MAGIC) + 25
     if not raw.startswith(MEGATRON_MAGIC) or len(raw) < start:
         raise DataError(f"{index} is no index of Megatron", needed="a file that begins with MMIDIDX")
     version, kind, sequences, _ = struct.unpack("<QBQQ", raw[len(MEGATRON_MAGIC) : start])

@@ -145,10 +145,10 @@ def _read_into(out: Tokens, path: Path, place: int) -> int:
     if not hasattr(os, "preadv"):  # Windows
         with path.open("rb", buffering=0) as file:
             file.seek(place)
-            return file.readinto(memoryview(out).cast("B"))
+            return file.readinto(out.data.cast("B"))
     handle = os.open(path, os.O_RDONLY)
     try:
-        return os.preadv(handle, [memoryview(out).cast("B")], place)
+        return os.preadv(handle, [out.data.cast("B")], place)
     finally:
         os.close(handle)
 
