@@ -22,7 +22,8 @@ from litgpt_core.core.errors import DataError
 from litgpt_core.core.lock import exclusive
 from litgpt_core.core.replaceable import refuse_foreign
 from litgpt_core.data.prepared import canonical_json, folder_problem, meta_sha256
-from litgpt_core.data.settings import LATER_SETTINGS, LOCATIONS, USES, DataSettings, cache_folder
+from litgpt_core.data.recorded_settings import LATER_SETTINGS, LOCATIONS, USES
+from litgpt_core.data.settings import DataSettings, cache_folder
 from litgpt_core.tokenizers.base import Tokenizer
 from litgpt_core.tokenizers.directory import FOREIGN, copy_companions
 from litgpt_core.tokenizers.registry import train as train_tokenizer

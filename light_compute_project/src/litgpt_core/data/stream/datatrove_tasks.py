@@ -145,8 +145,8 @@ def run_here(plan: DatatrovePlan) -> None:
 
 
 def run_on_slurm(plan: DatatrovePlan) -> None:
-    """Submit the stages as job arrays that wait for each other, and wait for them; cancel them if this process is told
-    to end. Jobs that an earlier start left in the queue are cancelled first.
+    """Submit the stages as job arrays that wait for each other, and wait for them; cancel them if this process is ended
+    early. Jobs that an earlier start left in the queue are cancelled first.
     """
     from datatrove.executor import SlurmPipelineExecutor
 

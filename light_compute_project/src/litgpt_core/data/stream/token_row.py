@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from numpy.lib.stride_tricks import sliding_window_view
 
 from litgpt_core.core.errors import DataError
 from litgpt_core.data.order import Ints
@@ -39,6 +40,48 @@ def most_mapped() -> int:
 MAPPED = most_mapped()
 
 Tokens = npt.NDArray[np.unsignedinteger]
+
+
+class TokenFile:
+    """One shard, opened on first use, separately in each worker process (pickling a memory map would copy the file)."""
+
+    def __init__(self, path: Path, *, dtype: str) -> None:
+        self.path = Path(path)
+        self.dtype = np.dtype(dtype).newbyteorder("<")
+        try:
+            size = self.path.stat().st_size
+        except OSError as error:
+            raise DataError(
+                f"cannot open the token shard {self.path}: {error.strerror}",
+                needed="a prepared data folder with train.bin and val.bin",
+                fix="run the training or `lcp data` again; it rebuilds the folder",
+            ) from error
+        if size % self.dtype.itemsize:
+            raise DataError(
+                f"{self.path} has {size} bytes, which is not a whole number of {self.dtype.name} tokens",
+                needed=f"a multiple of {self.dtype.itemsize} bytes; the file is truncated or the dtype is wrong",
+                fix=f"delete {self.path.parent} and prepare the data again",
+            )
+        self.tokens = size // self.dtype.itemsize
+        self._memory_map: npt.NDArray[np.unsignedinteger] | None = None
+
+    def array(self) -> npt.NDArray[np.unsignedinteger]:
+        """The tokens, shape (N,), read-only and memory-mapped."""
+        if self._memory_map is None:
+            mapped = np.memmap(self.path, dtype=self.dtype, mode="r", shape=(self.tokens,))
+            self._memory_map = mapped.view(np.ndarray)  # same pages, but quicker to slice
+        return self._memory_map
+
+    def windows(self, starts: Ints, length: int) -> npt.NDArray[np.unsignedinteger]:
+        """Tokens [start, start + length) for every start, shape (len(starts), length)."""
+        return sliding_window_view(self.array(), length)[starts]
+
+    def span(self, begin: int, end: int) -> npt.NDArray[np.unsignedinteger]:
+        """Tokens [begin, end), which are cut at the end of the shard, shape (n,)."""
+        return self.array()[begin:end]
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_memory_map": None}
 
 
 class TokenRow:
