@@ -1,4 +1,4 @@
-"""Settings of data in records: which ones decide a prepared folder, and what older records left out. Standard library."""
+"""Settings of data in records: which of them decide a prepared folder, and what older records lack. No imports."""
 
 from __future__ import annotations
 
