@@ -39,6 +39,7 @@ def main(arguments: Sequence[str]) -> int:
         precision=a.precision,
         compile=a.compile,
         kv_cache=a.kv_cache,
+        speculative=a.speculative,
     )
     from litgpt_core.export.gguf.cached import with_gguf_imported
     from litgpt_core.generation.kernel_build import begin_build

@@ -20,6 +20,7 @@ from litgpt_core.generation.decoder import Decoder
 from litgpt_core.generation.kernel import KernelDecoder
 from litgpt_core.generation.kernel_build import load_kernel
 from litgpt_core.generation.kernel_support import structure_obstacle, weights_obstacle
+from litgpt_core.generation.speculation import SPECULATIVE
 from litgpt_core.generation.torch_decoder import TorchDecoder
 
 if TYPE_CHECKING:
@@ -39,9 +40,12 @@ def check_compile(word: str) -> str:
     return word
 
 
-def check_options(compile: str, kv_cache: str) -> None:
-    """Raise ConfigError unless `compile` is one of COMPILE and `kv_cache` one of KV_CACHE."""
+def check_options(compile: str, kv_cache: str, speculative: str = "off") -> None:
+    """Raise ConfigError for a word that is not one of COMPILE, KV_CACHE or SPECULATIVE."""
     check_compile(compile)
+    if speculative not in SPECULATIVE:
+        needed = ", ".join(SPECULATIVE)
+        raise ConfigError(f"There is no speculative={speculative!r}.", needed=needed, fix="--speculative ngram")
     if kv_cache not in KV_CACHE:
         raise ConfigError(f"There is no kv_cache={kv_cache!r}.", needed=", ".join(KV_CACHE), fix="--kv_cache int8")
 

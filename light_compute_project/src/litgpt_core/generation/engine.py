@@ -12,6 +12,7 @@ elsewhere.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from litgpt_core.model.gpt import GPT
     from litgpt_core.tokenizers.base import Tokenizer
 
+logger = logging.getLogger(__name__)
+
 
 class Engine:
     """Generates with one model and its tokenizer.
@@ -55,6 +58,8 @@ class Engine:
         kv_cache: auto: the dtype that the decoder chooses; int8: keys and values in 8 bits.
         keep_cache: Keep the cache between generations of one sequence, so that the next turn of a conversation prefills
             only what is new; where the decoder allows it, see `cache_slots`. The model must not be trained meanwhile.
+        speculative: off, or ngram: verify several drafted tokens in one pass where that is faster, with the same
+            result; see `speculation`. Needs the CPU kernel.
 
     Attributes:
         stats: Of the latest generation.
@@ -71,16 +76,18 @@ class Engine:
         packed_weights: bool = False,
         kv_cache: str = "auto",
         keep_cache: bool = False,
+        speculative: str = "off",
     ) -> None:
         self.model, self.tokenizer, self.add_bos = model, tokenizer, add_bos and tokenizer.bos_id is not None
         self.stats = GenerationStats()
-        check_options(compile, kv_cache)
+        check_options(compile, kv_cache, speculative)
         self._compile, self._packed, self.kv_cache = compile, packed_weights, kv_cache
         self.keep_cache = keep_cache
         self._kept = KeptBatch()
         self._decoder: Decoder | None = None
         self._mode_before: bool | None = None  # the model's mode before the current generation
         self.vocab_size = min(tokenizer.vocab_size, model.config.padded_vocab_size)
+        self._batch_options = {"vocab_size": self.vocab_size, "speculative": speculative != "off"}
 
     @classmethod
     def from_directory(
@@ -93,6 +100,7 @@ class Engine:
         packed_weights: bool = False,
         kv_cache: str = "auto",
         keep_cache: bool = False,
+        speculative: str = "off",
     ) -> Engine:
         """Load a checkpoint directory, ours or LitGPT's.
 
@@ -102,13 +110,13 @@ class Engine:
             device: auto, cpu, cuda, cuda:1, mps.
             dtype: auto, 32, bf16, 16. `auto` is bf16 where that is fast; see `choice.load_dtype`.
             compile: auto, true, false; see `choice`.
-            packed_weights, kv_cache, keep_cache: See the class.
+            packed_weights, kv_cache, keep_cache, speculative: See the class.
 
         Raises:
             CheckpointError, TokenizerError: The directory is incomplete or corrupted.
             EnvironmentProblem, ConfigError: The device is not available, or an argument is not one of those above.
         """
-        check_options(compile, kv_cache)
+        check_options(compile, kv_cache, speculative)
         target, requested = choose_device(device), named_dtype(dtype)
         directory = locate(path)
         model = load_model(directory)
@@ -118,6 +126,7 @@ class Engine:
         model = model.to(target, chosen)
         tokenizer, add_bos = tokenizers.load(directory), starts_with_bos(directory)
         options = {"compile": compile, "packed_weights": packed_weights, "kv_cache": kv_cache}
+        options["speculative"] = speculative
         return cls(model, tokenizer, add_bos=add_bos, keep_cache=keep_cache, **options)  # type: ignore[arg-type]
 
     # --- one sequence
@@ -146,8 +155,8 @@ class Engine:
         with self.decoding(keep=self.keep_cache) as (decoder, stats):
             batch = None
             if self.keep_cache:
-                batch = self._kept.batch_of(decoder, sequence, vocab_size=self.vocab_size)
-            batch = batch or batch_of(decoder, [sequence], vocab_size=self.vocab_size)
+                batch = self._kept.batch_of(decoder, sequence, **self._batch_options)
+            batch = batch or batch_of(decoder, [sequence], **self._batch_options)
             yield from deltas_of(sequence, batch, stats, start=start, is_current=lambda: self.stats is stats)
 
     def generate_stream(
@@ -223,12 +232,14 @@ class Engine:
             return []
         start = time.perf_counter()
         with self.decoding(n_sequences=len(sequences)) as (decoder, stats):
-            batch = batch_of(decoder, sequences, vocab_size=self.vocab_size)
+            batch = batch_of(decoder, sequences, **self._batch_options)
             while batch.sequences:
                 deltas = batch.step()
                 if failed := next((sequence.error for sequence, _ in deltas if sequence.error is not None), None):
                     raise failed
                 stats.new_tokens += sum(len(delta.token_ids) for _, delta in deltas)
+                stats.drafted_tokens = sum(sequence.drafts.drafted for sequence in sequences)
+                stats.accepted_tokens = sum(sequence.drafts.accepted for sequence in sequences)
                 stats.seconds = time.perf_counter() - start
                 stats.seconds_to_first_token = stats.seconds_to_first_token or stats.seconds
         return [sequence.new_ids for sequence in sequences]
@@ -247,8 +258,8 @@ class Engine:
         """
         length = self.model.config.block_size
         with self.decoding(n_sequences=n_slots) as (decoder, _):
-            sizes = {"n_slots": n_slots, "length": length, "vocab_size": self.vocab_size}
-            yield ContinuousBatch(decoder, **sizes, prefill=prefill, keep_prefixes=True)
+            sizes = {"n_slots": n_slots, "length": length, "prefill": prefill}
+            yield ContinuousBatch(decoder, **sizes, keep_prefixes=True, **self._batch_options)
 
     @contextmanager
     def decoding(
@@ -267,6 +278,8 @@ class Engine:
             decoder = self._decoder = self._decoder or choose_decoder(
                 self.model, **options, packed_weights=self._packed
             )
+            if self._batch_options["speculative"] and not decoder.tokens_are_independent:
+                logger.warning("speculative decoding is off: it needs the CPU kernel, not the %s decoder", decoder.name)
         try:
             self.model.eval()
             yield decoder, stats
