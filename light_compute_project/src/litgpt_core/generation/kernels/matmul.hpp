@@ -109,15 +109,16 @@ static inline void patch(const W* weights, size_t o, size_t apart, size_t size, 
         }
 }
 
-// Columns [o, stop), and with R > 1 those `apart` from them, for all n lines.
+// Columns [o, stop), and with R > 1 those `apart` from them, for all n lines. Single columns, of which there are three at
+// most, take one line at a time: compilers need not add a single accumulator up alike in several functions.
 template <int R, class W>
 static inline void band(const W* weights, size_t o, size_t stop, size_t apart, size_t size, const float* packed,
                         size_t n, const Output& out) {
     size_t line = 0;
-    if constexpr (LANES >= 4 * R)
+    if constexpr (R > 1 && LANES >= 4 * R)
         for (; line + 4 <= n; line += 4)
             for (size_t i = o; i < stop; i++) patch<R, 4>(weights, i, apart, size, packed, line, out);
-    for (; line + 2 <= n; line += 2)
+    for (; R > 1 && line + 2 <= n; line += 2)
         for (size_t i = o; i < stop; i++) patch<R, 2>(weights, i, apart, size, packed, line, out);
     for (; line < n; line++)
         for (size_t i = o; i < stop; i++) patch<R, 1>(weights, i, apart, size, packed, line, out);
