@@ -62,7 +62,7 @@ def _training(options: BenchmarkOptions, folder: Path, threads: int) -> list[dic
         arguments = [*TRAINING, f"trainer.max_steps={options.steps}", f"trainer.threads={threads}", f"run.name={name}"]
         job = {"overrides": [*arguments, *overrides]}
         found = run_child("bare_loop:train", job, folder=folder / name, threads=threads, name=name)
-        taken = statistics.median(found["seconds"][len(found["seconds"]) // 2 :])
+        taken: float = statistics.median(found["seconds"][len(found["seconds"]) // 2 :])
         logger.info("%s: %.1f ms a step", name, 1000 * taken)
         return taken
 

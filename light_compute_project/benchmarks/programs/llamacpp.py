@@ -30,8 +30,10 @@ def serve(work: GenerateWork, *, label: str, kind: str, slots: int) -> ServerSpe
 
     def command(folder: Path, port: int) -> list[str]:
         file = folder / "model.gguf"
-        job = {"checkpoint": str(work.checkpoint), "file": str(file), "kind": kind}
-        run_child("llamacpp:export", job, folder=folder / "export", threads=work.threads, name=f"exporting for {label}")
+        export = {"checkpoint": str(work.checkpoint), "file": str(file), "kind": kind}
+        run_child(
+            "llamacpp:export", export, folder=folder / "export", threads=work.threads, name=f"exporting for {label}"
+        )
         job = {"file": str(file), "slots": slots, "context": work.made["model"]["block_size"]}
         return child_command("llamacpp:serve", {**job, "threads": work.threads, "port": port}, folder=folder)
 

@@ -28,8 +28,8 @@ def batch_of(
         logger.warning("The prompt has %d tokens: only the last %d are used", longest, max(1, block_size // 2))
     most = max(len(sequence.window.ids) + sequence.request.max_new_tokens for sequence in sequences)
     length = max(1, min(block_size, most + decoder.max_decode_steps - 1))  # multi-step decode may pass a stop id
-    sizes = {"n_slots": len(sequences), "length": length, "vocab_size": vocab_size}
-    batch = ContinuousBatch(decoder, **sizes, speculative=speculative)
+    n = len(sequences)
+    batch = ContinuousBatch(decoder, n_slots=n, length=length, vocab_size=vocab_size, speculative=speculative)
     for sequence in sequences:
         batch.add(sequence)
     return batch

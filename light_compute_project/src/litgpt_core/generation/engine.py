@@ -17,7 +17,7 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from litgpt_core import tokenizers
 from litgpt_core.checkpoint import load_model, locate
@@ -87,7 +87,7 @@ class Engine:
         self._decoder: Decoder | None = None
         self._mode_before: bool | None = None  # the model's mode before the current generation
         self.vocab_size = min(tokenizer.vocab_size, model.config.padded_vocab_size)
-        self._batch_options = {"vocab_size": self.vocab_size, "speculative": speculative != "off"}
+        self._batch_options: dict[str, Any] = {"vocab_size": self.vocab_size, "speculative": speculative != "off"}
 
     @classmethod
     def from_directory(
@@ -258,8 +258,8 @@ class Engine:
         """
         length = self.model.config.block_size
         with self.decoding(n_sequences=n_slots) as (decoder, _):
-            sizes = {"n_slots": n_slots, "length": length, "prefill": prefill}
-            yield ContinuousBatch(decoder, **sizes, keep_prefixes=True, **self._batch_options)
+            options = {"length": length, "prefill": prefill, "keep_prefixes": True, **self._batch_options}
+            yield ContinuousBatch(decoder, n_slots=n_slots, **options)
 
     @contextmanager
     def decoding(
