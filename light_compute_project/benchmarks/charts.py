@@ -130,12 +130,12 @@ def _curves(record: Record, figure: Any) -> None:
 
 
 def _growth(record: Record, figure: Any) -> None:
-    """A panel for each x: points, and the straight line through them."""
-    panels: dict[str, list[Record]] = {}
-    for panel in record["panels"]:
-        panels.setdefault(panel["x"], []).append(panel)
+    """A plot for each x: points, and the straight line through them."""
+    plots: dict[str, list[Record]] = {}
+    for plot in record["plots"]:
+        plots.setdefault(plot["x"], []).append(plot)
     figure.set_size_inches(9, 6.4)
-    for axes, (x, curves) in zip(figure.subplots(2, 2).flat, panels.items(), strict=True):
+    for axes, (x, curves) in zip(figure.subplots(2, 2).flat, plots.items(), strict=True):
         for curve, color in zip(curves, (OURS, PEER), strict=False):
             line, xs = curve["straight"], curve["xs"]
             label = f"{curve['shape']}: x^{line['exponent']:.2f}" if len(curves) > 1 else None

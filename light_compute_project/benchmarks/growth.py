@@ -1,4 +1,4 @@
-"""`benchmark.py growth`: how cost grows with the work, one panel each, from one command.
+"""`benchmark.py growth`: how cost grows with the work, one plot each, from one command.
 
     a training step     over tokens per step, and over layers
     a decoded token     over the tokens in its context
@@ -34,14 +34,14 @@ CHUNK = 128
 
 
 def run_growth(options: BenchmarkOptions, *, folder: Path) -> dict[str, Any]:
-    """Measure every panel in `folder`, an empty folder that the caller removes; the JSON.
+    """Measure every plot in `folder`, an empty folder that the caller removes; the JSON.
 
     Raises:
         EnvironmentProblem: A process failed.
     """
     threads = options.threads or available_threads()
     origin = provenance(options.command)
-    panels = [
+    plots = [
         *_training(options, folder, threads),
         _decoding(options, folder, threads),
         *_loss(options, folder, threads),
@@ -52,8 +52,8 @@ def run_growth(options: BenchmarkOptions, *, folder: Path) -> dict[str, Any]:
         **origin,
         "threads": threads,
         "steps": options.steps,
-        "environment": panels[-1].pop("environment"),
-        "panels": panels,
+        "environment": plots[-1].pop("environment"),
+        "plots": plots,
     }
 
 
@@ -70,8 +70,8 @@ def _training(options: BenchmarkOptions, folder: Path, threads: int) -> list[dic
     layers = [seconds(f"layers-{n}", f"trainer.global_batch_size={LAYERS_BATCH}", f"model.n_layer={n}") for n in LAYERS]
     step = {"y": "seconds of a training step", "shape": "4 heads, 128 wide, context 64, eager"}
     return [
-        _panel("tokens per step", [64 * size for size in BATCHES], by_batch, **step),
-        _panel("layers", LAYERS, layers, **step),
+        _plot("tokens per step", [64 * size for size in BATCHES], by_batch, **step),
+        _plot("layers", LAYERS, layers, **step),
     ]
 
 
@@ -80,12 +80,12 @@ def _decoding(options: BenchmarkOptions, folder: Path, threads: int) -> dict[str
     job = {"model": DECODING, "positions": contexts, "repeats": options.steps, "threads": threads}
     found = run_child("growth:decode", job, folder=folder / "decode", threads=threads, name="decoding")
     shape = f"{DECODING['n_layer']} layers, {DECODING['n_embd']} wide, bfloat16, CPU kernel"
-    return _panel("tokens in the context", contexts, found["seconds"], y="seconds of a decoded token", shape=shape)
+    return _plot("tokens in the context", contexts, found["seconds"], y="seconds of a decoded token", shape=shape)
 
 
 def _loss(options: BenchmarkOptions, folder: Path, threads: int) -> list[dict[str, Any]]:
     """Memory beyond the head's weight and its gradient."""
-    panels = []
+    plots = []
     for chunk in (0, CHUNK):
         megabytes: list[float] = []
         found: dict[str, Any] = {}
@@ -95,14 +95,14 @@ def _loss(options: BenchmarkOptions, folder: Path, threads: int) -> list[dict[st
             found = run_child("loss_memory:measure", job, folder=folder / name, threads=threads, name=name)
             megabytes.append(found["rise_mb"] - size * LOSS["width"] * 4 / 1e6)  # type: ignore[operator]
         shape = f"{LOSS['tokens']:,} tokens, " + (f"{chunk} at a time" if chunk else "all at once")
-        panels.append(
-            _panel("vocabulary", options.vocabularies, megabytes, y="MB of the loss beyond the head", shape=shape)
+        plots.append(
+            _plot("vocabulary", options.vocabularies, megabytes, y="MB of the loss beyond the head", shape=shape)
         )
-    panels[-1]["environment"] = found["environment"]
-    return panels
+    plots[-1]["environment"] = found["environment"]
+    return plots
 
 
-def _panel(x: str, xs: Sequence[float], ys: Sequence[float], *, y: str, shape: str) -> dict[str, Any]:
+def _plot(x: str, xs: Sequence[float], ys: Sequence[float], *, y: str, shape: str) -> dict[str, Any]:
     return {"x": x, "y": y, "shape": shape, "xs": list(xs), "ys": list(ys), "straight": straight_line(xs, ys)}
 
 

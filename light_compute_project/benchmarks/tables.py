@@ -182,10 +182,10 @@ def _loss_memory(record: Record) -> list[Table]:
 def _growth(record: Record) -> list[Table]:
     """Every point, and how far the points are from a straight line."""
     found = []
-    for panel in record["panels"]:
-        table = _table(f"{panel['y']}: {panel['shape']}", panel["x"], *(f"{x:,}" for x in panel["xs"]))
-        table.add_row("measured", *(f"{y:.3g}" for y in panel["ys"]))
-        line = panel["straight"]
+    for plot in record["plots"]:
+        table = _table(f"{plot['y']}: {plot['shape']}", plot["x"], *(f"{x:,}" for x in plot["xs"]))
+        table.add_row("measured", *(f"{y:.3g}" for y in plot["ys"]))
+        line = plot["straight"]
         table.caption = _line(
             f"growth x^{line['exponent']:.2f}; at most {line['largest_error']:.0%} from a straight line"
         )

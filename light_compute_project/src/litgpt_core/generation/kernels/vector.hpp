@@ -25,7 +25,7 @@ template <class V> static inline V load(const void* from) {  // no alignment nee
 static inline void store(float* to, vec value) { std::memcpy(to, &value, sizeof value); }
 
 // The same value, which the compiler then loads once for several uses: reading it from memory for each of them would take
-// as many loads as multiplications, which a core has no room for beside the loads of weights.
+// as many loads as multiplications, which is more than a core can do together with the loads of weights.
 static inline vec in_register(vec value) {
 #if defined(__x86_64__) && defined(__AVX2__)
     asm("" : "+v"(value));
