@@ -90,7 +90,7 @@ def deltas_of(
                 stats.seconds = time.perf_counter() - start
                 stats.seconds_to_first_token = stats.seconds_to_first_token or stats.seconds
                 stats.new_tokens = len(sequence.new_ids)
-                stats.drafted_tokens, stats.accepted_tokens = sequence.drafts.drafted, sequence.drafts.accepted
+                stats.count_drafts([sequence])
                 if sequence.error is not None:
                     if delta.token_ids:
                         yield delta._replace(finish_reason=None)

@@ -51,7 +51,12 @@ def check_options(compile: str, kv_cache: str, speculative: str = "off") -> None
 
 
 def choose_decoder(
-    model: GPT, *, compile: str = "auto", packed_weights: bool = False, kv_cache: str = "auto"
+    model: GPT,
+    *,
+    compile: str = "auto",
+    packed_weights: bool = False,
+    kv_cache: str = "auto",
+    speculative: str = "off",
 ) -> Decoder:
     """The decoder for this model on its present device; `packed_weights` is an option of the CPU kernel.
 
@@ -60,15 +65,23 @@ def choose_decoder(
         compile: One of COMPILE.
         packed_weights: See `kernel`.
         kv_cache: One of KV_CACHE; int8: keys and values in 8 bits with a scale per token and head.
+        speculative: One of SPECULATIVE; a warning says that a decoder cannot verify drafts.
 
     Raises:
-        ConfigError: `compile` or `kv_cache` is not one of those.
+        ConfigError: A word is not one of those.
         EnvironmentProblem: compile="true" where torch.compile cannot work.
     """
+    check_options(compile, kv_cache, speculative)
+    decoder = _choose(model, compile=compile, packed_weights=packed_weights, kv_cache=kv_cache)
+    if speculative != "off" and not decoder.tokens_are_independent:
+        logger.warning("speculative decoding is off: it needs the CPU kernel, not the %s decoder", decoder.name)
+    return decoder
+
+
+def _choose(model: GPT, *, compile: str, packed_weights: bool, kv_cache: str) -> Decoder:
     device = model.device
     what = f"{device}, {str(model.dtype).removeprefix('torch.')}"
     what += ", int8 KV cache" if kv_cache == "int8" else ""
-    check_options(compile, kv_cache)
     if compile == "true":
         if obstacle := compile_obstacle(device.type):
             raise EnvironmentProblem(f"Decoding cannot be compiled: {obstacle}.", fix="--compile auto")

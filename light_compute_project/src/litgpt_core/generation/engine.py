@@ -12,7 +12,6 @@ elsewhere.
 from __future__ import annotations
 
 import dataclasses
-import logging
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -37,8 +36,6 @@ from litgpt_core.prompts import starts_with_bos
 if TYPE_CHECKING:
     from litgpt_core.model.gpt import GPT
     from litgpt_core.tokenizers.base import Tokenizer
-
-logger = logging.getLogger(__name__)
 
 
 class Engine:
@@ -87,6 +84,7 @@ class Engine:
         self._decoder: Decoder | None = None
         self._mode_before: bool | None = None  # the model's mode before the current generation
         self.vocab_size = min(tokenizer.vocab_size, model.config.padded_vocab_size)
+        self._speculative = speculative
         self._batch_options: dict[str, Any] = {"vocab_size": self.vocab_size, "speculative": speculative != "off"}
 
     @classmethod
@@ -125,8 +123,12 @@ class Engine:
             move_to_huge_pages(model, dtype=chosen)
         model = model.to(target, chosen)
         tokenizer, add_bos = tokenizers.load(directory), starts_with_bos(directory)
-        options = {"compile": compile, "packed_weights": packed_weights, "kv_cache": kv_cache}
-        options["speculative"] = speculative
+        options = {
+            "compile": compile,
+            "packed_weights": packed_weights,
+            "kv_cache": kv_cache,
+            "speculative": speculative,
+        }
         return cls(model, tokenizer, add_bos=add_bos, keep_cache=keep_cache, **options)  # type: ignore[arg-type]
 
     # --- one sequence
@@ -238,8 +240,7 @@ class Engine:
                 if failed := next((sequence.error for sequence, _ in deltas if sequence.error is not None), None):
                     raise failed
                 stats.new_tokens += sum(len(delta.token_ids) for _, delta in deltas)
-                stats.drafted_tokens = sum(sequence.drafts.drafted for sequence in sequences)
-                stats.accepted_tokens = sum(sequence.drafts.accepted for sequence in sequences)
+                stats.count_drafts(sequences)
                 stats.seconds = time.perf_counter() - start
                 stats.seconds_to_first_token = stats.seconds_to_first_token or stats.seconds
         return [sequence.new_ids for sequence in sequences]
@@ -274,12 +275,10 @@ class Engine:
         if self._mode_before is None:
             self._mode_before = self.model.training
         if decoder is None:
-            options = {"compile": self._compile, "kv_cache": self.kv_cache}
+            options = {"compile": self._compile, "kv_cache": self.kv_cache, "speculative": self._speculative}
             decoder = self._decoder = self._decoder or choose_decoder(
                 self.model, **options, packed_weights=self._packed
             )
-            if self._batch_options["speculative"] and not decoder.tokens_are_independent:
-                logger.warning("speculative decoding is off: it needs the CPU kernel, not the %s decoder", decoder.name)
         try:
             self.model.eval()
             yield decoder, stats

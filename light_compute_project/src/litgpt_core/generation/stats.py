@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from litgpt_core.generation.sequence_state import SequenceState
 
 
 @dataclass(kw_only=True)
@@ -23,6 +28,11 @@ class GenerationStats:
     """Time until all prompts are prefilled and every sequence has its first token."""
     seconds: float = 0.0
     """Time until the latest token."""
+
+    def count_drafts(self, sequences: Sequence[SequenceState]) -> None:
+        """The drafts of all sequences so far."""
+        self.drafted_tokens = sum(sequence.drafts.drafted for sequence in sequences)
+        self.accepted_tokens = sum(sequence.drafts.accepted for sequence in sequences)
 
     def summary(self) -> str:
         """A one-line summary."""
