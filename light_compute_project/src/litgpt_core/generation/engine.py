@@ -78,13 +78,13 @@ class Engine:
         self.model, self.tokenizer, self.add_bos = model, tokenizer, add_bos and tokenizer.bos_id is not None
         self.stats = GenerationStats()
         check_options(compile, kv_cache, speculative)
-        self._compile, self._packed, self.kv_cache = compile, packed_weights, kv_cache
-        self.keep_cache = keep_cache
+        self.kv_cache, self.keep_cache = kv_cache, keep_cache
+        self._decoder_options: dict[str, Any] = {"compile": compile, "packed_weights": packed_weights}
+        self._decoder_options |= {"kv_cache": kv_cache, "speculative": speculative}
         self._kept = KeptBatch()
         self._decoder: Decoder | None = None
         self._mode_before: bool | None = None  # the model's mode before the current generation
         self.vocab_size = min(tokenizer.vocab_size, model.config.padded_vocab_size)
-        self._speculative = speculative
         self._batch_options: dict[str, Any] = {"vocab_size": self.vocab_size, "speculative": speculative != "off"}
 
     @classmethod
@@ -123,13 +123,9 @@ class Engine:
             move_to_huge_pages(model, dtype=chosen)
         model = model.to(target, chosen)
         tokenizer, add_bos = tokenizers.load(directory), starts_with_bos(directory)
-        options = {
-            "compile": compile,
-            "packed_weights": packed_weights,
-            "kv_cache": kv_cache,
-            "speculative": speculative,
-        }
-        return cls(model, tokenizer, add_bos=add_bos, keep_cache=keep_cache, **options)  # type: ignore[arg-type]
+        words = {"compile": compile, "kv_cache": kv_cache, "speculative": speculative}
+        flags = {"add_bos": add_bos, "packed_weights": packed_weights, "keep_cache": keep_cache}
+        return cls(model, tokenizer, **flags, **words)  # type: ignore[arg-type]
 
     # --- one sequence
 
@@ -155,9 +151,7 @@ class Engine:
     def _run(self, sequence: SequenceState) -> Iterator[Delta]:
         start = time.perf_counter()
         with self.decoding(keep=self.keep_cache) as (decoder, stats):
-            batch = None
-            if self.keep_cache:
-                batch = self._kept.batch_of(decoder, sequence, **self._batch_options)
+            batch = self._kept.batch_of(decoder, sequence, **self._batch_options) if self.keep_cache else None
             batch = batch or batch_of(decoder, [sequence], **self._batch_options)
             yield from deltas_of(sequence, batch, stats, start=start, is_current=lambda: self.stats is stats)
 
@@ -275,10 +269,7 @@ class Engine:
         if self._mode_before is None:
             self._mode_before = self.model.training
         if decoder is None:
-            options = {"compile": self._compile, "kv_cache": self.kv_cache, "speculative": self._speculative}
-            decoder = self._decoder = self._decoder or choose_decoder(
-                self.model, **options, packed_weights=self._packed
-            )
+            decoder = self._decoder = self._decoder or choose_decoder(self.model, **self._decoder_options)
         try:
             self.model.eval()
             yield decoder, stats
