@@ -22,7 +22,6 @@ from torch.utils.data import Dataset
 from litgpt_core.data.dataset import (
     IGNORE_INDEX,
     Batch,
-    TokenFile,
     ValidationBatches,
     as_tensor,
     check_positive,
@@ -31,6 +30,7 @@ from litgpt_core.data.dataset import (
 from litgpt_core.data.order import Ints, epoch_keys, permute
 from litgpt_core.data.packing import pack
 from litgpt_core.data.prepared import PreparedData
+from litgpt_core.data.stream.token_row import TokenFile
 
 
 class ChatRows:

@@ -65,7 +65,7 @@ class PreparedData(ABC):
         from segments spread evenly.
         """
         shards = self.shards(side)
-        if len(shards) > 1:
+        if len(shards) > 1 or shards[0].remote is not None:
             return sample_tokens(shards, dtype=self.dtype, at_most=at_most)
         (shard,) = shards
         dtype = np.dtype(self.dtype).newbyteorder("<")

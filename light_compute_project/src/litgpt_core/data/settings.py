@@ -161,6 +161,9 @@ class TextSettings:
     workers: int = 0
     """Processes that tokenize such a corpus; 0: one per core. The bytes written do not depend on it."""
 
+    fast_tokenizer: Literal["never", "auto"] = "never"
+    """`auto`: gigatoken tokenizes such a corpus, if it is installed and gives the same ids on a sample."""
+
     verify: VerifyKind = "stat"
     """`stat`: files whose size and times are those of the last reading are not read again; `full`: always read."""
 
@@ -293,40 +296,6 @@ DATA_KINDS: dict[str, type] = {
     "chat": ChatDataSettings,
 }
 """The values of `data.kind`."""
-
-
-LATER_SETTINGS = {
-    "decode_errors": "strict",
-    "document_separator": "",
-    "text_key": "",
-    "group_near_duplicates": True,
-    "verify": "stat",
-    "stream_above": 256_000_000,
-    "workers": 0,
-    "order": "full",
-    "packing": "windows",
-}
-"""Settings that were added with a default that changes nothing: at that value they are not part of the fingerprint."""
-
-
-def with_later_settings(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
-    """A recorded config as this version would have written it: settings of `data` that it lacks have that default."""
-    recorded = before.get("data")
-    if not isinstance(recorded, dict):
-        return before
-    missing = {
-        key: value for key, value in LATER_SETTINGS.items() if key in now.get("data", {}) and key not in recorded
-    }
-    return before | {"data": recorded | missing}
-
-
-LOCATIONS = ("cache_dir", "path", "url", "timeout_s", "verify", "workers")
-"""Settings that say where things are or how they are made, not what they are: not part of the fingerprint, because the
-corpus hash is.
-"""
-
-USES = ("order", "packing")
-"""Settings that say how a prepared folder is used: not part of its fingerprint, but of what a run must keep."""
 
 
 def cache_folder(data: DataSettings) -> Path:

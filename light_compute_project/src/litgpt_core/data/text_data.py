@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from litgpt_core.core.errors import ConfigError
 from litgpt_core.data.prepared import PreparedData
-from litgpt_core.data.prepared_folder import read_meta
+from litgpt_core.data.prepared_folder import checked_meta
 from litgpt_core.data.settings import DataSettings, TextSettings
-from litgpt_core.data.stream.manifest import STREAM_FORMAT, Shard
+from litgpt_core.data.stream.manifest import STREAM_FORMAT, Shard, shards_of
+from litgpt_core.data.stream.shard_cache import CACHE_BYTES
 from litgpt_core.data.stream_settings import RowsSettings, TokensSettings
 from litgpt_core.tokenizers.settings import TokenizerSettings
 
@@ -28,6 +29,8 @@ class TextData(PreparedData):
     """How windows are mixed in training: `full` or `blocks`."""
     packing: str = "windows"
     """What a training row is: one of the `windows` of the stream, or documents by `best_fit`."""
+    cache_bytes: int = CACHE_BYTES
+    """Of blocks of shards at addresses."""
 
     @classmethod
     def prepare(
@@ -41,9 +44,11 @@ class TextData(PreparedData):
     ) -> TextData:
         """Find or make the folder; depends on the corpus and the tokenizer alone."""
         directory = prepared_text_folder(data, tokenizer)
-        if isinstance(data, RowsSettings | TokensSettings):
-            return cls(directory, read_meta(directory), data.order, data.packing)
-        return cls(directory, read_meta(directory))
+        if isinstance(data, TokensSettings):
+            return cls(directory, checked_meta(directory), data.order, data.packing, data.cache_bytes)
+        if isinstance(data, RowsSettings):
+            return cls(directory, checked_meta(directory), data.order, data.packing)
+        return cls(directory, checked_meta(directory))
 
     @property
     def epoch_tokens(self) -> int:
@@ -133,6 +138,12 @@ class TextData(PreparedData):
     def passes(self, *, samples: int, block_size: int, seed: int) -> dict[str, float]:
         """Name of a source -> how often a run of so many samples reads its training tokens; empty for a sole source."""
         return {}
+
+    def shards(self, side: str) -> list[Shard]:
+        """See the base class."""
+        if self.meta.get("format_version") == STREAM_FORMAT:
+            return shards_of(self.directory, side, cache_bytes=self.cache_bytes)
+        return super().shards(side)
 
     def _source(self, side: str) -> Path | list[Shard]:
         if self.meta.get("format_version") == STREAM_FORMAT:
