@@ -14,7 +14,7 @@ import course
 import torch
 
 from litgpt_core import checkpoint
-from litgpt_core.checkpoint.compressed_model import build_compressed
+from litgpt_core.checkpoint.load import build_compressed
 from litgpt_core.compression.quality import log_probabilities
 from litgpt_core.compression.texts import measurement_windows
 from litgpt_core.model.config import GPTConfig

@@ -3,7 +3,8 @@
     TextData (`text_data`)    one stream of tokens; every token is a target; reference losses of n-gram models
     ChatData (`chat_data`)    packed conversations; only answers are targets; held-out questions as sample prompts
 
-`prepare.prepare` picks one of the two from `data.kind`; nothing else asks which it is.
+`prepare` makes folders and picks one of the two from `data.kind`; nothing else asks which it is. A training run reads
+folders through this file and makes none.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ import json
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict, Unpack
 
 import numpy as np
 import numpy.typing as npt
 
+from litgpt_core.core.errors import DataError
 from litgpt_core.data.stream.manifest import STREAM_FORMAT, Shard, manifest_problem, shards_of
 from litgpt_core.data.stream.token_row import sample_tokens
 
@@ -25,13 +27,79 @@ if TYPE_CHECKING:
     from torch.utils.data import Dataset
 
     from litgpt_core.data.dataset import Batch, ValidationBatches
-    from litgpt_core.data.settings import DataSettings
-    from litgpt_core.tokenizers.settings import TokenizerSettings
 
 FORMAT_VERSION = 1
 """Of folders with one shard per split. Raise this when the same settings and corpus would give other files; folders of
 many shards have `manifest.STREAM_FORMAT`.
 """
+
+
+LATER_SETTINGS = {
+    "decode_errors": "strict",
+    "document_separator": "",
+    "text_key": "",
+    "group_near_duplicates": True,
+    "verify": "stat",
+    "stream_above": 256_000_000,
+    "workers": 0,
+    "order": "full",
+    "packing": "windows",
+}
+"""Settings that were added with a default that changes nothing: at that value they are not part of the fingerprint."""
+
+
+def with_later_settings(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    """A recorded config as this version would have written it: settings of `data` that it lacks have that default."""
+    recorded = before.get("data")
+    if not isinstance(recorded, dict):
+        return before
+    missing = {
+        key: value for key, value in LATER_SETTINGS.items() if key in now.get("data", {}) and key not in recorded
+    }
+    return before | {"data": recorded | missing}
+
+
+LOCATIONS = ("cache_dir", "path", "url", "timeout_s", "verify", "workers")
+"""Settings that say where things are or how they are made, not what they are: not part of the fingerprint, because the
+corpus hash is.
+"""
+
+USES = ("order", "packing")
+"""Settings that say how a prepared folder is used: not part of its fingerprint, but of what a run must keep."""
+
+
+class Share(TypedDict):
+    """Which rows a process reads; all of them without these."""
+
+    rank: NotRequired[int]
+    world_size: NotRequired[int]
+
+
+class OrderedRows(Share):
+    """The order of training rows, and how many make a micro-batch."""
+
+    seed: int
+    """Decides the order."""
+    micro_batch_size: int
+    """Rows per micro-batch and process."""
+
+
+class TrainRows(OrderedRows):
+    """What `train_batches` is asked for."""
+
+    block_size: int
+    """T, tokens per row."""
+    global_batch_size: int
+    """Rows per optimizer step over all processes."""
+
+
+class ValRows(Share):
+    """What `val_batches` is asked for."""
+
+    block_size: int
+    batch_size: int
+    max_tokens: NotRequired[int | None]
+    """At most about so many tokens of the split; None reads all."""
 
 
 @dataclass(frozen=True)
@@ -113,19 +181,6 @@ class PreparedData(ABC):
 
     # ---- where text and chat differ
 
-    @classmethod
-    @abstractmethod
-    def prepare(
-        cls,
-        data: DataSettings,
-        tokenizer: TokenizerSettings,
-        *,
-        block_size: int | None,
-        init_from: Path | None,
-        fingerprint: str | None,
-    ) -> PreparedData:
-        """Find the prepared folder for these settings, or make it; arguments and errors as for `prepare.prepare`."""
-
     @property
     @abstractmethod
     def epoch_tokens(self) -> int:
@@ -156,37 +211,12 @@ class PreparedData(ABC):
         """Raise DataError if the training split holds no sample of `block_size` tokens."""
 
     @abstractmethod
-    def train_batches(
-        self,
-        *,
-        block_size: int,
-        seed: int,
-        micro_batch_size: int,
-        global_batch_size: int,
-        rank: int = 0,
-        world_size: int = 1,
-    ) -> Dataset[Batch]:
-        """Training micro-batches by ordinal; (inputs, targets) first, targets of -100 have no loss.
-
-        Args:
-            block_size: T, tokens per row.
-            seed: Decides the order of rows.
-            micro_batch_size: Rows per micro-batch and process.
-            global_batch_size: Rows per optimizer step over all processes.
-            rank, world_size: Which share this process reads.
-        """
+    def train_batches(self, **rows: Unpack[TrainRows]) -> Dataset[Batch]:
+        """Training micro-batches by ordinal; (inputs, targets) first, targets of -100 have no loss."""
 
     @abstractmethod
-    def val_batches(
-        self,
-        *,
-        block_size: int,
-        batch_size: int,
-        max_tokens: int | None = None,
-        rank: int = 0,
-        world_size: int = 1,
-    ) -> ValidationBatches:
-        """This rank's batches of the held-out split; at most about `max_tokens` tokens of it, None reads all."""
+    def val_batches(self, **rows: Unpack[ValRows]) -> ValidationBatches:
+        """This rank's batches of the held-out split."""
 
 
 def folder_problem(directory: Path, *, fingerprint: str | None = None) -> str:
@@ -220,6 +250,23 @@ def folder_problem(directory: Path, *, fingerprint: str | None = None) -> str:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         return f"meta.json is broken ({type(error).__name__}: {error})"
     return ""
+
+
+def read_meta(directory: Path) -> dict[str, Any]:
+    """The meta.json of a folder that is complete; the settings it was made from are not checked.
+
+    Raises:
+        DataError: The folder is missing or does not fit its meta.json.
+    """
+    problem = folder_problem(directory)
+    if problem:
+        raise DataError(
+            f"{directory} is not a usable prepared folder: {problem}",
+            needed="a folder made by this version's prepare",
+            fix=f"delete {directory} and prepare the data again",
+        )
+    meta: dict[str, Any] = json.loads((directory / "meta.json").read_text(encoding="utf-8"))
+    return meta
 
 
 def canonical_json(value: object) -> bytes:

@@ -21,8 +21,16 @@ from typing import Any
 from litgpt_core.core.errors import DataError
 from litgpt_core.core.lock import exclusive
 from litgpt_core.core.replaceable import refuse_foreign
-from litgpt_core.data.prepared import canonical_json, folder_problem, meta_sha256
-from litgpt_core.data.settings import LATER_SETTINGS, LOCATIONS, USES, DataSettings, cache_folder
+from litgpt_core.data.prepared import (
+    LATER_SETTINGS,
+    LOCATIONS,
+    USES,
+    canonical_json,
+    folder_problem,
+    meta_sha256,
+    read_meta,
+)
+from litgpt_core.data.settings import DataSettings, cache_folder
 from litgpt_core.tokenizers.base import Tokenizer
 from litgpt_core.tokenizers.directory import FOREIGN, copy_companions
 from litgpt_core.tokenizers.registry import train as train_tokenizer
@@ -32,23 +40,6 @@ logger = logging.getLogger(__name__)
 _NEVER = object()
 
 _OURS = ("meta.json", "manifest.json", "train*", "val*", "held-*", "chunk-*", "rows-*", ".rows-*", "tokenizer/*")
-
-
-def read_meta(directory: Path) -> dict[str, Any]:
-    """The meta.json of a folder that is complete; the settings it was made from are not checked.
-
-    Raises:
-        DataError: The folder is missing or does not fit its meta.json.
-    """
-    problem = folder_problem(directory)
-    if problem:
-        raise DataError(
-            f"{directory} is not a usable prepared folder: {problem}",
-            needed="a folder made by this version's prepare",
-            fix=f"delete {directory} and prepare the data again",
-        )
-    meta: dict[str, Any] = json.loads((directory / "meta.json").read_text(encoding="utf-8"))
-    return meta
 
 
 def find_or_make(data: DataSettings, *, fingerprint: str, build: Callable[[Path], None]) -> Path:

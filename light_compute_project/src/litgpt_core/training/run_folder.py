@@ -21,7 +21,7 @@ from litgpt_core.core.errors import CheckpointError, ConfigError, LightComputeEr
 from litgpt_core.core.parsing import ParsingError, read_json, read_yaml
 from litgpt_core.core.redaction import redact_values
 from litgpt_core.core.replaceable import refuse_foreign
-from litgpt_core.data.settings import LOCATIONS, with_later_settings
+from litgpt_core.data.prepared import LOCATIONS, with_later_settings
 
 logger = logging.getLogger(__name__)
 
