@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from litgpt_core.config.loggers import WandbSettings
-from litgpt_core.core.parsing import ParsingError, read_yaml
 from litgpt_core.core.redaction import redact_values
 from litgpt_core.training.run_folder import RunFolder
 from litgpt_core.training.wandb_runs import close_run, first_line, labels, log_table, open_run
@@ -85,11 +84,7 @@ def log_evaluation(
 
 def _recorded(folder: RunFolder) -> tuple[WandbSettings, dict[str, Any]]:
     """The dashboard that a run's config names, and the config without secrets."""
-    try:
-        config = read_yaml(folder.config)
-    except (OSError, ParsingError):
-        config = None
-    config = redact_values(config) if isinstance(config, dict) else {}
+    config = redact_values(folder.read_config())
     section = config.get("logger")
     known = {field.name for field in dataclasses.fields(WandbSettings)} - {"kind"}
     values = section if isinstance(section, dict) else {}
