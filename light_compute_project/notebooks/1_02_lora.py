@@ -20,7 +20,7 @@ from litgpt_core.compression.texts import measurement_windows
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.gpt import GPT
 from litgpt_core.model.lora import adapters, add_adapters, without_adapters
-from litgpt_core.model.lora_settings import LoRASettings
+from litgpt_core.model.optional_settings import LoRASettings
 
 directory = course.model_directory()
 english, _ = [domain for domain in course.texts(directory) if domain.name == "reference"], None

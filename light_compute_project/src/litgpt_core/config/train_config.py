@@ -17,9 +17,7 @@ if TYPE_CHECKING:
     from litgpt_core.config.trainer import TrainerSettings
     from litgpt_core.data.settings import DataSettings
     from litgpt_core.model.config import ModelSettings
-    from litgpt_core.model.distillation_settings import DistillSettings
-    from litgpt_core.model.lora_settings import LoRASettings
-    from litgpt_core.model.qat_settings import QatSettings
+    from litgpt_core.model.optional_settings import DistillSettings, LoRASettings, QatSettings
     from litgpt_core.optim.settings import OptimSettings
     from litgpt_core.tokenizers.settings import TokenizerSettings
 

@@ -148,11 +148,6 @@ class TrainBatches(Dataset[Batch]):
         return {**self.__dict__, "_group": -1, "_starts": np.zeros((0, 0), dtype=np.int64)}
 
     @property
-    def tokens_per_sample(self) -> int:
-        """Target tokens in one row: T."""
-        return self.block_size
-
-    @property
     def samples_per_epoch(self) -> int:
         """Windows visited once each before the next epoch's order begins."""
         return self.windows

@@ -35,7 +35,7 @@ from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.fake_quant import MARK, hidden_weights, plain_weights
 from litgpt_core.model.gpt import GPT
 from litgpt_core.model.grid import Grid
-from litgpt_core.model.qat_settings import QatSettings
+from litgpt_core.model.optional_settings import QatSettings
 from litgpt_core.model.scale_search import search_scales
 from litgpt_core.training.run_folder import RESUME_FILE
 

@@ -21,8 +21,8 @@ from litgpt_core.model import lora
 from litgpt_core.model.gpt import GPT
 from litgpt_core.model.init import initialize
 from litgpt_core.model.lora import add_adapters
-from litgpt_core.model.lora_settings import LoRASettings
 from litgpt_core.model.loss import cross_entropy
+from litgpt_core.model.optional_settings import LoRASettings
 from litgpt_core.training import inputs
 from litgpt_core.training.inputs import fill_shards
 
