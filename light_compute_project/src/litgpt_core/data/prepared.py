@@ -85,7 +85,7 @@ class OrderedRows(Share):
 
 
 class TrainRows(OrderedRows):
-    """What `train_batches` is asked for."""
+    """Options of `train_batches`."""
 
     block_size: int
     """T, tokens per row."""
@@ -94,7 +94,7 @@ class TrainRows(OrderedRows):
 
 
 class ValRows(Share):
-    """What `val_batches` is asked for."""
+    """Options of `val_batches`."""
 
     block_size: int
     batch_size: int
