@@ -1,7 +1,7 @@
 """One context with several continuations as one row of ids: a tree of depth two.
 
 ids         c c c c a a b b        choices  a a A and b b B, whose last ids are only ever predicted
-segments   -1-1-1-1 1 1 2 2        each choice sees the context and itself (`model/segments.py`)
+segments   -1-1-1-1 1 1 2 2        each choice sees the context and itself (`model/mask.py`)
 """
 
 from __future__ import annotations
