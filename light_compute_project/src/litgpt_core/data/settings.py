@@ -153,7 +153,7 @@ class TextSettings:
     """Text between the documents of a file, such as <|endoftext|>; it is removed. Empty: a file is one document."""
 
     text_key: str = ""
-    """Key of the text in the rows of JSON files, such as text: each row is a document. Empty: files are plain text."""
+    """Key of the text in the rows of JSON or CSV files, such as text: each row is a document. Empty: plain text."""
 
     stream_above: int = 256_000_000
     """A corpus with more bytes than this is prepared in constant memory, by a split rule of its own (docs/data.md)."""
