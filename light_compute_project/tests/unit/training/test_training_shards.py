@@ -23,7 +23,6 @@ from litgpt_core.model.init import initialize
 from litgpt_core.model.lora import add_adapters
 from litgpt_core.model.loss import cross_entropy
 from litgpt_core.model.optional_settings import LoRASettings
-from litgpt_core.training import inputs
 from litgpt_core.training.inputs import fill_shards
 
 OnRanks = Callable[[int, Callable[[int], Any]], list[Any]]
