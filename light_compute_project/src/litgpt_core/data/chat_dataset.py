@@ -20,11 +20,12 @@ from typing import Unpack
 import numpy as np
 import torch
 
-from litgpt_core.data.dataset import IGNORE_INDEX, Batch, TokenFile, ValidationBatches, as_tensor
+from litgpt_core.data.dataset import IGNORE_INDEX, Batch, ValidationBatches, as_tensor
 from litgpt_core.data.order import Ints
 from litgpt_core.data.packed_dataset import Filled, FixedRows, empty_rows
 from litgpt_core.data.packing import pack
 from litgpt_core.data.prepared import OrderedRows, PreparedData
+from litgpt_core.data.stream.token_row import TokenFile
 
 
 class ChatRows:

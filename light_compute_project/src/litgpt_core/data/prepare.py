@@ -8,8 +8,9 @@ from pathlib import Path
 from litgpt_core.core.errors import ConfigError, DataError
 from litgpt_core.data.chat_data import ChatData
 from litgpt_core.data.mixture_data import MixtureData, prepare_mixture
-from litgpt_core.data.prepared import USES, PreparedData, read_meta
+from litgpt_core.data.prepared import PreparedData, checked_meta, read_meta
 from litgpt_core.data.prepared_folder import find_folder
+from litgpt_core.data.recorded_settings import USES
 from litgpt_core.data.settings import ChatDataSettings, CorpusSettings, DataSettings, TextSettings
 from litgpt_core.data.stream_settings import MixtureSettings, RowsSettings, TokensSettings
 from litgpt_core.data.text_data import TextData
@@ -52,8 +53,8 @@ def prepare(
         directory = _chats(data, tokenizer, block_size=block_size, init_from=init_from, fingerprint=fingerprint)
     else:
         directory = _texts(data, tokenizer)
-    uses = {key: value for key, value in vars(data).items() if key in USES}
-    return data_type(data.kind)(directory, read_meta(directory), **uses)
+    uses = {key: value for key, value in vars(data).items() if key in (*USES, "cache_bytes")}
+    return data_type(data.kind)(directory, checked_meta(directory), **uses)
 
 
 def _chats(

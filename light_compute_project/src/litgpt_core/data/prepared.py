@@ -34,40 +34,6 @@ many shards have `manifest.STREAM_FORMAT`.
 """
 
 
-LATER_SETTINGS = {
-    "decode_errors": "strict",
-    "document_separator": "",
-    "text_key": "",
-    "group_near_duplicates": True,
-    "verify": "stat",
-    "stream_above": 256_000_000,
-    "workers": 0,
-    "order": "full",
-    "packing": "windows",
-}
-"""Settings that were added with a default that changes nothing: at that value they are not part of the fingerprint."""
-
-
-def with_later_settings(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
-    """A recorded config as this version would have written it: settings of `data` that it lacks have that default."""
-    recorded = before.get("data")
-    if not isinstance(recorded, dict):
-        return before
-    missing = {
-        key: value for key, value in LATER_SETTINGS.items() if key in now.get("data", {}) and key not in recorded
-    }
-    return before | {"data": recorded | missing}
-
-
-LOCATIONS = ("cache_dir", "path", "url", "timeout_s", "verify", "workers")
-"""Settings that say where things are or how they are made, not what they are: not part of the fingerprint, because the
-corpus hash is.
-"""
-
-USES = ("order", "packing")
-"""Settings that say how a prepared folder is used: not part of its fingerprint, but of what a run must keep."""
-
-
 class Share(TypedDict):
     """Which rows a process reads; all of them without these."""
 
@@ -133,7 +99,7 @@ class PreparedData(ABC):
         from segments spread evenly.
         """
         shards = self.shards(side)
-        if len(shards) > 1:
+        if len(shards) > 1 or shards[0].remote is not None:
             return sample_tokens(shards, dtype=self.dtype, at_most=at_most)
         (shard,) = shards
         dtype = np.dtype(self.dtype).newbyteorder("<")
@@ -265,6 +231,11 @@ def read_meta(directory: Path) -> dict[str, Any]:
             needed="a folder made by this version's prepare",
             fix=f"delete {directory} and prepare the data again",
         )
+    return checked_meta(directory)
+
+
+def checked_meta(directory: Path) -> dict[str, Any]:
+    """The meta.json of a folder that was made or found complete just now."""
     meta: dict[str, Any] = json.loads((directory / "meta.json").read_text(encoding="utf-8"))
     return meta
 

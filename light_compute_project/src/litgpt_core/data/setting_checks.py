@@ -40,10 +40,33 @@ def stream_problems(data: Any) -> list[str]:
     if getattr(data, "order", "full") not in ("full", "blocks"):
         problems.append(f"order={data.order!r} must be 'full' or 'blocks'")
     problems += packing_problems(data)
+    if data.fast_tokenizer not in ("never", "auto"):
+        problems.append(f"fast_tokenizer={data.fast_tokenizer!r} must be 'never' or 'auto'")
     if getattr(data, "chunk_bytes", 0) < 0 or getattr(data, "stream_above", 0) < 0:
         problems.append("chunk_bytes and stream_above must not be negative")
     if getattr(data, "val_bytes", 1) < 1:
         problems.append(f"val_bytes={data.val_bytes} must be at least 1")
+    return problems
+
+
+def engine_problems(data: Any) -> list[str]:
+    """Problems of the fields that say what runs a preparation."""
+    problems = []
+    for key, allowed in (
+        ("engine", ("local", "datatrove")),
+        ("executor", ("local", "slurm")),
+        ("near_duplicates", ("keep", "remove")),
+    ):
+        if getattr(data, key) not in allowed:
+            problems.append(f"{key}={getattr(data, key)!r} must be {' or '.join(map(repr, allowed))}")
+    if data.engine == "local" and data.near_duplicates == "remove":
+        problems.append("near_duplicates=remove needs engine=datatrove, whose MinHash it is")
+    if data.engine == "local" and data.executor == "slurm":
+        problems.append("executor=slurm needs engine=datatrove")
+    if data.executor == "slurm" and not data.slurm.get("partition"):
+        problems.append("executor=slurm needs slurm.partition=NAME")
+    if data.executor != "slurm" and data.slurm:
+        problems.append("slurm has no effect without executor=slurm")
     return problems
 
 

@@ -161,6 +161,9 @@ class TextSettings:
     workers: int = 0
     """Processes that tokenize such a corpus; 0: one per core. The bytes written do not depend on it."""
 
+    fast_tokenizer: Literal["never", "auto"] = "never"
+    """`auto`: gigatoken tokenizes such a corpus, if it is installed and gives the same ids on a sample."""
+
     verify: VerifyKind = "stat"
     """`stat`: files whose size and times are those of the last reading are not read again; `full`: always read."""
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from litgpt_core.core.errors import ConfigError
 from litgpt_core.data.prepared import OrderedRows, PreparedData, ValRows
-from litgpt_core.data.stream.manifest import STREAM_FORMAT, Shard
+from litgpt_core.data.stream.manifest import STREAM_FORMAT, Shard, shards_of
+from litgpt_core.data.stream.shard_cache import CACHE_BYTES
 
 if TYPE_CHECKING:
     from torch.utils.data import Dataset
@@ -24,6 +25,8 @@ class TextData(PreparedData):
     """How windows are mixed in training: `full` or `blocks`."""
     packing: str = "windows"
     """What a training row is: one of the `windows` of the stream, or documents by `best_fit`."""
+    cache_bytes: int = CACHE_BYTES
+    """Of blocks of shards at addresses."""
 
     @property
     def epoch_tokens(self) -> int:
@@ -92,6 +95,12 @@ class TextData(PreparedData):
     def passes(self, *, samples: int, block_size: int, seed: int) -> dict[str, float]:
         """Name of a source -> how often a run of so many samples reads its training tokens; empty for a sole source."""
         return {}
+
+    def shards(self, side: str) -> list[Shard]:
+        """See the base class."""
+        if self.meta.get("format_version") == STREAM_FORMAT:
+            return shards_of(self.directory, side, cache_bytes=self.cache_bytes)
+        return super().shards(side)
 
     def _source(self, side: str) -> Path | list[Shard]:
         if self.meta.get("format_version") == STREAM_FORMAT:

@@ -21,7 +21,7 @@ from litgpt_core.core.errors import CheckpointError, ConfigError, LightComputeEr
 from litgpt_core.core.parsing import table_in
 from litgpt_core.core.redaction import redact_values
 from litgpt_core.core.replaceable import refuse_foreign
-from litgpt_core.data.prepared import LOCATIONS, with_later_settings
+from litgpt_core.data.recorded_settings import LOCATIONS, with_later_settings
 
 logger = logging.getLogger(__name__)
 
@@ -310,6 +310,6 @@ def refuse_another_run(folder: RunFolder, config: TrainConfig) -> None:
 
 def decides_trajectory(key: str) -> bool:
     """Whether another value of this dotted key makes it another run."""
-    if key in {f"data.{name}" for name in LOCATIONS}:
+    if ".".join(key.split(".")[:2]) in {f"data.{name}" for name in LOCATIONS}:
         return False  # where the corpus lies may change; what it is, the fingerprint tells
     return any(key == fixed or key.startswith(f"{fixed}.") for fixed in FIXED_WHEN_RESUMING)

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import logging
 import os
+import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from litgpt_core.data.prepared_folder import content_settings, tokenizer_facts, 
 from litgpt_core.data.settings import StreamSettings
 from litgpt_core.data.shards import token_dtype
 from litgpt_core.data.stream.chunk_shards import SIDES, ChunkFacts, SideFacts, index_path, shard_path
+from litgpt_core.data.stream.datatrove_plan import FOLDER
 from litgpt_core.data.stream.inputs import InputFile
 from litgpt_core.data.stream.lottery import STREAM_RULE
 from litgpt_core.data.stream.manifest import STREAM_FORMAT, Shard, shards_of, write_manifest
@@ -87,6 +89,7 @@ def finish_folder(
         "splits": {side: dataclasses.asdict(total) for side, total in totals.items()},
         "shards": {side: len(entries) for side, entries in shards.items()},
         "rows_left_out": report.skipped,
+        **_without_near_duplicates(data, facts),
         "bytes_per_token": {side: total.bytes / total.tokens for side, total in totals.items()},
         "dtype": dtype,
         "append_eos": True,
@@ -98,9 +101,18 @@ def finish_folder(
 
 def clean(work: Path) -> None:
     """Remove what only the making of a folder needs; it is complete."""
+    shutil.rmtree(work / FOLDER, ignore_errors=True)
     for pattern in ("chunk-*.json", "held-*"):
         for path in work.glob(pattern):
             path.unlink()
+
+
+def _without_near_duplicates(data: StreamSettings, facts: list[ChunkFacts]) -> dict[str, int]:
+    if getattr(data, "near_duplicates", "keep") == "keep":
+        return {}
+    removed = sum(each.near_duplicates for each in facts)
+    logger.info("data %s: %s near-duplicate document(s) left out", data.name, f"{removed:,}")
+    return {"near_duplicates_left_out": removed}
 
 
 def _total(facts: list[ChunkFacts], side: str) -> SideFacts:
