@@ -28,6 +28,8 @@ SHAPES: dict[str, tuple[tuple[str, ...], int]] = {
 135m is the shape of SmolLM2-135M."""
 GPT2_ONLY = ("nanogpt", "hf")
 """Peers that build a GPT-2 of the same sizes."""
+CONTEXT = {"10m": 256, "124m": 1024, "135m": 2048}
+"""Of these models as shipped."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,14 +94,16 @@ def run_generation(options: BenchmarkOptions, *, folder: Path) -> dict[str, Any]
 
 
 def generate_work(options: BenchmarkOptions, *, folder: Path) -> GenerateWork:
-    """Make the model in a process of its own.
+    """Make the model in a process of its own; its context grows with prompt and answer where needed.
 
     Raises:
-        ConfigError: Prompt and new tokens exceed the model's context, or a peer does not know the shape.
+        ConfigError: A peer does not know the shape.
     """
     overrides, vocab_size = SHAPES[options.shape]
     if options.shape == "135m" and (wrong := [name for name in options.against if name.startswith(GPT2_ONLY)]):
         raise ConfigError(f"--shape 135m --against {wrong[0]}", needed="llamacpp or litgpt: the shape is Llama's")
+    if (length := options.prompt_tokens + options.new_tokens) > CONTEXT[options.shape]:
+        overrides = (*overrides, f"model.block_size={length}")
     place, threads = folder / "random-model", options.threads or available_threads()
     job = {
         "folder": str(place),
@@ -109,12 +113,6 @@ def generate_work(options: BenchmarkOptions, *, folder: Path) -> GenerateWork:
         "new_tokens": options.new_tokens,
     }
     made = run_child("random_model:make_model", job, folder=place, threads=threads, name="making the model")
-    context = made["model"]["block_size"]
-    if options.prompt_tokens + options.new_tokens > context:
-        raise ConfigError(
-            f"--prompt_tokens {options.prompt_tokens} and --new_tokens {options.new_tokens}",
-            needed=f"at most {context} together, the model's context",
-        )
     return GenerateWork(
         name=options.shape,
         checkpoint=place / "model",
