@@ -80,8 +80,19 @@ def packages_sha256(packages: Mapping[str, Mapping[str, Any]]) -> str:
     return hashlib.sha256(json.dumps(packages, sort_keys=True).encode()).hexdigest()
 
 
-def optional(package: str) -> Any:
-    """A package of the extra `data`.
+def optional(
+    package: str,
+    *,
+    given: str = "",
+    needed: str = "the packages that read such files",
+    fix: str = "pip install 'light-compute-project[data]', or uv sync --extra data",
+) -> Any:
+    """A package that this project can do without, by default one of the extra `data`.
+
+    Args:
+        package: What is imported.
+        given: Why it is needed, for the error.
+        needed, fix: Of the error.
 
     Raises:
         EnvironmentProblem: It is not installed.
@@ -89,8 +100,5 @@ def optional(package: str) -> Any:
     try:
         return importlib.import_module(package)
     except ImportError as error:
-        raise EnvironmentProblem(
-            f"{package.partition('.')[0]} is not installed ({error})",
-            needed="the packages that read such files",
-            fix="pip install 'light-compute-project[data]', or uv sync --extra data",
-        ) from error
+        given = given or f"{package.partition('.')[0]} is not installed ({error})"
+        raise EnvironmentProblem(given, needed=needed, fix=fix) from error
