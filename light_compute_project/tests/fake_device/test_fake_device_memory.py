@@ -32,6 +32,7 @@ GPT2 = GPTConfig(
     position_embedding="learned", tie_embeddings=True, rotary_percentage=0.0, name="gpt2",
 )  # fmt: skip
 LLAMA_1B = GPTConfig.from_name("Llama-3.2-1B", block_size=2048)
+MIXTURE = GPTConfig.from_name("Mixtral-8x7B-v0.1", n_layer=2, block_size=2048, name="two layers of Mixtral")
 LLAMA_8B = GPTConfig.from_name("Llama-3.1-8B", block_size=4096)
 BOUND = 0.10
 
@@ -74,6 +75,7 @@ def peak_of_a_step(plan: Recipe) -> int:
         pytest.param(
             GPT2, {"checkpointing": "selective", "global_batch": 8, "optimizer": "muon"}, marks=pytest.mark.nightly
         ),
+        (MIXTURE, {"global_batch": 2, "micro_batch": 2, "loss_chunk_size": 1024}),
         (LLAMA_1B, {"loss_chunk_size": 1024}),
         (LLAMA_1B, {"segments": True, "checkpointing": "full", "loss_chunk_size": 1024}),
     ],
@@ -112,14 +114,19 @@ class ShardedMemory(LiveMemory):
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize(("optimizer", "checkpointing"), [("adamw", "full"), ("muon", "full"), ("adamw", "selective")])
-def test_the_peak_of_8b_on_eight_gpus(optimizer: Any, checkpointing: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("optimizer", "checkpointing", "tensor"),
+    [("adamw", "full", 1), ("muon", "full", 1), ("adamw", "selective", 1), ("adamw", "full", 2), ("adamw", "none", 8)],
+)
+def test_the_peak_of_8b_on_eight_gpus(
+    optimizer: Any, checkpointing: Any, tensor: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """FSDP2 itself, on one of eight processes of which seven are not there, at full size."""
     plan = Recipe(
         model=LLAMA_8B, optimizer=optimizer, checkpointing=checkpointing, loss_chunk_size=1024, device="cuda",
         global_batch=8, micro_batch=1,
     )  # fmt: skip
-    layout = DeviceLayout(strategy="fsdp", devices=8)
+    layout = DeviceLayout(strategy="fsdp", devices=8, tensor=tensor)
     found = memory(plan, layout)
     live = ShardedMemory()
     alloc, free = _fsdp_param.alloc_storage, _fsdp_param.free_storage
@@ -136,13 +143,14 @@ def test_the_peak_of_8b_on_eight_gpus(optimizer: Any, checkpointing: Any, monkey
     monkeypatch.setattr(_fsdp_param, "free_storage", freed)
     dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=8)
     try:
-        mesh = init_device_mesh("cpu", (8,))
+        mesh = init_device_mesh("cpu", (8 // tensor, tensor), mesh_dim_names=("data", "tensor"))
         with FakeTensorMode(), cuda_kernels():
             with _NoInitialisation():
                 model = GPT(plan.model).train()
+            sharding = Sharding(group=8 // tensor, copies=1, tensor=tensor, bf16=True, cpu_offload=False)
+            sharding.divide(model, mesh["tensor"])
             checkpoint_blocks(model, plan.checkpointing)
-            sharding = Sharding(group=8, copies=1, bf16=True, cpu_offload=False)
-            sharding.apply(model, mesh)
+            sharding.apply(model, mesh["data"])
             gc.collect()
             with live:
                 state = sum(p.to_local().nbytes for p in model.parameters())  # type: ignore[attr-defined]
