@@ -115,16 +115,23 @@ class ShardedMemory(LiveMemory):
 
 @pytest.mark.nightly
 @pytest.mark.parametrize(
-    ("optimizer", "checkpointing", "tensor"),
-    [("adamw", "full", 1), ("muon", "full", 1), ("adamw", "selective", 1), ("adamw", "full", 2), ("adamw", "none", 8)],
+    ("optimizer", "checkpointing", "tensor", "chunk"),
+    [
+        ("adamw", "full", 1, 1024),
+        ("muon", "full", 1, 1024),
+        ("adamw", "selective", 1, 1024),
+        ("adamw", "full", 1, 0),
+        ("adamw", "full", 2, 1024),
+        ("adamw", "none", 8, 0),
+    ],
 )
 def test_the_peak_of_8b_on_eight_gpus(
-    optimizer: Any, checkpointing: Any, tensor: int, monkeypatch: pytest.MonkeyPatch
+    optimizer: Any, checkpointing: Any, tensor: int, chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """FSDP2 itself, on one of eight processes of which seven are not there, at full size."""
     plan = Recipe(
-        model=LLAMA_8B, optimizer=optimizer, checkpointing=checkpointing, loss_chunk_size=1024, device="cuda",
-        global_batch=8, micro_batch=1,
+        model=LLAMA_8B, optimizer=optimizer, checkpointing=checkpointing, loss_chunk_size=chunk, device="cuda",
+        global_batch=8 // tensor, micro_batch=1,
     )  # fmt: skip
     layout = DeviceLayout(strategy="fsdp", devices=8, tensor=tensor)
     found = memory(plan, layout)
@@ -147,7 +154,9 @@ def test_the_peak_of_8b_on_eight_gpus(
         with FakeTensorMode(), cuda_kernels():
             with _NoInitialisation():
                 model = GPT(plan.model).train()
-            sharding = Sharding(group=8 // tensor, copies=1, tensor=tensor, bf16=True, cpu_offload=False)
+            sharding = Sharding(
+                group=8 // tensor, copies=1, tensor=tensor, bf16=True, cpu_offload=False, head_apart=not chunk
+            )
             sharding.divide(model, mesh["tensor"])
             checkpoint_blocks(model, plan.checkpointing)
             sharding.apply(model, mesh["data"])

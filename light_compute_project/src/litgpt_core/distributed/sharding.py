@@ -1,9 +1,10 @@
 """FSDP2 on a GPT: which parameters travel together, in which precision, over which processes.
 
 Every block is one group, gathered right before it computes and let go right after; the last one stays for its backward
-pass, which comes next. An embedding that is not tied is a group of its own: hardly used, it need not stay. Positions,
-final norm and output layer (and a tied embedding) stay gathered from the forward to the backward pass, because a loss
-in chunks uses the output layer again and again. Under `bf16-mixed` weights are gathered and multiplied in bfloat16,
+pass, which comes next. An embedding that is not tied is a group of its own: hardly used, it need not stay. An output
+layer that is not tied is one, too, whose gathering and gradients pass while blocks compute; but not with a loss in
+chunks, which uses it again and again. What is left (positions, final norm, a tied or often used output layer) stays
+gathered from the forward to the backward pass. Under `bf16-mixed` weights are gathered and multiplied in bfloat16,
 gradients are added up over processes in float32, and the parts that the optimizer steps are float32.
 
 With tensor parallelism (`tensor_parallel`) a block is sharded over the processes that have the same share of it, and
@@ -48,6 +49,8 @@ class Sharding:
     bf16: bool
     """Gather and compute in bfloat16."""
     cpu_offload: bool
+    head_apart: bool = False
+    """The output layer is used once in a step, so it can be a group of its own."""
     tensor: int = 1
     """Processes that compute each block together; `group` and `copies` then count such sets of processes."""
     collective_timeout: float | None = None
@@ -88,6 +91,7 @@ class Sharding:
             *((module, everybody, True) for module in own),
             *((block, mesh, True) for block in blocks),
             (last, mesh, False),
+            *([(model.lm_head, everybody, False)] if self.head_apart and not model.config.tie_embeddings else []),
             (model, everybody, False),
         ]
         for module, among, freed in groups:
@@ -141,6 +145,7 @@ def choose_sharding(
     precision: str,
     cpu_offload: bool,
     tensor: int | Literal["auto"] = 1,
+    head_apart: bool = False,
     collective_timeout: float | None = None,
 ) -> Sharding | None:
     """What the settings mean for so many processes; None if the model stays whole.
@@ -163,6 +168,7 @@ def choose_sharding(
         group=group,
         copies=world_size // together // group,
         tensor=together,
+        head_apart=head_apart,
         bf16=precision == "bf16-mixed",
         cpu_offload=cpu_offload,
         collective_timeout=collective_timeout,

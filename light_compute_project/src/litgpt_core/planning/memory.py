@@ -152,7 +152,10 @@ class _Step:
         outer, everybody = outer_parameters(c), layout.group * layout.tensor
         apart = [] if c.tie_embeddings else [p for p in outer if p.name == EMBEDDING]
         self.apart = _Group(apart, everybody)
-        self.staying = _Group([p for p in outer if p not in apart], everybody)
+        chunks_or_tied = recipe.loss_chunk_size or c.tie_embeddings
+        head = [] if chunks_or_tied else [p for p in outer if p.name.startswith("lm_head.")]
+        self.head_apart = _Group(head, everybody)
+        self.staying = _Group([p for p in outer if p not in apart and p not in head], everybody)
         sizes = {kind: block_bytes(own, layer, setup=self.setup) for kind, layer in first.items()}
         self.blocks = [groups[kind] for kind in kinds]
         if recipe.device == "cuda" and self.setup.product < WIDE:
@@ -215,7 +218,8 @@ class _Step:
         inside += 2 * self.gathered(self.blocks[last]) + self.setup.product * self.blocks[last].at_once
         forward = max(full, unsharded) + self.copies(last, forward=True) + max(self.logits_forward, inside)
         backward = stays + unsharded + self.copies(last) + self.logits_backward + self.gathered(self.blocks[last])
-        yield "loss", held + self.kept + self.gathered(self.staying) + max(forward, backward)
+        outer = self.gathered(self.staying) + self.gathered(self.head_apart)
+        yield "loss", held + self.kept + outer + max(forward, backward)
         yield "backward", held + unsharded + max(self.backward(layer, stays) for layer in range(last + 1))
         yield "end", held + max(full, unsharded) + self.ending()
         yield "step", held + full + self.stepping()
@@ -255,7 +259,8 @@ class _Step:
         if self.layout.sharded:
             arriving = self.layout.cpu_offload or self.unsharded_gradients
             arrived = stays or (0 if arriving else self.width * sum(group.shard for group in behind))
-            head = self.gathered(self.staying) + self.setup.product * self.head
+            of_head = 0 if self.head_apart.numbers else self.setup.product * self.head
+            head = self.gathered(self.staying) + of_head
             return activations + arrived + head + self.passing(self.blocks[layer])
         leaves = self.leaf * (sum(group.numbers for group in behind) + self.head)
         arrived = stays + leaves if self.flat else stays or leaves

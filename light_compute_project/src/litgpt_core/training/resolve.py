@@ -105,6 +105,7 @@ def resolve(config: TrainConfig, facts: Facts) -> ResolvedConfig:
         precision=hardware.precision,
         cpu_offload=asked.cpu_offload and hardware.device == "cuda",
         tensor=asked.tensor_parallel_size,
+        head_apart=not config.trainer.batch.loss_chunk_size,
         collective_timeout=asked.collective_timeout,
     )
     together = 1 if sharding is None else sharding.tensor
