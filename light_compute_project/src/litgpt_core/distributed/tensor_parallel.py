@@ -34,7 +34,7 @@ class _Copy(torch.autograd.Function):
     """The same numbers on; gradients are added up."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, group: dist.ProcessGroup) -> Tensor:
+    def forward(ctx: Any, x: Tensor, group: str) -> Tensor:
         ctx.group = group
         return x.view_as(x)
 
@@ -47,7 +47,7 @@ class _Sum(torch.autograd.Function):
     """Numbers are added up; gradients go to all."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, group: dist.ProcessGroup) -> Tensor:
+    def forward(ctx: Any, x: Tensor, group: str) -> Tensor:
         return _sum(x, group)
 
     @staticmethod
@@ -55,16 +55,22 @@ class _Sum(torch.autograd.Function):
         return gradient, None
 
 
-def _sum(x: Tensor, group: dist.ProcessGroup) -> Tensor:
+def _sum(x: Tensor, group: str) -> Tensor:
     wide = x.float() if x.device.type == "cpu" else x  # gloo adds up no narrow numbers
-    total: Tensor = wait_tensor(all_reduce(wide.contiguous(), "sum", group))  # type: ignore[no-untyped-call]
+    started = all_reduce(wide.contiguous(), "sum", group)  # type: ignore[arg-type]
+    total: Tensor = wait_tensor(started)  # type: ignore[no-untyped-call]
     return total.to(x.dtype)
 
 
 class RowParallelLinear(nn.Linear):
-    """A linear layer whose inputs are divided among processes: each has some columns, and the results are added up."""
+    """A linear layer whose inputs are divided among processes: each has some columns, and the results are added up.
 
-    def __init__(self, share: nn.Linear, group: dist.ProcessGroup) -> None:
+    Args:
+        share: The layer with this process's columns.
+        group: Name of the process group, which torch.compile takes as a constant.
+    """
+
+    def __init__(self, share: nn.Linear, group: str) -> None:
         super().__init__(1, 1, bias=False, device="meta")
         self.in_features, self.out_features = share.in_features, share.out_features
         self.weight, self.bias = share.weight, share.bias
@@ -86,10 +92,10 @@ def divide_blocks(model: GPT, group: dist.ProcessGroup) -> None:
     Raises:
         ConfigError: Heads, groups or hidden units cannot be divided.
     """
-    small = sliced(model.config, dist.get_world_size(group))
+    small, name = sliced(model.config, dist.get_world_size(group)), group.group_name
 
     def copied(module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-        return _Copy.apply(arguments[0], group), *arguments[1:]
+        return _Copy.apply(arguments[0], name), *arguments[1:]
 
     for layer, whole in enumerate(model.transformer.h):
         with model.device:
@@ -97,7 +103,7 @@ def divide_blocks(model: GPT, group: dist.ProcessGroup) -> None:
         for part in (block.attn, block.mlp):
             part.register_forward_pre_hook(copied)
             assert isinstance(part.proj, nn.Linear)
-            part.proj = RowParallelLinear(part.proj, group)
+            part.proj = RowParallelLinear(part.proj, name)
         model.transformer.h[layer] = block
 
 

@@ -9,15 +9,19 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import Tensor
+from torch._dynamo.backends.registry import lookup_backend
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor
+from torch.testing._internal.distributed.fake_pg import FakeStore
 
-from litgpt_core.checkpoint.load import empty_model
+from litgpt_core.checkpoint.load import empty_model, leave_meta
 from litgpt_core.core.errors import ConfigError
 from litgpt_core.distributed.sharding import Sharding, choose_sharding
 from litgpt_core.distributed.tensor_parallel import (
     clip_gradients,
+    divide_blocks,
     gather_shares,
     joined,
     share_of,
@@ -176,6 +180,34 @@ def test_the_strategy_saves_and_loads_whole_tensors_to_the_last_bit(on_ranks: On
     assert state["state"].keys() == saved["state"].keys()
     for index, entries in saved["state"].items():
         assert all(torch.equal(torch.as_tensor(state["state"][index][key]), value) for key, value in entries.items())
+
+
+def test_a_divided_block_is_one_graph() -> None:
+    """With the sums in it. The other process is not there, so the numbers mean nothing."""
+    torch._dynamo.reset()
+    graphs: list[int] = []
+    aot_eager = lookup_backend("aot_eager")
+
+    def backend(graph: Any, inputs: Any) -> Any:
+        graphs.append(len(inputs))
+        return aot_eager(graph, inputs)
+
+    dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=2)
+    try:
+        model = empty_model(build(KINDS[0]).config)
+        divide_blocks(model, init_device_mesh("cpu", (2,)).get_group())
+        model.to_empty(device="cpu")
+        leave_meta(model)
+        for p in model.parameters():
+            torch.nn.init.normal_(p)
+        for block in model.transformer.h:
+            block.compile(backend=backend, dynamic=False, fullgraph=True)
+        for _ in range(2):
+            model.hidden(random_ids(2)).sum().backward()  # type: ignore[no-untyped-call]
+    finally:
+        dist.destroy_process_group()
+        torch._dynamo.reset()
+    assert len(graphs) == 1
 
 
 def test_shares_of_qkv_hold_whole_query_groups_and_join_again() -> None:
