@@ -12,9 +12,9 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Lt
 
-from litgpt_core.config.batch import check_batch
 from litgpt_core.core.durations import seconds_of
 from litgpt_core.core.errors import ConfigError
+from litgpt_core.data.batch_rule import check_batch
 
 Count = Annotated[int, Ge(1)]
 NotNegative = Annotated[int, Ge(0)]

@@ -6,6 +6,7 @@ be wrong with a row is an `UnusableError`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -141,18 +142,49 @@ def _pair(question: str, answer: str, *, context: str = "") -> Callable[[Mapping
     """One exchange under two keys, with an optional input or context below the question."""
 
     def read(row: Mapping[str, Any]) -> Messages:
-        asked, answered = row[question], row[answer]
+        asked, answered, learnt = row[question], row[answer], row.get("label") is not False
         if isinstance(asked, list) and isinstance(answered, list):  # TRL's conversational form
-            return [*_messages(asked, question), *_messages(answered, answer)]
+            return [
+                *_messages(asked, question),
+                *((message, flag and learnt) for message, flag in _messages(answered, answer)),
+            ]
         below = _text(row.get(context) or "", context)
         user = "\n\n".join(part for part in (_text(asked, question), below) if part.strip())
         return [
             *_history(row.get("history")),
             (Message(role="user", content=user), False),
-            (Message(role="assistant", content=_text(answered, answer)), True),
+            (Message(role="assistant", content=_text(answered, answer)), learnt),
         ]
 
     return read
+
+
+def _preferred(row: Mapping[str, Any]) -> Messages:
+    """A question and the better of two answers; or two whole conversations, as messages or as one text."""
+    chosen = row["chosen"]
+    question = next((row[key] for key in ("prompt", "question", "instruction", "input") if row.get(key)), None)
+    if isinstance(chosen, str) and question is None:
+        return _transcript(chosen)
+    answer = list(_messages(chosen, "chosen")) if isinstance(chosen, list) else _answer(chosen, "chosen")
+    if question is None or (answer and answer[0][0].role != "assistant"):
+        return answer  # `chosen` is the whole conversation
+    asked = question if isinstance(question, list) else [{"role": "user", "content": question}]
+    return [*_messages(asked, "prompt"), *answer]
+
+
+def _answer(text: object, key: str) -> Messages:
+    return [(Message(role="assistant", content=_text(text, key)), True)]
+
+
+def _transcript(text: str) -> Messages:
+    """`Human: ...` and `Assistant: ...` in turn, each after an empty line (Anthropic's HH-RLHF)."""
+    parts = re.split(r"(?:\A|\n\n)(Human|Assistant):", encodable(text).lstrip("\n"))
+    if parts[0].strip() or len(parts) < 3:
+        raise UnusableError("chosen is neither a list of messages nor a text of `Human: ...` and `Assistant: ...`")
+    return [
+        (Message(role="user" if speaker == "Human" else "assistant", content=said.strip()), True)
+        for speaker, said in zip(parts[1::2], parts[2::2], strict=True)
+    ]
 
 
 def _history(history: object) -> Messages:
@@ -218,6 +250,12 @@ FORMATS = (
         example='{"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]}',
     ),
     CHAT_LOG,
+    Format(
+        name="preference",
+        keys=("chosen", "rejected"),
+        read=_preferred,
+        example='{"prompt": "Hi", "chosen": "Hello", "rejected": "No"}',
+    ),
     Format(
         name="Alpaca",
         keys=("instruction", "output"),

@@ -1,11 +1,11 @@
-"""Conversations from JSON files: the chat log of `chat.py` and `serve.py`, and every format of `chat_formats`.
+"""Conversations from JSON and CSV files: the chat log of `chat.py` and `serve.py`, and every format of `chat_formats`.
 
     chat log    {"user": ..., "assistant": ..., "conversation_id": ..., "turn": 0, "id": ..., ...}, and later
                 {"type": "rating", "id": ..., "rating": 1 | -1 | 0}; rotated files FILE.1, FILE.2, ... are read first
     others      a whole conversation in a row
 
-How a file holds its rows is the subject of `json_values`. The keys of a row tell its format, so one file may mix
-formats. Rows are processed as follows:
+How a file holds its rows is the subject of `json_values` and `csv_rows`. The keys of a row tell its format, so one
+file may mix formats. Rows are processed as follows:
 
 - A row that cannot be used is skipped and reported with its file, place and reason.
 - A regenerated answer (same conversation, same turn) replaces the earlier one; exchanges after the earlier one are
@@ -33,8 +33,9 @@ from typing import Any
 
 from litgpt_core.data.chat_formats import CHAT_LOG, is_logged, messages_of
 from litgpt_core.data.chat_rows import ChatExample, LoggedExchanges, from_messages
+from litgpt_core.data.csv_rows import file_rows
 from litgpt_core.data.files import kind_of, matching_files, missing_path, read_file, shown
-from litgpt_core.data.json_values import UnusableError, json_values
+from litgpt_core.data.json_values import UnusableError
 from litgpt_core.data.prepared import canonical_json
 from litgpt_core.data.settings import ChatDataSettings
 from litgpt_core.prompts.turns import begins_with_greeting
@@ -95,7 +96,7 @@ def read_conversations(data: ChatDataSettings) -> tuple[list[ChatExample], ReadC
     order: dict[str, ChatExample | None] = {}
     for path in _files(Path(data.path).expanduser(), data.glob):
         counts.files += 1
-        for place, row in json_values(read_file(path)):
+        for place, row in file_rows(read_file(path), path.name):
             counts.lines += 1
             try:
                 if isinstance(row, UnusableError):

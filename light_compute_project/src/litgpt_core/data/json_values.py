@@ -45,14 +45,11 @@ def json_values(raw: bytes) -> Iterator[tuple[str, Any]]:
     Args:
         raw: All bytes of a file.
     """
-    encoding = next((name for mark, name in _MARKS if raw.startswith(mark)), "") or wide_without_mark(raw)
-    if encoding:
-        try:
-            raw = raw.decode(encoding).removeprefix("\ufeff").encode("utf-8", "surrogatepass")
-        except UnicodeDecodeError as problem:
-            yield "the file", UnusableError(f"it is damaged {encoding} at byte offset {problem.start:,}")
-            return
-    raw = raw.removeprefix(codecs.BOM_UTF8)
+    try:
+        raw = as_utf8(raw)
+    except UnicodeDecodeError as problem:
+        yield "the file", UnusableError(f"it is damaged {problem.encoding} at byte offset {problem.start:,}")
+        return
     lines = raw.split(b"\n")
     filled = [number for number, line in enumerate(lines) if line.strip()]
     if not filled:
@@ -63,6 +60,18 @@ def json_values(raw: bytes) -> Iterator[tuple[str, Any]]:
         return
     for number in filled:
         yield from _rows(first if number == filled[0] else _parsed(lines[number]), f"line {number + 1}")
+
+
+def as_utf8(raw: bytes) -> bytes:
+    """The bytes of UTF-16 or UTF-32, with a byte-order mark or without, as UTF-8; others unchanged, without the mark.
+
+    Raises:
+        UnicodeDecodeError: A place that is damaged.
+    """
+    encoding = next((name for mark, name in _MARKS if raw.startswith(mark)), "") or wide_without_mark(raw)
+    if encoding:
+        raw = raw.decode(encoding).removeprefix("\ufeff").encode("utf-8", "surrogatepass")
+    return raw.removeprefix(codecs.BOM_UTF8)
 
 
 def _rows(value: Any, place: str) -> Iterator[tuple[str, Any]]:

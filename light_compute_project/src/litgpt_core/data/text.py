@@ -44,7 +44,7 @@ def read_text(data: TextSettings) -> Corpus:
         for document in _documents(data, document_name(file, root), found.text)
     ]
     if not documents and data.text_key:
-        raise no_rows(shown(path), data.text_key, (found.text for found in decoded.values()))
+        raise no_rows(shown(path), data.text_key, {shown(file): found.text for file, found in decoded.items()})
     if not documents:
         raise DataError(
             f"{shown(path)} holds no text between its separators {data.document_separator!r}",
@@ -86,7 +86,7 @@ def _decode_files(files: list[Path], data: TextSettings) -> tuple[dict[Path, Dec
 
 
 def _documents(data: TextSettings, name: str, text: str) -> list[Document]:
-    """The file as one document, or as those between its separators, or one for each of its JSON rows."""
+    """The file as one document, or as those between its separators, or one for each of its rows."""
     if data.text_key:
         return [Document(data.name, row, found) for row, found in row_texts(text, key=data.text_key, name=name)]
     if not data.document_separator or data.document_separator not in text:

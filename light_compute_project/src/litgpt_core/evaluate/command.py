@@ -107,7 +107,7 @@ def _check(a: argparse.Namespace) -> None:
 def _print(records: list[dict[str, Any]], differences: list[dict[str, Any]], a: argparse.Namespace) -> None:
     from rich.console import Console
 
-    from litgpt_core.evaluate.table import rich_table, score_rows, text_rows
+    from litgpt_core.evaluate.table import cautions, rich_table, score_rows, text_rows
 
     console = Console()
     drawn = [rich_table(score_rows(records))]
@@ -116,8 +116,8 @@ def _print(records: list[dict[str, Any]], differences: list[dict[str, Any]], a: 
     for table in drawn:
         console.width = max(console.width, console.measure(table, options=console.options.update(width=2000)).maximum)
         console.print(table)
-    for each in differences:
-        console.print(each["sentence"], highlight=False, markup=False, soft_wrap=True)
+    for line in [*(each["sentence"] for each in differences), *cautions(records)]:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _code(a: argparse.Namespace) -> None:

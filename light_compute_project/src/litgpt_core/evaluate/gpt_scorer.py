@@ -1,7 +1,7 @@
 """Scores with a network: batches of similar length, longest first; a context that has several continuations once.
 
     choice_logprobs   [c c c c  a a  b b b]     one row for a context and its choices, each of which sees the context
-                                                and itself, at the positions behind the context (`model/segments.py`)
+                                                and itself, at the positions behind the context (`model/mask.py`)
 
 The last block computes the positions that predict a choice's id alone (`kept_positions.py`). The reference is
 `Scorer.choice_logprobs`, which feeds every choice with its whole context.
@@ -120,27 +120,43 @@ class GPTScorer(Scorer):
     def _trees(self, trees: Sequence[Tree]) -> list[list[Floats]]:
         """For each tree the scores of its choices."""
         ids = self._padded([tree.ids for tree in trees])
-        segments = self._padded([tree.segments for tree in trees], fill=PADDING)
+        segments = None  # no branch: the causal mask is enough
+        if any(tree.branches for tree in trees):
+            segments = self._padded([tree.segments for tree in trees], fill=PADDING)
         widest = max(len(tree.ids) - tree.context for tree in trees) + 1
         keep = [np.minimum(np.arange(widest) + tree.context - 1, len(tree.ids) - 1) for tree in trees]
         hidden = hidden_at(self.model, ids, self._tensor(np.stack(keep)), segments=segments)  # (B, widest, C)
         places = np.concatenate([row * widest + tree.places() for row, tree in enumerate(trees)])
+        read, rows = np.unique(places, return_inverse=True)  # several choices may be predicted at one place
         targets = np.concatenate([choice for tree in trees for choice in tree.choices])
-        scored = self._token_scores(hidden.flatten(0, 1)[self._tensor(places)], self._tensor(targets))
+        scored = self._token_scores(hidden.flatten(0, 1)[self._tensor(read)], self._tensor(targets), rows=rows)
         lengths = [len(choice) for tree in trees for choice in tree.choices]
         parts = iter(np.split(scored, np.cumsum(lengths)[:-1]))
         return [[next(parts) for _ in tree.choices] for tree in trees]
 
-    def _token_scores(self, hidden: Tensor, targets: Tensor) -> Floats:
-        """(N, C), (N,) -> (N, 2): log p of the targets among the tokenizer's ids in nats, and whether none has more."""
-        chunks = []
-        for begin in range(0, len(targets), HEAD_ROWS):
-            wanted = targets[begin : begin + HEAD_ROWS]
+    def _token_scores(self, hidden: Tensor, targets: Tensor, *, rows: Ids | None = None) -> Floats:
+        """log p of targets among the tokenizer's ids in nats, and whether none has more.
+
+        Args:
+            hidden: (M, C), the last norm's output.
+            targets: (N,)
+            rows: (N,) from 0 to M - 1, where each target is predicted; None: N is M, each at its own.
+
+        Returns:
+            (N, 2)
+        """
+        rows = np.arange(len(hidden)) if rows is None else rows
+        order = np.argsort(rows, kind="stable")
+        scored: Floats = np.zeros((len(order), 2))
+        for begin in range(0, len(hidden), HEAD_ROWS):
             logits = self.model.head(hidden[begin : begin + HEAD_ROWS])[:, : self.vocab_size].float()
-            own = logits.gather(1, wanted[:, None])[:, 0]
-            best = (own == logits.amax(dim=1)).double()
-            chunks.append(torch.stack([own.double() - logits.logsumexp(dim=1).double(), best], dim=1))
-        scored: Floats = torch.cat(chunks).cpu().numpy()
+            first, last = np.searchsorted(rows[order], [begin, begin + len(logits)])
+            chosen = order[first:last]
+            own, here = targets[self._tensor(chosen)], self._tensor(rows[chosen] - begin)
+            value = logits[here, own]
+            best = (value == logits.amax(dim=1)[here]).double()
+            log_p = value.double() - logits.logsumexp(dim=1).double()[here]
+            scored[chosen] = torch.stack([log_p, best], dim=1).cpu().numpy()
         if not np.isfinite(scored).all():
             raise CheckpointError(
                 f"{self.name} gives log probabilities that are infinite or not a number.",

@@ -44,7 +44,8 @@ class HarnessRequests:
     def loglikelihood(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[float, bool]]:
         """For each (context, continuation): log p of the continuation in nats, and whether it is the greedy one."""
         by_context: dict[bytes, list[int]] = defaultdict(list)
-        encoded = [self.encode_pair(*pair) for pair in pairs]
+        known: dict[str, list[int]] = {}
+        encoded = [self.encode_pair(*pair, known=known) for pair in pairs]
         for place, (context, _) in enumerate(encoded):
             by_context[context.tobytes()].append(place)
         groups = list(by_context.values())
@@ -55,14 +56,19 @@ class HarnessRequests:
                 found[place] = (float(score[:, 0].sum()), bool(score[:, 1].all()))
         return found
 
-    def encode_pair(self, context: str, continuation: str) -> tuple[Ids, Ids]:
-        """Ids of both, cut at the beginning to what the window holds."""
+    def encode_pair(
+        self, context: str, continuation: str, *, known: dict[str, list[int]] | None = None
+    ) -> tuple[Ids, Ids]:
+        """Ids of both, cut at the beginning to what the window holds; `known`: ids of contexts, which is filled."""
+        known = {} if known is None else known
         spaces = len(context) - len(context.rstrip())
         if spaces:
             context, continuation = context[:-spaces], context[-spaces:] + continuation
         tokenizer = self.scorer.tokenizer
         start = [self.scorer.start_id] if tokenizer.use_bos or not context else []
-        before = [*start, *(tokenizer.encode(context) if context else [])]
+        if context not in known:
+            known[context] = tokenizer.encode(context) if context else []
+        before = [*start, *known[context]]
         whole = [*start, *tokenizer.encode(context + continuation)]
         first = min(len(before), len(whole) - 1)  # not all: the continuation may merge into the context's last token
         ids = np.array([*before[:first], *whole[first:]], dtype=np.int64)

@@ -16,7 +16,7 @@ from litgpt_core.core.errors import ConfigError
 from litgpt_core.core.files import replacing, write_atomically, write_json
 from litgpt_core.core.replaceable import refuse_foreign_file
 from litgpt_core.evaluate.plots import draw
-from litgpt_core.evaluate.table import Rows, kind_rows, markdown, score_rows, text_rows
+from litgpt_core.evaluate.table import Rows, cautions, kind_rows, markdown, score_rows, text_rows
 
 MOST_TEXTS = 200
 """Texts that are listed."""
@@ -46,8 +46,8 @@ def save_record(folder: Path, record: dict[str, Any], *, step: str, suffix: str 
 def page_markdown(records: Sequence[dict[str, Any]], *, sentences: Sequence[str]) -> str:
     """The tables for a reader of text files."""
     parts = [f"# {' and '.join(str(record['name']) for record in records)}\n", markdown(score_rows(records))]
-    if sentences:
-        parts.append("".join(f"- {sentence}\n" for sentence in sentences))
+    if lines := [*sentences, *cautions(records)]:
+        parts.append("".join(f"- {line}\n" for line in lines))
     for record in records:
         if record["suites"]:
             parts.append(f"## Kinds of items: {record['name']}\n\n{markdown(kind_rows(record))}")
@@ -83,6 +83,7 @@ def write_html(path: Path, records: Sequence[dict[str, Any]], *, differences: Se
         f'<p><img alt="Bars of all measures with 95 % intervals" src="data:image/png;base64,{picture}"></p>',
         _table(score_rows(records)),
         _list("Comparisons", [each["sentence"] for each in differences]),
+        _list("What these numbers do not say", cautions(records)),
         *(
             _folded(f"Kinds of items: {record['name']}", _table(kind_rows(record)))
             for record in records

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from litgpt_core.evaluate.statistics import Estimate
+from litgpt_core.evaluate.suites.catalogue import SUITES
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -40,6 +41,25 @@ def score_rows(records: Sequence[dict[str, Any]]) -> Rows:
             ]
             rows.append([f"  {suite}, not in training", f"{first['n'] - first['contaminated']:,}", "", "", "", *shown])
     return rows + _other_rows(records)
+
+
+def cautions(records: Sequence[dict[str, Any]]) -> list[str]:
+    """What the suites of these records cannot tell: those that short trainings do not move, and scores at chance."""
+    measured = dict.fromkeys(suite for record in records for suite in record["suites"])
+    said = [
+        f"{suite}: not among the standard suites, because the baseline's own training does not move it beyond noise; "
+        "differences between models of that kind say nothing"
+        for suite in measured
+        if suite in SUITES and not SUITES[suite].standard
+    ]
+    for record in records:
+        for suite, found in record["suites"].items():
+            value, se = found["accuracy"]["value"], found["accuracy"]["se"]
+            if se is not None:
+                estimate = Estimate(value=value, se=se, n=found["n"], clusters=found["clusters"])
+                if abs(value - found["chance"]) <= estimate.half_width:
+                    said.append(f"{suite}: {record['name']} cannot be told from chance")
+    return said
 
 
 def _other_rows(records: Sequence[dict[str, Any]]) -> Rows:

@@ -1,7 +1,7 @@
 """One context with several continuations as one row of ids: a tree of depth two.
 
-ids         c c c c a a b b        choices  a a A and b b B, whose last ids are only ever predicted
-segments   -1-1-1-1 1 1 2 2        each choice sees the context and itself (`model/segments.py`)
+ids         c c c s a a b b        choices  s a a A and s b b B, whose last ids are only ever predicted
+segments   -1-1-1-1 1 1 2 2        each sees the context, what all choices begin with, and itself (`model/mask.py`)
 """
 
 from __future__ import annotations
@@ -27,14 +27,22 @@ class Tree(NamedTuple):
     """(T,)"""
     context: int
     """Ids of the context, at least 1."""
+    common: int
+    """Ids that all choices begin with; each has at least one more."""
     choices: tuple[Ids, ...]
+
+    @property
+    def branches(self) -> bool:
+        """Whether some ids do not see all before them."""
+        return len(self.ids) > self.context + self.common
 
     def places(self) -> Ids:
         """For every id of every choice, in order, the place that predicts it, counted from the context's last id."""
-        found, begin = [], 1
+        found, begin = [], self.common + 1
         for choice in self.choices:
-            found += [np.zeros(1, dtype=np.int64), np.arange(begin, begin + len(choice) - 1)]
-            begin += len(choice) - 1
+            own = len(choice) - self.common - 1
+            found += [np.arange(self.common + 1), np.arange(begin, begin + own)]
+            begin += own
         return np.concatenate(found)
 
 
@@ -55,6 +63,9 @@ def trees_of(request: Continuations, *, block_size: int) -> Iterator[Tree]:
 
 
 def _tree(context: Ids, choices: tuple[Ids, ...]) -> Tree:
-    parts = [context, *(choice[:-1] for choice in choices)]
+    shortest = min(map(len, choices)) - 1
+    differ = np.any([choice[:shortest] != choices[0][:shortest] for choice in choices], axis=0)
+    common = int(differ.argmax()) if differ.any() else shortest
+    parts = [np.concatenate([context, choices[0][:common]]), *(choice[common:-1] for choice in choices)]
     numbers = np.repeat([SHARED, *range(1, len(choices) + 1)], [len(part) for part in parts])
-    return Tree(np.concatenate(parts), numbers.astype(np.int64), len(context), choices)
+    return Tree(np.concatenate(parts), numbers.astype(np.int64), len(context), common, choices)

@@ -16,13 +16,15 @@ from torch.nn import functional
 
 from litgpt_core.interpret.adam import Adam
 from litgpt_core.interpret.decompose import frozen_norm
-from litgpt_core.interpret.losses import logits_loss
+from litgpt_core.interpret.losses import hidden_losses
 from litgpt_core.interpret.neurons import example
+from litgpt_core.interpret.resume import activation, hidden_from
 from litgpt_core.interpret.subject import Subject
-from litgpt_core.interpret.tracing import trace
 from litgpt_core.model.gpt import GPT
 
 WINDOWS, STEPS, BATCH, RATE = 32, 200, 512, 2e-3
+BATCH_WINDOWS = 8
+"""Of text that run at once."""
 WIDER, ACTIVE = 2, 16
 """Features per dimension of the residual stream; k."""
 SHOWN = 12
@@ -81,34 +83,24 @@ def train(x: Tensor, *, features: int, k: int, steps: int = STEPS, seed: int = 0
 
 
 @torch.no_grad()
-def spliced_loss(model: GPT, windows: Tensor, name: str, replace: Any) -> float:
-    """Mean loss in nats of (N, T + 1) ids with an activation replaced by a function of it."""
-    total = 0.0
-    for part in torch.split(windows, 8):
-        with trace(model, edit={name: replace} if replace is not None else {}):
-            logits = model(part[:, :-1])
-        total += float(logits_loss(logits, part[:, 1:], vocab_size=model.config.vocab_size).sum())
-    return total / windows[:, 1:].numel()
+def continued_loss(model: GPT, residual: Tensor, targets: Tensor, layer: int) -> float:
+    """Mean loss in nats of targets (N, T), from the residual stream (N, T, C) behind block `layer` on."""
+    hidden = torch.cat([hidden_from(model, part, layer + 1) for part in torch.split(residual, BATCH_WINDOWS)])
+    return float(hidden_losses(model, hidden, targets).mean())
 
 
 @torch.no_grad()
-def residuals(model: GPT, windows: Tensor, name: str) -> Tensor:
-    """(N, T) ids -> (N, T, C) of one residual stream."""
-    found = []
-    for part in torch.split(windows, 8):
-        with trace(model, [name]) as seen:
-            model.hidden(part)
-        found.append(seen[name])
-    return torch.cat(found)
+def residuals(model: GPT, ids: Tensor, layer: int) -> Tensor:
+    """(N, T) ids -> (N, T, C), the residual stream behind block `layer`."""
+    return torch.cat([activation(model, part, f"{layer}.resid_post") for part in torch.split(ids, BATCH_WINDOWS)])
 
 
 def view(subject: Subject) -> dict[str, Any]:
     """Train one on two thirds of some windows of held-out text, measure it on the others, show its features."""
     model, layer = subject.model, subject.middle_layer
-    name = f"{layer}.resid_post"
     windows = subject.some_windows(WINDOWS)
     cut = max(1, len(windows) * 2 // 3)
-    x = residuals(model, windows[:, :-1], name)
+    x = residuals(model, windows[:, :-1], layer)
     features = WIDER * model.config.n_embd
     steps = max(1, round(STEPS * subject.effort))
     coder = train(x[:cut].flatten(0, 1), features=features, k=ACTIVE, steps=steps, seed=subject.seed)
@@ -117,11 +109,11 @@ def view(subject: Subject) -> dict[str, Any]:
         codes = coder.encode(held_out)  # (N, T, F)
         error = (coder(held_out) - held_out).square().sum()
         spread = (held_out - held_out.flatten(0, 1).mean(dim=0)).square().sum()
-    mean = x[:cut].flatten(0, 1).mean(dim=0)
+    mean = x[:cut].flatten(0, 1).mean(dim=0).expand_as(held_out)
     test = windows[cut:]
-    plain = spliced_loss(model, test, name, None)
-    spliced = spliced_loss(model, test, name, coder)
-    ablated = spliced_loss(model, test, name, lambda value: mean.expand_as(value))
+    plain, spliced, ablated = (
+        continued_loss(model, replaced, test[:, 1:], layer) for replaced in (held_out, coder(held_out), mean)
+    )
     fires = (codes > 0).flatten(0, 1).float().mean(dim=0)
     return {
         "layer": layer, "features": features, "k": coder.k, "steps": steps,

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from litgpt_core.checkpoint.load import load_model
-from litgpt_core.interpret.head_scores import KINDS, head_scores, plain_tokens, repeated_tokens
+from litgpt_core.interpret.head_scores import KINDS, head_scores, plain_tokens, repeated_tokens, repetition_gain
 from litgpt_core.interpret.lens import on_text
 from litgpt_core.interpret.losses import token_losses
 from litgpt_core.interpret.subject import Subject
@@ -44,10 +44,9 @@ def view(subject: Subject) -> dict[str, Any]:
             result["heads"][kind].append(scores[kind]["scores"])
         result["chance"] = {kind: scores[kind]["chance"] for kind in KINDS}
         result["control"] = scores["control"]
-        losses = token_losses(model, ids)
-        pairs = list(zip(losses, periods.tolist(), strict=True))
-        result["first_loss"].append(float(torch.stack([row[: p - 1].mean() for row, p in pairs]).mean()))
-        result["repeated_loss"].append(float(torch.stack([row[p:].mean() for row, p in pairs]).mean()))
+        first, second = repetition_gain(scores["losses"], periods)
+        result["first_loss"].append(float(first.mean()))
+        result["repeated_loss"].append(float(second.mean()))
         if windows is not None:
             result["loss"].append(float(token_losses(model, windows).mean()))
             result["lens"].append(on_text(model, windows[:2])[1])

@@ -11,8 +11,12 @@ from collections.abc import Callable
 from statistics import NormalDist
 from typing import Any
 
+from litgpt_core.interpret.pictures_charts import spread
+
 Values = dict[str, Any]
 
+SHOWN_LAYERS = 6
+"""Of a list of layers in a sentence."""
 STRONG_SCORE = 0.3
 """From this share of its attention on, a head is called by the name of what it attends to."""
 
@@ -57,10 +61,10 @@ def _lens(v: Values) -> list[str]:
         return []
     shares = v["text_divergence"]
     halved = next(n for n, value in enumerate(shares) if value <= shares[0] / 2) if shares[0] > 0 else 0
-    listed = ", ".join(f"{value:.2f}" for value in shares)
+    listed = ", ".join(f"{shares[n]:.2f} ({v['layers'][n]})" for n in spread(len(shares), SHOWN_LAYERS))
     return [
         f"Of the way from the embedding to the prediction, half is made by {v['layers'][halved]}: the divergence from "
-        f"the end is {listed} nats, from the embedding on."
+        f"the end is {listed} nats."
     ]
 
 
@@ -194,8 +198,11 @@ def _probes(v: Values) -> list[str]:
 
 
 def _tuned_lens(v: Values) -> list[str]:
-    pairs = ", ".join(f"{a:.2f} to {b:.2f}" for a, b in zip(v["logit_lens"], v["tuned_lens"], strict=True))
-    return [f"The tuned lens brings the divergence of the layers from {pairs} nats."]
+    listed = ", ".join(
+        f"{v['logit_lens'][n]:.2f} to {v['tuned_lens'][n]:.2f} ({v['layers'][n]})"
+        for n in spread(len(v["layers"]), SHOWN_LAYERS)
+    )
+    return [f"The tuned lens brings the divergence of the layers from {listed} nats."]
 
 
 def _autoencoder(v: Values) -> list[str]:

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from litgpt_core.interpret.losses import mean_and_error, token_losses
+from litgpt_core.interpret.losses import hidden_losses, mean_and_error
 from litgpt_core.interpret.subject import Subject
 from litgpt_core.interpret.tracing import trace
 from litgpt_core.model.gpt import GPT
@@ -68,9 +68,11 @@ def offset_scores(pattern: Tensor, offsets: Tensor, starts: Tensor) -> Tensor:
 
 @torch.no_grad()
 def head_scores(model: GPT, ids: Tensor, periods: Tensor, *, seed: int = 0) -> dict[str, Any]:
-    """Scores of every head by kind, (n_layer, nh) each, with standard errors over sequences, chance and control."""
+    """Scores of every head by kind, (n_layer, nh) each, with standard errors over sequences, chance and control; and
+    the losses (N, T - 1) of the tokens after the first, in nats.
+    """
     with trace(model, ["*.pattern"]) as seen:
-        model.hidden(ids)
+        hidden = model.hidden(ids)
     n, length = ids.shape
     ones = torch.ones(n, dtype=torch.int64)
     offsets = {"previous": (ones, ones), "duplicate": (periods, periods), "induction": (periods - 1, periods)}
@@ -91,7 +93,14 @@ def head_scores(model: GPT, ids: Tensor, periods: Tensor, *, seed: int = 0) -> d
     for kind in KINDS:
         result[kind]["chance"] = float(uniform[1:].mean() if kind in ("previous", "sink") else late)
     result["control"] = float(torch.stack(control).max())
-    return result
+    return result | {"losses": hidden_losses(model, hidden[:, :-1], ids[:, 1:])}
+
+
+def repetition_gain(losses: Tensor, periods: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean loss (N,) of each sequence where its tokens come for the first time, and where they come again."""
+    pairs = list(zip(losses, periods.tolist(), strict=True))
+    first = torch.stack([row[: period - 1].mean() for row, period in pairs])
+    return first, torch.stack([row[period:].mean() for row, period in pairs])  # its predecessor was seen before
 
 
 def _other_offsets(periods: Tensor, *, seed: int) -> Tensor:
@@ -114,12 +123,7 @@ def view(subject: Subject) -> dict[str, Any]:
     length = min(subject.model.config.block_size, LENGTH)
     ids, periods = repeated_tokens(plain_tokens(subject), sequences=SEQUENCES, length=length, seed=subject.seed)
     result = head_scores(subject.model, ids, periods, seed=subject.seed)
-    losses = token_losses(subject.model, ids)  # of tokens 1 ..
-    first, second = [], []
-    for row, period in zip(losses, periods.tolist(), strict=True):
-        first.append(row[: period - 1].mean())
-        second.append(row[period:].mean())  # from the first token whose predecessor was seen before
-    before, after = torch.stack(first), torch.stack(second)
+    before, after = repetition_gain(result.pop("losses"), periods)
     gain, error = mean_and_error(before - after)
     return result | {
         "first_loss": float(before.mean()),

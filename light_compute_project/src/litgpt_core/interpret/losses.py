@@ -33,12 +33,15 @@ def logits_loss(logits: Tensor, targets: Tensor, *, vocab_size: int) -> Tensor:
 def token_losses(model: GPT, windows: Tensor) -> Tensor:
     """(N, T + 1) ids -> (N, T) nats of each target."""
     rows = max(1, BATCH_TOKENS // windows.size(1))
-    return torch.cat(
-        [
-            logits_loss(model(part[:, :-1]), part[:, 1:], vocab_size=model.config.vocab_size)
-            for part in torch.split(windows, rows)
-        ]
-    )
+    return torch.cat([hidden_losses(model, model.hidden(w[:, :-1]), w[:, 1:]) for w in torch.split(windows, rows)])
+
+
+@torch.no_grad()
+def hidden_losses(model: GPT, hidden: Tensor, targets: Tensor) -> Tensor:
+    """The last norm's output (N, T, C) and (N, T) ids -> (N, T) nats of each target."""
+    rows = max(1, BATCH_TOKENS // targets.size(1))
+    parts = zip(torch.split(hidden, rows), torch.split(targets, rows), strict=True)
+    return torch.cat([logits_loss(model.head(x), y, vocab_size=model.config.vocab_size) for x, y in parts])
 
 
 def mean_and_error(values: Tensor) -> tuple[float, float]:

@@ -28,12 +28,14 @@ MOST_NUMBERS = 100_000_000
 
 
 @torch.no_grad()
-def written_logits(model: GPT, layer: int, unit: int) -> Tensor:
-    """(vocab_size,) what one unit adds to the logits per unit of activation, up to the last norm's scale; centred."""
-    column = mlp_projection(model, layer).weight[:, unit].detach()
-    gain, _ = frozen_norm(model.transformer.ln_f, torch.ones_like(column))
-    logits = model.lm_head.weight.detach()[: model.config.vocab_size] @ gain(column)
-    return logits - logits.mean()
+def written_logits(model: GPT, layer: int, units: list[int]) -> Tensor:
+    """(units, vocab_size): what each unit adds to the logits per unit of activation, up to the last norm's scale;
+    centred.
+    """
+    columns = mlp_projection(model, layer).weight[:, units].detach().mT
+    gain, _ = frozen_norm(model.transformer.ln_f, torch.ones(columns.size(1)))
+    logits = gain(columns) @ model.lm_head.weight.detach()[: model.config.vocab_size].mT
+    return logits - logits.mean(dim=-1, keepdim=True)
 
 
 @torch.no_grad()
@@ -77,28 +79,26 @@ def view(subject: Subject) -> dict[str, Any]:
 def _of_layer(subject: Subject, values: Tensor, windows: Tensor, layer: int) -> dict[str, Any]:
     flat = values.flatten(0, 1)
     level = flat.square().mean().sqrt()
-    chosen = selectivity(values).topk(min(SHOWN, values.size(-1))).indices.tolist()
+    ratios = selectivity(values)
+    chosen = ratios.topk(min(SHOWN, values.size(-1))).indices.tolist()
+    written = written_logits(subject.model, layer, chosen)
     return {
         "layer": layer,
         "units": values.size(-1),
         "dead": int((flat.abs().amax(dim=0) < DEAD * level).sum()),
         "mean_active": float((flat.abs() > level).float().mean()),
-        "shown": [describe(subject, values, windows, layer, unit) for unit in chosen],
-    }
-
-
-def describe(subject: Subject, values: Tensor, windows: Tensor, layer: int, unit: int) -> dict[str, Any]:
-    """Examples and effect of one unit."""
-    written = written_logits(subject.model, layer, unit)
-    up, down = written.topk(6), (-written).topk(6)
-    return {
-        "name": f"L{layer}N{unit}",
-        "selectivity": float(selectivity(values)[unit]),
-        "raises": subject.token_texts(up.indices),
-        "lowers": subject.token_texts(down.indices),
-        "examples": [
-            example(subject, windows[row], position) | {"activation": value}
-            for row, position, value in strongest(values, unit, count=EXAMPLES)
+        "shown": [
+            {
+                "name": f"L{layer}N{unit}",
+                "selectivity": float(ratios[unit]),
+                "raises": subject.token_texts(logits.topk(6).indices),
+                "lowers": subject.token_texts((-logits).topk(6).indices),
+                "examples": [
+                    example(subject, windows[row], position) | {"activation": value}
+                    for row, position, value in strongest(values, unit, count=EXAMPLES)
+                ],
+            }
+            for unit, logits in zip(chosen, written, strict=True)
         ],
     }
 

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from litgpt_core.core.errors import ConfigError
+from litgpt_core.interpret.resume import hidden_from
 from litgpt_core.interpret.subject import Subject
 from litgpt_core.interpret.tracing import Edit, trace
 from litgpt_core.model.gpt import GPT
@@ -81,10 +82,20 @@ class Pair:
         return (metric - self.start) / (self.goal - self.start)
 
     @torch.no_grad()
-    def patched(self, edits: dict[str, Edit], *, rows: int) -> Tensor:
-        """Effects (rows,) of `rows` copies of the second text with edits; row i is the i-th patch."""
+    def patched(self, edits: dict[str, Edit], *, rows: int, layer: int | None = None) -> Tensor:
+        """Effects (rows,) of `rows` copies of the second text with edits; row i is the i-th patch.
+
+        Args:
+            edits: As for `trace`.
+            rows: Copies.
+            layer: The first that is edited: those before are not computed again. None: the whole model runs.
+        """
         with trace(self.model, edit=edits):
-            hidden = self.model.hidden(self.second.expand(rows, -1))
+            if layer is None:
+                hidden = self.model.hidden(self.second.expand(rows, -1))
+            else:
+                before = self.corrupted[f"{layer}.resid_pre"]
+                hidden = hidden_from(self.model, before.expand(rows, -1, -1), layer)
         return self.effect(self.metric(self.model.lm_head(hidden[:, -1])))
 
     def each(self, name: str, place: Callable[[Tensor, Tensor], None], *, count: int) -> Tensor:
@@ -104,16 +115,22 @@ class Pair:
                 place(changed, numbers)
                 return changed
 
-            found.append(self.patched({name: change}, rows=len(numbers)))
+            found.append(self.patched({name: change}, rows=len(numbers), layer=int(name.partition(".")[0])))
         return torch.cat(found)
 
     def by_position(self, name: str) -> Tensor:
-        """(T,) effects of putting the activation (B, T, C) in place at one position each."""
+        """(T,) effects of putting the activation (B, T, C) in place at one position each.
 
-        def place(changed: Tensor, positions: Tensor) -> None:
-            changed[torch.arange(len(positions)), positions] = self.clean[name][0, positions]
+        Before the first token that differs both texts have the same activations, so the effect is 0.
+        """
+        begin = int((self.first != self.second)[0].int().argmax())
 
-        return self.each(name, place, count=self.first.size(1))
+        def place(changed: Tensor, numbers: Tensor) -> None:
+            positions = begin + numbers
+            changed[torch.arange(len(numbers)), positions] = self.clean[name][0, positions]
+
+        found = self.each(name, place, count=self.first.size(1) - begin)
+        return torch.cat([found.new_zeros(begin), found])
 
     def by_head(self, layer: int) -> Tensor:
         """(nh,) effects of putting one head's z in place at all positions."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from litgpt_core.core.files import replacing
-from litgpt_core.interpret.pictures_charts import COLOURS, SEQUENTIAL, bar, curve, finish, heat, visible
+from litgpt_core.interpret.pictures_charts import COLOURS, SEQUENTIAL, bar, curve, finish, heat, spread, ticks, visible
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -94,12 +94,12 @@ def _attribution(figure: Figure, v: Values) -> None:
 def _attention(figure: Figure, v: Values) -> None:
     layers, heads, length, _ = v["weights"]["shape"]
     raw = np.frombuffer(base64.b64decode(v["weights"]["base64"]), dtype=np.uint8).reshape(layers, heads, length, length)
-    rows, columns = min(layers, 8), min(heads, 8)
-    figure.set_size_inches(1.5 * columns + 0.5, 1.5 * rows + 0.6)
-    grid = figure.subplots(rows, columns, squeeze=False)
-    for layer in range(rows):
-        for head in range(columns):
-            axes = grid[layer][head]
+    rows, columns = spread(layers, 8), spread(heads, 9)
+    figure.set_size_inches(1.5 * len(columns) + 0.5, 1.5 * len(rows) + 0.6)
+    grid = figure.subplots(len(rows), len(columns), squeeze=False)
+    for y, layer in enumerate(rows):
+        for x, head in enumerate(columns):
+            axes = grid[y][x]
             axes.imshow(raw[layer, head], cmap=SEQUENTIAL, vmin=0, vmax=255)
             axes.set_xticks([])
             axes.set_yticks([])
@@ -124,7 +124,7 @@ def _ablation(figure: Figure, v: Values) -> None:
     title = f"rise of the loss without a part, nats per token ({v['tokens']:,} tokens, {v['method']} ablation)"
     axes, errors = figure.subplots(), [c["error"] or 0 for c in shown]
     bar(axes, [c["name"] for c in shown], [c["delta"] for c in shown], errors, title)
-    axes.set_xscale("symlog", linthresh=max(1e-4, 3 * float(np.median(errors))))
+    axes.set_xscale("symlog", linthresh=max(1e-4, 3 * float(np.median(errors))), linscale=2)
 
 
 def _patching(figure: Figure, v: Values) -> None:
@@ -191,7 +191,7 @@ def _probes(figure: Figure, v: Values) -> None:
         curve(axes, x, row["accuracy"], "property", 0)
         curve(axes, x, row["control"], "random labels", 1, linestyle="--")
         axes.axhline(row["majority"], color=COLOURS[2], linestyle=":", label="majority")
-        axes.set_xticks(x, ["emb", *(str(n) for n in x[:-1])])
+        ticks(axes, ["emb", *(str(n) for n in x[:-1])], most=10)
         finish(axes, x="layer", y="accuracy, held out", title=row["property"])
 
 
@@ -201,8 +201,8 @@ def _tuned_lens(figure: Figure, v: Values) -> None:
     x = list(range(len(v["layers"])))
     curve(axes, x, v["logit_lens"], "logit lens", 1)
     curve(axes, x, v["tuned_lens"], "tuned lens", 0)
-    axes.set_xticks(x, v["layers"])
-    finish(axes, y="nats", title="divergence from the final prediction")
+    ticks(axes, [name.removeprefix("layer ") for name in v["layers"]])
+    finish(axes, x="layer", y="nats", title="divergence from the final prediction")
 
 
 def _autoencoder(figure: Figure, v: Values) -> None:

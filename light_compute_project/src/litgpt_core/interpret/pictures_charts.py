@@ -57,6 +57,17 @@ def heat(
     axes.figure.colorbar(image, ax=axes, shrink=0.8)
 
 
+def spread(count: int, most: int) -> list[int]:
+    """At most `most` of the numbers from 0 to count - 1, evenly spread, both ends among them."""
+    return [round(i * (count - 1) / max(1, min(count, most) - 1)) for i in range(min(count, most))]
+
+
+def ticks(axes: Axes, labels: Sequence[str], *, most: int = 12) -> None:
+    """Labels of the places 0, 1, ... along x, as many as there is room for."""
+    shown = spread(len(labels), most)
+    axes.set_xticks(shown, [labels[place] for place in shown])
+
+
 def curve(axes: Axes, x: Sequence[float], y: Sequence[float], name: str, index: int, **style: Any) -> None:
     """One line with points."""
     axes.plot(x, y, marker="o", markersize=3, color=COLOURS[index % len(COLOURS)], label=name, **style)

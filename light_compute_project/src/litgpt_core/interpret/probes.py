@@ -22,7 +22,8 @@ WINDOWS = 64
 TOKENS = 4096
 RAREST = 0.05
 """Properties that fewer (or all but fewer) tokens have are left out."""
-PENALTY = 1e-2
+PENALTY, CONVERGED = 1e-2, 1e-5
+"""The penalty of a weight's square; a step of Newton's method below which there is no other."""
 
 Label = Callable[[Sequence[str]], list[bool]]
 
@@ -64,7 +65,7 @@ def fit(x: Tensor, y: Tensor, *, penalty: float = PENALTY, steps: int = 6) -> tu
         x: (N, C), standardised.
         y: (N,) of 0 and 1.
         penalty: Times the squared length of the weight, added to the mean loss.
-        steps: Of Newton's method; each solves one (C + 1, C + 1) system.
+        steps: Of Newton's method at most; each solves one (C + 1, C + 1) system.
 
     Returns:
         weight (C,) and bias ().
@@ -77,7 +78,10 @@ def fit(x: Tensor, y: Tensor, *, penalty: float = PENALTY, steps: int = 6) -> tu
         p = torch.sigmoid(rows @ weight.to(x.dtype))
         gradient = (rows.mT @ (p - y)).double() + ridge * weight
         hessian = (rows.mT @ (rows * (p * (1 - p)).clamp(min=1e-6)[:, None])).double() + torch.diag(ridge)
-        weight = weight - torch.linalg.solve(hessian, gradient)
+        step = torch.cholesky_solve(gradient[:, None], torch.linalg.cholesky(hessian))[:, 0]
+        weight = weight - step
+        if step.abs().max() < CONVERGED:
+            break
     return weight[:-1].to(x.dtype), weight[-1].to(x.dtype)
 
 

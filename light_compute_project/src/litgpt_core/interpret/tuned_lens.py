@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from litgpt_core.interpret.adam import Adam
-from litgpt_core.interpret.lens import divergence, layer_names, read_out
+from litgpt_core.interpret.lens import MOST_LOGITS, Prediction, divergence, layer_names, read_out
 from litgpt_core.interpret.subject import Subject
 from litgpt_core.interpret.tracing import trace
 from litgpt_core.model.gpt import GPT
@@ -64,14 +64,12 @@ def train_translator(
 
 
 @torch.no_grad()
-def mean_divergence(model: GPT, residual: Tensor, final: Tensor, translator: tuple[Tensor, Tensor] | None) -> float:
-    """Mean KL(last layer's prediction || prediction from this layer) in nats, over (N, C) rows."""
-    total = 0.0
-    for x, end in zip(torch.split(residual, 1024), torch.split(final, 1024), strict=True):
-        moved = x if translator is None else x @ translator[0] + translator[1]
-        other = read_out(model, moved).log_softmax(dim=-1)
-        total += float(divergence(read_out(model, end).log_softmax(dim=-1), other).sum())
-    return total / len(residual)
+def mean_divergence(
+    model: GPT, residual: Tensor, prediction: Prediction, translator: tuple[Tensor, Tensor] | None
+) -> float:
+    """Mean KL(model's prediction || prediction from this layer) in nats, over (N, C) rows."""
+    moved = residual if translator is None else residual @ translator[0] + translator[1]
+    return float(prediction.divergence(read_out(model, moved))[0].mean())
 
 
 def view(subject: Subject) -> dict[str, Any]:
@@ -84,8 +82,12 @@ def view(subject: Subject) -> dict[str, Any]:
         model.hidden(windows)
     half = len(windows) // 2
     fitting = {name: value[:half].flatten(0, 1) for name, value in seen.items()}
-    testing = {name: value[half:].flatten(0, 1) for name, value in seen.items()}
     c = model.config
+    tested = (len(windows) - half) * length
+    stride = -(-tested * 2 * len(names) * c.vocab_size // MOST_LOGITS)
+    testing = {name: value[half:].flatten(0, 1)[::stride] for name, value in seen.items()}
+    with torch.no_grad():
+        prediction = Prediction(read_out(model, testing[names[-1]]))
     step_flops = 6.0 * BATCH * c.n_embd * c.padded_vocab_size * c.n_layer
     steps = min(STEPS, int(BUDGET_FLOPS * subject.effort / step_flops))
     plain, tuned, best = [], [], []
@@ -94,8 +96,8 @@ def view(subject: Subject) -> dict[str, Any]:
         model.hidden(prompt)
     for name in names[:-1]:
         translator = train_translator(model, fitting[name], fitting[names[-1]], steps=steps, seed=subject.seed)
-        plain.append(mean_divergence(model, testing[name], testing[names[-1]], None))
-        tuned.append(mean_divergence(model, testing[name], testing[names[-1]], translator))
+        plain.append(mean_divergence(model, testing[name], prediction, None))
+        tuned.append(mean_divergence(model, testing[name], prediction, translator))
         with torch.no_grad():
             likely = read_out(model, of_prompt[name][0] @ translator[0] + translator[1]).argmax(dim=-1)
         best.append(subject.token_texts(likely))
@@ -108,5 +110,5 @@ def view(subject: Subject) -> dict[str, Any]:
         "tokens": best,
         "steps": steps,
         "fitting_tokens": half * length,
-        "testing_tokens": (len(windows) - half) * length,
+        "testing_tokens": len(prediction.probabilities),
     }

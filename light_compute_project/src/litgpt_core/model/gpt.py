@@ -27,11 +27,10 @@ from litgpt_core.model.block import Block
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.latent_attention import MultiheadLatentAttention
 from litgpt_core.model.low_rank import LowRankLinear
-from litgpt_core.model.mask import build_masks
+from litgpt_core.model.mask import build_masks, segment_masks
 from litgpt_core.model.norm import build_norm
 from litgpt_core.model.quantized import QuantLinear
 from litgpt_core.model.rope import RopeTable, RotaryEmbedding
-from litgpt_core.model.segments import segment_masks
 
 
 class Transformer(nn.Module):

@@ -28,7 +28,7 @@ from itertools import accumulate
 
 from litgpt_core.model.structure import Parameter, block_parameters, outer_parameters
 from litgpt_core.model.tensor_slice import sliced
-from litgpt_core.optim.division import matrices_at_once
+from litgpt_core.optim.settings import matrices_at_once
 from litgpt_core.planning.activations import WIDE, BlockBytes, block_bytes, mask_bytes, outer_bytes
 from litgpt_core.planning.recipe import (
     DeviceLayout,

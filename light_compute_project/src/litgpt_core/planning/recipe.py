@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from litgpt_core.config.batch import micro_batches
 from litgpt_core.config.compose import TrainConfig
 from litgpt_core.core.errors import ConfigError
+from litgpt_core.data.batch_rule import micro_batches
 from litgpt_core.data.settings import ChatDataSettings
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.planning.activations import WIDE, Checkpointing, Device, Setup

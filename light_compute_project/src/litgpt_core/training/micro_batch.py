@@ -23,11 +23,11 @@ from pathlib import Path
 import psutil
 import torch
 
-from litgpt_core.config.batch import micro_batches
 from litgpt_core.config.train_config import TrainConfig
 from litgpt_core.config.trainer import BatchSettings, HardwareSettings
 from litgpt_core.core.errors import EnvironmentProblem
 from litgpt_core.core.parsing import ParsingError, read_yaml
+from litgpt_core.data.batch_rule import micro_batches
 from litgpt_core.distributed.sharding import tensor_processes
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.gpt import GPT

@@ -24,11 +24,11 @@ from litgpt_core.config.trainer import BatchSettings
 from litgpt_core.distributed.sharding import Sharding
 from litgpt_core.distributed.tensor_parallel import clip_gradients, sum_partial_gradients
 from litgpt_core.model.distillation import distillation_loss
-from litgpt_core.model.distillation_settings import DistillSettings
 from litgpt_core.model.gpt import GPT
 from litgpt_core.model.lora import adapters
 from litgpt_core.model.loss import cross_entropy, token_losses
 from litgpt_core.model.moe import leave_experts_out
+from litgpt_core.model.optional_settings import DistillSettings
 from litgpt_core.model.tensor_slice import cuts
 from litgpt_core.optim.build import build_flat_optimizer, build_optimizer, set_learning_rate
 from litgpt_core.optim.flat import FlatParameters

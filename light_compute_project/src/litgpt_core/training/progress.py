@@ -33,7 +33,7 @@ class ProgressDisplay(Callback):
     def __init__(self, recorder: MetricsRecorder, *, max_steps: int, shorter: str | None = None) -> None:
         self.recorder, self.max_steps, self.shorter = recorder, max_steps, shorter
         self._pace = Pace()
-        self._estimated = False
+        self._estimate: float | None = None
         self._bar: Progress | None = None
         self._shown_rows = 0
 
@@ -59,9 +59,12 @@ class ProgressDisplay(Callback):
         on_cpu = pl_module.device.type == "cpu"  # elsewhere steps are only waited for at a row
         if on_cpu or len(self.recorder.rows) > self._first_row:
             self._pace.passed(trainer.global_step, now=time.monotonic())
-        if not self._estimated and self._pace.steps >= FIRST_STEPS and trainer.is_global_zero:
-            self._estimated = True
-            seconds = self._pace.seconds_left(self.max_steps)
+        seconds = self._pace.seconds_left(self.max_steps)
+        if seconds is None or self._pace.steps < FIRST_STEPS or not trainer.is_global_zero:
+            return
+        early = trainer.global_step < self.max_steps / 4
+        if self._estimate is None or (early and self._estimate <= LONG_S < seconds):
+            self._estimate = seconds
             for line in estimate_lines(seconds, shorter=self.shorter):
                 logger.info("%s", line)
 
@@ -105,7 +108,9 @@ class ProgressDisplay(Callback):
 
 
 FIRST_STEPS = 3
-"""Steps after the first one, which compiles, whose pace gives the first estimate."""
+"""Steps after the first one, which compiles, whose pace gives the first estimate. A second one follows if the pace
+falls so far that a short run becomes a long one.
+"""
 LONG_S = 8 * 60
 """A run estimated to take longer is offered a shorter one."""
 
@@ -142,10 +147,8 @@ class Pace:
         return each * max(0, max_steps - self._latest[0])
 
 
-def estimate_lines(seconds: float | None, *, shorter: str | None) -> list[str]:
+def estimate_lines(seconds: float, *, shorter: str | None) -> list[str]:
     """What to say after the first steps: how long the training takes here, and what is shorter."""
-    if seconds is None:
-        return []
     lines = [f"the training will take about {about(seconds)} on this machine"]
     if shorter and seconds > LONG_S:
         command = shown_command("train", f"+experiment={shorter}")

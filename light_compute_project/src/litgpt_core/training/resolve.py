@@ -7,9 +7,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from litgpt_core.config.batch import check_batch, micro_batches
 from litgpt_core.config.train_config import TrainConfig
 from litgpt_core.core.errors import ConfigError
+from litgpt_core.data.batch_rule import check_batch, micro_batches
 from litgpt_core.distributed.sharding import Sharding, choose_sharding
 from litgpt_core.distributed.world import World
 from litgpt_core.model.config import GPTConfig

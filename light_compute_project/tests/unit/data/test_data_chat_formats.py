@@ -75,6 +75,14 @@ def test_every_example_is_read_as_its_format_and_stands_on_the_page(known: Forma
             {"messages": [{"role": "user", "content": ["a", {"type": "text", "text": "A"}]}, turns("", "b")[1]]},
             ["u:aA", "a:b"],
         ),
+        ({"question": "a", "chosen": "b", "rejected": "c", "system": "s"}, ["s:s", "u:a", "a:b"]),
+        ({"prompt": "a", "chosen": turns("a", "b"), "rejected": turns("a", "c")}, ["u:a", "a:b"]),
+        ({"prompt": turns("a"), "chosen": turns("", "b")[1:], "rejected": []}, ["u:a", "a:b"]),
+        ({"chosen": turns("a", "b"), "rejected": turns("a", "c")}, ["u:a", "a:b"]),
+        (
+            {"chosen": "\n\nHuman: a\n\nAssistant: b\n\nb2\n\nHuman: c\n\nAssistant: d", "rejected": "x"},
+            ["u:a", "a:b\n\nb2", "u:c", "a:d"],
+        ),
     ],
 )
 def test_variants_of_the_formats(row: Any, expected: list[str], tmp_path: Path) -> None:
@@ -106,6 +114,53 @@ def test_weights_decide_what_is_learnt() -> None:
     for wrong in (0.5, 2, "0", [0], {}):
         with pytest.raises(UnusableError, match="message 2 has weight="):
             messages_of([listed[0], {**listed[1], "weight": wrong}])
+
+
+def test_an_answer_labelled_false_is_not_learnt() -> None:
+    row = {"prompt": "a", "completion": "b", "label": False}
+    assert from_messages(messages_of(row)[1]).refused == {0}
+    assert not from_messages(messages_of(row | {"label": True})[1]).refused
+
+
+@pytest.mark.parametrize("chosen", ["no transcript", "x\n\nHuman: a\n\nAssistant: b", 3, [], None])
+def test_a_preference_without_a_conversation_is_named(chosen: object) -> None:
+    with pytest.raises(UnusableError, match="chosen"):
+        messages_of({"chosen": chosen, "rejected": "r"})
+
+
+# --- CSV
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("mark", [",", ";", "\t"])
+def test_csv_with_quotes_line_breaks_and_any_mark(mark: str, encoding: str, tmp_path: Path) -> None:
+    lines = [mark.join(("Prompt", "note", "completion")), mark.join(('"a, b;\tc"', "", '"first\nsaid ""x"" é"')), ""]
+    lines.insert(2, mark.join(("c", "", "d")))
+    (tmp_path / "x.csv").write_bytes("\r\n".join(lines).encode(encoding))
+    conversations, counts = read(tmp_path / "x.csv")
+    assert [said(each) for each in conversations] == [["u:a, b;\tc", 'a:first\nsaid "x" é'], ["u:c", "a:d"]]
+    assert counts.formats == {"prompt and completion": 2} and not counts.broken
+
+
+def test_csv_cells_that_hold_messages_in_json(tmp_path: Path) -> None:
+    with gzip.open(tmp_path / "x.tsv.gz", "wt", encoding="utf-8") as file:
+        cell = json.dumps(turns("a", "b")).replace('"', '""')
+        file.write(f'messages\tsource\n"{cell}"\tme\n')
+    (conversation,), _ = read(tmp_path / "x.tsv.gz")
+    assert said(conversation) == ["u:a", "a:b"]
+
+
+def test_damaged_csv_is_named_by_its_line_and_the_rest_is_read(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text('prompt,completion\na,b\nc\n\nd,e\nf,"open\nto the end', encoding="utf-8")
+    conversations, counts = read(tmp_path / "x.csv")
+    assert [said(each) for each in conversations] == [["u:a", "a:b"], ["u:d", "a:e"]]
+    assert ["line 3: it has 1 cells, and the header 2" in counts.broken[0], "line 6" in counts.broken[1]] == [
+        True,
+        True,
+    ]
+    (tmp_path / "y.csv").write_bytes(b"prompt,completion\na,caf\xe9\n")
+    _, counts = read(tmp_path / "y.csv")
+    assert "it is not utf-8 (byte offset" in counts.broken[0]
 
 
 def test_learnt_targets_leave_out_an_answer_of_weight_0() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import logging
 import os
@@ -127,4 +128,20 @@ def test_texts_of_json_rows(tmp_path: Path, caplog: pytest.LogCaptureFixture) ->
         make(path, text_key="body")
     caplog.clear()
     make(path)
+    assert "holds JSON, which is read as it stands, braces included" in caplog.text
     assert "data.text_key=text" in caplog.text
+
+
+def test_texts_of_a_csv_column(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "x.csv"
+    documents = [f'document {i}, "quoted"\n' * 20 for i in range(9)]
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([("id", "text"), *enumerate(documents), (9, "")])
+    prepared = make(path, text_key="text", group_near_duplicates=False)
+    splits = prepared.meta["splits"]
+    assert splits["train"]["bytes"] + splits["val"]["bytes"] == sum(map(len, documents))
+    with pytest.raises(DataError, match=r"no row in .* has text under 'body'(.|\n)*data\.text_key=id"):
+        make(path, text_key="body")
+    caplog.clear()
+    make(path)
+    assert "holds CSV, which is read as it stands, commas included" in caplog.text

@@ -16,6 +16,7 @@ from litgpt_core.data.settings import TextSettings
 from litgpt_core.evaluate import command
 from litgpt_core.evaluate.ngram_scorer import NgramScorer
 from litgpt_core.evaluate.run_data import RunData, data_of
+from litgpt_core.evaluate.table import cautions
 from litgpt_core.evaluate.text_score import score_texts, total_bits_per_byte
 
 LINES = (
@@ -78,6 +79,21 @@ def test_every_number_has_its_error_and_references(records: dict[str, dict]) -> 
     )
     assert a["weights_sha256"] != records["b"]["weights_sha256"]
     assert {"git", "versions", "device", "command", "seconds", "seed"} <= set(a)
+
+
+def test_what_numbers_do_not_say_is_said(place: Path, records: dict[str, dict]) -> None:
+    """Suites outside the standard ones, and scores whose interval holds chance; random weights know nothing."""
+    said = cautions(list(records.values()))
+    assert [line for line in said if line.startswith("induction: not among the standard suites")]
+    assert not [line for line in said if line.startswith("python_pairs: not among")]
+    assert "arithmetic: a cannot be told from chance" in said
+    page, beside = (
+        (place / "report.html").read_text(),
+        (place / "runs" / "a" / "evaluation" / "evaluation.md").read_text(),
+    )
+    assert "What these numbers do not say" in page and "induction: not among the standard suites" in beside
+    sure = {**records["a"], "suites": {"python_pairs": {**records["a"]["suites"]["python_pairs"], "chance": -5.0}}}
+    assert cautions([sure]) == []
 
 
 def test_both_models_have_the_same_items(records: dict[str, dict]) -> None:

@@ -16,6 +16,7 @@ from litgpt_core.evaluate.kept_positions import can_keep, hidden_at, kept_positi
 from litgpt_core.evaluate.ngram_scorer import NgramScorer, UniformScorer
 from litgpt_core.evaluate.scorer import Continuations, Scorer, Span
 from litgpt_core.evaluate.text_score import score_text, score_texts, total_bits_per_byte
+from litgpt_core.evaluate.trees import trees_of
 from litgpt_core.evaluate.windows import sliding_spans
 
 FAMILIES = {
@@ -65,12 +66,26 @@ def test_a_shared_context_equals_the_whole(make_scorer, family: str) -> None:
             (7, (3, 3)),
         )
     ]
+    for common, lengths in ((4, (3, 2)), (5, (1, 1, 1)), (1, (6, 1, 4)), (6, (1,))):  # choices that begin alike
+        prefix = random_ids(rng, common)
+        choices = tuple(np.concatenate([prefix, random_ids(rng, length)]) for length in lengths)
+        requests.append(Continuations(random_ids(rng, 3), choices))
+    requests.append(Continuations(random_ids(rng, 2), (choices[0], choices[0])))  # equal to the end
     whole = Scorer.choice_logprobs(scorer, requests)
     shared = scorer.choice_logprobs(requests)
     for request, a, b in zip(requests, whole, shared, strict=True):
         assert [len(scores) for scores in b] == [len(choice) for choice in request.choices]
         for one, other in zip(a, b, strict=True):
             np.testing.assert_allclose(one, other, atol=1e-4)
+
+
+def test_what_choices_begin_with_is_in_a_row_once() -> None:
+    context, choices = np.array([1, 2]), (np.array([5, 6, 7, 8]), np.array([5, 6, 9]))
+    (tree,) = trees_of(Continuations(context, choices), block_size=24)
+    assert tree.ids.tolist() == [1, 2, 5, 6, 7] and tree.segments.tolist() == [-1, -1, -1, -1, 1]
+    assert tree.places().tolist() == [0, 1, 2, 3, 0, 1, 2] and tree.branches
+    (tree,) = trees_of(Continuations(context, (np.array([3]), np.array([4]))), block_size=24)
+    assert tree.ids.tolist() == [1, 2] and tree.places().tolist() == [0, 0] and not tree.branches
 
 
 @pytest.mark.parametrize("kind", KINDS)

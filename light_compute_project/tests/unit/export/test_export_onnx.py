@@ -106,6 +106,35 @@ def test_integers_are_multiplied_as_they_are_stored(name: str, kind: str, save_o
         assert not any(each.startswith("lm_head") for each in stored)
 
 
+@pytest.mark.parametrize("kind", ["f32", "int8"])
+def test_weights_above_the_limit_are_in_a_second_file(
+    kind: str, save_ours: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """2 GB is what one message holds; here the limit is lower."""
+    ours = save_ours(**MODELS["qwen3, tied, as the baseline"])
+    inside = export_onnx(ours, tmp_path / "inside", type=kind)
+    monkeypatch.setattr(graph_module, "MOST_BYTES", 50_000)
+    made = export_onnx(ours, tmp_path / "out", type=kind)
+    file = next(made.path.glob("onnx/*.onnx"))
+    data = file.with_name(f"{file.name}_data")
+    assert {each.name for each in file.parent.iterdir()} == {file.name, data.name, f"{file.name}.parity.json"}
+    assert made.parity is not None and inside.parity is not None
+    assert (made.parity.max_delta, made.parity.kl) == (inside.parity.max_delta, inside.parity.kl)
+    assert made.n_bytes == file.stat().st_size + data.stat().st_size
+    assert file.stat().st_size < inside.n_bytes / 2
+    external = [each for each in onnx.load(file, load_external_data=False).graph.initializer if each.external_data]
+    assert external and all(int(each.external_data[1].value) % 4096 == 0 for each in external)
+    ours_again, theirs = (
+        {each.name: onnx.numpy_helper.to_array(each) for each in onnx.load(path).graph.initializer}
+        for path in (file, next(inside.path.glob("onnx/*.onnx")))
+    )
+    assert ours_again.keys() == theirs.keys()
+    assert all(np.array_equal(ours_again[name], theirs[name]) for name in theirs)
+    known = json.loads((made.path / "config.json").read_text())["transformers.js_config"]
+    assert known == {"use_external_data_format": {file.name: 1}}
+    assert f"onnx/{data.name}" in json.loads((made.path / "checksums.json").read_text())
+
+
 def test_integers_that_are_packed_otherwise_are_noticed(save_ours: Any, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr(matrices, "packed", lambda blocks: packed(blocks)[..., ::-1])
     with pytest.raises(CheckpointError, match="differ"):

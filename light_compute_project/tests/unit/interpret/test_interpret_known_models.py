@@ -13,7 +13,7 @@ from litgpt_core.interpret import known_models, lens, losses
 from litgpt_core.interpret.ablation import Ablation
 from litgpt_core.interpret.adam import Adam
 from litgpt_core.interpret.attribution import attribute
-from litgpt_core.interpret.autoencoder import TopKAutoencoder, train
+from litgpt_core.interpret.autoencoder import TopKAutoencoder, continued_loss, residuals, train
 from litgpt_core.interpret.budget import breakdown
 from litgpt_core.interpret.decompose import traced_parts
 from litgpt_core.interpret.embeddings import neighbours, principal_components
@@ -23,7 +23,7 @@ from litgpt_core.interpret.names import Component, components
 from litgpt_core.interpret.neurons import activations, selectivity, strongest, written_logits
 from litgpt_core.interpret.patching import Pair, answers_of
 from litgpt_core.interpret.probes import accuracy, control_labels
-from litgpt_core.interpret.resume import hidden_from
+from litgpt_core.interpret.resume import activation, hidden_from
 from litgpt_core.interpret.tracing import trace
 from litgpt_core.interpret.tuned_lens import mean_divergence, ridge, train_translator
 from litgpt_core.interpret.weights import singular_values, spectrum_facts
@@ -138,7 +138,8 @@ def test_a_neuron_of_one_token_is_found_with_what_it_writes() -> None:
     assert int(selectivity(values).argmax()) == 2
     examples = strongest(values, 2, count=4)
     assert all(int(ids[row, position]) == 5 for row, position, _ in examples)
-    written = written_logits(model, 0, 2)
+    other, written = written_logits(model, 0, [1, 2])
+    assert not torch.equal(other, written)
     assert int(written.argmax()) == 11 and float(written.sort(descending=True).values[1]) < 0.1 * float(written.max())
     parts, seen = traced_parts(model, torch.tensor([[3, 5]]))
     assert attribute(model, parts, seen["0.resid_post"], token=11, position=1)["L0M"] > 1.0
@@ -206,10 +207,22 @@ def test_random_rows_have_all_frequencies_alike() -> None:
 def test_running_from_a_layer_on_is_running_from_the_start(kind: str) -> None:
     model = build(kind).double().eval()
     ids = some_ids(61, 2, 12)
-    with torch.no_grad(), trace(model, ["*.resid_pre"]) as seen:
+    with torch.no_grad(), trace(model, ["*.resid_pre", "*.resid_post"]) as seen:
         expected = model.hidden(ids)
     for layer in range(model.config.n_layer):
         torch.testing.assert_close(hidden_from(model, seen[f"{layer}.resid_pre"], layer), expected, rtol=0, atol=0)
+        after = seen[f"{layer}.resid_post"]
+        torch.testing.assert_close(hidden_from(model, after, layer + 1), expected, rtol=0, atol=0)
+        torch.testing.assert_close(activation(model, ids, f"{layer}.resid_post"), after, rtol=0, atol=0)
+
+
+def test_a_loss_from_a_layer_on_is_that_of_a_whole_pass_with_an_edit() -> None:
+    model, ids = build("GQA + QK-norm").double().eval(), some_ids(61, 11, 13)
+    residual = residuals(model, ids[:, :-1], 0)
+    with torch.no_grad(), trace(model, edit={"0.resid_post": lambda x: x.roll(1, -1)}):
+        logits = model(ids[:, :-1])
+    slow = float(losses.logits_loss(logits, ids[:, 1:], vocab_size=model.config.vocab_size).mean())
+    assert continued_loss(model, residual.roll(1, -1), ids[:, 1:], 0) == pytest.approx(slow, rel=1e-12)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -282,6 +295,23 @@ def test_patches_some_at_a_time_are_patches_one_at_a_time(monkeypatch: pytest.Mo
     assert float(alone[0]) == pytest.approx(float(together[0][5]), rel=1e-9)
 
 
+def test_before_the_first_token_that_differs_a_patch_does_nothing() -> None:
+    model = build("GQA + QK-norm").double().eval().requires_grad_(False)
+    first = some_ids(61, 1, 8)
+    pair = Pair(model, first, torch.cat([first[:, :3], some_ids(61, 1, 5, seed=1)], 1))
+    for name in ("0.mlp_out", "1.resid_pre"):
+        clean = pair.clean[name]
+        slow = [
+            pair.patched(
+                {name: lambda x, at=at, clean=clean: x.index_copy(1, torch.tensor([at]), clean[:, [at]])}, rows=1
+            )
+            for at in range(8)
+        ]
+        found = pair.by_position(name)
+        torch.testing.assert_close(found, torch.cat(slow), rtol=1e-9, atol=1e-9)
+        assert found[:3].abs().max() == 0 and found[3:].abs().min() > 0
+
+
 def test_first_order_estimates_of_ablation_point_the_right_way() -> None:
     model = build("MHA").double().eval().requires_grad_(False)
     for block in model.transformer.h:
@@ -327,9 +357,16 @@ def test_ridge_recovers_an_affine_map_and_the_tuned_lens_beats_the_logit_lens() 
     turn, _ = torch.linalg.qr(torch.randn(32, 32, generator=SEED(4)))
     early = final @ turn  # the same information in another basis
     translator = train_translator(model, early[:200], final[:200], steps=3)
-    plain = mean_divergence(model, early[200:], final[200:], None)
-    assert mean_divergence(model, early[200:], final[200:], translator) < 0.01 * plain
-    assert mean_divergence(model, final, final, None) == pytest.approx(0.0, abs=1e-6)
+    with torch.no_grad():
+        logits, others = (lens.read_out(model, residual) for residual in (final, early))
+        slow = lens.divergence(logits.log_softmax(-1), others.log_softmax(-1))
+        found, total = lens.Prediction(logits).divergence(others)
+        torch.testing.assert_close(found, slow, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(total, others.logsumexp(-1))
+    prediction = lens.Prediction(logits[200:])
+    plain = mean_divergence(model, early[200:], prediction, None)
+    assert mean_divergence(model, early[200:], prediction, translator) < 0.01 * plain
+    assert mean_divergence(model, final[200:], prediction, None) == pytest.approx(0.0, abs=1e-6)
 
 
 def test_a_sparse_autoencoder_recovers_sparse_directions() -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from litgpt_core.config.compose import load
 from litgpt_core.core.text import two_digits
-from litgpt_core.training.progress import LONG_S, Pace, about, estimate_lines, row_text
+from litgpt_core.training.progress import LONG_S, Pace, ProgressDisplay, about, estimate_lines, row_text
 from litgpt_core.training.results import next_commands, utilisation
 
 
@@ -30,7 +33,6 @@ def test_a_resumed_run_counts_from_where_it_goes_on() -> None:
 
 
 def test_a_long_run_is_offered_a_shorter_one() -> None:
-    assert estimate_lines(None, shorter="x") == []
     assert estimate_lines(LONG_S - 60, shorter="baseline_short") == [
         "the training will take about 7 min on this machine"
     ]
@@ -38,6 +40,23 @@ def test_a_long_run_is_offered_a_shorter_one() -> None:
     assert told[0] == "the training will take about 9 min on this machine"
     assert told[1].endswith("lcp train +experiment=baseline_short")
     assert len(estimate_lines(LONG_S + 60, shorter=None)) == 1
+
+
+def test_a_run_that_turns_out_long_is_offered_a_shorter_one_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    display = ProgressDisplay(SimpleNamespace(rows=[]), max_steps=320, shorter="baseline_short")  # type: ignore[arg-type]
+    trainer, module = SimpleNamespace(global_step=0, is_global_zero=True), SimpleNamespace(device=torch.device("cpu"))
+    display._first_row = 0
+    now = 0.0
+    for step in range(120):  # 1.2 s each at first, then 4 s
+        trainer.global_step, now = step, now + (1.2 if step < 8 else 4)
+        monkeypatch.setattr("time.monotonic", lambda at=now: at)
+        display.on_train_batch_start(trainer, module, None, step)  # type: ignore[arg-type]
+    told = [record.getMessage() for record in caplog.records]
+    assert [line.split(" about ")[0] for line in told[:2]] == ["the training will take"] * 2
+    assert "baseline_short" in told[2] and len(told) == 3
 
 
 def test_the_shorter_experiment_exists_and_is_the_same_recipe() -> None:

@@ -22,9 +22,8 @@ from litgpt_core.model import lora
 from litgpt_core.model.gpt import GPT
 from litgpt_core.model.init import initialize
 from litgpt_core.model.lora import add_adapters
-from litgpt_core.model.lora_settings import LoRASettings
 from litgpt_core.model.loss import cross_entropy
-from litgpt_core.training import inputs
+from litgpt_core.model.optional_settings import LoRASettings
 from litgpt_core.training.inputs import fill_shards
 
 OnRanks = Callable[[int, Callable[[int], Any]], list[Any]]
@@ -74,7 +73,6 @@ def test_every_process_makes_its_share_of_the_same_values(on_ranks: OnRanks, kin
 def test_weights_and_adapters_come_from_a_checkpoint_and_the_seed(
     on_ranks: OnRanks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inputs, "_refuse_another_tokenizer", lambda source, plan, what: None)
     expected = build(KINDS[0], seed=9)
     (tmp_path / "tokenizer").mkdir()
     for name in ("tokenizer.json", "tokenizer_config.json"):

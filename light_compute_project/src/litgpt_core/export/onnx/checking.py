@@ -33,7 +33,7 @@ _PROMPT, _NEW = 24, 24
 class Runner:
     """A graph in onnxruntime, on the CPU with one thread."""
 
-    def __init__(self, model: Path | bytes, config: GPTConfig) -> None:
+    def __init__(self, model: Path, config: GPTConfig) -> None:
         """Raises EnvironmentProblem if onnxruntime is not installed."""
         try:
             library = importlib.import_module("onnxruntime")
@@ -46,9 +46,7 @@ class Runner:
         options = library.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        self.session = library.InferenceSession(
-            model if isinstance(model, bytes) else str(model), options, providers=["CPUExecutionProvider"]
-        )
+        self.session = library.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
         self.version, self.config = str(library.__version__), config
         self.names = [PAST % (layer, part) for layer in range(config.n_layer) for part in ("key", "value")]
 
@@ -78,7 +76,7 @@ class Runner:
 
 
 def check_graph(
-    model: bytes, original: GPT, again: GPT, tokenizer: Tokenizer, *, kind: str, exact: bytes | None = None
+    model: Path, original: GPT, again: GPT, tokenizer: Tokenizer, *, kind: str, exact: Path | None = None
 ) -> Parity:
     """Compare a graph with the checkpoint that it was made from.
 

@@ -22,10 +22,6 @@ from litgpt_core.export.onnx.layouts import FOLDER, GENAI_CONFIG, config_json, g
 from litgpt_core.export.onnx.matrices import TYPES, Matrices
 from litgpt_core.export.onnx.step import build, refuse_unsupported
 from litgpt_core.export.parity import Parity
-from litgpt_core.model.config import GPTConfig
-
-MOST_BYTES = 2_000_000_000
-"""A protobuf message is at most 2 GiB; weights in a second file are not written."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +32,7 @@ class ExportedOnnx:
     architecture: str
     type: str
     n_bytes: int
-    """Of the graph."""
+    """Of the graph, and of its weights where they are in a second file."""
     parameters: int
     parity: Parity | None
     """None if the check was left out."""
@@ -60,8 +56,8 @@ def export_onnx(
         check: Run the graph with onnxruntime and compare.
 
     Raises:
-        CheckpointError: No architecture is equivalent, a part has no counterpart, the graph would be too large or does
-            not compute the same, or `target` cannot be written.
+        CheckpointError: No architecture is equivalent, a part has no counterpart, the graph does not compute the same,
+            or `target` cannot be written.
         ConfigError: The type is unknown.
         EnvironmentProblem: A package is not installed.
     """
@@ -75,52 +71,48 @@ def export_onnx(
     own = {} if type == "f32" else source.own_blocks()
     tied = source.config.tie_embeddings
     matrices = Matrices(source.weights, kind=type, own=own, tied=tied)
-    data = _serialized(source.config, matrices)
+    graph = build(source.config, matrices)
     try:
         with new_directory(target) as folder:
             (folder / FOLDER).mkdir()
             file = folder / graph_name(type)
-            file.write_bytes(data)
-            parity = None
+            n_bytes, parity = graph.write(file), None
             if check:
-                exact = None if type == "f32" else _serialized(source.config, matrices, rounded=False)
-                again = source.model_of(matrices.used())
-                parity = check_graph(data, source.model, again, source.tokenizer, kind=type, exact=exact)
+                parity = _checked(file, source, matrices, large=bool(graph.external))
                 parity.refuse(target / graph_name(type))
                 parity.keep(file)
             ids = write_tokenizer(source.directory, folder, longest=named.block_size)
-            _write_json(folder / CONFIG, config_json(family, named, ids))
+            large = file.name if graph.external else None
+            _write_json(folder / CONFIG, config_json(family, named, ids, large=large))
             _write_json(folder / GENAI_CONFIG, genai_config(family, named, ids, kind=type))
             _finish(folder)
     except OSError as problem:
         raise CheckpointError(
             f"Could not write {target}: {problem}. An existing folder is unchanged.",
-            needed=f"a writable folder with {len(data):,} bytes free",
+            needed="a writable folder, with room for the weights",
             fix="free disk space, or --out FOLDER",
         ) from problem
     return ExportedOnnx(
         path=target,
         architecture=family.architecture,
         type=type,
-        n_bytes=len(data),
+        n_bytes=n_bytes,
         parameters=source.parameters(),
         parity=parity,
     )
 
 
-def _serialized(config: GPTConfig, matrices: Matrices, *, rounded: bool = True) -> bytes:
-    """The graph's bytes. Raises CheckpointError if they are too many."""
-    matrices.rounded = rounded
-    model = build(config, matrices)
-    size = model.ByteSize()
-    if size > MOST_BYTES:
-        raise CheckpointError(
-            f"The graph would have {size:,} bytes.",
-            needed=f"at most {MOST_BYTES:,}",
-            fix="--type int8 or int4" if matrices.kind == "f32" else "--format gguf",
-        )
-    data: bytes = model.SerializeToString()
-    return data
+def _checked(file: Path, source: CheckpointSource, matrices: Matrices, *, large: bool) -> Parity:
+    """Compare a graph with its checkpoint; for integers also the same graph without rounding of activations."""
+    exact = None
+    if matrices.kind != "f32":
+        exact, matrices.rounded = file.with_name("exact.onnx"), False
+        build(source.config, matrices).write(exact, data=file.with_name(f"{file.name}_data") if large else None)
+    again = source.model_of(matrices.used())
+    found = check_graph(file, source.model, again, source.tokenizer, kind=matrices.kind, exact=exact)
+    if exact is not None:
+        exact.unlink()
+    return found
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 config.json, tokenizer.json, tokenizer_config.json, generation_config.json    transformers.js, optimum
 genai_config.json                                                             onnxruntime-genai
 onnx/model.onnx, model_int8.onnx, model_q4.onnx                               all; the name says the type
+onnx/model.onnx_data                                                          its weights, if they are above 2 GB
 """
 
 from __future__ import annotations
@@ -26,9 +27,14 @@ def graph_name(kind: str) -> str:
     return f"{FOLDER}/model{SUFFIXES[kind]}.onnx"
 
 
-def config_json(family: Family, config: GPTConfig, ids: Mapping[str, Any]) -> dict[str, Any]:
-    """config.json, as of a Hugging Face folder."""
-    return {**write_config(family, config), **ids, "torch_dtype": "float32"}
+def config_json(
+    family: Family, config: GPTConfig, ids: Mapping[str, Any], *, large: str | None = None
+) -> dict[str, Any]:
+    """config.json, as of a Hugging Face folder. `large`: the graph's name, if its weights are in a second file, which
+    transformers.js does not look for by itself.
+    """
+    second = {} if large is None else {"transformers.js_config": {"use_external_data_format": {large: 1}}}
+    return {**write_config(family, config), **ids, "torch_dtype": "float32", **second}
 
 
 def genai_config(family: Family, config: GPTConfig, ids: Mapping[str, Any], *, kind: str) -> dict[str, Any]:

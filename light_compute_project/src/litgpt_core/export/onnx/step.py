@@ -11,13 +11,12 @@ onnxruntime-genai and transformers.js expect. Every operation is that of `litgpt
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import torch
 
 from litgpt_core.core.errors import CheckpointError
-from litgpt_core.export.onnx.graph import Graph
+from litgpt_core.export.onnx.graph import Built, Graph
 from litgpt_core.export.onnx.matrices import Matrices
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.rope import RotaryEmbedding, score_scaling
@@ -41,8 +40,8 @@ def refuse_unsupported(config: GPTConfig) -> None:
         )
 
 
-def build(config: GPTConfig, matrices: Matrices) -> Any:
-    """The model, as the package `onnx` has it.
+def build(config: GPTConfig, matrices: Matrices) -> Built:
+    """The model's graph.
 
     Args:
         config: `padded_vocab_size` is the rows of the embedding.
@@ -61,7 +60,7 @@ class _Step:
             config.attention_scores_scalar or config.head_size
         )
 
-    def model(self) -> Any:
+    def model(self) -> Built:
         c, g = self.config, self.graph
         g.input(IDS, np.int64, ("batch", "length"))
         g.input(MASK, np.int64, ("batch", "total"))
