@@ -90,7 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
         for line in tables.verdict(found, terms=terms, tokens=tokens):
             console.print(line, highlight=False, soft_wrap=True)
     for number in counts:
-        if not any(option.layout.devices == number for _, found in plans for option in found):
+        if recipe.global_batch % (number * (micro_batch or 1)):
             console.print(tables.refusal(recipe, number, micro_batch=micro_batch), highlight=False, soft_wrap=True)
     console.print(tables.ASSUMED.format(mfu=arguments.mfu), highlight=False, soft_wrap=True)
     return 0

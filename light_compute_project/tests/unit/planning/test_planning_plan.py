@@ -280,6 +280,6 @@ def test_blocks_are_divided_where_it_helps() -> None:
     assert [o.layout.tensor for o in few] == [8] and few[0].fits and few[0].layout.readers == 8
     assert "trainer.tensor_parallel_size=8" in few[0].overrides and few[0].recipe.micro_batch in (1, 2)
     assert not plan("H100", [64], global_batch=16, optimizer="muon")
-    large = dataclasses.replace(MODEL, block_size=131072)
+    large = dataclasses.replace(MODEL, block_size=524288)
     option = next(o for o in plan("H100", [8], model=large, global_batch=8) if o.layout.strategy == "fsdp")
     assert option.layout.tensor == 8 and option.fits and option.changes[-1] == "trainer.tensor_parallel_size=8"
