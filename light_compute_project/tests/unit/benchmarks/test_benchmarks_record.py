@@ -175,3 +175,13 @@ def test_commands_are_written_without_the_places_of_this_machine(tmp_path: Path)
     assert json.loads((tmp_path / "x.json").read_text())["command"] == (
         "python light_compute_project/scripts/train.py --out x.json"
     )
+
+
+def test_growth_says_how_far_points_are_from_a_straight_line() -> None:
+    from benchmarks.growth import straight_line
+
+    straight = straight_line([1, 2, 4, 8], [5.0, 7.0, 11.0, 19.0])  # 3 + 2 x
+    assert straight["intercept"] == pytest.approx(3) and straight["slope"] == pytest.approx(2)
+    assert straight["largest_error"] < 1e-9
+    square = straight_line([1, 2, 4, 8], [1.0, 4.0, 16.0, 64.0])
+    assert square["largest_error"] > 0.3 and square["exponent"] == pytest.approx(2)
