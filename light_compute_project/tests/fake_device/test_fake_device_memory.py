@@ -32,7 +32,7 @@ GPT2 = GPTConfig(
     position_embedding="learned", tie_embeddings=True, rotary_percentage=0.0, name="gpt2",
 )  # fmt: skip
 LLAMA_1B = GPTConfig.from_name("Llama-3.2-1B", block_size=2048)
-MIXTURE = GPTConfig.from_name("Mixtral-8x7B-v0.1", n_layer=2, block_size=2048, name="two layers of Mixtral")
+MIXTURE = GPTConfig.from_name("Mixtral-8x7B-v0.1", n_layer=2, block_size=2048)
 LLAMA_8B = GPTConfig.from_name("Llama-3.1-8B", block_size=4096)
 BOUND = 0.10
 
