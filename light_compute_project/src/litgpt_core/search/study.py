@@ -84,7 +84,7 @@ class Study(TrialSource):
         self._crashes = 0
         _check(self.space, request, config=self.config)
 
-    def open(self) -> Study:
+    def open(self) -> StudyStore:
         """Open the database, new or known; to be called with the folder's lock held.
 
         Raises:
@@ -101,7 +101,7 @@ class Study(TrialSource):
         )
         for values in _one_at_a_time(self.space):
             self._load(values)
-        return self
+        return self.store
 
     # ---- what the loop asks ----
 
@@ -235,7 +235,12 @@ def run_study(request: StudyRequest) -> int:
         LightComputeError: Anything the user can mend.
     """
     study = Study(request)
-    return carry_out(study.folder, study.open, kind="study", timeout_s=request.timeout_s)
+
+    def opened() -> Study:
+        study.open()
+        return study
+
+    return carry_out(study.folder, opened, kind="study", timeout_s=request.timeout_s)
 
 
 def _check(space: Space, request: StudyRequest, *, config: TrainConfig) -> None:

@@ -185,3 +185,17 @@ def test_growth_says_how_far_points_are_from_a_straight_line() -> None:
     assert straight["largest_error"] < 1e-9
     square = straight_line([1, 2, 4, 8], [1.0, 4.0, 16.0, 64.0])
     assert square["largest_error"] > 0.3 and square["exponent"] == pytest.approx(2)
+
+
+def test_growth_is_printed_and_drawn(tmp_path: Path) -> None:
+    from benchmarks.growth import _plot
+
+    names = ("tokens per step", "layers", "tokens in the context", "vocabulary", "vocabulary")
+    plots = [
+        _plot(x, [1, 2, 4], [2.0, 3.0, 5.0], y="seconds of a step", shape=f"shape {i}") for i, x in enumerate(names)
+    ]
+    record = {"kind": "growth", "plots": plots, "date": "2026-11-30", "environment": {"device_name": "a processor"}}
+    shown = printed(*tables(record))
+    assert shown.count("from a straight line") == 5 and "at most 0%" in shown
+    draw(record, tmp_path / "growth.png")
+    assert (tmp_path / "growth.png").read_bytes().startswith(b"\x89PNG")

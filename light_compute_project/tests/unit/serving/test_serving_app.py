@@ -7,7 +7,7 @@ import pytest
 
 from litgpt_core.core.machine import compile_obstacle
 from litgpt_core.generation.engine import Engine
-from litgpt_core.generation.speculation import DraftBudget
+from litgpt_core.generation.speculation import DraftBudget, NgramDraft
 from litgpt_core.prompts import Message, encode_prompt, style_named
 
 REUSED = "light_compute_prompt_tokens_reused_total"
@@ -52,6 +52,7 @@ def test_a_chat_equals_the_engines_answer(client, expected):
 
 def test_speculative_decoding_changes_nothing_but_the_usage(client, monkeypatch):
     monkeypatch.setattr(DraftBudget, "length", lambda self, rate, *, n_sequences: 4 * (n_sequences in self._step_s))
+    monkeypatch.setattr(NgramDraft, "draft", lambda self, ids, n: ids[-1:] * n)
     repeating = HELLO | {
         "messages": [{"role": "user", "content": "abcabcabcabc"}],
         "max_tokens": 40,
