@@ -105,11 +105,6 @@ class TrainBatches(Dataset[Batch]):
         return {**self.__dict__, "_group": -1, "_starts": np.zeros((0, 0), dtype=np.int64)}
 
     @property
-    def tokens_per_sample(self) -> int:
-        """Target tokens in one row: T."""
-        return self.block_size
-
-    @property
     def samples_per_epoch(self) -> int:
         """Windows visited once each before the next epoch's order begins."""
         return self.windows
@@ -264,31 +259,6 @@ class ValBatches(ValidationBatches):
             if self.first_id is not None:
                 inputs[row, 0] = self.first_id
         return inputs, targets
-
-
-def accumulation_steps(*, global_batch_size: int, micro_batch_size: int, world_size: int) -> int:
-    """Micro-batches each rank adds up before one optimizer step: global / (micro * world), a whole number.
-
-    Raises:
-        ConfigError: A size is below 1, or micro * world does not divide the global batch size.
-    """
-    check_positive(global_batch_size=global_batch_size, micro_batch_size=micro_batch_size, world_size=world_size)
-    at_once = micro_batch_size * world_size
-    if global_batch_size % at_once:
-        nearest = max(1, round(global_batch_size / at_once)) * at_once
-        raise ConfigError(
-            f"global_batch_size={global_batch_size} is not a multiple of micro_batch_size * world_size = "
-            f"{micro_batch_size} * {world_size} = {at_once}",
-            needed="a whole number of micro-batches per process and optimizer step",
-            fix=f"a global batch size of {nearest}, or a micro batch size of "
-            + _fitting_micro(global_batch_size, world_size, micro_batch_size),
-        )
-    return global_batch_size // at_once
-
-
-def _fitting_micro(global_batch_size: int, world_size: int, micro_batch_size: int) -> str:
-    fitting = [m for m in range(micro_batch_size, 0, -1) if global_batch_size % (m * world_size) == 0]
-    return str(fitting[0]) if fitting else f"(none fits {world_size} processes)"
 
 
 def as_tensor(tokens: npt.NDArray[np.unsignedinteger]) -> torch.Tensor:

@@ -21,7 +21,7 @@ from typing import Any
 from litgpt_core.core.errors import DataError
 from litgpt_core.core.lock import exclusive
 from litgpt_core.core.replaceable import refuse_foreign
-from litgpt_core.data.prepared import canonical_json, folder_problem, meta_sha256
+from litgpt_core.data.prepared import canonical_json, checked_meta, folder_problem, meta_sha256
 from litgpt_core.data.recorded_settings import LATER_SETTINGS, LOCATIONS, USES
 from litgpt_core.data.settings import DataSettings, cache_folder
 from litgpt_core.tokenizers.base import Tokenizer
@@ -33,28 +33,6 @@ logger = logging.getLogger(__name__)
 _NEVER = object()
 
 _OURS = ("meta.json", "manifest.json", "train*", "val*", "held-*", "chunk-*", "rows-*", ".rows-*", "tokenizer/*")
-
-
-def read_meta(directory: Path) -> dict[str, Any]:
-    """The meta.json of a folder that is complete; the settings it was made from are not checked.
-
-    Raises:
-        DataError: The folder is missing or does not fit its meta.json.
-    """
-    problem = folder_problem(directory)
-    if problem:
-        raise DataError(
-            f"{directory} is not a usable prepared folder: {problem}",
-            needed="a folder made by this version's prepare",
-            fix=f"delete {directory} and prepare the data again",
-        )
-    return checked_meta(directory)
-
-
-def checked_meta(directory: Path) -> dict[str, Any]:
-    """The meta.json of a folder that was made or found complete just now."""
-    meta: dict[str, Any] = json.loads((directory / "meta.json").read_text(encoding="utf-8"))
-    return meta
 
 
 def find_or_make(data: DataSettings, *, fingerprint: str, build: Callable[[Path], None]) -> Path:

@@ -5,11 +5,13 @@ Standard library only, as `settings` is.
 
 from __future__ import annotations
 
+import codecs
 import re
-from typing import Any
+from typing import Any, Literal
 
 from litgpt_core.core.errors import ConfigError
-from litgpt_core.data.encoding import encoding_problem
+
+DecodeErrors = Literal["strict", "replace"]
 
 
 def common_problems(data: Any, *, kind: str) -> list[str]:
@@ -83,9 +85,34 @@ def split_problems(split: str) -> list[str]:
     return [] if split in ("document", "tail") else [f"split={split!r} must be 'document' or 'tail'"]
 
 
-def encoding_problems(encodings: list[str]) -> list[str]:
-    """What is wrong with `data.encodings`."""
-    return [f"encodings: {problem}" for each in encodings if (problem := encoding_problem(each))]
+def encoding_problem(name: object) -> str:
+    """What is wrong with an entry of `data.encodings`; empty for a text encoding that files have."""
+    if not isinstance(name, str):
+        return f"{name!r} is not a name"
+    try:
+        found = codecs.lookup(name)
+    except (LookupError, ValueError):
+        return f"{name!r} is not a text encoding that Python knows"
+    if not getattr(found, "_is_text_encoding", True) or found.name in _NO_FILE_ENCODINGS:
+        return f"{name!r} is not an encoding of text files"
+    return ""
+
+
+_NO_FILE_ENCODINGS = frozenset(
+    (
+        "charmap",
+        "idna",
+        "mbcs",
+        "oem",
+        "palmos",
+        "punycode",
+        "raw-unicode-escape",
+        "undefined",
+        "unicode-escape",
+        "utf-7",
+    )
+)
+"""Python's codecs for program text, host names and the like: they fail on text, or read escapes in it."""
 
 
 def raise_all(problems: list[str], *, kind: str) -> None:

@@ -15,10 +15,10 @@ from urllib.parse import urlsplit
 
 from litgpt_core.core.checkout import working_folder
 from litgpt_core.core.class_path import check_arguments, import_function
-from litgpt_core.data.encoding import DecodeErrors
 from litgpt_core.data.setting_checks import (
+    DecodeErrors,
     common_problems,
-    encoding_problems,
+    encoding_problem,
     raise_all,
     split_problems,
     stream_problems,
@@ -194,7 +194,8 @@ class TextSettings:
             problems.append(f"decode_errors={self.decode_errors!r} must be 'strict' or 'replace'")
         if self.text_key and self.document_separator:
             problems.append("text_key and document_separator exclude each other: set one of them")
-        raise_all(problems + encoding_problems(self.encodings), kind="text")
+        problems += [f"encodings: {problem}" for each in self.encodings if (problem := encoding_problem(each))]
+        raise_all(problems, kind="text")
 
 
 @dataclass(frozen=True, kw_only=True)

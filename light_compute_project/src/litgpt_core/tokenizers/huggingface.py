@@ -18,15 +18,9 @@ from litgpt_core.core.errors import TokenizerError
 from litgpt_core.core.parsing import parse_json
 from litgpt_core.tokenizers.base import to_utf8
 from litgpt_core.tokenizers.byte_alphabet import characters_to_bytes
-from litgpt_core.tokenizers.directory import (
-    CONFIG_FILE,
-    FOREIGN,
-    GENERATION_FILE,
-    JSON_FILE,
-    MAX_DEFINITION_BYTES,
-    Description,
-)
+from litgpt_core.tokenizers.directory import FOREIGN, MAX_DEFINITION_BYTES, Description
 from litgpt_core.tokenizers.fast import FastEncoder
+from litgpt_core.tokenizers.file_names import CONFIG_FILE, GENERATION_FILE, JSON_FILE
 from litgpt_core.tokenizers.hostile import MAX_GAP, panics_as_errors, refuse_growth
 from litgpt_core.tokenizers.stored import StoredTokenizer
 

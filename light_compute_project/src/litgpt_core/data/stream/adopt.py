@@ -18,12 +18,11 @@ import numpy as np
 
 from litgpt_core.core.errors import ConfigError, DataError
 from litgpt_core.data.files import kind_of, missing_path
-from litgpt_core.data.ngram import reference_losses
+from litgpt_core.data.prepared import read_meta
 from litgpt_core.data.prepared_folder import (
     content_settings,
     find_or_make,
     fingerprint_of,
-    read_meta,
     save_tokenizer,
     tokenizer_facts,
     tokenizer_identity,
@@ -31,12 +30,12 @@ from litgpt_core.data.prepared_folder import (
 )
 from litgpt_core.data.settings import cache_folder
 from litgpt_core.data.shards import token_dtype
-from litgpt_core.data.stream.finish import REFERENCE_TOKENS
+from litgpt_core.data.stream.finish import sampled_references
 from litgpt_core.data.stream.inputs import is_address
 from litgpt_core.data.stream.manifest import REMOTE_BLOCKS, STREAM_FORMAT, Shard, entry_of, write_manifest
 from litgpt_core.data.stream.remote_prepared import META, describe_remote, refuse_other_kinds
 from litgpt_core.data.stream.token_formats import FoundTokens, find_tokens, list_shard_files
-from litgpt_core.data.stream.token_row import TokenRow, sample_tokens
+from litgpt_core.data.stream.token_row import TokenRow
 from litgpt_core.data.stream_settings import TokensSettings
 from litgpt_core.tokenizers.base import Tokenizer
 from litgpt_core.tokenizers.registry import train as train_tokenizer
@@ -175,8 +174,6 @@ def _describe(
     shards = {side: [entry_of(each) for each in listed] for side, listed in sides.items()}
     text_bytes, documents = _measure(found.val, dtype=dtype, tokenizer=tokenizer)
     tokens = {side: sum(each.tokens for each in listed) for side, listed in sides.items()}
-    train, val = (sample_tokens(listed, dtype=dtype, at_most=REFERENCE_TOKENS[side]) for side, listed in sides.items())
-    losses = reference_losses(train, val, vocab_size=tokenizer.vocab_size)
     manifest = {"format_version": STREAM_FORMAT, "fingerprint": fingerprint, "dtype": dtype, "shards": shards}
     meta: dict[str, Any] = {
         "format_version": STREAM_FORMAT,
@@ -194,13 +191,7 @@ def _describe(
         "dtype": dtype,
         "append_eos": True,
         "tokenizer": tokenizer_facts(tokenizer),
-        "reference_losses": {
-            "unit": "nats per validation token",
-            "unigram": losses.unigram,
-            "bigram": losses.bigram,
-            "train_tokens": len(train),
-            "val_tokens": len(val),
-        },
+        "reference_losses": sampled_references(sides, dtype=dtype, vocab_size=tokenizer.vocab_size),
     }
     write_meta(work, meta, settings=settings, fingerprint=fingerprint)
     logger.info(
