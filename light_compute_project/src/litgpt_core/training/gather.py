@@ -15,6 +15,7 @@ from litgpt_core.config.trainer import HardwareSettings
 from litgpt_core.core.errors import ConfigError, DataError
 from litgpt_core.data.prepared import PreparedData
 from litgpt_core.distributed.process_group import ProcessGroup
+from litgpt_core.distributed.sharding import tensor_processes
 from litgpt_core.distributed.world import World
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.planning.run_data import prepare_for, with_steps_of_epochs
@@ -43,7 +44,9 @@ def make_plan(config: TrainConfig, *, command: str, group: ProcessGroup | None =
     """
     started = time.perf_counter()
     group = group or ProcessGroup(World())
-    config = micro_batch.recorded(find_pretrained(config), world_size=group.world.world_size)
+    world, asked = group.world, config.trainer.hardware.tensor_parallel_size
+    readers = world.world_size // tensor_processes(asked, local_world_size=world.local_world_size)
+    config = micro_batch.recorded(find_pretrained(config), world_size=max(1, readers))
     folder = group.broadcast_result(lambda: open_run(config))
     found = find_machine(config.trainer.hardware)
     begun_with = folder.read_environment().get("data_fingerprint") if folder.resume_from else None

@@ -63,7 +63,7 @@ def fill_shards(model: GPT, device: torch.device, *, plan: Plan) -> None:
         for name, buffer in module.named_buffers(recurse=False):
             setattr(module, name, buffer.to(device))
     if plan.folder.resume_from is None or config.lora is not None:
-        _fill(plan, model, place=copy_share)
+        _fill(plan, model, place=sharding.place_in(model))
     if config.lora is not None:
         reset_adapters(model, seed=config.seed, place=copy_share)
 

@@ -128,7 +128,7 @@ def out_of_memory(plan: Plan, error: torch.OutOfMemoryError) -> EnvironmentProbl
 def _carry_out(plan: Plan, *, stop: StopRequest, texts: TextOutputs) -> RunResult:
     config = plan.resolved.config
     quiet_third_parties()
-    seed_rank(config.seed, rank=plan.group.world.rank)
+    seed_rank(config.seed, rank=plan.group.world.rank // plan.resolved.tensor_parallel)
     model = build_model(plan)
     announce(plan, n_params=model.num_parameters())
 

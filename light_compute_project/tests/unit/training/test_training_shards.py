@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
 from litgpt_core import checkpoint
@@ -37,12 +38,19 @@ def plan_of(sharding: Sharding, *, init_from: str | None = None, adapters: LoRAS
     return SimpleNamespace(resolved=resolved, folder=SimpleNamespace(resume_from=None))
 
 
-def in_shards(kind: str, ranks: int, *, init_from: str | None = None, adapters: LoRASettings | None = None) -> GPT:
+def in_shards(
+    kind: str,
+    ranks: int,
+    *,
+    init_from: str | None = None,
+    adapters: LoRASettings | None = None,
+    head_apart: bool = False,
+) -> GPT:
     """On this rank."""
     model = empty_model(build(kind).config)
     if adapters is not None:
         add_adapters(model, adapters, seed=5)
-    sharding = Sharding(group=ranks, copies=1, bf16=False, cpu_offload=False)
+    sharding = Sharding(group=ranks, copies=1, bf16=False, cpu_offload=False, head_apart=head_apart)
     sharding.apply(model, init_device_mesh("cpu", (ranks,)))
     fill_shards(model, CPU, plan=plan_of(sharding, init_from=init_from, adapters=adapters))
     return model
@@ -112,7 +120,9 @@ def test_gradients_are_those_of_one_process(on_ranks: OnRanks, adapters: LoRASet
     expected = gradients(alone, ids, parts=1)
 
     def work(rank: int) -> dict[str, Tensor]:
-        return gradients(in_shards(kind, 2, adapters=adapters), ids[4 * rank : 4 * rank + 4], parts=2, once=once)
+        model = in_shards(kind, 2, adapters=adapters, head_apart=once)
+        assert isinstance(model.lm_head, FSDPModule) is once
+        return gradients(model, ids[4 * rank : 4 * rank + 4], parts=2, once=once)
 
     for found in on_ranks(2, work):
         assert found.keys() == expected.keys()
