@@ -14,7 +14,7 @@ PINS := $(UV) run --quiet --no-project python $(SRC)/tools/pins.py
 EXPORT := $(UV) export --quiet --format requirements.txt --no-header --no-annotate --no-emit-project --all-groups --all-extras \
 	--output-file requirements.txt
 # Environments of their own, whose packages and ours exclude each other
-ISOLATED := $(SRC)/src/litgpt_core/data/stream/datatrove
+ISOLATED := $(SRC)/src/litgpt_core/data/stream/datatrove $(SRC)/docs/site/requirements
 COMPILE = $(UV) pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	--exclude-newer $$(sed -n 's/^exclude-newer = "\(.*\)"/\1/p' pyproject.toml)
 FREE = free $(if $(BEFORE),--before $(BEFORE)) $(PACKAGES)
@@ -33,7 +33,7 @@ endef
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help environment baseline smoke test test-nightly test-parity test-fast test-integration check types format requirements outdated resolve-upgrade upgrade clean
+.PHONY: help environment baseline smoke test test-nightly test-parity test-fast test-integration check types site format requirements outdated resolve-upgrade upgrade clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -70,6 +70,9 @@ check: $(INSTALLED)  ## format, lint, types, unit tests (import arrows included)
 
 types: $(INSTALLED)  ## types alone
 	$(RUN) mypy
+
+site: $(UV)  ## the pages as a site, in build/site; a link that leads nowhere is an error
+	$(PYTHON) $(SRC)/tools/site.py build/site --uv $(abspath $(UV))
 
 format: $(INSTALLED)  ## rewrite files the way `check` wants them
 	$(RUN) ruff format $(SRC)

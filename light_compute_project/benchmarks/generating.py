@@ -16,14 +16,19 @@ from benchmarks.options import BenchmarkOptions
 from benchmarks.peers import GENERATE_PEERS
 from benchmarks.processes import available_threads
 from benchmarks.programs import ours
+from litgpt_core.core.errors import ConfigError
 
+_LLAMA = "n_layer=30 n_head=9 n_query_groups=3 n_embd=576 intermediate_size=1536 block_size=2048 rope_base=100000"
 SHAPES: dict[str, tuple[tuple[str, ...], int]] = {
     "10m": (("model=reference",), 66),
     "124m": (("model=gpt2_124m", "model.position_embedding=rope", "model.rotary_percentage=1.0"), 50257),
+    "135m": (("model=llama_gqa", "model.tie_embeddings=true", *(f"model.{each}" for each in _LLAMA.split())), 49152),
 }
-"""Name -> (model of configs/, with rope because LitGPT has no learned positions; ids of the tokenizer)."""
-
-CONTEXT = {"10m": 256, "124m": 1024}
+"""Name -> (model of configs/, ids of the tokenizer). The first two have rope, because LitGPT has no learned positions;
+135m is the shape of SmolLM2-135M."""
+GPT2_ONLY = ("nanogpt", "hf")
+"""Peers that build a GPT-2 of the same sizes."""
+CONTEXT = {"10m": 256, "124m": 1024, "135m": 2048}
 """Of these models as shipped."""
 
 
@@ -89,8 +94,14 @@ def run_generation(options: BenchmarkOptions, *, folder: Path) -> dict[str, Any]
 
 
 def generate_work(options: BenchmarkOptions, *, folder: Path) -> GenerateWork:
-    """Make the model in a process of its own; its context grows with prompt and answer where needed."""
+    """Make the model in a process of its own; its context grows with prompt and answer where needed.
+
+    Raises:
+        ConfigError: A peer does not know the shape.
+    """
     overrides, vocab_size = SHAPES[options.shape]
+    if options.shape == "135m" and (wrong := [name for name in options.against if name.startswith(GPT2_ONLY)]):
+        raise ConfigError(f"--shape 135m --against {wrong[0]}", needed="llamacpp or litgpt: the shape is Llama's")
     if (length := options.prompt_tokens + options.new_tokens) > CONTEXT[options.shape]:
         overrides = (*overrides, f"model.block_size={length}")
     place, threads = folder / "random-model", options.threads or available_threads()

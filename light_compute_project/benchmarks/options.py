@@ -135,7 +135,7 @@ def _to_loss(parser: argparse.ArgumentParser) -> None:
 
 def _generate(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--shape", default="10m", choices=("10m", "124m"), help="the model (10m)")
+    add("--shape", default="10m", choices=("10m", "124m", "135m"), help="the model; 135m is SmolLM2's shape (10m)")
     add("--against", dest="names", default="", help=_AGAINST + ", ".join(GENERATE_PEERS))
     add(
         "--precision",

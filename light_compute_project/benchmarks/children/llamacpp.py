@@ -1,4 +1,4 @@
-"""llama.cpp, through xllamacpp: `generate` on a GPT-2 with random weights that is written as GGUF first; its server.
+"""llama.cpp, through xllamacpp: `generate` on a GPT-2 or Llama with random weights that is written first; its server.
 
 Its own `timings` of the prompt and of the tokens are read. xllamacpp's wheel is built for old processors too (AVX2 at
 most); `system_info` of the result says what it uses.
@@ -82,21 +82,25 @@ def export(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def write_gguf(path: Path, *, shape: dict[str, Any], kind: str, vocab_size: int) -> None:
-    """A GPT-2 with random matrices as `kind` (F16, Q8_0 or Q4_0); vectors and positions are F32."""
+    """A GPT-2 or Llama with random matrices as `kind` (F16, Q8_0 or Q4_0); the embedding is the head, Q8_0 for Q4_0."""
     import numpy as np
 
     gguf = importlib.import_module("gguf")
-    width, layers, hidden = shape["n_embd"], shape["n_layer"], shape["intermediate_size"]
-    rows = shape["padded_vocab_size"]
-    quantization = getattr(gguf.GGMLQuantizationType, kind)
+    width, layers, rows = shape["n_embd"], shape["n_layer"], shape["padded_vocab_size"]
+    llama = shape["mlp_class_name"] == "LLaMAMLP"
     random = np.random.default_rng(1337)
-    writer = gguf.GGUFWriter(str(path), "gpt2")
+    writer = gguf.GGUFWriter(str(path), "llama" if llama else "gpt2")
     writer.add_context_length(shape["block_size"])
     writer.add_embedding_length(width)
     writer.add_block_count(layers)
-    writer.add_feed_forward_length(hidden)
+    writer.add_feed_forward_length(shape["intermediate_size"])
     writer.add_head_count(shape["n_head"])
-    writer.add_layer_norm_eps(1e-5)
+    if llama:
+        writer.add_head_count_kv(shape["n_query_groups"])
+        writer.add_layer_norm_rms_eps(1e-5)
+        writer.add_rope_freq_base(shape["rope_base"])
+    else:
+        writer.add_layer_norm_eps(1e-5)
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")
     writer.add_token_list([f"t{index}" for index in range(rows)])
@@ -104,32 +108,43 @@ def write_gguf(path: Path, *, shape: dict[str, Any], kind: str, vocab_size: int)
     writer.add_token_merges(["t 0"])
     writer.add_eos_token_id(vocab_size - 1)
 
-    def matrix(name: str, *size: int) -> None:
+    def matrix(name: str, *size: int, kind: str = kind) -> None:
+        quantization = getattr(gguf.GGMLQuantizationType, kind)
         values = (random.standard_normal(size, dtype=np.float32) * 0.02).astype(np.float32)
-        writer.add_tensor(name, gguf.quants.quantize(values, quantization), raw_dtype=quantization)
+        writer.add_tensor(f"{name}.weight", gguf.quants.quantize(values, quantization), raw_dtype=quantization)
+        if not llama and name.startswith("blk"):
+            vector(f"{name}.bias", size[0], 0.0)
 
     def vector(name: str, size: int, value: float) -> None:
         writer.add_tensor(name, np.full(size, value, dtype=np.float32))
 
-    matrix("token_embd.weight", rows, width)
-    positions = random.standard_normal((shape["block_size"], width), dtype=np.float32) * 0.02
-    writer.add_tensor("position_embd.weight", positions.astype(np.float32))
+    def norm(name: str) -> None:
+        vector(f"{name}.weight", width, 1.0)
+        if not llama:
+            vector(f"{name}.bias", width, 0.0)
+
+    matrix("token_embd", rows, width, kind="Q8_0" if kind == "Q4_0" else kind)
+    if not llama:
+        positions = random.standard_normal((shape["block_size"], width), dtype=np.float32) * 0.02
+        writer.add_tensor("position_embd.weight", positions.astype(np.float32))
     for layer in range(layers):
-        for norm in ("attn_norm", "ffn_norm"):
-            vector(f"blk.{layer}.{norm}.weight", width, 1.0)
-            vector(f"blk.{layer}.{norm}.bias", width, 0.0)
-        sizes = {
-            "attn_qkv": (3 * width, width),
-            "attn_output": (width, width),
-            "ffn_up": (hidden, width),
-            "ffn_down": (width, hidden),
-        }
-        for name, (out, into) in sizes.items():
-            matrix(f"blk.{layer}.{name}.weight", out, into)
-            vector(f"blk.{layer}.{name}.bias", out, 0.0)
-    vector("output_norm.weight", width, 1.0)
-    vector("output_norm.bias", width, 0.0)
+        norm(f"blk.{layer}.attn_norm")
+        norm(f"blk.{layer}.ffn_norm")
+        for name, size in _matrices(shape, llama=llama).items():
+            matrix(f"blk.{layer}.{name}", *size)
+    norm("output_norm")
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+
+
+def _matrices(shape: dict[str, Any], *, llama: bool) -> dict[str, tuple[int, int]]:
+    """Names and shapes of the matrices of a block."""
+    width, hidden = shape["n_embd"], shape["intermediate_size"]
+    feed_forward = {"ffn_up": (hidden, width), "ffn_down": (width, hidden)}
+    if not llama:
+        return {"attn_qkv": (3 * width, width), "attn_output": (width, width), **feed_forward}
+    narrow = width * shape["n_query_groups"] // shape["n_head"]
+    attention = {"attn_q": (width, width), "attn_k": (narrow, width), "attn_v": (narrow, width)}
+    return {**attention, "attn_output": (width, width), "ffn_gate": (hidden, width), **feed_forward}

@@ -13,6 +13,11 @@ from typing import Any
 
 from litgpt_core.tokenizers.byte_alphabet import BYTE_TO_CHARACTER
 
+SHAPE = (
+    *("n_layer", "n_head", "n_query_groups", "n_embd", "block_size", "padded_vocab_size", "intermediate_size", "bias"),
+    *("mlp_class_name", "rope_base"),
+)
+"""What other programs need of the config."""
 CHARACTERS = "\n " + string.ascii_letters + "!$&',-.3:;?"
 """65 characters, as many as Tiny Shakespeare has."""
 TEXT = "It was late and the harbour lay still; someone whistled, and a gull answered from the roofs. "
@@ -57,10 +62,7 @@ def make_model(job: dict[str, Any]) -> dict[str, Any]:
         "n_params": count_parameters(config),
         "flops_per_token": forward_flops_per_token(config, seq_length=job["prompt_tokens"] + job["new_tokens"]),
         "weights_read_per_token": matmul_parameters(config),
-        "model": {
-            name: getattr(config, name)
-            for name in ("n_layer", "n_head", "n_embd", "block_size", "padded_vocab_size", "intermediate_size", "bias")
-        },
+        "model": {name: getattr(config, name) for name in SHAPE},
         "eos_id": tokenizer.eos_id,
         "vocab_size": tokenizer.vocab_size,
     }

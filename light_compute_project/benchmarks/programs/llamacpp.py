@@ -20,7 +20,7 @@ def generate(work: GenerateWork, *, label: str, kind: str) -> RunSpec:
         "llamacpp:generate",
         {**work.job(), "kind": kind.upper()},
         label=label,
-        describes=f"llama.cpp through xllamacpp's wheel, gpt2 architecture, {kind}",
+        describes=f"llama.cpp through xllamacpp's wheel, {kind}",
         read=partial(read_generations, precision=kind, name=label),
     )
 

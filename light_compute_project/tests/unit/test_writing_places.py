@@ -214,8 +214,6 @@ LISTED = {
     "export/gguf/vocabulary_in.py write_tokenizer": NEW,
     "export/gguf/writing.py write_gguf": BASIC,
     "export/onnx/exporting.py _checked": NEW,
-    "export/onnx/exporting.py _finish": NEW,
-    "export/onnx/exporting.py _write_json": NEW,
     "export/onnx/graph.py write": NEW,
     "export/parity.py keep": BASIC,
     "export/single/arrays.py _write_json": NEW,

@@ -61,6 +61,10 @@ def _parser() -> CommandParser:
     add("--report", action=YesNo, default=True, help="measure size, memory, speed and quality")
     add("--tokens", type=int, default=8192, help="tokens of each domain that quality is measured on (8192)")
     add("--rounds", type=int, default=5, help="trials of speed and memory, 0 for none (5)")
-    add("--kv_cache", action="store_true", help="report what an 8-bit KV cache costs, too (generate --kv_cache int8)")
+    add(
+        "--kv_cache",
+        action="store_true",
+        help="report what a KV cache of 8 or 4 bits costs, too (generate --kv_cache int8)",
+    )
     add("--require", default="", metavar="AXES", help=f"exit code 4 unless saved: {','.join(AXES)}")
     return parser

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -128,7 +128,7 @@ def make_report(
         new_tokens: To generate in a trial.
         calibration: The windows that were calibrated with, which must not overlap the measured ones.
         measure: See `speed.measure_speed`.
-        kv_cache: Also measure the source with an 8-bit KV cache.
+        kv_cache: Also measure the source with a rounded KV cache, in the forms of `CACHES`.
 
     Raises:
         DataError: The text is too short, or overlaps the calibration text.
@@ -154,31 +154,38 @@ def make_report(
     notes = [note] if (note := gridded_note(plain)) else []
     if len(domains) < 2:
         notes.append("one domain only: what was fitted to it may be worse elsewhere; --domain NAME=FILE adds one")
-    cache = measured_cache(measured, plain) if kv_cache else {}
-    notes += [_cache_note(cache)] if cache else []
+    cache = measured_caches(measured, plain) if kv_cache else {}
+    notes += _cache_notes(cache) if cache else []
     facts = {"tokens": {name: int(rows[:, 1:].numel()) for name, rows in windows.items()}, "rounds": rounds, **cache}
     return CompressionReport(lines=[first, *judged], notes=notes, facts=facts)
 
 
-def measured_cache(measured: SourceModel, plain: GPT) -> dict[str, Any]:
-    """The source with the cache of `--kv_cache int8`, for the record: bytes of a token of context, and its quality."""
+CACHES = {"int8": (8, "token"), "int4": (4, "token"), "int4, keys per channel": (4, "channel")}
+"""Forms of the KV cache that are measured: bits, and what shares a scale of the keys; the engine has the first."""
+
+
+def measured_caches(measured: SourceModel, plain: GPT) -> dict[str, Any]:
+    """The source with a rounded KV cache, for the record: bytes of a token of context, and its quality."""
     twin = copy.deepcopy(plain, {id(parameter): parameter for parameter in plain.parameters()})  # shares the weights
-    with rounded_cache(twin, bits=8):
-        quality = measured.compare(twin)
-    sizes = {str(bits): bytes_per_token(plain.config, bits=bits) for bits in (16, 8)}
-    rows = {name: dataclasses.asdict(value) for name, value in quality.items()}
-    return {"kv_cache_int8": {"bytes_per_token": sizes, "quality": rows}}
+    found: dict[str, Any] = {}
+    for name, (bits, keys) in CACHES.items():
+        with rounded_cache(twin, bits=bits, keys=keys):
+            quality = measured.compare(twin)
+        rows = {domain: dataclasses.asdict(value) for domain, value in quality.items()}
+        found[name] = {"bytes_per_token": bytes_per_token(plain.config, bits=bits, keys=keys), "quality": rows}
+    return {"kv_cache": {"bytes_per_token": bytes_per_token(plain.config, bits=16), "forms": found}}
 
 
-def _cache_note(facts: Mapping[str, Any]) -> str:
-    found = facts["kv_cache_int8"]
-    sizes, rows = found["bytes_per_token"], found["quality"]
-    deltas = ", ".join(f"{name} {row['delta']:+.4f} (+-{row['half_width']:.4f})" for name, row in rows.items())
-    kl = sum(row["kl"] for row in rows.values()) / len(rows)
-    return (
-        f"the source with --kv_cache int8: {sizes['8']:,.0f} instead of {sizes['16']:,.0f} bytes per token of context; "
-        f"delta bpb {deltas}; KL {kl:.4f}"
-    )
+def _cache_notes(facts: Mapping[str, Any]) -> Iterator[str]:
+    whole = facts["kv_cache"]["bytes_per_token"]
+    for name, found in facts["kv_cache"]["forms"].items():
+        size, rows = found["bytes_per_token"], found["quality"]
+        deltas = ", ".join(f"{domain} {row['delta']:+.4f} (+-{row['half_width']:.4f})" for domain, row in rows.items())
+        kl = sum(row["kl"] for row in rows.values()) / len(rows)
+        yield (
+            f"the source with a KV cache of {name}: {size:,.0f} instead of {whole:,.0f} bytes per token of context; "
+            f"delta bpb {deltas}; KL {kl:.4f}"
+        )
 
 
 def _speeds(directories: list[Path], *, rounds: int, new_tokens: int, measure: Measure | None) -> list[Trials]:

@@ -1,14 +1,17 @@
-"""Installed packages: versions, and a hash of what each brought."""
+"""Installed packages: versions, a hash of what each brought, and those that an extra brings."""
 
 from __future__ import annotations
 
 import hashlib
+import importlib
 import importlib.metadata
 import json
 import platform
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
+
+from litgpt_core.core.errors import EnvironmentProblem
 
 REPORTED_PACKAGES = (
     "torch",
@@ -75,3 +78,27 @@ def record_sha256(lines: Iterable[str]) -> str:
 def packages_sha256(packages: Mapping[str, Mapping[str, Any]]) -> str:
     """One SHA-256 (hex) for the whole list."""
     return hashlib.sha256(json.dumps(packages, sort_keys=True).encode()).hexdigest()
+
+
+def optional(
+    package: str,
+    *,
+    given: str = "",
+    needed: str = "the packages that read such files",
+    fix: str = "pip install 'light-compute-project[data]', or uv sync --extra data",
+) -> Any:
+    """A package that this project can do without, by default one of the extra `data`.
+
+    Args:
+        package: What is imported.
+        given: Why it is needed, for the error.
+        needed, fix: Of the error.
+
+    Raises:
+        EnvironmentProblem: It is not installed.
+    """
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        given = given or f"{package.partition('.')[0]} is not installed ({error})"
+        raise EnvironmentProblem(given, needed=needed, fix=fix) from error

@@ -108,7 +108,8 @@ def _texts(
 
 def _is_large(data: TextSettings) -> bool:
     """Whether a text corpus is above `data.stream_above`, or at an address."""
-    from litgpt_core.data.stream.inputs import is_address, list_inputs
+    from litgpt_core.data.stream.inputs import list_inputs
+    from litgpt_core.data.stream.remote import is_address
 
     if is_address(data.path):
         return True

@@ -24,7 +24,8 @@ from litgpt_core.data.files import document_name, kind_of, matching_files
 from litgpt_core.data.prepared import FORMAT_VERSION, canonical_json
 from litgpt_core.data.prepared_folder import find_folder, tokenizer_identity
 from litgpt_core.data.settings import DataSettings, PythonSourceSettings, TextSettings, cache_folder
-from litgpt_core.data.stream.inputs import State, is_address, list_inputs, state_of
+from litgpt_core.data.stream.inputs import State, list_inputs, state_of
+from litgpt_core.data.stream.remote import is_address
 from litgpt_core.data.stream_settings import RowsSettings
 from litgpt_core.tokenizers.settings import TokenizerSettings
 

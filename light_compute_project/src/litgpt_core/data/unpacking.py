@@ -9,7 +9,8 @@ import lzma
 import zlib
 from typing import Any, BinaryIO, cast
 
-from litgpt_core.core.errors import DataError, EnvironmentProblem
+from litgpt_core.core.errors import DataError
+from litgpt_core.core.packages import optional
 
 SUFFIXES = (".gz", ".bz2", ".xz", ".zst")
 """What the names of compressed files end with."""
@@ -118,21 +119,3 @@ def zstandard() -> Any:
         EnvironmentProblem: It is not installed.
     """
     return optional("zstandard")
-
-
-def optional(package: str) -> Any:
-    """A package of the extra `data`.
-
-    Raises:
-        EnvironmentProblem: It is not installed.
-    """
-    import importlib
-
-    try:
-        return importlib.import_module(package)
-    except ImportError as error:
-        raise EnvironmentProblem(
-            f"{package.partition('.')[0]} is not installed ({error})",
-            needed="the packages that read such files",
-            fix="pip install 'light-compute-project[data]', or uv sync --extra data",
-        ) from error

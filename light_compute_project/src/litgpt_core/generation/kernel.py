@@ -39,6 +39,7 @@ from litgpt_core.generation.sampling import non_finite_error
 from litgpt_core.generation.weight_memory import allocate_tensors
 from litgpt_core.model.attention import CausalSelfAttention
 from litgpt_core.model.block import Block
+from litgpt_core.model.low_rank import LowRankLinear
 from litgpt_core.model.mlp import GptNeoxMLP, LLaMAMLP
 from litgpt_core.model.norm import RMSNorm
 from litgpt_core.model.quantized import PackedMatrix, QuantEmbedding, QuantLinear
@@ -286,16 +287,18 @@ class KernelDecoder(Decoder):
     def _linear(self, linear: nn.Module) -> structs.KernelLinear:
         if isinstance(linear, QuantLinear):
             return _integers(linear.matrix, bias=self._floats(linear.bias))
-        assert isinstance(linear, nn.Linear)
-        weight: Tensor = linear.weight
+        assert isinstance(linear, nn.Linear | LowRankLinear)
+        bias, places = self._floats(linear.bias), [matrix.data_ptr() for matrix in _matrices(linear)]
         if self._packed is not None:
-            weight = self._packed[weight.data_ptr()]
-        return structs.KernelLinear(weight.data_ptr(), self._floats(linear.bias))
+            places = [self._packed[place].data_ptr() for place in places]
+        if isinstance(linear, LowRankLinear):
+            return structs.KernelLinear(places[1], bias, None, 0, places[0], linear.down.size(0))
+        return structs.KernelLinear(places[0], bias)
 
     def _pack_weights(self) -> None:
         """Pack every matrix once, unless the weights have moved; keyed by address, so tied matrices share a copy."""
-        linears = [module for module in self._model.modules() if isinstance(module, nn.Linear)]
-        matrices = {linear.weight.data_ptr(): linear.weight.detach() for linear in linears}
+        found = itertools.chain.from_iterable(_matrices(module) for module in self._model.modules())
+        matrices = {matrix.data_ptr(): matrix.detach() for matrix in found}
         if self._packed is not None and self._packed.keys() == matrices.keys():
             return
         layout = PackedLayout(lanes=self._library.lc_lanes(), bf16_depth=self._library.lc_bf16_depth())
@@ -310,6 +313,13 @@ class KernelDecoder(Decoder):
     def _keep(self, tensor: Tensor) -> Tensor:
         self._kept.append(tensor)
         return tensor
+
+
+def _matrices(module: nn.Module) -> list[Tensor]:
+    """What the kernel reads of a linear layer with fp32 or bf16 weights, in order of use; nothing of other modules."""
+    if isinstance(module, LowRankLinear):
+        return [module.down, module.up]
+    return [module.weight] if isinstance(module, nn.Linear) else []
 
 
 def _cache_memory(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:

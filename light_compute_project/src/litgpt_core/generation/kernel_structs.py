@@ -23,9 +23,14 @@ class Norm(Structure):
 
 
 class KernelLinear(Structure):
-    """A matrix, its bias, and the scales and bits of integer weights."""
+    """A matrix, its bias, and the scales and bits of integer weights; or two matrices of low rank."""
 
-    _fields_ = (("weight", c_void_p), ("bias", c_void_p), ("scales", c_void_p), ("bits", c_int64))
+    _fields_ = (
+        *((name, c_void_p) for name in ("weight", "bias", "scales")),
+        ("bits", c_int64),
+        ("down", c_void_p),
+        ("rank", c_int64),
+    )
 
 
 class Layer(Structure):

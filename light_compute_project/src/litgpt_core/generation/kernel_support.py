@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from litgpt_core.model.attention import CausalSelfAttention
 from litgpt_core.model.block import Block
+from litgpt_core.model.low_rank import LowRankLinear
 from litgpt_core.model.mlp import GemmaMLP, GptNeoxMLP, LLaMAMLP
 from litgpt_core.model.norm import RMSNorm
 from litgpt_core.model.quantized import PackedMatrix, QuantEmbedding, QuantLinear
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 SUPPORTED_MODULES = (
     *(Block, CausalSelfAttention, GptNeoxMLP, LLaMAMLP, GemmaMLP, RMSNorm),
     *(nn.LayerNorm, nn.Linear, nn.Identity, nn.Dropout, nn.ModuleList, QuantLinear, PackedMatrix),
+    LowRankLinear,
 )
 """Exactly these types: a subclass may compute something else."""
 
@@ -56,7 +58,7 @@ def structure_obstacle(model: GPT) -> str | None:
     for block in model.transformer.h:
         mlp = block.mlp
         if isinstance(mlp, LLaMAMLP) and type(mlp.fc_1) is not type(mlp.fc_2):
-            return "it does not support an MLP in which only one of fc_1 and fc_2 has integer weights"
+            return "it does not support an MLP in which only one of fc_1 and fc_2 has integer weights, or a low rank"
     return None
 
 

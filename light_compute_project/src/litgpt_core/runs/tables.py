@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from litgpt_core.config.diff import flatten
 from litgpt_core.core.durations import duration_text
-from litgpt_core.core.errors import ConfigError, EnvironmentProblem
+from litgpt_core.core.errors import ConfigError
+from litgpt_core.core.packages import optional
 from litgpt_core.core.text import nearest
 from litgpt_core.runs.folders import RunRecord, number_of
 
@@ -69,14 +69,8 @@ def frame(runs: Sequence[RunRecord], *, columns: Sequence[str] = COLUMNS, sort: 
     Raises:
         EnvironmentProblem: pandas is not installed.
     """
-    try:
-        pandas = importlib.import_module("pandas")
-    except ImportError as error:
-        raise EnvironmentProblem(
-            "pandas is not installed",
-            needed="it, or runs.rows(...), which gives dictionaries",
-            fix="uv pip install pandas",
-        ) from error
+    instead = "it, or runs.rows(...), which gives dictionaries"
+    pandas = optional("pandas", given="pandas is not installed", needed=instead, fix="uv pip install pandas")
     return pandas.DataFrame(rows(runs, columns=columns, sort=sort))
 
 

@@ -97,26 +97,10 @@ def resolve(config: TrainConfig, facts: Facts) -> ResolvedConfig:
         custom_optimizer=isinstance(config.optim, CustomOptimSettings),
         processes=world.world_size,
     )
-    sharding = choose_sharding(
-        strategy=asked.strategy,
-        world_size=world.world_size,
-        local_world_size=world.local_world_size,
-        shard_size=asked.shard_size,
-        precision=hardware.precision,
-        cpu_offload=asked.cpu_offload and hardware.device == "cuda",
-        tensor=asked.tensor_parallel_size,
-        head_apart=not config.trainer.batch.loss_chunk_size,
-        collective_timeout=asked.collective_timeout,
-    )
-    together = 1 if sharding is None else sharding.tensor
-    if sharding is not None:
-        _refuse_sharding(config)
-    if together > 1:
-        _refuse_division(config)
-        sliced(model, together)
+    sharding = _sharding(config, model, hardware=hardware, world=world)
+    processes = world.world_size // (1 if sharding is None else sharding.tensor)
     if config.lora is not None:
         check_adaptable(model, config.lora)
-    processes = world.world_size // together
     check_batch(global_batch_size=config.trainer.batch.global_batch_size, micro_batch_size=None, world_size=processes)
     config = facts.fit(config, model, hardware)
     batch = config.trainer.batch
@@ -135,6 +119,29 @@ def resolve(config: TrainConfig, facts: Facts) -> ResolvedConfig:
         flops_per_token=per_token,
         n_params=count_parameters(model),
     )
+
+
+def _sharding(config: TrainConfig, model: GPTConfig, *, hardware: Hardware, world: World) -> Sharding | None:
+    """How the model is divided among processes, if it is; refuses what cannot be divided."""
+    asked = config.trainer.hardware
+    found = choose_sharding(
+        strategy=asked.strategy,
+        world_size=world.world_size,
+        local_world_size=world.local_world_size,
+        shard_size=asked.shard_size,
+        precision=hardware.precision,
+        cpu_offload=asked.cpu_offload and hardware.device == "cuda",
+        tensor=asked.tensor_parallel_size,
+        head_apart=not config.trainer.batch.loss_chunk_size,
+        collective_timeout=asked.collective_timeout,
+    )
+    if found is None:
+        return None
+    _refuse_sharding(config)
+    if found.tensor > 1:
+        _refuse_division(config)
+        sliced(model, found.tensor)
+    return found
 
 
 def _refuse_division(config: TrainConfig) -> None:

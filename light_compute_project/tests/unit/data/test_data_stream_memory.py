@@ -60,4 +60,5 @@ def test_memory_is_that_of_a_batch(tmp_path: Path) -> None:
 def test_memory_is_flat_from_64_to_256_megabytes(tmp_path: Path) -> None:
     first = write_corpus(tmp_path / "first.jsonl", 64)  # so that what is loaded once does not count
     found = peaks("sentencepiece", [first, *(write_corpus(tmp_path / f"{size}.jsonl", size) for size in (64, 256))])
+    print("peaks in MB:", [round(each) for each in found])
     assert max(found) < BOUND_MB and found[2] < GROWTH * found[1], found

@@ -16,6 +16,8 @@ from litgpt_core.model.attend import soft_cap
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.gpt import GPT
 from litgpt_core.model.init import initialize
+from litgpt_core.model.low_rank import LowRankLinear
+from litgpt_core.model.structure import structure
 
 LLAMA = {
     "norm_class_name": "RMSNorm",
@@ -111,6 +113,41 @@ def test_logits_are_the_models(family, dtype, packed_weights):
     assert gap(decoder.feed([Feed(0, 0, tokens[:prompt])])[0], expected[prompt - 1]) < 1e-5
     for place in range(prompt, 60):
         assert gap(decoder.feed([Feed(0, place, [tokens[place]])])[0], expected[place]) < 1e-5
+
+
+def with_low_rank(model: GPT) -> GPT:
+    """All linear layers of the blocks but the first block's output projections are two thin ones, of many ranks."""
+    generator = torch.Generator().manual_seed(7)
+    for i, (path, part) in enumerate(list(structure(model.config).linears())[:-1]):
+        linear, rank = model.get_submodule(path), 7 + 2 * (i % 6)
+        if path != "transformer.h.0.attn.proj":
+            down, up = (
+                torch.randn(shape, generator=generator) * 0.3 for shape in ((rank, part.columns), (part.rows, rank))
+            )
+            parent, _, name = path.rpartition(".")
+            setattr(model.get_submodule(parent), name, LowRankLinear(down, up, bias=linear.bias))
+    return model
+
+
+@pytest.mark.parametrize(
+    ("dtype", "packed_weights"), [(torch.float32, False), (torch.float32, True), (torch.bfloat16, False)]
+)
+@pytest.mark.parametrize("family", ["neox", "llama", "odd sizes", "falcon"])
+@torch.no_grad()
+def test_low_rank_layers(family, dtype, packed_weights):
+    """Two products, with 1 and 3 threads; and with packed weights no bit depends on the batch."""
+    model = with_low_rank(pair(FAMILIES[family], torch.float32)[0]).to(dtype)
+    exact, tokens = copy.deepcopy(model).float(), ids(CHUNK + 9)
+    assert structure_obstacle(model) is None and weights_obstacle(model) is None
+    expected = exact(torch.tensor([tokens]))[0, -1]
+    for threads in (1, 3):
+        torch.set_num_threads(threads)
+        decoder = KernelDecoder(model, packed_weights=packed_weights)
+        decoder.start(n_sequences=8, length=60)
+        assert gap(decoder.feed([Feed(0, 0, tokens)])[0], expected) < 1e-5
+        if packed_weights:
+            many = decoder.feed([Feed(i, 0, [tokens[i]]) for i in range(8)]).clone()
+            assert all(torch.equal(decoder.feed([Feed(i, 0, [tokens[i]])])[0], many[i]) for i in range(8))
 
 
 def rounded(x: torch.Tensor) -> torch.Tensor:

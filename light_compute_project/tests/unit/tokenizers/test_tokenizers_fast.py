@@ -29,7 +29,7 @@ KNOWN: tuple[Words, ...] = ("gpt2", "llama3", "qwen2")
 
 
 def trained(words: Words) -> Tokenizer:
-    return train(SubwordSettings(kind="bpe", vocab_size=420, words=words), [TEXT * 3])
+    return train(SubwordSettings(kind="bpe", vocab_size=340, words=words), [TEXT * 3])
 
 
 @pytest.fixture(scope="module")

@@ -31,8 +31,8 @@ from litgpt_core.data.prepared_folder import (
 from litgpt_core.data.settings import cache_folder
 from litgpt_core.data.shards import token_dtype
 from litgpt_core.data.stream.finish import sampled_references
-from litgpt_core.data.stream.inputs import is_address
 from litgpt_core.data.stream.manifest import REMOTE_BLOCKS, STREAM_FORMAT, Shard, entry_of, write_manifest
+from litgpt_core.data.stream.remote import is_address
 from litgpt_core.data.stream.remote_prepared import META, describe_remote, refuse_other_kinds
 from litgpt_core.data.stream.token_formats import FoundTokens, find_tokens, list_shard_files
 from litgpt_core.data.stream.token_row import TokenRow

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from litgpt_core.core.errors import DataError
+from litgpt_core.core.packages import optional
 from litgpt_core.data.stream.chunks import Chunk, Range
-from litgpt_core.data.stream.inputs import is_address
 from litgpt_core.data.stream.readers import Reader, ReadReport
-from litgpt_core.data.unpacking import optional
+from litgpt_core.data.stream.remote import is_address
 
 _ROWS = 256
 

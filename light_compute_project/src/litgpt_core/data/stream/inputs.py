@@ -6,18 +6,16 @@ Not here: how they are cut (`chunks`), what is in them (`readers`), how bytes of
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from litgpt_core.core.errors import DataError
-from litgpt_core.data.files import kind_of, missing_path, named_files, shown
+from litgpt_core.data.files import bare_name, kind_of, missing_path, name_matcher, named_files, shown
+from litgpt_core.data.stream.remote import filesystem, is_address, open_remote, unreachable
 
 State = dict[str, list[int | str]]
 """Name of an input -> its size and what changes with its content."""
-
-_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +37,6 @@ class InputFile:
             DataError: The file is gone or may not be read.
         """
         if is_address(self.address):
-            from litgpt_core.data.stream.remote import open_remote
-
             return open_remote(self.address, size=self.bytes)
         try:
             return Path(self.address).open("rb")
@@ -50,11 +46,6 @@ class InputFile:
                 needed="a file this user may read",
                 fix="check its permissions, or data.path=OTHER",
             ) from error
-
-
-def is_address(path: str) -> bool:
-    """Whether a path is an address such as `s3://bucket/folder`."""
-    return _ADDRESS.match(path) is not None
 
 
 def list_inputs(path: str, pattern: str, *, report: bool = True) -> list[InputFile]:
@@ -69,9 +60,7 @@ def list_inputs(path: str, pattern: str, *, report: bool = True) -> list[InputFi
         DataError: The path is missing, nothing matches, or every file is empty.
     """
     if is_address(path):
-        from litgpt_core.data.stream.remote import list_remote
-
-        found = [InputFile(**file._asdict()) for file in list_remote(path, pattern)]
+        found = list_remote(path, pattern)
     else:
         found = _list_local(Path(path).expanduser(), pattern, report=report)
     filled = sorted((file for file in found if file.bytes), key=lambda file: file.name)
@@ -85,6 +74,54 @@ def list_inputs(path: str, pattern: str, *, report: bool = True) -> list[InputFi
 def state_of(files: list[InputFile]) -> State:
     """What tells later whether an input has changed."""
     return {file.name: [file.bytes, *file.stamp] for file in files}
+
+
+def list_remote(address: str, pattern: str) -> list[InputFile]:
+    """The files at an address: that one, or those of a folder whose names match; hidden ones are left out. The address
+    of a folder on a web server ends with a slash.
+
+    Raises:
+        DataError: Nothing is there, nothing matches, or the server does not answer.
+        EnvironmentProblem: The package of the protocol is missing.
+    """
+    files, root = filesystem(address)
+    try:
+        if not address.endswith("/") and files.isfile(root):
+            found = {root: files.info(root)}
+            names = {root: root.rstrip("/").rpartition("/")[2]}
+        else:
+            found = files.find(root, detail=True)
+            names = {path: path.removeprefix(root).lstrip("/") for path in found}
+            matches = name_matcher(pattern)
+            names = {
+                path: name
+                for path, name in names.items()
+                if not any(part.startswith(".") for part in name.split("/"))
+                and (matches(name) or matches(bare_name(name)))
+            }
+        found |= {path: files.info(path) for path in names if found[path].get("size") is None}  # of web servers
+    except Exception as error:  # every protocol has errors of its own
+        raise unreachable(address, error) from error
+    if not found:
+        raise DataError(
+            f"{address} is not there, does not answer, or holds no files",
+            needed="an existing file or folder; that of a web server ends with a slash",
+            fix="data.path=ADDRESS",
+        )
+    if not names:
+        raise DataError(
+            f"{address} holds {len(found):,} file(s), none of which matches data.glob={pattern!r}",
+            needed="at least one matching file",
+            fix="data.glob='**/*', or another data.path",
+        )
+    return [_input(files.unstrip_protocol(path), name, found[path]) for path, name in names.items()]
+
+
+def _input(address: str, name: str, info: dict[str, Any]) -> InputFile:
+    tag = next(
+        (info[key] for key in ("ETag", "etag", "md5Hash", "blob_id", "mtime", "LastModified") if info.get(key)), ""
+    )
+    return InputFile(name=name, address=address, bytes=int(info.get("size") or 0), stamp=(0, 0, str(tag)))
 
 
 def _list_local(path: Path, pattern: str, *, report: bool) -> list[InputFile]:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from litgpt_core.core.parsing import parse_json, read_bytes
-from litgpt_core.data.stream.inputs import is_address
+from litgpt_core.data.stream.remote import is_address
 from litgpt_core.data.stream.shard_cache import CACHE_BYTES, RemotePlace
 
 STREAM_FORMAT = 2

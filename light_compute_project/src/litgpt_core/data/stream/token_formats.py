@@ -21,9 +21,9 @@ from pathlib import Path
 import numpy as np
 
 from litgpt_core.core.errors import DataError
-from litgpt_core.data.stream.inputs import is_address
+from litgpt_core.data.stream.inputs import list_remote
 from litgpt_core.data.stream.manifest import Shard
-from litgpt_core.data.stream.remote import fetch_range, list_remote
+from litgpt_core.data.stream.remote import fetch_range, is_address
 from litgpt_core.data.stream.shard_cache import RemotePlace
 
 LLMC = {20240520: (1, "uint16"), 20240801: (7, "uint32")}

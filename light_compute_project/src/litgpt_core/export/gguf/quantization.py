@@ -13,13 +13,13 @@ Types that are not described here (IQ..., TQ..., MXFP4) are read by the package 
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from litgpt_core.core.errors import CheckpointError, EnvironmentProblem
+from litgpt_core.core.errors import CheckpointError
+from litgpt_core.core.packages import optional
 from litgpt_core.export.gguf.k_quants import K_QUANTS
 from litgpt_core.export.gguf.layout import TENSOR_TYPES, TensorType
 
@@ -83,14 +83,12 @@ def quantize(values: Floats, kind: TensorType) -> Bytes:
 
 
 def _by_package(raw: Bytes, kind: TensorType, shape: tuple[int, ...]) -> Floats:
-    try:
-        gguf = importlib.import_module("gguf")
-    except ImportError:
-        raise EnvironmentProblem(
-            f"Tensors of type {kind.name} are read by the package gguf, which is not installed.",
-            needed="the package gguf, or a file of another type, such as Q8_0 or Q4_K_M",
-            fix="pip install gguf",
-        ) from None
+    gguf = optional(
+        "gguf",
+        given=f"Tensors of type {kind.name} are read by the package gguf, which is not installed.",
+        needed="the package gguf, or a file of another type, such as Q8_0 or Q4_K_M",
+        fix="pip install gguf",
+    )
     number = next(number for number, known in TENSOR_TYPES.items() if known == kind)
     found: Floats = gguf.quants.dequantize(raw.reshape(-1, kind.size), gguf.GGMLQuantizationType(number))
     return found.reshape(shape)

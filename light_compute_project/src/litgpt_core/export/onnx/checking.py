@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from litgpt_core.core.errors import EnvironmentProblem
+from litgpt_core.core.packages import optional
 from litgpt_core.export.onnx.graph import INSTALL
 from litgpt_core.export.onnx.step import IDS, LOGITS, MASK, PAST, POSITIONS, PRESENT
 from litgpt_core.export.parity import Parity, compare_logits, greedy_equal, logits_of, sample_ids
@@ -35,14 +34,8 @@ class Runner:
 
     def __init__(self, model: Path, config: GPTConfig) -> None:
         """Raises EnvironmentProblem if onnxruntime is not installed."""
-        try:
-            library = importlib.import_module("onnxruntime")
-        except ImportError:
-            raise EnvironmentProblem(
-                "An ONNX file is checked with onnxruntime, which is not installed.",
-                needed="onnxruntime",
-                fix=f"{INSTALL}, or --no_check",
-            ) from None
+        given = "An ONNX file is checked with onnxruntime, which is not installed."
+        library = optional("onnxruntime", given=given, needed="onnxruntime", fix=f"{INSTALL}, or --no_check")
         options = library.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3

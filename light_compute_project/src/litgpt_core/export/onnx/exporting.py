@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from litgpt_core.core.directories import new_directory
-from litgpt_core.core.errors import CheckpointError, ConfigError
-from litgpt_core.core.files import sha256_of
-from litgpt_core.core.replaceable import CHECKSUMS, refuse_taken
+from litgpt_core.core.errors import ConfigError
+from litgpt_core.core.files import write_json
+from litgpt_core.core.replaceable import refuse_taken
 from litgpt_core.export.blocks import CheckpointSource
 from litgpt_core.export.huggingface.families import choose
 from litgpt_core.export.huggingface.layout import CONFIG
@@ -22,6 +18,7 @@ from litgpt_core.export.onnx.layouts import FOLDER, GENAI_CONFIG, config_json, g
 from litgpt_core.export.onnx.matrices import TYPES, Matrices
 from litgpt_core.export.onnx.step import build, refuse_unsupported
 from litgpt_core.export.parity import Parity
+from litgpt_core.export.writing import export_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,26 +69,18 @@ def export_onnx(
     tied = source.config.tie_embeddings
     matrices = Matrices(source.weights, kind=type, own=own, tied=tied)
     graph = build(source.config, matrices)
-    try:
-        with new_directory(target) as folder:
-            (folder / FOLDER).mkdir()
-            file = folder / graph_name(type)
-            n_bytes, parity = graph.write(file), None
-            if check:
-                parity = _checked(file, source, matrices, large=bool(graph.external))
-                parity.refuse(target / graph_name(type))
-                parity.keep(file)
-            ids = write_tokenizer(source.directory, folder, longest=named.block_size)
-            large = file.name if graph.external else None
-            _write_json(folder / CONFIG, config_json(family, named, ids, large=large))
-            _write_json(folder / GENAI_CONFIG, genai_config(family, named, ids, kind=type))
-            _finish(folder)
-    except OSError as problem:
-        raise CheckpointError(
-            f"Could not write {target}: {problem}. An existing folder is unchanged.",
-            needed="a writable folder, with room for the weights",
-            fix="free disk space, or --out FOLDER",
-        ) from problem
+    with export_folder(target, n_bytes=sum(each.nbytes for each in source.weights.values())) as folder:
+        (folder / FOLDER).mkdir()
+        file = folder / graph_name(type)
+        n_bytes, parity = graph.write(file), None
+        if check:
+            parity = _checked(file, source, matrices, large=bool(graph.external))
+            parity.refuse(target / graph_name(type))
+            parity.keep(file)
+        ids = write_tokenizer(source.directory, folder, longest=named.block_size)
+        large = file.name if graph.external else None
+        write_json(folder / CONFIG, config_json(family, named, ids, large=large))
+        write_json(folder / GENAI_CONFIG, genai_config(family, named, ids, kind=type))
     return ExportedOnnx(
         path=target,
         architecture=family.architecture,
@@ -113,19 +102,3 @@ def _checked(file: Path, source: CheckpointSource, matrices: Matrices, *, large:
     if exact is not None:
         exact.unlink()
     return found
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-
-
-def _finish(folder: Path) -> None:
-    """Write checksums of all files, and flush everything to disk."""
-    files = sorted(each for each in folder.rglob("*") if each.is_file())
-    facts = {
-        each.relative_to(folder).as_posix(): {"bytes": each.stat().st_size, "sha256": sha256_of(each)} for each in files
-    }
-    _write_json(folder / CHECKSUMS, facts)
-    for each in [*files, folder / CHECKSUMS]:
-        with each.open("rb+") as opened:
-            os.fsync(opened.fileno())

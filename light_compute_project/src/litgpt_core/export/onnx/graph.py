@@ -6,7 +6,6 @@ MatMulNBits. A protobuf message is at most 2 GiB: the weights of a larger graph 
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from litgpt_core.core.errors import EnvironmentProblem
+from litgpt_core.core.packages import optional
 
 OPSET = 18
 INSTALL = "pip install onnx onnxruntime"
@@ -31,12 +30,8 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 def onnx_package() -> Any:
     """The package. Raises EnvironmentProblem if it is not installed."""
-    try:
-        return importlib.import_module("onnx")
-    except ImportError:
-        raise EnvironmentProblem(
-            "An ONNX file is written by the package onnx, which is not installed.", needed="onnx", fix=INSTALL
-        ) from None
+    given = "An ONNX file is written by the package onnx, which is not installed."
+    return optional("onnx", given=given, needed="onnx", fix=INSTALL)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -61,7 +61,7 @@ Share share(size_t total, int thread, int threads, size_t grain) {
 
 // Offsets into the caller's scratch memory, in floats.
 struct Layout {
-    size_t x, before, branch, qkv, mixed, hidden, value, packed, scores, query, per_thread, total;
+    size_t x, before, branch, qkv, mixed, hidden, value, inner, rank, packed, scores, query, per_thread, total;
 
     Layout(const Model& m, size_t n, int threads) {
         const size_t heads = m.heads * m.head_size, all = (m.heads + 2 * m.groups) * m.head_size;
@@ -74,6 +74,11 @@ struct Layout {
         };
         x = take(n * m.width), before = take(n * m.width), branch = take(n * m.width);
         qkv = take(n * all), mixed = take(n * heads), hidden = take(n * m.hidden), value = take(n * m.hidden);
+        rank = 0;  // the largest
+        for (int64_t i = 0; i < m.n_layer; i++)
+            for (const Linear& each : {m.layers[i].qkv, m.layers[i].proj, m.layers[i].fc, m.layers[i].fc_value, m.layers[i].mlp_proj})
+                rank = size_t(each.rank) > rank ? each.rank : rank;
+        rank = padded(rank), inner = take(2 * n * rank);
         const size_t shared = at;
         at = 0;
         packed = take(n * (widest > heads ? widest : heads)), scores = take(ROWS * (m.slots + 64 + m.padded_head_size));
@@ -91,7 +96,7 @@ template <class W, class C> class Pass {
         : m(model), t(tokens), logits(logits), at(model, tokens.n, threads), thread(thread), threads(threads),
           barrier(barrier), n(tokens.n), c(model.width), x(scratch + at.x), before(scratch + at.before),
           branch(scratch + at.branch), qkv(scratch + at.qkv), mixed(scratch + at.mixed), hidden(scratch + at.hidden),
-          value(scratch + at.value), packed(scratch + at.packed + at.per_thread * thread),
+          value(scratch + at.value), inner(scratch + at.inner), packed(scratch + at.packed + at.per_thread * thread),
           scores(scratch + at.scores + at.per_thread * thread), spare(scratch + at.query + at.per_thread * thread) {}
 
     void run() {
@@ -130,7 +135,8 @@ template <class W, class C> class Pass {
     const int thread, threads;
     Barrier& barrier;
     const size_t n, c;
-    float *const x, *const before, *const branch, *const qkv, *const mixed, *const hidden, *const value;
+    float *const x, *const before, *const branch, *const qkv, *const mixed, *const hidden, *const value, *const inner;
+    size_t turn = 0;  // which half of `inner` is used: another thread may still be reading the other
     float *const packed, *const scores, *const spare;
 
     void embed() {
@@ -166,8 +172,18 @@ template <class W, class C> class Pass {
         pack_line(spare, line, c, reader);
     }
 
-    // This thread's columns of packed (rows, size) times the weights.
+    // The first product of a low-rank layer; its result is what is packed afterwards.
+    void reduce(const Linear& linear, size_t size, size_t rows) {
+        const size_t rank = linear.rank;
+        float* between = inner + (turn ^= 1) * n * at.rank;
+        columns_of({linear.down, nullptr, nullptr, 0, nullptr, 0}, rank, size, rows, {between, rank, nullptr, false});
+        barrier.wait(threads);
+        for (size_t row = 0; row < rows; row++) pack_line(between + row * rank, row, rank, linear);
+    }
+
+    // This thread's columns of packed (rows, size) times the weights. Changes `packed` if their rank is low.
     Share columns_of(const Linear& linear, size_t outputs, size_t size, size_t rows, const Output& out) {
+        if (linear.rank) reduce(linear, size, rows), size = linear.rank;
         const W* weight = static_cast<const W*>(linear.weight);
         const size_t grain = linear.bits ? STRIP : m.weights_are_packed ? PACK_WIDTH : LANES;
         const Share mine = share(outputs, thread, threads, grain);
@@ -305,6 +321,8 @@ template <class W, class C> class Pass {
         for (size_t row = 0; row < n; row++) pack_normalized(norm, from, row, row, layer.fc);
         const size_t width = m.hidden;
         const Share mine = columns_of(layer.fc, width, c, n, {hidden, width, layer.fc.bias, false});
+        if (layer.fc.rank)
+            for (size_t row = 0; row < n; row++) pack_normalized(norm, from, row, row, layer.fc_value);
         if (layer.fc_value.weight) columns_of(layer.fc_value, width, c, n, {value, width, layer.fc_value.bias, false});
         for (size_t row = 0; row < n; row++) {
             const size_t begin = row * width + mine.begin;

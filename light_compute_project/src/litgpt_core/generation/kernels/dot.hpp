@@ -1,7 +1,7 @@
 // Sums of products of 8-bit activations and integer weights, 16 outputs and one group of 32 inputs at a time.
 //
 //     weights      8 bits: 8 times 64 bytes, signed; 4 bits: 4 times 64 bytes, two codes + 8 each (model/grid.py)
-//     activations  32 signed bytes, and their sum, which removes the offset that unsigned codes have
+//     activations  32 signed bytes, and -8 times their sum, which removes the offset of unsigned codes
 //
 // The lanes of a vector are outputs; four bytes of it belong to one output, and one instruction adds up their products.
 // All sums are exact integers, so every processor gives the same. In this order: AVX512-VNNI, AVX-VNNI, AVX2, portable;
@@ -21,7 +21,7 @@ constexpr int HALVES = int(STRIP) / LANES;  // vectors of floats that hold one n
 struct Group {
     int8_t codes[GROUP];
     float scale;
-    int32_t sum;  // of the codes
+    int16_t offset, zero;  // -8 * sum of the codes; 0
 };
 
 enum Bits { EIGHT = 8, FOUR = 4 };
@@ -34,125 +34,119 @@ static inline int32_t four_bytes(const int8_t* from) {
     return word;
 }
 
-// Dot<BITS, M>::sums: for M groups of activations, `stride` groups apart, the sums of one vector of LANES outputs, half
-// `half` of the strip.
-#if defined(__AVX512VNNI__) && !defined(LIGHT_COMPUTE_PORTABLE_DOT)
+// Dot<BITS>: `begin` with a group of activations; `add` for every 4 (8 bits) or 8 (4 bits) inputs of it, with `weights` of
+// LANES outputs; `finish` gives their sums over the group.
+template <Bits BITS> struct Dot;
 
-template <Bits BITS, int M> static inline void dot(const uint8_t* codes, int, const Group* x, size_t stride, ivec* sums) {
-    __m512i total[M];
-    const __m512i low = _mm512_set1_epi8(15), flip = _mm512_set1_epi8(char(0x80));
-#pragma GCC unroll 16
-    for (int m = 0; m < M; m++) total[m] = _mm512_set1_epi32(x[m * stride].sum * (BITS == FOUR ? -8 : -128));
-#pragma GCC unroll 8
-    for (int c = 0; c < BITS; c++) {
-        const __m512i bytes = _mm512_loadu_si512(codes + c * 64);
-        if constexpr (BITS == FOUR) {
-            const __m512i first = _mm512_and_si512(bytes, low), second = _mm512_and_si512(_mm512_srli_epi16(bytes, 4), low);
-#pragma GCC unroll 16
-            for (int m = 0; m < M; m++) {
-                const int8_t* numbers = x[m * stride].codes + 8 * c;
-                total[m] = _mm512_dpbusd_epi32(total[m], first, _mm512_set1_epi32(four_bytes(numbers)));
-                total[m] = _mm512_dpbusd_epi32(total[m], second, _mm512_set1_epi32(four_bytes(numbers + 4)));
-            }
-        } else {
-            const __m512i weights = _mm512_xor_si512(bytes, flip);  // + 128: unsigned
-#pragma GCC unroll 16
-            for (int m = 0; m < M; m++)
-                total[m] = _mm512_dpbusd_epi32(total[m], weights, _mm512_set1_epi32(four_bytes(x[m * stride].codes + 4 * c)));
-        }
+#if !defined(LIGHT_COMPUTE_PORTABLE_DOT) && (defined(__AVX512VNNI__) || (defined(__AVXVNNI__) && !defined(__AVX512F__)))
+
+#if defined(__AVX512VNNI__)
+typedef __m512i Integers;
+static inline Integers spread(int32_t word) { return _mm512_set1_epi32(word); }
+static inline Integers four_products(Integers sums, Integers weights, Integers numbers) {
+    return _mm512_dpbusd_epi32(sums, weights, numbers);
+}
+#else
+typedef __m256i Integers;
+static inline Integers spread(int32_t word) { return _mm256_set1_epi32(word); }
+static inline Integers four_products(Integers sums, Integers weights, Integers numbers) {
+    return _mm256_dpbusd_avx_epi32(sums, weights, numbers);
+}
+#endif
+
+template <> struct Dot<FOUR> {
+    struct Weights {
+        Integers first, second;
+    };
+    typedef Integers Sums;
+    static inline Weights weights(const uint8_t* codes) {
+        const Integers bytes = load<Integers>(codes), low = spread(0x0f0f0f0f);
+        return {bytes & low, (Integers)((uvec)bytes >> 4) & low};
     }
-    for (int m = 0; m < M; m++) sums[m] = (ivec)total[m];
+    static inline Sums begin(const Group& x) { return spread(x.offset); }
+    static inline void add(Sums& sums, const Weights& w, const int8_t* numbers) {
+        sums = four_products(sums, w.first, spread(four_bytes(numbers)));
+        sums = four_products(sums, w.second, spread(four_bytes(numbers + 4)));
+    }
+    static inline ivec finish(const Sums& sums, const Group&) { return (ivec)sums; }
+};
+
+template <> struct Dot<EIGHT> {
+    typedef Integers Weights;
+    typedef Integers Sums;
+    static inline Weights weights(const uint8_t* codes) { return load<Integers>(codes) ^ spread(0x80808080); }  // + 128
+    static inline Sums begin(const Group& x) { return spread(16 * x.offset); }
+    static inline void add(Sums& sums, const Weights& w, const int8_t* numbers) {
+        sums = four_products(sums, w, spread(four_bytes(numbers)));
+    }
+    static inline ivec finish(const Sums& sums, const Group&) { return (ivec)sums; }
+};
+
+#elif !defined(LIGHT_COMPUTE_PORTABLE_DOT) && defined(__AVX2__) && !defined(__AVX512F__)
+
+// `maddubs` multiplies unsigned by signed bytes and adds two products in 16 bits: 2 * 15 * 127 of 4-bit codes, eight times
+// before it could overflow; 2 * 127 * 127 of 8-bit ones, once. The offset fits too: 8 * 32 * 127.
+typedef __m256i Integers;
+static inline Integers spread(int32_t word) { return _mm256_set1_epi32(word); }
+static inline Integers pairs_of(Integers sums) { return _mm256_madd_epi16(sums, _mm256_set1_epi16(1)); }
+// GCC would first compute many products, spill them to memory and add them up later: a third slower.
+static inline Integers added_now(Integers sums) {
+    asm("" : "+x"(sums));
+    return sums;
 }
 
-#elif defined(__AVXVNNI__) && !defined(__AVX512F__) && !defined(LIGHT_COMPUTE_PORTABLE_DOT)
-
-template <Bits BITS, int M>
-static inline void dot(const uint8_t* codes, int half, const Group* x, size_t stride, ivec* sums) {
-    __m256i total[M];
-    const __m256i low = _mm256_set1_epi8(15), flip = _mm256_set1_epi8(char(0x80));
-#pragma GCC unroll 16
-    for (int m = 0; m < M; m++) total[m] = _mm256_set1_epi32(x[m * stride].sum * (BITS == FOUR ? -8 : -128));
-#pragma GCC unroll 8
-    for (int c = 0; c < BITS; c++) {
-        const __m256i bytes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes + c * 64 + half * 32));
-        if constexpr (BITS == FOUR) {
-            const __m256i first = _mm256_and_si256(bytes, low), second = _mm256_and_si256(_mm256_srli_epi16(bytes, 4), low);
-#pragma GCC unroll 16
-            for (int m = 0; m < M; m++) {
-                const int8_t* numbers = x[m * stride].codes + 8 * c;
-                total[m] = _mm256_dpbusd_avx_epi32(total[m], first, _mm256_set1_epi32(four_bytes(numbers)));
-                total[m] = _mm256_dpbusd_avx_epi32(total[m], second, _mm256_set1_epi32(four_bytes(numbers + 4)));
-            }
-        } else {
-            const __m256i weights = _mm256_xor_si256(bytes, flip);
-#pragma GCC unroll 16
-            for (int m = 0; m < M; m++)
-                total[m] =
-                    _mm256_dpbusd_avx_epi32(total[m], weights, _mm256_set1_epi32(four_bytes(x[m * stride].codes + 4 * c)));
-        }
+template <> struct Dot<FOUR> {
+    struct Weights {
+        Integers first, second;
+    };
+    typedef Integers Sums;  // of 16 bits; the offset is in every second one
+    static inline Weights weights(const uint8_t* codes) {
+        const Integers bytes = load<Integers>(codes), low = spread(0x0f0f0f0f);
+        return {_mm256_and_si256(bytes, low), _mm256_and_si256(_mm256_srli_epi16(bytes, 4), low)};
     }
-    for (int m = 0; m < M; m++) sums[m] = (ivec)total[m];
-}
-
-#elif defined(__AVX2__) && !defined(__AVX512F__) && !defined(LIGHT_COMPUTE_PORTABLE_DOT)
-
-// `maddubs` adds two products in 16 bits: 2 * 15 * 127 of 4-bit codes, eight times before it could overflow; 2 * 127 *
-// 127 of 8-bit ones, once.
-template <Bits BITS, int M>
-static inline void dot(const uint8_t* codes, int half, const Group* x, size_t stride, ivec* sums) {
-    __m256i total[M];
-    const __m256i low = _mm256_set1_epi8(15), ones = _mm256_set1_epi16(1);
-#pragma GCC unroll 16
-    for (int m = 0; m < M; m++) total[m] = _mm256_setzero_si256();
-#pragma GCC unroll 8
-    for (int c = 0; c < BITS; c++) {
-        const __m256i bytes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes + c * 64 + half * 32));
-        if constexpr (BITS == FOUR) {
-            const __m256i first = _mm256_and_si256(bytes, low), second = _mm256_and_si256(_mm256_srli_epi16(bytes, 4), low);
-#pragma GCC unroll 16
-            for (int m = 0; m < M; m++) {
-                const int8_t* numbers = x[m * stride].codes + 8 * c;
-                const __m256i one = _mm256_maddubs_epi16(first, _mm256_set1_epi32(four_bytes(numbers)));
-                const __m256i two = _mm256_maddubs_epi16(second, _mm256_set1_epi32(four_bytes(numbers + 4)));
-                total[m] = _mm256_add_epi16(total[m], _mm256_add_epi16(one, two));
-            }
-        } else {
-            const __m256i sizes = _mm256_abs_epi8(bytes);
-#pragma GCC unroll 16
-            for (int m = 0; m < M; m++) {
-                const __m256i numbers = _mm256_set1_epi32(four_bytes(x[m * stride].codes + 4 * c));
-                const __m256i pairs = _mm256_maddubs_epi16(sizes, _mm256_sign_epi8(numbers, bytes));
-                total[m] = _mm256_add_epi32(total[m], _mm256_madd_epi16(pairs, ones));
-            }
-        }
+    static inline Sums begin(const Group& x) { return spread(load<int32_t>(&x.offset)); }
+    static inline void add(Sums& sums, const Weights& w, const int8_t* numbers) {
+        const Integers one = _mm256_maddubs_epi16(w.first, spread(four_bytes(numbers)));
+        const Integers two = _mm256_maddubs_epi16(w.second, spread(four_bytes(numbers + 4)));
+        sums = added_now(_mm256_add_epi16(added_now(_mm256_add_epi16(sums, one)), two));
     }
-#pragma GCC unroll 16
-    for (int m = 0; m < M; m++) {
-        if (BITS == FOUR)
-            total[m] = _mm256_sub_epi32(_mm256_madd_epi16(total[m], ones), _mm256_set1_epi32(8 * x[m * stride].sum));
-        sums[m] = (ivec)total[m];
+    static inline ivec finish(const Sums& sums, const Group&) { return (ivec)pairs_of(sums); }
+};
+
+template <> struct Dot<EIGHT> {
+    struct Weights {
+        Integers sizes, signs;
+    };
+    typedef Integers Sums;
+    static inline Weights weights(const uint8_t* codes) {
+        const Integers bytes = load<Integers>(codes);
+        return {_mm256_abs_epi8(bytes), bytes};
     }
-}
+    static inline Sums begin(const Group&) { return _mm256_setzero_si256(); }
+    static inline void add(Sums& sums, const Weights& w, const int8_t* numbers) {
+        const Integers pairs = _mm256_maddubs_epi16(w.sizes, _mm256_sign_epi8(spread(four_bytes(numbers)), w.signs));
+        sums = added_now(_mm256_add_epi32(sums, pairs_of(pairs)));
+    }
+    static inline ivec finish(const Sums& sums, const Group&) { return (ivec)sums; }
+};
 
 #else
 
-template <Bits BITS, int M>
-static inline void dot(const uint8_t* codes, int half, const Group* x, size_t stride, ivec* sums) {
-    for (int m = 0; m < M; m++) {
-        const int8_t* numbers = x[m * stride].codes;
-        int32_t total[LANES] = {};
-        for (int c = 0; c < BITS; c++)
-            for (int o = 0; o < LANES; o++)
-                for (int j = 0; j < 4; j++) {
-                    const uint8_t byte = codes[c * 64 + (half * LANES + o) * 4 + j];
-                    if (BITS == EIGHT)
-                        total[o] += int8_t(byte) * numbers[4 * c + j];
-                    else
-                        total[o] += ((byte & 15) - 8) * numbers[8 * c + j] + ((byte >> 4) - 8) * numbers[8 * c + 4 + j];
-                }
-        sums[m] = load<ivec>(reinterpret_cast<const float*>(total));
+template <Bits BITS> struct Dot {
+    typedef uvec Weights;  // four bytes of each output
+    typedef ivec Sums;
+    static inline Weights weights(const uint8_t* codes) { return load<uvec>(codes); }
+    static inline Sums begin(const Group& x) { return ivec{} + (BITS == FOUR ? x.offset : 0); }
+    static inline void add(Sums& sums, Weights w, const int8_t* numbers) {
+#pragma GCC unroll 4
+        for (int j = 0; j < 4; j++)
+            if (BITS == EIGHT)
+                sums += ((ivec)(w << (24 - 8 * j)) >> 24) * numbers[j];
+            else
+                sums += (ivec)(w >> 8 * j & 15) * numbers[j] + (ivec)(w >> (8 * j + 4) & 15) * numbers[4 + j];
     }
-}
+    static inline ivec finish(const Sums& sums, const Group&) { return sums; }
+};
 
 #endif
 

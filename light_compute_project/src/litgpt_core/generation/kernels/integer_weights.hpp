@@ -9,7 +9,8 @@
 #include "dot.hpp"
 #include "packed_weights.hpp"
 
-constexpr int INTEGER_LINES = LANES == 16 ? 8 : 4;  // rows at a time: as many as registers hold
+// Rows at a time: as many as registers hold.
+template <Bits BITS> constexpr int INTEGER_LINES = LANES == 16 ? 8 : BITS == FOUR ? 6 : 4;
 
 // Groups of a line of `size` numbers; the last one may be incomplete, and is filled up with zeros.
 static inline size_t groups_of(size_t size) { return (size + GROUP - 1) / GROUP; }
@@ -43,39 +44,71 @@ static void pack_groups(const float* from, Group* to, size_t size) {
             std::memcpy(to[g].codes + i, &codes, sizeof codes);
             sum += whole;
         }
-        to[g].sum = 0;
-        for (int i = 0; i < LANES; i++) to[g].sum += sum[i];
+        int32_t all = 0;
+        for (int i = 0; i < LANES; i++) all += sum[i];
+        to[g].offset = int16_t(-8 * all), to[g].zero = 0;
     }
 }
 
-// P strips, `apart` outputs from each other, times M rows of `groups` groups.
-template <Bits BITS, int P, int M>
+// P strips, `apart` outputs from each other, of each H vectors of outputs from the `half`th on, times M rows of `groups`
+// groups.
+template <Bits BITS, int P, int M, int H>
 static inline void integer_tile(const Linear& linear, size_t groups, const Group* rows, size_t column, size_t apart,
-                                size_t end, const Output& out, size_t line) {
+                                size_t end, const Output& out, size_t line, size_t half) {
+    using Product = Dot<BITS>;
     const uint8_t* codes[P];
     const uint16_t* scales[P];
     for (int p = 0; p < P; p++) {
         const size_t first = (column + p * apart) / STRIP * groups;
-        codes[p] = static_cast<const uint8_t*>(linear.weight) + first * CODE_BYTES<BITS>;
-        scales[p] = linear.scales + first * STRIP;
+        codes[p] = static_cast<const uint8_t*>(linear.weight) + first * CODE_BYTES<BITS> + half * 4 * LANES;
+        scales[p] = linear.scales + first * STRIP + half * LANES;
     }
     const Group* x = rows + line * groups;
-    vec total[P][M][HALVES] = {};
-    for (size_t g = 0; g < groups; g++)
+    constexpr size_t AHEAD = 4096 / CODE_BYTES<BITS>;  // groups: fetched early, where the weights come from memory
+    vec total[P][M][H] = {};
+    for (size_t g = 0; g < groups; g++, x++) {
+        typename Product::Sums sums[P][M][H];
+#pragma GCC unroll 16
+        for (int p = 0; p < P; p++)
+#pragma GCC unroll 16
+            for (int m = 0; m < M; m++)
+#pragma GCC unroll 2
+                for (int h = 0; h < H; h++) sums[p][m][h] = Product::begin(x[m * groups]);
+        if (P > 1)
+#pragma GCC unroll 16
+            for (int p = 0; p < P; p++) {
+#pragma GCC unroll 8
+                for (size_t i = 0; i < CODE_BYTES<BITS>; i += CACHE_LINE)
+                    __builtin_prefetch(codes[p] + (g + AHEAD) * CODE_BYTES<BITS> + i);
+                __builtin_prefetch(scales[p] + (g + AHEAD) * STRIP);
+            }
+#pragma GCC unroll 8
+        for (int c = 0; c < BITS; c++)
+#pragma GCC unroll 16
+            for (int p = 0; p < P; p++)
+#pragma GCC unroll 2
+                for (int h = 0; h < H; h++) {
+                    const auto weights = Product::weights(codes[p] + g * CODE_BYTES<BITS> + (c * STRIP + h * LANES) * 4);
+#pragma GCC unroll 16
+                    for (int m = 0; m < M; m++)
+                        Product::add(sums[p][m][h], weights, x[m * groups].codes + (BITS == FOUR ? 8 : 4) * c);
+                }
 #pragma GCC unroll 16
         for (int p = 0; p < P; p++)
 #pragma GCC unroll 2
-            for (int half = 0; half < HALVES; half++) {
-                ivec sums[M];
-                dot<BITS, M>(codes[p] + g * CODE_BYTES<BITS>, half, x + g, groups, sums);
-                const vec scale = halves_to_floats(scales[p] + g * STRIP + half * LANES);
+            for (int h = 0; h < H; h++) {
+                const vec scale = halves_to_floats(scales[p] + g * STRIP + h * LANES);
 #pragma GCC unroll 16
                 for (int m = 0; m < M; m++)
-                    total[p][m][half] += __builtin_convertvector(sums[m], vec) * (scale * x[m * groups + g].scale);
+                    total[p][m][h] += __builtin_convertvector(Product::finish(sums[p][m][h], x[m * groups]), vec) *
+                                      (scale * x[m * groups].scale);
             }
+    }
     for (int p = 0; p < P; p++) {
-        const size_t begin = column + p * apart, count = end - begin < STRIP ? end - begin : STRIP;
-        for (int m = 0; m < M; m++) keep<HALVES>(total[p][m], out, line + m, begin, count);
+        const size_t begin = column + p * apart + half * LANES;
+        if (begin < end)
+            for (int m = 0; m < M; m++)
+                keep<H>(total[p][m], out, line + m, begin, end - begin < H * LANES ? end - begin : H * LANES);
     }
 }
 
@@ -87,7 +120,8 @@ static inline void integer_lines(const Linear& linear, size_t groups, const Grou
         if (lines != M)
             integer_lines<BITS, M - 1>(linear, groups, rows, column, end, out, line, lines);
         else
-            integer_tile<BITS, 1, M>(linear, groups, rows, column, 0, end, out, line);
+            for (int half = 0; half < HALVES; half++)
+                integer_tile<BITS, 1, M, 1>(linear, groups, rows, column, 0, end, out, line, half);
     }
 }
 
@@ -102,16 +136,16 @@ static void multiply_integers(const Linear& linear, size_t size, size_t begin, s
         const size_t apart = (end - begin) / (STREAMS * STRIP) * STRIP, stop = begin + apart;
         for (; begin < stop; begin += STRIP)
             if (n == 1)
-                integer_tile<BITS, STREAMS, 1>(linear, groups, rows, begin, apart, end, out, 0);
+                integer_tile<BITS, STREAMS, 1, HALVES>(linear, groups, rows, begin, apart, end, out, 0, 0);
             else
-                integer_tile<BITS, STREAMS, 2>(linear, groups, rows, begin, apart, end, out, 0);
+                integer_tile<BITS, STREAMS, 2, HALVES>(linear, groups, rows, begin, apart, end, out, 0, 0);
         begin += (STREAMS - 1) * apart;
     }
-    const size_t parts = (n + INTEGER_LINES - 1) / INTEGER_LINES;
+    const size_t parts = (n + INTEGER_LINES<BITS> - 1) / INTEGER_LINES<BITS>;
     for (size_t column = begin; column < end; column += STRIP)
         for (size_t part = 0; part < parts; part++) {
             const size_t line = n * part / parts, lines = n * (part + 1) / parts - line;
-            integer_lines<BITS, INTEGER_LINES>(linear, groups, rows, column, end, out, line, lines);
+            integer_lines<BITS, INTEGER_LINES<BITS>>(linear, groups, rows, column, end, out, line, lines);
         }
 }
 

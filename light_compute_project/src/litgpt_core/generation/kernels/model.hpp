@@ -19,6 +19,8 @@ struct Linear {
     const float* bias;       // (O,) or null
     const uint16_t* scales;  // float16 (strips, groups, 16) of integer weights
     int64_t bits;            // 0: fp32 or bf16, as `weights_are_bf16` says; 4 or 8: integers
+    const void* down;        // low rank: `weight` (O, rank) reads what `down` (rank, K) makes; both fp32 or bf16
+    int64_t rank;            // 0: one matrix
 };
 
 struct Layer {
