@@ -32,6 +32,7 @@ GPT2 = GPTConfig(
     position_embedding="learned", tie_embeddings=True, rotary_percentage=0.0, name="gpt2",
 )  # fmt: skip
 LLAMA_1B = GPTConfig.from_name("Llama-3.2-1B", block_size=2048)
+MIXTURE = GPTConfig.from_name("Mixtral-8x7B-v0.1", n_layer=2, block_size=2048)
 LLAMA_8B = GPTConfig.from_name("Llama-3.1-8B", block_size=4096)
 BOUND = 0.10
 
@@ -74,6 +75,7 @@ def peak_of_a_step(plan: Recipe) -> int:
         pytest.param(
             GPT2, {"checkpointing": "selective", "global_batch": 8, "optimizer": "muon"}, marks=pytest.mark.nightly
         ),
+        (MIXTURE, {"global_batch": 2, "micro_batch": 2, "loss_chunk_size": 1024}),
         (LLAMA_1B, {"loss_chunk_size": 1024}),
         (LLAMA_1B, {"segments": True, "checkpointing": "full", "loss_chunk_size": 1024}),
     ],
@@ -118,9 +120,6 @@ class ShardedMemory(LiveMemory):
         ("adamw", "full", 1, 1024),
         ("muon", "full", 1, 1024),
         ("adamw", "selective", 1, 1024),
-        ("adamw", "full", 1, 0),
-        ("adamw", "full", 2, 1024),
-        ("adamw", "none", 8, 0),
     ],
 )
 def test_the_peak_of_8b_on_eight_gpus(
