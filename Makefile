@@ -13,6 +13,10 @@ SRC := light_compute_project
 PINS := $(UV) run --quiet --no-project python $(SRC)/tools/pins.py
 EXPORT := $(UV) export --quiet --format requirements.txt --no-header --no-annotate --no-emit-project --all-groups --all-extras \
 	--output-file requirements.txt
+# Environments of their own, whose packages and ours exclude each other
+ISOLATED := $(SRC)/src/litgpt_core/data/stream/datatrove
+COMPILE = $(UV) pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	--exclude-newer $$(sed -n 's/^exclude-newer = "\(.*\)"/\1/p' pyproject.toml)
 FREE = free $(if $(BEFORE),--before $(BEFORE)) $(PACKAGES)
 # Most of the suite waits for processes to start, so a worker per core (at most four: each may take 2 GB) with a thread each.
 # Files are handed out in the order in which conftest.py puts them: the long ones first, so that no worker is left with one at the end
@@ -74,6 +78,7 @@ format: $(INSTALLED)  ## rewrite files the way `check` wants them
 requirements: $(UV)  ## resolve anew within the pins: requirements.txt with hashes, and from it the pins in pyproject.toml
 	$(EXPORT)
 	$(PINS) write
+	$(foreach file,$(ISOLATED),$(COMPILE) $(file).in --output-file $(file).txt;)
 
 outdated: $(UV)  ## what upgrade would raise; nothing is changed
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && cp pyproject.toml requirements.txt README.md Makefile "$$folder" && \

@@ -129,4 +129,33 @@ def _curves(record: Record, figure: Any) -> None:
     axes.legend(frameon=False)
 
 
-_CHARTS = {"train": _bars, "generate": _bars, "to-loss": _curves}
+def _growth(record: Record, figure: Any) -> None:
+    """A plot for each x: points, and the straight line through them."""
+    plots: dict[str, list[Record]] = {}
+    for plot in record["plots"]:
+        plots.setdefault(plot["x"], []).append(plot)
+    figure.set_size_inches(9, 6.4)
+    for axes, (x, curves) in zip(figure.subplots(2, 2).flat, plots.items(), strict=True):
+        for curve, color in zip(curves, (OURS, PEER), strict=False):
+            line, xs = curve["straight"], curve["xs"]
+            label = f"{curve['shape']}: x^{line['exponent']:.2f}" if len(curves) > 1 else None
+            axes.plot(xs, curve["ys"], "o", color=color, markersize=5, label=label)
+            ends = [0, max(xs)]
+            axes.plot(ends, [line["intercept"] + line["slope"] * end for end in ends], color=color, linewidth=1.2)
+        axes.set_xlim(0)
+        axes.set_ylim(0)
+        axes.set_xlabel(x)
+        axes.set_ylabel(curves[0]["y"])
+        if len(curves) > 1:
+            axes.legend(frameon=False, fontsize=8)
+        else:
+            line = curves[0]["straight"]
+            title = f"{curves[0]['shape']}\nat most {line['largest_error']:.0%} from the line, x^{line['exponent']:.2f}"
+            axes.set_title(title, fontsize=8.5, loc="left", color=MUTED)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.25)
+    machine = (record["environment"] or {}).get("device_name", "unknown machine")
+    figure.text(0.0, -0.02, f"{machine}; {record['date']}", fontsize=8, color=MUTED, ha="left", va="top")
+
+
+_CHARTS = {"train": _bars, "generate": _bars, "to-loss": _curves, "growth": _growth}

@@ -22,6 +22,7 @@ RUN = {
     "ladder": "benchmarks.training:run_ladder",
     "ceiling": "benchmarks.provenance:run_ceiling",
     "loss-memory": "benchmarks.loss_memory:run_loss_memory",
+    "growth": "benchmarks.growth:run_growth",
     "gpu": "benchmarks.gpu:run_gpu",
 }
 """Verb -> function that returns one record or several."""

@@ -1,7 +1,8 @@
 """The kernels that torch picks on CUDA, for fake tensors on a machine without one: shapes and what a derivative keeps.
 
 torch chooses a kernel by the device that it finds. Here each operation whose kernel differs is replaced by the one that
-CUDA's choice calls: flash or memory-efficient attention, RMSNorm in one kernel, dropout with its choices as bytes.
+CUDA's choice calls: flash or memory-efficient attention, RMSNorm in one kernel, dropout with its choices as bytes, one
+product of all experts.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from litgpt_core.model import attend
+from litgpt_core.model import attend, moe
+from litgpt_core.model.grouped import computing_dtype
 
 aten = torch.ops.aten
 
@@ -59,6 +61,7 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = Fa
 def cuda_kernels() -> Iterator[None]:
     """Replace them while the block runs, and have the model's own choice of attention be that for CUDA."""
     replaced: list[tuple[Any, str, Any]] = [
+        (moe, "has_grouped_kernel", lambda x, layers: computing_dtype(x) == torch.bfloat16),
         (functional, "scaled_dot_product_attention", attention),
         (functional, "rms_norm", rms_norm),
         (functional, "dropout", dropout),

@@ -16,13 +16,15 @@ from benchmarks.options import BenchmarkOptions
 from benchmarks.peers import GENERATE_PEERS
 from benchmarks.processes import available_threads
 from benchmarks.programs import ours
-from litgpt_core.core.errors import ConfigError
 
 SHAPES: dict[str, tuple[tuple[str, ...], int]] = {
     "10m": (("model=reference",), 66),
     "124m": (("model=gpt2_124m", "model.position_embedding=rope", "model.rotary_percentage=1.0"), 50257),
 }
 """Name -> (model of configs/, with rope because LitGPT has no learned positions; ids of the tokenizer)."""
+
+CONTEXT = {"10m": 256, "124m": 1024}
+"""Of these models as shipped."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,12 +89,10 @@ def run_generation(options: BenchmarkOptions, *, folder: Path) -> dict[str, Any]
 
 
 def generate_work(options: BenchmarkOptions, *, folder: Path) -> GenerateWork:
-    """Make the model in a process of its own.
-
-    Raises:
-        ConfigError: Prompt and new tokens exceed the model's context.
-    """
+    """Make the model in a process of its own; its context grows with prompt and answer where needed."""
     overrides, vocab_size = SHAPES[options.shape]
+    if (length := options.prompt_tokens + options.new_tokens) > CONTEXT[options.shape]:
+        overrides = (*overrides, f"model.block_size={length}")
     place, threads = folder / "random-model", options.threads or available_threads()
     job = {
         "folder": str(place),
@@ -102,12 +102,6 @@ def generate_work(options: BenchmarkOptions, *, folder: Path) -> GenerateWork:
         "new_tokens": options.new_tokens,
     }
     made = run_child("random_model:make_model", job, folder=place, threads=threads, name="making the model")
-    context = made["model"]["block_size"]
-    if options.prompt_tokens + options.new_tokens > context:
-        raise ConfigError(
-            f"--prompt_tokens {options.prompt_tokens} and --new_tokens {options.new_tokens}",
-            needed=f"at most {context} together, the model's context",
-        )
     return GenerateWork(
         name=options.shape,
         checkpoint=place / "model",

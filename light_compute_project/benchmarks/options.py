@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks.peers import GENERATE_PEERS, TRAIN_PEERS, check_nanogpt, choose_peers
+from benchmarks.peers import GENERATE_PEERS, SERVE_PEERS, TRAIN_PEERS, check_nanogpt, choose_peers
 from benchmarks.programs.ours import parse_variant
 from litgpt_core.core.command_line import CommandParser
 
@@ -18,6 +18,7 @@ VERBS = {
     "ladder": "training on a GPU: 124M and 1B parameters, MFU",
     "ceiling": "the limits of this machine: GFLOP/s of its matrix product, GB/s of its memory",
     "loss-memory": "peak memory of the loss over a large vocabulary, with and without chunks",
+    "growth": "how cost grows with tokens, layers, context and vocabulary: one picture",
     "gpu": "what is expected of a GPU, in ten minutes: numbers, resume, speed, memory; a page says what held",
 }
 
@@ -53,6 +54,8 @@ class BenchmarkOptions(argparse.Namespace):
     tokens: int
     width: int
     chunks: tuple[int, ...]
+    contexts: tuple[int, ...]
+    vocabularies: tuple[int, ...]
     nanogpt_dir: Path | None
     minutes: int
     dry_run: bool
@@ -84,7 +87,7 @@ def parse(arguments: Sequence[str], *, description: str, command: str = "") -> B
         _shared(verb, name)
     options = parser.parse_args(arguments, namespace=BenchmarkOptions(command=command))
     options.variants = [parse_variant(text) for text in getattr(options, "ours", ())]
-    known = {"train": TRAIN_PEERS, "generate": GENERATE_PEERS}.get(options.verb)
+    known = {"train": TRAIN_PEERS, "generate": GENERATE_PEERS, "serve": SERVE_PEERS}.get(options.verb)
     if known is not None:
         options.against = choose_peers(options.names, known=known, nanogpt_dir=options.nanogpt_dir)
     elif options.nanogpt_dir is not None:
@@ -149,11 +152,12 @@ def _generate(parser: argparse.ArgumentParser) -> None:
 def _serve(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--shape", default="10m", choices=("10m", "124m"), help="the model (10m)")
+    add("--against", dest="names", default="", help=_AGAINST.replace("programs", "servers") + ", ".join(SERVE_PEERS))
     add(
         "--streams",
         type=numbers(1),
-        default="1,32",
-        help="numbers of concurrent streams, each measured in every round (1,32)",
+        default="1,8,32",
+        help="numbers of concurrent streams, each measured in every round (1,8,32)",
     )
     add("--requests", type=at_least(1), default=2, help="requests that each stream sends, one after another (2)")
     add("--prompt_tokens", type=at_least(1), default=16, help="tokens of the prompt (16)")
@@ -182,6 +186,15 @@ def _loss_memory(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _growth(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    contexts, vocabularies = "256,512,1024,2048,4096,8192", "8192,16384,32768,65536,131072"
+    add("--steps", type=at_least(2), default=20, help="training steps, and decoded tokens, of a point (20)")
+    add("--contexts", type=numbers(1), default=contexts, help=f"tokens before a decoded one ({contexts})")
+    add("--vocabularies", type=numbers(2), default=vocabularies, help=f"vocabulary sizes ({vocabularies})")
+    parser.set_defaults(rounds=1, device="cpu")
+
+
 def _gpu(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--minutes", type=at_least(1), default=10, help="time limit; stages that do not fit are left out (10)")
@@ -197,6 +210,7 @@ _OPTIONS_OF: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "ladder": _ladder,
     "ceiling": lambda parser: None,
     "loss-memory": _loss_memory,
+    "growth": _growth,
     "gpu": _gpu,
 }
 
@@ -210,11 +224,11 @@ def _shared(parser: argparse.ArgumentParser, verb: str) -> None:
         add("--lap_timeout", dest="trial_timeout", type=float, default=hidden, help=hidden)  # its old name
     else:
         parser.set_defaults(nanogpt_dir=None)
-    if verb not in ("ceiling", "gpu"):
+    if verb not in ("ceiling", "gpu", "growth"):
         add("--rounds", type=at_least(1), default=3, help="trials of each program (3)")
     if verb not in ("ladder", "gpu"):
         add("--threads", type=at_least(1), help="CPU threads of every program (all cores)")
-    if verb not in ("ladder", "to-loss", "gpu"):
+    if verb not in ("ladder", "to-loss", "gpu", "growth"):
         add("--device", default="cpu", choices=("cpu", "cuda"), help="where to compute (cpu)")
     add(
         "--out",

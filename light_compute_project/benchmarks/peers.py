@@ -10,6 +10,7 @@ from pathlib import Path
 
 from benchmarks.programs import hf, litgpt, llamacpp, nanogpt, ours
 from benchmarks.runner import RunSpec
+from benchmarks.server_process import ServerSpec
 from litgpt_core.core.errors import ConfigError, EnvironmentProblem
 
 Peers = Mapping[str, Callable[..., RunSpec]]
@@ -37,6 +38,11 @@ GENERATE_PEERS: Peers = {
     "llamacpp-q8_0": partial(llamacpp.generate, kind="q8_0"),
     "llamacpp-q4_0": partial(llamacpp.generate, kind="q4_0"),
 }
+SERVE_PEERS: Mapping[str, Callable[..., ServerSpec]] = {
+    "llamacpp-f16": partial(llamacpp.serve, kind="f16"),
+    "llamacpp-q8_0": partial(llamacpp.serve, kind="q8_0"),
+}
+"""Name -> function of the work, `label` and `slots`."""
 PACKAGES = {"litgpt": ("litgpt",), "hf": ("transformers", "accelerate"), "llamacpp": ("xllamacpp", "gguf")}
 """Packages that a peer needs, by the first word of its name."""
 

@@ -1,4 +1,4 @@
-"""`benchmark.py serve`: one stream and many streams by turns, on one server with a model of random weights."""
+"""`benchmark.py serve`: one stream and many streams by turns, on servers with the same model of random weights."""
 
 from __future__ import annotations
 
@@ -6,60 +6,59 @@ import asyncio
 import contextlib
 import logging
 import math
-import os
-import socket
 import statistics
-import subprocess
-import sys
-import time
-import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import psutil
 
 from benchmarks.generating import generate_work
 from benchmarks.load_client import StreamedAnswer, load
 from benchmarks.options import BenchmarkOptions
+from benchmarks.peers import SERVE_PEERS
 from benchmarks.processes import child_environment
+from benchmarks.programs import ours
 from benchmarks.provenance import measure_ceiling, provenance
 from benchmarks.record import FORMAT, round_ratios, spread
-from litgpt_core.core.checkout import PROJECT_DIR
-from litgpt_core.core.errors import EnvironmentProblem
+from benchmarks.runner import order_of_round
+from benchmarks.server_process import RunningServer, running
 
 logger = logging.getLogger("litgpt_core.benchmarks")  # below the logger that every command configures
 
-SERVE = PROJECT_DIR / "scripts" / "serve.py"
-START_S = 180.0
-"""Seconds for the server to start."""
+SAMPLING = {"temperature": 0.8, "top_k": 50, "top_p": 1.0, "min_p": 0.0}
+"""Sent with every request, so that all servers sample alike."""
 
 
 def run_serving(options: BenchmarkOptions, *, folder: Path) -> dict[str, Any]:
-    """Serve a model of random weights from `folder`, an empty folder that the caller removes, and load it.
+    """Serve a model of random weights from `folder`, an empty folder that the caller removes, and load every server.
+
+    All servers run during the whole benchmark, and one is loaded at a time: in each round, for each number of streams,
+    every server once, in rotating order.
 
     Returns:
-        The JSON. For each number of streams: tokens per second over all of them, seconds to the first text, seconds of
-        a request, the longest gap between two chunks; and the rate of many streams over that of the first number
-        named, within each round.
+        The JSON. For ours, and under `peers` for each other server and each number of streams: tokens per second over
+        all of them, seconds to the first text, seconds of a request, the longest gap between two chunks; the rate of
+        many streams over that of the first number named; and ours over each peer, within each round.
 
     Raises:
         LightComputeError: A mistake of the user's, or a server that did not answer every request.
     """
     work = generate_work(options, folder=folder)
     ceiling = measure_ceiling(folder, device=options.device, threads=work.threads)
-    origin = provenance(options.command)
-    command = [sys.executable, str(SERVE), str(work.checkpoint), "--device", options.device, "--precision", "bf16"]
-    command += ["--slots", str(max(options.streams)), "--max_tokens", str(options.new_tokens), "--max_new_tokens", "1"]
-    trials: list[dict[str, Any]] = []
-    with _server([*command, "--no_chat_log"], folder=folder, threads=work.threads) as (port, process):
-        _trial(port, options, streams=1, work=work.made, number=-1)  # warms up: builds the kernel, completes imports
-        for number in range(options.rounds):
-            for streams in options.streams:
-                trials.append(_trial(port, options, streams=streams, work=work.made, number=number))
-                rate = trials[-1]["tokens_per_s"]
-                logger.info("round %d, streams: %d, %.0f tokens/s", number + 1, streams, rate)
-        memory_mb = process.memory_info().rss / 1e6
+    origin = provenance(options.command, peers=options.against)
+    slots = max(options.streams)
+    specs = [ours.serve(work, label="ours", slots=slots)]
+    specs += [SERVE_PEERS[name](work, label=name, slots=slots) for name in options.against]
+    with contextlib.ExitStack() as stack:
+        environment = child_environment(work.threads)
+        servers = {
+            spec.label: stack.enter_context(running(spec, folder=folder / spec.label, environment=environment))
+            for spec in specs
+        }
+        for server in servers.values():  # warms up: builds the kernel, completes imports
+            _trial(server.port, options, streams=1, work=work.made, number=-1)
+        trials = _rounds(servers, options, work=work.made)
+        peaks = {label: server.peak_mb() for label, server in servers.items()}
+    own = {spec.label: [trial for trial in trials if trial["server"] == spec.label] for spec in specs}
     return {
         "format": FORMAT,
         "kind": "serve",
@@ -67,23 +66,46 @@ def run_serving(options: BenchmarkOptions, *, folder: Path) -> dict[str, Any]:
         "work": {
             "name": options.shape,
             "n_params": work.made["n_params"],
+            "flops_per_token": work.made["flops_per_token"],
             "prompt_tokens": options.prompt_tokens,
             "new_tokens": options.new_tokens,
             "requests_per_stream": options.requests,
             "threads": work.threads,
             "device": options.device,
         },
+        "ceiling_gflops": ceiling.get("gflops"),
         "environment": ceiling.get("environment"),
-        "server_memory_mb": memory_mb,
-        **summary(trials, options.streams),
+        "describes": {spec.label: spec.describes for spec in specs},
+        "server_memory_mb": peaks["ours"],
+        **summary(own["ours"], options.streams),
+        "peers": {
+            label: {"server_memory_mb": peaks[label], **summary(own[label], options.streams)}
+            for label in own
+            if label != "ours"
+        },
+        "over_peers": over_peers(own, options.streams),
         "laps": trials,
     }
+
+
+def _rounds(
+    servers: Mapping[str, RunningServer], options: BenchmarkOptions, *, work: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    trials: list[dict[str, Any]] = []
+    for number in range(options.rounds):
+        for streams in options.streams:
+            for label in order_of_round(list(servers), number):
+                found = _trial(servers[label].port, options, streams=streams, work=work, number=number)
+                trials.append({"server": label, **found})
+                rate = found["tokens_per_s"]
+                logger.info("round %d, %s, streams: %d, %.0f tokens/s", number + 1, label, streams, rate)
+    return trials
 
 
 def _trial(
     port: int, options: BenchmarkOptions, *, streams: int, work: Mapping[str, Any], number: int
 ) -> dict[str, Any]:
-    request = {"prompt": work["prompt_ids"], "max_tokens": options.new_tokens, "ignore_eos": True}
+    request = {"prompt": work["prompt_ids"], "max_tokens": options.new_tokens, "ignore_eos": True, **SAMPLING}
     bodies: list[list[dict[str, object]]] = [
         [{**request, "seed": 1000 * stream + index} for index in range(options.requests)] for stream in range(streams)
     ]
@@ -128,41 +150,17 @@ def summary(trials: Sequence[Mapping[str, Any]], streams: Sequence[int]) -> dict
     return {"levels": levels, "ratios": ratios}
 
 
-@contextlib.contextmanager
-def _server(command: Sequence[str], *, folder: Path, threads: int) -> Iterator[tuple[int, psutil.Process]]:
-    """The port and process of a server, which is ended with the block."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    log = folder / "server.log"
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            [*command, "--port", str(port)],
-            cwd=folder,
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, **child_environment(threads)},
-        )
-    try:
-        deadline = time.monotonic() + START_S
-        while not _answers(port):
-            if process.poll() is not None or time.monotonic() > deadline:
-                output = log.read_text(encoding="utf-8", errors="replace").strip()[-2000:]
-                raise EnvironmentProblem(f"The server did not start:\n{output}", needed="a server that answers")
-            time.sleep(0.1)
-        yield port, psutil.Process(process.pid)
-    finally:
-        process.terminate()
-        try:
-            process.wait(60)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def _answers(port: int) -> bool:
-    try:
-        urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).close()
-    except OSError:
-        return False
-    return True
+def over_peers(trials: Mapping[str, Sequence[Mapping[str, Any]]], streams: Sequence[int]) -> dict[str, Any]:
+    """Peer -> number of streams -> our rate over the peer's, and the peer's p99 to the first text over ours."""
+    found: dict[str, Any] = {}
+    for peer in (label for label in trials if label != "ours"):
+        found[peer] = {}
+        for number in streams:
+            both = [(label, one) for label in ("ours", peer) for one in trials[label] if one["streams"] == number]
+            rates = {(label, one["round"]): one["tokens_per_s"] for label, one in both}
+            waits = {(label, one["round"]): one["first_text_s"]["p99"] for label, one in both}
+            found[peer][str(number)] = {
+                "tokens_per_s": round_ratios(rates, "ours", peer),
+                "first_text_p99": round_ratios(waits, peer, "ours"),
+            }
+    return found

@@ -25,7 +25,7 @@ def _comparison(record: Record) -> list[Table]:
     rows = sorted(record["contestants"], key=lambda one: -float(one["tokens_per_s"]["median"]))
     found = [_speed(record, rows), _cost(record, rows)]
     if record["kind"] == "generate":
-        found.append(_latency(rows))
+        found.append(_latency(rows, prompt_tokens=record["work"].get("prompt_tokens")))
     found[-1].caption = _line(_caption(record))
     return found
 
@@ -65,14 +65,16 @@ def _cost(record: Record, rows: list[Record]) -> Table:
     return table
 
 
-def _latency(rows: list[Record]) -> Table:
-    table = _table("", "program", "first token, ms", "from start, s", "then tokens/s")
+def _latency(rows: list[Record], *, prompt_tokens: int | None) -> Table:
+    """The rate of the prompt is that of its tokens until the first new one."""
+    table = _table("", "program", "first token, ms", "prompt tokens/s", "from start, s", "then tokens/s")
     for one in rows:
         names = ("first_token_s", "start_to_first_s", "decode_tokens_per_s")
         first, start, decode = (one["numbers"].get(name, {}).get("median") for name in names)
         table.add_row(
             _name(one),
             f"{first * 1000:.1f}" if first is not None else "",
+            number(prompt_tokens / first) if first and prompt_tokens else "",
             f"{start:.1f}" if start is not None else "",
             number(decode) if decode is not None else "",
         )
@@ -117,22 +119,33 @@ def _to_loss(record: Record) -> list[Table]:
 
 
 def _serving(record: Record) -> list[Table]:
-    """Throughput and latency for each number of streams."""
+    """Throughput and latency of every server for each number of streams, and its peak memory."""
     work = record["work"]
     title = f"serve {work['name']}: {work['n_params']:,} parameters, answers of {work['new_tokens']} tokens"
-    speed = _table(title, "streams", "tokens/s", "slowest–fastest", "of one stream")
-    latency = _table("", "streams", "first text, p50 / p99", "whole answer, p50 / p99", "longest gap")
-    for level in record["levels"]:
-        streams, rate = str(level["streams"]), level["tokens_per_s"]
-        ratio = record["ratios"].get(streams)
-        times = f"{ratio['median']:.2f}x" if ratio else ""
-        speed.add_row(streams, f"{rate['median']:,.0f}", f"{rate['min']:,.0f}–{rate['max']:,.0f}", times)
-        latency.add_row(
-            streams,
-            f"{level['first_text_p50_s']['median']:.3f} / {level['first_text_p99_s']['median']:.3f} s",
-            f"{level['answer_p50_s']['median']:.2f} / {level['answer_p99_s']['median']:.2f} s",
-            f"{level['longest_gap_s']['median']:.3f} s",
-        )
+    peers = record.get("peers", {})
+    speed = _table(title, "server", "streams", "tokens/s", "slowest–fastest", "of one stream", "ours is")
+    latency = _table("", "server", "streams", "first text, p50 / p99", "whole answer, p50 / p99", "longest gap")
+    servers = {"ours": record, **peers}
+    for index in range(len(record["levels"])):
+        for label, own in servers.items():
+            level = own["levels"][index]
+            streams, rate = str(level["streams"]), level["tokens_per_s"]
+            ratio = own["ratios"].get(streams)
+            times = record.get("over_peers", {}).get(label, {}).get(streams, {}).get("tokens_per_s")
+            cells = [f"{found['median']:.2f}x" if found else "" for found in (ratio, times)]
+            name = f"[bold]{label}[/]" if label == "ours" else label
+            speed.add_row(name, streams, number(rate["median"]), f"{rate['min']:,.0f}–{rate['max']:,.0f}", *cells)
+            latency.add_row(
+                name,
+                streams,
+                f"{level['first_text_p50_s']['median']:.3f} / {level['first_text_p99_s']['median']:.3f} s",
+                f"{level['answer_p50_s']['median']:.2f} / {level['answer_p99_s']['median']:.2f} s",
+                f"{level['longest_gap_s']['median']:.3f} s",
+            )
+    found = [
+        f"{label} {own['server_memory_mb']:,.0f} MB" for label, own in servers.items() if "server_memory_mb" in own
+    ]
+    latency.caption = _line(f"peak memory: {', '.join(found)}") if found else None
     return [speed, latency]
 
 
@@ -166,6 +179,20 @@ def _loss_memory(record: Record) -> list[Table]:
     return [table]
 
 
+def _growth(record: Record) -> list[Table]:
+    """Every point, and how far the points are from a straight line."""
+    found = []
+    for plot in record["plots"]:
+        table = _table(f"{plot['y']}: {plot['shape']}", plot["x"], *(f"{x:,}" for x in plot["xs"]))
+        table.add_row("measured", *(f"{y:.3g}" for y in plot["ys"]))
+        line = plot["straight"]
+        table.caption = _line(
+            f"growth x^{line['exponent']:.2f}; at most {line['largest_error']:.0%} from a straight line"
+        )
+        found.append(table)
+    return found
+
+
 _TABLES: dict[str, Callable[[Record], list[Table]]] = {
     "train": _comparison,
     "generate": _comparison,
@@ -173,6 +200,7 @@ _TABLES: dict[str, Callable[[Record], list[Table]]] = {
     "serve": _serving,
     "ceiling": _ceiling,
     "loss-memory": _loss_memory,
+    "growth": _growth,
 }
 
 

@@ -14,13 +14,13 @@ import course
 import torch
 
 from litgpt_core import checkpoint
-from litgpt_core.checkpoint.compressed_model import build_compressed
+from litgpt_core.checkpoint.load import build_compressed
 from litgpt_core.compression.quality import log_probabilities
 from litgpt_core.compression.texts import measurement_windows
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.gpt import GPT
 from litgpt_core.model.lora import adapters, add_adapters, without_adapters
-from litgpt_core.model.lora_settings import LoRASettings
+from litgpt_core.model.optional_settings import LoRASettings
 
 directory = course.model_directory()
 english, _ = [domain for domain in course.texts(directory) if domain.name == "reference"], None

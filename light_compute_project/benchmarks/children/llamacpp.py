@@ -1,4 +1,4 @@
-"""llama.cpp, through xllamacpp, on a GPT-2 with random weights that is written as GGUF first.
+"""llama.cpp, through xllamacpp: `generate` on a GPT-2 with random weights that is written as GGUF first; its server.
 
 Its own `timings` of the prompt and of the tokens are read. xllamacpp's wheel is built for old processors too (AVX2 at
 most); `system_info` of the result says what it uses.
@@ -7,6 +7,8 @@ most); `system_info` of the result says what it uses.
 from __future__ import annotations
 
 import importlib
+import signal
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -50,6 +52,33 @@ def generate(job: dict[str, Any]) -> dict[str, Any]:
         "new_tokens": [one["predicted_n"] for one in timed],
         "system_info": str(xllamacpp.get_system_info()),
     }
+
+
+def serve(job: dict[str, Any]) -> None:
+    """llama.cpp's own HTTP server on `port`, until this process is terminated."""
+    xllamacpp = importlib.import_module("xllamacpp")
+    params = xllamacpp.CommonParams()
+    params.model.path = job["file"]
+    params.n_parallel = job["slots"]
+    params.n_ctx = job["slots"] * job["context"]
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = job["threads"]
+    params.n_gpu_layers = 0
+    params.hostnames, params.port = ["127.0.0.1"], job["port"]
+    params.n_threads_http = job["slots"] + 2  # one for each stream, so that none waits for another
+    params.ui, params.verbosity = False, 1
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    server = xllamacpp.Server(params)
+    sys.stdout.write(f"{server.listening_address} {xllamacpp.get_system_info()}\n")
+    sys.stdout.flush()
+    signal.pause()
+
+
+def export(job: dict[str, Any]) -> dict[str, Any]:
+    """The checkpoint as a GGUF file, by this project's exporter."""
+    from litgpt_core.export.gguf.exporting import export_gguf
+
+    done = export_gguf(job["checkpoint"], Path(job["file"]), type=job["kind"], check=False)
+    return {"architecture": done.architecture, "type": done.type, "n_bytes": done.n_bytes}
 
 
 def write_gguf(path: Path, *, shape: dict[str, Any], kind: str, vocab_size: int) -> None:

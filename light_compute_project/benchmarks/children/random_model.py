@@ -48,7 +48,9 @@ def make_model(job: dict[str, Any]) -> dict[str, Any]:
         tokenizer_dir=tokenizer_dir,
         hyperparameters={},
     )
-    text = next(t for n in range(1, 400) if len(tokenizer.encode(t := (TEXT * 5)[:n])) == job["prompt_tokens"])
+    wanted = job["prompt_tokens"]
+    long = TEXT * (1 + 4 * wanted // len(TEXT))  # a token has at most two characters
+    text = next(t for n in range(wanted, len(long)) if len(tokenizer.encode(t := long[:n])) == wanted)
     return {
         "prompt": text,
         "prompt_ids": tokenizer.encode(text),
@@ -77,8 +79,8 @@ def write_pair_tokenizer(folder: Path, *, vocab_size: int) -> None:
     pairs = [(a, b) for a in alphabet for b in alphabet][: vocab_size - 1 - len(alphabet)]
     vocabulary = {token: index for index, token in enumerate([*alphabet, *(a + b for a, b in pairs)])}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=pairs))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, trim_offsets=True, use_regex=False)
-    tokenizer.decoder = decoders.ByteLevel(add_prefix_space=False, trim_offsets=True, use_regex=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, trim_offsets=True, use_regex=True)
+    tokenizer.decoder = decoders.ByteLevel(add_prefix_space=False, trim_offsets=True, use_regex=True)
     tokenizer.add_special_tokens(["<|endoftext|>"])
     folder.mkdir(parents=True)
     tokenizer.save(str(folder / "tokenizer.json"))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.child import child_spec, read_generations
 from benchmarks.runner import Measurement, RunSpec, training_measurement
+from benchmarks.server_process import ServerSpec
 from litgpt_core.core.checkout import PROJECT_DIR
 from litgpt_core.core.errors import ConfigError, EnvironmentProblem
 from litgpt_core.core.rates import number_kind
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from benchmarks.training import TrainWork
 
 TRAIN = str(PROJECT_DIR / "scripts" / "train.py")
+SERVE = str(PROJECT_DIR / "scripts" / "serve.py")
 RUN = "run"
 ROWS_PER_TRIAL = 20
 """A trial has at least this many rows of metrics, if it has as many steps."""
@@ -157,3 +159,15 @@ def generate(work: GenerateWork, *, label: str, dtype: str, batch: int = 1) -> R
         read=partial(read_generations, precision=precision, name=label),
         environment={"XDG_CACHE_HOME": str(work.checkpoint.parent / "cache")},
     )
+
+
+def serve(work: GenerateWork, *, label: str, slots: int) -> ServerSpec:
+    """Our server, in bfloat16."""
+
+    def command(folder: Path, port: int) -> list[str]:
+        machine = ["--device", work.device, "--precision", "bf16", "--slots", str(slots), "--port", str(port)]
+        limits = ["--max_tokens", str(work.new_tokens), "--max_new_tokens", "1", "--no_chat_log"]
+        return [sys.executable, SERVE, str(work.checkpoint), *machine, *limits]
+
+    describes = f"scripts/serve.py, --precision bf16, {slots} slots"
+    return ServerSpec(label=label, ours=True, describes=describes, command=command)

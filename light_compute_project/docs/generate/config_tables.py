@@ -18,11 +18,17 @@ from dataclasses import MISSING, Field, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from litgpt_core.config import loggers, trainer
 from litgpt_core.config.compose import TrainConfig
 from litgpt_core.config.trainer import TrainerSettings
 from litgpt_core.core.checkout import PROJECT_DIR
 from litgpt_core.core.errors import LightComputeError
+from litgpt_core.data import settings as data_settings
+from litgpt_core.model import config as model_config
+from litgpt_core.model import optional_settings
 from litgpt_core.model.config import GPTConfig, ModelSettings
+from litgpt_core.optim import settings as optim_settings
+from litgpt_core.tokenizers import settings as tokenizer_settings
 
 PAGE = PROJECT_DIR / "docs" / "configuration.md"
 """The page that holds the tables."""
@@ -65,9 +71,16 @@ class Section:
     settings: tuple[Setting, ...]
 
 
+def _hints(cls: type) -> dict[str, Any]:
+    """Types of a class's fields, also of those that its module imports for type checkers alone."""
+    rooms = (loggers, trainer, data_settings, model_config, optional_settings, optim_settings, tokenizer_settings)
+    names = {name: value for room in rooms for name, value in vars(room).items()}
+    return typing.get_type_hints(cls, localns=names)
+
+
 def sections() -> list[Section]:
     """Every section of a training config, in the order of `TrainConfig`."""
-    hints = typing.get_type_hints(TrainConfig)
+    hints = _hints(TrainConfig)
     loose: list[Setting] = []
     found: list[Section] = []
     for item in fields(TrainConfig):
@@ -141,7 +154,7 @@ def field_meanings(cls: type) -> dict[str, str]:
 
 def _class_sections(cls: type, *, path: str) -> list[Section]:
     """The section of `cls` at `path`, then those of the dataclasses inside it."""
-    hints, nested = typing.get_type_hints(cls), []
+    hints, nested = _hints(cls), []
     if cls is TrainerSettings:  # its groups' keys stand side by side
         parts = [_class_sections(hint, path=path)[0] for hint in hints.values()]
         return [replace(part, title=f"{path}: {group}") for group, part in zip(hints, parts, strict=True)]
@@ -164,7 +177,7 @@ def _class_sections(cls: type, *, path: str) -> list[Section]:
 
 
 def _setting(cls: type, item: Field[Any], *, path: str) -> Setting:
-    hint = typing.get_type_hints(cls)[item.name]
+    hint = _hints(cls)[item.name]
     inner = is_dataclass(hint)
     return Setting(
         path=path,

@@ -112,14 +112,26 @@ class ShardedMemory(LiveMemory):
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize(("optimizer", "checkpointing"), [("adamw", "full"), ("muon", "full"), ("adamw", "selective")])
-def test_the_peak_of_8b_on_eight_gpus(optimizer: Any, checkpointing: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("optimizer", "checkpointing", "tensor", "chunk"),
+    [
+        ("adamw", "full", 1, 1024),
+        ("muon", "full", 1, 1024),
+        ("adamw", "selective", 1, 1024),
+        ("adamw", "full", 1, 0),
+        ("adamw", "full", 2, 1024),
+        ("adamw", "none", 8, 0),
+    ],
+)
+def test_the_peak_of_8b_on_eight_gpus(
+    optimizer: Any, checkpointing: Any, tensor: int, chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """FSDP2 itself, on one of eight processes of which seven are not there, at full size."""
     plan = Recipe(
-        model=LLAMA_8B, optimizer=optimizer, checkpointing=checkpointing, loss_chunk_size=1024, device="cuda",
-        global_batch=8, micro_batch=1,
+        model=LLAMA_8B, optimizer=optimizer, checkpointing=checkpointing, loss_chunk_size=chunk, device="cuda",
+        global_batch=8 // tensor, micro_batch=1,
     )  # fmt: skip
-    layout = DeviceLayout(strategy="fsdp", devices=8)
+    layout = DeviceLayout(strategy="fsdp", devices=8, tensor=tensor)
     found = memory(plan, layout)
     live = ShardedMemory()
     alloc, free = _fsdp_param.alloc_storage, _fsdp_param.free_storage
@@ -136,13 +148,16 @@ def test_the_peak_of_8b_on_eight_gpus(optimizer: Any, checkpointing: Any, monkey
     monkeypatch.setattr(_fsdp_param, "free_storage", freed)
     dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=8)
     try:
-        mesh = init_device_mesh("cpu", (8,))
+        mesh = init_device_mesh("cpu", (8 // tensor, tensor), mesh_dim_names=("data", "tensor"))
         with FakeTensorMode(), cuda_kernels():
             with _NoInitialisation():
                 model = GPT(plan.model).train()
+            sharding = Sharding(
+                group=8 // tensor, copies=1, tensor=tensor, bf16=True, cpu_offload=False, head_apart=not chunk
+            )
+            sharding.divide(model, mesh["tensor"])
             checkpoint_blocks(model, plan.checkpointing)
-            sharding = Sharding(group=8, copies=1, bf16=True, cpu_offload=False)
-            sharding.apply(model, mesh)
+            sharding.apply(model, mesh["data"])
             gc.collect()
             with live:
                 state = sum(p.to_local().nbytes for p in model.parameters())  # type: ignore[attr-defined]

@@ -1,5 +1,6 @@
-"""Steps of training, validation and decoding, looked at operation by operation: nothing waits for the device that need
-not, nothing is on another device or in float64, nothing is compiled twice, no cache is read or copied in vain.
+"""Steps of training, validation and decoding, saving and resuming, looked at operation by operation: nothing waits for
+the device that need not, nothing is on another device or in float64, nothing is compiled twice, no cache is read or
+copied in vain.
 """
 
 from __future__ import annotations
@@ -7,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,8 +19,9 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
+from litgpt_core.checkpoint import directory, load
 from litgpt_core.checkpoint.load import _NoInitialisation
 from litgpt_core.config.trainer import BatchSettings
 from litgpt_core.doctor.model_checks import build
@@ -27,11 +30,14 @@ from litgpt_core.generation.decoder import Feed
 from litgpt_core.generation.sampling import sample
 from litgpt_core.generation.sampling_settings import SamplingSettings
 from litgpt_core.generation.torch_decoder import LIVE_STEP, TorchDecoder
+from litgpt_core.model import grouped
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.gpt import GPT
 from litgpt_core.optim.settings import AdamWSettings, MuonSettings
+from litgpt_core.training.checkpoint_io import LitGPTDirectoryIO
 from litgpt_core.training.hardware import Hardware
 from litgpt_core.training.module import TrainingModule
+from litgpt_core.training.random_state import random_state
 
 SMALL = GPTConfig.from_name("Llama-3.2-1B", n_layer=2, block_size=2048)
 """Full width, two blocks: every kind of operation that the whole model has."""
@@ -157,6 +163,34 @@ def test_a_token_is_read_once(settings: SamplingSettings) -> None:
 
 
 GREEDY = SamplingSettings(temperature=0.0)
+
+
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
+def test_a_mixture_on_a_gpu_waits_for_nothing(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The forward pass under fake CUDA tensors, whose values nobody can read; backward, which torch refuses for them
+    without a GPU, on fake tensors of the CPU with CUDA's kernels.
+    """
+    monkeypatch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *_, **__: True)
+    used: list[torch.Size] = []
+    product = grouped.functional.grouped_mm
+    monkeypatch.setattr(
+        grouped.functional, "grouped_mm", lambda a, b, **options: used.append(b.shape) or product(a, b, **options)
+    )
+    with FakeTensorMode(), cuda_kernels():
+        with torch.device(device), _NoInitialisation():
+            model = GPT(build("mixture of experts").config)
+            made = module(model, device="cuda")
+            ids = torch.zeros(8, 16, dtype=torch.long)
+        with HostReads() as host, torch.autocast(device, dtype=torch.bfloat16):
+            loss = made.training_step((ids, ids), 0)
+            if device == "cpu":
+                loss.backward()  # type: ignore[no-untyped-call]
+    assert not host.found
+    assert len(used) == 2 * 3 * (3 if device == "cpu" else 1), (
+        "three products in two layers, two for each one's gradients"
+    )
+    assert device != "cpu" or all(p.grad is not None for p in model.parameters())
 
 
 # ---- devices and float64 ----
@@ -303,3 +337,140 @@ def test_a_token_reads_the_live_cache_and_copies_none_of_it(n_sequences: int) ->
     slot = 2 * config.n_query_groups * config.head_size * 4  # keys and values of one token in one layer
     assert traffic.read == n_sequences * config.n_layer * LIVE_STEP * slot, "one step of eight"
     assert traffic.copied < n_sequences * config.n_layer * 64 * slot, "less than 64 tokens' worth: no part of the cache"
+
+
+def test_when_a_sequence_ends_only_what_is_written_moves_and_only_once() -> None:
+    """The last sequence goes into the first one's row of the cache; from then on all rows are read in place."""
+    config = dataclasses.replace(build("GQA + QK-norm").config, block_size=8 * LIVE_STEP, n_layer=2)
+    model, n, written = GPT(config).eval(), 4, 40
+    decoder = TorchDecoder(model)
+    decoder.start(n_sequences=n, length=config.block_size)
+    prompts = [torch.randint(61, (written,), generator=torch.Generator().manual_seed(i)).tolist() for i in range(n)]
+    slot = 2 * config.n_query_groups * config.head_size * 4  # keys and values of one token in one layer
+    copied: list[float] = []
+    with torch.no_grad():
+        for sequence, ids in enumerate(prompts):
+            with CacheTraffic() as traffic:
+                decoder.feed([Feed(sequence, 0, ids)])
+            assert traffic.read == config.n_layer * written * slot, "a prompt reads itself, no empty cache"
+        for step in range(3):
+            with CacheTraffic() as traffic:
+                decoder.feed([Feed(sequence, written + step, [3]) for sequence in range(1, n)])
+            copied.append(traffic.copied / (config.n_layer * slot))
+            assert traffic.read == (n - 1) * config.n_layer * LIVE_STEP * slot
+    assert 3 * written <= copied[0] - copied[1] <= 4 * written, "two rows of 40 tokens, one of them by way of a copy"
+    assert copied[1] == copied[2]
+
+
+# ---- saving and resuming ----
+
+
+def directory_io(config: GPTConfig, folder: Path) -> LitGPTDirectoryIO:
+    folder.mkdir()
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / name).write_text("{}")
+    return LitGPTDirectoryIO(config=config, tokenizer_dir=folder, hyperparameters={})
+
+
+def content(made: TrainingModule, optimizer: torch.optim.Optimizer, **rest: Any) -> dict[str, Any]:
+    """What Lightning hands over."""
+    counters = {"completed": 1, "ready": 2, "started": 1, "processed": 1}
+    progress = {"total": dict(counters), "current": dict(counters)}
+    return {
+        "state_dict": made.state_dict(),
+        "optimizer_states": [optimizer.state_dict()],
+        "loops": {"fit_loop": {"epoch_loop.batch_progress": progress}},
+        "global_step": 1,
+        **rest,
+    }
+
+
+def tensors(tree: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
+
+
+def on_the_host(leaf: Any) -> Any:
+    return leaf.cpu() if isinstance(leaf, Tensor) else leaf
+
+
+def an_update(made: TrainingModule, optimizer: torch.optim.Optimizer, batch: tuple[Tensor, ...]) -> None:
+    """A step with gradients of zero: torch takes no backward pass of fake CUDA tensors where there is no GPU."""
+    with torch.autocast("cuda", dtype=torch.bfloat16):
+        made.training_step(batch, 0)
+    for p in made.parameters():
+        p.grad = torch.zeros_like(p)
+    made.configure_gradient_clipping(optimizer)
+    stepper = SimpleNamespace(optimizer=optimizer, step=lambda closure: optimizer.step())
+    made.optimizer_step(0, 0, stepper)
+
+
+def taken_up(made: TrainingModule, found: dict[str, Any]) -> torch.optim.Optimizer:
+    """As the Trainer resumes: weights, then an optimizer of its own with the saved state."""
+    made.load_state_dict(found["state_dict"])
+    optimizer = made.configure_optimizers()
+    optimizer.load_state_dict(found["optimizer_states"][0])
+    return optimizer
+
+
+@pytest.mark.parametrize("muon", [False, True])
+def test_a_run_on_a_gpu_saves_to_the_host_and_resumes_on_the_gpu(
+    muon: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fake CUDA tensors of full width. They cannot be pickled, so what is written stays here, and reading it gives what
+    `torch.load(map_location="cpu")` gives.
+    """
+    files: dict[str, Any] = {}
+
+    def write(path: Path, content: Any) -> dict[str, int | str]:
+        path.touch()
+        files[path.name] = content
+        return {"bytes": 0, "sha256": ""}
+
+    monkeypatch.setattr(directory, "_write_torch", write)
+    monkeypatch.setattr(load, "_load", lambda file, mmap: tree_map(on_the_host, files[file.name]))
+    monkeypatch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *_, **__: True)
+    io = directory_io(SMALL, tmp_path / "tokenizer")
+    with FakeTensorMode(), cuda_kernels():
+
+        def fresh() -> TrainingModule:
+            with torch.device("cuda"), _NoInitialisation():
+                return module(GPT(SMALL), device="cuda", muon=muon, loss_chunk_size=512)
+
+        ids = torch.zeros(1, 1024, dtype=torch.long, device="cuda")
+        first = fresh()
+        optimizer = first.configure_optimizers()
+        an_update(first, optimizer, (ids, ids))
+        io.save_checkpoint(content(first, optimizer), tmp_path / "step")
+        assert {tensor.device.type for tensor in tensors(files["lit_model.pth"])} == {"cpu"}
+        found = io.load_checkpoint(tmp_path / "step")
+        assert {tensor.device.type for tensor in tensors(found)} == {"cpu"}
+        second = fresh()
+        again = taken_up(second, found)
+        for a, b in zip(tensors(optimizer.state_dict()), tensors(again.state_dict()), strict=True):
+            assert (a.shape, a.dtype, a.device) == (b.shape, b.dtype, b.device)
+        assert {p.device.type for p in second.parameters()} == {"cuda"}
+        with HostReads() as host:
+            an_update(second, again, (ids, ids))
+        assert not host.found
+
+
+def test_a_checkpoint_has_nothing_that_mps_cannot_hold(tmp_path: Path) -> None:
+    """No float64, neither in the file nor on the way: what is resumed there is moved to the device as it is."""
+    io = directory_io(build("GQA + QK-norm").config, tmp_path / "tokenizer")
+    with Narrow() as narrow:
+        first = module(build("GQA + QK-norm"))
+        optimizer = first.configure_optimizers()
+        a_step(first, optimizer, batch_of())
+        io.save_checkpoint(content(first, optimizer, random=random_state()), tmp_path / "step")
+        found = io.load_checkpoint(tmp_path / "step")
+        second = module(build("GQA + QK-norm", seed=1))
+        again = taken_up(second, found)
+        a_step(second, again, batch_of(seed=1))
+    a_step(first, optimizer, batch_of(seed=1))
+    assert narrow.operations > 200 and tensors(found)
+    assert all(tensor.dtype != torch.float64 for tensor in tensors(found))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(tensors(content(first, optimizer)), tensors(content(second, again)), strict=True)
+    )

@@ -52,6 +52,7 @@ CELLS = {
         "trainer.micro_batch_size=1",
         "trainer.num_workers=2",
     ],
+    "tensor": ["trainer.devices=4", "trainer.strategy=fsdp", "trainer.tensor_parallel_size=2"],
 }
 
 
@@ -126,6 +127,18 @@ def one(module_shell: Any) -> list[dict[str, Any]]:
             ["trainer.devices=4", "trainer.strategy=fsdp", "trainer.activation_checkpointing=selective"],
             marks=pytest.mark.nightly,
         ),
+        ["trainer.devices=2", "trainer.strategy=fsdp", "trainer.tensor_parallel_size=2"],
+        pytest.param(
+            [
+                "trainer.devices=4",
+                "trainer.strategy=fsdp",
+                "trainer.tensor_parallel_size=2",
+                "trainer.micro_batch_size=2",
+                "trainer.activation_checkpointing=full",
+                "trainer.gradient_sync=step",
+            ],
+            marks=pytest.mark.nightly,
+        ),
         pytest.param(
             ["trainer.devices=4", "trainer.strategy=fsdp_hybrid", "trainer.shard_size=2"], marks=pytest.mark.nightly
         ),
@@ -184,12 +197,12 @@ def test_divided_work_and_adapters_follow_one_process(
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize("recipe", ["ddp", "fsdp", "fsdp_hybrid"])
+@pytest.mark.parametrize("recipe", ["ddp", "fsdp", "fsdp_hybrid", "fsdp_tensor"])
 def test_the_recipes_run_as_they_are(module_shell: Any, recipe: str) -> None:
     short = ["trainer.max_steps=2", "trainer.eval_tokens=2048", "trainer.sample_tokens=4", "trainer.compile=false"]
     arguments = ["+experiment=smoke", f"trainer={recipe}", *short, "logger=none", f"run.name=recipe-{recipe}"]
     done = module_shell.train(*arguments, "trainer.devices=2", "trainer.micro_batch_size=auto")
-    assert f"x 2 ({recipe})" in done.stderr and "micro-batch: " in done.stderr
+    assert f"x 2 ({recipe.removesuffix('_tensor')}" in done.stderr and "micro-batch: " in done.stderr
     assert (module_shell.folder / "runs" / f"recipe-{recipe}" / "samples.txt").is_file()
 
 
@@ -230,6 +243,7 @@ def undisturbed(module_shell: Any) -> Undisturbed:
         pytest.param("ddp, accumulation, workers", "rank 1", signal.SIGKILL, 137, marks=pytest.mark.nightly),
         pytest.param("fsdp, whole", "launcher", signal.SIGKILL, -9, marks=pytest.mark.nightly),
         ("fsdp, parts", "everybody", signal.SIGUSR1, 143),
+        pytest.param("tensor", "rank 1", signal.SIGKILL, 137, marks=pytest.mark.nightly),
     ],
 )
 def test_killed_and_resumed_equals_undisturbed(
@@ -290,6 +304,27 @@ def test_the_number_of_processes_may_change(module_shell: Any, one: list[dict[st
     assert all(torch.equal(whole[name], directly[name]) for name in weights_of(module_shell, "one"))
     again = module_shell.run(module_shell.command("consolidate.py", str(parts), str(target)), expect=2).stderr
     assert "exists" in again
+
+
+@pytest.mark.nightly
+def test_any_recipe_continues_from_the_checkpoint_of_any_other(module_shell: Any, one: list[dict[str, Any]]) -> None:
+    """Two steps under each, one after the other; the run is that of one process, within the error of summation."""
+    fsdp = ["trainer.strategy=fsdp", "trainer.sharded_checkpoints"]
+    sessions = [
+        ["trainer.devices=2"],
+        ["trainer.devices=4", fsdp[0], f"{fsdp[1]}=true"],
+        ["trainer.devices=4", fsdp[0], "trainer.tensor_parallel_size=2"],
+        ["trainer.devices=2", fsdp[0], f"{fsdp[1]}=false"],
+        ["trainer.devices=2", fsdp[0], "trainer.tensor_parallel_size=2", "trainer.micro_batch_size=4"],
+        ["trainer.devices=4", "trainer.strategy=fsdp_hybrid", "trainer.shard_size=2", f"{fsdp[1]}=true"],
+    ]
+    settings = [*EXACT, "run.name=any", "run.resume=auto"]
+    for number, session in enumerate(sessions[:-1]):
+        module_shell.train(*settings, *session, f"trainer.stop_after={2 * number + 2}")
+        step = module_shell.folder / "runs" / "any" / "checkpoints" / f"step-{2 * number + 2:08d}"
+        assert bool(list(step.glob("*.distcp"))) == (number == 1) == (not (step / "lit_model.pth").exists())
+    module_shell.train(*settings, *sessions[-1])
+    close(module_shell.rows("any"), one)
 
 
 @pytest.mark.nightly

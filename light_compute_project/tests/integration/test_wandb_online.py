@@ -19,8 +19,8 @@ from tests.integration.wandb_stub import WandbStub
 from litgpt_core.config.loggers import WandbSettings
 from litgpt_core.training.run_folder import RunFolder
 from litgpt_core.training.wandb_folder import not_uploaded, upload_command
-from litgpt_core.training.wandb_results import log_evaluation, log_report, log_results
-from litgpt_core.training.wandb_runs import SectionedLogger, labels, open_run
+from litgpt_core.training.wandb_results import log_evaluation, log_report
+from litgpt_core.training.wandb_runs import SectionedLogger, labels, log_results, open_run
 
 pytestmark = [pytest.mark.serial, pytest.mark.timeout(120)]
 

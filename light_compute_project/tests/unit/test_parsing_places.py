@@ -19,6 +19,7 @@ LISTED = {
     "core/line_child.py json.loads": OWN,
     "core/parsing.py json.loads": "here",
     "core/parsing.py yaml.load": "here, with a safe loader",
+    "doctor/kernel_rate.py json.loads": OWN,
     "doctor/machine.py json.loads": OWN,
     "doctor/model_checks.py yaml.safe_load": REPOSITORY,
     "doctor/training_checks.py json.loads": OWN,

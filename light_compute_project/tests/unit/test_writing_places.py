@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 SOURCE = Path(__file__).resolve().parents[2] / "src" / "litgpt_core"
-ASKING = {"refuse_foreign", "refuse_foreign_file", "refuse_taken"}
+ASKING = {"refuse_foreign", "refuse_foreign_file", "refuse_taken", "refuse_used"}
 CALLS = {
     *("rmtree", "unlink", "rmdir", "removedirs", "rename", "renames", "move", "truncate", "write_text", "write_bytes"),
     *(
@@ -35,6 +35,7 @@ CALLS = {
         "RotatingFileHandler",
         "touch",
         "savez",
+        "export_file",
     ),
 }
 """Names of calls that write, whatever they are called on; `open`, `replace` and `remove` are looked at more closely.
@@ -171,7 +172,16 @@ LISTED = {
     "data/mixture_data.py build": NEW,
     "data/prepared_folder.py _remove_leftovers": HIDDEN,
     "data/prepared_folder.py find_or_make": HIDDEN,
-    "data/prepared_folder.py write_meta": NEW,
+    "data/prepared_folder.py finish_meta": NEW,
+    "data/stream/datatrove_engine.py datatrove_python": "a hidden folder in the cache folder, named after its packages",
+    "data/stream/datatrove_engine.py tokenize_with_datatrove": "in a preparation's hidden working folder",
+    "data/stream/datatrove_plan.py write": "in the working folder of a preparation, which has a hidden name",
+    "data/stream/datatrove_tasks.py _for_the_user": "in the working folder of a preparation, which has a hidden name",
+    "data/stream/datatrove_tasks.py run_on_slurm": "in the working folder of a preparation, which has a hidden name",
+    "data/stream/remote_prepared.py build": NEW,
+    "data/stream/shard_cache.py _opened": "a block that is damaged, in the hidden folder of blocks",
+    "data/stream/shard_cache.py evict": "blocks in the hidden folder of blocks",
+    "data/stream/shard_cache.py stored_block": "into the hidden folder of blocks",
     "data/unchanged.py remember": "a record under a hidden name of its own in the cache folder",
     "data/shakespeare.py _keep": "a download under its fixed name in the cache folder",
     "data/shards.py write_shard": NEW,
@@ -214,13 +224,14 @@ LISTED = {
     "export/single/python_main.py load": NEW,
     "export/web/exporting.py _write": NEW,
     "export/huggingface/added_tokens.py build_in_added_tokens": NEW,
-    "export/huggingface/exporting.py _flush": NEW,
     "export/huggingface/importing.py _plain_config": NEW,
     "export/huggingface/exporting.py _write_weights": NEW,
     "export/huggingface/vocabulary.py _write": NEW,
     "export/huggingface/vocabulary.py gather_tokenizer": NEW,
     "export/huggingface/vocabulary.py write_tokenizer": NEW,
     "export/packaged.py _assemble": NEW,
+    "export/writing.py export_file": BASIC,
+    "export/writing.py export_folder": NEW,
     "generation/kernel_build.py build": "a temporary file; then a file in a cache folder of this user under its hash",
     "interpret/analysis.py write_report": REPORT,
     "interpret/pictures.py draw_all": REPORT,

@@ -11,7 +11,7 @@ from litgpt_core.config.compose import TrainConfig, check
 from litgpt_core.config.diff import differences
 from litgpt_core.config.source import Source
 from litgpt_core.core.errors import ConfigError, LightComputeError
-from litgpt_core.core.parsing import ParsingError, parse_json, read_json, read_yaml
+from litgpt_core.core.parsing import ParsingError, parse_json, read_json, read_yaml, table_in
 
 Plain = dict[str, Any]
 
@@ -57,7 +57,7 @@ class RecordedRun:
             raise ConfigError(f"{path} cannot be audited: config.yaml or environment.json is not a table of settings")
         summary = path / "summary.json"
         rows, corrupt = read_rows_strictly(path / "metrics.jsonl")
-        return cls(path, plain, environment, _json(summary) if summary.is_file() else {}, rows, corrupt)
+        return cls(path, plain, environment, table_in(summary), rows, corrupt)
 
     @property
     def name(self) -> str:
@@ -136,14 +136,6 @@ def read_rows_strictly(path: Path) -> tuple[list[Plain], list[int]]:
             else:
                 corrupt.append(number)
     return rows, corrupt
-
-
-def _json(path: Path) -> Plain:
-    try:
-        content = read_json(path)
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _runs_near(path: Path) -> str:

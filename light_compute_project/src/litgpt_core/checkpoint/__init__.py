@@ -7,8 +7,9 @@ Names are imported lazily, so that searching for checkpoints does not import tor
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+from litgpt_core.core.lazy import lazy_names
 
 if TYPE_CHECKING:
     from litgpt_core.checkpoint.choice import ModelChoice as ModelChoice
@@ -34,30 +35,15 @@ if TYPE_CHECKING:
     from litgpt_core.checkpoint.search import resolve as resolve
     from litgpt_core.checkpoint.verification import verify as verify
 
-_HOME = {
-    **dict.fromkeys(("ModelChoice", "best_first", "choose", "describe", "find_model", "locate"), "choice"),
-    "save_directory": "directory",
-    "Discovery": "discovery",
-    "FoundModel": "discovery",
-    "discover": "discovery",
-    "is_tied": "load",
-    "load_extra": "load",
-    "load_into": "load",
-    "load_model": "load",
-    "load_weights": "load",
-    "link": "retention",
-    "newest_valid": "retention",
-    "prune": "retention",
-    "step_name": "retention",
-    "step_of": "retention",
-    "resolve": "search",
-    "verify": "verification",
-}
-__all__ = sorted(_HOME)
-
-
-def __getattr__(name: str) -> object:
-    """Import the module that defines `name` on first access (PEP 562)."""
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+__all__, __getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "choice": "ModelChoice best_first choose describe find_model locate",
+        "directory": "save_directory",
+        "discovery": "Discovery FoundModel discover",
+        "load": "is_tied load_extra load_into load_model load_weights",
+        "retention": "link newest_valid prune step_name step_of",
+        "search": "resolve",
+        "verification": "verify",
+    },
+)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 """Of `compression.yaml`; readers refuse a larger one."""
-HEAD, EMBEDDING = "lm_head", "transformer.wte"
+HEAD, WTE = "lm_head", "transformer.wte"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +61,7 @@ class CompressedCheckpoint:
         dtype = floats[0] if floats else torch.float32
         weights = dict(self.others)
         weights |= {f"{path}.weight": matrix.dense().to(dtype) for path, matrix in self.matrices.items()}
-        names = (f"{HEAD}.weight", f"{EMBEDDING}.weight")
+        names = (f"{HEAD}.weight", f"{WTE}.weight")
         if self.tied:
             weights |= dict.fromkeys(names, weights[next(name for name in names if name in weights)])
         return weights

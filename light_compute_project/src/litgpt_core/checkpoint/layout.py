@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from litgpt_core.core.replaceable import CHECKSUMS as CHECKSUMS
-from litgpt_core.tokenizers.directory import COMPANIONS
+from litgpt_core.tokenizers.file_names import COMPANIONS, CONFIG_FILE, JSON_FILE, MODEL_FILE
 
 WEIGHTS = "lit_model.pth"
 """The plain state dict, in torch's zip format."""
@@ -26,9 +26,9 @@ MODEL_CONFIG = "model_config.yaml"
 HYPERPARAMETERS = "hyperparameters.yaml"
 """Hyperparameters of the training run; read by LitGPT's LoRA merge."""
 
-TOKENIZER_CONFIG = "tokenizer_config.json"
+TOKENIZER_CONFIG = CONFIG_FILE
 
-TOKENIZER_VOCABULARIES = ("tokenizer.json", "tokenizer.model")
+TOKENIZER_VOCABULARIES = (JSON_FILE, MODEL_FILE)
 """Every directory has at least one of them; LitGPT prefers the first."""
 
 TOKENIZER_FILES = (*TOKENIZER_VOCABULARIES, TOKENIZER_CONFIG, *COMPANIONS)

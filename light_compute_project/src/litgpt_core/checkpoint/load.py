@@ -8,21 +8,25 @@ import pickle
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from litgpt_core.checkpoint.compressed import HEAD, WTE, CompressedCheckpoint, read_compressed
+from litgpt_core.checkpoint.compressed_matrices import CompressedMatrix, IntegerMatrix, LowRankMatrix, SparseMatrix
 from litgpt_core.checkpoint.layout import WEIGHTS
 from litgpt_core.checkpoint.search import resolve
 from litgpt_core.checkpoint.verification import ANOTHER, check_archive, is_compressed, is_sharded, what_runs_code
 from litgpt_core.core.errors import CheckpointError
 from litgpt_core.core.torch_file import check_torch_file
-
-if TYPE_CHECKING:
-    from litgpt_core.model.config import GPTConfig
-    from litgpt_core.model.gpt import GPT
+from litgpt_core.model.config import GPTConfig
+from litgpt_core.model.gpt import GPT, expect_tied
+from litgpt_core.model.lora import adapters
+from litgpt_core.model.low_rank import LowRankLinear
+from litgpt_core.model.quantized import PackedMatrix, QuantEmbedding, QuantLinear
+from litgpt_core.model.structure import structure
 
 logger = logging.getLogger(__name__)
 
@@ -49,8 +53,6 @@ def load_weights(path: Path, *, device: str | torch.device = "cpu", mmap: bool =
 
             return _moved(read_weights(directory), device)
         if is_compressed(directory):
-            from litgpt_core.checkpoint.compressed import read_compressed
-
             logger.info("%s: compressed weights, dequantized", directory)
             return _moved(read_compressed(directory).state_dict(), device)
         file = directory / WEIGHTS
@@ -135,13 +137,9 @@ def load_model(
         CheckpointError: Missing or corrupted, or the weights do not match the model config; missing and unexpected
             names are listed.
     """
-    from litgpt_core.model.config import GPTConfig
-
     directory = resolve(Path(path))
     config = GPTConfig.from_checkpoint(directory)
     if is_compressed(directory) and not dequantize:
-        from litgpt_core.checkpoint.compressed_model import build_compressed
-
         return build_compressed(directory, config).to(device=device, dtype=dtype).eval()
     weights = load_weights(directory)
     if _share_storage(weights.get(OUTPUT), weights.get(EMBEDDING)):
@@ -163,8 +161,6 @@ def leave_meta(model: GPT) -> None:
 
 def empty_model(config: GPTConfig) -> GPT:
     """The model of a config on the meta device: names and shapes without memory."""
-    from litgpt_core.model.gpt import GPT
-
     with torch.device("meta"), _NoInitialisation():
         return GPT(config)
 
@@ -202,12 +198,9 @@ def load_into(model: GPT, path: Path, *, place: Callable[[Tensor, Tensor], None]
         check_fit(weights, expected=model.state_dict(), where=directory)
         model.load_state_dict(weights)
         return
-    from litgpt_core.model.gpt import expect_tied
-    from litgpt_core.model.lora import adapters
-
     added = adapters(model)
-    own = {name: tensor for name, tensor in model.state_dict().items() if name not in added}
-    check_fit(weights, expected=own, where=directory)
+    own = {name: tensor for name, tensor in model.state_dict(keep_vars=True).items() if name not in added}
+    check_fit(weights, expected=empty_model(model.config).state_dict(), where=directory)  # `own` may be shares
     if model.config.tie_embeddings:
         expect_tied(weights)
     with torch.no_grad():
@@ -248,3 +241,78 @@ def check_fit(weights: dict[str, Tensor], *, expected: dict[str, Tensor], where:
 
 def _some(names: list[str], *, limit: int = 6) -> str:
     return f"{len(names)} ({', '.join(names[:limit])}{', ...' if len(names) > limit else ''})"
+
+
+# ---- compressed directories: `QuantLinear` and its relatives take the place of their matrices
+
+
+def build_compressed(directory: Path, config: GPTConfig) -> GPT:
+    """The model of a compressed directory. Sparse matrices are expanded.
+
+    Raises:
+        CheckpointError: As `read_compressed`, or the weights do not fit the config.
+    """
+    return model_of(read_compressed(directory), config, where=directory)
+
+
+def model_of(content: CompressedCheckpoint, config: GPTConfig, *, where: Path) -> GPT:
+    """The model with these weights; `where` is for errors."""
+    config = dataclasses.replace(config, tie_embeddings=content.tied and HEAD not in content.matrices)
+    model = empty_model(config)
+    others = dict(content.others)
+    sparse = {path: matrix.dense() for path, matrix in content.matrices.items() if isinstance(matrix, SparseMatrix)}
+    others |= {f"{path}.weight": weight for path, weight in sparse.items()}
+    _check_shapes(content, config, where=where)
+    packed: dict[str, PackedMatrix] = {}
+    dtype = next((tensor.dtype for tensor in others.values() if tensor.is_floating_point()), torch.float32)
+    for path, matrix in content.matrices.items():
+        if isinstance(matrix, IntegerMatrix):
+            packed[path] = _packed(matrix).to(dtype)
+        if not isinstance(matrix, SparseMatrix) and path != WTE:
+            bias = others.pop(f"{path}.bias", None)
+            _replace(model, path, _linear(matrix, packed.get(path), bias, int8=content.int8_activations))
+    if (table := packed.get(HEAD if content.tied else WTE)) is not None:
+        model.transformer.wte = QuantEmbedding(table)  # type: ignore[assignment]
+    if content.tied and HEAD not in content.matrices:
+        others["lm_head.weight"] = others["transformer.wte.weight"]
+    own = {name: tensor for name, tensor in model.state_dict().items() if tensor.is_meta}
+    check_fit(others, expected=own, where=where)
+    model.load_state_dict(others, assign=True, strict=False)
+    leave_meta(model)
+    return model
+
+
+def _linear(matrix: CompressedMatrix, packed: PackedMatrix | None, bias: Tensor | None, *, int8: bool) -> nn.Module:
+    if isinstance(matrix, LowRankMatrix):
+        return LowRankLinear(matrix.down, matrix.up, bias=bias)
+    assert packed is not None
+    return QuantLinear(packed, bias=bias, int8_activations=int8)
+
+
+def _packed(matrix: IntegerMatrix) -> PackedMatrix:
+    return PackedMatrix(matrix.codes, matrix.scales, rows=matrix.rows, columns=matrix.columns)
+
+
+def _replace(model: GPT, path: str, module: nn.Module) -> None:
+    parent, _, name = path.rpartition(".")
+    setattr(model.get_submodule(parent), name, module)
+
+
+def _check_shapes(content: CompressedCheckpoint, config: GPTConfig, *, where: Path) -> None:
+    expected = {path: (part.rows, part.columns) for path, part in structure(config).linears()}
+    expected[WTE] = (config.padded_vocab_size, config.n_embd)
+    for path, matrix in content.matrices.items():
+        if (found := _shape(matrix)) != expected.get(path):
+            raise CheckpointError(
+                f"{path} in {where} has shape {found}; the model config says {expected.get(path, 'there is none')}.",
+                needed="weights and config of the same model",
+                fix=ANOTHER,
+            )
+
+
+def _shape(matrix: CompressedMatrix) -> tuple[int, int]:
+    if isinstance(matrix, IntegerMatrix):
+        return matrix.rows, matrix.columns
+    if isinstance(matrix, LowRankMatrix):
+        return matrix.up.size(0), matrix.down.size(1)
+    return matrix.values.size(0), matrix.values.size(1) * matrix.m // matrix.n

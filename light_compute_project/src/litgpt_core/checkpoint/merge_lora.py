@@ -21,7 +21,7 @@ from litgpt_core.core.replaceable import refuse_taken
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.gpt import GPT
 from litgpt_core.model.lora import add_adapters, load_adapters, merged
-from litgpt_core.model.lora_settings import LoRASettings
+from litgpt_core.model.optional_settings import LoRASettings
 
 logger = logging.getLogger(__name__)
 

@@ -34,7 +34,7 @@ def main(arguments: Sequence[str]) -> int:
 
     settings = ChatSettings(sampling=sampling, max_new_tokens=given.max_new_tokens, seed=given.seed)
     machine = {"device": given.device, "precision": given.precision, "compile": given.compile}
-    load = ModelLoader(**machine, kv_cache=given.kv_cache, style=given.style)
+    load = ModelLoader(**machine, kv_cache=given.kv_cache, speculative=given.speculative, style=given.style)
     chosen = choose(with_gguf_imported(given.model))
     print(*chosen.reasons, sep="\n", file=sys.stderr)
     if isinstance(sys.stdin, io.TextIOWrapper):

@@ -35,10 +35,7 @@ def main(arguments: Sequence[str]) -> int:
         chat_log=None if a.no_chat_log else a.chat_log,
         runs=None if a.no_runs else a.runs,
         log_file=a.log_file,
-        device=a.device,
-        precision=a.precision,
-        compile=a.compile,
-        kv_cache=a.kv_cache,
+        **{name: getattr(a, name) for name in ("device", "precision", "compile", "kv_cache", "speculative")},
     )
     from litgpt_core.export.gguf.cached import with_gguf_imported
     from litgpt_core.generation.kernel_build import begin_build

@@ -24,7 +24,7 @@ from litgpt_core.compression.state import WorkingModel
 from litgpt_core.compression.texts import Domain, calibration_windows, find_domains, window_length
 from litgpt_core.core.errors import CheckpointError
 from litgpt_core.core.files import sha256_of
-from litgpt_core.core.parsing import ParsingError, read_yaml
+from litgpt_core.core.parsing import table_in
 from litgpt_core.core.replaceable import refuse_taken
 from litgpt_core.model.gpt import GPT
 
@@ -149,7 +149,7 @@ def _write(
     record: dict[str, Any],
     with_dequantized: bool,
 ) -> None:
-    hyperparameters = _hyperparameters(source)
+    hyperparameters = table_in(source / HYPERPARAMETERS)
     config = work.model.config
     if not work.matrices:
         save_directory(
@@ -168,11 +168,3 @@ def _write(
         hyperparameters=hyperparameters,
         with_dequantized=with_dequantized,
     )
-
-
-def _hyperparameters(source: Path) -> dict[str, Any]:
-    try:
-        found = read_yaml(source / HYPERPARAMETERS)
-    except (OSError, ValueError, ParsingError):
-        return {}
-    return found if isinstance(found, dict) else {}

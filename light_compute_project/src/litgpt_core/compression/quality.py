@@ -10,7 +10,7 @@ The compressed model computes as the engine does: with rounded activations where
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -110,16 +110,6 @@ def log_probabilities(model: GPT, window: Tensor) -> Tensor:
     return functional.log_softmax(logits.float(), dim=-1)
 
 
-def mean_delta(quality: Mapping[str, DomainQuality]) -> float:
-    """Mean of the differences over domains."""
-    return sum(each.delta for each in quality.values()) / len(quality)
-
-
 def worst_upper(quality: Mapping[str, DomainQuality]) -> float:
     """The largest upper end of an interval over domains."""
     return max(each.upper for each in quality.values())
-
-
-def domain_names(rows: Sequence[Mapping[str, DomainQuality]]) -> list[str]:
-    """Names of all domains, in order."""
-    return list(dict.fromkeys(name for row in rows for name in row))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from litgpt_core.checkpoint.compressed import EMBEDDING, HEAD, CompressedCheckpoint
+from litgpt_core.checkpoint.compressed import HEAD, WTE, CompressedCheckpoint
 from litgpt_core.checkpoint.compressed_matrices import CompressedMatrix
 from litgpt_core.model.gpt import GPT
 from litgpt_core.model.structure import ModelStructure, structure
@@ -65,7 +65,7 @@ class WorkingModel:
         """What a compressed directory stores; weights without a stored form in `dtype`."""
         stored = {f"{path}.weight" for path in self.matrices}
         if self.tied:
-            stored |= {f"{HEAD}.weight"} | ({f"{EMBEDDING}.weight"} if HEAD in self.matrices else set())
+            stored |= {f"{HEAD}.weight"} | ({f"{WTE}.weight"} if HEAD in self.matrices else set())
         others = {name: value.to(dtype) for name, value in self.model.state_dict().items() if name not in stored}
         return CompressedCheckpoint(matrices=self.matrices, others=others, tied=self.tied, record=record)
 
@@ -73,5 +73,5 @@ class WorkingModel:
         """A plain state dict in `dtype`; tied names share one tensor."""
         found = {name: value.to(dtype) for name, value in self.model.state_dict().items()}
         if self.tied:
-            found[f"{HEAD}.weight"] = found[f"{EMBEDDING}.weight"]
+            found[f"{HEAD}.weight"] = found[f"{WTE}.weight"]
         return found

@@ -17,15 +17,13 @@ from typing import Any
 
 from litgpt_core.config.aliases import near_keys
 from litgpt_core.config.check import check_section, check_trainer, check_value
-from litgpt_core.config.evaluation import SuiteCurveSettings
 from litgpt_core.config.litgpt import expand
 from litgpt_core.config.optional_sections import OPTIONAL_SECTIONS, check_optional, teacher_of
-from litgpt_core.config.run import RunSettings
 from litgpt_core.config.run_name import named
 from litgpt_core.config.schema import DATA_WITH_PATH, KINDS, MODEL_FORBIDDEN, TOP_LEVEL, model_fields, takes_text
 from litgpt_core.config.shorthand import as_overrides, text_value
 from litgpt_core.config.source import CONFIG_DIR, Source, config_dirs, group_names, option_names
-from litgpt_core.config.train_config import TrainConfig, dump
+from litgpt_core.config.train_config import RunSettings, SuiteCurveSettings, TrainConfig, dump
 from litgpt_core.core.errors import ConfigError
 from litgpt_core.core.text import hydra_quoted, nearest
 from litgpt_core.model.config import PRETRAINED_FIELDS, GPTConfig, ModelSettings

@@ -6,9 +6,7 @@ from typing import Any
 
 from litgpt_core.config.check import check_section
 from litgpt_core.config.source import Source
-from litgpt_core.model.distillation_settings import DistillSettings
-from litgpt_core.model.lora_settings import LoRASettings
-from litgpt_core.model.qat_settings import QatSettings
+from litgpt_core.model.optional_settings import DistillSettings, LoRASettings, QatSettings
 
 OPTIONAL_SECTIONS: dict[str, type] = {"lora": LoRASettings, "qat": QatSettings, "distill": DistillSettings}
 """Section -> its settings; a config of an earlier version may lack a section."""

@@ -11,10 +11,9 @@ import types
 import typing
 from typing import Any
 
-from litgpt_core.config.evaluation import SuiteCurveSettings
 from litgpt_core.config.loggers import CustomLoggerSettings, PlainLoggerSettings, WandbSettings
 from litgpt_core.config.optional_sections import OPTIONAL_SECTIONS
-from litgpt_core.config.run import RunSettings
+from litgpt_core.config.train_config import RunSettings, SuiteCurveSettings
 from litgpt_core.config.trainer import TrainerSettings
 from litgpt_core.data.settings import DATA_KINDS
 from litgpt_core.model.config import GPTConfig

@@ -15,7 +15,7 @@ import yaml
 from litgpt_core.core.checkout import PACKAGE_DIR, PROJECT_DIR, in_checkout
 from litgpt_core.core.command_line import CONFIG_DIR_VARIABLE
 from litgpt_core.core.errors import ConfigError
-from litgpt_core.core.parsing import ParsingError, read_yaml
+from litgpt_core.core.parsing import table_in
 
 CONFIG_DIR = PROJECT_DIR / "configs" if in_checkout() else PACKAGE_DIR / "configs"
 """The folder of all shipped YAML files."""
@@ -161,11 +161,7 @@ def _shown(file: Path) -> str:
 
 
 def _defaults(file: Path) -> list[object]:
-    try:
-        content = read_yaml(file)
-    except (OSError, ParsingError):
-        return []
-    return list(content.get("defaults") or []) if isinstance(content, dict) else []
+    return list(table_in(file).get("defaults") or [])
 
 
 def _line_of(file: Path, keys: Sequence[str]) -> int | None:

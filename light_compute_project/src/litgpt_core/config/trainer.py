@@ -12,9 +12,9 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Lt
 
-from litgpt_core.config.batch import check_batch
 from litgpt_core.core.durations import seconds_of
 from litgpt_core.core.errors import ConfigError
+from litgpt_core.data.batch_rule import check_batch
 
 Count = Annotated[int, Ge(1)]
 NotNegative = Annotated[int, Ge(0)]
@@ -171,6 +171,11 @@ class HardwareSettings:
     """
     shard_size: Count | None = None
     """fsdp_hybrid only: processes among which one copy is shared out; null: those of a node."""
+    tensor_parallel_size: Count | Literal["auto"] = 1
+    """fsdp only: processes of a node that compute each block together, each with its share of heads and hidden units
+    (tensor parallelism); auto: those of a node. For models whose blocks or activations are too large for one GPU, and
+    batches that are too small for all.
+    """
     cpu_offload: bool = False
     """fsdp on GPUs only: keep weights and optimizer state in the host's memory. Slow, but fits more."""
     gradient_sync: Literal["micro_batch", "step"] = "micro_batch"

@@ -7,17 +7,18 @@ killed with it. On Linux a child gets SIGTERM when this process ends, however it
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import logging
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
+
+from litgpt_core.core.signals import KILL, SIGNALS, ending_with
 
 logger = logging.getLogger(__name__)
 
@@ -25,13 +26,6 @@ GRACE_S = 600.0
 """Time for a child that was asked to stop to finish its step and save, before it is killed."""
 STOPPED = (130, 143)
 """Exit codes of a program that a signal ended and that saved first."""
-SIGNALS = tuple(
-    number
-    for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2", "SIGHUP")
-    if (number := getattr(signal, name, None)) is not None
-)
-"""Signals that a parent forwards."""
-KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
 
 
 class StopSignals:
@@ -107,7 +101,7 @@ class ChildProcess:
                 stderr=subprocess.STDOUT if sink is not None else None,
                 env=variables,
                 start_new_session=True,
-                preexec_fn=_end_with_parent(),
+                preexec_fn=ending_with(os.getpid()),
             )
 
     @property
@@ -173,17 +167,3 @@ class ChildProcess:
 def shell_code(returncode: int) -> int:
     """An exit code as shells count: 128 + the signal's number for a process that a signal killed."""
     return returncode if returncode >= 0 else 128 - returncode
-
-
-def _end_with_parent() -> Callable[[], None] | None:
-    """What the child does between fork and exec: ask Linux for SIGTERM when this process ends."""
-    if sys.platform != "linux":
-        return None
-    call, parent = ctypes.CDLL(None).prctl, os.getpid()
-
-    def ask() -> None:
-        call(1, int(signal.SIGTERM))  # PR_SET_PDEATHSIG
-        if os.getppid() != parent:
-            os._exit(143)
-
-    return ask

@@ -62,6 +62,15 @@ def read_yaml(path: Path, *, max_bytes: int = MAX_YAML_BYTES) -> Any:
     return parse_yaml(read_bytes(path, max_bytes=max_bytes), max_bytes=max_bytes)
 
 
+def table_in(path: Path) -> dict[str, Any]:
+    """The object in a JSON file, or a YAML file by its ending; empty where there is none, or it cannot be read."""
+    try:
+        content = read_yaml(path) if path.suffix == ".yaml" else read_json(path)
+    except (OSError, ParsingError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
 def parse_json(text: str | bytes, *, max_bytes: int = MAX_JSON_BYTES, max_values: int = MAX_VALUES) -> Any:
     """The value of a JSON text.
 

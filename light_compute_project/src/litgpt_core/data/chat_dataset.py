@@ -15,22 +15,17 @@ Rows are fixed (`packing`); each epoch visits them in a seeded order of its own.
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import numpy as np
 import torch
-from torch.utils.data import Dataset
 
-from litgpt_core.data.dataset import (
-    IGNORE_INDEX,
-    Batch,
-    TokenFile,
-    ValidationBatches,
-    as_tensor,
-    check_positive,
-    checked_rank,
-)
-from litgpt_core.data.order import Ints, epoch_keys, permute
+from litgpt_core.data.dataset import IGNORE_INDEX, Batch, ValidationBatches, as_tensor
+from litgpt_core.data.order import Ints
+from litgpt_core.data.packed_dataset import Filled, FixedRows, empty_rows
 from litgpt_core.data.packing import pack
-from litgpt_core.data.prepared import PreparedData
+from litgpt_core.data.prepared import OrderedRows, PreparedData
+from litgpt_core.data.stream.token_row import TokenFile
 
 
 class ChatRows:
@@ -56,11 +51,9 @@ class ChatRows:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def batch(self, numbers: list[int], *, size: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def batch(self, numbers: list[int], *, size: int) -> Filled:
         """(inputs, targets, segments) of some rows, padded with empty ones to `size` rows."""
-        inputs = torch.zeros(size, self.block_size, dtype=torch.int64)
-        targets = torch.full((size, self.block_size), IGNORE_INDEX, dtype=torch.int64)
-        segments = torch.zeros(size, self.block_size, dtype=torch.int64)
+        inputs, targets, segments = empty_rows(size, self.block_size)
         ids, mask = self.ids.array(), self.loss_mask.array()
         for row, number in enumerate(numbers):
             offset = 0
@@ -75,54 +68,26 @@ class ChatRows:
         return inputs, targets, segments
 
 
-class ChatTrainBatches(Dataset[Batch]):
-    """Micro-batch k of one rank, for any k >= 0; row g of the run is the same for every world size.
+class ChatTrainBatches(FixedRows):
+    """Conversations, packed into rows.
 
     Args:
         prepared: The folder.
-        seed: Decides the order of rows.
-        micro_batch_size: B, rows per micro-batch and process.
-        global_batch_size: Rows of one optimizer step over all processes.
-        rank, world_size: Which share this process reads.
+        global_batch_size, order: As for `FixedRows`.
     """
 
-    def __init__(
-        self,
-        prepared: PreparedData,
-        *,
-        seed: int,
-        micro_batch_size: int,
-        global_batch_size: int,
-        rank: int = 0,
-        world_size: int = 1,
-    ) -> None:
-        sizes = {"micro_batch_size": micro_batch_size, "global_batch_size": global_batch_size}
-        check_positive(**sizes, world_size=world_size)
+    def __init__(self, prepared: PreparedData, *, global_batch_size: int, **order: Unpack[OrderedRows]) -> None:
         self.rows = ChatRows(prepared, "train")
-        self.seed, self.micro_batch_size, self.global_batch_size = seed, micro_batch_size, global_batch_size
-        self.rank, self.world_size = checked_rank(rank, world_size), world_size
+        block_size = self.rows.block_size
+        super().__init__(len(self.rows), block_size=block_size, global_batch_size=global_batch_size, **order)
 
-    @property
-    def samples_per_epoch(self) -> int:
-        """Rows visited once each before the next epoch's order begins."""
-        return len(self.rows)
+    def targets(self, numbers: Ints) -> int:
+        """Targets in some rows together."""
+        return int(self.rows.targets[numbers].sum())
 
-    def numbers(self, first: int, count: int) -> Ints:
-        """Rows at positions `first` to `first + count` of the run, shape (count,)."""
-        ordinals = np.arange(first, first + count, dtype=np.int64)
-        epochs, positions = np.divmod(ordinals, len(self.rows))
-        return permute(positions, n=len(self.rows), keys=epoch_keys(self.seed, epochs))
-
-    def __getitem__(self, k: int) -> Batch:
-        """(inputs, targets, segments, count) of micro-batch k."""
-        if k < 0:
-            raise IndexError(f"micro-batch ordinal {k} is negative")
-        first = (k * self.world_size + self.rank) * self.micro_batch_size
-        step = first // self.global_batch_size
-        step_rows = self.numbers(step * self.global_batch_size, self.global_batch_size)
-        count = torch.tensor(float(self.rows.targets[step_rows].sum()))
-        mine = self.numbers(first, self.micro_batch_size).tolist()
-        return *self.rows.batch(mine, size=self.micro_batch_size), count
+    def filled(self, numbers: list[int]) -> Filled:
+        """(inputs, targets, segments) of some rows."""
+        return self.rows.batch(numbers, size=self.micro_batch_size)
 
 
 class ChatValBatches(ValidationBatches):

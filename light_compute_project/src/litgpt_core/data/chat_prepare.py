@@ -40,7 +40,8 @@ from litgpt_core.data.prepared_folder import (
 )
 from litgpt_core.data.settings import ChatDataSettings
 from litgpt_core.data.shards import token_dtype
-from litgpt_core.prompts.directory import save_style
+from litgpt_core.prompts.catalogue import HUMAN_ASSISTANT, style_named
+from litgpt_core.prompts.directory import load_style, save_style
 from litgpt_core.prompts.style import PromptStyle
 from litgpt_core.prompts.template_process import ChatTemplateError
 from litgpt_core.tokenizers.base import Tokenizer
@@ -107,6 +108,19 @@ def prepare_chats(data: ChatDataSettings, tokenizer: TokenizerSettings, *, style
         )
 
     return find_or_make(data, fingerprint=fingerprint, build=build)
+
+
+def chat_style(data: ChatDataSettings, *, init_from: Path | None) -> PromptStyle:
+    """The prompt style of conversations: the one named, else that of the checkpoint directory, else human_assistant.
+
+    Raises:
+        ConfigError: No style has that name.
+        CheckpointError: The checkpoint's style is damaged.
+    """
+    if data.style != "auto":
+        return style_named(data.style)
+    found = load_style(init_from) if init_from else None
+    return found or HUMAN_ASSISTANT
 
 
 def split_conversations(

@@ -17,13 +17,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from numpy.lib.stride_tricks import sliding_window_view
 from torch.utils.data import Dataset
 
 from litgpt_core.core.errors import ConfigError, DataError
 from litgpt_core.data.order import Ints, epoch_keys, mix64, permute, permute_blocks
 from litgpt_core.data.stream.manifest import Shard
-from litgpt_core.data.stream.token_row import TokenRow
+from litgpt_core.data.stream.token_row import TokenFile, TokenRow
 
 BLOCK_BYTES = 64_000_000
 """Of one block in the order `blocks`."""
@@ -37,48 +36,6 @@ IGNORE_INDEX = -100
 
 Batch = tuple[torch.Tensor, ...]
 """(inputs, targets), and what else the kind of data adds."""
-
-
-class TokenFile:
-    """One shard, opened on first use, separately in each worker process (pickling a memory map would copy the file)."""
-
-    def __init__(self, path: Path, *, dtype: str) -> None:
-        self.path = Path(path)
-        self.dtype = np.dtype(dtype).newbyteorder("<")
-        try:
-            size = self.path.stat().st_size
-        except OSError as error:
-            raise DataError(
-                f"cannot open the token shard {self.path}: {error.strerror}",
-                needed="a prepared data folder with train.bin and val.bin",
-                fix="run the training or `lcp data` again; it rebuilds the folder",
-            ) from error
-        if size % self.dtype.itemsize:
-            raise DataError(
-                f"{self.path} has {size} bytes, which is not a whole number of {self.dtype.name} tokens",
-                needed=f"a multiple of {self.dtype.itemsize} bytes; the file is truncated or the dtype is wrong",
-                fix=f"delete {self.path.parent} and prepare the data again",
-            )
-        self.tokens = size // self.dtype.itemsize
-        self._memory_map: npt.NDArray[np.unsignedinteger] | None = None
-
-    def array(self) -> npt.NDArray[np.unsignedinteger]:
-        """The tokens, shape (N,), read-only and memory-mapped."""
-        if self._memory_map is None:
-            mapped = np.memmap(self.path, dtype=self.dtype, mode="r", shape=(self.tokens,))
-            self._memory_map = mapped.view(np.ndarray)  # same pages, but quicker to slice
-        return self._memory_map
-
-    def windows(self, starts: Ints, length: int) -> npt.NDArray[np.unsignedinteger]:
-        """Tokens [start, start + length) for every start, shape (len(starts), length)."""
-        return sliding_window_view(self.array(), length)[starts]
-
-    def span(self, begin: int, end: int) -> npt.NDArray[np.unsignedinteger]:
-        """Tokens [begin, end), which are cut at the end of the shard, shape (n,)."""
-        return self.array()[begin:end]
-
-    def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_memory_map": None}
 
 
 def open_tokens(source: Path | Sequence[Shard], *, dtype: str) -> TokenFile | TokenRow:
@@ -148,11 +105,6 @@ class TrainBatches(Dataset[Batch]):
         return {**self.__dict__, "_group": -1, "_starts": np.zeros((0, 0), dtype=np.int64)}
 
     @property
-    def tokens_per_sample(self) -> int:
-        """Target tokens in one row: T."""
-        return self.block_size
-
-    @property
     def samples_per_epoch(self) -> int:
         """Windows visited once each before the next epoch's order begins."""
         return self.windows
@@ -168,7 +120,18 @@ class TrainBatches(Dataset[Batch]):
             samples = first[:, None] + np.arange(self.micro_batch_size, dtype=np.int64)
             found = self.window_starts(*np.divmod(samples.reshape(-1), self.windows))
             self._group, self._starts = group, found.reshape(samples.shape)
+            self._prefetch(samples.reshape(-1))
         return np.asarray(self._starts[inside])
+
+    def _prefetch(self, samples: Ints) -> None:
+        """Have what comes after these samples fetched, of shards at addresses: in the order `blocks` one group of
+        blocks ahead, else as many samples ahead as are computed together.
+        """
+        if isinstance(self.file, TokenRow) and self.file.remote:
+            ahead = self._block * BLOCKS_AT_ONCE or _AT_ONCE * self.micro_batch_size * self.world_size
+            for later in (samples, samples + ahead):
+                starts = self.window_starts(*np.divmod(later, self.windows))
+                self.file.prefetch(starts, self.block_size + 1)
 
     def window_starts(self, epochs: Ints, positions: Ints) -> Ints:
         """First token of the window at each (epoch, position), position in [0, windows); same shape."""
@@ -296,31 +259,6 @@ class ValBatches(ValidationBatches):
             if self.first_id is not None:
                 inputs[row, 0] = self.first_id
         return inputs, targets
-
-
-def accumulation_steps(*, global_batch_size: int, micro_batch_size: int, world_size: int) -> int:
-    """Micro-batches each rank adds up before one optimizer step: global / (micro * world), a whole number.
-
-    Raises:
-        ConfigError: A size is below 1, or micro * world does not divide the global batch size.
-    """
-    check_positive(global_batch_size=global_batch_size, micro_batch_size=micro_batch_size, world_size=world_size)
-    at_once = micro_batch_size * world_size
-    if global_batch_size % at_once:
-        nearest = max(1, round(global_batch_size / at_once)) * at_once
-        raise ConfigError(
-            f"global_batch_size={global_batch_size} is not a multiple of micro_batch_size * world_size = "
-            f"{micro_batch_size} * {world_size} = {at_once}",
-            needed="a whole number of micro-batches per process and optimizer step",
-            fix=f"a global batch size of {nearest}, or a micro batch size of "
-            + _fitting_micro(global_batch_size, world_size, micro_batch_size),
-        )
-    return global_batch_size // at_once
-
-
-def _fitting_micro(global_batch_size: int, world_size: int, micro_batch_size: int) -> str:
-    fitting = [m for m in range(micro_batch_size, 0, -1) if global_batch_size % (m * world_size) == 0]
-    return str(fitting[0]) if fitting else f"(none fits {world_size} processes)"
 
 
 def as_tensor(tokens: npt.NDArray[np.unsignedinteger]) -> torch.Tensor:

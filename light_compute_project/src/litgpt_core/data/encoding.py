@@ -14,11 +14,9 @@ from __future__ import annotations
 import codecs
 import re
 from dataclasses import dataclass
-from typing import Literal
 
 from litgpt_core.core.errors import DataError
-
-DecodeErrors = Literal["strict", "replace"]
+from litgpt_core.data.setting_checks import DecodeErrors
 
 _WIDE_MARKS = (  # longest first: the UTF-16 mark is the beginning of the UTF-32 one
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -107,36 +105,6 @@ def decode_text(raw: bytes, *, encodings: list[str], name: str, errors: DecodeEr
     if problem is not None and shape.others <= max(3, len(raw) // 1000):
         return _damaged(raw, "utf-8", problem, name=name, errors=errors)
     raise _unknown_encoding(raw, tried, encodings, name=name)
-
-
-def encoding_problem(name: object) -> str:
-    """What is wrong with an entry of `data.encodings`; empty for a text encoding that files have."""
-    if not isinstance(name, str):
-        return f"{name!r} is not a name"
-    try:
-        found = codecs.lookup(name)
-    except (LookupError, ValueError):
-        return f"{name!r} is not a text encoding that Python knows"
-    if not getattr(found, "_is_text_encoding", True) or found.name in _NO_FILE_ENCODINGS:
-        return f"{name!r} is not an encoding of text files"
-    return ""
-
-
-_NO_FILE_ENCODINGS = frozenset(
-    (
-        "charmap",
-        "idna",
-        "mbcs",
-        "oem",
-        "palmos",
-        "punycode",
-        "raw-unicode-escape",
-        "undefined",
-        "unicode-escape",
-        "utf-7",
-    )
-)
-"""Python's codecs for program text, host names and the like: they fail on text, or read escapes in it."""
 
 
 def _result(text: str, encoding: str, *, doubt: str = "", replaced: int = 0) -> Decoded:

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from litgpt_core.core.errors import DataError
 from litgpt_core.data.mixture import MixtureOrder, Stage, quotas
-from litgpt_core.data.ngram import reference_losses
-from litgpt_core.data.prepared import PreparedData, folder_problem
-from litgpt_core.data.prepared_folder import content_settings, find_or_make, fingerprint_of, read_meta, write_meta
-from litgpt_core.data.settings import DataSettings, cache_folder
-from litgpt_core.data.stream.finish import REFERENCE_TOKENS
+from litgpt_core.data.prepared import OrderedRows, folder_problem, read_meta
+from litgpt_core.data.prepared_folder import content_settings, find_or_make, fingerprint_of, write_meta
+from litgpt_core.data.settings import cache_folder
+from litgpt_core.data.stream.chunk_shards import SIDES
+from litgpt_core.data.stream.finish import sampled_references
 from litgpt_core.data.stream.manifest import STREAM_FORMAT, Shard, read_manifest, write_manifest
-from litgpt_core.data.stream.token_row import sample_tokens
 from litgpt_core.data.stream_settings import MixtureSettings
 from litgpt_core.data.text_data import TextData
 from litgpt_core.tokenizers.settings import TokenizerSettings
@@ -28,33 +25,10 @@ if TYPE_CHECKING:
 
     from litgpt_core.data.dataset import Batch
 
-logger = logging.getLogger(__name__)
-
 
 @dataclass(frozen=True)
 class MixtureData(TextData):
     """A folder that describes a mixture; the shards are those of its sources, which must stay where they are."""
-
-    @classmethod
-    def prepare(
-        cls,
-        data: DataSettings,
-        tokenizer: TokenizerSettings,
-        *,
-        block_size: int | None,
-        init_from: Path | None,
-        fingerprint: str | None,
-    ) -> MixtureData:
-        """Find or make the folder; the tokenizer is that of the sources.
-
-        Raises:
-            DataError: A source is missing, or two have different tokenizers.
-        """
-        assert isinstance(data, MixtureSettings)
-        directory = _describe(
-            data, tokenizer, sources={name: _source(data, given) for name, given in data.sources.items()}
-        )
-        return cls(directory, read_meta(directory), data.order)
 
     def source_shards(self) -> dict[str, list[Shard]]:
         """Name of a source -> the shards of its training split."""
@@ -83,30 +57,18 @@ class MixtureData(TextData):
         totals = {name: sum(each.tokens for each in shards) for name, shards in self.source_shards().items()}
         return {name: int(count) * block_size / totals[name] for name, count in zip(totals, counts, strict=True)}
 
-    def train_batches(
-        self,
-        *,
-        block_size: int,
-        seed: int,
-        micro_batch_size: int,
-        global_batch_size: int,
-        rank: int = 0,
-        world_size: int = 1,
-    ) -> Dataset[Batch]:
+    def train_batches(self, *, block_size: int, global_batch_size: int, **rows: Unpack[OrderedRows]) -> Dataset[Batch]:
         """Windows of all sources as (inputs, targets), in the order of the mixture."""
         from litgpt_core.data.mixture_dataset import MixtureBatches
 
         return MixtureBatches(
             list(self.source_shards().values()),
-            order=self.mixture_order(block_size=block_size, seed=seed),
+            order=self.mixture_order(block_size=block_size, seed=rows["seed"]),
             dtype=self.dtype,
             block_size=block_size,
-            seed=seed,
-            micro_batch_size=micro_batch_size,
-            rank=rank,
-            world_size=world_size,
             first_id=self.window_start,
             window_order=self.order,
+            **rows,
         )
 
 
@@ -134,7 +96,13 @@ def _source(data: MixtureSettings, given: str) -> TextData:
     return TextData(found[0].absolute(), meta)
 
 
-def _describe(data: MixtureSettings, settings: TokenizerSettings, *, sources: dict[str, TextData]) -> Path:
+def prepare_mixture(data: MixtureSettings, settings: TokenizerSettings) -> Path:
+    """The folder that describes a mixture, found or made; the tokenizer is that of the sources.
+
+    Raises:
+        DataError: A source is missing, or two have different tokenizers.
+    """
+    sources = {name: _source(data, given) for name, given in data.sources.items()}
     _refuse_different_tokenizers(sources)
     first = next(iter(sources.values()))
     stages = _stages(data, sources)
@@ -148,9 +116,8 @@ def _describe(data: MixtureSettings, settings: TokenizerSettings, *, sources: di
 
     def build(work: Path) -> None:
         shutil.copytree(first.tokenizer_dir, work / "tokenizer")
-        shards = {
-            side: [_entry(s, name) for name, d in sources.items() for s in d.shards(side)] for side in ("train", "val")
-        }
+        shards = {side: [_entry(s, name) for name, d in sources.items() for s in d.shards(side)] for side in SIDES}
+        parts = {side: [s for d in sources.values() for s in d.shards(side)] for side in SIDES}
         manifest = {"format_version": STREAM_FORMAT, "fingerprint": fingerprint, "dtype": first.dtype, "shards": shards}
         tokenizer = {key: value for key, value in first.meta["tokenizer"].items() if key != "files"}
         meta: dict[str, Any] = {
@@ -160,11 +127,11 @@ def _describe(data: MixtureSettings, settings: TokenizerSettings, *, sources: di
             "data_settings": content_settings(data),
             "manifest_sha256": write_manifest(work, manifest),
             "mixture": {"names": list(sources), "cycle": data.cycle, "stages": stages},
-            "splits": {side: _added(sources, side) for side in ("train", "val")},
+            "splits": {side: _added(sources, side) for side in SIDES},
             "dtype": first.dtype,
             "append_eos": True,
             "tokenizer": tokenizer,
-            "reference_losses": _reference(list(sources.values()), first),
+            "reference_losses": sampled_references(parts, dtype=first.dtype, vocab_size=first.vocab_size),
         }
         write_meta(work, meta, settings=settings, fingerprint=fingerprint)
 
@@ -205,21 +172,3 @@ def _added(sources: dict[str, TextData], side: str) -> dict[str, int]:
     facts = [source.meta["splits"][side] for source in sources.values()]
     keys = ("documents", "bytes", "tokens")
     return {key: sum(int(each[key]) for each in facts) for key in keys if all(key in each for each in facts)}
-
-
-def _reference(sources: Sequence[PreparedData], first: PreparedData) -> dict[str, Any]:
-    """Of the unigram and bigram model of samples of all sources, in proportion to their tokens."""
-    train, val = (
-        sample_tokens(
-            [s for data in sources for s in data.shards(side)], dtype=first.dtype, at_most=REFERENCE_TOKENS[side]
-        )
-        for side in ("train", "val")
-    )
-    losses = reference_losses(train, val, vocab_size=first.vocab_size)
-    return {
-        "unit": "nats per validation token",
-        "unigram": losses.unigram,
-        "bigram": losses.bigram,
-        "train_tokens": len(train),
-        "val_tokens": len(val),
-    }

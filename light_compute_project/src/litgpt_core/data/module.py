@@ -8,7 +8,7 @@ when a checkpoint is written (which happens at optimizer-step boundaries only), 
 matter, and a resumed run reads exactly the samples that an uninterrupted run would have read next.
 
 The trainer must be built with `use_distributed_sampler=False` (each rank takes its share here),
-`accumulate_grad_batches=accumulation_steps(...)`, `max_steps`, and `check_val_every_n_epoch=None` with an integer
+`accumulate_grad_batches=micro_batches(...)`, `max_steps`, and `check_val_every_n_epoch=None` with an integer
 `val_check_interval`, because an endless loader has no epochs. Optimizers of one step must count as one `global_step`.
 """
 
@@ -25,7 +25,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from litgpt_core.core.errors import ConfigError
-from litgpt_core.data.dataset import Batch, ValidationBatches, accumulation_steps
+from litgpt_core.data.batch_rule import check_batch
+from litgpt_core.data.dataset import Batch, ValidationBatches
 from litgpt_core.data.prepared import PreparedData
 from litgpt_core.data.text_data import TextData
 
@@ -102,7 +103,7 @@ class TokenDataModule(lightning.LightningDataModule):
         self._settle_anchor()
         rank, world_size = self._share()
         sizes = {"micro_batch_size": self.micro_batch_size, "world_size": world_size}
-        accumulation_steps(global_batch_size=self.global_batch_size, **sizes)
+        check_batch(global_batch_size=self.global_batch_size, **sizes)
         at_once, samples = self.micro_batch_size * world_size, self.samples_seen
         if samples % at_once:
             raise ConfigError(

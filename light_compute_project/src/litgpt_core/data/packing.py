@@ -4,7 +4,7 @@
     row 1  | conversation 2   | conversation 1 | 3  |.......|      . = padding
 
 Best-fit decreasing (ties by index): each conversation, longest first, goes into the row with the least space left that
-it fits into. Conversations of one row do not attend to each other (`model.segments`), so packing does not change what
+it fits into. Conversations of one row do not attend to each other (`model.mask`), so packing does not change what
 each of them contributes to the loss.
 """
 

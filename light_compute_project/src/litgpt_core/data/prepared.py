@@ -3,7 +3,8 @@
     TextData (`text_data`)    one stream of tokens; every token is a target; reference losses of n-gram models
     ChatData (`chat_data`)    packed conversations; only answers are targets; held-out questions as sample prompts
 
-`prepare.prepare` picks one of the two from `data.kind`; nothing else asks which it is.
+`prepare` makes folders and picks one of the two from `data.kind`; nothing else asks which it is. A training run reads
+folders through this file and makes none.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ import json
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict, Unpack
 
 import numpy as np
 import numpy.typing as npt
 
+from litgpt_core.core.errors import DataError
 from litgpt_core.data.stream.manifest import STREAM_FORMAT, Shard, manifest_problem, shards_of
 from litgpt_core.data.stream.token_row import sample_tokens
 
@@ -25,13 +27,45 @@ if TYPE_CHECKING:
     from torch.utils.data import Dataset
 
     from litgpt_core.data.dataset import Batch, ValidationBatches
-    from litgpt_core.data.settings import DataSettings
-    from litgpt_core.tokenizers.settings import TokenizerSettings
 
 FORMAT_VERSION = 1
 """Of folders with one shard per split. Raise this when the same settings and corpus would give other files; folders of
 many shards have `manifest.STREAM_FORMAT`.
 """
+
+
+class Share(TypedDict):
+    """Which rows a process reads; all of them without these."""
+
+    rank: NotRequired[int]
+    world_size: NotRequired[int]
+
+
+class OrderedRows(Share):
+    """The order of training rows, and how many make a micro-batch."""
+
+    seed: int
+    """Decides the order."""
+    micro_batch_size: int
+    """Rows per micro-batch and process."""
+
+
+class TrainRows(OrderedRows):
+    """Options of `train_batches`."""
+
+    block_size: int
+    """T, tokens per row."""
+    global_batch_size: int
+    """Rows per optimizer step over all processes."""
+
+
+class ValRows(Share):
+    """Options of `val_batches`."""
+
+    block_size: int
+    batch_size: int
+    max_tokens: NotRequired[int | None]
+    """At most about so many tokens of the split; None reads all."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +99,7 @@ class PreparedData(ABC):
         from segments spread evenly.
         """
         shards = self.shards(side)
-        if len(shards) > 1:
+        if len(shards) > 1 or shards[0].remote is not None:
             return sample_tokens(shards, dtype=self.dtype, at_most=at_most)
         (shard,) = shards
         dtype = np.dtype(self.dtype).newbyteorder("<")
@@ -113,19 +147,6 @@ class PreparedData(ABC):
 
     # ---- where text and chat differ
 
-    @classmethod
-    @abstractmethod
-    def prepare(
-        cls,
-        data: DataSettings,
-        tokenizer: TokenizerSettings,
-        *,
-        block_size: int | None,
-        init_from: Path | None,
-        fingerprint: str | None,
-    ) -> PreparedData:
-        """Find the prepared folder for these settings, or make it; arguments and errors as for `prepare.prepare`."""
-
     @property
     @abstractmethod
     def epoch_tokens(self) -> int:
@@ -156,37 +177,12 @@ class PreparedData(ABC):
         """Raise DataError if the training split holds no sample of `block_size` tokens."""
 
     @abstractmethod
-    def train_batches(
-        self,
-        *,
-        block_size: int,
-        seed: int,
-        micro_batch_size: int,
-        global_batch_size: int,
-        rank: int = 0,
-        world_size: int = 1,
-    ) -> Dataset[Batch]:
-        """Training micro-batches by ordinal; (inputs, targets) first, targets of -100 have no loss.
-
-        Args:
-            block_size: T, tokens per row.
-            seed: Decides the order of rows.
-            micro_batch_size: Rows per micro-batch and process.
-            global_batch_size: Rows per optimizer step over all processes.
-            rank, world_size: Which share this process reads.
-        """
+    def train_batches(self, **rows: Unpack[TrainRows]) -> Dataset[Batch]:
+        """Training micro-batches by ordinal; (inputs, targets) first, targets of -100 have no loss."""
 
     @abstractmethod
-    def val_batches(
-        self,
-        *,
-        block_size: int,
-        batch_size: int,
-        max_tokens: int | None = None,
-        rank: int = 0,
-        world_size: int = 1,
-    ) -> ValidationBatches:
-        """This rank's batches of the held-out split; at most about `max_tokens` tokens of it, None reads all."""
+    def val_batches(self, **rows: Unpack[ValRows]) -> ValidationBatches:
+        """This rank's batches of the held-out split."""
 
 
 def folder_problem(directory: Path, *, fingerprint: str | None = None) -> str:
@@ -220,6 +216,28 @@ def folder_problem(directory: Path, *, fingerprint: str | None = None) -> str:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         return f"meta.json is broken ({type(error).__name__}: {error})"
     return ""
+
+
+def read_meta(directory: Path) -> dict[str, Any]:
+    """The meta.json of a folder that is complete; the settings it was made from are not checked.
+
+    Raises:
+        DataError: The folder is missing or does not fit its meta.json.
+    """
+    problem = folder_problem(directory)
+    if problem:
+        raise DataError(
+            f"{directory} is not a usable prepared folder: {problem}",
+            needed="a folder made by this version's prepare",
+            fix=f"delete {directory} and prepare the data again",
+        )
+    return checked_meta(directory)
+
+
+def checked_meta(directory: Path) -> dict[str, Any]:
+    """The meta.json of a folder that was made or found complete just now."""
+    meta: dict[str, Any] = json.loads((directory / "meta.json").read_text(encoding="utf-8"))
+    return meta
 
 
 def canonical_json(value: object) -> bytes:

@@ -21,8 +21,9 @@ from typing import Any
 from litgpt_core.core.errors import DataError
 from litgpt_core.core.lock import exclusive
 from litgpt_core.core.replaceable import refuse_foreign
-from litgpt_core.data.prepared import canonical_json, folder_problem, meta_sha256
-from litgpt_core.data.settings import LATER_SETTINGS, LOCATIONS, USES, DataSettings, cache_folder
+from litgpt_core.data.prepared import canonical_json, checked_meta, folder_problem, meta_sha256
+from litgpt_core.data.recorded_settings import LATER_SETTINGS, LOCATIONS, USES
+from litgpt_core.data.settings import DataSettings, cache_folder
 from litgpt_core.tokenizers.base import Tokenizer
 from litgpt_core.tokenizers.directory import FOREIGN, copy_companions
 from litgpt_core.tokenizers.registry import train as train_tokenizer
@@ -32,23 +33,6 @@ logger = logging.getLogger(__name__)
 _NEVER = object()
 
 _OURS = ("meta.json", "manifest.json", "train*", "val*", "held-*", "chunk-*", "rows-*", ".rows-*", "tokenizer/*")
-
-
-def read_meta(directory: Path) -> dict[str, Any]:
-    """The meta.json of a folder that is complete; the settings it was made from are not checked.
-
-    Raises:
-        DataError: The folder is missing or does not fit its meta.json.
-    """
-    problem = folder_problem(directory)
-    if problem:
-        raise DataError(
-            f"{directory} is not a usable prepared folder: {problem}",
-            needed="a folder made by this version's prepare",
-            fix=f"delete {directory} and prepare the data again",
-        )
-    meta: dict[str, Any] = json.loads((directory / "meta.json").read_text(encoding="utf-8"))
-    return meta
 
 
 def find_or_make(data: DataSettings, *, fingerprint: str, build: Callable[[Path], None]) -> Path:
@@ -95,7 +79,7 @@ def find_folder(data: DataSettings, *, fingerprint: str) -> Path | None:
 
 
 def _reuse(target: Path) -> Path:
-    sides = read_meta(target)["splits"]
+    sides = checked_meta(target)["splits"]
     logger.info(
         "data: using %s, %s train and %s val tokens",
         target,
@@ -150,8 +134,12 @@ def write_meta(work: Path, meta: dict[str, Any], *, settings: TokenizerSettings,
     """Complete and write meta.json; last of all, because it lists the hashes of the tokenizer's files."""
     files = sorted(path for path in (work / "tokenizer").iterdir() if path.is_file())
     meta["tokenizer"] |= {"files": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}}
-    meta |= {"fingerprint": fingerprint, "tokenizer_settings": dataclasses.asdict(settings)}
-    meta |= {"meta_sha256": meta_sha256(meta)}
+    finish_meta(work, meta | {"fingerprint": fingerprint, "tokenizer_settings": dataclasses.asdict(settings)})
+
+
+def finish_meta(work: Path, meta: dict[str, Any]) -> None:
+    """Write meta.json with its own hash."""
+    meta = meta | {"meta_sha256": meta_sha256(meta)}
     (work / "meta.json").write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
 
 

@@ -5,11 +5,13 @@ Standard library only, as `settings` is.
 
 from __future__ import annotations
 
+import codecs
 import re
-from typing import Any
+from typing import Any, Literal
 
 from litgpt_core.core.errors import ConfigError
-from litgpt_core.data.encoding import encoding_problem
+
+DecodeErrors = Literal["strict", "replace"]
 
 
 def common_problems(data: Any, *, kind: str) -> list[str]:
@@ -38,10 +40,33 @@ def stream_problems(data: Any) -> list[str]:
     if getattr(data, "order", "full") not in ("full", "blocks"):
         problems.append(f"order={data.order!r} must be 'full' or 'blocks'")
     problems += packing_problems(data)
+    if data.fast_tokenizer not in ("never", "auto"):
+        problems.append(f"fast_tokenizer={data.fast_tokenizer!r} must be 'never' or 'auto'")
     if getattr(data, "chunk_bytes", 0) < 0 or getattr(data, "stream_above", 0) < 0:
         problems.append("chunk_bytes and stream_above must not be negative")
     if getattr(data, "val_bytes", 1) < 1:
         problems.append(f"val_bytes={data.val_bytes} must be at least 1")
+    return problems
+
+
+def engine_problems(data: Any) -> list[str]:
+    """Problems of the fields that say what runs a preparation."""
+    problems = []
+    for key, allowed in (
+        ("engine", ("local", "datatrove")),
+        ("executor", ("local", "slurm")),
+        ("near_duplicates", ("keep", "remove")),
+    ):
+        if getattr(data, key) not in allowed:
+            problems.append(f"{key}={getattr(data, key)!r} must be {' or '.join(map(repr, allowed))}")
+    if data.engine == "local" and data.near_duplicates == "remove":
+        problems.append("near_duplicates=remove needs engine=datatrove, whose MinHash it is")
+    if data.engine == "local" and data.executor == "slurm":
+        problems.append("executor=slurm needs engine=datatrove")
+    if data.executor == "slurm" and not data.slurm.get("partition"):
+        problems.append("executor=slurm needs slurm.partition=NAME")
+    if data.executor != "slurm" and data.slurm:
+        problems.append("slurm has no effect without executor=slurm")
     return problems
 
 
@@ -60,9 +85,34 @@ def split_problems(split: str) -> list[str]:
     return [] if split in ("document", "tail") else [f"split={split!r} must be 'document' or 'tail'"]
 
 
-def encoding_problems(encodings: list[str]) -> list[str]:
-    """What is wrong with `data.encodings`."""
-    return [f"encodings: {problem}" for each in encodings if (problem := encoding_problem(each))]
+def encoding_problem(name: object) -> str:
+    """What is wrong with an entry of `data.encodings`; empty for a text encoding that files have."""
+    if not isinstance(name, str):
+        return f"{name!r} is not a name"
+    try:
+        found = codecs.lookup(name)
+    except (LookupError, ValueError):
+        return f"{name!r} is not a text encoding that Python knows"
+    if not getattr(found, "_is_text_encoding", True) or found.name in _NO_FILE_ENCODINGS:
+        return f"{name!r} is not an encoding of text files"
+    return ""
+
+
+_NO_FILE_ENCODINGS = frozenset(
+    (
+        "charmap",
+        "idna",
+        "mbcs",
+        "oem",
+        "palmos",
+        "punycode",
+        "raw-unicode-escape",
+        "undefined",
+        "unicode-escape",
+        "utf-7",
+    )
+)
+"""Python's codecs for program text, host names and the like: they fail on text, or read escapes in it."""
 
 
 def raise_all(problems: list[str], *, kind: str) -> None:

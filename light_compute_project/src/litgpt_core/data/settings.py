@@ -15,10 +15,10 @@ from urllib.parse import urlsplit
 
 from litgpt_core.core.checkout import working_folder
 from litgpt_core.core.class_path import check_arguments, import_function
-from litgpt_core.data.encoding import DecodeErrors
 from litgpt_core.data.setting_checks import (
+    DecodeErrors,
     common_problems,
-    encoding_problems,
+    encoding_problem,
     raise_all,
     split_problems,
     stream_problems,
@@ -161,6 +161,9 @@ class TextSettings:
     workers: int = 0
     """Processes that tokenize such a corpus; 0: one per core. The bytes written do not depend on it."""
 
+    fast_tokenizer: Literal["never", "auto"] = "never"
+    """`auto`: gigatoken tokenizes such a corpus, if it is installed and gives the same ids on a sample."""
+
     verify: VerifyKind = "stat"
     """`stat`: files whose size and times are those of the last reading are not read again; `full`: always read."""
 
@@ -191,7 +194,8 @@ class TextSettings:
             problems.append(f"decode_errors={self.decode_errors!r} must be 'strict' or 'replace'")
         if self.text_key and self.document_separator:
             problems.append("text_key and document_separator exclude each other: set one of them")
-        raise_all(problems + encoding_problems(self.encodings), kind="text")
+        problems += [f"encodings: {problem}" for each in self.encodings if (problem := encoding_problem(each))]
+        raise_all(problems, kind="text")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -293,40 +297,6 @@ DATA_KINDS: dict[str, type] = {
     "chat": ChatDataSettings,
 }
 """The values of `data.kind`."""
-
-
-LATER_SETTINGS = {
-    "decode_errors": "strict",
-    "document_separator": "",
-    "text_key": "",
-    "group_near_duplicates": True,
-    "verify": "stat",
-    "stream_above": 256_000_000,
-    "workers": 0,
-    "order": "full",
-    "packing": "windows",
-}
-"""Settings that were added with a default that changes nothing: at that value they are not part of the fingerprint."""
-
-
-def with_later_settings(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
-    """A recorded config as this version would have written it: settings of `data` that it lacks have that default."""
-    recorded = before.get("data")
-    if not isinstance(recorded, dict):
-        return before
-    missing = {
-        key: value for key, value in LATER_SETTINGS.items() if key in now.get("data", {}) and key not in recorded
-    }
-    return before | {"data": recorded | missing}
-
-
-LOCATIONS = ("cache_dir", "path", "url", "timeout_s", "verify", "workers")
-"""Settings that say where things are or how they are made, not what they are: not part of the fingerprint, because the
-corpus hash is.
-"""
-
-USES = ("order", "packing")
-"""Settings that say how a prepared folder is used: not part of its fingerprint, but of what a run must keep."""
 
 
 def cache_folder(data: DataSettings) -> Path:

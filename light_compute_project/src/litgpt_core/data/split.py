@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from litgpt_core.core.errors import DataError
 from litgpt_core.data.document import Corpus, Document, documents_sha256, utf8_bytes
-from litgpt_core.data.grouping import Grouping, group_documents
+from litgpt_core.data.duplicates import Grouping, group_documents
 from litgpt_core.data.settings import DEFAULT_SPLIT_SEED, CorpusSettings, PythonSourceSettings, SplitKind
 
 logger = logging.getLogger(__name__)

@@ -8,11 +8,20 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from litgpt_core.data.setting_checks import common_problems, packing_problems, raise_all, stream_problems
+from litgpt_core.data.setting_checks import (
+    common_problems,
+    engine_problems,
+    packing_problems,
+    raise_all,
+    stream_problems,
+)
 
 OrderKind = Literal["full", "blocks"]
 PackingKind = Literal["windows", "best_fit"]
 RowsKind = Literal["jsonl", "parquet", "arrow"]
+EngineKind = Literal["local", "datatrove"]
+ExecutorKind = Literal["local", "slurm"]
+NearDuplicates = Literal["keep", "remove"]
 TokenFormat = Literal["auto", "prepared", "nanogpt", "llmc", "megatron", "olmo", "datatrove"]
 TOKEN_FORMATS: tuple[TokenFormat, ...] = ("auto", "prepared", "nanogpt", "llmc", "megatron", "olmo", "datatrove")
 
@@ -42,6 +51,21 @@ class RowsSettings:
     workers: int = 0
     """Processes that tokenize; 0: one per core. The bytes written do not depend on it."""
 
+    fast_tokenizer: Literal["never", "auto"] = "never"
+    """`auto`: gigatoken tokenizes, if it is installed and gives the same ids on a sample."""
+
+    engine: EngineKind = "local"
+    """What runs them: `local`, or `datatrove`, in an environment of its own; the bytes written are the same."""
+
+    executor: ExecutorKind = "local"
+    """Where datatrove's tasks run: on this machine, or as job arrays of SLURM."""
+
+    slurm: dict[str, Any] = field(default_factory=dict)
+    """Options of sbatch for executor=slurm: partition, time, account, cpus_per_task, mem_per_cpu_gb, ..."""
+
+    near_duplicates: NearDuplicates = "keep"
+    """`remove`: of documents that are nearly equal (MinHash over five words) one is kept; needs engine=datatrove."""
+
     order: OrderKind = "full"
     """Order of training windows: `full` mixes all of them; `blocks` mixes blocks of 64 MB, for disks and buckets."""
 
@@ -64,7 +88,7 @@ class RowsSettings:
     """Decides which documents are held out."""
 
     def __post_init__(self) -> None:
-        problems = common_problems(self, kind=self.kind) + stream_problems(self)
+        problems = common_problems(self, kind=self.kind) + stream_problems(self) + engine_problems(self)
         if self.kind not in ("jsonl", "parquet", "arrow"):
             problems.append(f"kind={self.kind!r} must be jsonl, parquet or arrow")
         if self.path in ("", "???"):
@@ -87,7 +111,7 @@ class TokensSettings:
     """First part of the name of the folder that describes the shards."""
 
     path: str
-    """A folder of shards, one shard, or a prepared folder; relative to the current folder."""
+    """A folder of shards, one shard, or a prepared folder; relative to the current folder, or an address (s3://)."""
 
     format: TokenFormat = "auto"
     """auto: recognised; prepared, nanogpt, llmc (llm.c, modded-nanogpt), megatron, olmo (raw numbers), datatrove."""
@@ -100,6 +124,9 @@ class TokensSettings:
 
     packing: PackingKind = "windows"
     """Training rows: `windows` of the stream of tokens; `best_fit`: whole documents that do not see each other."""
+
+    cache_bytes: int = 20_000_000_000
+    """Of shards at an address: about how much of them is kept in `cache_dir`."""
 
     cache_dir: str = "data"
     """Where the folder that describes the shards goes: relative to the project folder, or absolute."""
@@ -124,6 +151,8 @@ class TokensSettings:
         if self.order not in ("full", "blocks"):
             problems.append(f"order={self.order!r} must be 'full' or 'blocks'")
         problems += packing_problems(self)
+        if self.cache_bytes < 1_000_000_000:
+            problems.append(f"cache_bytes={self.cache_bytes} must be at least 1e9")
         if self.val_tokens < 2:
             problems.append(f"val_tokens={self.val_tokens} must be at least 2")
         raise_all(problems, kind="tokens")

@@ -127,8 +127,20 @@ def _facts(file: Path) -> list[int | str]:
 def _record_path(data: DataSettings, tokenizer: TokenizerSettings) -> Path:
     """A hidden file in the cache folder, one for each combination of settings and place."""
     settings: dict[str, Any] = dataclasses.asdict(data)
-    for key in ("verify", "workers", "order", "packing", "stream_above"):
+    for key in (
+        "verify",
+        "workers",
+        "order",
+        "packing",
+        "stream_above",
+        "engine",
+        "executor",
+        "slurm",
+        "fast_tokenizer",
+    ):
         settings.pop(key, None)
+    if settings.get("near_duplicates") == "keep":
+        del settings["near_duplicates"]  # as before there was this setting
     if isinstance(data, TextSettings | RowsSettings) and not is_address(data.path):
         settings["path"] = str(Path(data.path).expanduser().absolute())
     content = {

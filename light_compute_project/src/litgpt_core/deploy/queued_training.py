@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from litgpt_core.config.batch import check_batch
 from litgpt_core.config.compose import TrainConfig
 from litgpt_core.core.command_line import child_command
 from litgpt_core.core.errors import ConfigError
+from litgpt_core.data.batch_rule import check_batch
 
 
 def own_overrides(overrides: Sequence[str], *, decided: Mapping[str, str]) -> list[str]:

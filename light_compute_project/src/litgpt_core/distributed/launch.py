@@ -13,7 +13,8 @@ import socket
 import time
 from collections.abc import Sequence
 
-from litgpt_core.core.child_process import KILL, SIGNALS, STOPPED, ChildProcess, StopSignals, shell_code
+from litgpt_core.core.child_process import STOPPED, ChildProcess, StopSignals, shell_code
+from litgpt_core.core.signals import KILL, SIGNALS
 from litgpt_core.distributed.world import PARENT, let_signals_in
 
 logger = logging.getLogger(__name__)

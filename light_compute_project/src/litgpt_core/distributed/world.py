@@ -5,19 +5,17 @@ torchrun's variables (our own `launch.py` sets the same), or those of a SLURM st
 
 from __future__ import annotations
 
-import ctypes
 import os
 import re
 import shutil
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from litgpt_core.core.child_process import SIGNALS
 from litgpt_core.core.errors import EnvironmentProblem
+from litgpt_core.core.signals import SIGNALS, ending_with
 
 PARENT = "LIGHT_COMPUTE_PARENT"
 """Process number of the launcher, in the environment of what it started."""
@@ -137,8 +135,5 @@ def die_with_launcher() -> None:
     Elsewhere a launcher that is killed outright leaves its processes to notice by the closed connection.
     """
     parent = os.environ.get(PARENT)
-    if parent is None or sys.platform != "linux":
-        return
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
-    if os.getppid() != int(parent):
-        sys.exit(143)
+    if parent is not None and (ask := ending_with(int(parent))) is not None:
+        ask()

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from litgpt_core.core.errors import LightComputeError
+from litgpt_core.doctor.kernel_rate import check_kernel
 from litgpt_core.doctor.machine import (
     Finding,
     check_machine,
@@ -50,6 +51,7 @@ def examine(root: Path | None, *, folder: Path) -> Iterator[Finding]:
         yield from check_git(root)
     yield check_configs()
     yield from check_torch(torch)
+    yield from check_kernel()
 
 
 def render(item: Finding) -> str:

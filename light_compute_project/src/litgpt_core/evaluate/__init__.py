@@ -10,8 +10,9 @@ Names are imported lazily; `command.py` is `lcp evaluate`.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from litgpt_core.core.lazy import lazy_names
 
 if TYPE_CHECKING:
     from litgpt_core.evaluate.gpt_scorer import GPTScorer as GPTScorer
@@ -24,20 +25,12 @@ if TYPE_CHECKING:
     from litgpt_core.evaluate.text_score import score_text as score_text
     from litgpt_core.evaluate.text_score import score_texts as score_texts
 
-_MODULES = {
-    "GPTScorer": "gpt_scorer",
-    **dict.fromkeys(("NgramScorer", "UniformScorer"), "ngram_scorer"),
-    **dict.fromkeys(("Continuations", "Scorer", "Span"), "scorer"),
-    **dict.fromkeys(("TextScore", "score_text", "score_texts"), "text_score"),
-}
-
-
-def __getattr__(name: str) -> Any:
-    """A public name, imported when it is first used."""
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_MODULES])
+__all__, __getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "gpt_scorer": "GPTScorer",
+        "ngram_scorer": "NgramScorer UniformScorer",
+        "scorer": "Continuations Scorer Span",
+        "text_score": "TextScore score_text score_texts",
+    },
+)

@@ -1,7 +1,7 @@
 """Scores with a network: batches of similar length, longest first; a context that has several continuations once.
 
     choice_logprobs   [c c c c  a a  b b b]     one row for a context and its choices, each of which sees the context
-                                                and itself, at the positions behind the context (`model/segments.py`)
+                                                and itself, at the positions behind the context (`model/mask.py`)
 
 The last block computes the positions that predict a choice's id alone (`kept_positions.py`). The reference is
 `Scorer.choice_logprobs`, which feeds every choice with its whole context.

@@ -1,7 +1,7 @@
 """One context with several continuations as one row of ids: a tree of depth two.
 
 ids         c c c s a a b b        choices  s a a A and s b b B, whose last ids are only ever predicted
-segments   -1-1-1-1 1 1 2 2        each sees the context, what all choices begin with, and itself (`model/segments.py`)
+segments   -1-1-1-1 1 1 2 2        each sees the context, what all choices begin with, and itself (`model/mask.py`)
 """
 
 from __future__ import annotations

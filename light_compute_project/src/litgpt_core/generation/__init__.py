@@ -10,8 +10,9 @@ Names are imported lazily.
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+from litgpt_core.core.lazy import lazy_names
 
 if TYPE_CHECKING:
     from litgpt_core.generation.engine import Engine as Engine
@@ -20,18 +21,12 @@ if TYPE_CHECKING:
     from litgpt_core.generation.sampling_settings import SamplingSettings as SamplingSettings
     from litgpt_core.generation.stream import StreamDecoder as StreamDecoder
 
-_HOME = {
-    "Engine": "engine",
-    "GenerationRequest": "request",
-    "Delta": "request",
-    "SamplingSettings": "sampling_settings",
-    "StreamDecoder": "stream",
-}
-__all__ = sorted(_HOME)
-
-
-def __getattr__(name: str) -> object:
-    """Import the module that defines `name` on first access (PEP 562)."""
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+__all__, __getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "engine": "Engine",
+        "request": "Delta GenerationRequest",
+        "sampling_settings": "SamplingSettings",
+        "stream": "StreamDecoder",
+    },
+)

@@ -27,7 +27,7 @@ def add_sampling_options(parser: argparse._ActionsContainer) -> None:
 
 
 def add_machine_options(parser: argparse.ArgumentParser) -> None:
-    """Options of where and how a model runs; `device`, `precision`, `compile`, `kv_cache`."""
+    """Options of where and how a model runs; `device`, `precision`, `compile`, `kv_cache`, `speculative`."""
     add = parser.add_argument
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     add("--precision", default="auto", help="auto (bf16 where it is fast), 32, bf16, 16")
@@ -39,6 +39,13 @@ def add_machine_options(parser: argparse.ArgumentParser) -> None:
         choices=("auto", "int8"),
         default="auto",
         help="int8: keys and values in 8 bits, about half the memory of bf16 per token of context (auto)",
+    )
+    add(
+        "--speculative",
+        choices=("off", "ngram"),
+        default="off",
+        help="ngram: verify several tokens at once that followed the same tokens before; the same text, faster where "
+        "text repeats itself, such as code (off)",
     )
 
 

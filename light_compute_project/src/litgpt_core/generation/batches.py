@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def batch_of(decoder: Decoder, sequences: Sequence[SequenceState], *, vocab_size: int) -> ContinuousBatch:
+def batch_of(
+    decoder: Decoder, sequences: Sequence[SequenceState], *, vocab_size: int, speculative: bool = False
+) -> ContinuousBatch:
     """A batch of these sequences, its cache no longer than they need."""
     block_size = sequences[0].window.block_size
     longest = max(len(sequence.window.ids) for sequence in sequences)
@@ -26,7 +28,8 @@ def batch_of(decoder: Decoder, sequences: Sequence[SequenceState], *, vocab_size
         logger.warning("The prompt has %d tokens: only the last %d are used", longest, max(1, block_size // 2))
     most = max(len(sequence.window.ids) + sequence.request.max_new_tokens for sequence in sequences)
     length = max(1, min(block_size, most + decoder.max_decode_steps - 1))  # multi-step decode may pass a stop id
-    batch = ContinuousBatch(decoder, n_slots=len(sequences), length=length, vocab_size=vocab_size)
+    n = len(sequences)
+    batch = ContinuousBatch(decoder, n_slots=n, length=length, vocab_size=vocab_size, speculative=speculative)
     for sequence in sequences:
         batch.add(sequence)
     return batch
@@ -46,7 +49,9 @@ class KeptBatch:
         """The cache is used otherwise, or freed."""
         self._batch = None
 
-    def batch_of(self, decoder: Decoder, sequence: SequenceState, *, vocab_size: int) -> ContinuousBatch | None:
+    def batch_of(
+        self, decoder: Decoder, sequence: SequenceState, *, vocab_size: int, speculative: bool = False
+    ) -> ContinuousBatch | None:
         """The batch of the generation before, with this sequence in it; None where nothing can be kept."""
         block_size = sequence.window.block_size
         if not decoder.tokens_are_independent or len(sequence.window.ids) > block_size:
@@ -54,7 +59,7 @@ class KeptBatch:
             return None
         if self._batch is None:
             sizes = {"n_slots": 1, "length": block_size, "vocab_size": vocab_size}
-            self._batch = ContinuousBatch(decoder, **sizes, keep_prefixes=True)
+            self._batch = ContinuousBatch(decoder, **sizes, keep_prefixes=True, speculative=speculative)
         for other in list(self._batch.sequences):  # of a generation that this one ends
             self._batch.drop(other)
         self._batch.add(sequence)
@@ -85,6 +90,7 @@ def deltas_of(
                 stats.seconds = time.perf_counter() - start
                 stats.seconds_to_first_token = stats.seconds_to_first_token or stats.seconds
                 stats.new_tokens = len(sequence.new_ids)
+                stats.count_drafts([sequence])
                 if sequence.error is not None:
                     if delta.token_ids:
                         yield delta._replace(finish_reason=None)

@@ -45,6 +45,8 @@ class ModelLoader:
     """auto, true, false."""
     kv_cache: str = "auto"
     """auto, int8."""
+    speculative: str = "off"
+    """off, ngram."""
     style: str | None = None
     """Name of a style that overrides the directory's."""
 
@@ -64,6 +66,7 @@ class ModelLoader:
             dtype=self.precision,
             compile=self.compile,
             kv_cache=self.kv_cache,
+            speculative=self.speculative,
             keep_cache=True,
         )
         return ChatModel(found=found, engine=engine, style=style, style_source=source)

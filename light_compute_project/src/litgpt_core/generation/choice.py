@@ -20,6 +20,7 @@ from litgpt_core.generation.decoder import Decoder
 from litgpt_core.generation.kernel import KernelDecoder
 from litgpt_core.generation.kernel_build import load_kernel
 from litgpt_core.generation.kernel_support import structure_obstacle, weights_obstacle
+from litgpt_core.generation.speculation import SPECULATIVE
 from litgpt_core.generation.torch_decoder import TorchDecoder
 
 if TYPE_CHECKING:
@@ -39,15 +40,23 @@ def check_compile(word: str) -> str:
     return word
 
 
-def check_options(compile: str, kv_cache: str) -> None:
-    """Raise ConfigError unless `compile` is one of COMPILE and `kv_cache` one of KV_CACHE."""
+def check_options(compile: str, kv_cache: str, speculative: str = "off") -> None:
+    """Raise ConfigError for a word that is not one of COMPILE, KV_CACHE or SPECULATIVE."""
     check_compile(compile)
+    if speculative not in SPECULATIVE:
+        needed = ", ".join(SPECULATIVE)
+        raise ConfigError(f"There is no speculative={speculative!r}.", needed=needed, fix="--speculative ngram")
     if kv_cache not in KV_CACHE:
         raise ConfigError(f"There is no kv_cache={kv_cache!r}.", needed=", ".join(KV_CACHE), fix="--kv_cache int8")
 
 
 def choose_decoder(
-    model: GPT, *, compile: str = "auto", packed_weights: bool = False, kv_cache: str = "auto"
+    model: GPT,
+    *,
+    compile: str = "auto",
+    packed_weights: bool = False,
+    kv_cache: str = "auto",
+    speculative: str = "off",
 ) -> Decoder:
     """The decoder for this model on its present device; `packed_weights` is an option of the CPU kernel.
 
@@ -56,15 +65,23 @@ def choose_decoder(
         compile: One of COMPILE.
         packed_weights: See `kernel`.
         kv_cache: One of KV_CACHE; int8: keys and values in 8 bits with a scale per token and head.
+        speculative: One of SPECULATIVE; a warning says that a decoder cannot verify drafts.
 
     Raises:
-        ConfigError: `compile` or `kv_cache` is not one of those.
+        ConfigError: A word is not one of those.
         EnvironmentProblem: compile="true" where torch.compile cannot work.
     """
+    check_options(compile, kv_cache, speculative)
+    decoder = _choose(model, compile=compile, packed_weights=packed_weights, kv_cache=kv_cache)
+    if speculative != "off" and not decoder.tokens_are_independent:
+        logger.warning("speculative decoding is off: it needs the CPU kernel, not the %s decoder", decoder.name)
+    return decoder
+
+
+def _choose(model: GPT, *, compile: str, packed_weights: bool, kv_cache: str) -> Decoder:
     device = model.device
     what = f"{device}, {str(model.dtype).removeprefix('torch.')}"
     what += ", int8 KV cache" if kv_cache == "int8" else ""
-    check_options(compile, kv_cache)
     if compile == "true":
         if obstacle := compile_obstacle(device.type):
             raise EnvironmentProblem(f"Decoding cannot be compiled: {obstacle}.", fix="--compile auto")

@@ -8,12 +8,14 @@ The tokens of a sequence do not depend on the other sequences: each has its own 
 numbers. A sequence that fails (NaN logits, an error in its settings) does not affect the others.
 
 Where the decoder samples by itself and every sequence only needs its next tokens, a step decodes several tokens
-(multi-step decode): as many as fit into `MULTI_STEP_S`. Tokens after the end of a sequence are discarded.
+(multi-step decode): as many as fit into `MULTI_STEP_S`. Tokens after the end of a sequence are discarded. With
+`speculative`, drafted tokens are verified instead where that is expected to be faster: `speculation`.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from typing import TYPE_CHECKING
 
@@ -21,17 +23,19 @@ import torch
 from torch import Tensor
 
 from litgpt_core.generation.cache_slots import CacheSlots
-from litgpt_core.generation.decoder import Decoder
+from litgpt_core.generation.decoder import Decoder, Feed
 from litgpt_core.generation.prefill_budget import PrefillBudget
 from litgpt_core.generation.request import Delta, TokenLogprob, join_deltas
 from litgpt_core.generation.sampling import check_finite, non_finite_error, penalize
 from litgpt_core.generation.sequence_state import SequenceState
+from litgpt_core.generation.speculation import DraftBudget
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 MULTI_STEP_S = 0.01
-"""Maximum seconds of a multi-step decode: too short to notice in a stream, and as long as a new sequence waits."""
+"""Maximum seconds of a multi-step decode of one sequence: too short to notice in a stream, and as long as a new one
+waits. Ten sequences have twice as long, and so on: the more readers, the less often the server sends text to each."""
 
 
 class ContinuousBatch:
@@ -45,6 +49,7 @@ class ContinuousBatch:
         prefill: Maximum number of prompt tokens per step; None for no limit.
         keep_prefixes: A prompt that begins like an earlier sequence is prefilled from where they differ, if its slot is
             free and the decoder computes each token alike with any others: see `cache_slots`.
+        speculative: Draft tokens, if the decoder computes each token alike with any others.
 
     Attributes:
         sequences: The running sequences, in the order in which they joined.
@@ -59,10 +64,12 @@ class ContinuousBatch:
         vocab_size: int,
         prefill: int | None = None,
         keep_prefixes: bool = False,
+        speculative: bool = False,
     ) -> None:
         self._decoder, self._vocab_size, self._budget = decoder, vocab_size, PrefillBudget(prefill)
         self._slots = CacheSlots(n_slots, keep=keep_prefixes and decoder.tokens_are_independent)
-        self._token_s = MULTI_STEP_S  # seconds that one token of every sequence took most recently
+        self._drafts = DraftBudget() if speculative and decoder.tokens_are_independent else None
+        self._token_s = math.inf  # seconds that one token of every sequence took most recently
         self.sequences: list[SequenceState] = []
         decoder.start(n_sequences=n_slots, length=length)
 
@@ -77,7 +84,7 @@ class ContinuousBatch:
         fits = len(window.ids) <= window.block_size
         sequence.slot, window.cached = self._slots.take(window.ids if fits else ())
         sequence.reused_tokens = window.cached
-        self._token_s = MULTI_STEP_S  # the batch is larger now: measure again
+        self._token_s = math.inf  # the batch is larger now: measure again
         self.sequences.append(sequence)
 
     def drop(self, sequence: SequenceState) -> None:
@@ -101,6 +108,8 @@ class ContinuousBatch:
         prompts = [sequence for sequence in self.sequences if sequence.window.pending > 1]
         shares = self._budget.shares([sequence.window.pending for sequence in prompts], decoding=bool(decoding))
         chosen = [(sequence, share) for sequence, share in zip(prompts, shares, strict=True) if share]
+        if not chosen and any(drafts := self._drafted(decoding)):
+            return [*out, *self._verify(decoding, drafts)]
         if not chosen and (n := self._n_steps(decoding)) > 1:
             return [*out, *self._multi_step_decode(decoding, n)]
         # fed: the sequence, or None while its prompt is incomplete
@@ -115,7 +124,7 @@ class ContinuousBatch:
         if chosen:
             self._budget.prefilled(sum(share for _, share in chosen), seconds=seconds, decoding=bool(decoding))
         else:
-            self._token_s = seconds
+            self._stepped(seconds, n_sequences=len(feeds))
             self._budget.rested(seconds)
         rows = [row for row, sequence in enumerate(fed) if sequence is not None]
         ready = [sequence for sequence in fed if sequence is not None]
@@ -129,7 +138,8 @@ class ContinuousBatch:
 
     def _n_steps(self, sequences: Sequence[SequenceState]) -> int:
         """How many tokens of each of these sequences the next step may decode."""
-        n = min(self._decoder.max_decode_steps, int(MULTI_STEP_S / max(self._token_s, 1e-9)))
+        limit_s = MULTI_STEP_S * (1 + len(sequences) / 10)
+        n = min(self._decoder.max_decode_steps, int(limit_s / max(self._token_s, 1e-9)))
         if n < 2 or not sequences:
             return 1
         for sequence in sequences:
@@ -148,11 +158,56 @@ class ContinuousBatch:
             vocab_size=self._vocab_size,
         )
         seconds = time.perf_counter() - start
-        self._token_s = seconds / n
+        self._stepped(seconds / n, n_sequences=len(sequences))
         self._budget.rested(seconds)
+        return self._appended(sequences, decoded)
+
+    def _stepped(self, seconds: float, *, n_sequences: int) -> None:
+        """One token of each of n sequences took so long."""
+        self._token_s = seconds
+        if self._drafts is not None:
+            self._drafts.stepped(seconds, n_sequences=n_sequences)
+
+    def _drafted(self, sequences: Sequence[SequenceState]) -> list[list[int]]:
+        """A draft for each sequence, often empty; none at all where one needs logits."""
+        if self._drafts is None or any(sequence.needs_logits for sequence in sequences):
+            return []
+        found = []
+        for sequence in sequences:
+            drafts, window = sequence.drafts, sequence.window
+            n = self._drafts.length(drafts.rate, n_sequences=len(sequences))
+            if n == 0:
+                drafts.skipped()
+            left = sequence.request.max_new_tokens - len(sequence.new_ids)
+            found.append(drafts.draft(window.ids, max(0, min(n, left - 1, window.room - 1))) if n else [])
+        return found
+
+    def _verify(self, sequences: list[SequenceState], drafts: list[list[int]]) -> list[tuple[SequenceState, Delta]]:
+        """The drafted tokens that are right, and one more of each sequence."""
+        start = time.perf_counter()
+        feeds = [sequence.window.next_feed(sequence.slot) for sequence in sequences]
+        decoded = self._decoder.verify(
+            [Feed(one.sequence, one.position, one.ids + draft) for one, draft in zip(feeds, drafts, strict=True)],
+            [sequence.sampling for sequence in sequences],
+            uniforms=[sequence.uniforms(1 + len(draft)) for sequence, draft in zip(sequences, drafts, strict=True)],
+            vocab_size=self._vocab_size,
+        )
+        seconds = time.perf_counter() - start
+        assert self._drafts is not None
+        self._drafts.verified(seconds, n_sequences=len(sequences), n_drafted=sum(map(len, drafts)))
+        self._budget.rested(seconds)
+        for sequence, draft, tokens in zip(sequences, drafts, decoded, strict=True):
+            if draft:
+                sequence.drafts.verified(drafted=len(draft), accepted=len(tokens) - 1)
+        return self._appended(sequences, decoded)
+
+    def _appended(
+        self, sequences: Sequence[SequenceState], decoded: Sequence[Sequence[int | None]]
+    ) -> list[tuple[SequenceState, Delta]]:
+        """Append what was decoded in one call; all of it but the last token of each sequence is in the cache."""
         out = []
         for sequence, tokens in zip(sequences, decoded, strict=True):
-            sequence.window.cached += n - 1
+            sequence.window.cached += len(tokens) - 1
             try:
                 delta = self._append(sequence, tokens)
             except Exception as problem:

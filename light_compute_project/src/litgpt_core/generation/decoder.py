@@ -14,6 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from litgpt_core.core.errors import CheckpointError
@@ -53,6 +54,11 @@ class Decoder(ABC):
         Sequences may be fed different numbers of tokens, at different positions, or not at all.
         """
 
+    def feed_all(self, feeds: Sequence[Feed]) -> Tensor:
+        """As `feed`, with the logits after every token: (tokens of all feeds, padded_vocab_size)."""
+        tokens = [Feed(one.sequence, one.position + i, [token]) for one in feeds for i, token in enumerate(one.ids)]
+        return torch.stack([self.feed([token])[0].clone() for token in tokens])
+
     def sample(self, logits: Tensor, settings: Sequence[SamplingSettings], *, uniforms: Sequence[float]) -> list[int]:
         """One token per row of logits, which this decoder returned or which were derived from its logits: see
         `sampling.sample`.
@@ -89,6 +95,38 @@ class Decoder(ABC):
                 next_feeds.append(Feed(feed.sequence, feed.position + 1, [token or 0]))
             feeds = next_feeds
         return decoded
+
+    def verify(
+        self,
+        feeds: Sequence[Feed],
+        settings: Sequence[SamplingSettings],
+        *,
+        uniforms: Sequence[Sequence[float]],
+        vocab_size: int,
+    ) -> list[list[int | None]]:
+        """Verify drafts (`speculation`): the tokens that are sampled while they are those of the draft, and one more.
+
+        Args:
+            feeds: A pending id of each sequence, and the drafted ids after it.
+            settings: Sampling settings of each sequence.
+            uniforms: For each sequence, one number in [0, 1) per id that is fed.
+            vocab_size: Ids below it may be sampled.
+
+        Returns:
+            The tokens of each sequence, at least one; None where the logits hold NaN or infinity.
+        """
+        logits = self.feed_all(feeds)[:, :vocab_size]
+        found, begin = [], 0
+        for feed, own, numbers in zip(feeds, settings, uniforms, strict=True):
+            tokens: list[int | None] = []
+            for i, (number, expected) in enumerate(zip(numbers, [*feed.ids[1:], None], strict=True)):
+                row = begin + i
+                tokens.append(self._sample_one(logits[row : row + 1], own, number))
+                if tokens[-1] is None or tokens[-1] != expected:
+                    break
+            begin += len(feed.ids)
+            found.append(tokens)
+        return found
 
     def _sample_one(self, logits: Tensor, settings: SamplingSettings, uniform: float) -> int | None:
         try:

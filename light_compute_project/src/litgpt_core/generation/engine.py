@@ -16,7 +16,7 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from litgpt_core import tokenizers
 from litgpt_core.checkpoint import load_model, locate
@@ -55,6 +55,8 @@ class Engine:
         kv_cache: auto: the dtype that the decoder chooses; int8: keys and values in 8 bits.
         keep_cache: Keep the cache between generations of one sequence, so that the next turn of a conversation prefills
             only what is new; where the decoder allows it, see `cache_slots`. The model must not be trained meanwhile.
+        speculative: off, or ngram: verify several drafted tokens in one pass where that is faster, with the same
+            result; see `speculation`. Needs the CPU kernel.
 
     Attributes:
         stats: Of the latest generation.
@@ -71,16 +73,19 @@ class Engine:
         packed_weights: bool = False,
         kv_cache: str = "auto",
         keep_cache: bool = False,
+        speculative: str = "off",
     ) -> None:
         self.model, self.tokenizer, self.add_bos = model, tokenizer, add_bos and tokenizer.bos_id is not None
         self.stats = GenerationStats()
-        check_options(compile, kv_cache)
-        self._compile, self._packed, self.kv_cache = compile, packed_weights, kv_cache
-        self.keep_cache = keep_cache
+        check_options(compile, kv_cache, speculative)
+        self.kv_cache, self.keep_cache = kv_cache, keep_cache
+        self._decoder_options: dict[str, Any] = {"compile": compile, "packed_weights": packed_weights}
+        self._decoder_options |= {"kv_cache": kv_cache, "speculative": speculative}
         self._kept = KeptBatch()
         self._decoder: Decoder | None = None
         self._mode_before: bool | None = None  # the model's mode before the current generation
         self.vocab_size = min(tokenizer.vocab_size, model.config.padded_vocab_size)
+        self._batch_options: dict[str, Any] = {"vocab_size": self.vocab_size, "speculative": speculative != "off"}
 
     @classmethod
     def from_directory(
@@ -93,6 +98,7 @@ class Engine:
         packed_weights: bool = False,
         kv_cache: str = "auto",
         keep_cache: bool = False,
+        speculative: str = "off",
     ) -> Engine:
         """Load a checkpoint directory, ours or LitGPT's.
 
@@ -102,13 +108,13 @@ class Engine:
             device: auto, cpu, cuda, cuda:1, mps.
             dtype: auto, 32, bf16, 16. `auto` is bf16 where that is fast; see `choice.load_dtype`.
             compile: auto, true, false; see `choice`.
-            packed_weights, kv_cache, keep_cache: See the class.
+            packed_weights, kv_cache, keep_cache, speculative: See the class.
 
         Raises:
             CheckpointError, TokenizerError: The directory is incomplete or corrupted.
             EnvironmentProblem, ConfigError: The device is not available, or an argument is not one of those above.
         """
-        check_options(compile, kv_cache)
+        check_options(compile, kv_cache, speculative)
         target, requested = choose_device(device), named_dtype(dtype)
         directory = locate(path)
         model = load_model(directory)
@@ -117,8 +123,9 @@ class Engine:
             move_to_huge_pages(model, dtype=chosen)
         model = model.to(target, chosen)
         tokenizer, add_bos = tokenizers.load(directory), starts_with_bos(directory)
-        options = {"compile": compile, "packed_weights": packed_weights, "kv_cache": kv_cache}
-        return cls(model, tokenizer, add_bos=add_bos, keep_cache=keep_cache, **options)  # type: ignore[arg-type]
+        words = {"compile": compile, "kv_cache": kv_cache, "speculative": speculative}
+        flags = {"add_bos": add_bos, "packed_weights": packed_weights, "keep_cache": keep_cache}
+        return cls(model, tokenizer, **flags, **words)  # type: ignore[arg-type]
 
     # --- one sequence
 
@@ -144,10 +151,8 @@ class Engine:
     def _run(self, sequence: SequenceState) -> Iterator[Delta]:
         start = time.perf_counter()
         with self.decoding(keep=self.keep_cache) as (decoder, stats):
-            batch = None
-            if self.keep_cache:
-                batch = self._kept.batch_of(decoder, sequence, vocab_size=self.vocab_size)
-            batch = batch or batch_of(decoder, [sequence], vocab_size=self.vocab_size)
+            batch = self._kept.batch_of(decoder, sequence, **self._batch_options) if self.keep_cache else None
+            batch = batch or batch_of(decoder, [sequence], **self._batch_options)
             yield from deltas_of(sequence, batch, stats, start=start, is_current=lambda: self.stats is stats)
 
     def generate_stream(
@@ -223,12 +228,13 @@ class Engine:
             return []
         start = time.perf_counter()
         with self.decoding(n_sequences=len(sequences)) as (decoder, stats):
-            batch = batch_of(decoder, sequences, vocab_size=self.vocab_size)
+            batch = batch_of(decoder, sequences, **self._batch_options)
             while batch.sequences:
                 deltas = batch.step()
                 if failed := next((sequence.error for sequence, _ in deltas if sequence.error is not None), None):
                     raise failed
                 stats.new_tokens += sum(len(delta.token_ids) for _, delta in deltas)
+                stats.count_drafts(sequences)
                 stats.seconds = time.perf_counter() - start
                 stats.seconds_to_first_token = stats.seconds_to_first_token or stats.seconds
         return [sequence.new_ids for sequence in sequences]
@@ -247,8 +253,8 @@ class Engine:
         """
         length = self.model.config.block_size
         with self.decoding(n_sequences=n_slots) as (decoder, _):
-            sizes = {"n_slots": n_slots, "length": length, "vocab_size": self.vocab_size}
-            yield ContinuousBatch(decoder, **sizes, prefill=prefill, keep_prefixes=True)
+            options = {"length": length, "prefill": prefill, "keep_prefixes": True, **self._batch_options}
+            yield ContinuousBatch(decoder, n_slots=n_slots, **options)
 
     @contextmanager
     def decoding(
@@ -263,10 +269,7 @@ class Engine:
         if self._mode_before is None:
             self._mode_before = self.model.training
         if decoder is None:
-            options = {"compile": self._compile, "kv_cache": self.kv_cache}
-            decoder = self._decoder = self._decoder or choose_decoder(
-                self.model, **options, packed_weights=self._packed
-            )
+            decoder = self._decoder = self._decoder or choose_decoder(self.model, **self._decoder_options)
         try:
             self.model.eval()
             yield decoder, stats

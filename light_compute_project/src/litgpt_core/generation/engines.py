@@ -17,6 +17,7 @@ WORKS_WITH: dict[str, tuple[object, ...]] = {
     "precision": ("auto", "32"),
     "compile": ("auto", "false"),
     "kv_cache": ("auto",),
+    "speculative": ("off",),
     "num_beams": (1,),
     "contrastive_alpha": (None,),
 }
@@ -53,6 +54,5 @@ def load_engine(checkpoint: str | Path | None, options: Mapping[str, Any]) -> En
 
     from litgpt_core.generation.engine import Engine  # imports torch, after --help and mistakes have been answered
 
-    return Engine.from_directory(
-        checkpoint, device=device, dtype=options["precision"], compile=compile_mode, kv_cache=options["kv_cache"]
-    )
+    cache = {name: options[name] for name in ("kv_cache", "speculative")}
+    return Engine.from_directory(checkpoint, device=device, dtype=options["precision"], compile=compile_mode, **cache)

@@ -51,6 +51,8 @@ if TYPE_CHECKING:
 
 CHUNK = 32
 """Tokens per call, of one prompt or of several sequences: the weights are read once for all of them."""
+HUGE_CACHE_BYTES = 128 * 2**20
+"""Largest cache that is allocated in huge pages."""
 
 
 class KernelDecoder(Decoder):
@@ -76,7 +78,7 @@ class KernelDecoder(Decoder):
         self._threads = 1
         self._kept: list[Tensor] = []  # keeps alive the memory that the kernel's pointers refer to
         self._struct = structs.Model()
-        self._logits = self._scratch = self._cache = torch.empty(0)
+        self._logits = self._all_logits = self._scratch = self._cache = torch.empty(0)
         self._scratch_tokens = 0
 
     def start(self, *, n_sequences: int, length: int) -> None:
@@ -91,7 +93,7 @@ class KernelDecoder(Decoder):
     def finish(self) -> None:
         """See `Decoder`."""
         self._kept, self._struct, self._scratch_tokens = [], structs.Model(), 0
-        self._logits = self._scratch = self._cache = torch.empty(0)
+        self._logits = self._all_logits = self._scratch = self._cache = torch.empty(0)
 
     def reorder(self, sources: Sequence[int], *, length: int) -> None:
         """See `Decoder`."""
@@ -100,7 +102,7 @@ class KernelDecoder(Decoder):
 
     def feed(self, feeds: Sequence[Feed]) -> Tensor:
         """See `Decoder`."""
-        rows = [(item.sequence, item.position + i, token) for item in feeds for i, token in enumerate(item.ids)]
+        rows = _rows(feeds)
         ends, end = [], 0
         for item in feeds:
             end += len(item.ids)
@@ -112,6 +114,16 @@ class KernelDecoder(Decoder):
             self._forward(rows[begin:stop], logit_rows, self._logits[n_done:])
             n_done += len(logit_rows)
         return self._logits[: len(feeds)]
+
+    def feed_all(self, feeds: Sequence[Feed]) -> Tensor:
+        """See `Decoder`."""
+        rows = _rows(feeds)
+        if self._all_logits.size(0) < len(rows):
+            self._all_logits = torch.empty(len(rows), self._model.config.padded_vocab_size)
+        for begin in range(0, len(rows), CHUNK):
+            part = rows[begin : begin + CHUNK]
+            self._forward(part, list(range(len(part))), self._all_logits[begin:])
+        return self._all_logits[: len(rows)]
 
     def _forward(
         self,
@@ -187,7 +199,7 @@ class KernelDecoder(Decoder):
         cache_type, wide = self._cache_format()
         slots = _round_up(length) + structs.MAX_LANES  # vector loads may read past the last slot
         row = wide + (4 if self._int8_cache else 0)  # the scale of a row is behind its codes
-        cache = self._cache = torch.empty((c.n_layer, 2, n_sequences, c.n_query_groups, slots, row), dtype=cache_type)
+        cache = self._cache = _cache_memory((c.n_layer, 2, n_sequences, c.n_query_groups, slots, row), cache_type)
         if self._packed is not None:
             self._pack_weights()
         rope = self._rope_addresses(slots)
@@ -298,6 +310,18 @@ class KernelDecoder(Decoder):
     def _keep(self, tensor: Tensor) -> Tensor:
         self._kept.append(tensor)
         return tensor
+
+
+def _cache_memory(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """In huge pages, unless it is large: a page that a short text touches is there as a whole."""
+    if math.prod(shape) * dtype.itemsize > HUGE_CACHE_BYTES:
+        return torch.empty(shape, dtype=dtype)
+    return allocate_tensors([shape], dtype=dtype)[0]
+
+
+def _rows(feeds: Sequence[Feed]) -> list[tuple[int, int, int]]:
+    """Sequence, position and id of every token."""
+    return [(item.sequence, item.position + i, token) for item in feeds for i, token in enumerate(item.ids)]
 
 
 def _integers(matrix: PackedMatrix, *, bias: int | None = None) -> structs.KernelLinear:

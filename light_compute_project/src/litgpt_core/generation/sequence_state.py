@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from litgpt_core.generation.request import Delta, FinishReason, GenerationRequest, TokenLogprob, join_deltas
 from litgpt_core.generation.sampling import UniformRng
 from litgpt_core.generation.sampling_settings import shared_instance
+from litgpt_core.generation.speculation import NgramDraft
 from litgpt_core.generation.stop_strings import StopStrings
 from litgpt_core.generation.stream import StreamDecoder
 from litgpt_core.generation.text_window import TextWindow
@@ -33,6 +34,7 @@ class SequenceState:
         error: The exception that ended it, where finish_reason is "error".
         slot: Its slot in the decoder's cache, assigned by the batch.
         reused_tokens: First tokens of the prompt that were in that slot already.
+        drafts: Drafts tokens for speculative decoding, and counts them.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class SequenceState:
         self.error: Exception | None = None
         self.slot = -1
         self.reused_tokens = 0
+        self.drafts = NgramDraft()
         self._uniforms: list[float] = []  # generated, and not yet used by a token
         self._stop_ids = frozenset({tokenizer.eos_id} if request.stop_ids is None else request.stop_ids)
         self._stops = StopStrings(request.stop)

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from litgpt_core.generation.sequence_state import SequenceState
 
 
 @dataclass(kw_only=True)
@@ -15,16 +20,26 @@ class GenerationStats:
     """New tokens of all sequences together."""
     reused_tokens: int = 0
     """Tokens of the prompt that were in the cache already, from the turn before."""
+    drafted_tokens: int = 0
+    """Tokens that speculative decoding has verified."""
+    accepted_tokens: int = 0
+    """Those that were right: passes of the model that were saved."""
     seconds_to_first_token: float = 0.0
     """Time until all prompts are prefilled and every sequence has its first token."""
     seconds: float = 0.0
     """Time until the latest token."""
 
+    def count_drafts(self, sequences: Sequence[SequenceState]) -> None:
+        """The drafts of all sequences so far."""
+        self.drafted_tokens = sum(sequence.drafts.drafted for sequence in sequences)
+        self.accepted_tokens = sum(sequence.drafts.accepted for sequence in sequences)
+
     def summary(self) -> str:
         """A one-line summary."""
+        drafts = f"; {self.accepted_tokens} of {self.drafted_tokens} drafted tokens accepted"
         return (
             f"{self.new_tokens} tokens, {self.seconds_to_first_token:.3f} s to the first, "
-            f"{self.tokens_per_second:.1f} tokens/s after it"
+            f"{self.tokens_per_second:.1f} tokens/s after it{drafts if self.drafted_tokens else ''}"
         )
 
     @property

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 import torch
@@ -27,7 +27,7 @@ from litgpt_core.generation.decoder import Decoder, Feed
 from litgpt_core.generation.device_copies import numbers_on
 from litgpt_core.generation.kernel_build import cache_folder
 from litgpt_core.model.kv_cache import KVCache
-from litgpt_core.model.moe import leave_experts_out
+from litgpt_core.model.moe import leave_experts_out, stack_experts
 
 if TYPE_CHECKING:
     from litgpt_core.model.gpt import GPT
@@ -49,6 +49,7 @@ class TorchDecoder(Decoder):
         self._compiled = compiled
         self.name = "compiled" if compiled else "eager"
         self._step: Callable[[Tensor, Tensor], Tensor] = self._logits
+        stack_experts(model)
         if compiled:
             os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder().with_name("inductor")))
             leave_experts_out(model)
@@ -56,6 +57,8 @@ class TorchDecoder(Decoder):
             self._step = torch.compile(self._logits, dynamic=False, mode=mode)
         self._sequences = 0
         self._length = self._live = 0
+        self._row: list[int] = []  # of the cache, for every sequence
+        self._written: list[int] = []  # slots, in every row
 
     def start(self, *, n_sequences: int, length: int) -> None:
         """See `Decoder`."""
@@ -66,6 +69,7 @@ class TorchDecoder(Decoder):
         self._model.set_kv_cache(n_sequences, max_seq_length=length, dtype=self._cache_dtype)
         self._sequences = n_sequences
         self._length = self._live = length
+        self._row, self._written = list(range(n_sequences)), [0] * n_sequences
 
     def finish(self) -> None:
         """See `Decoder`; a compiled step keeps its cache, because a new one would have to be compiled again."""
@@ -93,26 +97,30 @@ class TorchDecoder(Decoder):
     def hidden(self, feed: Feed) -> Tensor:
         """(T, C): the input of the head for every token of one feed."""
         ids, positions = self._tensors([feed])
-        with kernels_without_plans(self._model.device):
-            if feed.sequence == 0:
-                return self._model.hidden(ids, input_pos=positions[0])[0]
-            with self._rows([feed.sequence]):
-                return self._model.hidden(ids, input_pos=positions)[0]
+        row = self._row[feed.sequence]
+        with kernels_without_plans(self._model.device), self._model.cache_rows(row, fresh=feed.position == 0):
+            return self._model.hidden(ids, input_pos=positions[0])[0]
 
     def step_hidden(self, feeds: Sequence[Feed]) -> Tensor:
         """(len(feeds), C): the input of the head after one more token of sequences 0, 1, 2, ..."""
-        assert [item.sequence for item in feeds] == list(range(len(feeds)))
+        assert [self._row[item.sequence] for item in feeds] == list(range(len(feeds)))
         ids, positions = self._tensors(feeds)
         with kernels_without_plans(self._model.device):
             return self._model.hidden(ids, input_pos=positions)[:, -1]
 
     def reorder(self, sources: Sequence[int], *, length: int) -> None:
         """See `Decoder`."""
-        rows = numbers_on(self._model.device, sources)
+        targets = self._row[: len(sources)]
+        rows = numbers_on(self._model.device, [[self._row[source] for source in sources], targets])
+        for slots in self._slots():
+            slots[:, :, :length].index_copy_(0, rows[1], slots[rows[0], :, :length])
+        for target in targets:
+            self._written[target] = length
+
+    def _slots(self) -> Iterator[Tensor]:
         for module in self._model.modules():
             if isinstance(module, KVCache):
-                for slots in module.tensors():
-                    slots[: len(sources), :, :length] = slots[rows, :, :length]
+                yield from module.tensors()
 
     def _feed_steps(self, feeds: Sequence[Feed]) -> Tensor:
         """(len(feeds), V) after one more token of each."""
@@ -124,12 +132,33 @@ class TorchDecoder(Decoder):
             sequences = [item.sequence for item in feeds]
             whole = sequences == list(range(self._sequences))
             return logits if whole else logits[numbers_on(self._model.device, sequences)]
-        ids, positions = self._tensors(feeds)  # (B, 1) each
-        sequences = [item.sequence for item in feeds]
-        if sequences == list(range(len(feeds))):
-            return self._logits(ids, positions)
-        with self._rows(sequences):
-            return self._logits(ids, positions)
+        self._make_dense([item.sequence for item in feeds])
+        order = sorted(range(len(feeds)), key=lambda place: self._row[feeds[place].sequence])
+        logits = self._logits(*self._tensors([feeds[place] for place in order]))  # of (B, 1) each
+        if order == list(range(len(feeds))):
+            return logits
+        return logits[numbers_on(self._model.device, sorted(range(len(feeds)), key=order.__getitem__))]
+
+    def _make_dense(self, sequences: Sequence[int]) -> None:
+        """Have these sequences be in the first rows of the cache, which attention then reads in place. A sequence from
+        behind them changes rows with one that is not fed; after that, as long as the same are fed, nothing is copied.
+        """
+        taken = {self._row[sequence] for sequence in sequences}
+        free = [row for row in range(len(sequences)) if row not in taken]
+        behind = [sequence for sequence in sequences if self._row[sequence] >= len(sequences)]
+        for row, sequence in zip(free, behind, strict=True):
+            self._exchange(self._row.index(row), sequence)
+
+    def _exchange(self, one: int, other: int) -> None:
+        """Two sequences change rows; only what is written of each is copied."""
+        a, b = self._row[one], self._row[other]
+        of_a, of_b = self._written[a], self._written[b]
+        for slots in self._slots():
+            kept = slots[a, :, :of_a].clone()
+            slots[a, :, :of_b] = slots[b, :, :of_b]
+            slots[b, :, :of_a] = kept
+        self._row[one], self._row[other] = b, a
+        self._written[a], self._written[b] = of_b, of_a
 
     def _all_rows(self, feeds: Sequence[Feed]) -> list[Feed]:
         """One feed for every sequence, because the graph has one shape. A sequence without a token writes a dummy to
@@ -149,19 +178,13 @@ class TorchDecoder(Decoder):
                 f"torch.compile failed: {str(problem).splitlines()[0]}", fix="--compile false"
             ) from problem
 
-    @contextmanager
-    def _rows(self, sequences: Sequence[int]) -> Iterator[None]:
-        self._model.select_cache_rows(numbers_on(self._model.device, sequences))
-        try:
-            yield
-        finally:
-            self._model.select_cache_rows(None)
-
     def _tensors(self, feeds: Sequence[Feed]) -> tuple[Tensor, Tensor]:
         """(B, T) ids and (B, T) positions of feeds of equal length; the cache is read as far as they need."""
         if not self._compiled:
             self._read_up_to(max(item.position + len(item.ids) for item in feeds))
         length = len(feeds[0].ids)
+        for item in feeds:
+            self._written[self._row[item.sequence]] = item.position + length
         rows = [[*item.ids, *range(item.position, item.position + length)] for item in feeds]
         both = numbers_on(self._model.device, rows)  # (B, 2 T): one copy
         return both[:, :length], both[:, length:]

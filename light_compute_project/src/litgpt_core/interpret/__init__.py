@@ -13,23 +13,15 @@ are imported on first use: neither torch nor matplotlib is loaded before.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from litgpt_core.core.lazy import lazy_names
 
 if TYPE_CHECKING:
     from litgpt_core.interpret.analysis import analyze as analyze
     from litgpt_core.interpret.loading import load_subject as load_subject
     from litgpt_core.interpret.tracing import trace as trace
 
-_MODULES = {"analyze": "analysis", "load_subject": "loading", "trace": "tracing"}
-
-
-def __getattr__(name: str) -> Any:
-    """A public name, imported when it is first used."""
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_MODULES])
+__all__, __getattr__, __dir__ = lazy_names(
+    __name__, {"analysis": "analyze", "loading": "load_subject", "tracing": "trace"}
+)

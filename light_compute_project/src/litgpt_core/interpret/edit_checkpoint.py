@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -16,7 +15,7 @@ from litgpt_core.checkpoint.choice import locate
 from litgpt_core.checkpoint.directory import save_directory
 from litgpt_core.checkpoint.layout import HYPERPARAMETERS
 from litgpt_core.checkpoint.load import load_weights
-from litgpt_core.core.parsing import ParsingError, read_yaml
+from litgpt_core.core.parsing import table_in
 from litgpt_core.core.replaceable import refuse_taken
 from litgpt_core.interpret.names import Component, parse_component
 from litgpt_core.model.config import GPTConfig
@@ -45,7 +44,7 @@ def save_without(model: str | Path | None, parts: Sequence[str], out: Path, *, f
         remove(weights, part, config)
     if (head := weights.get("lm_head.weight")) is not None and torch.equal(head, weights["transformer.wte.weight"]):
         weights["lm_head.weight"] = weights["transformer.wte.weight"]  # stored once, as before
-    hyperparameters = _hyperparameters(directory) | {"ablated": [str(part) for part in chosen]}
+    hyperparameters = table_in(directory / HYPERPARAMETERS) | {"ablated": [str(part) for part in chosen]}
     return save_directory(
         Path(out), weights=weights, config=config, tokenizer_dir=directory, hyperparameters=hyperparameters
     )
@@ -62,11 +61,3 @@ def remove(weights: dict[str, torch.Tensor], part: Component, config: GPTConfig)
         if linear.role == "mlp" and linear.adds_to_residual:
             for parameter in linear.parameters():
                 weights[f"{prefix}.{parameter.name}"].zero_()
-
-
-def _hyperparameters(directory: Path) -> dict[str, Any]:
-    try:
-        content = read_yaml(directory / HYPERPARAMETERS)
-    except (OSError, ParsingError):
-        return {}
-    return content if isinstance(content, dict) else {}

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from litgpt_core.core.errors import CheckpointError, ConfigError, DataError
+from litgpt_core.core.errors import CheckpointError, ConfigError
 from litgpt_core.interpret.token_text import token_text
 from litgpt_core.model.cost import forward_flops_per_token
 from litgpt_core.model.gpt import GPT
@@ -153,13 +153,3 @@ class Subject:
     def token_texts(self, ids: Tensor) -> list[str]:
         """(T,) -> T texts."""
         return [self.token_text(int(token)) for token in ids]
-
-    def check_fits(self, vocab_size: int, where: Path) -> None:
-        """Raise DataError if token ids of some data are not this model's."""
-        if vocab_size != self.tokenizer.vocab_size:
-            raise DataError(
-                f"{where} was made with a tokenizer of {vocab_size:,} ids, this model's has "
-                f"{self.tokenizer.vocab_size:,}",
-                needed="text prepared with the model's own tokenizer",
-                fix="--text FILE, which is tokenized anew",
-            )

@@ -11,20 +11,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from litgpt_core.core.lazy import lazy_names
+
 if TYPE_CHECKING:
-    from litgpt_core.model.config import GPTConfig
-    from litgpt_core.model.gpt import GPT
+    from litgpt_core.model.config import GPTConfig as GPTConfig
+    from litgpt_core.model.gpt import GPT as GPT
 
-__all__ = ["GPT", "GPTConfig"]
-
-
-def __getattr__(name: str) -> object:
-    if name == "GPT":
-        from litgpt_core.model.gpt import GPT
-
-        return GPT
-    if name == "GPTConfig":
-        from litgpt_core.model.config import GPTConfig
-
-        return GPTConfig
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__all__, __getattr__, __dir__ = lazy_names(__name__, {"config": "GPTConfig", "gpt": "GPT"})

@@ -21,8 +21,8 @@ from torch.utils.checkpoint import checkpoint
 
 from litgpt_core.core.errors import ConfigError
 from litgpt_core.model.config import GPTConfig
-from litgpt_core.model.distillation_settings import DistillSettings
 from litgpt_core.model.loss import summed_loss_of_logits
+from litgpt_core.model.optional_settings import DistillSettings
 
 HeadFunction = Callable[[Tensor], Tensor]
 """(N, C) -> (N, V), as `GPT.head`."""

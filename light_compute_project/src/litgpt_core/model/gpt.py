@@ -14,6 +14,7 @@ State-dict names and shapes are LitGPT's, so its checkpoints load here and ours 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -26,11 +27,10 @@ from litgpt_core.model.block import Block
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.latent_attention import MultiheadLatentAttention
 from litgpt_core.model.low_rank import LowRankLinear
-from litgpt_core.model.mask import build_masks
+from litgpt_core.model.mask import build_masks, segment_masks
 from litgpt_core.model.norm import build_norm
 from litgpt_core.model.quantized import QuantLinear
 from litgpt_core.model.rope import RopeTable, RotaryEmbedding
-from litgpt_core.model.segments import segment_masks
 
 
 class Transformer(nn.Module):
@@ -51,6 +51,8 @@ class Transformer(nn.Module):
         self.rope_indices = config.rope_indices or [0] * config.n_layer
         self.cache_length: int | None = None
         """Slots of the KV cache that attention reads; None without a cache."""
+        self.fresh = False
+        """The next tokens are the first of their sequences: attention is causal among them, and reads no cache."""
 
     def forward(self, idx: Tensor, input_pos: Tensor | None = None, segments: Tensor | None = None) -> Tensor:
         """(B, T) int64 -> (B, T, C)"""
@@ -60,7 +62,7 @@ class Transformer(nn.Module):
             masks, positions = segment_masks(c, segments)
         else:
             positions = torch.arange(idx.size(1), device=idx.device) if input_pos is None else input_pos
-            masks = build_masks(c, positions, n_slots=None if input_pos is None else self.cache_length)
+            masks = build_masks(c, positions, n_slots=None if input_pos is None or self.fresh else self.cache_length)
         x: Tensor = self.wte(idx)  # (B, T, C)
         if c.scale_embeddings:
             x = x * torch.full((), c.n_embd**0.5, dtype=x.dtype, device=x.device)  # rounded as Gemma's was in training
@@ -217,11 +219,25 @@ class GPT(nn.Module):
             attention.build_kv_cache(batch_size, max_seq_length, device=device, dtype=dtype)
         self.transformer.cache_length = max_seq_length
 
-    def select_cache_rows(self, rows: Tensor | None) -> None:
-        """Which sequences of the caches the next calls with (B, T) positions feed: (B,) int64; None: the first B."""
+    @contextmanager
+    def cache_rows(self, first: int, *, fresh: bool = False) -> Iterator[None]:
+        """Calls in the block feed the sequences of the caches from `first` on.
+
+        Args:
+            first: Row of the caches, from 0.
+            fresh: They are given the first tokens of these sequences, positions 0, 1, ...
+        """
+        self._select(first, fresh=fresh)
+        try:
+            yield
+        finally:
+            self._select(0, fresh=False)
+
+    def _select(self, first: int, *, fresh: bool) -> None:
         for attention in self._attentions():
             assert attention.kv_cache is not None, "set_kv_cache comes first"
-            attention.kv_cache.rows = rows
+            attention.kv_cache.first, attention.kv_cache.fresh = first, fresh
+        self.transformer.fresh = fresh
 
     def limit_cache(self, live: int) -> None:
         """The next calls read only the first `live` slots of every cache, and are given positions below it."""

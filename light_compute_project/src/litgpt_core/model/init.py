@@ -47,7 +47,8 @@ def initialize(model: GPT, *, seed: int, place: Place = copy_values) -> None:
         place: Writes values into parameters; of shards: `distributed.sharding.copy_share`.
     """
     config = model.config
-    residual = {path for path, linear in structure(config).linears() if linear.adds_to_residual}
+    linears = dict(structure(config).linears())
+    residual = {path for path, linear in linears.items() if linear.adds_to_residual}
     residual_std = STD / math.sqrt(2 * config.n_layer) if config.init_projection == "scaled" else 0.0
     for prefix, module in model.named_modules():
         if isinstance(module, RMSNorm):
@@ -57,18 +58,20 @@ def initialize(model: GPT, *, seed: int, place: Place = copy_values) -> None:
         elif isinstance(module, (nn.Linear, nn.Embedding, GroupedTopkRouter)):
             if not (config.tie_embeddings and module is model.lm_head):  # a tied head has wte's values
                 std = residual_std if prefix in residual else STD
-                _normal(module.weight, std=std, seed=seed, name=f"{prefix}.weight", place=place)
+                linear = linears.get(prefix)  # says the whole size, of which the module may have a share
+                shape = module.weight.shape if linear is None else (linear.rows, linear.columns)
+                _normal(module.weight, shape, std=std, seed=seed, name=f"{prefix}.weight", place=place)
             if isinstance(module, nn.Linear) and module.bias is not None:
                 module.bias.zero_()
             if isinstance(module, GroupedTopkRouter):
                 module.e_score_correction_bias.zero_()
 
 
-def _normal(tensor: Tensor, *, std: float, seed: int, name: str, place: Place) -> None:
+def _normal(tensor: Tensor, shape: tuple[int, ...], *, std: float, seed: int, name: str, place: Place) -> None:
     """Fill with normal(0, std) numbers that depend on `seed` and `name`, sampled on the CPU in fp32."""
     if std == 0.0:
         tensor.zero_()
         return
     digest = hashlib.blake2b(f"{seed}:{name}".encode(), digest_size=8).digest()
     generator = torch.Generator(device="cpu").manual_seed(int.from_bytes(digest, "little") >> 1)
-    place(tensor, torch.empty(tensor.shape, dtype=torch.float32, device="cpu").normal_(0.0, std, generator=generator))
+    place(tensor, torch.empty(shape, dtype=torch.float32, device="cpu").normal_(0.0, std, generator=generator))

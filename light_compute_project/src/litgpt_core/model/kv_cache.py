@@ -35,8 +35,9 @@ class KVCache(nn.Module):
         self.register_buffer("k", torch.zeros(k_shape, device=device, dtype=dtype), persistent=False)
         self.register_buffer("v", torch.zeros(v_shape, device=device, dtype=dtype), persistent=False)
 
-        self.rows: Tensor | None = None
+        self.first = 0
         self.live: int | None = None
+        self.fresh = False
 
     def forward(self, input_pos: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Write T new tokens of B sequences and return all their slots, or the first `live`: (B, G, S, hs) twice.
@@ -46,9 +47,11 @@ class KVCache(nn.Module):
             k: (B, G, T, hs).
             v: (B, G, T, hs_v).
 
-        The sequences are the first B, or those that `rows` (B,) names; `rows` needs (B, T) positions.
+        The sequences are B neighbours, from `first` on. With `fresh` there are no earlier tokens: what was given is
+        returned.
         """
-        return self._write(self.k, input_pos, k), self._write(self.v, input_pos, v)
+        keys, values = self._write(self.k, input_pos, k), self._write(self.v, input_pos, v)
+        return (k, v) if self.fresh else (keys, values)
 
     def tensors(self) -> list[Tensor]:
         """All that is stored, each (B, G, S, ...)."""
@@ -57,14 +60,13 @@ class KVCache(nn.Module):
     @torch.no_grad()
     def _write(self, slots: Tensor, input_pos: Tensor, new: Tensor) -> Tensor:
         n = new.size(0)
+        view = slots[self.first : self.first + n]
         if input_pos.dim() == 1:
-            view = slots[:n]
             view.index_copy_(2, input_pos, new.to(slots.dtype))
-            return view[:, :, : self.live].to(new.dtype)
-        rows = torch.arange(n, device=slots.device) if self.rows is None else self.rows
-        slots[rows[:, None], :, input_pos] = new.to(slots.dtype).transpose(1, 2)  # (B, T, G, hs)
-        live = slots[:, :, : self.live]
-        return (live[:n] if self.rows is None else live[rows]).to(new.dtype)
+        else:
+            rows = torch.arange(n, device=slots.device)
+            view[rows[:, None], :, input_pos] = new.to(slots.dtype).transpose(1, 2)  # (B, T, G, hs)
+        return view[:, :, : self.live].to(new.dtype)
 
 
 class Int8KVCache(KVCache):
@@ -86,7 +88,10 @@ class Int8KVCache(KVCache):
 
     def forward(self, input_pos: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """See `KVCache`; what is returned has been rounded, the new tokens too."""
-        return self._rounded(self.k, self.k_scales, input_pos, k), self._rounded(self.v, self.v_scales, input_pos, v)
+        keys = self._rounded(self.k, self.k_scales, input_pos, k)
+        values = self._rounded(self.v, self.v_scales, input_pos, v)
+        n = k.size(2)
+        return (keys[:, :, :n], values[:, :, :n]) if self.fresh else (keys, values)
 
     def tensors(self) -> list[Tensor]:
         """See `KVCache`."""

@@ -29,7 +29,7 @@ from litgpt_core.core.errors import CheckpointError, ConfigError
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.gpt import GPT
 from litgpt_core.model.init import Place, copy_values
-from litgpt_core.model.lora_settings import LoRASettings
+from litgpt_core.model.optional_settings import LoRASettings
 from litgpt_core.model.quantized import PackedMatrix, QuantEmbedding, QuantLinear, packed_product
 from litgpt_core.model.structure import structure
 

@@ -5,19 +5,29 @@
      '--------------------> shared_experts -----------------'             optional: seen by every token
 
 Two routers: a linear layer whose best scores pass a softmax (Mixtral, Qwen3), and `GroupedTopkRouter` (DeepSeek-V3).
-Tokens are sorted by expert, so each expert multiplies one contiguous block of rows, and the host waits for the device
-once per layer, to learn how many rows each gets. As that depends on the data, torch.compile leaves the experts out:
-they would be compiled anew for every number of rows.
+Tokens are sorted by expert, so each expert multiplies one contiguous block of rows. On a GPU, in bfloat16, one kernel
+multiplies all blocks (`grouped`). Elsewhere expert follows expert, and the host waits for the device once per layer, to
+learn how many rows each gets. As that depends on the data, torch.compile leaves this loop out: it would be compiled
+anew for every number of rows.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from litgpt_core.model.config import GPTConfig
+from litgpt_core.model.grouped import computing_dtype, grouped_product, has_grouped_kernel
 from litgpt_core.model.mlp import LLaMAMLP
+
+KINDS = ("fc_1", "fc_2", "proj")
+ROWS_WORTH_COPYING = 16
+"""Rows of an expert, in the mean, from which one product is used though all matrices are copied for it. Provisional:
+not measured on a GPU.
+"""
 
 
 class LLaMAMoE(nn.Module):
@@ -36,12 +46,15 @@ class LLaMAMoE(nn.Module):
         self.shared_experts: LLaMAMLP | None = None
         if config.n_shared_expert and size is not None:
             self.shared_experts = LLaMAMLP(config, intermediate_size=size * config.n_shared_expert)
+        self.stacked: tuple[Tensor, ...] | None = None
+        """All experts' fc_1, fc_2 and proj, (n_expert, rows, columns) each: see `stack`."""
+        self.register_load_state_dict_pre_hook(_unstack)  # type: ignore[no-untyped-call]
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, C) -> (B, T, C)"""
         tokens = x.reshape(-1, x.size(-1))  # (N, C)
         weights, chosen = self.route(tokens)  # (N, K) each, K = n_expert_per_token
-        mixed: Tensor = self.mix(tokens, weights, chosen)
+        mixed: Tensor = (self.mix_grouped if self._one_product(tokens) else self.mix)(tokens, weights, chosen)
         y = mixed.view_as(x)
         return y if self.shared_experts is None else y + self.shared_experts(x)
 
@@ -57,6 +70,54 @@ class LLaMAMoE(nn.Module):
         out = weights.flatten()[order, None] * out
         return torch.zeros_like(tokens).index_add_(0, token, out.to(tokens.dtype))
 
+    def mix_grouped(self, tokens: Tensor, weights: Tensor, chosen: Tensor) -> Tensor:
+        """As `mix`, without waiting: every kind of layer of all experts is one product."""
+        flat = chosen.flatten()
+        order = flat.argsort(stable=True)
+        token = order // chosen.size(1)
+        numbers = torch.arange(len(self.experts), device=chosen.device)
+        ends = (flat <= numbers[:, None]).sum(dim=1, dtype=torch.int32)  # (n_expert,): rows up to each expert's last
+        x = tokens[token].to(computing_dtype(tokens))
+        fc_1, fc_2, proj = self.stacked or self._weights()
+        hidden = functional.silu(grouped_product(x, ends, fc_1)) * grouped_product(x, ends, fc_2)
+        out = grouped_product(hidden, ends, proj)
+        out = weights.flatten()[order, None] * out
+        return torch.zeros_like(tokens).index_add_(0, token, out.to(tokens.dtype))
+
+    def _one_product(self, tokens: Tensor) -> bool:
+        """Whether `mix_grouped` is possible, and worth copying the matrices where they are not stacked."""
+        if self.stacked is not None:
+            return True
+        enough = tokens.size(0) * self.config.n_expert_per_token >= ROWS_WORTH_COPYING * len(self.experts)
+        return enough and has_grouped_kernel(tokens, self._layers())
+
+    def _layers(self) -> list[nn.Module]:
+        return [layer for expert in self.experts for layer in expert.children()]
+
+    def _weights(self) -> tuple[list[Tensor], ...]:
+        """Those of fc_1, of fc_2 and of proj, expert by expert."""
+        return tuple([expert.get_parameter(f"{name}.weight") for expert in self.experts] for name in KINDS)
+
+    @torch.no_grad()
+    def stack(self) -> None:
+        """For inference: lay the experts' matrices out in one tensor of each kind, of which parameters become views.
+
+        Only where one kernel multiplies them. Moving the module, or giving it other tensors, ends it.
+        """
+        reference = self.experts[0].get_parameter("fc_1.weight")
+        if self.stacked is not None or not has_grouped_kernel(reference, self._layers()):
+            return
+        stacked = tuple(torch.stack(weights) for weights in self._weights())
+        for together, weights in zip(stacked, self._weights(), strict=True):
+            for part, weight in zip(together.unbind(), weights, strict=True):
+                weight.data = part
+        self.stacked = stacked
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> LLaMAMoE:
+        self.stacked = None
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
+
     def route(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """(N, C) -> weights (N, K) and expert numbers (N, K) of the K chosen experts."""
         c = self.config
@@ -69,8 +130,19 @@ class LLaMAMoE(nn.Module):
         return weights * c.routed_scaling_factor, chosen
 
 
+def _unstack(module: LLaMAMoE, *_: object) -> None:
+    module.stacked = None  # loading may give the experts other tensors
+
+
+def stack_experts(model: nn.Module) -> None:
+    """`LLaMAMoE.stack` of every mixture in `model`."""
+    for module in model.modules():
+        if isinstance(module, LLaMAMoE):
+            module.stack()
+
+
 def leave_experts_out(model: nn.Module) -> None:
-    """Have torch.compile leave the experts of `model` out, before anything of it is compiled."""
+    """Have torch.compile leave the loop over experts out, before anything of `model` is compiled."""
     for module in model.modules():
         if isinstance(module, LLaMAMoE) and "mix" not in vars(module):
             module.mix = torch.compiler.disable(module.mix)  # type: ignore[method-assign, no-untyped-call]

@@ -18,7 +18,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from litgpt_core.optim.division import matrices_at_once
+from litgpt_core.optim.settings import matrices_at_once
 from litgpt_core.optim.shared_matrices import of_replicas, of_shards, sharding_group
 
 NEWTON_SCHULZ_COEFFICIENTS = (3.4445, -4.7750, 2.0315)

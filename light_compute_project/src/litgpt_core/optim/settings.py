@@ -148,3 +148,14 @@ def _check_adam(lr: float, betas: list[float], weight_decay: float, eps: float) 
             problems.append(f"optim.{name}={value}: needed 0 or more")
     if problems:
         raise ConfigError("; ".join(problems))
+
+
+NUMBERS_AT_ONCE = 2**25
+"""Matrices that one process takes together have at most so many numbers, or are a single one."""
+
+
+def matrices_at_once(rows: int, columns: int, *, count: int, processes: int) -> int:
+    """How many of Muon's matrices of one size a process takes together, of `count` that several divide among them:
+    `shared_matrices` does, the planner counts.
+    """
+    return min(max(1, NUMBERS_AT_ONCE // (rows * columns)), -(-count // processes))

@@ -19,7 +19,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.tensor import DTensor, Shard
 
-from litgpt_core.optim.division import matrices_at_once
+from litgpt_core.optim.settings import matrices_at_once
 
 Function = Callable[[Tensor], Tensor]
 """(N, rows, columns) -> (N, rows, columns), each matrix by itself."""

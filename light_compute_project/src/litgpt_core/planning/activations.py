@@ -260,7 +260,8 @@ def _experts(c: GPTConfig, block: BlockStructure, s: Setup) -> _Kept:
     """Every token is copied for each of its experts; where they are many, so is the memory."""
     p, chosen, result = s.product, c.n_expert_per_token, c.n_embd * s.product
     made, of_shared = (_hidden(block, f"mlp.{name}.proj") * p for name in ("experts.0", "shared_experts"))
-    gathered = c.n_embd * (2 * p if s.casts else s.residual)
+    together = s.device == "cuda" and p < WIDE  # one product of all experts, which read one copy
+    gathered = c.n_embd * (p if together else 2 * p if s.casts else s.residual)
     routed = gathered + 2 * made + 2 * result + 4 * 8  # weighted, too; and indices
     router = c.n_expert * WIDE + 3 * chosen * WIDE + (result if s.casts else 0)
     within = chosen * (made + result) + of_shared

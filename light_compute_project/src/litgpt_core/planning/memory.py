@@ -27,7 +27,8 @@ from functools import cached_property
 from itertools import accumulate
 
 from litgpt_core.model.structure import Parameter, block_parameters, outer_parameters
-from litgpt_core.optim.division import matrices_at_once
+from litgpt_core.model.tensor_slice import sliced
+from litgpt_core.optim.settings import matrices_at_once
 from litgpt_core.planning.activations import WIDE, BlockBytes, block_bytes, mask_bytes, outer_bytes
 from litgpt_core.planning.recipe import (
     DeviceLayout,
@@ -92,7 +93,7 @@ def memory(recipe: Recipe, layout: DeviceLayout) -> Memory:
 
 def largest_micro_batch(recipe: Recipe, layout: DeviceLayout, *, limit: float) -> int | None:
     """Sequences per device whose peak stays within `limit` bytes, a divisor of its batch; None: not even 1."""
-    share = recipe.global_batch // layout.devices
+    share = recipe.global_batch // layout.readers
     sizes = [size for size in range(1, share + 1) if share % size == 0]
     fitting, too_large = -1, len(sizes)
     while too_large - fitting > 1:
@@ -115,8 +116,20 @@ class _Group:
         self.numbers = sum(p.size for p in every)
         self.largest = max((p.size for p in every), default=0)
         self.cast = sum(p.size for p in every if "norm" not in p.name)
+        kinds: Counter[str] = Counter()
+        for p in every:
+            if ".experts." in p.name:
+                kinds[p.name.rpartition(".experts.")[2].partition(".")[2]] += p.size
+        self.experts, self.stacked = sum(kinds.values()), max(kinds.values(), default=0)
+        self.at_once = 0
         self.shard = _first_shard(every, n_shards)
         self.shard_of_matrices = _first_shard(self.matrices, n_shards)
+
+    def one_product(self) -> None:
+        """Experts are multiplied together: all of a kind are copied for it, and gone after it (`model/grouped.py`)."""
+        self.cast -= self.experts
+        self.largest = max(self.largest, self.stacked)
+        self.at_once = self.stacked
 
 
 def _first_shard(parameters: list[Parameter], n_shards: int) -> int:
@@ -134,14 +147,21 @@ class _Step:
         self.tokens = recipe.micro_batch * c.block_size
         kinds = [(c.mlp_class_of(layer), c.window_of(layer)) for layer in range(c.n_layer)]
         first = {kind: layer for layer, kind in reversed(list(enumerate(kinds)))}  # blocks of one kind are counted once
-        groups = {kind: _Group(block_parameters(c, layer), layout.group) for kind, layer in first.items()}
-        outer = outer_parameters(c)
+        own = sliced(c, layout.tensor)  # what a device computes of each block
+        groups = {kind: _Group(block_parameters(own, layer), layout.group) for kind, layer in first.items()}
+        outer, everybody = outer_parameters(c), layout.group * layout.tensor
         apart = [] if c.tie_embeddings else [p for p in outer if p.name == EMBEDDING]
-        self.apart = _Group(apart, layout.group)
-        self.staying = _Group([p for p in outer if p not in apart], layout.group)
-        sizes = {kind: block_bytes(c, layer, setup=self.setup) for kind, layer in first.items()}
+        self.apart = _Group(apart, everybody)
+        chunks_or_tied = recipe.loss_chunk_size or c.tie_embeddings
+        head = [] if chunks_or_tied else [p for p in outer if p.name.startswith("lm_head.")]
+        self.head_apart = _Group(head, everybody)
+        self.staying = _Group([p for p in outer if p not in apart and p not in head], everybody)
+        sizes = {kind: block_bytes(own, layer, setup=self.setup) for kind, layer in first.items()}
         self.blocks = [groups[kind] for kind in kinds]
-        self.outer = _Group(outer, layout.group)
+        if recipe.device == "cuda" and self.setup.product < WIDE:
+            for group in groups.values():
+                group.one_product()
+        self.outer = _Group(outer, everybody)
         self.of_blocks: list[BlockBytes] = [sizes[kind] for kind in kinds]
         self.kept_before = [0.0, *accumulate(self.tokens * block.kept for block in self.of_blocks)]
         self.shared = self.tokens * mask_bytes(c, setup=self.setup)
@@ -195,10 +215,11 @@ class _Step:
         kept = self.accumulating or self.flat or self.layout.strategy == "ddp"
         stays = full if kept and not unsharded else 0  # from step to step
         inside = self.tokens * self.of_blocks[last].flowing if self.setup.checkpointing != "none" else 0.0
-        inside += 2 * self.gathered(self.blocks[last])
+        inside += 2 * self.gathered(self.blocks[last]) + self.setup.product * self.blocks[last].at_once
         forward = max(full, unsharded) + self.copies(last, forward=True) + max(self.logits_forward, inside)
         backward = stays + unsharded + self.copies(last) + self.logits_backward + self.gathered(self.blocks[last])
-        yield "loss", held + self.kept + self.gathered(self.staying) + max(forward, backward)
+        outer = self.gathered(self.staying) + self.gathered(self.head_apart)
+        yield "loss", held + self.kept + outer + max(forward, backward)
         yield "backward", held + unsharded + max(self.backward(layer, stays) for layer in range(last + 1))
         yield "end", held + max(full, unsharded) + self.ending()
         yield "step", held + full + self.stepping()
@@ -234,10 +255,12 @@ class _Step:
         """While one block is in its backward pass."""
         block, behind = self.of_blocks[layer], self.blocks[layer + 1 :]
         activations = self.kept_before[layer + 1] + self.tokens * (block.again + block.flowing)
+        activations += self.setup.product * self.blocks[layer].at_once
         if self.layout.sharded:
             arriving = self.layout.cpu_offload or self.unsharded_gradients
             arrived = stays or (0 if arriving else self.width * sum(group.shard for group in behind))
-            head = self.gathered(self.staying) + self.setup.product * self.head
+            of_head = 0 if self.head_apart.numbers else self.setup.product * self.head
+            head = self.gathered(self.staying) + of_head
             return activations + arrived + head + self.passing(self.blocks[layer])
         leaves = self.leaf * (sum(group.numbers for group in behind) + self.head)
         arrived = stays + leaves if self.flat else stays or leaves

@@ -2,7 +2,8 @@
 
 Where a strategy does not fit, memory-saving settings are added one after the other, the cheapest first:
 
-    the loss in chunks -> activations: selective -> activations: full -> (fsdp) state in the host's memory
+    the loss in chunks -> activations: selective -> activations: full
+    -> (fsdp) blocks divided among the GPUs of a machine, or state in the host's memory, whichever is faster
 
 Without a micro-batch the largest that fits is used. Not here: arguments (`command`) and tables (`tables`).
 """
@@ -13,6 +14,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from litgpt_core.model.tensor_slice import obstacle
 from litgpt_core.planning.gpus import GPU
 from litgpt_core.planning.memory import SHARE, Memory, largest_micro_batch, memory
 from litgpt_core.planning.recipe import DeviceLayout, Recipe, Strategy, accumulates
@@ -76,7 +78,8 @@ def options(recipe: Recipe, *, counts: Sequence[int], terms: Terms, micro_batch:
 
     Args:
         recipe: As configured; its `micro_batch` is not looked at.
-        counts: Numbers of devices over all machines. One that does not divide the global batch has no options.
+        counts: Numbers of devices over all machines. One that does not divide the global batch has no options, unless
+            the devices of a machine can compute each block together.
         terms: The GPU and what is assumed.
         micro_batch: Sequences at once on a device; None: as many as fit.
     """
@@ -86,6 +89,11 @@ def options(recipe: Recipe, *, counts: Sequence[int], terms: Terms, micro_batch:
         if recipe.global_batch % (number * (micro_batch or 1)) == 0
         for each in strategies(number, per_node=terms.per_node)
     ]
+    for number in counts:  # more devices than sequences: those of a machine read the same ones
+        together = tensor_devices(recipe, number, per_node=terms.per_node)
+        few = recipe.global_batch % number and not recipe.global_batch % (number // together * (micro_batch or 1))
+        if together > 1 and few:
+            layouts.append(DeviceLayout(strategy="fsdp", devices=number, per_node=terms.per_node, tensor=together))
     return [_option(recipe, layout, terms, micro_batch) for layout in layouts]
 
 
@@ -95,6 +103,13 @@ def strategies(number: int, *, per_node: int) -> list[Strategy]:
         return ["single"]
     several = number > per_node and number % per_node == 0
     return ["ddp", "fsdp", "fsdp_hybrid"] if several else ["ddp", "fsdp"]
+
+
+def tensor_devices(recipe: Recipe, number: int, *, per_node: int) -> int:
+    """Devices of a machine that can compute each block together; 1 where they cannot."""
+    together = min(per_node, number)
+    possible = recipe.optimizer == "adamw" and number % together == 0 and obstacle(recipe.model, together) is None
+    return together if possible else 1
 
 
 def best(choices: Sequence[Option]) -> Option | None:
@@ -111,8 +126,9 @@ def _per_device(option: Option) -> float:
 
 
 def _option(recipe: Recipe, layout: DeviceLayout, terms: Terms, micro_batch: int | None) -> Option:
-    """The first rung of the ladder that fits; the last one where none does."""
+    """The first rung of the ladder that fits, of the last two the faster; the last one where none does."""
     tried: Option | None = None
+    fitting: list[Option] = []
     for changed, placed, changes in _rungs(recipe, layout):
         size = micro_batch or largest_micro_batch(changed, placed, limit=terms.limit) or 1
         sized = dataclasses.replace(changed, micro_batch=size)
@@ -126,9 +142,12 @@ def _option(recipe: Recipe, layout: DeviceLayout, terms: Terms, micro_batch: int
             changes=changes,
         )
         if tried.fits:
-            break
+            fitting.append(tried)
+            if placed.tensor == layout.tensor:
+                break  # else what comes next may be faster
     assert tried is not None
-    return _with_gradients_once(tried, terms)
+    chosen = max(fitting, key=lambda option: option.time.tokens_per_s) if fitting else tried
+    return _with_gradients_once(chosen, terms)
 
 
 def _with_gradients_once(option: Option, terms: Terms) -> Option:
@@ -148,11 +167,11 @@ def _with_gradients_once(option: Option, terms: Terms) -> Option:
 
 def _rungs(recipe: Recipe, layout: DeviceLayout) -> Iterator[tuple[Recipe, DeviceLayout, tuple[str, ...]]]:
     """The recipe as it is, then with more and more saved."""
-    changes: tuple[str, ...] = ()
+    changes: tuple[str, ...] = (f"trainer.tensor_parallel_size={layout.tensor}",) if layout.tensor > 1 else ()
     yield recipe, layout, changes
     if not recipe.loss_chunk_size and recipe.model.padded_vocab_size > recipe.model.n_embd:
         recipe = dataclasses.replace(recipe, loss_chunk_size=CHUNK)
-        changes = (f"trainer.loss_chunk_size={CHUNK}",)
+        changes = (*changes, f"trainer.loss_chunk_size={CHUNK}")
         yield recipe, layout, changes
     chunks = changes
     for mode in ("selective", "full"):
@@ -160,5 +179,9 @@ def _rungs(recipe: Recipe, layout: DeviceLayout) -> Iterator[tuple[Recipe, Devic
             recipe = dataclasses.replace(recipe, checkpointing=mode)
             changes = (*chunks, f"trainer.activation_checkpointing={mode}")
             yield recipe, layout, changes
-    if layout.sharded and not layout.cpu_offload:
+    together = tensor_devices(recipe, layout.devices, per_node=layout.per_node)
+    if together > 1 and layout.strategy == "fsdp" and layout.tensor == 1:
+        divided = (*changes, f"trainer.tensor_parallel_size={together}")
+        yield recipe, dataclasses.replace(layout, tensor=together), divided
+    if layout.sharded and not layout.cpu_offload and layout.tensor == 1:
         yield recipe, dataclasses.replace(layout, cpu_offload=True), (*changes, "trainer.cpu_offload=true")

@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from litgpt_core.config.batch import micro_batches
 from litgpt_core.config.compose import TrainConfig
 from litgpt_core.core.errors import ConfigError
+from litgpt_core.data.batch_rule import micro_batches
 from litgpt_core.data.settings import ChatDataSettings
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.planning.activations import WIDE, Checkpointing, Device, Setup
@@ -56,12 +56,17 @@ class DeviceLayout:
     """fsdp_hybrid: devices that share one copy; None: those of a node."""
     cpu_offload: bool = False
     """fsdp: weights, gradients and optimizer state live in the host's memory."""
+    tensor: int = 1
+    """fsdp: devices that compute each block together (tensor parallelism) and read the same data."""
     gradients_once: bool = False
     """fsdp: gradients are added up over devices once per step, and are whole on each until then."""
 
     def __post_init__(self) -> None:
         if self.strategy == "single" and self.devices != 1:
             raise ConfigError(f"{self.devices} devices with strategy single", needed="ddp, fsdp or fsdp_hybrid")
+        if self.devices % self.tensor or (self.tensor > 1 and self.strategy != "fsdp"):
+            given = f"{self.devices} devices with strategy {self.strategy}, {self.tensor} computing together"
+            raise ConfigError(given, needed="fsdp, and a divisor of the devices")
         if self.devices % self.group:
             raise ConfigError(
                 f"{self.devices} devices cannot be divided into groups of {self.group}", needed="groups of one size"
@@ -74,10 +79,15 @@ class DeviceLayout:
 
     @property
     def group(self) -> int:
-        """Devices that share one copy of weights and optimizer state."""
+        """Devices that share one copy of a block's weights and optimizer state, or of a share of it."""
         if self.strategy == "fsdp":
-            return self.devices
+            return self.devices // self.tensor
         return min(self.shard_size or self.per_node, self.devices) if self.strategy == "fsdp_hybrid" else 1
+
+    @property
+    def readers(self) -> int:
+        """Devices, or sets of devices that compute together, which read different data."""
+        return self.devices // self.tensor
 
     @property
     def nodes(self) -> int:
@@ -107,11 +117,11 @@ def accumulates(recipe: Recipe, layout: DeviceLayout) -> int:
     Raises:
         ConfigError: The global batch does not divide.
     """
-    found = micro_batches(recipe.global_batch, micro=recipe.micro_batch, processes=layout.devices)
+    found = micro_batches(recipe.global_batch, micro=recipe.micro_batch, processes=layout.readers)
     if not found:
         raise ConfigError(
-            f"{recipe.global_batch} sequences per step on {layout.devices} devices, {recipe.micro_batch} at once each",
-            needed=f"a multiple of {recipe.micro_batch * layout.devices}",
+            f"{recipe.global_batch} sequences per step on {layout.readers} devices, {recipe.micro_batch} at once each",
+            needed=f"a multiple of {recipe.micro_batch * layout.readers}",
         )
     return found
 

@@ -12,6 +12,8 @@ few minutes replaces: its `metrics.jsonl` has the MFU. Bytes per device, n devic
     fsdp          (n-1)/n * (2 to 3) * 2 P + (n-1)/n * 4 P        weights twice and gradients once, every micro-batch
                                                                   (gradients: of the step with `gradients_once`)
     fsdp_hybrid   fsdp within its group; then the shares' gradients among the copies, every micro-batch
+    tensor        4 sums of the residual stream in each layer and micro-batch, 2 (n-1)/n * 2 C a token each, which
+                  nothing hides: they are counted with computing
 
 Across machines the same data enter every machine once, through all its network cards together.
 """
@@ -21,7 +23,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from litgpt_core.model.cost import count_parameters, flops_per_token, forward_flops_per_token
-from litgpt_core.model.structure import Parameter, block_parameters
+from litgpt_core.model.structure import Parameter, block_parameters, outer_parameters
+from litgpt_core.model.tensor_slice import sliced
 from litgpt_core.planning.gpus import GPU, PCIE_4
 from litgpt_core.planning.recipe import DeviceLayout, Recipe, accumulates, reduced_width, setup_of, state_width
 
@@ -82,21 +85,32 @@ def step_time(recipe: Recipe, layout: DeviceLayout, *, gpu: GPU, network_gbps: f
     if layout.cpu_offload:
         exchange += _over_pcie(recipe, layout)
     return StepTime(
-        compute=work_per_token(recipe) * tokens / layout.devices / rate,
+        compute=work_per_token(recipe, tensor=layout.tensor) * tokens / layout.devices / rate
+        + tensor_bytes(recipe, layout) / (gpu.link * LINK_SHARE),
         exchange=exchange,
         optimizer=_optimizer(recipe, layout, bandwidth=gpu.bandwidth, rate=rate),
         tokens=tokens,
     )
 
 
-def work_per_token(recipe: Recipe) -> float:
-    """FLOPs of forward and backward, with what is computed twice."""
+def tensor_bytes(recipe: Recipe, layout: DeviceLayout) -> float:
+    """Bytes per optimizer step that a device exchanges with those that compute each block with it."""
+    c, n = recipe.model, layout.tensor
+    sums = 6 if recipe.checkpointing == "full" else 4  # two forwards, two backwards, and recomputation
+    tokens = recipe.tokens_per_step / layout.readers
+    return sums * c.n_layer * tokens * c.n_embd * setup_of(recipe, layout).product * 2.0 * (n - 1) / n
+
+
+def work_per_token(recipe: Recipe, *, tensor: int = 1) -> float:
+    """FLOPs of forward and backward, with what is computed twice, and the head on each of `tensor` devices."""
     c = recipe.model
     head = 2.0 * c.n_embd * c.padded_vocab_size
     again = head if recipe.loss_chunk_size else 0.0
     if recipe.checkpointing == "full":
         again += forward_flops_per_token(c, seq_length=c.block_size) - head
-    return flops_per_token(c, seq_length=c.block_size) + again
+    return (
+        flops_per_token(c, seq_length=c.block_size) + again + (tensor - 1) * (4 if recipe.loss_chunk_size else 3) * head
+    )
 
 
 def exchange_bytes(recipe: Recipe, layout: DeviceLayout) -> tuple[float, float]:
@@ -106,10 +120,13 @@ def exchange_bytes(recipe: Recipe, layout: DeviceLayout) -> tuple[float, float]:
         gradients = 2.0 * state_width(recipe) * everything
         return gradients * (n - 1) / n, gradients * (machines - 1) / machines
     c, narrow, reduced = recipe.model, setup_of(recipe, layout).product, reduced_width(recipe, layout)
-    of_blocks = [sum(p.size for p in block_parameters(c, layer)) for layer in range(c.n_layer)]
+    own = sliced(c, layout.tensor)
+    of_blocks = [sum(p.size for p in block_parameters(own, layer)) for layer in range(c.n_layer)]
     twice = sum(of_blocks[:-1]) + (0 if c.tie_embeddings else c.padded_vocab_size * c.n_embd)
     times = accumulates(recipe, layout)
     sums = 1 if layout.gradients_once else times  # how often gradients are added up
+    outer = sum(p.size for p in outer_parameters(c))
+    everything = sum(of_blocks) + outer
     moved = narrow * (everything + twice) * times + reduced * everything * sums
     group, spanned, copies = layout.group, -(-layout.group // layout.per_node), n // layout.group
     inside, across = moved * (group - 1) / group, moved * (spanned - 1) / spanned
@@ -140,7 +157,7 @@ def _optimizer(recipe: Recipe, layout: DeviceLayout, *, bandwidth: float, rate: 
         bandwidth = HOST_BANDWIDTH / min(layout.per_node, layout.devices)
     products = sum(_newton_schulz(p) for p in matrices) if recipe.optimizer == "muon" else 0.0
     among = layout.group if layout.sharded else layout.devices
-    return state_width(recipe) * numbers / layout.group / bandwidth + products / among / rate
+    return state_width(recipe) * numbers / (layout.group * layout.tensor) / bandwidth + products / among / rate
 
 
 def _newton_schulz(p: Parameter) -> float:

@@ -87,7 +87,7 @@ def overview(plans: Sequence[tuple[Terms, Sequence[Option]]], *, tokens: float) 
 
 
 def _speed(option: Option, terms: Terms, tokens: float) -> tuple[str, ...]:
-    helped = ", ".join(SHORT[change] for change in option.changes) or "yes"
+    helped = ", ".join(short(change) for change in option.changes) or "yes"
     return (
         gigabytes(option.memory.peak),
         str(option.recipe.micro_batch),
@@ -150,3 +150,9 @@ def gigabytes(size: float) -> str:
     if value >= 99.95:
         return f"{value:.0f}"
     return f"{value:.1f}" if value >= 9.995 else f"{value:.2f}" if value >= 0.005 else "0"
+
+
+def short(change: str) -> str:
+    """A setting that was changed to make a plan fit, abbreviated."""
+    name, _, number = change.partition("=")
+    return f"tensor {number}" if name == "trainer.tensor_parallel_size" else SHORT[change]

@@ -9,8 +9,9 @@ Names are imported lazily.
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+from litgpt_core.core.lazy import lazy_names
 
 if TYPE_CHECKING:
     from litgpt_core.prompts.bos import starts_with_bos as starts_with_bos
@@ -26,25 +27,15 @@ if TYPE_CHECKING:
     from litgpt_core.prompts.model_names import style_name_of_model as style_name_of_model
     from litgpt_core.prompts.style import PromptStyle as PromptStyle
 
-_HOME = {
-    "Message": "message",
-    "PromptStyle": "style",
-    "Segment": "message",
-    "encode_conversation": "encode",
-    "encode_prompt": "encode",
-    "explain_style": "directory",
-    "load_style": "directory",
-    "save_style": "directory",
-    "starts_with_bos": "bos",
-    "style_name_of_model": "model_names",
-    "style_named": "catalogue",
-    "style_names": "catalogue",
-}
-__all__ = sorted(_HOME)
-
-
-def __getattr__(name: str) -> object:
-    """Import the module that defines `name` on first access (PEP 562)."""
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+__all__, __getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "bos": "starts_with_bos",
+        "catalogue": "style_named style_names",
+        "directory": "explain_style load_style save_style",
+        "encode": "encode_conversation encode_prompt",
+        "message": "Message Segment",
+        "model_names": "style_name_of_model",
+        "style": "PromptStyle",
+    },
+)

@@ -15,8 +15,9 @@ first use; neither torch nor, before a plot, matplotlib is loaded.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from litgpt_core.core.lazy import lazy_names
 
 if TYPE_CHECKING:
     from litgpt_core.runs.folders import RunRecord as RunRecord
@@ -31,20 +32,12 @@ if TYPE_CHECKING:
     from litgpt_core.runs.tables import rows as rows
     from litgpt_core.runs.tables import table as table
 
-_MODULES = {
-    **dict.fromkeys(("RunRecord", "best", "find", "resolve"), "folders"),
-    **dict.fromkeys(("changed_settings", "frame", "rows", "table"), "tables"),
-    **dict.fromkeys(("removable", "remove"), "removal"),
-    "plot": "plots",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """A public name, imported when it is first used."""
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_MODULES])
+__all__, __getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "folders": "RunRecord best find resolve",
+        "plots": "plot",
+        "removal": "removable remove",
+        "tables": "changed_settings frame rows table",
+    },
+)

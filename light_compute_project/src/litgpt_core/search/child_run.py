@@ -13,7 +13,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
 
@@ -21,7 +20,7 @@ from litgpt_core.core import child_process
 from litgpt_core.core.child_process import STOPPED, ChildProcess, shell_code
 from litgpt_core.core.console import ENDING
 from litgpt_core.core.errors import ConfigError, Diverged
-from litgpt_core.core.parsing import read_json
+from litgpt_core.core.parsing import table_in
 from litgpt_core.distributed.requeue import REQUEUE
 
 logger = logging.getLogger(__name__)
@@ -93,7 +92,7 @@ class ChildRun(ChildProcess):
         code = self.returncode()
         if code is None:
             return None
-        ending = _read_json(self._report)
+        ending = table_in(self._report)
         self._report.unlink(missing_ok=True)
         self._claim.unlink(missing_ok=True)
         return Ending(
@@ -133,7 +132,7 @@ def write_claim(path: Path, pid: int) -> None:
 def end_left_over(folder: Path) -> None:
     """End the children of a sweep or study that was killed, if they still run, and wait until they have saved."""
     for claim in sorted(folder.glob(f"{_CLAIM}*.json")):
-        noted = _read_json(claim)
+        noted = table_in(claim)
         with contextlib.suppress(psutil.Error, KeyError):
             process = psutil.Process(noted["pid"])
             if process.create_time() == noted["created"] and _runs(process):
@@ -152,11 +151,3 @@ def end_left_over(folder: Path) -> None:
 def _runs(process: psutil.Process) -> bool:
     """Whether it still does something; one that only waits for its parent to notice has ended."""
     return bool(process.is_running()) and process.status() != psutil.STATUS_ZOMBIE
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = read_json(path)
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}

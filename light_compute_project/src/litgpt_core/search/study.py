@@ -11,29 +11,30 @@ from __future__ import annotations
 
 import logging
 import math
-import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from litgpt_core.config.compose import TrainConfig, load
-from litgpt_core.config.loggers import WandbSettings
-from litgpt_core.core.child_process import StopSignals
-from litgpt_core.core.command_line import child_command, shown_command
+from litgpt_core.core.command_line import shown_command
 from litgpt_core.core.errors import ConfigError, LightComputeError
-from litgpt_core.core.lock import exclusive
 from litgpt_core.core.text import hydra_quoted
-from litgpt_core.distributed.requeue import request_requeue
 from litgpt_core.runs.result import result_of
-from litgpt_core.search.child_run import end_left_over, refuse_ranks
 from litgpt_core.search.findings import SearchResults
-from litgpt_core.search.results import importance, report
+from litgpt_core.search.results import importance
 from litgpt_core.search.study_space import Space, read_space
 from litgpt_core.search.study_store import DATABASE, SearchSettings, StudyStore
 from litgpt_core.search.trial_store import facts_of
-from litgpt_core.search.trials import Outcome, TrialRun, TrialSource, run_trials, shown_values
+from litgpt_core.search.trials import (
+    Outcome,
+    TrialRun,
+    TrialSource,
+    carry_out,
+    in_group,
+    shown_values,
+    training_command,
+)
 from litgpt_core.training.run_folder import is_used
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ class Study(TrialSource):
         _check(self.space, request, config=self.config)
 
     def open(self) -> StudyStore:
-        """The database, new or known; to be called with the folder's lock held.
+        """Open the database, new or known; to be called with the folder's lock held.
 
         Raises:
             ConfigError: The folder holds something else; or a value of the space is wrong.
@@ -160,16 +161,14 @@ class Study(TrialSource):
     def _trial_run(self, trial: Trial) -> TrialRun:
         name = f"{self.name}-{trial.number:03d}"
         overrides = self.overrides(trial.params, name=name, folder=self.folder)
-        if isinstance(self.config.logger, WandbSettings) and self.config.logger.group is None:
-            overrides.append(f"logger.group={self.name}")
+        overrides = in_group(overrides, self.config, group=self.name)
         config = load(overrides)
         self.store.note(trial, name=name, run=config.run.folder.as_posix(), overrides=overrides)
         overrides = [*overrides, "run.resume=auto"]
-        script = self.request.script
         return TrialRun(
             trial,
             config=config,
-            command=[sys.executable, str(script), *overrides] if script else child_command("train", *overrides),
+            command=training_command(overrides, script=self.request.script),
             folder=self.folder,
             metric=self.request.search.metric,
             output=self.folder / "output" / f"{name}.txt",
@@ -235,22 +234,13 @@ def run_study(request: StudyRequest) -> int:
     Raises:
         LightComputeError: Anything the user can mend.
     """
-    refuse_ranks()
     study = Study(request)
-    study.folder.mkdir(parents=True, exist_ok=True)
-    with exclusive(study.folder / ".lock", purpose=f"the study in {study.folder}", keep=True):
+
+    def opened() -> Study:
         study.open()
-        end_left_over(study.folder)
-        with StopSignals() as signals:
-            try:
-                run_trials(study, jobs=1, signals=signals, deadline=time.monotonic() + (request.timeout_s or math.inf))
-            finally:
-                report(study.findings)
-    if signals.received is not None:
-        logger.warning("%s: the study is stopped; the same command continues it", signals.received.name)
-        if signals.exit_code != 130:
-            request_requeue()
-    return signals.exit_code
+        return study
+
+    return carry_out(study.folder, opened, kind="study", timeout_s=request.timeout_s)
 
 
 def _check(space: Space, request: StudyRequest, *, config: TrainConfig) -> None:

@@ -22,7 +22,7 @@ from litgpt_core.config.compose import TrainConfig
 from litgpt_core.config.diff import differences
 from litgpt_core.core.errors import ConfigError
 from litgpt_core.core.redaction import redact_values
-from litgpt_core.data.settings import LOCATIONS, with_later_settings
+from litgpt_core.data.recorded_settings import LOCATIONS, with_later_settings
 from litgpt_core.search.study_space import SearchParameter, Space
 from litgpt_core.search.trial_store import TrialStore
 from litgpt_core.training.run_folder import decides_trajectory
@@ -181,7 +181,7 @@ class StudyStore(TrialStore):
 
 
 def _is_fixed(key: str) -> bool:
-    if key in {f"data.{name}" for name in LOCATIONS}:
+    if ".".join(key.split(".")[:2]) in {f"data.{name}" for name in LOCATIONS}:
         return False
     return decides_trajectory(key) or key in ALSO_FIXED
 

@@ -11,27 +11,21 @@ What the run folders hold decides; the database may know less after a kill.
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from litgpt_core.config.loggers import WandbSettings
-from litgpt_core.core.child_process import StopSignals
-from litgpt_core.core.command_line import child_command, command_for_record
+from litgpt_core.core.command_line import command_for_record
 from litgpt_core.core.errors import ConfigError
-from litgpt_core.core.lock import exclusive
-from litgpt_core.distributed.requeue import request_requeue
 from litgpt_core.runs.result import is_done, result_of
-from litgpt_core.search.child_run import end_left_over, refuse_ranks
 from litgpt_core.search.devices import share_of_machine, visible_devices
 from litgpt_core.search.findings import SearchResults
-from litgpt_core.search.results import report, write_record
+from litgpt_core.search.results import write_record
 from litgpt_core.search.sweep_folder import DATABASE, known_before, refuse_foreign_folder, sessions_before
 from litgpt_core.search.sweep_grid import Point, SweepGrid, make_grid
 from litgpt_core.search.trial_store import TrialFacts, TrialStore, facts_of
-from litgpt_core.search.trials import Outcome, TrialRun, TrialSource, run_trials
+from litgpt_core.search.trials import Outcome, TrialRun, TrialSource, carry_out, in_group, training_command
 from litgpt_core.training.run_folder import is_used
 
 if TYPE_CHECKING:
@@ -53,22 +47,11 @@ def sweep(overrides: Sequence[str], *, script: Path | None = None) -> int:
     Returns:
         0 if all ended well; the exit code of the first run that did not; 130 or 143 after a signal.
     """
-    refuse_ranks()
     jobs, overrides = _jobs(overrides)
-    grid = make_grid(overrides)
-    grid.folder.mkdir(parents=True, exist_ok=True)
-    with exclusive(grid.folder / ".lock", purpose=f"the sweep in {grid.folder}", keep=True):
-        end_left_over(grid.folder)
-        command = command_for_record("train", ["-m", *overrides])
-        source = Sweep(grid, script=script, jobs=jobs, command=command)
-        with StopSignals() as signals:
-            run_trials(source, jobs=jobs, signals=signals)
-            report(source.findings)
-    if signals.received is not None:
-        logger.warning("%s: the sweep is stopped; the same command continues it", signals.received.name)
-        if signals.exit_code != 130:
-            request_requeue()
-    return signals.exit_code or source.exit_code
+    grid, command = make_grid(overrides), command_for_record("train", ["-m", *overrides])
+    return carry_out(
+        grid.folder, lambda: Sweep(grid, script=script, jobs=jobs, command=command), kind="sweep", jobs=jobs
+    )
 
 
 class Sweep(TrialSource):
@@ -146,15 +129,12 @@ class Sweep(TrialSource):
         known = self._latest().get(point.name)
         if (known is not None and known.user_attrs.get("sessions")) or self.grid.resume:
             overrides.append("run.resume=auto")
-        if isinstance(point.config.logger, WandbSettings) and point.config.logger.group is None:
-            overrides.append(f"logger.group={self.grid.name}")
+        overrides = in_group(overrides, point.config, group=self.grid.name)
         side_by_side = self.jobs > 1
         return TrialRun(
             self._trial(point, known),
             config=point.config,
-            command=[sys.executable, str(self.script), *overrides]
-            if self.script
-            else child_command("train", *overrides),
+            command=training_command(overrides, script=self.script),
             folder=self.grid.folder,
             metric=self.metric,
             output=self.grid.folder / "output" / f"{point.name}.txt" if side_by_side else None,

@@ -9,17 +9,24 @@ from __future__ import annotations
 import logging
 import math
 import shlex
+import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from litgpt_core.config.compose import TrainConfig
+from litgpt_core.config.loggers import WandbSettings
 from litgpt_core.core.child_process import StopSignals
+from litgpt_core.core.command_line import child_command
+from litgpt_core.core.lock import exclusive
+from litgpt_core.distributed.requeue import request_requeue
 from litgpt_core.runs.result import is_done, result_of
-from litgpt_core.search.child_run import POLL_S, ChildRun, Ending
+from litgpt_core.search.child_run import POLL_S, ChildRun, Ending, end_left_over, refuse_ranks
+from litgpt_core.search.findings import SearchResults
+from litgpt_core.search.results import report
 from litgpt_core.training.rows import GrowingCurve
 from litgpt_core.training.run_folder import RunFolder
 
@@ -180,6 +187,16 @@ class TrialSource(ABC):
             LightComputeError: There is no point in going on.
         """
 
+    @property
+    @abstractmethod
+    def findings(self) -> SearchResults:
+        """For the record, the table and the plot."""
+
+    @property
+    def exit_code(self) -> int:
+        """What the ends of all trials mean for the whole."""
+        return 0
+
     def starting(self, run: TrialRun) -> None:
         """A child is about to be started."""
         noted = self.store.trials[run.trial.number].user_attrs
@@ -191,6 +208,49 @@ class TrialSource(ABC):
 def shown_values(values: Mapping[str, Any]) -> str:
     """Values as they are given on the command line."""
     return shlex.join(f"{key}={value}" for key, value in values.items())
+
+
+def training_command(overrides: Sequence[str], *, script: Path | None) -> list[str]:
+    """What trains one trial: `lcp train`, or a script in its place, for tests."""
+    return [sys.executable, str(script), *overrides] if script else child_command("train", *overrides)
+
+
+def in_group(overrides: Sequence[str], config: TrainConfig, *, group: str) -> list[str]:
+    """The same, in one group of the dashboard with all trials of a sweep or study, unless the user names a group."""
+    named = isinstance(config.logger, WandbSettings) and config.logger.group is None
+    return [*overrides, *([f"logger.group={group}"] if named else [])]
+
+
+def carry_out(
+    folder: Path, open_source: Callable[[], TrialSource], *, kind: str, jobs: int = 1, timeout_s: float | None = None
+) -> int:
+    """Open or continue a sweep or study in its folder, carry its trials out, report.
+
+    Args:
+        folder: Made if it is absent.
+        open_source: Called once no other command works in the folder.
+        kind: For messages.
+        jobs: How many trials run at the same time.
+        timeout_s: Of this command.
+
+    Returns:
+        0; 130 or 143 if a signal ended it; else the exit code that the trials' ends mean.
+    """
+    refuse_ranks()
+    folder.mkdir(parents=True, exist_ok=True)
+    with exclusive(folder / ".lock", purpose=f"the {kind} in {folder}", keep=True):
+        end_left_over(folder)
+        source = open_source()
+        with StopSignals() as signals:
+            try:
+                run_trials(source, jobs=jobs, signals=signals, deadline=time.monotonic() + (timeout_s or math.inf))
+            finally:
+                report(source.findings)
+    if signals.received is not None:
+        logger.warning("%s: the %s is stopped; the same command continues it", signals.received.name, kind)
+        if signals.exit_code != 130:
+            request_requeue()
+    return signals.exit_code or source.exit_code
 
 
 def run_trials(source: TrialSource, *, jobs: int, signals: StopSignals, deadline: float = math.inf) -> None:

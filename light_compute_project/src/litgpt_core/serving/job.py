@@ -43,6 +43,10 @@ class Job:
     new_tokens: int = 0
     reused_tokens: int = 0
     """Tokens of the prompt that were in the model's cache already."""
+    drafted_tokens: int = 0
+    """Tokens that speculative decoding has verified."""
+    accepted_tokens: int = 0
+    """Those that were right."""
 
     def __post_init__(self) -> None:
         self._loop = asyncio.get_running_loop()

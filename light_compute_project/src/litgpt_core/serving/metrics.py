@@ -37,6 +37,12 @@ class ServerMetrics:
             registry=self.registry,
         )
         self.new_tokens = Counter("light_compute_new_tokens", "Generated tokens.", ["model"], registry=self.registry)
+        self.drafted_tokens = Counter(
+            "light_compute_drafted_tokens",
+            "Tokens verified by speculative decoding.",
+            ["model", "outcome"],
+            registry=self.registry,
+        )
         self.first_token = Histogram(
             "light_compute_first_token_seconds",
             "From request to first token.",
@@ -59,6 +65,8 @@ class ServerMetrics:
         self.prompt_tokens.labels(model).inc(len(job.request.prompt_ids))
         self.reused_tokens.labels(model).inc(job.reused_tokens)
         self.new_tokens.labels(model).inc(job.new_tokens)
+        self.drafted_tokens.labels(model, "accepted").inc(job.accepted_tokens)
+        self.drafted_tokens.labels(model, "rejected").inc(job.drafted_tokens - job.accepted_tokens)
         if job.first_token is not None:
             self.first_token.labels(model).observe(job.first_token - job.submitted_at)
         self.total.labels(model).observe(now - job.submitted_at)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from litgpt_core.checkpoint.discovery import FoundModel
 from litgpt_core.checkpoint.layout import HYPERPARAMETERS
 from litgpt_core.checkpoint.parameters import parameters_of
 from litgpt_core.core.errors import LightComputeError
-from litgpt_core.core.parsing import ParsingError, read_yaml
+from litgpt_core.core.parsing import table_in
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.prompts.directory import load_style
 
@@ -74,11 +74,7 @@ def suggested_messages(directory: Path, tokenizer: Tokenizer, *, chat: bool) -> 
 
 
 def _sample_prompts(directory: Path) -> list[str]:
-    try:
-        content: Any = read_yaml(directory / HYPERPARAMETERS)
-    except (OSError, ParsingError):
-        return []
-    trainer = content.get("trainer") if isinstance(content, dict) else None
+    trainer = table_in(directory / HYPERPARAMETERS).get("trainer")
     prompts = trainer.get("sample_prompts") if isinstance(trainer, dict) else None
     texts = prompts if isinstance(prompts, list) else []
     return [text for text in texts if isinstance(text, str) and text.strip() and len(text) <= _LONGEST_SUGGESTION]

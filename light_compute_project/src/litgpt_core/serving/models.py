@@ -224,6 +224,7 @@ class ModelPool:
             dtype=s.precision,
             compile=s.compile,
             kv_cache=s.kv_cache,
+            speculative=s.speculative,
             packed_weights=True,
         )
         style = load_style(found.directory)

@@ -123,6 +123,10 @@ class CompletionResponse:
         usage: dict[str, Any] = {"prompt_tokens": prompt, "completion_tokens": new, "total_tokens": prompt + new}
         if reused := sum({id(job.request.prompt_ids): job.reused_tokens for job in self.jobs}.values()):
             usage["prompt_tokens_details"] = {"cached_tokens": reused}
+        if drafted := sum(job.drafted_tokens for job in self.jobs):
+            accepted = sum(job.accepted_tokens for job in self.jobs)
+            details = {"accepted_prediction_tokens": accepted, "rejected_prediction_tokens": drafted - accepted}
+            usage["completion_tokens_details"] = details
         limit = self.jobs[0].request.max_new_tokens
         if self.asked_tokens is not None and self.asked_tokens > limit:
             usage |= {"max_tokens": limit, "max_tokens_requested": self.asked_tokens}

@@ -62,6 +62,8 @@ class ServerSettings:
     """auto, 32, bf16, 16."""
     compile: str = "auto"
     """auto, true, false: as for `generate.py`."""
+    speculative: str = "off"
+    """off, or ngram: see `generation.speculation`."""
     kv_cache: str = "auto"
     """auto, int8: as for `generate.py`."""
 

@@ -163,6 +163,7 @@ class Worker:
             if sequence.error is not None:
                 logger.warning("A request to %s failed: %r", self.name, sequence.error)
                 job.error = sequence.error
+            job.drafted_tokens, job.accepted_tokens = sequence.drafts.drafted, sequence.drafts.accepted
             if job.deliver(delta, n_running=len(self._running)):
                 wake.append(job)
             if delta.finish_reason is not None:

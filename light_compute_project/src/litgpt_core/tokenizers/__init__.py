@@ -10,8 +10,9 @@ Names are imported on first use, so that reading settings never loads a tokenize
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+from litgpt_core.core.lazy import lazy_names
 
 if TYPE_CHECKING:
     from litgpt_core.tokenizers.base import Tokenizer as Tokenizer
@@ -22,20 +23,11 @@ if TYPE_CHECKING:
     from litgpt_core.tokenizers.settings import SubwordSettings as SubwordSettings
     from litgpt_core.tokenizers.settings import TokenizerSettings as TokenizerSettings
 
-_HOME = {
-    "Tokenizer": "base",
-    "load": "registry",
-    "train": "registry",
-    "ByteSettings": "settings",
-    "CharSettings": "settings",
-    "SubwordSettings": "settings",
-    "TokenizerSettings": "settings",
-}
-__all__ = sorted(_HOME)
-
-
-def __getattr__(name: str) -> object:
-    """Import the module that holds `name` on first use (PEP 562)."""
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+__all__, __getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "base": "Tokenizer",
+        "registry": "load train",
+        "settings": "ByteSettings CharSettings SubwordSettings TokenizerSettings",
+    },
+)

@@ -77,6 +77,17 @@ class Tokenizer(ABC):
         for ids in self.encode_plain_batch(waiting, threads=threads):
             yield np.array(ids, dtype=np.uint32)
 
+    def use_fast(self, sample: Sequence[str]) -> bool:
+        """Encode documents (`encode_plain_arrays`) by a faster library from now on, if it gives the same ids.
+
+        Args:
+            sample: Texts of the corpus on which it is compared first.
+
+        Returns:
+            Whether it is used; the log says why not.
+        """
+        return False
+
     def parts(self, text: str) -> list[str]:
         """`text` cut where no id changes, if such places are known."""
         return [text]

@@ -14,7 +14,8 @@ from litgpt_core.core.errors import TokenizerError
 from litgpt_core.core.parsing import parse_json
 from litgpt_core.tokenizers.base import to_utf8
 from litgpt_core.tokenizers.byte_alphabet import BYTE_TO_CHARACTER, CHARACTER_TO_BYTE
-from litgpt_core.tokenizers.directory import JSON_FILE, Description
+from litgpt_core.tokenizers.directory import Description
+from litgpt_core.tokenizers.file_names import JSON_FILE
 from litgpt_core.tokenizers.stored import StoredTokenizer
 
 if TYPE_CHECKING:

@@ -18,28 +18,12 @@ from litgpt_core.core.command_line import shown_command
 from litgpt_core.core.errors import TokenizerError
 from litgpt_core.core.links import refuse_leading_out
 from litgpt_core.core.parsing import ParsingError, read_bytes, read_json
+from litgpt_core.tokenizers.file_names import COMPANIONS, CONFIG_FILE, GENERATION_FILE, JSON_FILE, MODEL_FILE
 
-JSON_FILE, MODEL_FILE, CONFIG_FILE, GENERATION_FILE = (
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "generation_config.json",
-)
 FOREIGN = "foreign"
 MAX_DEFINITION_BYTES = 200_000_000
 """The largest published tokenizer.json has about 40 MB."""
 _MODEL = ("lit_model*", "model_config.yaml", "*.safetensors", "pytorch_model*", "*.gguf", "*.distcp", "checksums.json")
-COMPANIONS = (
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    GENERATION_FILE,
-    "chat_style.json",
-    "prompt_style.yaml",
-    "chat_template.jinja",
-)
-"""Further files that some programs read; they are copied with a tokenizer if they exist."""
 _WHERE_FROM = (
     "copy the tokenizer files from the checkpoint they belong to, or train again: "
     f"{shown_command('tokenizer', '--help')}"

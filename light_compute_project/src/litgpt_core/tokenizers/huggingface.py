@@ -8,22 +8,19 @@ library.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
+import numpy as np
+import numpy.typing as npt
 from tokenizers import Tokenizer as Processor
 
 from litgpt_core.core.errors import TokenizerError
 from litgpt_core.core.parsing import parse_json
 from litgpt_core.tokenizers.base import to_utf8
 from litgpt_core.tokenizers.byte_alphabet import characters_to_bytes
-from litgpt_core.tokenizers.directory import (
-    CONFIG_FILE,
-    FOREIGN,
-    GENERATION_FILE,
-    JSON_FILE,
-    MAX_DEFINITION_BYTES,
-    Description,
-)
+from litgpt_core.tokenizers.directory import FOREIGN, MAX_DEFINITION_BYTES, Description
+from litgpt_core.tokenizers.fast import FastEncoder
+from litgpt_core.tokenizers.file_names import CONFIG_FILE, GENERATION_FILE, JSON_FILE
 from litgpt_core.tokenizers.hostile import MAX_GAP, panics_as_errors, refuse_growth
 from litgpt_core.tokenizers.stored import StoredTokenizer
 
@@ -67,6 +64,8 @@ class HuggingFaceTokenizer(StoredTokenizer):
         parsed = (added[token_id] for token_id in specials) if foreign is not None else ()
         self._special_names = frozenset(name for name in parsed if name)
         self._plain: Processor | None = None
+        self._added_names = frozenset(name for name in added.values() if name)
+        self._fast: FastEncoder | None = None
         vocabulary = self._processor.get_vocab(with_added_tokens=True)
         vocab_size = max(vocabulary.values(), default=-1) + 1
         if vocab_size > 2 * len(vocabulary) + MAX_GAP:
@@ -136,6 +135,21 @@ class HuggingFaceTokenizer(StoredTokenizer):
             to_utf8(text)
         with panics_as_errors(bare=True):
             return [encoding.ids for encoding in self._plain.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+    def use_fast(self, sample: Sequence[str]) -> bool:
+        """See the base class."""
+        self._fast = FastEncoder.load(self._definition, self.encode_plain_batch, names=self._added_names, sample=sample)
+        return self._fast is not None
+
+    def encode_plain_arrays(
+        self, texts: Sequence[str], *, threads: int = 0
+    ) -> Iterator[npt.NDArray[np.unsignedinteger]]:
+        """See the base class; by gigatoken after `use_fast`."""
+        if self._fast is None:
+            return super().encode_plain_arrays(texts, threads=threads)
+        for text in texts:
+            to_utf8(text)
+        return self._fast.arrays(texts)
 
     def special_names(self) -> frozenset[str]:
         """See the base class."""

@@ -16,7 +16,8 @@ from sentencepiece import SentencePieceProcessor
 
 from litgpt_core.core.errors import TokenizerError
 from litgpt_core.tokenizers.base import to_utf8
-from litgpt_core.tokenizers.directory import FOREIGN, MODEL_FILE, Description
+from litgpt_core.tokenizers.directory import FOREIGN, Description
+from litgpt_core.tokenizers.file_names import MODEL_FILE
 from litgpt_core.tokenizers.stored import StoredTokenizer
 
 SPACE_MARK = "\u2581"

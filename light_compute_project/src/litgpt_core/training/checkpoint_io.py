@@ -14,24 +14,29 @@ Of quantization-aware training (`qat`), `lit_model.pth` holds the rounded weight
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from lightning.fabric.plugins import CheckpointIO
+from torch import Tensor
 
 from litgpt_core import checkpoint as checkpoint_room
 from litgpt_core.checkpoint import sharded
-from litgpt_core.checkpoint.compressed import save_compressed
+from litgpt_core.checkpoint.compressed import HEAD, WTE, CompressedCheckpoint, save_compressed
+from litgpt_core.checkpoint.compressed_matrices import CompressedMatrix, IntegerMatrix
 from litgpt_core.checkpoint.layout import ADAPTER
 from litgpt_core.checkpoint.verification import is_sharded
 from litgpt_core.core.redaction import redact_values
 from litgpt_core.distributed.process_group import ProcessGroup
-from litgpt_core.model import lora
+from litgpt_core.model import grid, lora
 from litgpt_core.model.config import GPTConfig
-from litgpt_core.model.fake_quant import hidden_weights, plain_weights
+from litgpt_core.model.fake_quant import MARK, hidden_weights, plain_weights
 from litgpt_core.model.gpt import GPT
-from litgpt_core.model.qat_settings import QatSettings
-from litgpt_core.training.packed_content import packed_content
+from litgpt_core.model.grid import Grid
+from litgpt_core.model.optional_settings import QatSettings
+from litgpt_core.model.scale_search import search_scales
 from litgpt_core.training.run_folder import RESUME_FILE
 
 if TYPE_CHECKING:
@@ -213,3 +218,32 @@ def settle_batch_counters(progress: dict[str, Any], *, batches: int | None = Non
     for counters in (progress["total"], progress["current"]):
         for key in ("completed", "ready", "started", "processed"):
             counters[key] = counters["completed"] if batches is None else batches
+
+
+def packed_content(
+    weights: Mapping[str, Tensor], *, settings: QatSettings, tied: bool, record: Mapping[str, Any]
+) -> CompressedCheckpoint:
+    """The content of a compressed directory, from the state dict of a model with `FakeQuantLinear`.
+
+    Output layer and embedding, one matrix where they are tied, are rounded to `settings.head` bits. What is
+    not rounded becomes bfloat16, as the engine would load it.
+    """
+    weights = {name: tensor.detach().cpu() for name, tensor in weights.items()}
+    matrices: dict[str, CompressedMatrix] = {}
+    for name in [name for name in weights if name.endswith(MARK)]:
+        path = name.removesuffix(f".{MARK}")
+        matrices[path] = IntegerMatrix.of(weights.pop(f"{path}.weight").float(), weights.pop(name), bits=settings.bits)
+    if settings.head is not None:
+        for path in (HEAD,) if tied else (HEAD, WTE):
+            matrices[path] = _nearest(weights.pop(f"{path}.weight").float(), bits=settings.head)
+    if tied:
+        weights.pop(f"{WTE}.weight" if HEAD in matrices else f"{HEAD}.weight", None)
+    others = {name: tensor.to(torch.bfloat16) for name, tensor in weights.items()}
+    return CompressedCheckpoint(matrices=matrices, others=others, tied=tied, record=record)
+
+
+def _nearest(weight: Tensor, *, bits: int) -> IntegerMatrix:
+    """As the step `round` of `lcp compress` rounds the head."""
+    kind, units = Grid(bits), grid.grouped(weight).reshape(-1, grid.GROUP)
+    scales = kind.absmax_scales(units) if bits == 8 else search_scales(units, kind)
+    return IntegerMatrix.of(weight, grid.stored_scales(scales.view(weight.size(0), -1)), bits=bits)

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import ctypes
+import platform
 import time
+from pathlib import Path
 
 import torch
 
+from litgpt_core import checkpoint, tokenizers
 from litgpt_core.config.train_config import TrainConfig
 from litgpt_core.config.trainer import HardwareSettings
-from litgpt_core.core.errors import DataError
+from litgpt_core.core.errors import ConfigError, DataError
 from litgpt_core.data.prepared import PreparedData
 from litgpt_core.distributed.process_group import ProcessGroup
+from litgpt_core.distributed.sharding import tensor_processes
 from litgpt_core.distributed.world import World
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.planning.run_data import prepare_for, with_steps_of_epochs
 from litgpt_core.training import micro_batch
-from litgpt_core.training.allocator import keep_freed_memory
 from litgpt_core.training.hardware import Hardware, Machine, look_at_machine
 from litgpt_core.training.plan import Plan
 from litgpt_core.training.pretrained import find_pretrained
 from litgpt_core.training.resolve import Facts, Fit, resolve
 from litgpt_core.training.run_folder import RunFolder, claim_run, is_finished, open_run
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""From glibc's malloc.h; see mallopt(3)."""
+
+LARGEST = 2**31 - 1
 
 
 def make_plan(config: TrainConfig, *, command: str, group: ProcessGroup | None = None) -> Plan:
@@ -35,7 +44,9 @@ def make_plan(config: TrainConfig, *, command: str, group: ProcessGroup | None =
     """
     started = time.perf_counter()
     group = group or ProcessGroup(World())
-    config = micro_batch.recorded(find_pretrained(config), world_size=group.world.world_size)
+    world, asked = group.world, config.trainer.hardware.tensor_parallel_size
+    readers = world.world_size // tensor_processes(asked, local_world_size=world.local_world_size)
+    config = micro_batch.recorded(find_pretrained(config), world_size=max(1, readers))
     folder = group.broadcast_result(lambda: open_run(config))
     found = find_machine(config.trainer.hardware)
     begun_with = folder.read_environment().get("data_fingerprint") if folder.resume_from else None
@@ -45,6 +56,7 @@ def make_plan(config: TrainConfig, *, command: str, group: ProcessGroup | None =
     data.check_block_size(resolved.model.block_size)
     _check_same_corpus(data, folder)
     if not group.broadcast_result(lambda: is_finished(folder, config.trainer.stop)):
+        _check_same_tokenizer(config, data, resumed=folder.resume_from is not None)
         group.broadcast_result(lambda: claim_run(folder, resolved.config))
     return Plan(resolved=resolved, command=command, folder=folder, data=data, group=group, started=started)
 
@@ -58,6 +70,19 @@ def find_machine(settings: HardwareSettings) -> Machine:
     if found.device == "cpu":
         keep_freed_memory()
     return found
+
+
+def keep_freed_memory() -> bool:
+    """Let freed blocks of any size be used again by this process; returns whether the C library can do that.
+
+    glibc gives every large block back to the system when it is freed, so each step's activations are mapped and zeroed
+    anew, page by page. Keeping them took the page faults of a step from 616 to 0 at 4 layers, 128 wide, 768 tokens, and
+    the step from 30.8 to 25.9 ms on 2 AMD EPYC cores.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    library = ctypes.CDLL(None)
+    return bool(library.mallopt(M_MMAP_THRESHOLD, LARGEST)) and bool(library.mallopt(M_TRIM_THRESHOLD, LARGEST))
 
 
 def _fit(group: ProcessGroup) -> Fit:
@@ -88,3 +113,22 @@ def _check_same_corpus(data: PreparedData, folder: RunFolder) -> None:
             needed="the same corpus and tokenizer: the model's weights belong to their token ids",
             fix="the text as it was, or a new run: run.name=...",
         )
+
+
+def _check_same_tokenizer(config: TrainConfig, data: PreparedData, *, resumed: bool) -> None:
+    """Weights know ids, not text: under another tokenizer the same id means something else."""
+    named = {} if resumed and config.lora is None else {"init_from": config.init_from}
+    if config.distill is not None:
+        named["distill.teacher"] = config.distill.teacher
+    for what, given in named.items():
+        if given is None:
+            continue
+        source = checkpoint.resolve(Path(given).expanduser())
+        theirs, ours = tokenizers.load(source), tokenizers.load(data.tokenizer_dir)
+        if theirs.fingerprint() != ours.fingerprint():
+            raise ConfigError(
+                f"{what}={source} was trained with another tokenizer than this run's ({theirs.kind} with "
+                f"{theirs.vocab_size:,} ids there, {ours.kind} with {ours.vocab_size:,} here)",
+                needed="the same tokenizer, which the same data and tokenizer settings give",
+                fix=f"the settings in {source / 'hyperparameters.yaml'}, as far as it has them",
+            )

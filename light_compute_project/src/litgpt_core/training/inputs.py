@@ -7,11 +7,10 @@ from pathlib import Path
 
 import torch
 
-from litgpt_core import checkpoint, tokenizers
-from litgpt_core.checkpoint.compressed_model import build_compressed
-from litgpt_core.checkpoint.load import empty_model
+from litgpt_core import checkpoint
+from litgpt_core.checkpoint.load import build_compressed, empty_model
 from litgpt_core.checkpoint.verification import is_compressed
-from litgpt_core.core.errors import CheckpointError, ConfigError
+from litgpt_core.core.errors import CheckpointError
 from litgpt_core.data.module import TokenDataModule
 from litgpt_core.distributed.sharding import copy_share
 from litgpt_core.model.distillation import check_teacher
@@ -64,7 +63,7 @@ def fill_shards(model: GPT, device: torch.device, *, plan: Plan) -> None:
         for name, buffer in module.named_buffers(recurse=False):
             setattr(module, name, buffer.to(device))
     if plan.folder.resume_from is None or config.lora is not None:
-        _fill(plan, model, place=copy_share)
+        _fill(plan, model, place=sharding.place_in(model))
     if config.lora is not None:
         reset_adapters(model, seed=config.seed, place=copy_share)
 
@@ -77,7 +76,6 @@ def _first_weights(plan: Plan) -> GPT:
     if config.lora is not None and config.init_from:
         source = checkpoint.resolve(Path(config.init_from).expanduser())
         if is_compressed(source):
-            _refuse_another_tokenizer(source, plan, what="init_from")
             logger.info("lora: the base weights stay packed integers; weights from %s", source)
             return build_compressed(source, plan.resolved.model).float()
     _fill(plan, model)
@@ -91,7 +89,6 @@ def _fill(plan: Plan, model: GPT, *, place: Place | None = None) -> None:
         initialize(model, seed=config.seed, place=place or copy_values)
         return
     source = checkpoint.resolve(Path(config.init_from).expanduser())
-    _refuse_another_tokenizer(source, plan, what="init_from")
     checkpoint.load_into(model, source, place=place)
     logger.info("weights from %s", source)
 
@@ -100,14 +97,13 @@ def build_teacher(plan: Plan) -> GPT | None:
     """The teacher of `distill`, in evaluation mode and without gradients; None without one.
 
     Raises:
-        ConfigError: It has another tokenizer, or reads a shorter context.
+        ConfigError: It reads a shorter context.
         CheckpointError: It cannot be read, or it has changed since the run began.
     """
     settings = plan.resolved.config.distill
     if settings is None or settings.teacher is None:
         return None
     source = checkpoint.resolve(Path(settings.teacher))
-    _refuse_another_tokenizer(source, plan, what="distill.teacher")
     before = plan.folder.read_environment().get("teacher_sha256") if plan.folder.resume_from else None
     if before not in (None, plan.teacher_sha256):
         raise CheckpointError(
@@ -129,18 +125,6 @@ def _refuse_another_base(plan: Plan) -> None:
             f"the weights in init_from={plan.resolved.config.init_from} have changed since {plan.folder.path} began",
             needed="the same base model: the adapters were trained on it",
             fix="the weights as they were, or a new run: run.name=...",
-        )
-
-
-def _refuse_another_tokenizer(source: Path, plan: Plan, *, what: str) -> None:
-    """Weights know ids, not text: under another tokenizer the same id means something else."""
-    theirs, ours = tokenizers.load(source), tokenizers.load(plan.data.tokenizer_dir)
-    if theirs.fingerprint() != ours.fingerprint():
-        raise ConfigError(
-            f"{what}={source} was trained with another tokenizer than this run's ({theirs.kind} with "
-            f"{theirs.vocab_size:,} ids there, {ours.kind} with {ours.vocab_size:,} here)",
-            needed="the same tokenizer, which the same data and tokenizer settings give",
-            fix=f"the settings in {source / 'hyperparameters.yaml'}, as far as it has them",
         )
 
 

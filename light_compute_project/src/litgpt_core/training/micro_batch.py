@@ -23,11 +23,12 @@ from pathlib import Path
 import psutil
 import torch
 
-from litgpt_core.config.batch import micro_batches
 from litgpt_core.config.train_config import TrainConfig
 from litgpt_core.config.trainer import BatchSettings, HardwareSettings
 from litgpt_core.core.errors import EnvironmentProblem
 from litgpt_core.core.parsing import ParsingError, read_yaml
+from litgpt_core.data.batch_rule import micro_batches
+from litgpt_core.distributed.sharding import tensor_processes
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.gpt import GPT
 from litgpt_core.model.loss import cross_entropy
@@ -71,7 +72,7 @@ def decide(
         config: Anything but `auto` comes back as it is.
         model: The shape to be trained.
         hardware: Where and in which precision.
-        world_size: Devices that share the global batch.
+        world_size: Devices of the run.
         neighbours: Processes that share this machine's memory, this one included.
 
     Raises:
@@ -87,7 +88,7 @@ def decide(
         number, reason = _by_estimate(recipe, layout, available=device_memory(), share=SHARE["cuda"])
     elif hardware.device == "cuda":
         most = largest_micro_batch(recipe, layout, limit=device_memory()) or 1
-        sizes = [size for size in divisors(settings.global_batch_size // world_size) if size <= most]
+        sizes = [size for size in divisors(settings.global_batch_size // layout.readers) if size <= most]
         number, reason = _by_trying(sizes, _cuda_trial(model, settings, hardware=hardware, segments=recipe.segments))
     else:
         available = available_memory() // neighbours
@@ -123,6 +124,7 @@ def layout_of(settings: HardwareSettings, *, hardware: Hardware, world_size: int
         devices=world_size,
         per_node=per_node,
         shard_size=settings.shard_size,
+        tensor=tensor_processes(settings.tensor_parallel_size, local_world_size=per_node),
         cpu_offload=settings.cpu_offload,
         gradients_once=hardware.sharded and settings.gradient_sync == "step",
     )
@@ -130,7 +132,7 @@ def layout_of(settings: HardwareSettings, *, hardware: Hardware, world_size: int
 
 def _by_estimate(recipe: Recipe, layout: DeviceLayout, *, available: float, share: float) -> tuple[int, str]:
     """The largest micro-batch whose estimate stays within the share of `available` bytes, or 1, and why."""
-    sizes, limit = divisors(recipe.global_batch // layout.devices), share * available
+    sizes, limit = divisors(recipe.global_batch // layout.readers), share * available
     if sizes == [1]:
         return 1, "there is nothing to divide"
 

@@ -22,12 +22,14 @@ from torch.distributed.tensor import DTensor
 
 from litgpt_core.config.trainer import BatchSettings
 from litgpt_core.distributed.sharding import Sharding
+from litgpt_core.distributed.tensor_parallel import clip_gradients, sum_partial_gradients
 from litgpt_core.model.distillation import distillation_loss
-from litgpt_core.model.distillation_settings import DistillSettings
 from litgpt_core.model.gpt import GPT
 from litgpt_core.model.lora import adapters
 from litgpt_core.model.loss import cross_entropy, token_losses
 from litgpt_core.model.moe import leave_experts_out
+from litgpt_core.model.optional_settings import DistillSettings
+from litgpt_core.model.tensor_slice import cuts
 from litgpt_core.optim.build import build_flat_optimizer, build_optimizer, set_learning_rate
 from litgpt_core.optim.flat import FlatParameters
 from litgpt_core.optim.schedule import learning_rate_factor
@@ -142,8 +144,10 @@ class TrainingModule(LightningModule):
     def configure_model(self) -> None:
         """Share the model out, if it is to be; called before the optimizer exists, and again by every later use."""
         if self._sharding is not None and not self._prepared:
-            self._prepare_blocks()
             assert self.device_mesh is not None
+            if self._sharding.tensor > 1:
+                self._sharding.divide(self.model, self.device_mesh["tensor_parallel"])
+            self._prepare_blocks()
             self._sharding.apply(self.model, self.device_mesh["data_parallel"])
             if self._fill is not None:
                 self._fill(self.model, self.trainer.strategy.root_device)
@@ -191,7 +195,8 @@ class TrainingModule(LightningModule):
         inputs, targets, *packed = batch
         segments, count = packed if packed else (None, None)
         if count is not None:
-            count = count / (self.trainer.accumulate_grad_batches * self.trainer.world_size)
+            together = 1 if self._sharding is None else self._sharding.tensor
+            count = count / (self.trainer.accumulate_grad_batches * (self.trainer.world_size // together))
         s = self.batch_settings
         loss = self._loss(
             self.network,
@@ -223,6 +228,12 @@ class TrainingModule(LightningModule):
         limit = self.batch_settings.max_norm
         if self._flat is not None:
             self.grad_norm = self._flat.clip(limit)
+            return
+        if self._sharding is not None and self._sharding.tensor > 1:
+            assert self.device_mesh is not None
+            sum_partial_gradients(self.model, self.device_mesh["tensor_parallel"].get_group())
+            divided = set(cuts(self.model.config))
+            self.grad_norm = clip_gradients(self.model, divided, n=self._sharding.tensor, max_norm=limit)
             return
         if limit is None:
             norm = torch.nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])

@@ -75,7 +75,9 @@ def announce(plan: Plan, *, n_params: int) -> None:
     compiled = f"{'compiled' if hardware.compile else 'not compiled'} ({hardware.compile_reason})"
     device = machine.device_name(hardware.device)
     many, how = plan.group.world.world_size, config.trainer.hardware.strategy
-    together = f" x {many} ({'ddp' if plan.resolved.sharding is None else how})" if many > 1 else ""
+    divided = plan.resolved.tensor_parallel
+    also = f", {divided} compute each block together" if divided > 1 else ""
+    together = f" x {many} ({'ddp' if plan.resolved.sharding is None else how}{also})" if many > 1 else ""
     logger.info("model: %s parameters; %s%s, %s, %s", f"{n_params:,}", device, together, hardware.precision, compiled)
     full = config.trainer.hardware.float32_matmul_precision == "highest"
     if hardware.device == "cuda" and hardware.precision == "32-true" and full and machine.has_tf32():

@@ -15,8 +15,8 @@ from litgpt_core.config.compose import compose, normalise_overrides
 from litgpt_core.config.source import Source, needs_checkpoint
 from litgpt_core.config.train_config import TrainConfig
 from litgpt_core.model.config import ModelSettings
-from litgpt_core.model.distillation_settings import DistillSettings
-from litgpt_core.tokenizers.directory import JSON_FILE, MODEL_FILE
+from litgpt_core.model.optional_settings import DistillSettings
+from litgpt_core.tokenizers.file_names import JSON_FILE, MODEL_FILE
 from litgpt_core.tokenizers.settings import PretrainedSettings, TokenizerSettings
 from litgpt_core.training.run_folder import RunFolder
 

@@ -7,14 +7,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from litgpt_core.config.batch import check_batch, micro_batches
 from litgpt_core.config.train_config import TrainConfig
 from litgpt_core.core.errors import ConfigError
+from litgpt_core.data.batch_rule import check_batch, micro_batches
 from litgpt_core.distributed.sharding import Sharding, choose_sharding
 from litgpt_core.distributed.world import World
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.cost import count_parameters, flops_per_token
 from litgpt_core.model.lora import check_adaptable
+from litgpt_core.model.tensor_slice import sliced
 from litgpt_core.optim.settings import CustomOptimSettings
 from litgpt_core.training.hardware import Hardware, Machine, choose_hardware
 
@@ -61,6 +62,11 @@ class ResolvedConfig:
         return self.config.trainer.batch.global_batch_size * self.model.block_size
 
     @property
+    def tensor_parallel(self) -> int:
+        """Processes that compute each block together, and read the same data."""
+        return 1 if self.sharding is None else self.sharding.tensor
+
+    @property
     def shards_model(self) -> bool:
         """Whether no process holds the whole model."""
         return self.sharding is not None
@@ -98,13 +104,19 @@ def resolve(config: TrainConfig, facts: Facts) -> ResolvedConfig:
         shard_size=asked.shard_size,
         precision=hardware.precision,
         cpu_offload=asked.cpu_offload and hardware.device == "cuda",
+        tensor=asked.tensor_parallel_size,
+        head_apart=not config.trainer.batch.loss_chunk_size,
         collective_timeout=asked.collective_timeout,
     )
+    together = 1 if sharding is None else sharding.tensor
     if sharding is not None:
         _refuse_sharding(config)
+    if together > 1:
+        _refuse_division(config)
+        sliced(model, together)
     if config.lora is not None:
         check_adaptable(model, config.lora)
-    processes = world.world_size
+    processes = world.world_size // together
     check_batch(global_batch_size=config.trainer.batch.global_batch_size, micro_batch_size=None, world_size=processes)
     config = facts.fit(config, model, hardware)
     batch = config.trainer.batch
@@ -123,6 +135,24 @@ def resolve(config: TrainConfig, facts: Facts) -> ResolvedConfig:
         flops_per_token=per_token,
         n_params=count_parameters(model),
     )
+
+
+def _refuse_division(config: TrainConfig) -> None:
+    """What needs whole matrices or blocks where these are divided among processes."""
+    hardware = config.trainer.hardware
+    obstacles = {
+        f"optim={config.optim.kind}": (config.optim.kind != "adamw", "optim=adamw, which steps every number by itself"),
+        "lora": (config.lora is not None, "all weights trained"),
+        "trainer.cpu_offload=true": (hardware.cpu_offload, "shards on the GPUs"),
+        "trainer.sharded_checkpoints=true": (
+            config.trainer.checkpointing.sharded_checkpoints is True,
+            "LitGPT directories, for which one process puts the shares together",
+        ),
+    }
+    for given, (there, needed) in obstacles.items():
+        if there:
+            both = f"{given} with trainer.tensor_parallel_size={hardware.tensor_parallel_size}"
+            raise ConfigError(both, needed=needed, fix="trainer.tensor_parallel_size=1")
 
 
 def _refuse_sharding(config: TrainConfig) -> None:

@@ -18,10 +18,10 @@ from litgpt_core.config.train_config import TrainConfig, dump
 from litgpt_core.config.trainer import StopSettings
 from litgpt_core.core.directories import clean_temporary, remove_directory
 from litgpt_core.core.errors import CheckpointError, ConfigError, LightComputeError
-from litgpt_core.core.parsing import ParsingError, read_json, read_yaml
+from litgpt_core.core.parsing import table_in
 from litgpt_core.core.redaction import redact_values
 from litgpt_core.core.replaceable import refuse_foreign
-from litgpt_core.data.settings import LOCATIONS, with_later_settings
+from litgpt_core.data.recorded_settings import LOCATIONS, with_later_settings
 
 logger = logging.getLogger(__name__)
 
@@ -128,23 +128,19 @@ class RunFolder:
 
     def read_config(self) -> dict[str, Any]:
         """What `config.yaml` holds, or nothing if it cannot be read."""
-        try:
-            content = read_yaml(self.config)
-        except (OSError, ValueError, ParsingError):
-            return {}
-        return content if isinstance(content, dict) else {}
+        return table_in(self.config)
 
     def read_environment(self) -> dict[str, Any]:
         """What `environment.json` holds, or nothing if it is absent or incomplete."""
-        return _read_json(self.environment)
+        return table_in(self.environment)
 
     def read_before(self) -> dict[str, Any]:
         """What `before.json` holds, or nothing if it is absent or incomplete."""
-        return _read_json(self.before)
+        return table_in(self.before)
 
     def read_summary(self) -> dict[str, Any]:
         """What `summary.json` holds, or nothing if it is absent or incomplete."""
-        return _read_json(self.summary)
+        return table_in(self.summary)
 
 
 def open_run(config: TrainConfig) -> RunFolder:
@@ -250,14 +246,6 @@ def write_text(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = read_json(path)
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
 def _make_writable(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -293,11 +281,8 @@ def refuse_another_run(folder: RunFolder, config: TrainConfig) -> None:
     Raises:
         ConfigError: With what makes it another run.
     """
-    try:
-        before = read_yaml(folder.config)
-    except (OSError, ParsingError):
-        before = None
-    if not isinstance(before, dict):
+    before = folder.read_config()
+    if not before:
         raise ConfigError(
             f"{folder.config} cannot be read, so nobody knows what run this is",
             needed="the settings the run was started with",
@@ -325,6 +310,6 @@ def refuse_another_run(folder: RunFolder, config: TrainConfig) -> None:
 
 def decides_trajectory(key: str) -> bool:
     """Whether another value of this dotted key makes it another run."""
-    if key in {f"data.{name}" for name in LOCATIONS}:
+    if ".".join(key.split(".")[:2]) in {f"data.{name}" for name in LOCATIONS}:
         return False  # where the corpus lies may change; what it is, the fingerprint tells
     return any(key == fixed or key.startswith(f"{fixed}.") for fixed in FIXED_WHEN_RESUMING)

@@ -51,8 +51,7 @@ from litgpt_core.training.stop import StopRequest
 from litgpt_core.training.strategy import ShardedStrategy
 from litgpt_core.training.suite_curves import Measure, SuiteCurves
 from litgpt_core.training.trainer import build_trainer, quiet_third_parties
-from litgpt_core.training.wandb_results import log_results
-from litgpt_core.training.wandb_runs import wandb_id
+from litgpt_core.training.wandb_runs import log_results, wandb_id
 from litgpt_core.training.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
@@ -129,7 +128,7 @@ def out_of_memory(plan: Plan, error: torch.OutOfMemoryError) -> EnvironmentProbl
 def _carry_out(plan: Plan, *, stop: StopRequest, texts: TextOutputs) -> RunResult:
     config = plan.resolved.config
     quiet_third_parties()
-    seed_rank(config.seed, rank=plan.group.world.rank)
+    seed_rank(config.seed, rank=plan.group.world.rank // plan.resolved.tensor_parallel)
     model = build_model(plan)
     announce(plan, n_params=model.num_parameters())
 

@@ -52,6 +52,7 @@ class CheckpointSaver(Callback):
         save_every_s: Seconds after which a checkpoint is due whatever the step, or None.
         keep: How many step checkpoints stay besides `best` and `last`.
         stop_after: Optimizer step after which this session ends, or None.
+        together: Neighbouring processes that compute each block together, with the same random numbers.
     """
 
     def __init__(
@@ -67,11 +68,12 @@ class CheckpointSaver(Callback):
         keep: int,
         save_every_s: float | None = None,
         stop_after: int | None = None,
+        together: int = 1,
     ) -> None:
         self.folder, self.recorder, self.stop = folder, recorder, stop
         self.group, self.meter, self.seed = group, meter, seed
         self.save_interval, self.keep, self.stop_after = save_interval, keep, stop_after
-        self.save_every_s = save_every_s
+        self.save_every_s, self.together = save_every_s, together
         self.best_val_loss, self.best_step = math.inf, 0
         self._saved_step, self._saved_at = 0, time.perf_counter()
         self._improved = False
@@ -94,6 +96,7 @@ class CheckpointSaver(Callback):
             save_every_s=None if every is None else seconds_of(every),
             keep=settings.checkpointing.keep_checkpoints,
             stop_after=settings.stop.stop_after,
+            together=plan.resolved.tensor_parallel,
         )
 
     # ---- state ----
@@ -103,7 +106,7 @@ class CheckpointSaver(Callback):
         return {
             "best_val_loss": self.best_val_loss,
             "best_step": self.best_step,
-            "random": self.group.gather(random_state()),
+            "random": self.group.gather(random_state())[:: self.together],
             "used": self.meter.state_dict(),
         }
 
@@ -133,8 +136,8 @@ class CheckpointSaver(Callback):
             world = self.group.world
             take_own_state(
                 self._random_states,
-                rank=world.rank,
-                world_size=world.world_size,
+                rank=world.rank // self.together,
+                world_size=world.world_size // self.together,
                 seed=self.seed,
                 step=trainer.global_step,
             )

@@ -4,6 +4,8 @@
     fsdp          FSDP2: every block, and the rest of the model, is shared out over all processes
     fsdp_hybrid   shared out within `trainer.shard_size` processes, copied across such groups
 
+With `trainer.tensor_parallel_size` processes compute each block together, and fsdp shards every share of it.
+
 A checkpoint looks the same whatever wrote it: whole weights and the optimizer's plain state dict, or parts
 (`checkpoint/sharded.py`). Either is read by one process or by any number under either strategy.
 
@@ -29,7 +31,9 @@ from litgpt_core.checkpoint.verification import is_sharded
 from litgpt_core.distributed.connect import limit_waiting
 from litgpt_core.distributed.process_group import ProcessGroup
 from litgpt_core.distributed.sharding import shard_of
+from litgpt_core.distributed.tensor_parallel import gather_shares, share_of
 from litgpt_core.distributed.world import World
+from litgpt_core.model.tensor_slice import Cut, cuts
 from litgpt_core.training.checkpoint_io import WEIGHT_PREFIX, LitGPTDirectoryIO
 
 if TYPE_CHECKING:
@@ -105,19 +109,23 @@ def build_strategy(plan: Plan, *, group: ProcessGroup, directory_io: LitGPTDirec
         directory_io=directory_io,
         in_parts=_in_parts(plan),
         cpu_offload=settings.hardware.cpu_offload and plan.resolved.hardware.device == "cuda",
-        data_parallel_size=group.world.world_size,
-        tensor_parallel_size=1,
+        cuts=cuts(plan.resolved.model) if plan.resolved.tensor_parallel > 1 else {},
+        data_parallel_size=group.world.world_size // plan.resolved.tensor_parallel,
+        tensor_parallel_size=plan.resolved.tensor_parallel,
         timeout=timeout,
     )
 
 
 def _in_parts(plan: Plan) -> bool:
-    """Whether every process writes its own part of a checkpoint. Not with adapters, which one process merges."""
+    """Whether every process writes its own part of a checkpoint. Not with adapters, which one process merges, and not
+    of divided blocks, whose `qkv` one process puts together in LitGPT's order.
+    """
     parts, adapted = (
         plan.resolved.config.trainer.checkpointing.sharded_checkpoints,
         plan.resolved.config.lora is not None,
     )
-    return plan.resolved.n_params >= SHARDED_FROM and not adapted if parts == "auto" else parts
+    whole = adapted or plan.resolved.tensor_parallel > 1
+    return plan.resolved.n_params >= SHARDED_FROM and not whole if parts == "auto" else parts
 
 
 class ShardedStrategy(ModelParallelStrategy):
@@ -130,6 +138,7 @@ class ShardedStrategy(ModelParallelStrategy):
         directory_io: Writes and reads checkpoint directories.
         in_parts: Every process writes its own part; else rank 0 writes whole tensors.
         cpu_offload: Weights and optimizer state stay in the host's memory.
+        cuts: How weights of the blocks are divided among the processes that compute them together, by name.
     """
 
     def __init__(
@@ -139,11 +148,13 @@ class ShardedStrategy(ModelParallelStrategy):
         directory_io: LitGPTDirectoryIO,
         in_parts: bool,
         cpu_offload: bool = False,
+        cuts: Mapping[str, Cut] | None = None,
         **arguments: Any,
     ) -> None:
         super().__init__(save_distributed_checkpoint=in_parts, **arguments)
         self.group, self.directory_io, self.in_parts = group, directory_io, in_parts
         self.cpu_offload = cpu_offload
+        self.cuts = cuts or {}
 
     def setup_environment(self) -> None:
         """As Lightning does it; and the mesh's groups wait no longer than the others."""
@@ -197,10 +208,31 @@ class ShardedStrategy(ModelParallelStrategy):
             one = owner.get(name, id(tensor))
             if one not in gathered:
                 full = (tensor.full_tensor() if isinstance(tensor, DTensor) else tensor).detach()
+                if (cut := self._cut(name, full)) is not None:
+                    full = gather_shares(full, cut, self.device_mesh["tensor_parallel"].get_group())
                 gathered[one] = full.cpu() if self.group.is_rank_zero else torch.empty(0)
             if self.group.is_rank_zero:
                 whole[name] = gathered[one]
         return whole
+
+    def _cut(self, name: str, tensor: Tensor) -> Cut | None:
+        """How a weight, or a number of the optimizer for each of its, is divided; None if every process has it."""
+        if not self.cuts or not tensor.ndim:
+            return None
+        if name.startswith(sharded.OPTIMIZER):
+            assert self.lightning_module is not None
+            names = {id(p): name for name, p in self.lightning_module.named_parameters()}
+            parameters = [p for group in self.optimizers[0].param_groups for p in group["params"]]
+            name = names[id(parameters[int(name.split("/")[1])])]
+        return self.cuts.get(name.removeprefix(WEIGHT_PREFIX).removeprefix(sharded.MODEL))
+
+    def _share(self, name: str, whole: Tensor) -> Tensor:
+        """What of a whole tensor this process has before FSDP2 shards it."""
+        cut = self._cut(name, whole)
+        if cut is None:
+            return whole
+        mesh = self.device_mesh["tensor_parallel"]
+        return share_of(whole, cut, rank=mesh.get_local_rank(), n=mesh.size())
 
     def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any | None = None) -> None:
         """Write the directory; collective."""
@@ -226,13 +258,13 @@ class ShardedStrategy(ModelParallelStrategy):
         ours = module.state_dict()
         if (directory := checkpoint.get("parts")) is not None:
             names = {sharded.MODEL + name.removeprefix(WEIGHT_PREFIX): tensor for name, tensor in ours.items()}
-            sharded.read_shards(directory, names, group=self.group.gloo)
+            self._read_shards(directory, names)
             return
         whole = checkpoint["state_dict"]
         with torch.no_grad():
             for name, tensor in ours.items():
                 if strict or name in whole:  # of a run with adapters a checkpoint holds the adapters alone
-                    tensor.copy_(_like(whole[name], tensor))
+                    tensor.copy_(_like(self._share(name, whole[name]), tensor))
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
         """Give every parameter's state its part."""
@@ -243,21 +275,36 @@ class ShardedStrategy(ModelParallelStrategy):
             for name, (shape, dtype) in sharded.tensor_shapes(directory).items():
                 if name.startswith(sharded.OPTIMIZER):
                     parameter = parameters[int(name.split("/")[1])]
-                    same = shape == parameter.shape
+                    of_each = len(shape) > 0 and (shape == parameter.shape or self.cuts)
                     tensors[name] = (
-                        torch.zeros_like(parameter, dtype=dtype) if same else torch.zeros(shape, dtype=dtype)
+                        torch.zeros_like(parameter, dtype=dtype) if of_each else torch.zeros(shape, dtype=dtype)
                     )
-            sharded.read_shards(directory, tensors, group=self.group.gloo)
+            self._read_shards(directory, tensors)
             optimizer.load_state_dict(sharded.unflatten_state(tensors, saved))
             return
         state = {
             index: {
-                key: _like(value, parameters[index]) if isinstance(value, Tensor) and value.ndim else value
+                key: _like(self._share(f"{sharded.OPTIMIZER}{index}/{key}", value), parameters[index])
+                if isinstance(value, Tensor) and value.ndim
+                else value
                 for key, value in entries.items()
             }
             for index, entries in saved["state"].items()
         }
         optimizer.load_state_dict({**saved, "state": state})
+
+    @torch.no_grad()
+    def _read_shards(self, directory: Path, into: Mapping[str, Tensor]) -> None:
+        """Every process reads its shards; of a divided tensor the whole, one after the other, and keeps its share."""
+        divided = {name for name, tensor in into.items() if self._cut(name, tensor) is not None}
+        plain = {name: tensor for name, tensor in into.items() if name not in divided}
+        sharded.read_shards(directory, plain, group=self.group.gloo)
+        shapes = sharded.tensor_shapes(directory) if divided else {}
+        for name in sorted(divided):
+            shape, dtype = shapes[name]
+            whole = torch.empty(shape, dtype=dtype)
+            sharded.read_shards(directory, {name: whole}, group=self.group.gloo)
+            into[name].copy_(_like(self._share(name, whole), into[name]))
 
 
 def _like(whole: Tensor, part: Tensor) -> Tensor:

@@ -10,11 +10,14 @@ Charts are in sections by the first part of their names, and along optimizer ste
 from __future__ import annotations
 
 import hashlib
+import html
 import json
 import logging
 import netrc
 import os
-from collections.abc import Mapping
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +50,10 @@ what has been learnt comes first.
 """
 SMALLEST = ("loss/val", "loss/val_bits_per_byte")
 """Charts whose smallest value counts in tables of runs; of the others the last one does."""
+
+
+REACHABLE_S = 5.0
+"""Seconds in which a server answers, if it is there."""
 
 
 class SectionedLogger(WandbLogger):
@@ -111,6 +118,60 @@ def _arrange(run: Any) -> None:
     run.define_metric("*", step_metric=STEP, step_sync=True)
     for chart in SMALLEST:
         run.define_metric(chart, step_metric=STEP, summary="min")
+
+
+def log_results(
+    built: Logger | None, *, folder: Path, summary: dict[str, Any], picture: Path, samples: Sequence[tuple[str, str]]
+) -> None:
+    """Put the closing numbers, the loss picture and the samples into the W&B run, and close it.
+
+    Args:
+        built: The logger; any but W&B's is left alone.
+        folder: The run folder.
+        summary: Of `summary.json`.
+        picture: `loss.png`.
+        samples: Prompts and what the model wrote after them; a table.
+    """
+    if not isinstance(built, SectionedLogger):
+        return
+    try:
+        import wandb
+
+        run = built.experiment
+        flat = {f"{a}/{b}": v for a in ("final", "best", "whole_split") for b, v in summary[a].items()}
+        run.summary.update({**flat, **{k: v for k, v in summary.items() if isinstance(v, (int, float, str))}})
+        if picture.is_file():
+            run.log({"loss/curve": wandb.Image(str(picture))})
+        if samples:
+            rows = [[prompt, text, summary["final_weights"]["step"]] for prompt, text in samples]
+            log_table(run, "samples/final", [["prompt", "continuation", "step"], *rows])
+    except Interrupted:
+        raise
+    except Exception as error:
+        logger.warning("W&B did not take the results: %s", first_line(error))
+    close_run(built, folder=folder)
+
+
+def log_table(run: Any, name: str, rows: Sequence[Sequence[Any]]) -> None:
+    """Rows, the headings first, as a table. Online, the client asks the server before it takes one; else it is text."""
+    import wandb
+
+    if run.offline or _reachable(str(run.settings.base_url)):
+        run.log({name: wandb.Table(columns=list(rows[0]), data=[list(row) for row in rows[1:]])})
+        return
+    cells = ["".join(f"<td><pre>{html.escape(str(cell))}</pre></td>" for cell in row) for row in rows]
+    run.log({name: wandb.Html(f"<table>{''.join(f'<tr>{row}</tr>' for row in cells)}</table>")})
+
+
+def _reachable(url: str) -> bool:
+    """Whether a server answers there, with whatever status."""
+    try:
+        with urllib.request.urlopen(url, timeout=REACHABLE_S):
+            return True
+    except urllib.error.HTTPError:
+        return True
+    except (OSError, ValueError):
+        return False
 
 
 def close_run(built: SectionedLogger, *, folder: Path) -> None:

@@ -104,7 +104,8 @@ class Cluster:
         key.write_bytes(secrets.token_bytes(128))
         key.chmod(0o600)
         nodes = (
-            f"NodeName={name} NodeHostname={socket.gethostname()} NodeAddr=127.0.0.1 Port={port} CPUs=4 State=UNKNOWN"
+            f"NodeName={name} NodeHostname={socket.gethostname()} NodeAddr=127.0.0.1 Port={port} "
+            "CPUs=4 RealMemory=20000 State=UNKNOWN"
             for name, port in zip(NODES, ports[1:], strict=True)
         )
         text = CONFIGURATION.format(

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from benchmarks.generating import GenerateWork
 from benchmarks.options import VERBS, parse
-from benchmarks.peers import GENERATE_PEERS, TRAIN_PEERS, choose_peers
-from benchmarks.programs import litgpt, nanogpt, ours
+from benchmarks.peers import GENERATE_PEERS, SERVE_PEERS, TRAIN_PEERS, choose_peers
+from benchmarks.programs import litgpt, llamacpp, nanogpt, ours
 from benchmarks.provenance import provenance
 from benchmarks.training import TrainWork
 
@@ -49,6 +49,28 @@ def test_names_families_and_all(nanogpt_dir: Path, everything_installed: None) -
     assert chosen("llamacpp") == ("llamacpp-f16", "llamacpp-q8_0", "llamacpp-q4_0")
     assert chosen("litgpt") == ("litgpt",)
     assert chosen("all") == tuple(GENERATE_PEERS)
+
+
+def test_every_server_is_given_the_same_model_and_slots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    exported = []
+    monkeypatch.setattr(llamacpp, "run_child", lambda function, job, **options: exported.append((function, job)))
+    made = {"model": {"block_size": 256}}
+    work = GenerateWork(
+        name="x", checkpoint=tmp_path / "model", made=made, new_tokens=5, repeats=1, threads=2, device="cpu"
+    )
+    for name, make in SERVE_PEERS.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        spec = make(work, label=name, slots=32)
+        assert spec.label == name and not spec.ours and spec.command(folder, 8123)[0] == sys.executable
+        job = json.loads((folder / "job.json").read_text())
+        assert (job["slots"], job["context"], job["threads"], job["port"]) == (32, 256, 2, 8123)
+        assert exported[-1] == (
+            "llamacpp:export",
+            {"checkpoint": str(tmp_path / "model"), "file": job["file"], "kind": name.split("-")[1]},
+        )
+    own = ours.serve(work, label="ours", slots=32).command(tmp_path, 8123)
+    assert own[own.index("--slots") + 1] == "32" and str(tmp_path / "model") in own
 
 
 def test_an_unknown_peer_is_refused_with_the_known_ones() -> None:

@@ -175,3 +175,27 @@ def test_commands_are_written_without_the_places_of_this_machine(tmp_path: Path)
     assert json.loads((tmp_path / "x.json").read_text())["command"] == (
         "python light_compute_project/scripts/train.py --out x.json"
     )
+
+
+def test_growth_says_how_far_points_are_from_a_straight_line() -> None:
+    from benchmarks.growth import straight_line
+
+    straight = straight_line([1, 2, 4, 8], [5.0, 7.0, 11.0, 19.0])  # 3 + 2 x
+    assert straight["intercept"] == pytest.approx(3) and straight["slope"] == pytest.approx(2)
+    assert straight["largest_error"] < 1e-9
+    square = straight_line([1, 2, 4, 8], [1.0, 4.0, 16.0, 64.0])
+    assert square["largest_error"] > 0.3 and square["exponent"] == pytest.approx(2)
+
+
+def test_growth_is_printed_and_drawn(tmp_path: Path) -> None:
+    from benchmarks.growth import _plot
+
+    names = ("tokens per step", "layers", "tokens in the context", "vocabulary", "vocabulary")
+    plots = [
+        _plot(x, [1, 2, 4], [2.0, 3.0, 5.0], y="seconds of a step", shape=f"shape {i}") for i, x in enumerate(names)
+    ]
+    record = {"kind": "growth", "plots": plots, "date": "2026-11-30", "environment": {"device_name": "a processor"}}
+    shown = printed(*tables(record))
+    assert shown.count("from a straight line") == 5 and "at most 0%" in shown
+    draw(record, tmp_path / "growth.png")
+    assert (tmp_path / "growth.png").read_bytes().startswith(b"\x89PNG")

@@ -2,12 +2,16 @@
 
 import asyncio
 import json
+import sys
+from pathlib import Path
 
+import psutil
 import pytest
 from benchmarks.command import run
 from benchmarks.load_client import StreamedAnswer, load
 from benchmarks.options import parse
-from benchmarks.serving import measure, percentile, summary
+from benchmarks.server_process import ServerSpec, running
+from benchmarks.serving import measure, over_peers, percentile, summary
 from benchmarks.tables import tables
 
 from litgpt_core.core.errors import ConfigError, EnvironmentProblem
@@ -82,6 +86,43 @@ def test_ratios_are_formed_within_a_round():
     assert found["levels"][1]["tokens_per_s"] == {"median": 250.0, "min": 200.0, "max": 300.0}
     record = {"kind": "serve", "work": {"name": "10m", "n_params": 10, "new_tokens": 200}, **found}
     assert [table.row_count for table in tables(record)] == [2, 2]
+
+
+def test_ours_is_compared_with_each_server_within_a_round():
+    own = [trial(0, 1, 100.0), trial(0, 8, 300.0), trial(1, 1, 50.0), trial(1, 8, 200.0)]
+    theirs = [trial(0, 1, 50.0), trial(0, 8, 60.0), trial(1, 1, 100.0), trial(1, 8, 50.0)]
+    for one in theirs:
+        one["first_text_s"] = {"p50": 0.1, "p99": 0.5}
+    found = over_peers({"ours": own, "llamacpp-f16": theirs}, (1, 8))["llamacpp-f16"]
+    assert found["1"]["tokens_per_s"]["rounds"] == [2.0, 0.5] and found["8"]["tokens_per_s"]["median"] == 4.5
+    assert found["8"]["first_text_p99"]["rounds"] == [2.5, 2.5]
+    record = {"kind": "serve", "work": {"name": "10m", "n_params": 10, "new_tokens": 200}, "server_memory_mb": 300.0}
+    record |= summary(own, (1, 8)) | {"over_peers": {"llamacpp-f16": found}}
+    record["peers"] = {"llamacpp-f16": summary(theirs, (1, 8)) | {"server_memory_mb": 200.0}}
+    speed, latency = tables(record)
+    assert speed.row_count == latency.row_count == 4 and "llamacpp-f16 200 MB" in str(latency.caption)
+    assert list(speed.columns[5].cells) == ["", "1.25x", "", "4.50x"]
+
+
+def test_a_server_that_ends_early_is_an_error_with_its_output(tmp_path):
+    command = [sys.executable, "-c", "raise SystemExit('no such model')"]
+    spec = ServerSpec(label="theirs", describes="", command=lambda folder, port: command)
+    with (
+        pytest.raises(EnvironmentProblem, match=r"theirs did not start:\nno such model"),
+        running(spec, folder=tmp_path / "theirs", environment={}),
+    ):
+        pass
+
+
+def test_a_server_is_measured_and_ended_with_the_block(tmp_path):
+    def command(folder: Path, port: int) -> list[str]:
+        (folder / "health").write_text("")
+        return [sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1"]
+
+    spec = ServerSpec(label="any", describes="", command=command)
+    with running(spec, folder=tmp_path / "any", environment={}) as server:
+        assert 1 < server.peak_mb() < 500 and psutil.pid_exists(server.pid)
+    assert not psutil.pid_exists(server.pid)
 
 
 def test_a_folder_to_write_to_is_refused_before_anything_runs(tmp_path):

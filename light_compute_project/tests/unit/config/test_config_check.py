@@ -14,9 +14,7 @@ from litgpt_core.config import source as config_source
 from litgpt_core.config.compose import load, normalise_overrides
 from litgpt_core.config.diff import differences, flatten
 from litgpt_core.core.errors import ConfigError
-from litgpt_core.model.distillation_settings import DistillSettings
-from litgpt_core.model.lora_settings import LoRASettings
-from litgpt_core.model.qat_settings import QatSettings
+from litgpt_core.model.optional_settings import DistillSettings, LoRASettings, QatSettings
 from litgpt_core.tokenizers.settings import PretrainedSettings
 
 CONFIGS = config_source.CONFIG_DIR

@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from litgpt_core.core.errors import ConfigError, DataError
-from litgpt_core.data.dataset import IGNORE_INDEX, TrainBatches, ValBatches, accumulation_steps
+from litgpt_core.core.errors import DataError
+from litgpt_core.data.dataset import IGNORE_INDEX, TrainBatches, ValBatches
 
 
 def shard(folder: Path, tokens: int, *, dtype: str = "uint16") -> Path:
@@ -183,15 +183,3 @@ def test_a_limited_validation_is_fixed_and_evenly_spread(tmp_path: Path) -> None
 def test_validation_needs_two_tokens(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds 1 tokens"):
         ValBatches(shard(tmp_path, 1), dtype="uint16", block_size=8, batch_size=1)
-
-
-def test_accumulation_divides_or_names_all_numbers() -> None:
-    assert accumulation_steps(global_batch_size=48, micro_batch_size=8, world_size=2) == 3
-    with pytest.raises(ConfigError) as caught:
-        accumulation_steps(global_batch_size=50, micro_batch_size=8, world_size=2)
-    for word in ("50", "8 * 2 = 16", "global batch size of 48", "micro batch size of 5"):
-        assert word in str(caught.value)
-    with pytest.raises(ConfigError, match="none fits 2 processes"):
-        accumulation_steps(global_batch_size=7, micro_batch_size=8, world_size=2)
-    with pytest.raises(ConfigError, match="world_size=0"):
-        accumulation_steps(global_batch_size=8, micro_batch_size=8, world_size=0)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from litgpt_core.core.errors import ConfigError, DataError
-from litgpt_core.data.encoding import Decoded, decode_text, encoding_problem
+from litgpt_core.data.encoding import Decoded, decode_text
+from litgpt_core.data.setting_checks import encoding_problem
 from litgpt_core.data.settings import TextSettings
 
 DEFAULT = ["utf-8", "utf-16", "cp1252", "latin-1"]

@@ -5,21 +5,26 @@ from __future__ import annotations
 import json
 import random
 import re
+import shutil
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from litgpt_core.core.errors import DataError, EnvironmentProblem
+from litgpt_core.data import dataset
 from litgpt_core.data.prepare import PreparedData, prepare
 from litgpt_core.data.settings import TextSettings
-from litgpt_core.data.stream import remote
+from litgpt_core.data.stream import remote, shard_cache, token_row
 from litgpt_core.data.stream.inputs import list_inputs
-from litgpt_core.data.stream_settings import RowsSettings
+from litgpt_core.data.stream.token_writing import write_tokens
+from litgpt_core.data.stream_settings import RowsSettings, TokensSettings
 from litgpt_core.tokenizers.settings import ByteSettings
 
 pytest.importorskip("fsspec")
@@ -141,5 +146,121 @@ def test_what_is_not_there_is_said(server: Server) -> None:
         list_inputs("http://127.0.0.1:9/nothing.jsonl", "*")
     with pytest.raises(DataError, match="an address that fsspec knows"):
         list_inputs("xyz://bucket/a", "*")
-    with pytest.raises(EnvironmentProblem, match="s3fs"):
-        list_inputs("s3://bucket/a", "*")
+    with pytest.raises(EnvironmentProblem, match="gcsfs"):
+        list_inputs("gs://bucket/a", "*")
+
+
+# ---- token shards at addresses
+
+
+def adopted(server: Server, cache: Path, *, order: str = "blocks", folder: str = "prepared/") -> PreparedData:
+    settings = TokensSettings(path=f"{server.address}/{folder}", cache_dir=str(cache), order=order)  # type: ignore[arg-type]
+    return prepare(settings, ByteSettings())
+
+
+def batches(prepared: PreparedData, first: int, last: int, *, world_size: int = 1) -> list[list[int]]:
+    """Rows of some optimizer steps of four rows, whatever the number of processes is."""
+    found: dict[int, list[int]] = {}
+    for rank in range(world_size):
+        loader = prepared.train_batches(
+            block_size=32,
+            seed=7,
+            micro_batch_size=4 // world_size,
+            global_batch_size=4,
+            rank=rank,
+            world_size=world_size,
+        )
+        for step in range(first, last):
+            for row, ids in enumerate(loader[step][0].tolist()):
+                found[step * 4 + rank * (4 // world_size) + row] = ids
+    return [found[sample] for sample in sorted(found)]
+
+
+@pytest.fixture
+def local(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PreparedData:
+    """A prepared folder of several shards, of which a copy lies at the server's address."""
+    monkeypatch.setattr(dataset, "BLOCK_BYTES", 1_500)
+    monkeypatch.setattr(dataset, "BLOCKS_AT_ONCE", 2)
+    found = make(str(server.folder), tmp_path / "c", order="blocks")
+    shutil.copytree(found.directory, server.folder / "prepared")
+    return found
+
+
+def test_training_from_a_bucket_reads_what_the_local_folder_holds_in_any_number_of_processes(
+    server: Server, local: PreparedData, tmp_path: Path
+) -> None:
+    server.trouble = {0: "503", 2: "cut", 4: "503", 9: "503", 12: "cut", 13: "503", 15: "503"}
+    found = adopted(server, tmp_path / "there")
+    assert len(local.shards("train")) > 4 and found.train_tokens == local.train_tokens
+    whole = batches(local, 0, 300)
+    assert batches(found, 0, 120) == whole[: 4 * 120], "and then, with another cache and other processes,"
+    assert batches(adopted(server, tmp_path / "elsewhere"), 120, 300, world_size=2) == whole[4 * 120 :]
+    assert not server.trouble and found.val_bytes == local.val_bytes
+    assert found.tokens("val").tolist() == local.tokens("val").tolist()
+    mine, theirs = (each.val_batches(block_size=32, batch_size=8) for each in (local, found))
+    assert all((mine[at][0] == theirs[at][0]).all() and (mine[at][1] == theirs[at][1]).all() for at in range(len(mine)))
+    before = server.seen["ranges"]
+    again = adopted(server, tmp_path / "there")
+    assert again.directory == found.directory and batches(again, 0, 50) == whole[: 4 * 50]
+    assert server.seen["ranges"] - before <= 4, "meta.json and manifest.json only"
+
+
+def test_a_damaged_block_is_fetched_again_and_the_oldest_ones_make_room(
+    server: Server, local: PreparedData, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    found = adopted(server, tmp_path / "there", order="full")
+    expected = batches(local, 0, 60)
+    batches(found, 0, 60)
+    blocks = sorted((tmp_path / "there" / ".remote-blocks").glob("*/*.block"))
+    assert len(blocks) > 4
+    damaged = bytearray(blocks[0].read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    blocks[0].write_bytes(damaged)
+    row = token_row.TokenRow(found.shards("train"), dtype=found.dtype)
+    mine = token_row.TokenRow(local.shards("train"), dtype=local.dtype)
+    assert row.span(0, row.tokens).tolist() == mine.span(0, mine.tokens).tolist()
+    assert "is damaged, and is fetched again" in caplog.text
+    sizes = {path: path.stat().st_size for path in blocks[0].parents[1].glob("*/*.block")}
+    newest = max(sizes, key=lambda path: path.stat().st_mtime_ns)
+    shard_cache.evict(tmp_path / "there" / ".remote-blocks", sum(sizes.values()) // 2, keep=newest)
+    left = list((tmp_path / "there" / ".remote-blocks").glob("*/*.block"))
+    assert newest in left and 0 < sum(sizes[path] for path in left) <= sum(sizes.values()) // 2
+    assert batches(adopted(server, tmp_path / "there", order="full"), 0, 60) != [] and expected != []
+
+
+def test_shards_of_others_at_addresses_are_recognised(server: Server, local: PreparedData, tmp_path: Path) -> None:
+    for kind in ("nanogpt", "llmc", "megatron", "olmo", "datatrove"):
+        write_tokens(local, server.folder / kind, format=kind)
+        here = prepare(TokensSettings(path=str(server.folder / kind), cache_dir=str(tmp_path / "h")), ByteSettings())
+        there = adopted(server, tmp_path / "t", order="full", folder=f"{kind}/")
+        assert batches(there, 0, 5) == batches(here, 0, 5), kind
+        assert there.meta["shard_format"] == kind
+
+
+def test_a_folder_at_an_address_that_is_not_whole_is_refused(
+    server: Server, local: PreparedData, tmp_path: Path
+) -> None:
+    place = server.folder / "prepared"
+    (place / "train-00001.ds").unlink()
+    with pytest.raises(DataError, match=r"train-00001\.ds is missing"):
+        adopted(server, tmp_path / "a")
+    (place / "tokenizer" / "tokenizer_config.json").write_text("{}")
+    shutil.copy(local.directory / "train-00001.ds", place)
+    with pytest.raises(DataError, match=r"tokenizer/tokenizer_config\.json is not the one"):
+        adopted(server, tmp_path / "a")
+    (place / "manifest.json").write_text("[")
+    with pytest.raises(DataError, match=r"manifest\.json is not JSON"):
+        adopted(server, tmp_path / "a")
+
+
+def test_blocks_are_fetched_ahead_by_other_threads(server: Server, local: PreparedData, tmp_path: Path) -> None:
+    row = token_row.TokenRow(adopted(server, tmp_path / "there").shards("train"), dtype="uint16")
+    row.prefetch(np.arange(0, row.tokens - 33, 500), 33)
+    wanted = sum(-(-shard.remote.bytes // remote.BLOCK_BYTES) for shard in row.shards if shard.remote)
+    for _ in range(400):
+        if len(list((tmp_path / "there" / ".remote-blocks").glob("*/*.block"))) >= wanted - 1:
+            break
+        time.sleep(0.01)
+    before = server.seen["ranges"]
+    row.span(0, row.tokens)
+    assert server.seen["ranges"] - before <= 1

@@ -175,7 +175,7 @@ def test_sky_is_kept_in_an_environment_of_its_own(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("PATH", str(tmp_path))
     program = sky_program(["runpod", "aws", "runpod"])
     assert program == [str(tmp_path / "uv"), "tool", "run", "--from", f"skypilot[aws,runpod]=={VERSION}", "sky"]
-    monkeypatch.setattr("litgpt_core.deploy.rental.skypilot.PROJECT_DIR", tmp_path / "no" / "where")
+    monkeypatch.setattr("litgpt_core.core.uv.PROJECT_DIR", tmp_path / "no" / "where")
     monkeypatch.setenv("PATH", "")
     with pytest.raises(EnvironmentProblem, match="there is no uv"):
         sky_program()

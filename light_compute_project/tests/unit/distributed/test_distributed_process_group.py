@@ -11,9 +11,9 @@ import threading
 
 import pytest
 
-from litgpt_core.config.batch import check_batch
 from litgpt_core.config.trainer import HardwareSettings
 from litgpt_core.core.errors import ConfigError, EnvironmentProblem
+from litgpt_core.data.batch_rule import check_batch
 from litgpt_core.distributed.process_group import ProcessGroup
 from litgpt_core.distributed.world import World, first_host
 from litgpt_core.training.start import processes_to_start

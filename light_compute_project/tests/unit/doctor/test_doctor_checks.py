@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from litgpt_core.core.machine import compile_obstacle
 from litgpt_core.doctor import checks as doctor
+from litgpt_core.doctor import kernel_rate
 from litgpt_core.doctor import machine as doctor_machine
 from litgpt_core.doctor.machine import Finding, check_packages, check_python, check_runs, check_torch
 from litgpt_core.upstream.git import Git
@@ -25,6 +27,41 @@ def process(code: str) -> subprocess.Popen[str]:
 def answer(**facts: object) -> str:
     usual = {"version": "2", "threads": 1, "cuda_build": None, "cpu": "AVX2", "mps": False, "gpus": [], "sum": 64.0**3}
     return f"import json; print(json.dumps({ ({**usual, **facts})!r}))"
+
+
+# ---- the CPU kernel ----
+
+
+@pytest.mark.parametrize(
+    ("printed", "level", "said"),
+    [
+        (
+            '{"instructions": "AVX2", "threads": 2, "one": 1784.2, "many": 4321.0}',
+            "ok",
+            "AVX2, 2 threads: about 1,800 ",
+        ),
+        (
+            '{"obstacle": "The CPU kernel requires Linux; this is Darwin.", "fix": "x"}',
+            "warn",
+            "Darwin; generation, chat",
+        ),
+        ("Illegal instruction", "warn", "could not be tried; generation"),
+        ("", "warn", "several times slower"),
+    ],
+)
+def test_the_kernel_and_its_rate_or_what_is_lost(monkeypatch, printed, level, said) -> None:
+    done = subprocess.CompletedProcess([], 0, stdout=printed, stderr="")
+    monkeypatch.setattr(kernel_rate.subprocess, "run", lambda *given, **options: done)
+    [found] = kernel_rate.check_kernel()
+    assert found.level == level and said in found.found and bool(found.fix) == (level != "ok")
+
+
+def test_the_kernel_is_measured(monkeypatch) -> None:
+    if compile_obstacle("cpu"):
+        pytest.skip("needs a compiler")
+    monkeypatch.setitem(kernel_rate.SHAPE, "n_embd", 96)
+    facts = kernel_rate.measure()
+    assert facts["instructions"] and float(str(facts["one"])) > 0 and float(str(facts["many"])) > 0
 
 
 # ---- torch and devices ----

@@ -17,6 +17,7 @@ from litgpt_core.checkpoint.load import EMBEDDING, OUTPUT
 from litgpt_core.core.errors import CheckpointError, ConfigError
 from litgpt_core.export.gguf import checking, exporting, llama_cpp
 from litgpt_core.export.gguf.architecture import Architecture
+from litgpt_core.export.gguf.choosing import choose
 from litgpt_core.export.gguf.exporting import export_gguf
 from litgpt_core.export.gguf.header import read_gguf
 from litgpt_core.export.gguf.importing import import_gguf
@@ -258,6 +259,13 @@ def test_a_file_that_reads_back_differently_is_not_kept(tmp_path: Path, byte_tok
 def checking_noise(values):
     """The bytes of other weights."""
     return (values + 0.2 * (values > 0)).astype("<f4").reshape(-1).view("u1")
+
+
+def test_layer_norms_without_biases_are_no_llama():
+    """The blocks of `model=reference`: GPT-NeoX's with biases of zero."""
+    sizes = {**_PLAIN, "bias": False, "parallel_residual": False, "rotary_percentage": 1.0, "tie_embeddings": True}
+    architecture, config = choose(GPTConfig(**sizes))
+    assert architecture.model_type == "gptneox" and config.bias
 
 
 def test_what_gguf_cannot_say_is_refused_with_its_name(tmp_path: Path, byte_tokenizer: Path):

@@ -230,6 +230,23 @@ def test_with_packed_weights_the_batch_size_changes_no_bit(dtype):
     assert gap(together[-1], exact(torch.tensor([tokens]).T)[:, -1]) < (1e-5 if dtype == torch.float32 else 1e-2)
 
 
+@pytest.mark.parametrize("family", ["llama", "one group", "gemma3", "odd sizes", "wide heads"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+@pytest.mark.parametrize("packed_weights", [False, True], ids=["in place", "packed"])
+@torch.no_grad()
+def test_a_token_is_computed_alike_with_any_others(family, dtype, packed_weights):
+    """Bit for bit: a prompt in one go, in parts, and token by token. Several tokens read the cache together."""
+    model, prompt, results = pair(FAMILIES[family], dtype)[0], ids(CHUNK + 20), []
+    for parts in ([len(prompt)], [23, len(prompt) - 23], [1] * len(prompt)):
+        decoder, at, logits = KernelDecoder(model, packed_weights=packed_weights), 0, []
+        decoder.start(n_sequences=1, length=96)
+        for n in parts:
+            logits.append(decoder.feed_all([Feed(0, at, prompt[at : at + n])]).clone())
+            at += n
+        results.append(torch.cat(logits))
+    assert torch.equal(results[0], results[1]) and torch.equal(results[0], results[2])
+
+
 @torch.no_grad()
 def test_weights_that_have_moved_are_packed_again():
     model, _ = pair(FAMILIES["llama"], torch.bfloat16)

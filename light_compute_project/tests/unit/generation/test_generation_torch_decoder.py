@@ -57,10 +57,10 @@ def prompt(length: int, *, seed: int) -> list[int]:
 
 def test_ten_tokens_of_a_long_window_read_one_step_of_the_cache(model: GPT, keys: list[int]) -> None:
     logits_of(model, [[Feed(0, 0, prompt(9, seed=0))], [Feed(0, 9, [5])]], n_sequences=3)
-    assert set(keys) == {torch_decoder.LIVE_STEP}
+    assert keys == [9, 9, torch_decoder.LIVE_STEP, torch_decoder.LIVE_STEP], "the prompt's two layers read it alone"
     keys.clear()
     logits_of(model, [[Feed(2, 0, prompt(600, seed=0))], [Feed(0, 0, [5]), Feed(2, 600, [6])]], n_sequences=3)
-    assert set(keys) == {2 * torch_decoder.LIVE_STEP}
+    assert keys == [600, 600, 2 * torch_decoder.LIVE_STEP, 2 * torch_decoder.LIVE_STEP]
 
 
 @pytest.mark.parametrize("length", [9, 511, 512, 700])
@@ -77,3 +77,29 @@ def test_the_logits_are_those_of_the_whole_window(model: GPT, length: int, monke
     monkeypatch.setattr(torch_decoder, "LIVE_STEP", SHAPE.block_size)
     whole = logits_of(model, feeds, n_sequences=3)
     assert all(torch.equal(a, b) for a, b in zip(found, whole, strict=True))
+
+
+@pytest.mark.parametrize("kv_cache", ["auto", "int8"])
+def test_sequences_keep_their_tokens_whatever_rows_of_the_cache_they_have(model: GPT, kv_cache: str) -> None:
+    """Sequences pause, go on, and are fed in any order; each has the logits that it has alone."""
+    decoder = TorchDecoder(model, kv_cache=kv_cache)
+    decoder.start(n_sequences=4, length=64)
+    generator = torch.Generator().manual_seed(5)
+    texts = {sequence: prompt(5 + 3 * sequence, seed=sequence) for sequence in range(4)}
+    with torch.no_grad():
+        for sequence, ids in texts.items():
+            decoder.feed([Feed(sequence, 0, ids)])
+        for _ in range(12):
+            order = torch.randperm(4, generator=generator)[: int(torch.randint(1, 5, (), generator=generator))].tolist()
+            feeds = [Feed(sequence, len(texts[sequence]), [sequence + 7]) for sequence in order]
+            logits = decoder.feed(feeds)
+            for row, feed in enumerate(feeds):
+                texts[feed.sequence].append(feed.ids[0])
+                alone = TorchDecoder(GPT(SHAPE), kv_cache=kv_cache)
+                alone._model.load_state_dict(model.state_dict())
+                alone._model.eval()
+                alone.start(n_sequences=1, length=64)
+                alone.feed([Feed(0, 0, texts[feed.sequence][:-1])])
+                expected = alone.feed([Feed(0, feed.position, feed.ids)])
+                torch.testing.assert_close(logits[row], expected[0], rtol=1e-4, atol=1e-5)
+    assert decoder._row != [0, 1, 2, 3], "some have changed rows"

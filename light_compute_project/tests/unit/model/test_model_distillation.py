@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from litgpt_core.core.errors import ConfigError
 from litgpt_core.model.distillation import DIVERGENCES, distillation_loss
-from litgpt_core.model.distillation_settings import DistillSettings
+from litgpt_core.model.optional_settings import DistillSettings
 
 V, OURS, THEIRS = 11, 14, 12
 """Tokens, and the padded rows of the two heads."""

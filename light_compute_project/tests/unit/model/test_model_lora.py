@@ -22,7 +22,7 @@ from litgpt_core.model.lora import (
     narrow_frozen,
     without_adapters,
 )
-from litgpt_core.model.lora_settings import TARGETS, LoRASettings
+from litgpt_core.model.optional_settings import TARGETS, LoRASettings
 
 V = 61
 ADAPTABLE = [kind for kind in KINDS if kind != "latent attention"]

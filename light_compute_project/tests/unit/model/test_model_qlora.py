@@ -9,7 +9,7 @@ from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.gpt import GPT
 from litgpt_core.model.init import initialize
 from litgpt_core.model.lora import QuantLoRALinear, adapters, add_adapters, merged, without_adapters
-from litgpt_core.model.lora_settings import LoRASettings
+from litgpt_core.model.optional_settings import LoRASettings
 from litgpt_core.model.quantized import PackedMatrix, QuantEmbedding, QuantLinear
 from litgpt_core.model.structure import structure
 

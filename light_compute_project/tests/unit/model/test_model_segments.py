@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from litgpt_core.doctor.model_checks import KINDS, build
-from litgpt_core.model.segments import segment_masks
+from litgpt_core.model.mask import segment_masks
 
 V, LENGTHS = 61, ((5, 7, 4), (9, 2, 5))
 

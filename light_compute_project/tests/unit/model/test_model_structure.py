@@ -19,7 +19,7 @@ from litgpt_core.model.attention import CausalSelfAttention
 from litgpt_core.model.cost import count_parameters, matmul_parameters
 from litgpt_core.model.init import initialize
 from litgpt_core.model.lora import LoRALinear, add_adapters
-from litgpt_core.model.lora_settings import LoRASettings
+from litgpt_core.model.optional_settings import LoRASettings
 from litgpt_core.model.structure import LinearPart, block_parameters, outer_parameters, structure
 from litgpt_core.planning.memory import memory
 from litgpt_core.planning.recipe import DeviceLayout, Recipe

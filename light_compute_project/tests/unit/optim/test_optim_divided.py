@@ -13,8 +13,8 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 
 from litgpt_core.optim import muon
-from litgpt_core.optim.division import NUMBERS_AT_ONCE, matrices_at_once
 from litgpt_core.optim.muon import MuonAdamW
+from litgpt_core.optim.settings import NUMBERS_AT_ONCE, matrices_at_once
 
 SHAPES = [(7, 5)] * 5 + [(4, 12)] * 3 + [(3, 3)]
 """More and fewer matrices than processes, rows that do not divide, fewer rows than processes."""

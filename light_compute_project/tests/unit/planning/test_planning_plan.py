@@ -22,7 +22,7 @@ from litgpt_core.planning.gpus import GPUS, find_gpu
 from litgpt_core.planning.memory import memory
 from litgpt_core.planning.plan import Option, Terms, best, options, strategies
 from litgpt_core.planning.recipe import DeviceLayout, Recipe
-from litgpt_core.planning.step_time import exchange_bytes, step_time, work_per_token
+from litgpt_core.planning.step_time import exchange_bytes, step_time, tensor_bytes, work_per_token
 from litgpt_core.planning.tables import gigabytes, verdict
 
 MODEL = GPTConfig.from_name("Llama-3.2-1B", block_size=2048)
@@ -257,3 +257,29 @@ def test_the_page_covers_what_it_promises() -> None:
     }  # fmt: skip
     sizes = [count_parameters(example.recipe.model) / 1e9 for example in cost_page.examples()]
     assert sizes == pytest.approx([0.124, 1.24, 8.03], rel=0.01)
+
+
+def test_devices_that_compute_together_exchange_and_save_by_hand() -> None:
+    """Four sums of the stream a layer; the head on every device; a share of the blocks, and of what is outside all."""
+    one, two = DeviceLayout(strategy="fsdp", devices=8), DeviceLayout(strategy="fsdp", devices=8, tensor=2)
+    assert (two.readers, two.group, one.readers) == (4, 4, 8)
+    sums = 4 * MODEL.n_layer * (512 * 2048 / 4) * MODEL.n_embd * 2 * 2 * 1 / 2
+    assert tensor_bytes(RECIPE, two) == sums and tensor_bytes(RECIPE, one) == 0
+    head = 3 * 2 * MODEL.n_embd * MODEL.padded_vocab_size
+    assert work_per_token(RECIPE, tensor=2) - work_per_token(RECIPE) == head
+    whole, divided = memory(RECIPE, one), memory(RECIPE, two)
+    assert divided.weights == pytest.approx(whole.weights, rel=0.01)
+    assert divided.activations < 0.8 * whole.activations and divided.peak < whole.peak
+    with pytest.raises(ConfigError, match="computing together"):
+        DeviceLayout(strategy="ddp", devices=8, tensor=2)
+
+
+def test_blocks_are_divided_where_it_helps() -> None:
+    """Where even full checkpointing does not fit, and where there are more devices than sequences."""
+    few = plan("H100", [64], global_batch=16)
+    assert [o.layout.tensor for o in few] == [8] and few[0].fits and few[0].layout.readers == 8
+    assert "trainer.tensor_parallel_size=8" in few[0].overrides and few[0].recipe.micro_batch in (1, 2)
+    assert not plan("H100", [64], global_batch=16, optimizer="muon")
+    large = dataclasses.replace(MODEL, block_size=524288)
+    option = next(o for o in plan("H100", [8], model=large, global_batch=8) if o.layout.strategy == "fsdp")
+    assert option.layout.tensor == 8 and option.fits and option.changes[-1] == "trainer.tensor_parallel_size=8"

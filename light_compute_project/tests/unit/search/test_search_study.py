@@ -182,8 +182,8 @@ def test_values_that_were_tried_are_not_trained_again(fake_train: Path) -> None:
 STUDY_OF_THE_STAND_IN = """
 import sys
 from litgpt_core import cli
-from litgpt_core.search import study
-study.child_command = lambda verb, *arguments: [sys.executable, "train.py", *arguments]
+from litgpt_core.search import trials
+trials.child_command = lambda verb, *arguments: [sys.executable, "train.py", *arguments]
 cli.run("search")
 """
 

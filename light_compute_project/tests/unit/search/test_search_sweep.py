@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from litgpt_core.core.errors import ConfigError
-from litgpt_core.search import plots, sweep
+from litgpt_core.search import plots, sweep, trials
 from litgpt_core.search.findings import SearchResults
 from litgpt_core.search.results import over_seeds
 from litgpt_core.search.sweep_grid import SweepGrid, make_grid
@@ -311,7 +311,7 @@ def test_stopping_one_run_stops_the_sweep_and_a_queue_is_asked_for_another_turn(
     run: Callable[..., int], fake_train: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: int, asks: bool
 ) -> None:
     asked: list[bool] = []
-    monkeypatch.setattr(sweep, "request_requeue", lambda: asked.append(True))
+    monkeypatch.setattr(trials, "request_requeue", lambda: asked.append(True))
     end = f"loss = None\nos.kill(os.getpid(), {number})\n"
     fake_train.write_text(fake_train.read_text().replace("loss = None\n", end))
     assert run("seed=1,4") == code

@@ -7,6 +7,7 @@ import pytest
 
 from litgpt_core.core.machine import compile_obstacle
 from litgpt_core.generation.engine import Engine
+from litgpt_core.generation.speculation import DraftBudget, NgramDraft
 from litgpt_core.prompts import Message, encode_prompt, style_named
 
 REUSED = "light_compute_prompt_tokens_reused_total"
@@ -47,6 +48,29 @@ def test_a_chat_equals_the_engines_answer(client, expected):
     ]
     assert body["usage"] == {"prompt_tokens": n_prompt, "completion_tokens": 12, "total_tokens": n_prompt + 12}
     assert len(text) > 2
+
+
+def test_speculative_decoding_changes_nothing_but_the_usage(client, monkeypatch):
+    monkeypatch.setattr(DraftBudget, "length", lambda self, rate, *, n_sequences: 4 * (n_sequences in self._step_s))
+    monkeypatch.setattr(NgramDraft, "draft", lambda self, ids, n: ids[-1:] * n)
+    repeating = HELLO | {
+        "messages": [{"role": "user", "content": "abcabcabcabc"}],
+        "max_tokens": 40,
+        "temperature": 0.9,
+    }
+    plain = client().post("/v1/chat/completions", json=repeating | {"seed": 1}).json()
+    here = client(speculative="ngram")
+    found = here.post("/v1/chat/completions", json=repeating | {"seed": 1}).json()
+    assert found["choices"] == plain["choices"] and "completion_tokens_details" not in plain["usage"]
+    if compile_obstacle("cpu") is None:  # only the CPU kernel verifies drafts
+        details = found["usage"]["completion_tokens_details"]
+        assert (
+            details.keys() == {"accepted_prediction_tokens", "rejected_prediction_tokens"} and sum(details.values()) > 0
+        )
+        rejected = (
+            f'drafted_tokens_total{{model="chatty",outcome="rejected"}} {details["rejected_prediction_tokens"]:.1f}'
+        )
+        assert rejected in here.get("/metrics").text
 
 
 def test_the_next_turn_reuses_the_cache(client):

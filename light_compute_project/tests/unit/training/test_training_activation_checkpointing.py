@@ -16,8 +16,8 @@ from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.gpt import GPT
 from litgpt_core.model.init import initialize
 from litgpt_core.model.lora import add_adapters
-from litgpt_core.model.lora_settings import LoRASettings
 from litgpt_core.model.loss import cross_entropy
+from litgpt_core.model.optional_settings import LoRASettings
 from litgpt_core.optim.settings import AdamWSettings
 from litgpt_core.training.activation_checkpointing import Mode, checkpoint_blocks
 from litgpt_core.training.hardware import choose_hardware, look_at_machine

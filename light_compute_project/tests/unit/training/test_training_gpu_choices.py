@@ -12,14 +12,16 @@ from typing import Any
 import pytest
 import torch
 
-from litgpt_core.config.trainer import BatchSettings, HardwareSettings
-from litgpt_core.core import machine
+from litgpt_core.config.trainer import BatchSettings, HardwareSettings, StopSettings
+from litgpt_core.core import machine, rates
 from litgpt_core.distributed.sharding import Sharding
 from litgpt_core.doctor.model_checks import build
 from litgpt_core.optim.settings import AdamWSettings
+from litgpt_core.training import gather
 from litgpt_core.training import module as training_module
 from litgpt_core.training.hardware import Hardware
 from litgpt_core.training.module import TrainingModule
+from litgpt_core.training.plan import announce
 from litgpt_core.training.runner import out_of_memory
 from litgpt_core.training.watchdog import Watchdog
 
@@ -114,3 +116,38 @@ def test_cuda_without_triton_cannot_compile(monkeypatch: pytest.MonkeyPatch) -> 
         pytest.skip(found)
     monkeypatch.setattr(machine.importlib.util, "find_spec", lambda name: None)
     assert "triton" in str(machine.compile_obstacle("cuda")) and machine.compile_obstacle("cpu") is None
+
+
+@pytest.mark.parametrize(("setting", "said"), [("highest", True), ("high", False)])
+def test_float32_without_tf32_is_said_and_the_setting_reaches_torch_and_the_peak(
+    setting: Any, said: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked = HardwareSettings(float32_matmul_precision=setting, accelerator="cpu")
+    monkeypatch.setattr(gather, "keep_freed_memory", lambda: None)
+    before = torch.get_float32_matmul_precision()
+    try:
+        gather.find_machine(asked)
+        assert torch.get_float32_matmul_precision() == setting
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA A100-SXM4-80GB")
+        assert rates.peak_flops("cuda", precision="32-true")[0] == (19.5e12 if said else 156e12)
+    finally:
+        torch.set_float32_matmul_precision(before)
+    monkeypatch.setattr(machine, "has_tf32", lambda: True)
+    monkeypatch.setattr(machine, "device_name", lambda device: "A100")
+    trainer = SimpleNamespace(hardware=asked, stop=StopSettings())
+    schedule = SimpleNamespace(schedule=SimpleNamespace(lr_warmup_steps=0))
+    hardware = Hardware(
+        device="cuda", precision="32-true", compile=False, compile_reason="", fast_bf16=True, flat=False
+    )
+    plan: Any = SimpleNamespace(
+        resolved=SimpleNamespace(
+            hardware=hardware, config=SimpleNamespace(trainer=trainer, optim=schedule), sharding=None,
+            tensor_parallel=1, tokens_per_step=8,
+        ),
+        group=SimpleNamespace(world=SimpleNamespace(world_size=1)),
+        folder=SimpleNamespace(resume_from=None),
+        data=SimpleNamespace(epoch_tokens=100),
+    )  # fmt: skip
+    with caplog.at_level("INFO"):
+        announce(plan, n_params=10)
+    assert ("float32_matmul_precision=high allows it" in caplog.text) is said

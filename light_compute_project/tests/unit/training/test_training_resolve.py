@@ -55,3 +55,21 @@ def test_sharding_follows_the_processes() -> None:
     assert resolved(*adapted, processes=2).shards_model
     with pytest.raises(ConfigError, match=r"trainer\.sharded_checkpoints=auto"):
         resolved(*adapted, "trainer.sharded_checkpoints=true", processes=2)
+
+
+def test_processes_that_compute_blocks_together_read_the_same_data() -> None:
+    """Four on a node, two nodes: two sets of four share the batch."""
+    found = resolved("trainer=fsdp_tensor", processes=8)
+    assert found.sharding is not None and (found.sharding.group, found.sharding.tensor) == (2, 4)
+    assert found.tensor_parallel == 4 and (found.micro_batch, found.accumulate) == (12, 1)
+    assert resolved("trainer=fsdp_tensor").sharding is None
+    refused = {
+        "optim=muon": "optim=muon with",
+        "trainer.cpu_offload=true": "cpu_offload=true with",
+        "trainer.sharded_checkpoints=true": "sharded_checkpoints=true with",
+        "model.n_query_groups=2": "does not divide n_query_groups=2",
+        "trainer.strategy=ddp": "with trainer.strategy=ddp",
+    }
+    for override, said in refused.items():
+        with pytest.raises(ConfigError, match=said):
+            resolved("trainer=fsdp_tensor", override, processes=8)

@@ -12,7 +12,7 @@ import pytest
 
 from litgpt_core.config.compose import load
 from litgpt_core.config.loggers import WandbSettings
-from litgpt_core.config.run import RunSettings
+from litgpt_core.config.train_config import RunSettings
 from litgpt_core.core.errors import ConfigError, Interrupted
 from litgpt_core.training.metrics import bits_per_byte
 from litgpt_core.training.results import draw_curves, final_and_best

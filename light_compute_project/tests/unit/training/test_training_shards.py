@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
 from litgpt_core import checkpoint
@@ -21,9 +22,8 @@ from litgpt_core.model import lora
 from litgpt_core.model.gpt import GPT
 from litgpt_core.model.init import initialize
 from litgpt_core.model.lora import add_adapters
-from litgpt_core.model.lora_settings import LoRASettings
 from litgpt_core.model.loss import cross_entropy
-from litgpt_core.training import inputs
+from litgpt_core.model.optional_settings import LoRASettings
 from litgpt_core.training.inputs import fill_shards
 
 OnRanks = Callable[[int, Callable[[int], Any]], list[Any]]
@@ -38,12 +38,19 @@ def plan_of(sharding: Sharding, *, init_from: str | None = None, adapters: LoRAS
     return SimpleNamespace(resolved=resolved, folder=SimpleNamespace(resume_from=None))
 
 
-def in_shards(kind: str, ranks: int, *, init_from: str | None = None, adapters: LoRASettings | None = None) -> GPT:
+def in_shards(
+    kind: str,
+    ranks: int,
+    *,
+    init_from: str | None = None,
+    adapters: LoRASettings | None = None,
+    head_apart: bool = False,
+) -> GPT:
     """On this rank."""
     model = empty_model(build(kind).config)
     if adapters is not None:
         add_adapters(model, adapters, seed=5)
-    sharding = Sharding(group=ranks, copies=1, bf16=False, cpu_offload=False)
+    sharding = Sharding(group=ranks, copies=1, bf16=False, cpu_offload=False, head_apart=head_apart)
     sharding.apply(model, init_device_mesh("cpu", (ranks,)))
     fill_shards(model, CPU, plan=plan_of(sharding, init_from=init_from, adapters=adapters))
     return model
@@ -66,7 +73,6 @@ def test_every_process_makes_its_share_of_the_same_values(on_ranks: OnRanks, kin
 def test_weights_and_adapters_come_from_a_checkpoint_and_the_seed(
     on_ranks: OnRanks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inputs, "_refuse_another_tokenizer", lambda source, plan, what: None)
     expected = build(KINDS[0], seed=9)
     (tmp_path / "tokenizer").mkdir()
     for name in ("tokenizer.json", "tokenizer_config.json"):
@@ -114,7 +120,9 @@ def test_gradients_are_those_of_one_process(on_ranks: OnRanks, adapters: LoRASet
     expected = gradients(alone, ids, parts=1)
 
     def work(rank: int) -> dict[str, Tensor]:
-        return gradients(in_shards(kind, 2, adapters=adapters), ids[4 * rank : 4 * rank + 4], parts=2, once=once)
+        model = in_shards(kind, 2, adapters=adapters, head_apart=once)
+        assert isinstance(model.lm_head, FSDPModule) is once
+        return gradients(model, ids[4 * rank : 4 * rank + 4], parts=2, once=once)
 
     for found in on_ranks(2, work):
         assert found.keys() == expected.keys()

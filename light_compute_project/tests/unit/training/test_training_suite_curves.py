@@ -9,7 +9,7 @@ from typing import get_args
 import pytest
 
 from litgpt_core.config.compose import load
-from litgpt_core.config.evaluation import SuiteCurveSettings, SuiteName
+from litgpt_core.config.train_config import SuiteCurveSettings, SuiteName
 from litgpt_core.core.errors import ConfigError
 from litgpt_core.evaluate.suites.catalogue import SUITES
 from litgpt_core.training.module import TrainingModule

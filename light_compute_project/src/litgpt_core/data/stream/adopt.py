@@ -18,22 +18,24 @@ import numpy as np
 
 from litgpt_core.core.errors import ConfigError, DataError
 from litgpt_core.data.files import kind_of, missing_path
-from litgpt_core.data.ngram import reference_losses
+from litgpt_core.data.prepared import read_meta
 from litgpt_core.data.prepared_folder import (
     content_settings,
     find_or_make,
     fingerprint_of,
-    read_meta,
     save_tokenizer,
     tokenizer_facts,
     tokenizer_identity,
     write_meta,
 )
+from litgpt_core.data.settings import cache_folder
 from litgpt_core.data.shards import token_dtype
-from litgpt_core.data.stream.finish import REFERENCE_TOKENS
-from litgpt_core.data.stream.manifest import STREAM_FORMAT, Shard, write_manifest
-from litgpt_core.data.stream.token_formats import FoundTokens, find_tokens
-from litgpt_core.data.stream.token_row import TokenRow, sample_tokens
+from litgpt_core.data.stream.finish import sampled_references
+from litgpt_core.data.stream.inputs import is_address
+from litgpt_core.data.stream.manifest import REMOTE_BLOCKS, STREAM_FORMAT, Shard, entry_of, write_manifest
+from litgpt_core.data.stream.remote_prepared import META, describe_remote, refuse_other_kinds
+from litgpt_core.data.stream.token_formats import FoundTokens, find_tokens, list_shard_files
+from litgpt_core.data.stream.token_row import TokenRow
 from litgpt_core.data.stream_settings import TokensSettings
 from litgpt_core.tokenizers.base import Tokenizer
 from litgpt_core.tokenizers.registry import train as train_tokenizer
@@ -52,15 +54,9 @@ def adopt(data: TokensSettings, settings: TokenizerSettings) -> Path:
         ConfigError: The tokenizer would be trained: ids belong to the one that made them.
         DataError: There are no shards, one is damaged, or an id is outside the tokenizer's vocabulary.
     """
-    path = Path(data.path).expanduser()
-    if kind_of(path) == "missing":
-        raise missing_path(path)
-    if data.format == "prepared" or (data.format == "auto" and (path / "meta.json").is_file()):
-        meta = read_meta(path)
-        if meta.get("kind") == "chat":
-            raise DataError(f"{path} holds conversations", needed="a prepared folder of text", fix="data=chat")
-        logger.info("data %s: using %s with its own tokenizer", data.name, path)
-        return path.absolute()
+    prepared = _prepared(data)
+    if prepared is not None:
+        return prepared
     if not isinstance(settings, PretrainedSettings | ByteSettings):
         raise ConfigError(
             f"data=tokens with tokenizer={settings.kind}: token ids belong to the tokenizer that made them",
@@ -69,7 +65,7 @@ def adopt(data: TokensSettings, settings: TokenizerSettings) -> Path:
         )
     tokenizer = train_tokenizer(settings, ())
     raw_dtype = token_dtype(tokenizer.vocab_size) if data.dtype == "auto" else data.dtype
-    found = find_tokens(path, format=data.format, dtype=raw_dtype)
+    found = find_tokens(data.path, format=data.format, dtype=raw_dtype, cache=cache_folder(data) / REMOTE_BLOCKS)
     dtype = found.dtype or raw_dtype
     found = _with_validation(found, data, width=np.dtype(dtype).itemsize)
     hashes = {
@@ -90,6 +86,24 @@ def adopt(data: TokensSettings, settings: TokenizerSettings) -> Path:
         _describe(work, data, saved, found=found, dtype=dtype, settings=settings, fingerprint=fingerprint)
 
     return find_or_make(data, fingerprint=fingerprint, build=build)
+
+
+def _prepared(data: TokensSettings) -> Path | None:
+    """The prepared folder at `data.path`, or the description of the one at that address; None for bare shards."""
+    if is_address(data.path):
+        listed = list_shard_files(data.path, cache=cache_folder(data) / REMOTE_BLOCKS)
+        names = {str(file.path): file for file in listed}
+        if data.format == "prepared" or (data.format == "auto" and META in names):
+            return describe_remote(data, names)
+        return None
+    path = Path(data.path).expanduser()
+    if kind_of(path) == "missing":
+        raise missing_path(path)
+    if data.format == "prepared" or (data.format == "auto" and (path / META).is_file()):
+        refuse_other_kinds(read_meta(path), place=str(path))
+        logger.info("data %s: using %s with its own tokenizer", data.name, path)
+        return path.absolute()
+    return None
 
 
 def _with_validation(found: FoundTokens, data: TokensSettings, *, width: int) -> FoundTokens:
@@ -142,7 +156,8 @@ def _sampled_hash(shard: Shard, *, dtype: str, tokenizer: Tokenizer) -> list[Any
                 fix="tokenizer.path=DIR, or data.dtype=uint16 or uint32",
             )
         digest.update(ids.tobytes())
-    return [shard.path.name, shard.offset, shard.tokens, digest.hexdigest()]
+    place = [] if shard.remote is None else [shard.remote.address]
+    return [shard.path.name, shard.offset, shard.tokens, digest.hexdigest(), *place]
 
 
 def _describe(
@@ -156,14 +171,9 @@ def _describe(
     fingerprint: str,
 ) -> None:
     sides = {"train": found.train, "val": found.val}
-    shards = {
-        side: [{"file": str(each.path.absolute()), "offset": each.offset, "tokens": each.tokens} for each in listed]
-        for side, listed in sides.items()
-    }
+    shards = {side: [entry_of(each) for each in listed] for side, listed in sides.items()}
     text_bytes, documents = _measure(found.val, dtype=dtype, tokenizer=tokenizer)
     tokens = {side: sum(each.tokens for each in listed) for side, listed in sides.items()}
-    train, val = (sample_tokens(listed, dtype=dtype, at_most=REFERENCE_TOKENS[side]) for side, listed in sides.items())
-    losses = reference_losses(train, val, vocab_size=tokenizer.vocab_size)
     manifest = {"format_version": STREAM_FORMAT, "fingerprint": fingerprint, "dtype": dtype, "shards": shards}
     meta: dict[str, Any] = {
         "format_version": STREAM_FORMAT,
@@ -181,13 +191,7 @@ def _describe(
         "dtype": dtype,
         "append_eos": True,
         "tokenizer": tokenizer_facts(tokenizer),
-        "reference_losses": {
-            "unit": "nats per validation token",
-            "unigram": losses.unigram,
-            "bigram": losses.bigram,
-            "train_tokens": len(train),
-            "val_tokens": len(val),
-        },
+        "reference_losses": sampled_references(sides, dtype=dtype, vocab_size=tokenizer.vocab_size),
     }
     write_meta(work, meta, settings=settings, fingerprint=fingerprint)
     logger.info(

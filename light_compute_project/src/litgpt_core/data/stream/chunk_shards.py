@@ -14,6 +14,7 @@ import contextlib
 import dataclasses
 import hashlib
 import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -50,6 +51,8 @@ class ShardJob:
     """Spellings of special tokens that stay text, and are counted."""
     threads: int = 0
     """Threads of the tokenizer's library in each process; 0 lets it choose."""
+    fast: bool = False
+    """Whether the faster library has reproduced the tokenizer's ids (`Tokenizer.use_fast`)."""
 
 
 @dataclass(kw_only=True)
@@ -78,6 +81,8 @@ class ChunkFacts:
     report: ReadReport = field(default_factory=ReadReport)
     spelled: dict[str, int] = field(default_factory=dict)
     """Special token -> how often the text spells it."""
+    near_duplicates: int = 0
+    """Documents that were read and left out."""
 
     @classmethod
     def of_json(cls, value: Any) -> ChunkFacts:
@@ -101,6 +106,11 @@ def index_path(shard: Path) -> Path:
     return shard.with_name(shard.name + ".index")
 
 
+def itemsize_of(tokenizer: Tokenizer) -> int:
+    """Bytes of an id in the files."""
+    return np.dtype(token_dtype(tokenizer.vocab_size)).itemsize
+
+
 def finished_facts(work: Path, chunk: Chunk, *, itemsize: int) -> ChunkFacts | None:
     """The record of a chunk that is done, or None; sizes of its files are compared."""
     try:
@@ -120,16 +130,24 @@ def finished_facts(work: Path, chunk: Chunk, *, itemsize: int) -> ChunkFacts | N
 
 def hash_chunk(job: ShardJob, chunk: Chunk) -> str:
     """`documents_sha256` of a chunk, without tokenizing it."""
-    digest = hashlib.sha256()
-    for text in job.reader.read(chunk, ReadReport()):
-        raw = text.encode("utf-8")
-        digest.update(b"%d\n" % len(raw))
-        digest.update(raw)
-    return digest.hexdigest()
+    documents = _HashedDocuments(job.reader.read(chunk, ReadReport()))
+    for _ in documents:
+        pass
+    return documents.digest.hexdigest()
 
 
-def tokenize_chunk(job: ShardJob, chunk: Chunk, tokenizer: Tokenizer) -> ChunkFacts:
+Kept = Callable[[Iterator[str]], Iterator[str]]
+"""Documents of a chunk -> those of them that are kept, in the same order."""
+
+
+def tokenize_chunk(job: ShardJob, chunk: Chunk, tokenizer: Tokenizer, *, kept: Kept | None = None) -> ChunkFacts:
     """Read, split and tokenize a chunk into the files of `job.work`.
+
+    Args:
+        job: What all chunks have in common.
+        chunk: What to read.
+        tokenizer: That of the corpus.
+        kept: Leaves out near-duplicates; None keeps every document.
 
     Raises:
         DataError: A file cannot be read.
@@ -137,13 +155,11 @@ def tokenize_chunk(job: ShardJob, chunk: Chunk, tokenizer: Tokenizer) -> ChunkFa
         OSError: The disk is full.
     """
     facts = ChunkFacts(number=chunk.number, label=chunk.label, input_bytes=chunk.bytes)
-    digest = hashlib.sha256()
+    documents = _HashedDocuments(job.reader.read(chunk, facts.report))
     with contextlib.ExitStack() as stack:
         writers = {side: stack.enter_context(_SideWriter(job, side, chunk.number, tokenizer)) for side in SIDES}
-        for text in job.reader.read(chunk, facts.report):
+        for text in documents if kept is None else kept(iter(documents)):
             raw = text.encode("utf-8")
-            digest.update(b"%d\n" % len(raw))
-            digest.update(raw)
             side = "val" if lottery_number(raw, seed=job.seed) < job.share else "train"
             _count_spelled(job, text, facts)
             try:
@@ -154,9 +170,25 @@ def tokenize_chunk(job: ShardJob, chunk: Chunk, tokenizer: Tokenizer) -> ChunkFa
             facts.sides = {side: writer.finish() for side, writer in writers.items()}
         except TokenizerError as error:
             raise _of_chunk(error, chunk) from error
-    facts.documents_sha256 = digest.hexdigest()
+    facts.documents_sha256 = documents.digest.hexdigest()
+    facts.near_duplicates = documents.count - sum(side.documents for side in facts.sides.values())
     write_json(facts_path(job.work, chunk.number), dataclasses.asdict(facts), durable=True)
     return facts
+
+
+class _HashedDocuments:
+    """The documents of a chunk, counted and hashed while they are read."""
+
+    def __init__(self, texts: Iterator[str]) -> None:
+        self._texts, self.count, self.digest = texts, 0, hashlib.sha256()
+
+    def __iter__(self) -> Iterator[str]:
+        for text in self._texts:
+            raw = text.encode("utf-8")
+            self.digest.update(b"%d\n" % len(raw))
+            self.digest.update(raw)
+            self.count += 1
+            yield text
 
 
 def _count_spelled(job: ShardJob, text: str, facts: ChunkFacts) -> None:

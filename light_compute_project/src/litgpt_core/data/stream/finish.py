@@ -6,7 +6,9 @@ import dataclasses
 import hashlib
 import logging
 import os
+import shutil
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +20,10 @@ from litgpt_core.data.prepared_folder import content_settings, tokenizer_facts, 
 from litgpt_core.data.settings import StreamSettings
 from litgpt_core.data.shards import token_dtype
 from litgpt_core.data.stream.chunk_shards import SIDES, ChunkFacts, SideFacts, index_path, shard_path
+from litgpt_core.data.stream.datatrove_plan import FOLDER
 from litgpt_core.data.stream.inputs import InputFile
 from litgpt_core.data.stream.lottery import STREAM_RULE
-from litgpt_core.data.stream.manifest import STREAM_FORMAT, shards_of, write_manifest
+from litgpt_core.data.stream.manifest import STREAM_FORMAT, Shard, shards_of, write_manifest
 from litgpt_core.data.stream.readers import ReadReport
 from litgpt_core.data.stream.token_row import sample_tokens
 from litgpt_core.tokenizers.base import Tokenizer
@@ -66,7 +69,8 @@ def finish_folder(
     totals["val"].sha256 = _join_validation(work, facts)
     shards = {"train": [_entry(each) for each in facts], "val": [_val_entry(totals["val"])]}
     dtype = token_dtype(trained.vocab_size)
-    losses = _reference(work, shards, dtype=dtype, vocab_size=trained.vocab_size)
+    made = {side: shards_of(work, side, manifest={"shards": shards}) for side in SIDES}
+    losses = sampled_references(made, dtype=dtype, vocab_size=trained.vocab_size)
     manifest = {
         "format_version": STREAM_FORMAT,
         "fingerprint": fingerprint,
@@ -85,6 +89,7 @@ def finish_folder(
         "splits": {side: dataclasses.asdict(total) for side, total in totals.items()},
         "shards": {side: len(entries) for side, entries in shards.items()},
         "rows_left_out": report.skipped,
+        **_without_near_duplicates(data, facts),
         "bytes_per_token": {side: total.bytes / total.tokens for side, total in totals.items()},
         "dtype": dtype,
         "append_eos": True,
@@ -96,9 +101,18 @@ def finish_folder(
 
 def clean(work: Path) -> None:
     """Remove what only the making of a folder needs; it is complete."""
+    shutil.rmtree(work / FOLDER, ignore_errors=True)
     for pattern in ("chunk-*.json", "held-*"):
         for path in work.glob(pattern):
             path.unlink()
+
+
+def _without_near_duplicates(data: StreamSettings, facts: list[ChunkFacts]) -> dict[str, int]:
+    if getattr(data, "near_duplicates", "keep") == "keep":
+        return {}
+    removed = sum(each.near_duplicates for each in facts)
+    logger.info("data %s: %s near-duplicate document(s) left out", data.name, f"{removed:,}")
+    return {"near_duplicates_left_out": removed}
 
 
 def _total(facts: list[ChunkFacts], side: str) -> SideFacts:
@@ -144,12 +158,14 @@ def _join_validation(work: Path, facts: list[ChunkFacts]) -> str:
     return digest.hexdigest()
 
 
-def _reference(work: Path, shards: dict[str, list[dict[str, Any]]], *, dtype: str, vocab_size: int) -> dict[str, Any]:
-    """Losses of a unigram and a bigram model, both fitted and scored on samples of at most `REFERENCE_TOKENS`."""
-    train, val = (
-        sample_tokens(shards_of(work, side, manifest={"shards": shards}), dtype=dtype, at_most=REFERENCE_TOKENS[side])
-        for side in SIDES
-    )
+def sampled_references(shards: Mapping[str, Sequence[Shard]], *, dtype: str, vocab_size: int) -> dict[str, Any]:
+    """Losses of a unigram and a bigram model, both fitted and scored on samples of at most `REFERENCE_TOKENS`.
+
+    Args:
+        shards: Of `train` and of `val`.
+        dtype, vocab_size: Of their ids.
+    """
+    train, val = (sample_tokens(shards[side], dtype=dtype, at_most=REFERENCE_TOKENS[side]) for side in SIDES)
     losses = reference_losses(train, val, vocab_size=vocab_size)
     logger.info(
         "data: reference losses on val: unigram %.4f, bigram %.4f nats per token (fitted on %s tokens)",

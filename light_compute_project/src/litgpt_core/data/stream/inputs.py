@@ -91,21 +91,20 @@ def _list_local(path: Path, pattern: str, *, report: bool) -> list[InputFile]:
     kind = kind_of(path)
     if kind == "missing":
         raise missing_path(path)
-    files = named_files(path, pattern, report=report) if kind == "folder" else [(path.name, path)]
-    return [_local(file, shown(name)) for name, file in files]
+    folder = os.path.abspath(path)  # noqa: PTH100 - of the folder, once, instead of ten thousand files
+    if kind != "folder":
+        return [_local(folder, shown(path.name))]
+    return [_local(file, shown(name)) for name, file in named_files(Path(folder), pattern, report=report)]
 
 
-def _local(file: Path, name: str) -> InputFile:
-    address = os.path.abspath(file)  # noqa: PTH100 - ten thousand files: pathlib takes ten times as long
+def _local(address: str, name: str) -> InputFile:
     try:
         found = os.stat(address)  # noqa: PTH116
     except OSError as error:
         raise DataError(
-            f"cannot look at {shown(file)}: {error.strerror}", needed="a file this user may read", fix="data.path=OTHER"
+            f"cannot look at {shown(address)}: {error.strerror}",
+            needed="a file this user may read",
+            fix="data.path=OTHER",
         ) from error
-    return InputFile(
-        name=name,
-        address=address,
-        bytes=found.st_size,
-        stamp=(found.st_mtime_ns, found.st_ctime_ns, found.st_ino),
-    )
+    stamp = (found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
+    return InputFile(name=name, address=address, bytes=found.st_size, stamp=stamp)

@@ -4,14 +4,15 @@
     manifest.json   {"format_version": 2, "dtype": "uint16", "shards": {"train": [...], "val": [...]}, "inputs": {...}}
 
 A shard is {file, offset, tokens, ...}: `file` is relative to the folder, or absolute for shards that lie elsewhere;
-`offset` is the bytes before its first token, which headers of other formats take. Folders of format 1 have one shard
-per split and no manifest.
+`offset` is the bytes before its first token, which headers of other formats take. A shard at an address has that as
+`file`, and `bytes` and `stamp` of the whole file. Folders of format 1 have one shard per split and no manifest.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,13 @@ from typing import Any
 import numpy as np
 
 from litgpt_core.core.parsing import parse_json, read_bytes
+from litgpt_core.data.stream.inputs import is_address
+from litgpt_core.data.stream.shard_cache import CACHE_BYTES, RemotePlace
 
 STREAM_FORMAT = 2
 MANIFEST = "manifest.json"
+REMOTE_BLOCKS = ".remote-blocks"
+"""Folder of cached blocks, in `data.cache_dir`."""
 MAX_MANIFEST_BYTES = 256_000_000
 """About a million shards."""
 
@@ -31,9 +36,12 @@ class Shard:
     """Tokens in a file, raw little-endian."""
 
     path: Path
+    """Of a shard at an address: its name, for messages."""
     offset: int = 0
     """Bytes before the first token."""
     tokens: int
+    remote: RemotePlace | None = None
+    """Where it is, if not on this disk."""
 
 
 def write_manifest(work: Path, manifest: dict[str, Any]) -> str:
@@ -63,19 +71,48 @@ def manifest_problem(folder: Path, meta: dict[str, Any]) -> str:
         return f"{MANIFEST} was changed"
     width = np.dtype(meta["dtype"]).itemsize
     manifest = parse_json(raw, max_bytes=MAX_MANIFEST_BYTES, max_values=MAX_MANIFEST_BYTES)
-    for side in ("train", "val"):
-        for shard in shards_of(folder, side, manifest=manifest):
-            size, needed = shard.path.stat().st_size, shard.offset + shard.tokens * width
+    here = str(folder)
+    for entry in (entry for side in ("train", "val") for entry in manifest["shards"][side]):
+        file, tokens = str(entry["file"]), int(entry["tokens"])
+        if tokens and not is_address(file):
+            size, needed = os.stat(os.path.join(here, file)).st_size, int(entry.get("offset", 0)) + tokens * width  # noqa: PTH116, PTH118
             if size < needed:
-                return f"{shard.path.name} has {size:,} bytes instead of {needed:,}"
+                return f"{Path(file).name} has {size:,} bytes instead of {needed:,}"
     return ""
 
 
-def shards_of(folder: Path, side: str, *, manifest: dict[str, Any] | None = None) -> list[Shard]:
-    """The shards of one split in order, empty ones left out; `manifest` where it was read already."""
+def shards_of(
+    folder: Path, side: str, *, manifest: dict[str, Any] | None = None, cache_bytes: int = CACHE_BYTES
+) -> list[Shard]:
+    """The shards of one split in order, empty ones left out.
+
+    Args:
+        folder: The prepared folder.
+        side: `train` or `val`.
+        manifest: Where it was read already.
+        cache_bytes: Of blocks of shards at addresses, which are kept next to the folder.
+    """
     entries = (read_manifest(folder) if manifest is None else manifest)["shards"][side]
-    return [
-        Shard(path=folder / entry["file"], offset=int(entry.get("offset", 0)), tokens=int(entry["tokens"]))
-        for entry in entries
-        if int(entry["tokens"])
-    ]
+    return [_shard(folder, entry, cache_bytes=cache_bytes) for entry in entries if int(entry["tokens"])]
+
+
+def entry_of(shard: Shard) -> dict[str, Any]:
+    """A shard that is not in the folder, as the manifest lists it."""
+    place = {"offset": shard.offset, "tokens": shard.tokens}
+    if shard.remote is None:
+        return {"file": str(shard.path.absolute()), **place}
+    return {"file": shard.remote.address, **place, "bytes": shard.remote.bytes, "stamp": shard.remote.stamp}
+
+
+def _shard(folder: Path, entry: dict[str, Any], *, cache_bytes: int) -> Shard:
+    file, offset, tokens = str(entry["file"]), int(entry.get("offset", 0)), int(entry["tokens"])
+    if not is_address(file):
+        return Shard(path=folder / file, offset=offset, tokens=tokens)
+    place = RemotePlace(
+        address=file,
+        bytes=int(entry["bytes"]),
+        stamp=str(entry["stamp"]),
+        cache=folder.parent / REMOTE_BLOCKS,
+        cache_bytes=cache_bytes,
+    )
+    return Shard(path=Path(file.rpartition("/")[2]), offset=offset, tokens=tokens, remote=place)

@@ -101,6 +101,8 @@ def _tokenize(job: ShardJob, chunk: Chunk) -> ChunkFacts:
 
         _loaded.clear()
         _loaded[place] = load(job.work / "tokenizer")
+        if job.fast:
+            _loaded[place].use_fast(())
     return tokenize_chunk(job, chunk, _loaded[place])
 
 

@@ -10,6 +10,8 @@ complete a folder (`finish`).
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import logging
 import shutil
 import time
@@ -17,8 +19,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from litgpt_core.core.errors import DataError
 from litgpt_core.core.lock import exclusive
@@ -32,8 +32,7 @@ from litgpt_core.data.prepared_folder import (
     tokenizer_identity,
 )
 from litgpt_core.data.settings import StreamSettings, TextSettings, cache_folder
-from litgpt_core.data.shards import token_dtype
-from litgpt_core.data.stream.chunk_shards import TEMPORARY, ChunkFacts, ShardJob, finished_facts
+from litgpt_core.data.stream.chunk_shards import TEMPORARY, ChunkFacts, ShardJob, finished_facts, itemsize_of
 from litgpt_core.data.stream.chunks import Chunk
 from litgpt_core.data.stream.finish import clean, finish_folder
 from litgpt_core.data.stream.inputs import InputFile, list_inputs, state_of
@@ -42,6 +41,7 @@ from litgpt_core.data.stream.manifest import STREAM_FORMAT, read_manifest
 from litgpt_core.data.stream.pool import PreparationProgress, hash_all, tokenize_all, worker_count
 from litgpt_core.data.stream.readers import Reader, ReadReport
 from litgpt_core.data.stream.reading import reader_of
+from litgpt_core.data.stream_settings import RowsSettings
 from litgpt_core.data.unchanged import find_unchanged, inputs_state, recorded_fingerprint, remember
 from litgpt_core.tokenizers.base import Tokenizer
 from litgpt_core.tokenizers.registry import load as load_tokenizer
@@ -51,6 +51,8 @@ logger = logging.getLogger(__name__)
 
 SMALL = 16_000_000
 """Bytes of input up to which the lottery is looked at beforehand, so that neither split is empty."""
+FAST_SAMPLE = 1_000_000
+"""Characters on which the faster library is compared."""
 _SAMPLED = 64  # chunks that a tokenizer's training text comes from
 _EXPANSION = 4  # bytes of text per byte of a compressed file, to keep within val_bytes
 
@@ -96,7 +98,7 @@ class StreamCorpus:
         """Of the folder; `hashes` are `documents_sha256` by number of the chunk."""
         return fingerprint_of({**self.content, "documents": [hashes[chunk.number] for chunk in self.chunks]})
 
-    def job(self, work: Path, *, special_names: tuple[str, ...] = (), threads: int = 0) -> ShardJob:
+    def job(self, work: Path, *, special_names: tuple[str, ...] = (), threads: int = 0, fast: bool = False) -> ShardJob:
         """What workers need."""
         return ShardJob(
             name=self.data.name,
@@ -106,6 +108,7 @@ class StreamCorpus:
             seed=self.data.split_seed,
             special_names=special_names,
             threads=threads,
+            fast=fast,
         )
 
 
@@ -178,7 +181,7 @@ def _fill(corpus: StreamCorpus, work: Path) -> str:
     for leftover in work.glob(f"{TEMPORARY}*"):
         shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
     tokenizer = _tokenizer(corpus, work)
-    itemsize = np.dtype(token_dtype(tokenizer.vocab_size)).itemsize
+    itemsize = itemsize_of(tokenizer)
     done: dict[int, ChunkFacts] = {}
     for chunk in corpus.chunks:
         facts = finished_facts(work, chunk, itemsize=itemsize)
@@ -197,7 +200,16 @@ def _fill(corpus: StreamCorpus, work: Path) -> str:
     )
     names = tuple(sorted(tokenizer.special_names())) if isinstance(corpus.tokenizer, PretrainedSettings) else ()
     job = corpus.job(work, special_names=names, threads=1 if workers > 1 else 0)
-    for facts in tokenize_all(job, left, workers=workers, progress=progress):
+    if isinstance(corpus.data, RowsSettings) and corpus.data.engine == "datatrove":
+        from litgpt_core.data.stream.datatrove_engine import tokenize_with_datatrove
+
+        found = tokenize_with_datatrove(
+            corpus.data, job, corpus.chunks, left, itemsize=itemsize, workers=workers, progress=progress
+        )
+    else:
+        fast = bool(left) and corpus.data.fast_tokenizer == "auto" and _is_fast(corpus, tokenizer)
+        found = tokenize_all(dataclasses.replace(job, fast=fast), left, workers=workers, progress=progress)
+    for facts in found:
         done[facts.number] = facts
     if left:
         logger.info("data %s: %s, %d worker(s)", corpus.data.name, progress.summary(), workers)
@@ -236,6 +248,17 @@ def _tokenizer(corpus: StreamCorpus, work: Path) -> Tokenizer:
         )
         return tokenizer
     return load_tokenizer(place)
+
+
+def _is_fast(corpus: StreamCorpus, tokenizer: Tokenizer) -> bool:
+    """Whether the faster library gives the tokenizer's ids on about a megabyte of the corpus."""
+    sample, characters = list[str](), 0
+    for chunk in corpus.chunks[:: max(1, len(corpus.chunks) // 8)]:
+        for text in itertools.islice(corpus.reader.read(chunk, ReadReport()), 64):
+            if characters < FAST_SAMPLE:
+                sample.append(text[:FAST_SAMPLE])
+                characters += len(text)
+    return tokenizer.use_fast(sample)
 
 
 def _training_texts(corpus: StreamCorpus) -> Iterator[str]:

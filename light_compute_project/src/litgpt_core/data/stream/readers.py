@@ -19,7 +19,8 @@ from typing import BinaryIO
 
 from litgpt_core.core.errors import DataError
 from litgpt_core.core.parsing import ParsingError, parse_json
-from litgpt_core.data.encoding import DecodeErrors, decode_text
+from litgpt_core.data.encoding import decode_text
+from litgpt_core.data.setting_checks import DecodeErrors
 from litgpt_core.data.stream.chunks import Chunk, Range, automatic_chunk_bytes, cut_chunks
 from litgpt_core.data.stream.inputs import InputFile
 from litgpt_core.data.stream.records import LONGEST, lines, record_start, section_start, sections, separated

@@ -1,8 +1,9 @@
 """Files at addresses (s3://, gs://, hf://datasets/, https://) through fsspec: listed, and read in blocks with retries.
 
 A block that a server refuses or cuts short is requested again, with growing pauses, so that a preparation of hours
-survives a bad minute. A few blocks are kept in memory; nothing is written to disk, because every byte is read once.
-Which packages a protocol needs, fsspec says (s3fs, gcsfs, huggingface_hub, aiohttp).
+survives a bad minute. A few blocks are kept in memory; nothing is written to disk, because every byte of text is read
+once. Tokens, which training reads again, are kept in `shard_cache`. Which packages a protocol needs, fsspec says
+(s3fs, gcsfs, huggingface_hub, aiohttp).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import time
 from collections import OrderedDict
 from typing import Any, BinaryIO, NamedTuple, cast
 
-from litgpt_core.core.errors import DataError, EnvironmentProblem
+from litgpt_core.core.errors import DataError, EnvironmentProblem, LightComputeError
 from litgpt_core.data.files import bare_name, name_matcher
 from litgpt_core.data.unpacking import optional
 
@@ -81,14 +82,14 @@ def list_remote(address: str, pattern: str) -> list[RemoteFile]:
 
 def open_remote(address: str, *, size: int) -> BinaryIO:
     """A file at an address, seekable; raises DataError while reading, when a block cannot be had."""
-    files, path = _filesystem(address)
-    return cast(BinaryIO, io.BufferedReader(_RemoteFile(files, path, address=address, size=size), buffer_size=1 << 20))
+    _filesystem(address)  # says what is missing
+    return cast(BinaryIO, io.BufferedReader(_RemoteFile(address, size=size), buffer_size=1 << 20))
 
 
 class _RemoteFile(io.RawIOBase):
-    def __init__(self, files: Any, path: str, *, address: str, size: int) -> None:
+    def __init__(self, address: str, *, size: int) -> None:
         super().__init__()
-        self._files, self._path, self._address, self._size = files, path, address, size
+        self._address, self._size = address, size
         self._at = 0
         self._blocks: OrderedDict[int, bytes] = OrderedDict()
 
@@ -119,28 +120,37 @@ class _RemoteFile(io.RawIOBase):
         found = self._blocks.get(number)
         if found is None:
             begin, end = number * BLOCK_BYTES, min((number + 1) * BLOCK_BYTES, self._size)
-            found = self._blocks[number] = self._fetch(begin, end)
+            found = self._blocks[number] = fetch_range(self._address, begin=begin, end=end)
             if len(self._blocks) > KEPT:
                 self._blocks.popitem(last=False)
         return found
 
-    def _fetch(self, begin: int, end: int) -> bytes:
-        pause = FIRST_PAUSE_S
-        for attempt in range(1, ATTEMPTS + 1):
-            try:
-                data = bytes(self._files.cat_file(self._path, start=begin, end=end))
-                if len(data) == end - begin:
-                    return data
-                problem: Exception = EOFError(f"{len(data):,} of {end - begin:,} bytes came")
-            except _FINAL as error:
-                raise _unreachable(self._address, error) from error
-            except Exception as error:  # every protocol has errors of its own
-                problem = error
-            if attempt < ATTEMPTS:
-                logger.warning("%s, bytes %s: %s; again in %.1f s", self._address, f"{begin:,}", problem, pause)
-                time.sleep(pause)
-                pause *= 2
-        raise _unreachable(self._address, problem) from problem
+
+def fetch_range(address: str, *, begin: int, end: int) -> bytes:
+    """Bytes [begin, end) of a file at an address; a request that fails or is cut short is repeated.
+
+    Raises:
+        DataError: They cannot be had.
+    """
+    pause = FIRST_PAUSE_S
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            files, path = _filesystem(address)
+            data = bytes(files.cat_file(path, start=begin, end=end))
+            if len(data) == end - begin:
+                return data
+            problem: Exception = EOFError(f"{len(data):,} of {end - begin:,} bytes came")
+        except _FINAL as error:
+            raise _unreachable(address, error) from error
+        except LightComputeError:
+            raise
+        except Exception as error:  # every protocol has errors of its own
+            problem = error
+        if attempt < ATTEMPTS:
+            logger.warning("%s, bytes %s: %s; again in %.1f s", address, f"{begin:,}", problem, pause)
+            time.sleep(pause)
+            pause *= 2
+    raise _unreachable(address, problem) from problem
 
 
 def _filesystem(address: str) -> tuple[Any, str]:

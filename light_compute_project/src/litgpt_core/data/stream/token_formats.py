@@ -12,6 +12,7 @@ megatron/core/datasets/indexed_dataset.py; allenai/OLMo-core data/; huggingface/
 
 from __future__ import annotations
 
+import io
 import re
 import struct
 from dataclasses import dataclass
@@ -20,7 +21,10 @@ from pathlib import Path
 import numpy as np
 
 from litgpt_core.core.errors import DataError
+from litgpt_core.data.stream.inputs import is_address
 from litgpt_core.data.stream.manifest import Shard
+from litgpt_core.data.stream.remote import fetch_range, list_remote
+from litgpt_core.data.stream.shard_cache import RemotePlace
 
 LLMC = {20240520: (1, "uint16"), 20240801: (7, "uint32")}
 """Magic number -> version and type of the tokens."""
@@ -44,13 +48,73 @@ class FoundTokens:
     val: tuple[Shard, ...]
 
 
-def find_tokens(path: Path, *, format: str, dtype: str) -> FoundTokens:
+@dataclass(frozen=True, kw_only=True)
+class ShardFile:
+    """A file of tokens, or of an index, on this disk or at an address."""
+
+    path: Path
+    """At an address: the name within the folder."""
+    size: int
+    """Bytes."""
+    address: str = ""
+    stamp: str = ""
+    cache: Path = Path()
+    """Where blocks of it are kept, if it is at an address."""
+
+    def __str__(self) -> str:
+        return self.address or str(self.path)
+
+    def beginning(self, count: int) -> bytes:
+        """The first bytes."""
+        if self.address:
+            return fetch_range(self.address, begin=0, end=min(count, self.size))
+        with self.path.open("rb") as file:
+            return file.read(count)
+
+    def shard(self, *, tokens: int, offset: int = 0) -> Shard:
+        """Its tokens."""
+        if not self.address:
+            return Shard(path=self.path, offset=offset, tokens=tokens)
+        place = RemotePlace(address=self.address, bytes=self.size, stamp=self.stamp, cache=self.cache)
+        return Shard(path=self.path, offset=offset, tokens=tokens, remote=place)
+
+
+def list_shard_files(path: str, *, cache: Path) -> list[ShardFile]:
+    """The files of a folder, or that one file, sorted by name; hidden ones are left out.
+
+    Args:
+        path: On this disk, or an address.
+        cache: Where blocks of files at an address are kept.
+
+    Raises:
+        DataError: Nothing is there.
+    """
+    if is_address(path):
+        found = [
+            ShardFile(
+                path=Path(each.name), size=each.bytes, address=each.address, stamp=str(each.stamp[-1]), cache=cache
+            )
+            for each in list_remote(path, "**/*")
+        ]
+        return sorted(found, key=lambda each: each.path)
+    place = Path(path).expanduser()
+    files = sorted(place.rglob("*")) if place.is_dir() else [place]
+    files += [place.with_suffix(".bin")] if place.suffix == ".idx" else []
+    return [
+        ShardFile(path=file, size=file.stat().st_size)
+        for file in files
+        if file.is_file() and not file.name.startswith(".")
+    ]
+
+
+def find_tokens(path: str, *, format: str, dtype: str, cache: Path) -> FoundTokens:
     """The shards below a path.
 
     Args:
-        path: A folder, or one shard.
+        path: A folder, or one shard; on this disk, or an address.
         format: As `data.format`; `auto` recognises.
         dtype: Of raw files.
+        cache: Where blocks of shards at an address are kept.
 
     Raises:
         DataError: There are none, or one is damaged.
@@ -58,11 +122,11 @@ def find_tokens(path: Path, *, format: str, dtype: str) -> FoundTokens:
     suffixes = {"datatrove": [".ds"], "olmo": [".npy"], "megatron": [".idx"]}.get(format, [".bin"])
     if format == "auto":
         suffixes = [".ds", ".idx", ".npy", ".bin"]
+    listed = list_shard_files(path, cache=cache)
     for suffix in suffixes:
-        files = sorted(path.rglob(f"*{suffix}")) if path.is_dir() else [path]
-        files = [file for file in files if file.suffix == suffix and not file.name.startswith(".")]
+        files = [file for file in listed if file.path.suffix == suffix]
         if files:
-            return _of_files(files, suffix=suffix, format=format, dtype=dtype)
+            return _of_files(files, listed, suffix=suffix, format=format, dtype=dtype)
     raise DataError(
         f"{path} holds no token shards" + ("" if format == "auto" else f" of the format {format}"),
         needed="files that end with .ds, .idx and .bin, .npy, or .bin",
@@ -70,57 +134,58 @@ def find_tokens(path: Path, *, format: str, dtype: str) -> FoundTokens:
     )
 
 
-def _of_files(files: list[Path], *, suffix: str, format: str, dtype: str) -> FoundTokens:
+def _of_files(files: list[ShardFile], listed: list[ShardFile], *, suffix: str, format: str, dtype: str) -> FoundTokens:
     found_as = {".ds": "datatrove", ".idx": "megatron", ".npy": "olmo"}.get(suffix) or (
         "llmc" if format == "llmc" or (format == "auto" and _is_llmc(files[0])) else "nanogpt"
     )
 
-    def read(file: Path) -> tuple[Shard, str | None]:
+    def read(file: ShardFile) -> tuple[Shard, str | None]:
         if found_as == "llmc":
             return _llmc(file)
         if found_as == "megatron":
-            return _megatron(file)
+            return _megatron(file, listed)
         return _numpy(file, dtype=dtype) if found_as == "olmo" else (_raw(file, dtype=dtype), None)
 
     train, val, types = list[Shard](), list[Shard](), set[str | None]()
     for file in files:
-        if _TEST.search(file.stem.lower()):
+        name = file.path.stem.lower()
+        if _TEST.search(name):
             continue
         shard, kind = read(file)
         types.add(kind)
         if shard.tokens:
-            (val if _VALIDATION.search(file.stem.lower()) else train).append(shard)
+            (val if _VALIDATION.search(name) else train).append(shard)
     if len(types) > 1:
         raise DataError(
-            f"the shards below {files[0].parent} hold numbers of different types: {sorted(map(str, types))}",
+            f"the shards below {files[0].path.parent} hold numbers of different types: {sorted(map(str, types))}",
             needed="shards of one tokenizer",
             fix="data.path=FOLDER with those of one corpus",
         )
     if not train:
-        raise DataError(f"no shard below {files[0].parent} is for training", needed="shards that are not all named val")
+        raise DataError(
+            f"no shard below {files[0].path.parent} is for training", needed="shards that are not all named val"
+        )
     return FoundTokens(format=found_as, dtype=types.pop(), train=tuple(train), val=tuple(val))
 
 
-def _raw(file: Path, *, dtype: str, offset: int = 0) -> Shard:
-    size, width = file.stat().st_size - offset, np.dtype(dtype).itemsize
+def _raw(file: ShardFile, *, dtype: str, offset: int = 0) -> Shard:
+    size, width = file.size - offset, np.dtype(dtype).itemsize
     if size % width:
         raise DataError(
             f"{file} has {size:,} bytes, which is not a whole number of {dtype} tokens",
             needed=f"a multiple of {width} bytes; the file is cut off, or the type is another",
             fix="data.dtype=uint16 or uint32, or copy the file again",
         )
-    return Shard(path=file, offset=offset, tokens=size // width)
+    return file.shard(offset=offset, tokens=size // width)
 
 
-def _is_llmc(file: Path) -> bool:
-    with file.open("rb") as opened:
-        head = opened.read(12)
+def _is_llmc(file: ShardFile) -> bool:
+    head = file.beginning(12)
     return len(head) == 12 and struct.unpack("<3i", head)[:2] in {(magic, each[0]) for magic, each in LLMC.items()}
 
 
-def _llmc(file: Path) -> tuple[Shard, str]:
-    with file.open("rb") as opened:
-        head = opened.read(LLMC_HEADER)
+def _llmc(file: ShardFile) -> tuple[Shard, str]:
+    head = file.beginning(LLMC_HEADER)
     magic, version, count = struct.unpack("<3i", head[:12]) if len(head) == LLMC_HEADER else (0, 0, 0)
     if LLMC.get(magic, (None,))[0] != version or count < 0:
         raise DataError(
@@ -130,22 +195,22 @@ def _llmc(file: Path) -> tuple[Shard, str]:
         )
     dtype = LLMC[magic][1]
     needed = LLMC_HEADER + count * np.dtype(dtype).itemsize
-    if file.stat().st_size != needed:
+    if file.size != needed:
         raise DataError(
-            f"{file} has {file.stat().st_size:,} bytes; its header names {count:,} tokens, {needed:,} bytes",
+            f"{file} has {file.size:,} bytes; its header names {count:,} tokens, {needed:,} bytes",
             needed="an intact file",
             fix="copy or download it again",
         )
-    return Shard(path=file, offset=LLMC_HEADER, tokens=count), dtype
+    return file.shard(offset=LLMC_HEADER, tokens=count), dtype
 
 
-def _megatron(index: Path) -> tuple[Shard, str]:
-    with index.open("rb") as opened:
-        head = opened.read(len(MEGATRON_MAGIC) + 8 + 1 + 8 + 8)
-        if not head.startswith(MEGATRON_MAGIC) or len(head) < len(MEGATRON_MAGIC) + 25:
-            raise DataError(f"{index} is no index of Megatron", needed="a file that begins with MMIDIDX")
-        version, kind, sequences, _ = struct.unpack("<QBQQ", head[len(MEGATRON_MAGIC) :])
-        lengths = np.fromfile(opened, dtype="<i4", count=sequences)
+def _megatron(index: ShardFile, listed: list[ShardFile]) -> tuple[Shard, str]:
+    raw, start = index.beginning(index.size), len(MEGATRON_MAGIC) + 25
+    if not raw.startswith(MEGATRON_MAGIC) or len(raw) < start:
+        raise DataError(f"{index} is no index of Megatron", needed="a file that begins with MMIDIDX")
+    version, kind, sequences, _ = struct.unpack("<QBQQ", raw[len(MEGATRON_MAGIC) : start])
+    count = min(sequences, (len(raw) - start) // 4)
+    lengths = np.frombuffer(raw[start : start + 4 * count], dtype="<i4")
     if version != 1 or kind not in MEGATRON_TYPES:
         raise DataError(
             f"{index}: version {version}, numbers of kind {kind}",
@@ -153,7 +218,10 @@ def _megatron(index: Path) -> tuple[Shard, str]:
             fix="write the data set anew with a vocabulary of ids below 2^31",
         )
     dtype = MEGATRON_TYPES[kind]
-    shard = _raw(index.with_suffix(".bin"), dtype=dtype)
+    tokens = next((file for file in listed if file.path == index.path.with_suffix(".bin")), None)
+    if tokens is None:
+        raise DataError(f"{index} is there, its .bin is not", needed="both files", fix="copy both files again")
+    shard = _raw(tokens, dtype=dtype)
     if len(lengths) != sequences or int(lengths.sum(dtype=np.int64)) != shard.tokens:
         raise DataError(
             f"{index} names {int(lengths.sum(dtype=np.int64)):,} tokens, {shard.path.name} holds {shard.tokens:,}",
@@ -163,20 +231,20 @@ def _megatron(index: Path) -> tuple[Shard, str]:
     return shard, dtype
 
 
-def _numpy(file: Path, *, dtype: str) -> tuple[Shard, str | None]:
-    with file.open("rb") as opened:
-        if opened.read(6) != b"\x93NUMPY":
-            return _raw(file, dtype=dtype), None
-        opened.seek(0)
+def _numpy(file: ShardFile, *, dtype: str) -> tuple[Shard, str | None]:
+    opened = io.BytesIO(file.beginning(1 << 16))
+    if opened.read(6) != b"\x93NUMPY":
+        return _raw(file, dtype=dtype), None
+    opened.seek(0)
+    try:
         version = np.lib.format.read_magic(opened)
-        try:
-            if version == (1, 0):
-                shape, _, found = np.lib.format.read_array_header_1_0(opened)
-            else:
-                shape, _, found = np.lib.format.read_array_header_2_0(opened)
-        except ValueError as error:
-            raise DataError(f"{file} is a damaged numpy file: {error}", needed="an intact file") from error
-        offset = opened.tell()
+        if version == (1, 0):
+            shape, _, found = np.lib.format.read_array_header_1_0(opened)
+        else:
+            shape, _, found = np.lib.format.read_array_header_2_0(opened)
+    except ValueError as error:
+        raise DataError(f"{file} is a damaged numpy file: {error}", needed="an intact file") from error
+    offset = opened.tell()
     if len(shape) != 1 or found.str not in ("<u2", "<u4", "<i4"):
         raise DataError(
             f"{file} holds an array of shape {shape} and type {found}",

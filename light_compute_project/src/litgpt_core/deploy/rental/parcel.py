@@ -190,8 +190,8 @@ def _data(found: Contents, config: TrainConfig) -> None:
 
 def prepared_folder(config: TrainConfig) -> tuple[Path, str] | None:
     """The prepared folder of a config and its fingerprint, if it is known without reading the corpus."""
-    from litgpt_core.data.prepared import folder_problem
-    from litgpt_core.data.prepared_folder import content_settings, find_folder, read_meta, tokenizer_identity
+    from litgpt_core.data.prepared import folder_problem, read_meta
+    from litgpt_core.data.prepared_folder import content_settings, find_folder, tokenizer_identity
     from litgpt_core.data.settings import ChatDataSettings
     from litgpt_core.data.unchanged import find_unchanged, inputs_state
 

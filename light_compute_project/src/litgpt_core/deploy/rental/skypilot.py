@@ -10,16 +10,14 @@ from __future__ import annotations
 import logging
 import os
 import shlex
-import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from litgpt_core.core.checkout import PROJECT_DIR
-from litgpt_core.core.errors import EnvironmentProblem
 from litgpt_core.core.files import write_atomically
 from litgpt_core.core.parsing import ParsingError, parse_json
+from litgpt_core.core.uv import find_uv
 from litgpt_core.deploy.rental.ledger import rentals_home
 from litgpt_core.deploy.rental.provider import Created, Launch, NoCapacity, Provider, ProviderProblem, RentedMachine
 from litgpt_core.deploy.rental.remote import RemoteShell, SshShell
@@ -135,14 +133,7 @@ def sky_program(extras: Sequence[str] = ()) -> list[str]:
     """
     if given := os.environ.get(PROGRAM_VARIABLE):
         return [given] if Path(given).is_file() else shlex.split(given)
-    own = PROJECT_DIR.parent / ".uv" / "bin" / "uv"
-    uv = shutil.which("uv") or (str(own) if own.is_file() else None)
-    if uv is None:
-        raise EnvironmentProblem(
-            "there is no uv, which keeps SkyPilot in an environment of its own",
-            needed=f"uv, or a SkyPilot {VERSION} that is installed elsewhere",
-            fix=f"make environment puts uv into .uv/; or {PROGRAM_VARIABLE}=/path/to/sky",
-        )
+    uv = find_uv(f"SkyPilot {VERSION}", variable=PROGRAM_VARIABLE, example="/path/to/sky")
     clouds = f"[{','.join(sorted(set(extras)))}]" if extras else ""
     return [uv, "tool", "run", "--from", f"skypilot{clouds}=={VERSION}", "sky"]
 

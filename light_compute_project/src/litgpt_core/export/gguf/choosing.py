@@ -47,6 +47,8 @@ def choose(config: GPTConfig) -> tuple[Architecture, GPTConfig]:
 
 def lost_settings(architecture: Architecture, config: GPTConfig) -> list[str]:
     """Settings that a model would lose as this architecture; empty if none."""
+    if config.mlp_class_name == "GptNeoxMLP" and not architecture.always_biased:  # the kind of MLP is no key of a file
+        return ["mlp_class_name (GptNeoxMLP here, gated there)"]
     before = normalised(architecture, config)
     try:
         fields = architecture.read(metadata_file(Path("metadata"), architecture.write(before)))

@@ -27,8 +27,8 @@ from litgpt_core.checkpoint import load_model, locate
 from litgpt_core.checkpoint.load import EMBEDDING, OUTPUT
 from litgpt_core.checkpoint.verification import is_compressed
 from litgpt_core.core.errors import CheckpointError, ConfigError
-from litgpt_core.core.files import replacing, write_atomically
-from litgpt_core.core.replaceable import refuse_foreign_file, refuse_taken
+from litgpt_core.core.files import write_atomically
+from litgpt_core.core.replaceable import refuse_foreign_file
 from litgpt_core.export.gguf.architecture import Architecture
 from litgpt_core.export.gguf.architectures import EMBEDDING_NAME, ROPE_FREQUENCIES
 from litgpt_core.export.gguf.chat_template import modelfile, template_of
@@ -41,7 +41,8 @@ from litgpt_core.export.gguf.rope_divisors import divisors_of
 from litgpt_core.export.gguf.vocabulary_out import vocabulary_fields
 from litgpt_core.export.gguf.writing import NewTensor, write_gguf
 from litgpt_core.export.huggingface.exporting import add_zero_biases
-from litgpt_core.export.parity import MARK, Parity, record_of
+from litgpt_core.export.parity import Parity
+from litgpt_core.export.writing import export_file, refuse_used
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.prompts import PromptStyle, load_style
 from litgpt_core.tokenizers import Tokenizer
@@ -97,9 +98,8 @@ def export_gguf(
     kind = _known_type(type or "f16")
     directory, target = locate(checkpoint), Path(target)
     ollama = target.with_name(f"{target.stem}.Modelfile")
-    refuse_taken(target, source=directory, force=force, contains=MAGIC)
+    refuse_used(target, source=directory, force=force, contains=MAGIC)
     refuse_foreign_file(ollama, contains=b"FROM ./", what="a Modelfile of this project")
-    refuse_foreign_file(record_of(target), contains=MARK, what="a parity record of this project")
     tokenizer, style = tokenizers.load(directory), load_style(directory)
     weights, tied, architecture, config = _loaded(directory, rows=(rows := tokenizer.vocab_size))
     if packed is None and type is None and is_compressed(directory):
@@ -107,26 +107,20 @@ def export_gguf(
     lossy = main_type(packed) if packed else kind
     planned = list(_planned(architecture, config, weights, tied=tied, rows=rows, kind=kind, packed=packed))
     metadata = _metadata(directory, tokenizer, style, config=config, architecture=architecture, kind=lossy)
-    try:
-        with replacing(target, durable=True) as temporary:
-            n_bytes = write_gguf(temporary, metadata, planned)
-            parity = None
-            if check:
-                parity = check_file(temporary, directory, tokenizer, kind=lossy, architecture=architecture)
-                parity.refuse(target)
-    except OSError as problem:
-        raise CheckpointError(
-            f"Could not write {target}: {problem}. An existing file is unchanged.",
-            needed=f"a writable folder with {sum(each.n_bytes for each in planned):,} bytes free",
-        ) from problem
-    if parity is not None:
-        parity.keep(target)
+    parity = export_file(
+        target,
+        lambda path: write_gguf(path, metadata, planned),
+        check=(lambda path: check_file(path, directory, tokenizer, kind=lossy, architecture=architecture))
+        if check
+        else None,
+        n_bytes=sum(each.n_bytes for each in planned),
+    )
     write_atomically(ollama, modelfile(target, style, context=config.block_size))
     return ExportedGGUF(
         path=target,
         architecture=architecture.model_type,
         type=lossy.name,
-        n_bytes=n_bytes,
+        n_bytes=target.stat().st_size,
         parameters=sum(int(np.prod(each.shape)) for each in planned if each.name != ROPE_FREQUENCIES),
         other_types=_other_types(planned, kind),
         modelfile=ollama,

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from litgpt_core.checkpoint.compressed import EMBEDDING, HEAD, CompressedCheckpoint, read_compressed
+from litgpt_core.checkpoint.compressed import HEAD, WTE, CompressedCheckpoint, read_compressed
 from litgpt_core.checkpoint.compressed_matrices import IntegerMatrix
 from litgpt_core.export.gguf.architecture import Architecture
 from litgpt_core.export.gguf.layout import TENSOR_TYPES, TensorType
@@ -45,7 +45,7 @@ def packed_tensors(directory: Path, architecture: Architecture, config: GPTConfi
         whole = [matrix for matrix in matrices if matrix is not None]
         if len(whole) < len(matrices) or len({matrix.facts["bits"] for matrix in whole}) != 1:
             continue
-        kept = rows if rule.ours[0] in (f"{HEAD}.weight", f"{EMBEDDING}.weight") else None
+        kept = rows if rule.ours[0] in (f"{HEAD}.weight", f"{WTE}.weight") else None
         codes, scales = zip(*(_spread(matrix, rows=kept) for matrix in whole), strict=True)
         their_codes, their_scales = rule.to_theirs(codes), rule.to_theirs(scales)
         for name, q, s in zip(rule.theirs, their_codes, their_scales, strict=True):
@@ -65,7 +65,7 @@ def main_type(packed: Packed) -> TensorType:
 
 def _matrix(content: CompressedCheckpoint, name: str) -> IntegerMatrix | None:
     path, _, kind = name.rpartition(".")
-    path = HEAD if path == EMBEDDING and content.tied and HEAD in content.matrices else path
+    path = HEAD if path == WTE and content.tied and HEAD in content.matrices else path
     found = content.matrices.get(path) if kind == "weight" else None
     return found if isinstance(found, IntegerMatrix) else None
 

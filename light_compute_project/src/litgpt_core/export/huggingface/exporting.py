@@ -10,15 +10,12 @@ import dataclasses
 import itertools
 import json
 import logging
-import os
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -26,16 +23,15 @@ from litgpt_core.checkpoint import load_model, locate
 from litgpt_core.checkpoint.compressed import read_compressed
 from litgpt_core.checkpoint.load import EMBEDDING, OUTPUT, empty_model
 from litgpt_core.checkpoint.verification import is_compressed
-from litgpt_core.core.directories import new_directory
 from litgpt_core.core.errors import CheckpointError
-from litgpt_core.core.files import sha256_of
-from litgpt_core.core.replaceable import CHECKSUMS, refuse_taken
+from litgpt_core.core.replaceable import refuse_taken
 from litgpt_core.export.huggingface.families import choose, write_config
 from litgpt_core.export.huggingface.family import Family
 from litgpt_core.export.huggingface.layout import CONFIG, SAFETENSORS, SAFETENSORS_INDEX, SHARD
 from litgpt_core.export.huggingface.packed import packed_rules, packed_weights, quantization_config
 from litgpt_core.export.huggingface.rules import Rule
 from litgpt_core.export.huggingface.vocabulary import write_tokenizer
+from litgpt_core.export.writing import export_folder
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.structure import structure
 
@@ -98,29 +94,14 @@ def export_directory(
     if packed:
         weights = {name: _half(name, tensor) for name, tensor in weights.items()}
     shards = _shards(rules, weights, max_shard_bytes=max_shard_bytes)
-    try:
-        with new_directory(target) as folder:
-            files, n_bytes = _write_weights(folder, shards, weights, kept=kept, matrices=matrices)
-            ids = write_tokenizer(directory, folder, longest=config.block_size)
-            settings = {**write_config(family, config), **ids, "torch_dtype": _DTYPES[weights[EMBEDDING].dtype]}
-            if packed:
-                linears = [rule.theirs for rule in rules if any(name in linear_names for name in rule.ours)]
-                settings["quantization_config"] = quantization_config(
-                    kept, [*itertools.chain(*linears)], head=family.head
-                )
-            (folder / CONFIG).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-            files_written = sorted(folder.iterdir())
-            facts = {file.name: {"bytes": file.stat().st_size, "sha256": sha256_of(file)} for file in files_written}
-            (folder / CHECKSUMS).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-            for file in [*files_written, folder / CHECKSUMS]:
-                shutil.copymode(folder / CONFIG, file)  # safetensors creates files that only the user can read
-                _flush(file)
-    except (OSError, SafetensorError) as problem:
-        raise CheckpointError(
-            f"Could not write {target}: {problem}. An existing folder is unchanged.",
-            needed=f"a writable folder with {sum(tensor.nbytes for tensor in weights.values()):,} bytes free",
-            fix="free disk space, change permissions, or choose another folder: --out FOLDER",
-        ) from problem
+    with export_folder(target, n_bytes=sum(tensor.nbytes for tensor in weights.values())) as folder:
+        files, n_bytes = _write_weights(folder, shards, weights, kept=kept, matrices=matrices)
+        ids = write_tokenizer(directory, folder, longest=config.block_size)
+        settings = {**write_config(family, config), **ids, "torch_dtype": _DTYPES[weights[EMBEDDING].dtype]}
+        if packed:
+            linears = [rule.theirs for rule in rules if any(name in linear_names for name in rule.ours)]
+            settings["quantization_config"] = quantization_config(kept, [*itertools.chain(*linears)], head=family.head)
+        (folder / CONFIG).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
     return Exported(
         path=target,
         architecture=family.architecture,
@@ -210,9 +191,3 @@ def _half(name: str, tensor: Tensor) -> Tensor:
     if not bool(half.isfinite().all()):
         raise CheckpointError(f"{name} has a number beyond float16.", needed="weights up to 65504")
     return half
-
-
-def _flush(file: Path) -> None:
-    """Flush a file that another library wrote to disk, so that it survives a power failure."""
-    with file.open("rb+") as opened:
-        os.fsync(opened.fileno())

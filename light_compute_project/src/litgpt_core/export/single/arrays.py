@@ -19,10 +19,9 @@ import torch
 from torch import Tensor
 
 from litgpt_core.core.errors import CheckpointError
-from litgpt_core.core.files import replacing
-from litgpt_core.core.replaceable import refuse_foreign_file, refuse_taken
-from litgpt_core.export.parity import MARK, Parity, compare_logits, logits_of, record_of, sample_ids
+from litgpt_core.export.parity import Parity, compare_logits, logits_of, sample_ids
 from litgpt_core.export.single.checkpoint import Parts
+from litgpt_core.export.writing import export_file, refuse_used
 from litgpt_core.model.gpt import GPT
 
 _MOST_JSON = 50_000_000
@@ -55,8 +54,7 @@ def export_arrays(
         CheckpointError: The checkpoint cannot be read, is too large for JSON, or `target` exists or cannot be written.
     """
     target, parts = Path(target), Parts.read(checkpoint)
-    refuse_taken(target, source=parts.directory, force=force, contains=b"transformer.wte.weight")
-    refuse_foreign_file(record_of(target), contains=MARK, what="a parity record of this project")
+    refuse_used(target, source=parts.directory, force=force, contains=b"transformer.wte.weight")
     weights, (write, read, reader) = parts.weights(), _FORMATS[format]
     count = parts.parameters()
     if format == "json" and count > _MOST_JSON:
@@ -65,18 +63,12 @@ def export_arrays(
             needed=f"at most {_MOST_JSON:,}",
             fix="--format safetensors",
         )
-    try:
-        with replacing(target, durable=True) as temporary:
-            write(temporary, weights, parts.files())
-            parity = _compare(parts, read(temporary), format=format, reader=reader) if check else None
-            if parity is not None:
-                parity.refuse(target)
-    except OSError as problem:
-        raise CheckpointError(
-            f"Could not write {target}: {problem}.", needed="a writable folder with space"
-        ) from problem
-    if parity is not None:
-        parity.keep(target)
+    parity = export_file(
+        target,
+        lambda path: write(path, weights, parts.files()),
+        check=(lambda path: _compare(parts, read(path), format=format, reader=reader)) if check else None,
+        n_bytes=sum(each.nbytes for each in weights.values()),
+    )
     return ExportedFile(path=target, n_bytes=target.stat().st_size, parameters=count, parity=parity)
 
 

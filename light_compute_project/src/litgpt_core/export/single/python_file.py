@@ -19,12 +19,10 @@ from typing import Any
 
 import litgpt_core
 from litgpt_core.checkpoint.layout import WEIGHTS
-from litgpt_core.core.errors import CheckpointError
-from litgpt_core.core.files import replacing
-from litgpt_core.core.replaceable import refuse_foreign_file, refuse_taken
-from litgpt_core.export.parity import MARK, Parity, compare_logits, logits_of, record_of, sample_ids
+from litgpt_core.export.parity import Parity, compare_logits, logits_of, sample_ids
 from litgpt_core.export.single.arrays import ExportedFile
 from litgpt_core.export.single.checkpoint import Parts
+from litgpt_core.export.writing import export_file, refuse_used
 from litgpt_core.pure import gpt as pure_gpt
 from litgpt_core.pure.vocabulary import read_vocabulary
 
@@ -84,23 +82,17 @@ def export_python(
         TokenizerError: The tokenizer needs a library.
     """
     target, parts = Path(target), Parts.read(checkpoint)
-    refuse_taken(target, source=parts.directory, force=force, contains=b"A language model in one file")
-    refuse_foreign_file(record_of(target), contains=MARK, what="a parity record of this project")
+    refuse_used(target, source=parts.directory, force=force, contains=b"A language model in one file")
     read_vocabulary(parts.directory)
     pure = pure_gpt.GPT.from_directory(parts.directory)
     files = {**parts.files(), WEIGHTS: (parts.directory / WEIGHTS).read_bytes()}
-    try:
-        with replacing(target, durable=True) as temporary:
-            temporary.write_text(_source(target.name, files), encoding="utf-8")
-            parity = _compare(parts, pure, temporary) if check else None
-            if parity is not None:
-                parity.refuse(target)
-    except OSError as problem:
-        raise CheckpointError(
-            f"Could not write {target}: {problem}.", needed="a writable folder with space"
-        ) from problem
-    if parity is not None:
-        parity.keep(target)
+    source = _source(target.name, files)
+    parity = export_file(
+        target,
+        lambda path: path.write_text(source, encoding="utf-8"),
+        check=(lambda path: _compare(parts, pure, path)) if check else None,
+        n_bytes=len(source),
+    )
     return ExportedFile(path=target, n_bytes=target.stat().st_size, parameters=parts.parameters(), parity=parity)
 
 

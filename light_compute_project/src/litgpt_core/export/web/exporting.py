@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from litgpt_core.core.errors import CheckpointError
-from litgpt_core.core.files import replacing
-from litgpt_core.core.replaceable import refuse_foreign_file, refuse_taken
 from litgpt_core.export.blocks import BlockMatrices, CheckpointSource
-from litgpt_core.export.parity import MARK, record_of
+from litgpt_core.export.parity import Parity
 from litgpt_core.export.single.arrays import ExportedFile
 from litgpt_core.export.web.checking import check_page
 from litgpt_core.export.web.content import chunks_of, header_of, refuse_unsupported, settings_of, vectors_of
 from litgpt_core.export.web.conversation import conversation_of
 from litgpt_core.export.web.definition import definition_of
+from litgpt_core.export.writing import export_file, refuse_used
 from litgpt_core.prompts import load_style
 
 ENGINE = ("matvec.js", "weights.js", "model.js", "vocabulary.js", "sampling.js", "conversation.js")
@@ -41,8 +40,7 @@ def export_web(checkpoint: str | Path | None, target: Path, *, force: bool = Fal
         TokenizerError: The page would return other ids.
     """
     target, source = Path(target), CheckpointSource.read(checkpoint)
-    refuse_taken(target, source=source.directory, force=force, contains=_KIND)
-    refuse_foreign_file(record_of(target), contains=MARK, what="a parity record of this project")
+    refuse_used(target, source=source.directory, force=force, contains=_KIND)
     refuse_unsupported(source.config)
     size = source.parameters() * 1.07 * 4 / 3
     if size > MOST_BYTES:
@@ -52,20 +50,16 @@ def export_web(checkpoint: str | Path | None, target: Path, *, force: bool = Fal
     tied = source.config.tie_embeddings
     matrices = BlockMatrices(source.weights, own=source.own_blocks(), tied=tied, bits=8)
     content = _content(source, matrices)
-    try:
-        with replacing(target, durable=True) as temporary:
-            _write(temporary, source, matrices, content)
-            parity = None
-            if check:
-                again = source.model_of(matrices.used())
-                parity = check_page(temporary, source, again, chat=content["chat"])
-                parity.refuse(target)
-    except OSError as problem:
-        raise CheckpointError(
-            f"Could not write {target}: {problem}.", needed="a writable folder with space"
-        ) from problem
-    if parity is not None:
-        parity.keep(target)
+
+    def compare(page: Path) -> Parity:
+        return check_page(page, source, source.model_of(matrices.used()), chat=content["chat"])
+
+    parity = export_file(
+        target,
+        lambda path: _write(path, source, matrices, content),
+        check=compare if check else None,
+        n_bytes=int(size),
+    )
     return ExportedFile(path=target, n_bytes=target.stat().st_size, parameters=source.parameters(), parity=parity)
 
 

@@ -12,6 +12,7 @@
 template <> struct Cache<int8_t> {
     typedef int8_t bytes __attribute__((vector_size(LANES)));
     static constexpr size_t SCALE = sizeof(float);
+    static constexpr bool BY_ROWS = false;
 
     static inline size_t stride(size_t slots, size_t wide) { return slots * (wide + SCALE); }
     static inline vec codes_at(const int8_t* from) {

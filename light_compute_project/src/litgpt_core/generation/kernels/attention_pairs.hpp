@@ -88,6 +88,7 @@ static inline void mix_pairs(const uint32_t* weights, const bf16* values, size_t
 }
 
 template <> struct Cache<bf16> {
+    static constexpr bool BY_ROWS = false;
     static inline size_t stride(size_t slots, size_t wide) { return slots * wide; }
     static inline void prefetch_key(const bf16* keys, int64_t slot, size_t wide) {
         const bf16* to = keys + slot / LANES * LANES * wide + slot % LANES * 2;

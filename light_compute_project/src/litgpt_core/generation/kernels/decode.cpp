@@ -16,6 +16,7 @@
 #include "attention.hpp"
 #include "attention_int8.hpp"
 #include "attention_pairs.hpp"
+#include "attention_rows.hpp"
 #include "elementwise.hpp"
 #include "integer_weights.hpp"
 #include "matmul.hpp"
@@ -75,8 +76,8 @@ struct Layout {
         qkv = take(n * all), mixed = take(n * heads), hidden = take(n * m.hidden), value = take(n * m.hidden);
         const size_t shared = at;
         at = 0;
-        packed = take(n * (widest > heads ? widest : heads)), scores = take(2 * (m.slots + 64) + m.padded_head_size);
-        query = take(3 * padded(m.padded_head_size > m.width ? m.padded_head_size : m.width));
+        packed = take(n * (widest > heads ? widest : heads)), scores = take(ROWS * (m.slots + 64 + m.padded_head_size));
+        query = take(ROWS * padded(m.padded_head_size > m.width ? m.padded_head_size : m.width));
         per_thread = at;
         packed += shared, scores += shared, query += shared;
         total = shared + per_thread * threads;
@@ -225,7 +226,14 @@ template <class W, class C> class Pass {
         for (size_t item = mine.begin; item < mine.end; item++) place(layer, item, hs, wide);
         barrier.wait(threads);
         const Share work = share(n * m.heads, thread, threads, 1);
-        for (size_t item = work.begin; item < work.end; item++) attend_head(layer, item, hs, wide);
+        for (size_t item = work.begin; item < work.end;) {
+            const bool by_rows = Cache<C>::BY_ROWS && rows_follow(layer, item, work.end);
+            if (by_rows)
+                attend_rows_of_head(layer, item, hs, wide);
+            else
+                attend_head(layer, item, hs, wide);
+            item += by_rows ? ROWS : 1;
+        }
         barrier.wait(threads);
         pack_rows(mixed, m.heads * hs, layer.proj);
         project(layer.proj, m.heads * hs, layer.post_attention_norm);
@@ -267,6 +275,28 @@ template <class W, class C> class Pass {
                                 scores, scores + m.slots + 64};
         Cache<C>::attend(head_input, cache_of(layer.keys, row, group), cache_of(layer.values, row, group),
                          cache_of(layer.keys, soon % n, soon / n / per_group), mixed + (row * m.heads + head) * hs);
+    }
+
+    // Whether the next items are the same head of consecutive tokens of one sequence that see everything before them.
+    bool rows_follow(const Layer& layer, size_t item, size_t end) const {
+        const size_t row = item % n;
+        if (item + ROWS > end || row + ROWS > n) return false;
+        for (int r = 1; r < ROWS; r++)
+            if (t.sequences[row + r] != t.sequences[row] || t.positions[row + r] != t.positions[row] + r) return false;
+        return !layer.window || t.positions[row] + ROWS <= layer.window;
+    }
+
+    void attend_rows_of_head(const Layer& layer, size_t item, size_t hs, size_t wide) {
+        if constexpr (Cache<C>::BY_ROWS) {
+            const size_t row = item % n, head = item / n, group = head / (m.heads / m.groups), apart = m.slots + 64;
+            std::memset(spare, 0, ROWS * wide * sizeof(float));
+            for (int r = 0; r < ROWS; r++)
+                std::memcpy(spare + r * wide, qkv + ((row + r) * (m.heads + 2 * m.groups) + head) * hs, hs * sizeof(float));
+            const HeadInput head_input{spare, hs, wide, 0, t.positions[row] + 1, float(m.score_scale), float(m.score_cap),
+                                    scores, scores + ROWS * apart};
+            attend_rows(head_input, apart, cache_of(layer.keys, row, group), cache_of(layer.values, row, group),
+                        mixed + (row * m.heads + head) * hs, m.heads * hs);
+        }
     }
 
     void feed_forward(const Layer& layer) {
@@ -328,6 +358,25 @@ int64_t lc_scratch_size(const Model* model, int64_t n, int64_t threads) {
 }
 
 int64_t lc_lanes(void) { return LANES; }
+
+// The vector instructions that this library was compiled for.
+const char* lc_instructions(void) {
+#if defined(__AVX512BF16__) && defined(__AVX512VNNI__)
+    return "AVX-512 with BF16 and VNNI";
+#elif defined(__AVX512VNNI__)
+    return "AVX-512 with VNNI";
+#elif defined(__AVX512F__)
+    return "AVX-512";
+#elif defined(__AVXVNNI__)
+    return "AVX2 with VNNI";
+#elif defined(__AVX2__)
+    return "AVX2";
+#elif defined(__ARM_NEON)
+    return "NEON";
+#else
+    return "no vector instructions known";
+#endif
+}
 
 // How many values of k one row of packed bf16 weights holds.
 int64_t lc_bf16_depth(void) { return Product<bf16>::DEPTH; }

@@ -152,8 +152,9 @@ static void multiply_packed(const W* weights, size_t size, size_t begin, size_t 
                             const Output& out) {
     if (n == 0) return;  // a chunk of a prompt that needs no logits
     if (n == 1) begin = packed_streams<STREAMS, 1>(weights, size, begin, end, packed, out);
-    if (n == 2) begin = packed_streams<STREAMS, 2>(weights, size, begin, end, packed, out);
-    if (n == 3) begin = packed_streams<2, 3>(weights, size, begin, end, packed, out);
+    constexpr bool FEW = LANES == 8;  // 16 registers hold the sums of fewer groups
+    if (n == 2) begin = packed_streams<FEW ? 2 : STREAMS, 2>(weights, size, begin, end, packed, out);
+    if (n == 3) begin = packed_streams<FEW && sizeof(W) == 2 ? 1 : 2, 3>(weights, size, begin, end, packed, out);
     const size_t parts = (n + LINES - 1) / LINES, width = steps<W>(size) * Product<W>::DEPTH;
     const size_t share = (width * PACK_WIDTH * sizeof(W) / CACHE_LINE + parts - 1) / parts;
     for (size_t column = begin; column < end; column += PACK_WIDTH) {

@@ -24,6 +24,15 @@ template <class V> static inline V load(const void* from) {  // no alignment nee
 
 static inline void store(float* to, vec value) { std::memcpy(to, &value, sizeof value); }
 
+// The same value, which the compiler then loads once for several uses: reading it from memory for each of them would take
+// as many loads as multiplications, which is more than a core can do together with the loads of weights.
+static inline vec in_register(vec value) {
+#if defined(__x86_64__) && defined(__AVX2__)
+    asm("" : "+v"(value));
+#endif
+    return value;
+}
+
 static inline vec fill(float value) { return value - vec{}; }
 
 // Below: the sum of all lanes of each of LANES accumulators, in their order (`sums_of`). A tree: each level adds halves
@@ -53,6 +62,10 @@ static inline vec add_pairs_8(vec a, vec b) {
 }
 static inline vec evens(vec a, vec b) { return PICK(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30); }
 static inline vec odds(vec a, vec b) { return PICK(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31); }
+static inline vec alternate_low(vec a, vec b) { return PICK(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23); }
+static inline vec alternate_high(vec a, vec b) {
+    return PICK(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+}
 #else
 static inline vec add_pairs_1(vec a, vec b) {
     return PICK(a, b, 0, 8, 2, 10, 4, 12, 6, 14) + PICK(a, b, 1, 9, 3, 11, 5, 13, 7, 15);
@@ -65,6 +78,8 @@ static inline vec add_pairs_4(vec a, vec b) {
 }
 static inline vec evens(vec a, vec b) { return PICK(a, b, 0, 2, 4, 6, 8, 10, 12, 14); }
 static inline vec odds(vec a, vec b) { return PICK(a, b, 1, 3, 5, 7, 9, 11, 13, 15); }
+static inline vec alternate_low(vec a, vec b) { return PICK(a, b, 0, 8, 1, 9, 2, 10, 3, 11); }
+static inline vec alternate_high(vec a, vec b) { return PICK(a, b, 4, 12, 5, 13, 6, 14, 7, 15); }
 #endif
 
 static inline vec sums_of(const vec* a) {

@@ -1,4 +1,4 @@
-"""Settings of the `lora` config group. Standard library only."""
+"""Settings of the config groups that are null unless chosen: `lora`, `qat`, `distill`. Standard library only."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, Literal
 from litgpt_core.core.errors import ConfigError
 
 Target = Literal["query", "key", "value", "projection", "mlp", "head"]
+Divergence = Literal["forward", "reverse", "jsd"]
 TARGETS: tuple[Target, ...] = ("query", "key", "value", "projection", "mlp", "head")
 
 
@@ -61,3 +62,48 @@ class LoRASettings:
             dropout=float(hyperparameters.get("lora_dropout", 0.0)),
             targets=[name for name in TARGETS if hyperparameters.get(f"lora_{name}")],
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class QatSettings:
+    """Quantization-aware training: the blocks multiply by rounded weights, the unrounded ones are trained."""
+
+    bits: int = 4
+    """Of the linear layers in blocks: 8, 4, 3 or 2; 3 and 2 are stored as 4."""
+    head: int | None = 8
+    """Bits of output layer and embedding in the directory that the run leaves; they are rounded after training.
+    null: as they are."""
+
+    def __post_init__(self) -> None:
+        problems = []
+        if self.bits not in (2, 3, 4, 8):
+            problems.append(f"qat.bits={self.bits}: needed 8, 4, 3 or 2")
+        if self.head not in (4, 8, None):
+            problems.append(f"qat.head={self.head}: needed 8, 4 or null")
+        if problems:
+            raise ConfigError("; ".join(problems))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillSettings:
+    """Knowledge distillation: learning a teacher's distribution over the next token, in addition to the text."""
+
+    teacher: str | None = None
+    """Run name, run folder or checkpoint directory of the teacher, which has the same tokenizer."""
+    loss: Divergence = "forward"
+    """forward: KL(teacher || model); reverse: KL(model || teacher); jsd: Jensen-Shannon; see `distillation.py`."""
+    weight: float = 0.5
+    """Share of the divergence in the loss; the rest is the cross entropy of the text."""
+    temperature: float = 1.0
+    """Divides the logits of both in the divergence, which is then multiplied by its square."""
+
+    def __post_init__(self) -> None:
+        problems = []
+        if self.loss not in ("forward", "reverse", "jsd"):
+            problems.append(f"distill.loss={self.loss}: needed forward, reverse or jsd")
+        if not 0 < self.weight <= 1:
+            problems.append(f"distill.weight={self.weight}: needed a number above 0, at most 1")
+        if not self.temperature > 0:
+            problems.append(f"distill.temperature={self.temperature}: needed a number above 0")
+        if problems:
+            raise ConfigError("; ".join(problems))

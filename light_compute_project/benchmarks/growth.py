@@ -1,0 +1,124 @@
+"""`benchmark.py growth`: how cost grows with the work, one plot each, from one command.
+
+    a training step     over tokens per step, and over layers
+    a decoded token     over the tokens in its context
+    memory of the loss  over the vocabulary, with all tokens at once and in chunks
+
+Every point is measured in a process of its own. `straight` says how far the points are from the straight line with the
+least relative error, so that a cost that grows faster than linearly is seen in the numbers too.
+"""
+
+from __future__ import annotations
+
+import logging
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.child import run_child
+from benchmarks.options import BenchmarkOptions
+from benchmarks.processes import available_threads
+from benchmarks.provenance import provenance
+from benchmarks.record import FORMAT
+
+logger = logging.getLogger("litgpt_core.benchmarks")  # below the logger that every command configures
+
+TRAINING = ("+experiment=bench_small", "trainer.compile=false", "run.dir=runs")
+BATCHES, LAYERS, LAYERS_BATCH = (16, 32, 64, 128), (2, 4, 8, 16), 32
+"""Sequences of a step; layers, at that many sequences."""
+DECODING = {"n_layer": 4, "n_head": 4, "n_embd": 256}
+LOSS = {"tokens": 2048, "width": 128, "device": "cpu"}
+CHUNK = 128
+"""`trainer.loss_chunk_size` of the second curve."""
+
+
+def run_growth(options: BenchmarkOptions, *, folder: Path) -> dict[str, Any]:
+    """Measure every plot in `folder`, an empty folder that the caller removes; the JSON.
+
+    Raises:
+        EnvironmentProblem: A process failed.
+    """
+    threads = options.threads or available_threads()
+    origin = provenance(options.command)
+    plots = [
+        *_training(options, folder, threads),
+        _decoding(options, folder, threads),
+        *_loss(options, folder, threads),
+    ]
+    return {
+        "format": FORMAT,
+        "kind": "growth",
+        **origin,
+        "threads": threads,
+        "steps": options.steps,
+        "environment": plots[-1].pop("environment"),
+        "plots": plots,
+    }
+
+
+def _training(options: BenchmarkOptions, folder: Path, threads: int) -> list[dict[str, Any]]:
+    def seconds(name: str, *overrides: str) -> float:
+        arguments = [*TRAINING, f"trainer.max_steps={options.steps}", f"trainer.threads={threads}", f"run.name={name}"]
+        job = {"overrides": [*arguments, *overrides]}
+        found = run_child("bare_loop:train", job, folder=folder / name, threads=threads, name=name)
+        taken: float = statistics.median(found["seconds"][len(found["seconds"]) // 2 :])
+        logger.info("%s: %.1f ms a step", name, 1000 * taken)
+        return taken
+
+    by_batch = [seconds(f"batch-{size}", f"trainer.global_batch_size={size}") for size in BATCHES]
+    layers = [seconds(f"layers-{n}", f"trainer.global_batch_size={LAYERS_BATCH}", f"model.n_layer={n}") for n in LAYERS]
+    step = {"y": "seconds of a training step", "shape": "4 heads, 128 wide, context 64, eager"}
+    return [
+        _plot("tokens per step", [64 * size for size in BATCHES], by_batch, **step),
+        _plot("layers", LAYERS, layers, **step),
+    ]
+
+
+def _decoding(options: BenchmarkOptions, folder: Path, threads: int) -> dict[str, Any]:
+    contexts = sorted(options.contexts)
+    job = {"model": DECODING, "positions": contexts, "repeats": options.steps, "threads": threads}
+    found = run_child("growth:decode", job, folder=folder / "decode", threads=threads, name="decoding")
+    shape = f"{DECODING['n_layer']} layers, {DECODING['n_embd']} wide, bfloat16, CPU kernel"
+    return _plot("tokens in the context", contexts, found["seconds"], y="seconds of a decoded token", shape=shape)
+
+
+def _loss(options: BenchmarkOptions, folder: Path, threads: int) -> list[dict[str, Any]]:
+    """Memory beyond the head's weight and its gradient."""
+    plots = []
+    for chunk in (0, CHUNK):
+        megabytes: list[float] = []
+        found: dict[str, Any] = {}
+        for size in options.vocabularies:
+            job = {**LOSS, "vocabulary": size, "threads": threads, "chunk_size": chunk}
+            name = f"vocabulary-{size}-{chunk}"
+            found = run_child("loss_memory:measure", job, folder=folder / name, threads=threads, name=name)
+            megabytes.append(found["rise_mb"] - size * LOSS["width"] * 4 / 1e6)  # type: ignore[operator]
+        shape = f"{LOSS['tokens']:,} tokens, " + (f"{chunk} at a time" if chunk else "all at once")
+        plots.append(
+            _plot("vocabulary", options.vocabularies, megabytes, y="MB of the loss beyond the head", shape=shape)
+        )
+    plots[-1]["environment"] = found["environment"]
+    return plots
+
+
+def _plot(x: str, xs: Sequence[float], ys: Sequence[float], *, y: str, shape: str) -> dict[str, Any]:
+    return {"x": x, "y": y, "shape": shape, "xs": list(xs), "ys": list(ys), "straight": straight_line(xs, ys)}
+
+
+def straight_line(xs: Sequence[float], ys: Sequence[float]) -> dict[str, float]:
+    """The line a + b x with the least sum of squared relative errors, the largest relative error, and the growth.
+
+    Returns:
+        `intercept`, `slope`, `largest_error`, and `exponent`, the slope of log y over log x between both ends: 1 for
+        proportional growth, above it for faster growth.
+    """
+    import numpy as np
+
+    x, y = np.asarray(xs, dtype=float), np.asarray(ys, dtype=float)
+    scaled = np.stack([1 / y, x / y], axis=1)
+    (intercept, slope), *_ = np.linalg.lstsq(scaled, np.ones(len(x)), rcond=None)
+    errors = np.abs((intercept + slope * x) / y - 1)
+    exponent = np.log(y[-1] / y[0]) / np.log(x[-1] / x[0])
+    values = {"intercept": intercept, "slope": slope, "largest_error": errors.max(), "exponent": exponent}
+    return {name: float(value) for name, value in values.items()}
