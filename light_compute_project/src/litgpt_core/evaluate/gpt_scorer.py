@@ -83,7 +83,7 @@ class GPTScorer(Scorer):
     def span_scores(self, spans: Sequence[Span]) -> list[Floats]:
         """As `span_logprobs`, with a second column: 1 where no other id is more probable. (T - first, 2) each."""
         scores: list[Floats] = [np.zeros((0, 2))] * len(spans)
-        order = sorted(range(len(spans)), key=lambda index: -len(spans[index].ids))
+        order = sorted(range(len(spans)), key=lambda index: (-len(spans[index].ids), spans[index].first))
         with self._evaluating():
             for batch in _batches(order, [len(span.ids) - 1 for span in spans], limit=self.batch_tokens):
                 for index, score in zip(batch, self._spans([spans[index] for index in batch]), strict=True):
@@ -92,9 +92,15 @@ class GPTScorer(Scorer):
 
     def _spans(self, spans: Sequence[Span]) -> list[Floats]:
         lengths = [len(span.ids) - span.first for span in spans]
-        ids = self._padded([span.ids[:-1] for span in spans])
-        hidden = self.model.hidden(ids)  # (B, T, C)
-        rows = [hidden[row, span.first - 1 : len(span.ids) - 1] for row, span in enumerate(spans)]
+        ids, widest = self._padded([span.ids[:-1] for span in spans]), max(lengths)
+        if 0 < widest < ids.size(1):
+            ends = [max(0, len(span.ids) - 2) for span in spans]
+            keep = [np.minimum(np.arange(widest) + span.first - 1, end) for span, end in zip(spans, ends, strict=True)]
+            hidden = hidden_at(self.model, ids, self._tensor(np.stack(keep)))  # (B, widest, C)
+            rows = [hidden[row, :length] for row, length in enumerate(lengths)]
+        else:
+            hidden = self.model.hidden(ids)  # (B, T, C)
+            rows = [hidden[row, span.first - 1 : len(span.ids) - 1] for row, span in enumerate(spans)]
         targets = np.concatenate([span.ids[span.first :] for span in spans])
         scored = self._token_scores(torch.cat(rows), self._tensor(targets))
         return np.split(scored, np.cumsum(lengths)[:-1])

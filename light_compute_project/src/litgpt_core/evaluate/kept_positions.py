@@ -21,6 +21,9 @@ from litgpt_core.model.block import Block
 from litgpt_core.model.gpt import GPT
 from litgpt_core.model.rope import RopeTable
 
+MANY = 4
+"""From a share of 1/4 of the positions on, attention is computed for all."""
+
 
 @contextmanager
 def kept_positions(model: GPT, keep: Tensor) -> Iterator[None]:
@@ -78,7 +81,13 @@ def _forward(
 def _attend(
     inner: Callable[..., Tensor], keep: Tensor, q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, **options: Any
 ) -> Tensor:
-    """Of the queries (B, nh, T, hs) those that are kept, with their rows of the mask: (B, nh, n, hs_v)."""
+    """Of the queries (B, nh, T, hs) those that are kept, with their rows of the mask: (B, nh, n, hs_v).
+
+    Where many are kept, the fused causal kernel for all is faster than a mask for some.
+    """
+    if mask is None and MANY * keep.size(1) > q.size(2):
+        whole = inner(q, k, v, mask=None, **options)
+        return whole.gather(2, keep[:, None, :, None].expand(-1, q.size(1), -1, whole.size(3)))
     queries = q.gather(2, keep[:, None, :, None].expand(-1, q.size(1), -1, q.size(3)))
     if mask is None:
         seen = torch.arange(k.size(2), device=keep.device) <= keep[..., None]  # (B, n, S)

@@ -98,6 +98,13 @@ def test_kept_positions_are_those_of_a_whole_pass(kind: str) -> None:
         expected = model.hidden(ids).gather(1, keep[..., None].expand(-1, -1, model.config.n_embd))
         with kept_positions(model, keep):
             torch.testing.assert_close(model.hidden(ids), expected, rtol=1e-4, atol=1e-5)
+        many = torch.tensor([[6, 7, 8, 9, 10], [0, 1, 2, 3, 3], [2, 10, 4, 0, 7]])  # attention for all, then a choice
+        torch.testing.assert_close(
+            hidden_at(model, ids, many),
+            model.hidden(ids).gather(1, many[..., None].expand(-1, -1, model.config.n_embd)),
+            rtol=1e-4,
+            atol=1e-5,
+        )
         segments = torch.tensor([[-1] * 4 + [1] * 3 + [2] * 4] * 3)
         tree = model.hidden(ids, segments=segments).gather(1, keep[..., None].expand(-1, -1, model.config.n_embd))
         torch.testing.assert_close(hidden_at(model, ids, keep, segments=segments), tree, rtol=1e-4, atol=1e-5)

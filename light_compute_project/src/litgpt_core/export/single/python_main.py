@@ -43,7 +43,7 @@ def main(files: Mapping[str, str], arguments: Sequence[str] | None = None) -> in
         model, vocabulary = load(files)
         ids = generate(
             model,
-            vocabulary.encode(given.prompt) or [vocabulary.eos_id],
+            [*vocabulary.start, *vocabulary.encode(given.prompt)] or [vocabulary.eos_id],
             max_new_tokens=given.max_new_tokens,
             vocab_size=min(len(vocabulary.table), model.config.padded_vocab_size),
             how=Sampling(temperature=given.temperature, top_k=given.top_k or None, top_p=given.top_p),
