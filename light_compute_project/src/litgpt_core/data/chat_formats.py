@@ -22,6 +22,8 @@ _ROLES = {
     **dict.fromkeys(("tool", "function", "observation", "tool_response"), "tool"),
 }
 """Names of roles in published data sets -> OpenAI's."""
+MAX_KEYS = 1_000
+"""Most keys of a row or a message."""
 _ROLE_KEYS, _TEXT_KEYS, _SYSTEM_KEYS = ("role", "from"), ("content", "value", "text"), ("system", "system_prompt")
 
 Messages = list[tuple[Message, bool]]
@@ -46,6 +48,8 @@ def format_of(row: object) -> Format:
         return NANOCHAT
     if not isinstance(row, dict):
         raise UnusableError(f"it is {_kind(row)}, neither an object nor a list of messages")
+    if len(row) > MAX_KEYS:
+        raise UnusableError(f"it has {len(row):,} keys; at most {MAX_KEYS:,} are read: no known format")
     present = {key for key, value in _lowered(row).items() if value is not None}
     for known in FORMATS:
         if present >= set(known.keys):
@@ -102,6 +106,8 @@ def _messages(listed: object, key: str) -> Iterator[tuple[Message, bool]]:
     for number, item in enumerate(listed, start=1):
         if not isinstance(item, dict):
             raise UnusableError(f"message {number} is not an object")
+        if len(item) > MAX_KEYS:
+            raise UnusableError(f"message {number} has {len(item):,} keys; at most {MAX_KEYS:,} are read")
         yield _message(_lowered(item), number), _learnt(item, number)
 
 

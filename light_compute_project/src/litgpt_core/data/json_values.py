@@ -30,6 +30,7 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+_ROLES = ("role", "from")
 _HOLDERS = ("data", "train", "rows", "examples", "conversations", "messages")
 """Keys of an object that holds all rows of a file."""
 _SPACE = " \t\n\r"
@@ -76,10 +77,9 @@ def as_utf8(raw: bytes) -> bytes:
 
 def _rows(value: Any, place: str) -> Iterator[tuple[str, Any]]:
     """The value as one row, or the rows of an array, or of an object that holds one."""
-    inside = value
-    if isinstance(value, dict):
-        inside = next((each for key, each in value.items() if key in _HOLDERS and _is_array_of_rows(each)), None)
-    if _is_array_of_rows(inside):
+    candidates = [each for key, each in value.items() if key in _HOLDERS] if isinstance(value, dict) else [value]
+    inside = next((each for each in candidates if _is_array_of_rows(each)), None)
+    if inside is not None:
         yield from ((f"{place}, row {number}", each) for number, each in enumerate(inside, start=1))
     else:
         yield place, value
@@ -91,7 +91,7 @@ def _is_array_of_rows(value: object) -> bool:
         return False
     if all(isinstance(item, list) for item in value):
         return True
-    return isinstance(value[0], dict) and not ({"role", "from"} & {key.lower() for key in value[0]})
+    return isinstance(value[0], dict) and not any(len(key) <= 4 and key.lower() in _ROLES for key in value[0])
 
 
 def _parsed(line: bytes) -> Any:
