@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import logging
 from dataclasses import MISSING, fields
 from pathlib import Path
 
@@ -28,6 +29,8 @@ from litgpt_core.training import cpu_structs
 from litgpt_core.training.cpu_block import CpuBlock
 from litgpt_core.training.cpu_loss import CpuLoss
 from litgpt_core.training.cpu_memory import Memory
+
+logger = logging.getLogger(__name__)
 
 SOURCES = Path(__file__).with_name("kernels")
 MULTIPLE = 32
@@ -126,6 +129,24 @@ def use_kernels(model: GPT) -> CpuLoss:
         assert isinstance(block, Block)
         block.run = CpuBlock(block, library=library, memory=memory)
     return CpuLoss(model, library=library, memory=memory, multiple=MULTIPLE)
+
+
+def kernels_if_possible(model: GPT, *, checkpointing: str) -> CpuLoss | None:
+    """`use_kernels`, or None and a line in the log that says why not.
+
+    Args:
+        model: To be trained.
+        checkpointing: `trainer.activation_checkpointing`; the kernels keep all that they need.
+    """
+    try:
+        if checkpointing != "none":
+            raise EnvironmentProblem(f"trainer.activation_checkpointing={checkpointing} is not supported")
+        loss = use_kernels(model)
+    except EnvironmentProblem as problem:
+        logger.info("blocks are computed by PyTorch; not by the training kernels: %s", problem.given)
+        return None
+    logger.info("blocks and loss are computed by the training kernels, in place of PyTorch's compiler")
+    return loss
 
 
 def leave_kernels(model: GPT) -> None:

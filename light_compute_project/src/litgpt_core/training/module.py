@@ -9,7 +9,6 @@ batch (inputs, targets), each (B, T); of packed conversations also segments (B, 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +21,6 @@ from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
 from litgpt_core.config.trainer import BatchSettings
-from litgpt_core.core.errors import EnvironmentProblem
 from litgpt_core.distributed.sharding import Sharding
 from litgpt_core.distributed.tensor_parallel import clip_gradients, sum_partial_gradients
 from litgpt_core.model.distillation import distillation_loss
@@ -37,11 +35,9 @@ from litgpt_core.optim.flat import FlatParameters
 from litgpt_core.optim.schedule import learning_rate_factor
 from litgpt_core.optim.settings import CustomOptimSettings, OptimSettings
 from litgpt_core.training.activation_checkpointing import checkpoint_blocks
-from litgpt_core.training.cpu_kernels import leave_kernels, use_kernels
+from litgpt_core.training.cpu_kernels import kernels_if_possible, leave_kernels
 from litgpt_core.training.cpu_loss import CpuLoss
 from litgpt_core.training.hardware import Hardware
-
-logger = logging.getLogger(__name__)
 
 Batch = tuple[Tensor, ...]
 Fill = Callable[[GPT, torch.device], None]
@@ -181,31 +177,19 @@ class TrainingModule(LightningModule):
         on 2 busy AMD EPYC cores, at the same speed afterwards (26.9k and 27.0k tokens/s).
         """
         self._prepared = True
-        checkpoint_blocks(self.network, self.batch_settings.activation_checkpointing)
-        if self.hardware.cpu_kernels and self._use_kernels():
-            return
-        if self.hardware.compile and not self._whole_graph:
+        kept = self.batch_settings.activation_checkpointing
+        checkpoint_blocks(self.network, kept)
+        kernels = kernels_if_possible(self.model, checkpointing=kept) if self.hardware.cpu_kernels else None
+        if kernels is not None:
+            self._head_loss = kernels
+        elif self.hardware.compile and not self._whole_graph:
             for block in self.network.transformer.h:
                 block.compile(dynamic=False)
 
-    def _use_kernels(self) -> bool:
-        """Let our own kernels compute blocks and loss, if they can."""
-        kept = self.batch_settings.activation_checkpointing
-        try:
-            if kept != "none":
-                raise EnvironmentProblem(f"trainer.activation_checkpointing={kept} is not supported")
-            self._head_loss = use_kernels(self.model)
-        except EnvironmentProblem as problem:
-            logger.info("blocks are computed by PyTorch; not by the training kernels: %s", problem.given)
-            return False
-        logger.info("blocks and loss are computed by the training kernels, in place of PyTorch's compiler")
-        return True
-
     def on_fit_end(self) -> None:
-        """Free the memory of the training kernels; what follows are short texts."""
+        """Free the memory of the training kernels."""
         leave_kernels(self.model)
-        if isinstance(self._head_loss, CpuLoss):
-            self._head_loss = cross_entropy
+        self._head_loss = cross_entropy if isinstance(self._head_loss, CpuLoss) else self._head_loss
 
     def weights_replaced(self) -> None:
         """To be called after other weights were copied into `model`."""
