@@ -107,8 +107,7 @@ class TrainingModule(LightningModule):
         self._processes = processes
         self._teacher = None if teacher is None or distill is None else Teacher(teacher, distill)
         self._compile()
-        self.step_loss = torch.zeros(())
-        self.grad_norm = torch.zeros(())
+        self.step_loss, self.grad_norm = torch.zeros(()), torch.zeros(())
         self.learning_rate = 0.0
         self.eval_loss = float("nan")
         self._micro_losses: list[Tensor] = []
