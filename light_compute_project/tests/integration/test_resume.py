@@ -193,6 +193,7 @@ def test_killed_again_and_again_at_any_moment(shell: Any) -> None:
 
 
 @pytest.mark.serial
+@pytest.mark.nightly
 def test_resumed_with_the_training_kernels_equals_undisturbed(module_shell: Any) -> None:
     exact = [*EXACT, "model.dropout=0.0", "trainer.precision=32-true", "trainer.max_steps=20"]
     module_shell.train(*exact, "run.name=eager")

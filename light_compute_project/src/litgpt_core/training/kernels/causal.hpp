@@ -1,7 +1,7 @@
 // Causal attention of the query heads of one group, forward and backward, over the lower triangle only. The softmax of MR
 // queries is made while their scores are in the first-level cache; scores are never held for more than QUERIES of them.
 //
-//     keys, values, and in the backward pass queries and gradients, lie in panels: [NR dimensions][token][NR], and keys (for
+//     keys, values, and in the backward pass queries and gradients, lie in strips: [NR dimensions][token][NR], and keys (for
 //     scores) and values (for the gradient of weights) transposed too: [NR tokens][dimension][NR]
 //
 // Dimensions are filled up with zeros to a multiple of NR, tokens to a multiple of NR and MR; what belongs to no token is
@@ -120,14 +120,14 @@ class Causal {
             std::memset(to, 0, wide * sizeof(float));
     }
 
-    // A row of `wide` numbers -> its place in panels of `tokens` rows.
-    void to_panels(const float* row, size_t token, size_t tokens, float* panels) const {
-        for (size_t d = 0; d < wide; d += NR) std::memcpy(panels + d * tokens + token * NR, row + d, NR * sizeof(float));
+    // A row of `wide` numbers -> its place in strips of `tokens` rows.
+    void to_strips(const float* row, size_t token, size_t tokens, float* strips) const {
+        for (size_t d = 0; d < wide; d += NR) std::memcpy(strips + d * tokens + token * NR, row + d, NR * sizeof(float));
     }
 
-    // LANES rows -> their columns in transposed panels.
-    void to_columns(const float* rows, size_t token, float* panels) const {
-        float* to = panels + token / NR * NR * wide + token % NR;
+    // LANES rows -> their columns in transposed strips.
+    void to_columns(const float* rows, size_t token, float* strips) const {
+        float* to = strips + token / NR * NR * wide + token % NR;
         for (size_t d = 0; d < wide; d += LANES) {
             vec square[LANES];
             for (size_t r = 0; r < size_t(LANES); r++) square[r] = load<vec>(rows + r * wide + d);
@@ -151,7 +151,7 @@ class Causal {
                     } else {
                         place(b.norm_k, from, t + r, row);
                     }
-                    if (values || backward) to_panels(row, t + r, room.tokens, values ? room.values : room.keys);
+                    if (values || backward) to_strips(row, t + r, room.tokens, values ? room.values : room.keys);
                 }
                 if (!values || backward) to_columns(room.lines, t, values ? room.values_across : room.keys_across);
             }
@@ -209,7 +209,7 @@ class Causal {
         }
     }
 
-    // Query i of a block that begins at `first`, and the gradient of what it mixed, in rows and in panels; their inner product.
+    // Query i of a block that begins at `first`, and the gradient of what it mixed, in rows and in strips; their inner product.
     void place_pair(const float* qkv, const float* mixed, const float* gradient, size_t head, size_t first, size_t i,
                     float* inner) const {
         float *query = room.query_rows + i * wide, *line = room.gradient_rows + i * wide;
@@ -223,8 +223,8 @@ class Causal {
             for (size_t d = 0; d < hs; d += LANES) sum += load<vec>(line + d) * load<vec>(mixed + at + d);
             inner[i] = sum_of(sum);
         }
-        to_panels(query, i, QUERIES, room.queries);
-        to_panels(line, i, QUERIES, room.gradients);
+        to_strips(query, i, QUERIES, room.queries);
+        to_strips(line, i, QUERIES, room.gradients);
     }
 
     // Rows [i, i + MR) of `weights` (softmax) and `slopes` (gradient of the unscaled scores), for the keys up to query
@@ -278,8 +278,8 @@ class Causal {
         }
     }
 
-    // sums[key ...] += (MR columns of `factors` from `key` on)^T times the rows of `panels`, from the first query that sees them.
-    void add_products(const float* factors, const float* panels, size_t key, size_t first, size_t count, float* sums) const {
+    // sums[key ...] += (MR columns of `factors` from `key` on)^T times the rows of `strips`, from the first query that sees them.
+    void add_products(const float* factors, const float* strips, size_t key, size_t first, size_t count, float* sums) const {
         const size_t begin = key > first ? (key - first) / MR * MR : 0;
         for (size_t d = 0; d < wide; d += NR) {
             vec total[MR][2];
@@ -288,7 +288,7 @@ class Causal {
                 total[r][0] = load<vec>(sums + (key + r) * wide + d);
                 total[r][1] = load<vec>(sums + (key + r) * wide + d + LANES);
             }
-            tile(factors + begin * room.apart + key, 1, room.apart, panels + d * QUERIES + begin * NR, NR, count - begin, total);
+            tile(factors + begin * room.apart + key, 1, room.apart, strips + d * QUERIES + begin * NR, NR, count - begin, total);
 #pragma GCC unroll 6
             for (size_t r = 0; r < MR; r++) {
                 store(sums + (key + r) * wide + d, total[r][0]);

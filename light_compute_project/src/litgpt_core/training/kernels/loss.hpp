@@ -23,7 +23,7 @@ struct LossSizes {
         };
         packed = take(width * vocabulary), shared = take(backward ? 2 * DEPTH * width : 0);
         const size_t before = at;
-        room = take(ROOM), rows = take(BLOCK_PANELS * MR * (width > vocabulary ? width : vocabulary));
+        room = take(ROOM), rows = take(BLOCK_STRIPS * MR * (width > vocabulary ? width : vocabulary));
         per_thread = at - before;
         total = before + per_thread * threads;
     }

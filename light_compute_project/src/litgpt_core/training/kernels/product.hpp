@@ -1,7 +1,7 @@
 // Float32 matrix products from packed operands, 6 rows by two vectors of columns at a time.
 //
 //     rows (m, depth), read through a source    6 rows side by side, in a block that fits the second-level cache
-//     columns (depth, n)                        two vectors of columns side by side: a panel that fits the first level
+//     columns (depth, n)                        two vectors of columns side by side: a strip that fits the first level
 //
 // Sources (`at` gives LANES numbers of a row) let a norm or an activation be computed while its result is packed, so that it
 // is never written out. What an element sums up, and in which order, depends on the sizes alone: any number of threads gives
@@ -13,8 +13,8 @@
 
 constexpr size_t MR = 6, NR = 2 * LANES;
 constexpr size_t DEPTH = 384;         // most products that are summed up before the sums go to memory
-constexpr size_t BLOCK_PANELS = 21;   // groups of MR rows in a block: 126 rows x 384 are 190 kB
-constexpr size_t ROOM = (BLOCK_PANELS * MR + 1) * DEPTH + LANES;  // floats of a packed block
+constexpr size_t BLOCK_STRIPS = 21;   // groups of MR rows in a block: 126 rows x 384 are 190 kB
+constexpr size_t ROOM = (BLOCK_STRIPS * MR + 1) * DEPTH + LANES;  // floats of a packed block
 
 struct Team {
     int thread, threads;
@@ -33,15 +33,15 @@ static inline size_t chunk_of(size_t depth) {
 
 // Rows in blocks of about equal size, whose number and boundaries depend on the number of rows alone.
 struct Blocks {
-    size_t rows, panels, count;
+    size_t rows, strips, count;
 
-    explicit Blocks(size_t rows) : rows(rows), panels((rows + MR - 1) / MR) {
-        const size_t fewest = (panels + BLOCK_PANELS - 1) / BLOCK_PANELS;
+    explicit Blocks(size_t rows) : rows(rows), strips((rows + MR - 1) / MR) {
+        const size_t fewest = (strips + BLOCK_STRIPS - 1) / BLOCK_STRIPS;
         const size_t even = round_up(fewest, 8);
-        count = even < panels ? even : panels;
+        count = even < strips ? even : strips;
     }
     size_t begin(size_t block) const {
-        const size_t row = panels * block / count * MR;
+        const size_t row = strips * block / count * MR;
         return row < rows ? row : rows;
     }
 };
@@ -90,15 +90,15 @@ struct Plain {
     vec at(size_t row, size_t column) const { return load<vec>(from + row * width + column); }
 };
 
-// Weights for `block_product`: chunk after chunk, panel after panel. These are `columns` columns from `begin` on of `all`, of
+// Weights for `block_product`: chunk after chunk, strip after strip. These are `columns` columns from `begin` on of `all`, of
 // weights as PyTorch stores a linear layer, (columns, depth).
 static void pack_transposed(const Team& team, const float* weights, size_t depth, size_t columns, float* packed,
                             size_t begin, size_t all) {
     const size_t chunk = chunk_of(depth);
     const Share mine = team.share_of(columns / NR);
-    for (size_t panel = mine.begin; panel < mine.end; panel++)
+    for (size_t strip = mine.begin; strip < mine.end; strip++)
         for (size_t k = 0; k < depth; k += chunk) {
-            const size_t count = k + chunk < depth ? chunk : depth - k, column = panel * NR;
+            const size_t count = k + chunk < depth ? chunk : depth - k, column = strip * NR;
             float* to = packed + k * all + (begin + column) * count;
             for (size_t half = 0; half < NR; half += LANES)
                 for (size_t i = 0; i < count; i += LANES) {
@@ -116,11 +116,11 @@ static void pack_straight(const Team& team, const float* first, const float* sec
                           size_t columns, float* packed) {
     const size_t chunk = chunk_of(depth);
     const Share mine = team.share_of(columns / NR);
-    for (size_t panel = mine.begin; panel < mine.end; panel++)
+    for (size_t strip = mine.begin; strip < mine.end; strip++)
         for (size_t k = 0; k < depth; k++) {
             const size_t begin = k / chunk * chunk, count = begin + chunk < depth ? chunk : depth - begin;
             const float* row = k < depth_of_first ? first + k * columns : second + (k - depth_of_first) * columns;
-            std::memcpy(packed + begin * columns + panel * NR * count + (k - begin) * NR, row + panel * NR, NR * 4);
+            std::memcpy(packed + begin * columns + strip * NR * count + (k - begin) * NR, row + strip * NR, NR * 4);
         }
 }
 
@@ -147,11 +147,11 @@ static void block_product(const Source& source, size_t begin, size_t end, size_t
         const size_t count = k + chunk < depth ? chunk : depth - k;
         const bool last = k + count == depth;
         pack_rows(source, begin, end, k, count, room);
-        const float* panel = packed + k * columns;
-        for (size_t column = 0; column < columns; column += NR, panel += NR * count)
+        const float* strip = packed + k * columns;
+        for (size_t column = 0; column < columns; column += NR, strip += NR * count)
             for (size_t row = begin; row < end; row += MR) {
                 vec sums[MR][2] = {};
-                tile(room + (row - begin) * count, 1, MR, panel, NR, count, sums);
+                tile(room + (row - begin) * count, 1, MR, strip, NR, count, sums);
                 const size_t rows = end - row < MR ? end - row : MR;
                 for (size_t r = 0; r < rows; r++) {
                     float* place = partial + (row - begin + r) * columns + column;
@@ -206,8 +206,8 @@ struct MatrixGradient {
 template <class Source>
 static void gradient_product(const Team& team, const float* outputs, size_t m, const Source& inputs, size_t tokens,
                              size_t n, const MatrixGradient& out, float* shared, float* room) {
-    const size_t chunk = chunk_of(tokens), panels = (m + MR - 1) / MR;
-    const Share mine = team.share_of(panels);
+    const size_t chunk = chunk_of(tokens), strips = (m + MR - 1) / MR;
+    const Share mine = team.share_of(strips);
     for (size_t t = 0, turn = 0; t < tokens; t += chunk, turn ^= 1) {
         const size_t count = t + chunk < tokens ? chunk : tokens - t;
         float* packed = shared + turn * DEPTH * n;
@@ -218,21 +218,21 @@ static void gradient_product(const Team& team, const float* outputs, size_t m, c
                 store(packed + column * count + i * NR + LANES, inputs.at(t + i, column + LANES));
             }
         team.wait();
-        for (size_t group = mine.begin; group < mine.end; group += BLOCK_PANELS) {
-            const size_t stop = group + BLOCK_PANELS < mine.end ? group + BLOCK_PANELS : mine.end;
-            for (size_t panel = group; panel < stop; panel++) {
+        for (size_t group = mine.begin; group < mine.end; group += BLOCK_STRIPS) {
+            const size_t stop = group + BLOCK_STRIPS < mine.end ? group + BLOCK_STRIPS : mine.end;
+            for (size_t strip = group; strip < stop; strip++) {
                 float sums[MR] = {};
-                const size_t row = panel * MR;
-                pack_gradient(outputs + t * m, m, row, m, count, room + (panel - group) * MR * count, sums);
+                const size_t row = strip * MR;
+                pack_gradient(outputs + t * m, m, row, m, count, room + (strip - group) * MR * count, sums);
                 for (size_t r = 0; r < MR && row + r < m; r++)
                     if (float* bias = out.bias(row + r)) *bias = t ? *bias + sums[r] : sums[r];
             }
             for (size_t column = 0; column < n; column += NR)
-                for (size_t panel = group; panel < stop; panel++) {
-                    const size_t row = panel * MR, rows = m - row < MR ? m - row : MR;
+                for (size_t strip = group; strip < stop; strip++) {
+                    const size_t row = strip * MR, rows = m - row < MR ? m - row : MR;
                     for (size_t r = 0; r < rows; r++) __builtin_prefetch(out.row(row + r, n) + column, 1);
                     vec total[MR][2] = {};
-                    tile(room + (panel - group) * MR * count, 1, MR, packed + column * count, NR, count, total);
+                    tile(room + (strip - group) * MR * count, 1, MR, packed + column * count, NR, count, total);
                     for (size_t r = 0; r < rows; r++) {
                         float* to = out.row(row + r, n) + column;
                         if (t) total[r][0] += load<vec>(to), total[r][1] += load<vec>(to + LANES);

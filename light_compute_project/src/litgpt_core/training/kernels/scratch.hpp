@@ -41,7 +41,7 @@ struct Scratch {
         const size_t before = at;
         room = take(ROOM);
         const size_t widest = larger_of(larger_of(s.inner, s.across), larger_of(s.width, s.heads));
-        rows = take(BLOCK_PANELS * MR * widest);
+        rows = take(BLOCK_STRIPS * MR * widest);
         causal = take(CausalRoom::size(b));
         per_thread = at - before;
         total = before + per_thread * threads;
