@@ -40,7 +40,7 @@ struct BlockGradient {
     LinearGradient qkv, proj, fc, fc_value, mlp_proj;
 };
 
-// What the backward pass reads, beside the input (tokens, width). tokens = batch * length.
+// What the backward pass reads, besides the input (tokens, width). tokens = batch * length.
 struct Kept {
     float* statistics_1;  // (tokens, 2): mean and 1 / deviation
     float* statistics_2;  // (tokens, 2)
