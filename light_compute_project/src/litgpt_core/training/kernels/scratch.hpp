@@ -1,4 +1,4 @@
-// Offsets into the caller's scratch memory, in floats: what one pass over a block needs beside what it keeps.
+// Offsets into the caller's scratch memory, in floats: what one pass over a block needs besides what it keeps.
 #pragma once
 
 #include "causal.hpp"
