@@ -27,8 +27,8 @@ from litgpt_core.training.cpu_memory import Memory
 
 ALIGNMENT = 64
 MULTIPLE = 32
-"""Sizes of matrices must be multiples of two vectors, which are 16 or 32 numbers; 32 suits every processor. Hidden units
-are filled up."""
+"""Sizes of matrices must be multiples of two vectors, which are 16 or 32 numbers; 32 suits every processor. Hidden
+units are filled up."""
 
 
 class CpuBlock:
