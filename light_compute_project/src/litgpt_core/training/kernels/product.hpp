@@ -82,6 +82,15 @@ static inline void tile(const float* a, size_t a_row, size_t a_step, const float
     for (size_t i = 0; i < MR; i++) sums[i][0] = total[i][0], sums[i][1] = total[i][1];
 }
 
+// Part `part` of `parts` of the next strip, `count` rows of NR numbers, is fetched into the second-level cache, which does not
+// hold all `columns`.
+static inline void fetch_part(const float* next, size_t count, size_t columns, size_t part, size_t parts) {
+    constexpr size_t LINE = 16, HELD = 128 * 1024;
+    if (count * columns <= HELD) return;
+    const size_t lines = count * NR / LINE, end = lines * (part + 1) / parts;
+    for (size_t i = lines * part / parts; i < end; i++) __builtin_prefetch(next + i * LINE, 0, 2);
+}
+
 // Numbers as they lie in memory.
 struct Plain {
     const float* from;
@@ -167,9 +176,11 @@ static void block_product(const Source& source, size_t begin, size_t end, size_t
         const bool last = k + count == depth;
         pack_rows(source, begin, end, k, count, room);
         const float* strip = packed + k * columns;
+        const size_t groups = (end - begin + MR - 1) / MR;
         for (size_t column = 0; column < columns; column += NR, strip += NR * count)
             for (size_t row = begin; row < end; row += MR) {
                 vec sums[MR][2] = {};
+                if (column + NR < columns) fetch_part(strip + NR * count, count, columns, (row - begin) / MR, groups);
                 tile(room + (row - begin) * count, 1, MR, strip, NR, count, sums);
                 const size_t rows = end - row < MR ? end - row : MR;
                 for (size_t r = 0; r < rows; r++) {
@@ -272,6 +283,7 @@ static void gradient_product(const Team& team, const float* outputs, size_t m, c
                     for (size_t r = 0; r < rows; r++)
                         if (const float* to = out.row(row + r)) __builtin_prefetch(to + column, 1);
                     vec total[MR][2] = {};
+                    if (column + NR < n) fetch_part(packed + (column + NR) * count, count, n, strip - group, stop - group);
                     tile(room + (strip - group) * MR * count, 1, MR, packed + column * count, NR, count, total);
                     for (size_t r = 0; r < rows; r++) out.put(row + r, column, total[r][0], total[r][1], t > 0);
                 }
