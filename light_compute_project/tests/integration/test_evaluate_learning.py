@@ -35,7 +35,7 @@ def test_the_baseline_learns_every_standard_suite(shell: Any) -> None:
 @pytest.mark.nightly
 def test_curves_change_no_bit_of_the_weights(shell: Any) -> None:
     smoke = ("+experiment=smoke", "logger=none", "trainer=deterministic", "trainer.max_steps=12")
-    curves = ("evaluation.suites=[arithmetic]", "evaluation.interval=5", "evaluation.of_a_kind=5")
+    curves = ("evaluation.suites=[cloze]", "evaluation.interval=5", "evaluation.of_a_kind=5")
     for name, more in (("without", ()), ("with_curves", curves)):
         shell.train(*smoke, *more, f"run.name={name}")
     hashes = [
