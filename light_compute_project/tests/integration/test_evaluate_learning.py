@@ -34,8 +34,15 @@ def test_the_baseline_learns_every_suite(shell: Any) -> None:
 
 @pytest.mark.nightly
 def test_curves_change_no_bit_of_the_weights(shell: Any) -> None:
-    smoke = ("+experiment=smoke", "logger=none", "trainer=deterministic", "trainer.max_steps=12")
-    curves = ("evaluation.suites=[cloze]", "evaluation.interval=5", "evaluation.of_a_kind=5")
+    smoke = (
+        "+experiment=smoke",
+        "logger=none",
+        "trainer=deterministic",
+        "trainer.max_steps=12",
+        "model.block_size=512",
+        "trainer.global_batch_size=2",
+    )
+    curves = ("evaluation.suites=[induction]", "evaluation.interval=5", "evaluation.of_a_kind=5")
     for name, more in (("without", ()), ("with_curves", curves)):
         shell.train(*smoke, *more, f"run.name={name}")
     hashes = [
