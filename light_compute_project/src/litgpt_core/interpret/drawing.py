@@ -18,8 +18,10 @@ import threading
 from pathlib import Path
 from typing import Any
 
-MOST_S = 120.0
-"""That the child may draw on after the last view."""
+from litgpt_core.core.parsing import parse_json
+
+MOST_S, MOST_BYTES = 120.0, 64_000_000
+"""That the child may draw on after the last view; of one view."""
 
 
 class Drawing:
@@ -80,7 +82,7 @@ def main(folder: Path) -> None:
     from litgpt_core.interpret.pictures import PICTURES, draw
 
     for line in sys.stdin:
-        name, values = json.loads(line)
+        name, values = parse_json(line, max_bytes=MOST_BYTES)
         if name in PICTURES:
             draw(name, values, folder)
 
