@@ -219,9 +219,9 @@ def test_wrong_words_of_a_cloze_are_not_in_the_file(material: Material, suites: 
 
 def test_the_right_word_of_an_induction_followed_the_last_time(suites: dict[str, list[Item]]) -> None:
     for item in suites["induction"]:
-        pieces = re.findall(r"[A-Za-z_]+|\d+|[^\sA-Za-z_\d]", item.context)
-        last = max(place for place in range(2, len(pieces)) if pieces[place - 2 : place] == pieces[-2:])
-        assert pieces[last] == item.choices[0].strip()
+        tokens = re.findall(r"[A-Za-z_]+|\d+|[^\sA-Za-z_\d]", item.context)
+        last = max(place for place in range(2, len(tokens)) if tokens[place - 2 : place] == tokens[-2:])
+        assert tokens[last] == item.choices[0].strip()
 
 
 def test_the_right_name_exists_in_the_function_and_the_wrong_one_elsewhere_in_the_file(

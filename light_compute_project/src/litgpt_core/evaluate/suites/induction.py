@@ -28,7 +28,7 @@ PER_DOCUMENT = 20
 """Of one kind."""
 TRIED = 4000
 """Places of a document at most."""
-_PIECE = re.compile(r"[A-Za-z_]+|\d+|[^\sA-Za-z_\d]")
+_TOKEN = re.compile(r"[A-Za-z_]+|\d+|[^\sA-Za-z_\d]")
 
 
 def induction(material: Material, rng: random.Random) -> list[Item]:
@@ -46,13 +46,13 @@ def induction(material: Material, rng: random.Random) -> list[Item]:
 
 
 def _repeated(document: Document, pool: WordPool, rng: random.Random) -> list[tuple[str, int, str]]:
-    """(kind, place, word) where the two pieces before a word were followed by it the last time, in random order."""
+    """(kind, place, word) where the two tokens before a word were followed by it the last time, in random order."""
     last: dict[tuple[str, str], tuple[int, str]] = {}
     found = []
-    pieces = list(_PIECE.finditer(document.text))
-    for number in range(2, len(pieces)):
-        word, start = pieces[number][0], pieces[number].start()
-        key = (pieces[number - 2][0], pieces[number - 1][0])
+    tokens = list(_TOKEN.finditer(document.text))
+    for number in range(2, len(tokens)):
+        word, start = tokens[number][0], tokens[number].start()
+        key = (tokens[number - 2][0], tokens[number - 1][0])
         before, followed = last.get(key, (-PASSAGE, ""))
         if followed == word and word in pool.rank and start - before < PASSAGE - 20:
             found.append(("near" if start - before <= NEAR else "far", start, word))
