@@ -1,9 +1,9 @@
 """Scripts in processes that are forked from one that has imported the large libraries already.
 
-Most of the time of a small training or evaluation is the import of PyTorch and Lightning: 4 to 5 seconds of a core each.
-One server per test process imports them once and forks a process for every script, which then has a working directory,
-environment, arguments and standard streams of its own, as if it had been started. What only a real start shows is tested
-elsewhere: the commands of the pages (test_readme.py), the wheel (test_wheel.py), everything that is sent a signal.
+Most of the time of a small training or evaluation is the import of PyTorch and Lightning, 4 to 5 seconds of a core. One
+server per test process imports them once and forks a process for every script, which then has a working directory,
+environment, arguments and standard streams of its own, as if it had been started. Tested elsewhere is what only a real
+start shows: the commands of the pages (test_readme.py), the wheel (test_wheel.py), everything that is sent a signal.
 
     client  --  {"arguments", "folder", "environment"}, two file descriptors  -->  server  --  fork  -->  script
             <--  process id, exit code
