@@ -90,8 +90,8 @@ class Shell:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _fork_server_ends() -> Iterator[None]:
-    yield
+def forks() -> Iterator[ForkServer]:
+    yield FORKS
     FORKS.close()
 
 
