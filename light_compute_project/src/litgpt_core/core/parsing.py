@@ -3,7 +3,7 @@
 Whoever reads a file of a checkpoint, a Hugging Face folder or a run reads it here. Whatever is wrong with the content
 is a `ParsingError`, a ValueError with one sentence; OSError passes through.
 
-A hostile file costs at most about a second and 100 MB: the size is checked before reading, the number of values
+A hostile file costs at most about a second and 50 MB: the size is checked before reading, the number of values
 before JSON objects are built, and YAML is checked event by event, with every alias counted as if it were written out.
 """
 
