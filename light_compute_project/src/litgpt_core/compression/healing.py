@@ -30,7 +30,7 @@ WARMUP = 0.1
 """Share of the steps in which the learning rate rises; it falls linearly to 0 afterwards."""
 CLIP = 1.0
 INSIDE = 0.4
-"""How far from the middle of its cell a weight may begin, in steps of the grid; the edge is at 0.5. Measured: docs/log.md."""
+"""How far from the middle of its cell a weight may begin, in steps of the grid; the edge is at 0.5 (docs/log.md)."""
 
 
 def distill(work: WorkingModel, step: Distill, *, teacher: GPT, domains: Sequence[Domain]) -> None:

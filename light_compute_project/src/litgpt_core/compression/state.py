@@ -22,7 +22,7 @@ class WorkingModel:
         model: float32, in evaluation mode; a stored matrix has its dequantized values in it.
         matrices: Module path -> its stored form.
         notes: What a step found out, for the record.
-        unrounded: Module path -> the weights of an integer matrix before it was rounded; None unless a step trains them.
+        unrounded: Module path -> weights of an integer matrix before it was rounded; None unless a step trains them.
     """
 
     model: GPT
