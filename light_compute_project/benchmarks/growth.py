@@ -4,13 +4,15 @@
     a decoded token     over the tokens in its context
     memory of the loss  over the vocabulary, with all tokens at once and in chunks
 
-Every point is measured in a process of its own. `straight` says how far the points are from the straight line with the
+Every point is measured in processes of its own: once in each round, and the least counts, so that a slow minute of the
+machine does not fall on one point alone. `straight` says how far the points are from the straight line with the
 least relative error, so that a cost that grows faster than linearly is seen in the numbers too.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -52,35 +54,42 @@ def run_growth(options: BenchmarkOptions, *, folder: Path) -> dict[str, Any]:
         **origin,
         "threads": threads,
         "steps": options.steps,
+        "rounds": options.rounds,
         "environment": plots[-1].pop("environment"),
         "plots": plots,
     }
 
 
 def _training(options: BenchmarkOptions, folder: Path, threads: int) -> list[dict[str, Any]]:
-    def seconds(name: str, *overrides: str) -> float:
-        arguments = [*TRAINING, f"trainer.max_steps={options.steps}", f"trainer.threads={threads}", f"run.name={name}"]
-        job = {"overrides": [*arguments, *overrides]}
-        found = run_child("bare_loop:train", job, folder=folder / name, threads=threads, name=name)
-        taken: float = min(found["seconds"])  # other programs only add to it
-        logger.info("%s: %.1f ms a step", name, 1000 * taken)
-        return taken
-
-    by_batch = [seconds(f"batch-{size}", f"trainer.global_batch_size={size}") for size in BATCHES]
-    layers = [seconds(f"layers-{n}", f"trainer.global_batch_size={LAYERS_BATCH}", f"model.n_layer={n}") for n in LAYERS]
+    points = {f"batch-{size}": [f"trainer.global_batch_size={size}"] for size in BATCHES}
+    points |= {f"layers-{n}": [f"trainer.global_batch_size={LAYERS_BATCH}", f"model.n_layer={n}"] for n in LAYERS}
+    least = dict.fromkeys(points, math.inf)  # other programs only add to it
+    for number in range(options.rounds):
+        for point in reversed(points) if number % 2 else points:
+            name = f"{point}-{number}"
+            arguments = [*TRAINING, f"trainer.max_steps={options.steps}", f"trainer.threads={threads}"]
+            job = {"overrides": [*arguments, f"run.name={name}", *points[point]]}
+            found = run_child("bare_loop:train", job, folder=folder / name, threads=threads, name=name)
+            least[point] = min(least[point], *found["seconds"])
+            logger.info("round %d of %d, %s: %.1f ms a step", number + 1, options.rounds, point, 1000 * least[point])
     step = {"y": "seconds of a training step", "shape": "4 heads, 128 wide, context 64, eager"}
+    by_batch = [least[f"batch-{size}"] for size in BATCHES]
     return [
         _plot("tokens per step", [64 * size for size in BATCHES], by_batch, **step),
-        _plot("layers", LAYERS, layers, **step),
+        _plot("layers", LAYERS, [least[f"layers-{n}"] for n in LAYERS], **step),
     ]
 
 
 def _decoding(options: BenchmarkOptions, folder: Path, threads: int) -> dict[str, Any]:
     contexts = sorted(options.contexts)
     job = {"model": DECODING, "positions": contexts, "repeats": options.steps, "threads": threads}
-    found = run_child("growth:decode", job, folder=folder / "decode", threads=threads, name="decoding")
+    rounds = []
+    for number in range(options.rounds):
+        place = folder / f"decode-{number}"
+        rounds.append(run_child("growth:decode", job, folder=place, threads=threads, name="decoding")["seconds"])
+    least = [min(taken) for taken in zip(*rounds, strict=True)]
     shape = f"{DECODING['n_layer']} layers, {DECODING['n_embd']} wide, bfloat16, CPU kernel"
-    return _plot("tokens in the context", contexts, found["seconds"], y="seconds of a decoded token", shape=shape)
+    return _plot("tokens in the context", contexts, least, y="seconds of a decoded token", shape=shape)
 
 
 def _loss(options: BenchmarkOptions, folder: Path, threads: int) -> list[dict[str, Any]]:

@@ -189,10 +189,10 @@ def _loss_memory(parser: argparse.ArgumentParser) -> None:
 def _growth(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     contexts, vocabularies = "256,512,1024,2048,4096,8192", "8192,16384,32768,65536,131072"
-    add("--steps", type=at_least(2), default=20, help="training steps, and decoded tokens, of a point (20)")
+    add("--steps", type=at_least(2), default=10, help="training steps, and decoded tokens, of a trial (10)")
     add("--contexts", type=numbers(1), default=contexts, help=f"tokens before a decoded one ({contexts})")
     add("--vocabularies", type=numbers(2), default=vocabularies, help=f"vocabulary sizes ({vocabularies})")
-    parser.set_defaults(rounds=1, device="cpu")
+    parser.set_defaults(device="cpu")
 
 
 def _gpu(parser: argparse.ArgumentParser) -> None:
@@ -224,7 +224,7 @@ def _shared(parser: argparse.ArgumentParser, verb: str) -> None:
         add("--lap_timeout", dest="trial_timeout", type=float, default=hidden, help=hidden)  # its old name
     else:
         parser.set_defaults(nanogpt_dir=None)
-    if verb not in ("ceiling", "gpu", "growth"):
+    if verb not in ("ceiling", "gpu"):
         add("--rounds", type=at_least(1), default=3, help="trials of each program (3)")
     if verb not in ("ladder", "gpu"):
         add("--threads", type=at_least(1), help="CPU threads of every program (all cores)")

@@ -183,8 +183,9 @@ def _growth(record: Record) -> list[Table]:
     """Every point, and how far the points are from a straight line."""
     found = []
     for plot in record["plots"]:
-        table = _table(f"{plot['y']}: {plot['shape']}", plot["x"], *(f"{x:,}" for x in plot["xs"]))
-        table.add_row("measured", *(f"{y:.3g}" for y in plot["ys"]))
+        table = _table(f"{plot['y']}: {plot['shape']}", plot["x"], "measured")
+        for x, y in zip(plot["xs"], plot["ys"], strict=True):
+            table.add_row(f"{x:,}", f"{y:.3g}")
         line = plot["straight"]
         table.caption = _line(
             f"growth x^{line['exponent']:.2f}; at most {line['largest_error']:.0%} from a straight line"

@@ -8,17 +8,21 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.integration.fork_server import ForkServer
 
 PROJECT = Path(__file__).resolve().parents[2]
 SCRIPTS = PROJECT / "scripts"
 
 USER_CACHE = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
 """Shared by all processes of the tests, so that the CPU kernel and matplotlib's list of fonts are made once."""
+
+
+FORKS = ForkServer()
 
 
 class Shell:
@@ -39,9 +43,13 @@ class Shell:
         return self.command("train.py", *overrides, f"data.cache_dir={self.cache}")
 
     def run(self, command: list[str], *, expect: int = 0, timeout: float = 300) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=timeout
-        )
+        """Run a script to its end: forked where that makes no difference, see fork_server.py."""
+        if FORKS.can_run(command, self.environment):
+            done = FORKS.run(command, folder=self.folder, environment=self.environment, timeout=timeout)
+        else:
+            done = subprocess.run(
+                command, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=timeout
+            )
         assert done.returncode == expect, (
             f"exit code {done.returncode}, expected {expect}\n{done.stdout}\n{done.stderr}"
         )
@@ -79,6 +87,12 @@ class Shell:
         content = json.loads((self.folder / "runs" / run / "summary.json").read_text(encoding="utf-8"))
         assert isinstance(content, dict)
         return content
+
+
+@pytest.fixture(scope="session", autouse=True)
+def forks() -> Iterator[ForkServer]:
+    yield FORKS
+    FORKS.close()
 
 
 @pytest.fixture(scope="session")

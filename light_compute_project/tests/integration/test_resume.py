@@ -190,3 +190,19 @@ def test_killed_again_and_again_at_any_moment(shell: Any) -> None:
     assert len(steps) > 2, "the run was too short to be killed often"
     shell.train(*settings, "run.name=hunted")
     assert trace(shell.rows("hunted")) == trace(shell.rows("calm"))
+
+
+@pytest.mark.serial
+@pytest.mark.nightly
+def test_resumed_with_the_training_kernels_equals_undisturbed(module_shell: Any) -> None:
+    exact = [*EXACT, "model.dropout=0.0", "trainer.precision=32-true", "trainer.max_steps=20"]
+    module_shell.train(*exact, "run.name=eager")
+    kernels = [*exact, "trainer.cpu_kernels=true"]
+    done = module_shell.train(*kernels, "run.name=kernels")
+    assert "computed by the training kernels" in done.stderr
+    module_shell.train(*kernels, "run.name=parts", "trainer.stop_after=10")
+    module_shell.train(*kernels, "run.name=parts", "run.resume=true", "trainer.stop_after=null")
+    whole = trace(module_shell.rows("kernels"))
+    assert trace(module_shell.rows("parts")) == whole
+    for ours, eager in zip(whole, trace(module_shell.rows("eager")), strict=True):
+        assert ours[2] == pytest.approx(eager[2], rel=1e-4), f"loss of step {ours[0]}"

@@ -172,6 +172,7 @@ def test_training_goes_on_without_a_server_that_dies_and_the_rest_is_uploaded_la
     assert run.exit_code == 0
 
 
+@pytest.mark.nightly
 def test_a_key_that_is_refused_on_the_way_ends_the_upload_and_names_the_command(
     stub: WandbStub, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -184,6 +185,7 @@ def test_a_key_that_is_refused_on_the_way_ends_the_upload_and_names_the_command(
     assert stub.runs["revoked"].curve("loss/train")[-2:] == [4.0, 3.0]
 
 
+@pytest.mark.nightly
 def test_a_server_that_is_busy_for_a_while_gets_everything(stub: WandbStub, tmp_path: Path) -> None:
     built = opened(tmp_path, "busy")
     with stub.refuse("file_stream", 429):

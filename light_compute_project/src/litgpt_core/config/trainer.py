@@ -194,6 +194,10 @@ class HardwareSettings:
     """
     compile: bool | Literal["auto"] = "auto"
     """torch.compile; auto: where a compiler is at hand and the run is long enough to earn the compile time back."""
+    cpu_kernels: bool | Literal["auto"] = False
+    """Compute blocks with C++ kernels of this project on a CPU in 32-true, in place of the compiler; auto: where the
+    processor does not multiply bfloat16. Models that they do not support are computed by PyTorch, which the log says.
+    """
     float32_matmul_precision: Literal["highest", "high"] = "highest"
     """torch's setting for float32 matrix products: `high` lets GPUs from Ampere on use TF32, which keeps 10 bits of the
     mantissa and is about 7 times as fast. It does not concern bfloat16 products.

@@ -1,4 +1,5 @@
-"""Builds the C++ of `kernels/` as a shared library: once per machine, with its compiler, cached for the user.
+"""Builds C++ kernels as shared libraries: once per machine, with its compiler, cached for the user. Here those of
+generation (`kernels/`); those of training are another `KernelSource`, in `training/cpu_kernels`.
 
     sources + flags + processor --sha256--> NAME.so in the cache folder --yes--> load
                                                        '--no--> g++ (seconds) --atomic rename--> load
@@ -24,6 +25,7 @@ import sys
 import tempfile
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from litgpt_core.core.errors import EnvironmentProblem
@@ -45,16 +47,40 @@ BUILD_LIMIT_S = 120
 WITHOUT = "--compile false, which needs no compiler"
 
 
+@dataclass(frozen=True, kw_only=True)
+class KernelSource:
+    """The C++ of one library."""
+
+    name: str
+    """Begins the library's file name."""
+    main: str
+    """The file that is compiled, in the first folder."""
+    folders: tuple[Path, ...]
+    """All that it may include; a change of any file makes another library."""
+    without: str
+    """How to do without the library, for errors."""
+
+
+def decode_source() -> KernelSource:
+    """The kernel of generation."""
+    return KernelSource(name="decode", main=MAIN, folders=(SOURCES,), without=WITHOUT)
+
+
 @functools.cache
 def load_kernel() -> ctypes.CDLL:
-    """The library, built first if it is not cached; later calls return the same object.
+    """The kernel of generation, built first if it is not cached; later calls return the same object.
 
     Raises:
         EnvironmentProblem: Not Linux, no compiler, a compiler error, or no writable folder.
     """
     if _background_build is not None:
         _background_build.join()
-    library = cached_library()
+    return load_library(decode_source())
+
+
+def load_library(source: KernelSource) -> ctypes.CDLL:
+    """The library, built first if it is not cached. Raises EnvironmentProblem, as `load_kernel` does."""
+    library = cached_library(source)
     if os.path.lexists(library):
         try:
             if not (reason := shared_with(library)):
@@ -62,12 +88,12 @@ def load_kernel() -> ctypes.CDLL:
             logger.warning("the CPU kernel is rebuilt, because another user may have written it: %s", reason)
         except OSError as problem:
             logger.warning("%s is corrupted and will be rebuilt: %s", library, problem)
-    build(library)
+    build(library, source)
     if reason := shared_with(library):
         raise EnvironmentProblem(
             f"The CPU kernel is not loaded, because another user may have replaced it: {reason}.",
             needed="a cache folder of your own",
-            fix=f"XDG_CACHE_HOME=<a folder of yours>, or {WITHOUT}",
+            fix=f"XDG_CACHE_HOME=<a folder of yours>, or {source.without}",
         )
     return ctypes.CDLL(str(library))
 
@@ -99,17 +125,22 @@ def _build_quietly(library: Path) -> None:
         build(library)
 
 
-def cached_library() -> Path:
-    """Path of the library for these sources on this machine, built or not. Raises EnvironmentProblem outside Linux."""
+def cached_library(source: KernelSource | None = None) -> Path:
+    """Path of the library for these sources on this machine, built or not. Raises EnvironmentProblem outside Linux.
+
+    Args:
+        source: None: the kernel of generation.
+    """
+    source = source or decode_source()
     if sys.platform != "linux" or sys.byteorder != "little":
-        raise EnvironmentProblem(f"The CPU kernel requires Linux; this is {platform.system()}.", fix=WITHOUT)
+        raise EnvironmentProblem(f"The CPU kernel requires Linux; this is {platform.system()}.", fix=source.without)
     digest = hashlib.sha256()
     for part in (*_flags(), platform.machine(), _processor()):
         digest.update(part.encode() + b"\0")
-    for source in sorted(SOURCES.iterdir()):
-        if source.suffix in (".cpp", ".hpp"):
-            digest.update(source.name.encode() + b"\0" + source.read_bytes())
-    return cache_folder() / f"decode-{digest.hexdigest()[:20]}.so"
+    for file in (file for folder in source.folders for file in sorted(folder.iterdir())):
+        if file.suffix in (".cpp", ".hpp"):
+            digest.update(file.name.encode() + b"\0" + file.read_bytes())
+    return cache_folder() / f"{source.name}-{digest.hexdigest()[:20]}.so"
 
 
 def cache_folder() -> Path:
@@ -133,9 +164,15 @@ def _private_folder(reason: str) -> Path:
     return Path(folder)
 
 
-def build(library: Path) -> None:
-    """Compile to `library`, atomically, as other processes may build it concurrently. Raises EnvironmentProblem."""
-    compiler = find_compiler()
+def build(library: Path, source: KernelSource | None = None) -> None:
+    """Compile to `library`, atomically, as other processes may build it concurrently. Raises EnvironmentProblem.
+
+    Args:
+        library: From `cached_library`.
+        source: None: the kernel of generation.
+    """
+    source = source or decode_source()
+    compiler = find_compiler(without=source.without)
     began = time.perf_counter()
     try:
         library.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -144,30 +181,33 @@ def build(library: Path) -> None:
         raise EnvironmentProblem(
             f"{library.parent} cannot be written: {problem}.",
             needed="a cache folder for the CPU kernel",
-            fix=f"XDG_CACHE_HOME=<a writable folder>, or {WITHOUT}",
+            fix=f"XDG_CACHE_HOME=<a writable folder>, or {source.without}",
         ) from problem
     os.close(handle)
     temporary = Path(name)
+    includes = [f"-I{folder}" for folder in source.folders]
     try:
         done = subprocess.run(
-            [compiler, *_flags(), "-o", name, str(SOURCES / MAIN)],
+            [compiler, *_flags(), *includes, "-o", name, str(source.folders[0] / source.main)],
             capture_output=True,
             text=True,
             timeout=BUILD_LIMIT_S,
         )
         if done.returncode != 0:
             first = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip()[:200])
-            raise EnvironmentProblem(f"{compiler} could not build the CPU kernel: {first}", fix=WITHOUT)
+            raise EnvironmentProblem(f"{compiler} could not build the CPU kernel: {first}", fix=source.without)
         temporary.chmod(0o700)
         temporary.replace(library)
     except (OSError, subprocess.TimeoutExpired) as problem:
-        raise EnvironmentProblem(f"{compiler} could not build the CPU kernel: {problem}", fix=WITHOUT) from problem
+        raise EnvironmentProblem(
+            f"{compiler} could not build the CPU kernel: {problem}", fix=source.without
+        ) from problem
     finally:
         temporary.unlink(missing_ok=True)
     logger.info("CPU kernel built in %.1f s, cached in %s", time.perf_counter() - began, library.parent)
 
 
-def find_compiler() -> str:
+def find_compiler(*, without: str = WITHOUT) -> str:
     """Path of the C++ compiler: `$CXX`, else g++, clang++ or c++. Raises EnvironmentProblem if none exists."""
     named = os.environ.get("CXX", "").split()
     for name in (*named[:1], *COMPILERS):
@@ -176,7 +216,7 @@ def find_compiler() -> str:
     raise EnvironmentProblem(
         f"No C++ compiler was found ({', '.join(COMPILERS)}).",
         needed="a C++ compiler to build the CPU kernel",
-        fix=f"apt-get install g++, or {WITHOUT}",
+        fix=f"apt-get install g++, or {without}",
     )
 
 

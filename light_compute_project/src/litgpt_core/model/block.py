@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 
 from litgpt_core.model.attention import CausalSelfAttention
@@ -47,11 +49,15 @@ class Block(nn.Module):
         self.mlp = MLPS[config.mlp_class_of(layer)](config)
         self.post_mlp_norm = norm(config.post_mlp_norm)
         self.dropout = nn.Dropout(config.dropout)
+        self.run: Callable[[Tensor, RopeTable | None], Tensor] | None = None
+        """Computes the block where attention is the causal triangle without a cache; see `training.cpu_kernels`."""
 
     def forward(
         self, x: Tensor, rope: RopeTable | None, mask: Tensor | None, input_pos: Tensor | None = None
     ) -> Tensor:
         """(B, T, C) -> (B, T, C); the arguments are those of `CausalSelfAttention.forward`."""
+        if self.run is not None and mask is None and input_pos is None:
+            return self.run(x, rope)
         normed = self.norm_1(x)
         attended = x + self.dropout(self.post_attention_norm(self.attn(normed, rope, mask, input_pos)))
         if self.norm_2 is not None:

@@ -61,6 +61,9 @@ class Hardware:
     flat: bool
     """Weights, gradients and optimizer state in one buffer each (`optim/flat.py`)."""
 
+    cpu_kernels: bool = False
+    """Blocks are computed by the kernels of `cpu_kernels.py`, where they support the model."""
+
     sharded: bool = False
     """Weights are shared out over processes (FSDP2), which casts them itself."""
 
@@ -123,6 +126,7 @@ def choose_hardware(
         _check_float16(settings, device=device, sharded=sharded)
     return Hardware(
         sharded=sharded,
+        cpu_kernels=_cpu_kernels(settings, found, precision=precision, sharded=sharded),
         device=device,
         precision=precision,
         compile=compiled,
@@ -130,6 +134,20 @@ def choose_hardware(
         fast_bf16=found.fast_bf16,
         flat=flat,
     )
+
+
+def _cpu_kernels(settings: HardwareSettings, found: Machine, *, precision: str, sharded: bool) -> bool:
+    possible = found.device == "cpu" and precision == "32-true" and not sharded
+    if settings.cpu_kernels == "auto":
+        return possible and not found.fast_bf16
+    if settings.cpu_kernels and not possible:
+        where = f"{precision} on {found.device}{' with shards' if sharded else ''}"
+        raise EnvironmentProblem(
+            f"trainer.cpu_kernels=true with {where}",
+            needed="trainer.precision=32-true on a CPU, without shards",
+            fix="trainer.precision=32-true, or trainer.cpu_kernels=auto",
+        )
+    return settings.cpu_kernels
 
 
 def _no_single_buffer(device: str, obstacles: list[str]) -> EnvironmentProblem:

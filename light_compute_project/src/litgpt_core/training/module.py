@@ -35,6 +35,8 @@ from litgpt_core.optim.flat import FlatParameters
 from litgpt_core.optim.schedule import learning_rate_factor
 from litgpt_core.optim.settings import CustomOptimSettings, OptimSettings
 from litgpt_core.training.activation_checkpointing import checkpoint_blocks
+from litgpt_core.training.cpu_kernels import kernels_if_possible, leave_kernels
+from litgpt_core.training.cpu_loss import CpuLoss
 from litgpt_core.training.hardware import Hardware
 
 Batch = tuple[Tensor, ...]
@@ -105,8 +107,7 @@ class TrainingModule(LightningModule):
         self._processes = processes
         self._teacher = None if teacher is None or distill is None else Teacher(teacher, distill)
         self._compile()
-        self.step_loss = torch.zeros(())
-        self.grad_norm = torch.zeros(())
+        self.step_loss, self.grad_norm = torch.zeros(()), torch.zeros(())
         self.learning_rate = 0.0
         self.eval_loss = float("nan")
         self._micro_losses: list[Tensor] = []
@@ -175,10 +176,19 @@ class TrainingModule(LightningModule):
         on 2 busy AMD EPYC cores, at the same speed afterwards (26.9k and 27.0k tokens/s).
         """
         self._prepared = True
-        checkpoint_blocks(self.network, self.batch_settings.activation_checkpointing)
-        if self.hardware.compile and not self._whole_graph:
+        kept = self.batch_settings.activation_checkpointing
+        checkpoint_blocks(self.network, kept)
+        kernels = kernels_if_possible(self.model, checkpointing=kept) if self.hardware.cpu_kernels else None
+        if kernels is not None:
+            self._head_loss = kernels
+        elif self.hardware.compile and not self._whole_graph:
             for block in self.network.transformer.h:
                 block.compile(dynamic=False)
+
+    def on_fit_end(self) -> None:
+        """Free the memory of the training kernels."""
+        leave_kernels(self.model)
+        self._head_loss = cross_entropy if isinstance(self._head_loss, CpuLoss) else self._head_loss
 
     def weights_replaced(self) -> None:
         """To be called after other weights were copied into `model`."""

@@ -83,6 +83,7 @@ def test_regenerating_asks_the_same_again_in_the_same_turn(chat):
     assert first == second
 
 
+@pytest.mark.nightly
 def test_earlier_answers_stay_after_regenerating_and_the_shown_one_is_sent(chat):
     chat.answer_with("First.")
     chat.ask("One")
@@ -115,6 +116,7 @@ def test_an_earlier_message_can_be_edited_and_what_follows_is_removed(chat):
     ]
 
 
+@pytest.mark.nightly
 def test_numbers_and_the_limit_of_an_answer_are_shown_and_it_can_be_continued(chat):
     chat.allow_long_answers()
     chat.page.locator("#settings-button").click()
@@ -134,6 +136,7 @@ def test_numbers_and_the_limit_of_an_answer_are_shown_and_it_can_be_continued(ch
     assert longer.startswith(begun[:3]) and len(longer) > len(begun)
 
 
+@pytest.mark.nightly
 def test_a_regeneration_that_fails_leaves_the_older_answer(chat):
     before = chat.ask("One")
     chat.refuse_with(500, "Out of memory.")
@@ -158,6 +161,7 @@ def test_the_last_message_can_be_edited_and_sent_again(chat):
     expect(chat.page.locator(".bubble")).to_have_text(["You: One", "You: Two"])
 
 
+@pytest.mark.nightly
 def test_an_answer_can_be_copied(chat):
     chat.context.grant_permissions(["clipboard-read", "clipboard-write"], origin=chat.server.base_url)
     chat.answer_with("To **copy**.")
@@ -181,6 +185,7 @@ def test_ratings_reach_the_server_and_can_be_removed(chat):
     expect(bad).to_have_attribute("aria-pressed", "false")
 
 
+@pytest.mark.nightly
 def test_an_answer_continues_while_another_conversation_is_open(chat):
     chat.allow_long_answers()
     chat.say(LONG)
@@ -229,6 +234,7 @@ def test_another_model_can_be_chosen_and_is_loaded_by_the_next_message(chat):
     expect(chat.page.locator("#model-name")).to_have_text(chat.server.base_model)
 
 
+@pytest.mark.nightly
 def test_the_list_of_models_is_refreshed_whenever_it_is_opened(chat):
     def with_another(route):
         response = route.fetch()
@@ -272,6 +278,7 @@ def test_settings_are_explained_sent_and_kept(chat):
     assert chat.asked[-1]["messages"][0]["role"] == "user"
 
 
+@pytest.mark.nightly
 def test_a_value_out_of_range_is_explained_and_not_sent(chat):
     chat.button("Settings").click()
     chat.page.get_by_label("Temperature", exact=True).fill("0.5")
@@ -285,6 +292,7 @@ def test_a_value_out_of_range_is_explained_and_not_sent(chat):
     assert "top_k" not in chat.asked[-1]
 
 
+@pytest.mark.nightly
 def test_the_slider_and_the_number_agree(chat):
     chat.button("Settings").click()
     slider = chat.page.get_by_label("Temperature, slider")
@@ -341,6 +349,7 @@ def test_conversations_are_renamed_found_deleted_and_brought_back(chat):
     expect(chat.answers).to_have_text("Rope, mostly.")
 
 
+@pytest.mark.nightly
 def test_two_tabs_share_the_list(chat):
     other: Page = chat.context.new_page()
     other.goto(chat.server.base_url)
@@ -349,6 +358,7 @@ def test_two_tabs_share_the_list(chat):
     expect(other.locator(".entry-text")).to_have_text("Said in the first tab")
 
 
+@pytest.mark.nightly
 def test_fine_tuning_is_announced_with_the_command_to_type(chat):
     stats = {"chat_count": 9, "ready_for_finetuning": False}
     chat.page.route("**/stats", lambda route: route.fulfill(json=stats))
@@ -404,6 +414,7 @@ def test_code_is_coloured_and_formulas_are_shown_by_the_real_server(chat):
     expect(body.locator("math mfrac mi")).to_have_text(["a", "b"])
 
 
+@pytest.mark.nightly
 def test_a_conversation_has_settings_of_its_own(chat):
     def set_top_k(value: str, *, own: bool | None = None) -> None:
         chat.page.locator("#settings-button").click()

@@ -33,6 +33,7 @@ def test_the_theme_follows_the_system_and_every_text_is_readable(open_page, sche
     no_faint_text(chat, at_least=35)
 
 
+@pytest.mark.nightly
 def test_the_theme_can_be_switched_and_is_kept(open_page):
     chat = open_page(color_scheme="light")
     html = chat.page.locator("html")
@@ -47,6 +48,7 @@ def test_the_theme_can_be_switched_and_is_kept(open_page):
     expect(html).to_have_attribute("data-theme", "dark")  # the system's own choice was taken: it is followed again
 
 
+@pytest.mark.nightly
 def test_a_phone_has_the_list_in_a_drawer(open_page):
     chat = open_page(**PHONE)
     chat.answer_with("A word. " * 60 + "\n\n```\n" + "wide " * 80 + "\n```")
@@ -68,6 +70,7 @@ def test_a_phone_has_the_list_in_a_drawer(open_page):
     chat.button("Close settings").click()
 
 
+@pytest.mark.nightly
 def test_enter_starts_a_new_line_on_a_phone(open_page):
     chat = open_page(**PHONE)
     chat.message.fill("One")
@@ -129,6 +132,7 @@ def test_everything_can_be_done_with_keys(chat):
     expect(chat.page.locator(".entry-text")).to_have_text("Named")
 
 
+@pytest.mark.nightly
 def test_the_skip_link_leads_to_the_message_box_and_every_stop_has_a_focus_ring(chat):
     keys, skip = chat.page.keyboard, chat.page.get_by_text("Skip to the message box")
     expect(skip).not_to_be_in_viewport()
@@ -151,6 +155,7 @@ def test_the_skip_link_leads_to_the_message_box_and_every_stop_has_a_focus_ring(
     assert {"new-chat", "search", "model-button", "theme-button", "settings-button", "message", "starter"} <= seen
 
 
+@pytest.mark.nightly
 def test_every_control_has_a_name_and_answers_are_announced(chat):
     chat.answer_with("Forty-two.")
     chat.ask("One")
@@ -161,6 +166,7 @@ def test_every_control_has_a_name_and_answers_are_announced(chat):
     expect(chat.page.locator("#announcer")).to_have_text("Answer: Forty-two.")
 
 
+@pytest.mark.nightly
 def test_scrolling_up_during_an_answer_is_respected(chat):
     chat.answer_with("A line.\n\n" * 80)
     chat.ask("One")
@@ -173,6 +179,7 @@ def test_scrolling_up_during_an_answer_is_respected(chat):
     assert thread.evaluate("node => node.scrollHeight - node.scrollTop - node.clientHeight") < 80
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("name", "options"),
     [

@@ -61,6 +61,7 @@ def test_curves_are_drawn_and_grow_with_the_run(open_page, runs):
     expect(chat.page.locator(".reading", has_text="growing")).to_contain_text("2.25")
 
 
+@pytest.mark.nightly
 def test_curves_are_chosen_sorted_filtered_and_read_by_keys(open_page, runs):
     chat = open_page()
     chat.page.goto(f"{chat.server.base_url}/#runs")
@@ -102,6 +103,7 @@ def test_one_run_shows_its_samples_and_settings_and_leads_to_a_conversation(open
     assert "#runs" not in chat.page.url
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_view_is_readable_in_both_themes_and_on_a_phone(open_page, runs, scheme):
     chat = open_page(color_scheme=scheme, **PHONE)
@@ -112,6 +114,7 @@ def test_the_view_is_readable_in_both_themes_and_on_a_phone(open_page, runs, sch
         no_faint_text(chat, at_least=20)
 
 
+@pytest.mark.nightly
 def test_picture(open_page, runs, tmp_path):
     chat = open_page(viewport={"width": 1280, "height": 900})
     chat.page.goto(f"{chat.server.base_url}/#runs")

@@ -23,6 +23,7 @@ def test_a_refused_request_shows_the_servers_message(chat):
     assert [asked["turn"] for asked in chat.asked] == [0, 0]
 
 
+@pytest.mark.nightly
 def test_a_message_that_failed_is_left_out_of_later_requests(chat):
     chat.refuse_with(400, "No.")
     chat.ask("One")
@@ -31,6 +32,7 @@ def test_a_message_that_failed_is_left_out_of_later_requests(chat):
     assert chat.asked[-1]["messages"] == [{"role": "user", "content": "Two"}]
 
 
+@pytest.mark.nightly
 def test_a_busy_server_shows_how_long_to_wait(chat):
     chat.refuse_with(429, "The queue is full.", {"Retry-After": "2"})
     chat.ask("One")
@@ -58,6 +60,7 @@ def test_the_page_reconnects_to_an_unreachable_server(chat):
     expect(chat.page.locator(".error-card")).to_have_count(0)
 
 
+@pytest.mark.nightly
 def test_a_page_opened_before_the_server_connects_by_itself(chat):
     for path in ("**/v1/**", "**/stats", "**/health"):
         chat.page.route(path, lambda route: route.abort())
@@ -115,6 +118,7 @@ def test_an_error_in_the_middle_of_an_answer_is_shown(chat):
     expect(chat.page.locator(".error-card")).to_contain_text("Out of memory.")
 
 
+@pytest.mark.nightly
 def test_an_answer_at_the_length_limit_has_a_note(chat):
     body = 'data: {"choices": [{"delta": {"content": "Half"}, "finish_reason": "length"}]}\n\ndata: [DONE]\n\n'
     chat.page.route("**/v1/chat/completions", lambda route: route.fulfill(content_type="text/event-stream", body=body))
@@ -133,6 +137,7 @@ def test_a_tab_closed_during_an_answer_keeps_the_text_so_far(chat):
     expect(chat.page.locator(".answer-notes")).to_contain_text("Not finished")
 
 
+@pytest.mark.nightly
 def test_full_storage_is_reported_and_the_answer_still_shown(chat):
     chat.page.evaluate("""() => {
         Storage.prototype.setItem = () => { throw new DOMException("full", "QuotaExceededError"); };
@@ -142,6 +147,7 @@ def test_full_storage_is_reported_and_the_answer_still_shown(chat):
     expect(chat.page.locator(".toast").first).to_contain_text("The browser refuses to keep this")
 
 
+@pytest.mark.nightly
 def test_a_message_longer_than_the_server_reads_cannot_be_sent(chat):
     limit = chat.page.request.get(f"{chat.server.base_url}/v1/settings").json()["max_prompt_chars"]
     chat.message.fill("x" * (limit + 1))
@@ -151,6 +157,7 @@ def test_a_message_longer_than_the_server_reads_cannot_be_sent(chat):
     expect(chat.button("Send")).to_be_enabled()
 
 
+@pytest.mark.nightly
 def test_a_tab_closed_before_a_regeneration_has_begun_keeps_the_older_answer(chat):
     chat.answer_with("The older answer.")
     chat.ask("One")

@@ -94,6 +94,7 @@ def test_markdown_becomes_elements(chat):
     expect(body.locator(".code-head span")).to_have_text(["sh", "text"])
 
 
+@pytest.mark.nightly
 def test_tables_are_shown_as_tables(chat):
     chat.answer_with("| Name | Size |\n|:---|---:|\n| **a** | 1 |\n| b \\| c | <b>2</b> |\n\nNo | table\nhere")
     chat.ask("One")
@@ -105,6 +106,7 @@ def test_tables_are_shown_as_tables(chat):
     assert chat.page.locator(FOREIGN).count() == 0
 
 
+@pytest.mark.nightly
 def test_a_long_heading_is_quick(chat):
     chat.answer_with("# " + " " * 20_000 + "a\u2028b ###")
     chat.ask("One")
@@ -113,6 +115,7 @@ def test_a_long_heading_is_quick(chat):
     assert chat.page.evaluate("performance.now()") < 10_000, "since the page was loaded"
 
 
+@pytest.mark.nightly
 def test_a_base_models_text_is_shown_as_it_is(chat):
     chat.page.locator("#model-button").click()
     chat.page.get_by_role("option").filter(has=chat.page.get_by_text(chat.server.base_model, exact=True)).click()
@@ -168,6 +171,7 @@ def test_code_and_formulas_come_from_the_server_and_nothing_else_of_its_answer(c
     assert chat.page.locator(FOREIGN).count() == 0
 
 
+@pytest.mark.nightly
 def test_formulas_that_nobody_shows_stay_as_they_were_typed(chat):
     chat.page.route("**/v1/markup", lambda route: route.fulfill(status=404, json={"error": {"message": "no"}}))
     chat.answer_with("A $x^2$ and \\(y\\) and\n\n\\[z\\]\n\n```py\nx = 1\n```")

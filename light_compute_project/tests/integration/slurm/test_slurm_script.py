@@ -81,6 +81,7 @@ def test_a_warned_run_returns_to_the_queue_and_ends_there_what_it_began(
     ]
 
 
+@pytest.mark.nightly
 def test_a_job_that_makes_room_for_an_urgent_one_saves_and_returns(
     cluster: Any, tmp_path: Path, until: Callable[..., None]
 ) -> None:
@@ -94,6 +95,7 @@ def test_a_job_that_makes_room_for_an_urgent_one_saves_and_returns(
     assert {"saved 0", "ended 0"} <= set(said.read_text().splitlines())
 
 
+@pytest.mark.nightly
 def test_a_warning_that_comes_before_python_listens_costs_nothing(
     cluster: Any, tmp_path: Path, until: Callable[..., None]
 ) -> None:
@@ -115,6 +117,7 @@ def test_a_job_that_is_cancelled_saves_and_stays_away(cluster: Any, tmp_path: Pa
     assert "is COMPLETING already" in said.read_text()
 
 
+@pytest.mark.nightly
 def test_a_job_returns_only_so_often(cluster: Any, tmp_path: Path, until: Callable[..., None]) -> None:
     number, said = submit(cluster, tmp_path, SAVES_AND_LEAVES, max_requeues=0)
     until(lambda: said.exists() and "ready" in said.read_text(), "the task")
@@ -129,6 +132,7 @@ def test_a_failure_ends_every_task_and_is_not_repeated(cluster: Any, tmp_path: P
     assert cluster.wait_for_state(number, "FAILED")["Restarts"] == "0"
 
 
+@pytest.mark.nightly
 def test_one_element_of_an_array_is_warned_and_returns_without_the_other(
     cluster: Any, tmp_path: Path, until: Callable[..., None]
 ) -> None:

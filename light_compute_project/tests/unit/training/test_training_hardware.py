@@ -134,3 +134,16 @@ def test_the_choice_is_a_function_of_what_was_found_not_of_this_machine() -> Non
     chosen = hardware.choose_hardware(HardwareSettings(), found, total_flops=LONG, width=64, processes=4)
     assert (chosen.device, chosen.precision, chosen.compile, chosen.flat) == ("cuda", "bf16-mixed", False, False)
     assert chosen.compile_reason == "no compiler"
+
+
+def test_training_kernels_are_for_float32_on_a_cpu() -> None:
+    slow, fast = (hardware.Machine(device="cpu", fast_bf16=fast, compile_obstacle=None) for fast in (False, True))
+
+    def kernels(found: hardware.Machine, **settings: Any) -> bool:
+        return hardware.choose_hardware(HardwareSettings(**settings), found, total_flops=SHORT, width=512).cpu_kernels
+
+    assert not kernels(slow)
+    assert kernels(slow, cpu_kernels="auto") and not kernels(fast, cpu_kernels="auto")
+    assert kernels(slow, cpu_kernels=True) and kernels(fast, cpu_kernels=True, precision="32-true")
+    with pytest.raises(EnvironmentProblem, match=r"trainer\.cpu_kernels=true with bf16-master on cpu"):
+        kernels(fast, cpu_kernels=True)

@@ -1,0 +1,107 @@
+"""The next-token loss by the C++ kernels (`kernels/loss.hpp`), as one operation of autograd.
+
+Logits are held once: their gradient takes their place in the forward pass. The slow implementation that the tests
+compare with is `model.loss.cross_entropy`, which also computes what the kernels do not: z-loss, label smoothing,
+chunks, heads with a bias or a soft-cap.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from litgpt_core.model.gpt import GPT
+from litgpt_core.model.loss import Head, cross_entropy
+from litgpt_core.training.cpu_memory import Memory
+
+IGNORED = -100
+
+
+class CpuLoss:
+    """Takes the place of `cross_entropy` for one model.
+
+    Args:
+        model: Its head is read at each call.
+        library: The kernels.
+        memory: Shared with the blocks.
+        multiple: Of which the vocabulary must be a multiple.
+    """
+
+    def __init__(self, model: GPT, *, library: ctypes.CDLL, memory: Memory, multiple: int) -> None:
+        self.model, self.library, self.memory, self.multiple = model, library, memory, multiple
+
+    def __call__(
+        self,
+        hidden: Tensor,
+        head: Head,
+        targets: Tensor,
+        *,
+        chunk_size: int = 0,
+        z_loss: float = 0.0,
+        label_smoothing: float = 0.0,
+        count: Tensor | None = None,
+    ) -> Tensor:
+        """See `cross_entropy`; `head` is that of the model."""
+        if chunk_size or z_loss or label_smoothing or not self._supported():
+            settings = {"chunk_size": chunk_size, "z_loss": z_loss, "label_smoothing": label_smoothing}
+            return cross_entropy(hidden, head, targets, count=count, **settings)  # type: ignore[arg-type]
+        rows, labels = hidden.reshape(-1, hidden.size(-1)), targets.reshape(-1)
+        total: Tensor = _LossFunction.apply(self, rows, self.model.lm_head.weight, labels)
+        return total / (labels != IGNORED).sum().clamp(min=1) if count is None else total / count
+
+    def _supported(self) -> bool:
+        head, config = self.model.lm_head, self.model.config
+        return (
+            type(head) is nn.Linear
+            and not config.lm_head_bias
+            and config.final_logit_softcapping is None
+            and head.weight.dtype == torch.float32
+            and config.padded_vocab_size % self.multiple == 0
+        )
+
+    def forward(self, hidden: Tensor, head: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Losses (N,) and the gradient of the logits (N * V,)."""
+        (n, width), vocabulary, threads = hidden.shape, head.size(0), torch.get_num_threads()
+        if n and not 0 <= int(targets.clamp(min=0).max()) < vocabulary:
+            raise IndexError(f"a target is {int(targets.max())}, the vocabulary has {vocabulary} rows")
+        slopes, losses = self.memory.take(n * vocabulary), torch.empty(n)
+        scratch = self.memory.scratch(self.library.lc_loss_scratch(n, width, vocabulary, threads, 0))
+        self.library.lc_loss_forward(
+            *(hidden.data_ptr(), head.data_ptr(), targets.data_ptr(), IGNORED, n, width, vocabulary),
+            *(slopes.data_ptr(), losses.data_ptr(), scratch.data_ptr(), threads),
+        )
+        return losses, slopes
+
+    def backward(self, hidden: Tensor, head: Tensor, slopes: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+        """Gradients of hidden and head; gives `slopes` back."""
+        (n, width), vocabulary, threads = hidden.shape, head.size(0), torch.get_num_threads()
+        hidden_gradient, head_gradient = torch.empty_like(hidden), torch.empty_like(head)
+        scratch = self.memory.scratch(self.library.lc_loss_scratch(n, width, vocabulary, threads, 1))
+        self.library.lc_loss_backward(
+            *(hidden.data_ptr(), head.data_ptr(), slopes.data_ptr(), scale, n, width, vocabulary),
+            *(hidden_gradient.data_ptr(), head_gradient.data_ptr(), scratch.data_ptr(), threads),
+        )
+        self.memory.give(slopes)
+        return hidden_gradient, head_gradient
+
+
+class _LossFunction(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, kernel: CpuLoss, hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
+        hidden, targets = hidden.contiguous(), targets.contiguous()
+        losses, ctx.slopes = kernel.forward(hidden, head, targets)
+        ctx.save_for_backward(hidden, head)
+        ctx.kernel = kernel
+        return losses.sum()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        if ctx.slopes is None:
+            raise RuntimeError("the training kernels keep nothing for a second backward pass of the same forward pass")
+        hidden, head = ctx.saved_tensors
+        slopes, ctx.slopes = ctx.slopes, None
+        return (None, *ctx.kernel.backward(hidden, head, slopes, float(gradient)), None)

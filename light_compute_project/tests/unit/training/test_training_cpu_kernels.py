@@ -1,0 +1,274 @@
+"""The training kernels compute what `Block.forward` and autograd compute, at any number of threads."""
+
+import copy
+
+import pytest
+import torch
+
+from litgpt_core.core.errors import EnvironmentProblem
+from litgpt_core.model.config import GPTConfig
+from litgpt_core.model.gpt import GPT
+from litgpt_core.model.init import initialize
+from litgpt_core.model.loss import cross_entropy
+from litgpt_core.training import cpu_kernels
+from litgpt_core.training.cpu_kernels import leave_kernels, load_training_kernels, obstacle, use_kernels
+
+GPT2 = {
+    "norm_class_name": "LayerNorm",
+    "mlp_class_name": "GptNeoxMLP",
+    "position_embedding": "learned",
+    "n_embd": 64,
+    "n_head": 4,
+}
+LLAMA = {
+    "norm_class_name": "RMSNorm",
+    "mlp_class_name": "LLaMAMLP",
+    "intermediate_size": 96,
+    "rotary_percentage": 1.0,
+    "n_embd": 64,
+    "n_head": 4,
+    "bias": False,
+}
+SHAPES = {
+    "gpt2": GPT2,
+    "gpt2 without biases, tanh": GPT2 | {"bias": False, "gelu_approximate": "tanh"},
+    "llama": LLAMA,
+    "grouped, head size apart from the width": LLAMA | {"n_query_groups": 2, "head_size": 32},
+    "one group, partly rotated": LLAMA | {"n_query_groups": 1, "n_head": 2, "head_size": 32, "rotary_percentage": 0.5},
+    "normalised queries": LLAMA | {"norm_qk": True, "n_query_groups": 2},
+    "normalised queries with LayerNorm": GPT2 | {"norm_qk": True},
+    "gemma": LLAMA | {"name": "Gemma-test", "mlp_class_name": "GemmaMLP", "gelu_approximate": "tanh"},
+    "layer norm without weights": GPT2 | {"name": "OLMo-test", "bias": False},
+    "sums in several chunks": GPT2 | {"n_embd": 416, "n_head": 13, "intermediate_size": 800},
+}
+LENGTH = 100
+
+
+@pytest.fixture(scope="module", autouse=True)
+def kernels():
+    try:
+        return load_training_kernels()
+    except EnvironmentProblem as problem:
+        pytest.skip(problem.given)
+
+
+@pytest.fixture
+def threads():
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+def build(**fields) -> GPT:
+    config = GPTConfig(
+        **{"n_layer": 1, "block_size": 128, "vocab_size": 64, "parallel_residual": False, "padding_multiple": 64}
+        | fields
+    )
+    model = GPT(config)
+    initialize(model, seed=3)
+    generator = torch.Generator().manual_seed(7)
+    for parameter in model.parameters():  # no weight is zero or one, no norm is the identity
+        parameter.data += 0.05 * torch.randn(parameter.shape, generator=generator)
+    return model
+
+
+def block_results(model: GPT, x: torch.Tensor, gradient: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Output and all gradients of the first block."""
+    block = model.transformer.h[0]
+    block.zero_grad()
+    x = x.clone().requires_grad_()
+    rope = None if model.transformer.rope is None else model.transformer.rope(torch.arange(x.size(1)))[0]
+    out = block(x, rope, None)
+    out.backward(gradient)
+    gradients = {name: parameter.grad.clone() for name, parameter in block.named_parameters()}
+    return {"out": out.detach(), "x": x.grad} | gradients
+
+
+def distance(a: torch.Tensor, b: torch.Tensor) -> float:
+    return float((a.double() - b).norm() / b.norm())
+
+
+@pytest.mark.parametrize("length", [LENGTH, 6, 1])
+@pytest.mark.parametrize("name", SHAPES)
+def test_output_and_gradients_follow_the_block_in_float64(name, length):
+    model = build(**SHAPES[name])
+    generator = torch.Generator().manual_seed(5)
+    x, gradient = (torch.randn(3, length, model.config.n_embd, generator=generator) for _ in range(2))
+    exact = block_results(copy.deepcopy(model).double(), x.double(), gradient.double())
+    torch_results = block_results(model, x, gradient)
+    use_kernels(model)
+    results = block_results(model, x, gradient)
+    assert results.keys() == exact.keys()
+    for key, value in results.items():
+        if exact[key].norm() < 1e-12:  # the same number for all keys changes no attention: rounding alone
+            assert value.norm() < 1e-4, key
+            continue
+        error, least = distance(value, exact[key]), distance(torch_results[key], exact[key])
+        assert error < 1e-5, f"{key}: {error}"
+        assert error < max(2 * least, 3e-7), f"{key}: {error} against {least} of torch"
+
+
+def loss_results(model: GPT, loss, idx, targets) -> dict[str, torch.Tensor]:
+    """Loss and gradients of the whole model."""
+    model.zero_grad()
+    value = loss(model.hidden(idx), model.head, targets)
+    (value * 0.5).backward()
+    return {"loss": value.detach()} | {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_loss_of_a_whole_model_follows_float64(tied):
+    model = build(**LLAMA | {"n_layer": 2, "tie_embeddings": tied})
+    generator = torch.Generator().manual_seed(5)
+    idx, targets = (torch.randint(64, (4, LENGTH), generator=generator) for _ in range(2))
+    targets[1, 20:50] = -100
+    exact = loss_results(copy.deepcopy(model).double(), cross_entropy, idx, targets)
+    torch_results = loss_results(model, cross_entropy, idx, targets)
+    results = loss_results(model, use_kernels(model), idx, targets)
+    assert results.keys() == exact.keys()
+    for key, value in results.items():
+        error, least = distance(value, exact[key]), distance(torch_results[key], exact[key])
+        assert error < 1e-5, f"{key}: {error}"
+        assert error < max(2 * least, 3e-7), f"{key}: {error} against {least} of torch"
+
+
+def test_loss_without_any_target_is_zero_and_so_are_its_gradients():
+    model = build(**GPT2)
+    idx, targets = torch.zeros(2, 8, dtype=torch.long), torch.full((2, 8), -100)
+    results = loss_results(model, use_kernels(model), idx, targets)
+    assert all(not value.any() for value in results.values())
+
+
+def test_a_target_outside_the_vocabulary_is_refused():
+    model = build(**GPT2)
+    loss = use_kernels(model)
+    with pytest.raises(IndexError, match="a target is 64"):
+        loss(model.hidden(torch.zeros(1, 8, dtype=torch.long)), model.head, torch.full((1, 8), 64))
+
+
+def test_settings_that_the_loss_kernel_lacks_are_computed_by_pytorch():
+    model = build(**GPT2)
+    idx = torch.arange(16).view(2, 8)
+    loss = use_kernels(model)
+    for settings in ({"z_loss": 0.1}, {"label_smoothing": 0.1}, {"count": torch.tensor(5.0)}):
+        expected = cross_entropy(model.hidden(idx), model.head, idx, **settings)
+        assert torch.allclose(loss(model.hidden(idx), model.head, idx, **settings), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "normalised queries"])
+def test_bits_do_not_depend_on_threads_or_on_what_memory_held_before(name, threads):
+    model = build(**SHAPES[name] | {"n_layer": 2})
+    generator = torch.Generator().manual_seed(5)
+    idx, targets = (torch.randint(64, (5, LENGTH), generator=generator) for _ in range(2))
+    threads(1)
+    first = loss_results(model, use_kernels(model), idx, targets)
+    loss = use_kernels(model)
+    for number in (2, 3, 1):
+        threads(number)
+        again = loss_results(model, loss, idx, targets)
+        other = [key for key in first if not torch.equal(again[key], first[key]) and "ln_f" not in key]
+        assert other == [], number  # PyTorch's own last norm adds up by threads
+
+
+def test_a_token_does_not_see_later_ones():
+    model = build(**LLAMA)
+    use_kernels(model)
+    generator = torch.Generator().manual_seed(5)
+    x = torch.randn(1, LENGTH, 64, generator=generator, requires_grad=True)
+    rope = model.transformer.rope(torch.arange(LENGTH))[0]
+    block = model.transformer.h[0]
+    whole = block(x, rope, None)
+    changed = x.detach().clone()
+    changed[:, 37:] = 9.0
+    assert torch.equal(block(changed, rope, None)[:, :37], whole[:, :37])
+    whole[:, :37].sum().backward()
+    assert not x.grad[:, 37:].any()
+
+
+def test_without_gradients_the_output_is_the_same_and_nothing_is_kept():
+    model = build(**GPT2)
+    use_kernels(model)
+    idx = torch.arange(32).view(2, 16)
+    with_gradients = model(idx)
+    with torch.no_grad():
+        assert torch.equal(model(idx), with_gradients)
+        assert model(idx).grad_fn is None
+
+
+def test_masks_and_caches_are_computed_by_pytorch():
+    model = build(**LLAMA)
+    idx = torch.arange(12)[None]
+    segments = torch.tensor([[0] * 5 + [1] * 7])
+    expected = model(idx, segments=segments)
+    use_kernels(model)
+    assert torch.equal(model(idx, segments=segments), expected)
+    model.set_kv_cache(1, max_seq_length=16)
+    assert torch.allclose(model(idx, input_pos=torch.arange(12))[:, -1], model(idx)[:, -1], atol=1e-5)
+
+
+def test_a_second_backward_pass_is_refused():
+    model = build(**GPT2)
+    loss = use_kernels(model)
+    idx = torch.arange(32).view(2, 16)
+    value = loss(model.hidden(idx), model.head, idx)
+    value.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="second backward"):
+        value.backward()
+
+
+def test_two_forward_passes_before_the_backward_passes_do_not_share_memory():
+    model = build(**GPT2)
+    idx, other = torch.arange(32).view(2, 16), torch.arange(32).flip(0).view(2, 16)
+    loss = use_kernels(model)
+    alone = loss_results(model, loss, idx, idx)
+    model.zero_grad()
+    value = loss(model.hidden(idx), model.head, idx)
+    loss(model.hidden(other), model.head, other)
+    (value * 0.5).backward()
+    assert all(torch.equal(parameter.grad, alone[name]) for name, parameter in model.named_parameters())
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"parallel_residual": True}, "parallel_residual=true"),
+        ({"dropout": 0.1}, "dropout=0.1"),
+        ({"n_head": 8}, "head_size=8"),
+        ({"n_embd": 80, "n_head": 5}, "n_embd=80"),
+        ({"norm_qk": True, "norm_qk_type": "olmo2"}, "olmo2"),
+        ({"post_mlp_norm": True}, "post_mlp_norm"),
+        ({"sliding_window_size": 16}, "sliding_window_size"),
+        ({"norm_1": False}, "norm_1"),
+        ({"attention_logit_softcapping": 20.0}, "attention_logit_softcapping"),
+        ({"rope_interleave": True, "position_embedding": "rope"}, "rope_interleave"),
+    ],
+)
+def test_what_is_not_supported_is_named(fields, reason):
+    assert reason in obstacle(build(**GPT2 | fields))
+
+
+def test_frozen_and_other_weights_are_not_supported():
+    model = build(**GPT2)
+    model.transformer.h[0].mlp.fc.weight.requires_grad_(False)
+    assert "h.0.mlp.fc.weight" in obstacle(model)
+    assert "float32" in obstacle(build(**GPT2).double())
+    other = build(**GPT2)
+    other.transformer.h[0].mlp.proj = torch.nn.Sequential(other.transformer.h[0].mlp.proj)
+    assert "Sequential" in obstacle(other)
+
+
+def test_left_kernels_are_not_called_again():
+    model = build(**GPT2)
+    idx = torch.arange(32).view(2, 16)
+    expected = model(idx)
+    use_kernels(model)
+    leave_kernels(model)
+    assert torch.equal(model(idx), expected)
+    assert all(block.run is None for block in model.transformer.h)
+
+
+def test_the_library_follows_its_sources(monkeypatch, tmp_path):
+    before = cpu_kernels.kernel_build.cached_library(cpu_kernels.training_source())
+    assert before.name.startswith("train-")
+    monkeypatch.setattr(cpu_kernels, "SOURCES", tmp_path)
+    assert cpu_kernels.kernel_build.cached_library(cpu_kernels.training_source()) != before
