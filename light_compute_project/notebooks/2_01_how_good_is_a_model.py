@@ -69,7 +69,7 @@ assert decompress(scorer, small.data) == text
 # exactly 1/2.
 
 # %%
-material = Material(documents=data.documents, known_words=data.known_words, tokenizer=scorer.tokenizer)
+material = Material(documents=data.documents)
 items = [
     # no more context than this model's window holds: a byte is a token here
     replace(item, context=str(item.context)[-scorer.block_size // 2 :])

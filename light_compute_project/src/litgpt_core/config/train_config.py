@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from litgpt_core.optim.settings import OptimSettings
     from litgpt_core.tokenizers.settings import TokenizerSettings
 
-SuiteName = Literal["python_pairs", "english_pairs", "english_grammar", "induction", "cloze", "entities", "arithmetic"]
+SuiteName = Literal["python_pairs", "english_pairs", "induction", "cloze", "entities"]
 
 
 @dataclass(frozen=True, kw_only=True)

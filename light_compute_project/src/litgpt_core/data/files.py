@@ -30,6 +30,8 @@ MAX_RATIO = 200
 """How many times its size a compressed file may unpack to, where it is read whole. Text reaches 3 to 30."""
 ANY_RATIO = 32_000_000
 """Bytes to which any file may unpack."""
+USUAL_RATIO, COUNTED_BYTES = 60, 16_000_000
+"""From more than this on, in times its size and in bytes, content is counted before any of it is kept."""
 
 
 def kind_of(path: Path) -> Literal["folder", "file", "missing"]:
@@ -74,13 +76,26 @@ def _whole(raw: bytes, *, name: str) -> bytes:
         while chunk := file.read(1 << 20):
             chunks.append(chunk)
             length += len(chunk)
+            if length > max(COUNTED_BYTES, USUAL_RATIO * len(raw)):
+                chunks.clear()
+                _check_ratio(raw, name=name)
+                with unpacked(io.BytesIO(raw), name=name) as again:
+                    return again.read()
+    return b"".join(chunks)
+
+
+def _check_ratio(raw: bytes, *, name: str) -> None:
+    """Unpack and keep nothing; DataError beyond `MAX_RATIO`."""
+    length = 0
+    with unpacked(io.BytesIO(raw), name=name) as file:
+        while chunk := file.read(1 << 20):
+            length += len(chunk)
             if length > max(ANY_RATIO, MAX_RATIO * len(raw)):
                 raise DataError(
                     f"{name} unpacks to more than {length // len(raw)} times its {len(raw):,} bytes",
                     needed=f"text, which unpacks to at most {MAX_RATIO} times its size",
                     fix="if it is yours, unpack it and name the unpacked file",
                 )
-    return b"".join(chunks)
 
 
 def shown(path: Path | str) -> str:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,6 +24,9 @@ from litgpt_core.data.encoding import wide_without_mark
 
 MAX_ROW_BYTES = 64_000_000
 """Longest row."""
+MANY_KEYS, KEYS_PER_OBJECT = 100_000, 1_000
+"""A line with more keys than the first number, and than the second times its objects, is not parsed."""
+_KEY = re.compile(rb'"\s*:')
 
 _MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -96,6 +100,8 @@ def _is_array_of_rows(value: object) -> bool:
 
 def _parsed(line: bytes) -> Any:
     """The value of a line, or an UnusableError."""
+    if reason := _too_many_keys(line):
+        return UnusableError(reason)
     try:
         return parse_json(line, max_bytes=MAX_ROW_BYTES)
     except ParsingError as problem:
@@ -103,8 +109,20 @@ def _parsed(line: bytes) -> Any:
         return UnusableError(reason if reason.startswith("it ") else f"it is not JSON ({reason})")
 
 
+def _too_many_keys(text: bytes) -> str:
+    """Why JSON is not parsed, or nothing: an object of 300,000 keys would take 55 MB before it is refused."""
+    if text.count(b":") <= MANY_KEYS:
+        return ""
+    keys, objects = sum(1 for _ in _KEY.finditer(text)), text.count(b"{")
+    if keys <= max(MANY_KEYS, KEYS_PER_OBJECT * objects):
+        return ""
+    return f"it has about {keys:,} keys; at most {KEYS_PER_OBJECT:,} of an object are read"
+
+
 def _spans_lines(raw: bytes) -> bool:
     """Whether a file whose first line is no value begins with a value, or an array's first row, of several lines."""
+    if _too_many_keys(raw):
+        return False
     text = raw.decode("utf-8", "replace").lstrip()
     try:
         value, _ = json.JSONDecoder().raw_decode(text, _skip(text, 1, _SPACE) if text.startswith("[") else 0)

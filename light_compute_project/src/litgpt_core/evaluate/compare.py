@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from litgpt_core.core.errors import ConfigError
 from litgpt_core.evaluate.statistics import Estimate, clustered_mean, clustered_ratio, more_units, sign_test
 from litgpt_core.evaluate.suite_score import SuiteScore, values_of
 from litgpt_core.evaluate.text_score import BLOCK_BYTES
@@ -157,20 +156,3 @@ def block_sizes(n_bytes: int) -> np.ndarray[Any, np.dtype[np.float64]]:
     """Bytes of each block of a text, shape (ceil(n_bytes / BLOCK_BYTES),)."""
     edges = np.unique(np.arange(0, n_bytes + BLOCK_BYTES, BLOCK_BYTES).clip(max=n_bytes))
     return np.asarray(np.diff(edges), dtype=np.float64)
-
-
-def refuse_other_tokenizers(fingerprints: dict[str, str], *, suites: Sequence[str]) -> None:
-    """Raise ConfigError if models of different tokenizers are to be compared on items of token ids.
-
-    Args:
-        fingerprints: Name of a model: of its tokenizer.
-        suites: Names of those that hold items of ids.
-    """
-    if suites and len(set(fingerprints.values())) > 1:
-        first, *rest = fingerprints
-        other = next(name for name in rest if fingerprints[name] != fingerprints[first])
-        raise ConfigError(
-            f"{first} and {other} have different tokenizers, and {', '.join(suites)} compares by token ids",
-            needed="models with one tokenizer, or suites of text; bits per byte compare across all tokenizers",
-            fix="--suite bytes,python_pairs,english_pairs,cloze",
-        )

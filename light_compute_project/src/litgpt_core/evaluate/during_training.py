@@ -36,7 +36,7 @@ def suite_measure(plan: Plan) -> Callable[[GPT], dict[str, float]]:
     def measure(model: GPT) -> dict[str, float]:
         scorer = GPTScorer(model, data.tokenizer)
         if not fitted:
-            material = Material(documents=data.documents, known_words=data.known_words, tokenizer=data.tokenizer)
+            material = Material(documents=data.documents)
             for name in settings.suites:
                 fitted[name] = fit(build(name, material), scorer, of_a_kind=settings.of_a_kind)
                 if not fitted[name].items:

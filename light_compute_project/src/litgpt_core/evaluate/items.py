@@ -27,9 +27,8 @@ class Item:
     """Category within the suite."""
     cluster: str
     """Items of one cluster are not independent of each other: the file, the sentence frame they come from."""
-    context: str | tuple[int, ...]
-    """Text; or ids, for items that exist under one tokenizer only."""
-    choices: tuple[str | tuple[int, ...], ...]
+    context: str
+    choices: tuple[str, ...]
     """At least two; the first is right."""
     keep: int = 0
     """How many choices, the right one included, `fit` keeps: the first ones of equal length in tokens. 0: all."""
@@ -40,15 +39,9 @@ class Item:
         content = repr((self.kind, self.context, self.choices))
         return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:12]
 
-    @property
-    def by_tokens(self) -> bool:
-        """Whether it is made of ids."""
-        return not isinstance(self.context, str)
-
     def texts(self) -> list[str]:
-        """Context and each choice as one text; not for items of ids."""
-        assert isinstance(self.context, str)
-        return [self.context + str(choice) for choice in self.choices]
+        """Context and each choice as one text."""
+        return [self.context + choice for choice in self.choices]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,19 +94,14 @@ def _of_equal_length(wholes: Sequence[Ids | None], *, keep: int) -> list[int]:
 
 def _encoded_choices(items: Sequence[Item], scorer: Scorer) -> list[list[Ids | None]]:
     """For each item the ids of context and choice together, for every choice; None where a text has no ids."""
-    texts = [text for item in items if not item.by_tokens for text in item.texts()]
+    texts = [text for item in items for text in item.texts()]
     try:
         encoded: Iterator[Ids | None] = iter(
             [np.array([scorer.start_id, *ids]) for ids in scorer.tokenizer.encode_batch(texts)]
         )
     except TokenizerError:  # a character that a character vocabulary lacks: find out which items have it
         encoded = iter([_encoded(text, scorer) for text in texts])
-    return [
-        [np.array([scorer.start_id, *item.context, *choice]) for choice in item.choices]
-        if item.by_tokens
-        else [next(encoded) for _ in item.choices]
-        for item in items
-    ]
+    return [[next(encoded) for _ in item.choices] for item in items]
 
 
 def _encoded(text: str, scorer: Scorer) -> Ids | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,14 +21,10 @@ from litgpt_core.data.prepare import PreparedData, open_prepared
 from litgpt_core.data.prepared import folder_problem
 from litgpt_core.data.text_data import TextData
 from litgpt_core.evaluate.ngram_scorer import NgramScorer
-from litgpt_core.evaluate.suites.material import WORD
 from litgpt_core.tokenizers.base import Tokenizer
 from litgpt_core.training.run_folder import RunFolder
 
 logger = logging.getLogger(__name__)
-
-SAMPLE_TOKENS, SAMPLES = 1 << 17, 8
-"""Of the training tokens from which known words are counted: evenly spread samples of so many tokens."""
 
 
 @dataclass(frozen=True)
@@ -77,16 +72,6 @@ class RunData:
         """The unigram and the bigram model of the training tokens."""
         counts = BigramModel.fit(self.train, vocab_size=self.prepared.vocab_size)
         return [NgramScorer(counts, self.tokenizer, order=1), NgramScorer(counts, self.tokenizer, order=2)]
-
-    @cached_property
-    def known_words(self) -> Counter[str]:
-        """Lower-case words of a sample of the training text."""
-        found = Counter[str]()
-        step = max(SAMPLE_TOKENS, len(self.train) // SAMPLES)
-        for begin in range(0, len(self.train), step):
-            text = self.tokenizer.decode(self.train[begin : begin + SAMPLE_TOKENS].tolist())
-            found.update(word.lower() for word in WORD.findall(text))
-        return found
 
 
 def run_folder_of(checkpoint: Path) -> RunFolder | None:

@@ -16,7 +16,6 @@ from litgpt_core.evaluate.compare import (
     Difference,
     compare_suites,
     compare_texts,
-    refuse_other_tokenizers,
 )
 from litgpt_core.evaluate.core_metric import core_metric, read_bundle
 from litgpt_core.evaluate.gpt_scorer import GPTScorer
@@ -58,7 +57,6 @@ def evaluate(
         for directory, name in zip(directories, labels(directories), strict=True)
     ]
     what = measurements(scorers[0], data[0], options=options, texts=texts)
-    _check_tokenizers(scorers, what, requested=options.suite is not None)
     records = []
     for scorer, own, directory in zip(scorers, data, directories, strict=True):
         record = measure(scorer, own, what=what)
@@ -107,8 +105,6 @@ def measurements(
     names = [] if others else chosen(options.suite, has_texts=bool(texts))
     material = Material(
         documents=held_out or texts,
-        known_words=None if data is None else data.known_words,
-        tokenizer=scorer.tokenizer,
     )
     suites: dict[str, list[Item]] = {}
     for name in names:
@@ -122,8 +118,8 @@ def measurements(
     if not documents and not suites and not others:
         raise ConfigError(
             f"there is nothing to measure {scorer.name} on: its training data is not here, and no text was given",
-            needed="a text, or a suite that needs no held-out text",
-            fix="--text FILE, --data FOLDER, or --suite english_grammar,induction,arithmetic",
+            needed="a text",
+            fix="--text FILE, or --data FOLDER",
         )
     return Measurements(
         documents=documents,
@@ -145,18 +141,6 @@ def labels(directories: Sequence[Path]) -> list[str]:
     return [
         directory.as_posix() if name in repeated else name for name, directory in zip(found, directories, strict=True)
     ]
-
-
-def _check_tokenizers(scorers: Sequence[GPTScorer], what: Measurements, *, requested: bool) -> None:
-    """Items of ids do not exist for two tokenizers: an error where they were requested, else left out."""
-    by_ids = [name for name, items in what.suites.items() if any(item.by_tokens for item in items)]
-    fingerprints = {scorer.name: scorer.tokenizer.fingerprint() for scorer in scorers}
-    if requested:
-        refuse_other_tokenizers(fingerprints, suites=by_ids)
-    elif by_ids and len(set(fingerprints.values())) > 1:
-        for name in by_ids:
-            logger.warning("%s: without its items of token ids, because the tokenizers differ", name)
-            what.suites[name] = [item for item in what.suites[name] if not item.by_tokens]
 
 
 def _data(directory: Path, given: Path | None) -> RunData | None:

@@ -10,7 +10,8 @@ import json
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,15 +24,19 @@ from litgpt_core.core.errors import CheckpointError, ConfigError
 from litgpt_core.core.files import replacing
 from litgpt_core.core.source_code import git_state
 from litgpt_core.evaluate.run_data import run_folder_of
+from litgpt_core.interpret.drawing import Drawing
 from litgpt_core.interpret.findings import findings
 from litgpt_core.interpret.loading import load_subject, report_folder
 from litgpt_core.interpret.subject import Subject
 from litgpt_core.interpret.views import choose, missing
+from litgpt_core.model.cost import forward_flops_per_token
 
 logger = logging.getLogger(__name__)
 
 FORMAT = 1
 """Of analysis.json; raised when a reader of the old one would fail."""
+DRAW_APART_FLOPS = 5e6
+"""Forward FLOPs per token from which on pictures are drawn by a second process."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,19 +99,41 @@ def analyze(
         for view in chosen:
             if reason := missing(view, subject, checkpoints=checkpoints):
                 raise ConfigError(f"{view.name} cannot be computed: {reason}")
-    values = _provenance(subject)
-    values |= compute(subject, [view.name for view in chosen], checkpoints=checkpoints)
-    values["findings"] = findings(values["views"])
-    values = rounded(values)
-    folder = None
-    if write:
-        folder = Path(out) if out is not None else report_folder(subject)
-        write_report(values, folder)
+    names = [view.name for view in chosen]
+    if not write:
+        return Analysis(values=_values(subject, names, checkpoints=checkpoints), folder=None)
+    folder = Path(out) if out is not None else report_folder(subject)
+    with _folder_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    drawing = Drawing(folder) if _takes_long(subject) else None
+    try:
+        values = _values(subject, names, checkpoints=checkpoints, drawing=drawing)
+        write_report(values, folder, drawing=drawing)
+    finally:
+        if drawing is not None:
+            drawing.end()
     return Analysis(values=values, folder=folder)
 
 
-def compute(subject: Subject, names: Sequence[str], *, checkpoints: bool) -> dict[str, Any]:
-    """`views`, `titles`, `left_out` (name -> why) and `seconds` of each view."""
+def _values(
+    subject: Subject, names: Sequence[str], *, checkpoints: bool, drawing: Drawing | None = None
+) -> dict[str, Any]:
+    """What analysis.json holds."""
+    values = _provenance(subject) | compute(subject, names, checkpoints=checkpoints, drawing=drawing)
+    values["findings"] = findings(values["views"])
+    plain: dict[str, Any] = rounded(values)
+    return plain
+
+
+def _takes_long(subject: Subject) -> bool:
+    """Whether a second process would have started before the views of a report are there."""
+    return forward_flops_per_token(subject.model.config, seq_length=1) >= DRAW_APART_FLOPS
+
+
+def compute(
+    subject: Subject, names: Sequence[str], *, checkpoints: bool, drawing: Drawing | None = None
+) -> dict[str, Any]:
+    """`views`, `titles`, `left_out` (name -> why) and `seconds` of each view, which `drawing` draws meanwhile."""
     result: dict[str, Any] = {"views": {}, "titles": {}, "left_out": {}, "seconds": {}}
     for view in choose(names):
         result["titles"][view.name] = view.title
@@ -116,6 +143,8 @@ def compute(subject: Subject, names: Sequence[str], *, checkpoints: bool) -> dic
         start = time.perf_counter()
         try:
             result["views"][view.name] = view.compute(subject)
+            if drawing is not None:
+                drawing.draw(view.name, rounded(result["views"][view.name]))
         except (ArithmeticError, RuntimeError, ValueError, IndexError) as problem:
             logger.warning("%s failed: %s", view.name, problem)
             result["left_out"][view.name] = f"failed: {type(problem).__name__}: {problem}"
@@ -124,21 +153,35 @@ def compute(subject: Subject, names: Sequence[str], *, checkpoints: bool) -> dic
     return result
 
 
-def write_report(values: dict[str, Any], folder: Path) -> None:
+def write_report(values: dict[str, Any], folder: Path, *, drawing: Drawing | None = None) -> None:
     """analysis.json, report.html and PNGs; each file replaced at once.
+
+    Args:
+        values: What analysis.json holds.
+        folder: Created where it is missing.
+        drawing: What draws the views already; None: they are drawn here.
 
     Raises:
         CheckpointError: The folder cannot be written.
     """
     from litgpt_core.interpret.page import page
-    from litgpt_core.interpret.pictures import draw_all
+    from litgpt_core.interpret.pictures import draw_all, remove_others
 
-    try:
+    with _folder_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in (("analysis.json", json.dumps(values, ensure_ascii=False)), ("report.html", page(values))):
             with replacing(folder / name) as temporary:
                 temporary.write_text(text + "\n", encoding="utf-8")
-        draw_all(values["views"], folder)
+        if drawing is not None and drawing.finish():
+            remove_others(values["views"], folder)
+        else:
+            draw_all(values["views"], folder)
+
+
+@contextmanager
+def _folder_errors(folder: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as problem:
         raise CheckpointError(
             f"{folder} cannot be written: {problem.strerror or problem}",

@@ -51,16 +51,23 @@ class TopKAutoencoder(nn.Module):
 
     scale: Tensor
 
-    def encode(self, x: Tensor) -> Tensor:
-        """(..., C) -> (..., F), at most k of them above 0."""
+    def strongest(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, C) -> values and numbers of the k strongest features, (N, k) each."""
         values = functional.relu((x / self.scale - self.centre) @ self.encoder.mT + self.encoder_bias)
         best = values.topk(self.k, dim=-1)
-        return torch.zeros_like(values).scatter(-1, best.indices, best.values)
+        return best.values, best.indices
+
+    def encode(self, x: Tensor) -> Tensor:
+        """(..., C) -> (..., F), at most k of them above 0."""
+        values, numbers = self.strongest(x.flatten(0, -2))
+        features = values.new_zeros(len(values), len(self.encoder)).scatter(-1, numbers, values)
+        return features.view(*x.shape[:-1], -1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., C) -> (..., C)"""
-        decoded: Tensor = (self.encode(x) @ self.decoder + self.centre) * self.scale
-        return decoded
+        """(..., C) -> (..., C): `encode(x)` times the decoder, without the products by 0."""
+        values, numbers = self.strongest(x.flatten(0, -2))
+        decoded = functional.embedding_bag(numbers, self.decoder, per_sample_weights=values, mode="sum")
+        return ((decoded + self.centre) * self.scale).view_as(x)
 
 
 def train(x: Tensor, *, features: int, k: int, steps: int = STEPS, seed: int = 0) -> TopKAutoencoder:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,21 +24,28 @@ def draw_all(views: dict[str, Values], folder: Path) -> list[Path]:
     """Write `NAME.png` for each view that has a picture, and remove those of views that are not in this report; the
     files written.
     """
+    remove_others(views, folder)
+    return [draw(name, views[name], folder) for name in PICTURES if name in views]
+
+
+def remove_others(views: Collection[str], folder: Path) -> None:
+    """Remove the pictures of views that are not among these."""
+    for name in PICTURES:
+        if name not in views:
+            (folder / f"{name}.png").unlink(missing_ok=True)
+
+
+def draw(name: str, values: Values, folder: Path) -> Path:
+    """Write the picture of one view; the file."""
     from matplotlib.figure import Figure
 
-    written = []
-    for name, draw in PICTURES.items():
-        path = folder / f"{name}.png"
-        if name not in views:
-            path.unlink(missing_ok=True)
-            continue
-        figure = Figure(dpi=DPI, layout="constrained")
-        draw(figure, views[name])
-        with replacing(path) as temporary, warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Glyph")  # a token in a script that the font lacks is a box
-            figure.savefig(temporary, format="png")
-        written.append(path)
-    return written
+    figure = Figure(dpi=DPI, layout="constrained")
+    PICTURES[name](figure, values)
+    path = folder / f"{name}.png"
+    with replacing(path) as temporary, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")  # a token in a script that the font lacks is a box
+        figure.savefig(temporary, format="png")
+    return path
 
 
 def _budget(figure: Figure, v: Values) -> None:

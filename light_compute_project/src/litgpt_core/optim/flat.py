@@ -107,11 +107,13 @@ class FlatParameters:
         missing = [slot.shape for slot, leaf in zip(self.slots, self._leaves, strict=True) if leaf.grad is None]
         if missing:
             raise RuntimeError(f"{len(missing)} parameters got no gradient, the first of shape {tuple(missing[0])}")
-        new = torch.cat([leaf.grad.reshape(-1) for leaf in self._leaves if leaf.grad is not None])
+        new = [leaf.grad.reshape(-1) for leaf in self._leaves if leaf.grad is not None]
         if self._added:
-            self.gradient.add_(new)
+            self.gradient.add_(torch.cat(new))
+        elif new[0].dtype == self.gradient.dtype:
+            torch.cat(new, out=self.gradient)
         else:
-            self.gradient.copy_(new)
+            self.gradient.copy_(torch.cat(new))
         self._added = True
         for leaf in self._leaves:
             leaf.grad = None

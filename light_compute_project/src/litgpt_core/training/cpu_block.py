@@ -26,6 +26,9 @@ from litgpt_core.training import cpu_structs as structs
 from litgpt_core.training.cpu_memory import Memory
 
 ALIGNMENT = 64
+MULTIPLE = 32
+"""Sizes of matrices must be multiples of two vectors, which are 16 or 32 numbers; 32 suits every processor. Hidden
+units are filled up."""
 
 
 class CpuBlock:
@@ -103,7 +106,7 @@ class CpuBlock:
             "mixed": c.n_head * c.head_size,
             "partitions": c.n_head,
             "middle": c.n_embd,
-            "hidden": c.intermediate_size * (2 if self._gated else 1),
+            "hidden": -(-c.intermediate_size // MULTIPLE) * MULTIPLE * (2 if self._gated else 1),
         }
         begins, end = {}, 0
         for name, size in sizes.items():

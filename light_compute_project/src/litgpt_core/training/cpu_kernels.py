@@ -26,15 +26,13 @@ from litgpt_core.model.gpt import GPT
 from litgpt_core.model.mlp import GemmaMLP, GptNeoxMLP, LLaMAMLP
 from litgpt_core.model.norm import RMSNorm
 from litgpt_core.training import cpu_structs
-from litgpt_core.training.cpu_block import CpuBlock
+from litgpt_core.training.cpu_block import MULTIPLE, CpuBlock
 from litgpt_core.training.cpu_loss import CpuLoss
 from litgpt_core.training.cpu_memory import Memory
 
 logger = logging.getLogger(__name__)
 
 SOURCES = Path(__file__).with_name("kernels")
-MULTIPLE = 32
-"""Sizes of matrices must be multiples of two vectors, which are 16 or 32 numbers; 32 suits every processor."""
 HEAD_MULTIPLE = 16
 
 SUPPORTED_MODULES = (
@@ -89,7 +87,7 @@ def obstacle(model: GPT) -> str | None:
     }
     sizes = {
         "n_embd": c.n_embd,
-        "intermediate_size": c.intermediate_size,
+        "intermediate_size with biases": c.intermediate_size if c.bias else 0,
         "the width of queries": c.n_head * c.head_size,
         "the width of queries, keys and values": (c.n_head + 2 * c.n_query_groups) * c.head_size,
     }

@@ -13,6 +13,7 @@ import pytest
 from litgpt_core.core.errors import DataError
 from litgpt_core.data.chat_rows import ChatExample
 from litgpt_core.data.conversations import ReadCounts, read_conversations
+from litgpt_core.data.json_values import UnusableError, json_values
 from litgpt_core.data.settings import ChatDataSettings
 
 Write = Callable[..., Path]
@@ -184,3 +185,13 @@ def test_a_missing_path_says_what_is_there(tmp_path: Path, write_rows: Write) ->
     write_rows()
     with pytest.raises(DataError, match=r"data\.path=.*chat_history\.jsonl"):
         read(tmp_path / "chat_histroy.jsonl")
+
+
+def test_a_row_of_very_many_keys_is_not_parsed_and_many_rows_in_one_line_are() -> None:
+    many = json.dumps([{"messages": [{f"k{n}": 1 for n in range(120_000)}]}]).encode()
+    ((place, value),) = json_values(many)
+    assert place == "line 1" and isinstance(value, UnusableError) and "120,001 keys" in str(value)
+    rows = [{"user": "u", "assistant": "a", "more": {"n": 1}} for _ in range(30_000)]
+    assert [value for _, value in json_values(json.dumps(rows).encode())] == rows
+    clock = {"text": "at 12:30:01 it said: " * 60_000}
+    assert [value for _, value in json_values(json.dumps(clock).encode())] == [clock]

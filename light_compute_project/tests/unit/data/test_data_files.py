@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from litgpt_core.core.errors import DataError
 from litgpt_core.core.files import write_json
+from litgpt_core.data import files
 from litgpt_core.data.files import document_name, matching_files, name_matcher, read_file, shown
 from litgpt_core.data.settings import TextSettings
 from litgpt_core.data.sources import read_corpus
@@ -174,3 +175,18 @@ def test_a_path_that_is_no_text_can_be_recorded(tmp_path: Path) -> None:
     path = os.fsdecode(b"caf\xe9.txt")
     write_json(tmp_path / "x.json", {"path": path})
     assert json.loads((tmp_path / "x.json").read_text(encoding="utf-8")) == {"path": path}
+
+
+def test_text_that_is_compressed_unusually_well_is_read_as_a_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the usual and the largest ratio, it is counted first and then read again."""
+    monkeypatch.setattr(files, "ANY_RATIO", 1000)
+    monkeypatch.setattr(files, "COUNTED_BYTES", 1000)
+    text = b"".join(b"%sall work and no play\n" % (b"%d " % n if n % 20 == 0 else b"") for n in range(4_000))
+    (tmp_path / "a.gz").write_bytes(raw := gzip.compress(text))
+    assert files.USUAL_RATIO * len(raw) < len(text) < files.MAX_RATIO * len(raw)
+    assert files.read_file(tmp_path / "a.gz") == text
+    (tmp_path / "b.gz").write_bytes(gzip.compress(b" " * 400_000))
+    with pytest.raises(DataError, match="unpacks to more than"):
+        files.read_file(tmp_path / "b.gz")

@@ -3,10 +3,8 @@
 import math
 
 import numpy as np
-import pytest
 
-from litgpt_core.core.errors import ConfigError
-from litgpt_core.evaluate.compare import compare_suites, compare_texts, refuse_other_tokenizers, rounded_up
+from litgpt_core.evaluate.compare import compare_suites, compare_texts, rounded_up
 from litgpt_core.evaluate.contamination import clean_items, overlap
 from litgpt_core.evaluate.scorer import Continuations
 from litgpt_core.evaluate.statistics import clustered_mean, clustered_ratio, more_units, sign_test, t_quantile
@@ -136,13 +134,6 @@ def test_texts_are_compared_block_by_block() -> None:
     assert math.isclose(found.estimate.value, -200 / 1500) and found.estimate.value == -back.estimate.value
     assert found.dropped == 2
     assert compare_texts(a[1:], b[1:], names=("A", "B")) is None
-
-
-def test_ids_of_two_tokenizers_are_not_compared() -> None:
-    refuse_other_tokenizers({"A": "x", "B": "x"}, suites=["induction"])
-    refuse_other_tokenizers({"A": "x", "B": "y"}, suites=[])
-    with pytest.raises(ConfigError, match="A and B have different tokenizers"):
-        refuse_other_tokenizers({"A": "x", "B": "y"}, suites=["induction"])
 
 
 def test_what_was_inserted_into_the_training_text_is_found() -> None:

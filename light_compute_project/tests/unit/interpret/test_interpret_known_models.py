@@ -385,6 +385,19 @@ def test_a_sparse_autoencoder_recovers_sparse_directions() -> None:
     )
 
 
+def test_decoding_only_active_features_gives_the_products_with_all_of_them() -> None:
+    """Values and gradients of `forward` are those of `encode` times the decoder, for any shape of the input."""
+    coder = TopKAutoencoder(6, features=10, k=3, seed=1)
+    coder.scale.fill_(1.7)
+    x = torch.randn(2, 5, 6, generator=SEED(3))
+    parameters, found = list(coder.parameters()), []
+    for reconstruct in (coder, lambda x: (coder.encode(x) @ coder.decoder + coder.centre) * coder.scale):
+        out = reconstruct(x)
+        found.append((out, torch.autograd.grad((out - x).square().mean(), parameters)))
+    torch.testing.assert_close(found[0], found[1])
+    assert coder.encode(x).shape == (2, 5, 10) and int((coder.encode(x) > 0).sum(-1).max()) <= 3
+
+
 def test_a_period_is_random_and_no_token_repeats_within_one() -> None:
     ids, periods = repeated_tokens(torch.arange(40), sequences=32, length=48, seed=0)
     assert len(set(periods.tolist())) > 5 and int(periods.min()) >= 8 and int(periods.max()) <= 24

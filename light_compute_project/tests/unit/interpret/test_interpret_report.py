@@ -20,7 +20,8 @@ from litgpt_core.data.settings import TextSettings
 from litgpt_core.doctor.model_checks import KINDS, build
 from litgpt_core.evaluate.run_data import RunData
 from litgpt_core.interpret import loading
-from litgpt_core.interpret.analysis import Analysis, compute, plain_numbers, rounded
+from litgpt_core.interpret.analysis import Analysis, compute, plain_numbers, rounded, write_report
+from litgpt_core.interpret.drawing import Drawing
 from litgpt_core.interpret.findings import findings, threshold
 from litgpt_core.interpret.loading import load_subject, windows_of
 from litgpt_core.interpret.page import page
@@ -86,6 +87,28 @@ def test_every_view_is_computed_and_written(folder: Path, done: Analysis) -> Non
     assert pictures == set(names)
     assert all(path.read_bytes()[:4] == b"\x89PNG" for path in done.folder.glob("*.png"))
     assert not list((folder / "runs" / "tiny" / "final").glob("analysis*"))
+
+
+def test_a_second_process_draws_the_same_pictures(done: Analysis, tmp_path: Path) -> None:
+    assert done.folder is not None
+    views = {name: done.values["views"][name] for name in ("budget", "heads")}
+    drawing = Drawing(tmp_path)
+    for name, values in views.items():
+        drawing.draw(name, values)
+    write_report({**done.values, "views": views}, tmp_path, drawing=drawing)
+    assert drawing.process is not None and drawing.process.returncode == 0
+    for name in views:
+        assert (tmp_path / f"{name}.png").read_bytes() == (done.folder / f"{name}.png").read_bytes()
+
+
+def test_pictures_are_drawn_here_where_the_second_process_fails(done: Analysis, tmp_path: Path) -> None:
+    values = {**done.values, "views": {"budget": done.values["views"]["budget"]}}
+    (tmp_path / "heads.png").write_bytes(b"of an earlier report")
+    drawing = Drawing(tmp_path)
+    drawing.draw("budget", {})
+    write_report(values, tmp_path, drawing=drawing)
+    assert drawing.process is not None and drawing.process.returncode == 1
+    assert [path.name for path in tmp_path.glob("*.png")] == ["budget.png"]
 
 
 def test_the_page_holds_all_values_and_asks_nobody_for_anything(done: Analysis) -> None:

@@ -39,6 +39,8 @@ SHAPES = {
     "normalised queries with LayerNorm": GPT2 | {"norm_qk": True},
     "gemma": LLAMA | {"name": "Gemma-test", "mlp_class_name": "GemmaMLP", "gelu_approximate": "tanh"},
     "layer norm without weights": GPT2 | {"name": "OLMo-test", "bias": False},
+    "odd hidden size": LLAMA | {"intermediate_size": 172},
+    "odd hidden size without a gate": GPT2 | {"intermediate_size": 101, "bias": False},
     "sums in several chunks": GPT2 | {"n_embd": 416, "n_head": 13, "intermediate_size": 800},
 }
 LENGTH = 100
@@ -235,6 +237,7 @@ def test_two_forward_passes_before_the_backward_passes_do_not_share_memory():
         ({"dropout": 0.1}, "dropout=0.1"),
         ({"n_head": 8}, "head_size=8"),
         ({"n_embd": 80, "n_head": 5}, "n_embd=80"),
+        ({"intermediate_size": 100}, "intermediate_size with biases=100"),
         ({"norm_qk": True, "norm_qk_type": "olmo2"}, "olmo2"),
         ({"post_mlp_norm": True}, "post_mlp_norm"),
         ({"sliding_window_size": 16}, "sliding_window_size"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 
 from litgpt_core.data.document import Document
@@ -40,3 +41,21 @@ def pair(document: Document, change: Change) -> Item:
         choices=(text[change.start : change.end] + rest, *(wrong + rest for wrong in change.wrong)),
         keep=2,
     )
+
+
+def last_word(kind: str, document: Document, passage: str, choices: tuple[str, ...], *, keep: int) -> Item:
+    """The words that may follow a passage, the first of them right; the space before a word belongs to its token."""
+    kept = passage.removesuffix(" ")
+    blank = passage[len(kept) :]
+    return Item(
+        kind=kind, cluster=document.name, context=kept, choices=tuple(blank + choice for choice in choices), keep=keep
+    )
+
+
+def line_starts(text: str) -> list[int]:
+    """Offset of the first character of each line, as Python counts lines."""
+    starts, place = [0], 0
+    for line in io.StringIO(text):
+        place += len(line)
+        starts.append(place)
+    return starts

@@ -11,7 +11,7 @@
 
 The right side is what somebody wrote. The first three have the same words on both sides, the others occur equally often
 in both directions: preferring a word gains nothing. Prose is found in any text, comments and docstrings
-included: words side by side, several of them no keywords, which code never has. `english_grammar` needs no text.
+included: words side by side, several of them no keywords, which code never has.
 """
 
 from __future__ import annotations

@@ -1,64 +1,81 @@
-"""Entity tracking: where a thing is after some moves, and what a variable holds after some assignments.
+"""Entity tracking in held-out Python: which of the file's names exist at this place?
 
-    boxes      The key is in the box. The ring is in the bag. The man moves the key to the house. The key is in the ->
-    variables  x = 3; y = 8; x = y; assert x == -> 8
+    def read(path, limit):        a name of this function, its parameter or variable, against
+        text = open([path | count])   a name that only other functions of the file have
 
-Chance is exactly one in three, respectively four: all choices were mentioned, and each is as often the last mentioned.
-After Kim and Schuster (2023), "Entity tracking in language models"; frames and words are this project's own.
+    parameter   the right name is a parameter
+    variable    it is assigned in the function
+
+Both names are the file's own, so that knowing its subject does not help: the function must be read.
 """
 
 from __future__ import annotations
 
+import ast
 import random
+import re
+from collections import defaultdict
+from collections.abc import Iterator
 
+from litgpt_core.data.document import Document
 from litgpt_core.evaluate.items import Item
+from litgpt_core.evaluate.suites.changes import CONTEXT, last_word, line_starts
 from litgpt_core.evaluate.suites.material import Material
 
-ITEMS_OF_A_KIND = 200
-
-_PEOPLE = ("The man", "The woman", "The boy", "The girl", "The king", "The queen")
-_THINGS = ("letter", "book", "picture", "stone", "key", "ring")
-_PLACES = ("box", "bag", "house", "garden", "window", "drawer")
-_LETTERS = ("a", "b", "c", "x", "y", "z", "n", "m")
+ITEMS_OF_A_KIND = 400
+PER_DOCUMENT = 20
+"""Of one kind."""
+SHORTEST_NAME = 3
+OFFERED = 16
+Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def entities(material: Material, rng: random.Random) -> list[Item]:
-    """Items of both kinds."""
-    return [
-        *(_boxes(rng, number) for number in range(ITEMS_OF_A_KIND)),
-        *(_variables(rng, number) for number in range(ITEMS_OF_A_KIND)),
-    ]
+    """Items of both kinds from the Python files among the documents; none where there are none."""
+    found: dict[str, list[Item]] = defaultdict(list)
+    for document, tree in sorted(material.python, key=lambda each: each[0].name):
+        candidates = list(_places(document, tree))
+        made: dict[str, int] = defaultdict(int)
+        for kind, start, name, others in rng.sample(candidates, len(candidates)):
+            if made[kind] < PER_DOCUMENT:
+                made[kind] += 1
+                passage = document.text[max(0, start - CONTEXT) : start]
+                wrong = rng.sample(others, min(OFFERED, len(others)))
+                found[kind].append(last_word(kind, document, passage, (name, *wrong), keep=2))
+    return [item for kind in sorted(found) for item in rng.sample(found[kind], min(len(found[kind]), ITEMS_OF_A_KIND))]
 
 
-def _boxes(rng: random.Random, number: int) -> Item:
-    things, places = rng.sample(_THINGS, 3), rng.sample(_PLACES, 3)
-    where = dict(zip(things, places, strict=True))
-    sentences = [f"The {thing} is in the {place}." for thing, place in where.items()]
-    for _ in range(rng.randint(1, 3)):
-        thing = rng.choice(things)
-        where[thing] = rng.choice([place for place in places if place != where[thing]])
-        sentences.append(f"{rng.choice(_PEOPLE)} moves the {thing} to the {where[thing]}.")
-    wanted = rng.choice(things)
-    context = f"{' '.join(sentences)} The {wanted} is in the"
-    choices = (where[wanted], *(place for place in places if place != where[wanted]))
-    return Item(
-        kind="boxes", cluster=f"boxes {number}", context=context, choices=tuple(f" {choice}" for choice in choices)
-    )
+def _places(document: Document, tree: ast.Module) -> Iterator[tuple[str, int, str, list[str]]]:
+    """Kind, offset, name and wrong names of every use of a function's own name that the context holds before."""
+    functions = [node for node in ast.walk(tree) if isinstance(node, Function)]
+    own = {function: names_of(function) for function in functions}
+    every = set().union(*(parameters | variables for parameters, variables in own.values())) if own else set()
+    lines = line_starts(document.text)
+    for function, (parameters, variables) in own.items():
+        others = sorted(name for name in every - mentioned(function) if len(name) >= SHORTEST_NAME)
+        for node in ast.walk(function):
+            if not (others and isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)):
+                continue
+            name, start = node.id, lines[node.lineno - 1] + node.col_offset
+            if name not in parameters | variables or len(name) < SHORTEST_NAME or name == "self":
+                continue
+            if document.text[start : start + len(name)] != name:
+                continue  # columns count UTF-8 bytes: a line with other letters before the name is left out
+            if re.search(rf"\b{name}\b", document.text[max(0, start - CONTEXT) : start]):
+                yield "parameter" if name in parameters else "variable", start, name, others
 
 
-def _variables(rng: random.Random, number: int) -> Item:
-    names, numbers = rng.sample(_LETTERS, 3), rng.sample(range(1, 10), 4)
-    values = dict(zip(names, numbers, strict=False))
-    lines = [f"{name} = {value}" for name, value in values.items()]
-    changed, source = rng.sample(names, 2)
-    values[changed] = values[source]
-    lines.append(f"{changed} = {source}")
-    other = names[3 - names.index(changed) - names.index(source)]
-    values[other] = numbers[3]
-    lines.insert(rng.randint(3, 4), f"{other} = {numbers[3]}")
-    wanted = rng.choice(names)
-    choices = (values[wanted], *(value for value in numbers if value != values[wanted]))
-    context = "\n".join(lines) + f"\nassert {wanted} =="
-    return Item(
-        kind="variables", cluster=f"variables {number}", context=context, choices=tuple(f" {c}" for c in choices)
-    )
+def names_of(function: Function) -> tuple[set[str], set[str]]:
+    """A function's parameters, and the other names that are assigned in it."""
+    parameters = {node.arg for node in ast.walk(function.args) if isinstance(node, ast.arg)}
+    stored = {node.id for node in ast.walk(function) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    return parameters, stored - parameters
+
+
+def mentioned(function: Function) -> set[str]:
+    """All names that occur in a function, as whatever."""
+    nodes = list(ast.walk(function))
+    found = {node.id for node in nodes if isinstance(node, ast.Name)}
+    found |= {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    found |= {node.name for node in nodes if isinstance(node, Function | ast.ClassDef)}
+    return found | {node.arg for node in nodes if isinstance(node, ast.arg | ast.keyword) and node.arg}

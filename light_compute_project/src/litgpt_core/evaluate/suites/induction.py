@@ -1,73 +1,60 @@
-"""Copying from the context: what follows a token that stood before, on random tokens, words and names.
+"""Induction in held-out text: what followed the last time, when the same two tokens come again.
 
-    repeat    a b c d e a b c -> d       random ids, repeated at random periods: an induction head's own task
-    copy      a list of words, and the same list again
-    lookup    key = value lines, and one key again
+    ... self.weights ... self.  ->  weights     against a word about as frequent that the file does not have
 
-Chance is exactly one in four: the wrong choices are other tokens or words of the same context.
+    near    the last time is at most `NEAR` characters before
+    far     it is further away
+
+This is what an induction head does (Olsson et al. 2022), on text as it is: on random tokens, which the heads view of
+`lcp analyze` uses, a model that was trained for minutes learns nothing.
 """
 
 from __future__ import annotations
 
 import random
+import re
 
+from litgpt_core.data.document import Document
 from litgpt_core.evaluate.items import Item
-from litgpt_core.evaluate.suites.english_grammar import PEOPLE, THINGS
+from litgpt_core.evaluate.suites.changes import last_word
 from litgpt_core.evaluate.suites.material import Material
+from litgpt_core.evaluate.suites.word_pool import WordPool
 
-ITEMS_OF_A_KIND = 150
-CHOICES = 4
-PERIODS = (6, 8, 10, 12, 16, 20)
-
-_WORDS = tuple(sorted({*PEOPLE, *THINGS}))
-_NAMES = ("alpha", "beta", "gamma", "delta", "first", "second", "start", "end", "left", "right", "name", "size")
+PASSAGE = 450
+"""Characters of context."""
+NEAR = 150
+ITEMS_OF_A_KIND = 400
+PER_DOCUMENT = 20
+"""Of one kind."""
+TRIED = 4000
+"""Places of a document at most."""
+_TOKEN = re.compile(r"[A-Za-z_]+|\d+|[^\sA-Za-z_\d]")
 
 
 def induction(material: Material, rng: random.Random) -> list[Item]:
-    """Items of all three kinds."""
-    return [
-        *(_repeat(material, rng, number) for number in range(ITEMS_OF_A_KIND)),
-        *(_copy(rng, number) for number in range(ITEMS_OF_A_KIND)),
-        *(_lookup(rng, number) for number in range(ITEMS_OF_A_KIND)),
-    ]
+    """Items of both kinds."""
+    found: dict[str, list[Item]] = {"near": [], "far": []}
+    for document in material.divided:
+        made = dict.fromkeys(found, 0)
+        for kind, start, word in _repeated(document, material.words, rng):
+            others = material.words.others(word, document, rng) if made[kind] < PER_DOCUMENT else []
+            if others:
+                passage = document.text[max(0, start - PASSAGE) : start]
+                found[kind].append(last_word(kind, document, passage, (word, *others), keep=2))
+                made[kind] += 1
+    return [item for items in found.values() for item in rng.sample(items, min(len(items), ITEMS_OF_A_KIND))]
 
 
-def _repeat(material: Material, rng: random.Random, number: int) -> Item:
-    """Random ids twice; the second time up to a place from the middle on."""
-    period = PERIODS[number % len(PERIODS)]
-    special = material.tokenizer.special_ids()
-    ordinary = [token for token in range(material.tokenizer.vocab_size) if token not in special]
-    ids = rng.sample(ordinary, min(period, len(ordinary)))
-    place = rng.randrange(len(ids) // 2, len(ids))
-    others = rng.sample([token for token in ids if token != ids[place]], CHOICES - 1)
-    return Item(
-        kind="repeat",
-        cluster=f"repeat {number}",
-        context=(*ids, *ids[:place]),
-        choices=((ids[place],), *((token,) for token in others)),
-    )
-
-
-def _copy(rng: random.Random, number: int) -> Item:
-    words = rng.sample(_WORDS, 8)
-    place = rng.randrange(3, 8)
-    others = [word for word in rng.sample(words, len(words)) if word != words[place]]
-    context = f"{' '.join(words)}\n{' '.join(words[:place])}"
-    return Item(
-        kind="copy",
-        cluster=f"copy {number}",
-        context=context,
-        choices=tuple(f" {w}" for w in (words[place], *others)),
-        keep=CHOICES,
-    )
-
-
-def _lookup(rng: random.Random, number: int) -> Item:
-    keys, values = rng.sample(_NAMES, CHOICES), rng.sample(range(10, 100), CHOICES)
-    place = rng.randrange(CHOICES)
-    lines = "".join(f"{key} = {value}\n" for key, value in zip(keys, values, strict=True))
-    answers = [values[place], *(value for value in values if value != values[place])]
-    context = f"{lines}assert {keys[place]} =="
-    return Item(
-        kind="lookup", cluster=f"lookup {number}", context=context, choices=tuple(f" {value}" for value in answers)
-    )
+def _repeated(document: Document, pool: WordPool, rng: random.Random) -> list[tuple[str, int, str]]:
+    """(kind, place, word) where the two tokens before a word were followed by it the last time, in random order."""
+    last: dict[tuple[str, str], tuple[int, str]] = {}
+    found = []
+    tokens = list(_TOKEN.finditer(document.text))
+    for number in range(2, len(tokens)):
+        word, start = tokens[number][0], tokens[number].start()
+        key = (tokens[number - 2][0], tokens[number - 1][0])
+        before, followed = last.get(key, (-PASSAGE, ""))
+        if followed == word and word in pool.rank and start - before < PASSAGE - 20:
+            found.append(("near" if start - before <= NEAR else "far", start, word))
+        last[key] = (start, word)
+    return rng.sample(found, min(len(found), TRIED))

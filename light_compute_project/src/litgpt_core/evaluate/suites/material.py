@@ -1,20 +1,17 @@
-"""What suites are made of: held-out documents, words that the training text knows, a tokenizer's ordinary ids."""
+"""What suites are made of: held-out documents, their syntax trees, their words."""
 
 from __future__ import annotations
 
 import ast
-import re
 import warnings
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from litgpt_core.data.document import Document
 from litgpt_core.data.split import cut_chunks
-from litgpt_core.tokenizers.base import Tokenizer
+from litgpt_core.evaluate.suites.word_pool import WordPool
 
-WORD = re.compile(r"[A-Za-z]+")
 LARGEST_PYTHON = 80_000
 """Characters: parsing larger files would take longer than scoring the items."""
 
@@ -25,9 +22,6 @@ class Material:
 
     documents: Sequence[Document] = ()
     """Held-out text."""
-    known_words: Counter[str] | None = None
-    """Lower-case words of the training text with their counts; None: unknown."""
-    tokenizer: Tokenizer
 
     @cached_property
     def python(self) -> list[tuple[Document, ast.Module]]:
@@ -44,9 +38,10 @@ class Material:
         documents = sorted(self.documents, key=lambda document: document.name)
         return documents if len(documents) >= 10 else [chunk for one in documents for chunk in cut_chunks(one)]
 
-    def knows(self, word: str) -> bool:
-        """Whether the training text has the word five times; yes, where the training text is not known."""
-        return self.known_words is None or self.known_words[word.lower()] >= 5
+    @cached_property
+    def words(self) -> WordPool:
+        """Words of all documents."""
+        return WordPool(self.divided)
 
 
 def parsed(text: str) -> ast.Module | None:

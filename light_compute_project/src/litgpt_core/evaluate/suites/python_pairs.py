@@ -24,7 +24,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from litgpt_core.evaluate.items import Item
-from litgpt_core.evaluate.suites.changes import CONTEXT, Change, pair
+from litgpt_core.evaluate.suites.changes import CONTEXT, Change, line_starts, pair
 from litgpt_core.evaluate.suites.material import Material, parsed
 
 PER_DOCUMENT = 4
@@ -67,7 +67,7 @@ class _Statements:
 
     def __init__(self, text: str, tree: ast.Module) -> None:
         self.text = text
-        lines = _line_starts(text)
+        lines = line_starts(text)
         self.bounds = []
         for node in tree.body:
             decorators = [item.lineno for item in getattr(node, "decorator_list", [])]
@@ -90,7 +90,7 @@ class _Statements:
 def _changes(
     text: str, tree: ast.Module, pool: dict[int, list[str]], own: set[str], rng: random.Random
 ) -> Iterator[Change]:
-    lines = _line_starts(text)
+    lines = line_starts(text)
     try:
         tokens = list(tokenize.generate_tokens(io.StringIO(text).readline))
     except (tokenize.TokenError, SyntaxError):
@@ -162,12 +162,3 @@ def _identifiers(tree: ast.Module) -> set[str]:
     found |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     found |= {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
     return {name for name in found if name.isascii() and not keyword.iskeyword(name)}
-
-
-def _line_starts(text: str) -> list[int]:
-    """Offset of the first character of each line, as Python counts lines."""
-    starts, place = [0], 0
-    for line in io.StringIO(text):
-        place += len(line)
-        starts.append(place)
-    return starts

@@ -22,9 +22,9 @@ class BlockPass {
     void forward(float* out) {
         pack_transposed(team, b.qkv.weight, s.width, s.across, scratch + at.qkv, 0, s.across);
         pack_transposed(team, b.proj.weight, s.heads, s.width, scratch + at.proj, 0, s.width);
-        pack_transposed(team, b.fc.weight, s.width, b.hidden, scratch + at.fc, 0, s.inner);
-        if (b.gated) pack_transposed(team, b.fc_value.weight, s.width, b.hidden, scratch + at.fc, b.hidden, s.inner);
-        pack_transposed(team, b.mlp_proj.weight, b.hidden, s.width, scratch + at.mlp_proj, 0, s.width);
+        pack_transposed(team, b.fc.weight, s.width, s.hidden, scratch + at.fc, 0, s.inner);
+        if (b.gated) pack_transposed(team, b.fc_value.weight, s.width, s.hidden, scratch + at.fc, s.hidden.all, s.inner);
+        pack_transposed(team, b.mlp_proj.weight, s.hidden, s.width, scratch + at.mlp_proj, 0, s.width);
         team.wait();
         const Normalised first{b.norm_1, x, s.width, b.rms != 0, true, kept.statistics_1};
         for_blocks([&](size_t begin, size_t end, size_t) {
@@ -45,10 +45,10 @@ class BlockPass {
     }
 
     void backward(const float* gradient, float* x_gradient, const BlockGradient& to) {
-        pack_straight(team, b.qkv.weight, nullptr, s.across, s.across, s.width, scratch + at.qkv);
-        pack_straight(team, b.proj.weight, nullptr, s.width, s.width, s.heads, scratch + at.proj);
-        pack_straight(team, b.fc.weight, b.fc_value.weight, b.hidden, s.inner, s.width, scratch + at.fc);
-        pack_straight(team, b.mlp_proj.weight, nullptr, s.width, s.width, b.hidden, scratch + at.mlp_proj);
+        pack_straight(team, b.qkv.weight, nullptr, s.across, s.width, scratch + at.qkv);
+        pack_straight(team, b.proj.weight, nullptr, s.width, s.heads, scratch + at.proj);
+        pack_straight(team, b.fc.weight, b.gated ? b.fc_value.weight : nullptr, s.hidden, s.width, scratch + at.fc);
+        pack_straight(team, b.mlp_proj.weight, nullptr, s.width, s.hidden, scratch + at.mlp_proj);
         team.wait();
         if (b.activation == GELU) feed_forward_gradient<GELU>(gradient);
         if (b.activation == GELU_TANH) feed_forward_gradient<GELU_TANH>(gradient);
@@ -59,7 +59,7 @@ class BlockPass {
         input_gradient(x_gradient);
         const Normalised first{b.norm_1, x, s.width, b.rms != 0, false, kept.statistics_1};
         team.wait();
-        weights(scratch + at.across, s.across, first, s.width, one_matrix(to.qkv));
+        weights(scratch + at.across, s.across, first, one_matrix(to.qkv, s.across, s.width));
         norm_gradients(to);
     }
 
@@ -96,18 +96,18 @@ class BlockPass {
     template <Activation KIND> void feed_forward(float* out) {
         const Plain mixed{kept.mixed, s.heads};
         const Normalised second{b.norm_2, kept.middle, s.width, b.rms != 0, true, kept.statistics_2};
-        const Activated<KIND> active{kept.hidden, s.inner, size_t(b.hidden), b.gated != 0};
+        const Activated<KIND> active{kept.hidden, s.inner, s.hidden.all, b.gated != 0};
         for_blocks([&](size_t begin, size_t end, size_t) {
             multiply(mixed, begin, end, s.heads, at.proj, s.width, [&](size_t row, size_t column, vec one, vec two) {
                 add_to(x, b.proj.bias, row, column, one, two, kept.middle);
             });
             multiply(second, begin, end, s.width, at.fc, s.inner, [&](size_t row, size_t column, vec one, vec two) {
-                const bool value = b.gated && column >= size_t(b.hidden);
+                const bool value = b.gated && column >= s.hidden.all;
                 const float* bias = value ? b.fc_value.bias : b.fc.bias;
-                const size_t place = value ? column - b.hidden : column;
+                const size_t place = value ? column - s.hidden.all : column;
                 put(kept.hidden + row * s.inner + column, with_bias(one, bias, place), with_bias(two, bias, place + LANES));
             });
-            multiply(active, begin, end, b.hidden, at.mlp_proj, s.width, [&](size_t row, size_t column, vec one, vec two) {
+            multiply(active, begin, end, s.hidden.all, at.mlp_proj, s.width, [&](size_t row, size_t column, vec one, vec two) {
                 add_to(kept.middle, b.mlp_proj.bias, row, column, one, two, out);
             });
         });
@@ -123,7 +123,7 @@ class BlockPass {
     template <Activation KIND> void feed_forward_gradient(const float* gradient) {
         const Plain outer{gradient, s.width}, inner{scratch + at.inner, s.inner}, middle{scratch + at.middle, s.width};
         for_blocks([&](size_t begin, size_t end, size_t block) {
-            multiply(outer, begin, end, s.width, at.mlp_proj, b.hidden, [&](size_t row, size_t column, vec one, vec two) {
+            multiply(outer, begin, end, s.width, at.mlp_proj, s.hidden.all, [&](size_t row, size_t column, vec one, vec two) {
                 activation_gradient<KIND>(row, column, one);
                 activation_gradient<KIND>(row, column + LANES, two);
             });
@@ -163,9 +163,9 @@ class BlockPass {
             store(place, active.value);
             return;
         }
-        const vec value = load<vec>(place + b.hidden);
+        const vec value = load<vec>(place + s.hidden.all);
         store(to, gradient * value * active.slope);
-        store(to + b.hidden, gradient * active.value);
+        store(to + s.hidden.all, gradient * active.value);
         store(place, active.value * value);
     }
 
@@ -182,19 +182,21 @@ class BlockPass {
     }
 
     template <class Source>
-    void weights(const float* outputs, size_t m, const Source& inputs, size_t n, const MatrixGradient& to) const {
-        gradient_product(team, outputs, m, inputs, s.tokens, n, to, scratch + at.shared, mine + at.room);
+    void weights(const float* outputs, size_t m, const Source& inputs, const MatrixGradient& to) const {
+        gradient_product(team, outputs, m, inputs, s.tokens, to, scratch + at.shared, mine + at.room);
         team.wait();
     }
 
-    static MatrixGradient one_matrix(const LinearGradient& to) { return {to.weight, nullptr, to.bias, nullptr, size_t(-1)}; }
+    static MatrixGradient one_matrix(const LinearGradient& to, Size rows, Size columns) {
+        return {to.weight, nullptr, to.bias, nullptr, rows, columns};
+    }
 
     void weight_gradients(const float* gradient, const BlockGradient& to) const {
         const Normalised second{b.norm_2, kept.middle, s.width, b.rms != 0, false, kept.statistics_2};
-        weights(gradient, s.width, Plain{kept.hidden, s.inner}, b.hidden, one_matrix(to.mlp_proj));
-        const MatrixGradient both{to.fc.weight, to.fc_value.weight, to.fc.bias, to.fc_value.bias, size_t(b.hidden)};
-        weights(scratch + at.inner, s.inner, second, s.width, both);
-        weights(scratch + at.middle, s.width, Plain{kept.mixed, s.heads}, s.heads, one_matrix(to.proj));
+        weights(gradient, s.width, Plain{kept.hidden, s.inner}, one_matrix(to.mlp_proj, s.width, s.hidden));
+        const MatrixGradient both{to.fc.weight, to.fc_value.weight, to.fc.bias, to.fc_value.bias, s.hidden, s.width};
+        weights(scratch + at.inner, s.inner, second, both);
+        weights(scratch + at.middle, s.width, Plain{kept.mixed, s.heads}, one_matrix(to.proj, s.width, s.heads));
     }
 
     void input_gradient(float* x_gradient) {

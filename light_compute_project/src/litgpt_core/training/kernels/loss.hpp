@@ -83,7 +83,7 @@ struct Scaled {
 static void loss_backward(const Team& team, const LossSizes& s, const float* hidden, const float* head, const float* slopes,
                           float scale, float* hidden_gradient, float* head_gradient, float* scratch) {
     float* mine = scratch + s.per_thread * team.thread;
-    pack_straight(team, head, nullptr, s.vocabulary, s.vocabulary, s.width, scratch + s.packed);
+    pack_straight(team, head, nullptr, s.vocabulary, s.width, scratch + s.packed);
     team.wait();
     const Blocks blocks(s.n);
     const Share share = team.share_of(blocks.count);
@@ -94,6 +94,7 @@ static void loss_backward(const Team& team, const LossSizes& s, const float* hid
                           store(hidden_gradient + row * s.width + column, one);
                           store(hidden_gradient + row * s.width + column + LANES, two);
                       });
-    gradient_product(team, slopes, s.vocabulary, Scaled{hidden, s.width, scale}, s.n, s.width,
-                     MatrixGradient{head_gradient, nullptr, nullptr, nullptr, size_t(-1)}, scratch + s.shared, mine + s.room);
+    gradient_product(team, slopes, s.vocabulary, Scaled{hidden, s.width, scale}, s.n,
+                     MatrixGradient{head_gradient, nullptr, nullptr, nullptr, s.vocabulary, s.width}, scratch + s.shared,
+                     mine + s.room);
 }

@@ -82,6 +82,15 @@ static inline void tile(const float* a, size_t a_row, size_t a_step, const float
     for (size_t i = 0; i < MR; i++) sums[i][0] = total[i][0], sums[i][1] = total[i][1];
 }
 
+// Part `part` of `parts` of the next strip, `count` rows of NR numbers, is fetched into the second-level cache, which does not
+// hold all `columns`.
+static inline void fetch_part(const float* next, size_t count, size_t columns, size_t part, size_t parts) {
+    constexpr size_t LINE = 16, HELD = 128 * 1024;
+    if (count * columns <= HELD) return;
+    const size_t lines = count * NR / LINE, end = lines * (part + 1) / parts;
+    for (size_t i = lines * part / parts; i < end; i++) __builtin_prefetch(next + i * LINE, 0, 2);
+}
+
 // Numbers as they lie in memory.
 struct Plain {
     const float* from;
@@ -90,37 +99,56 @@ struct Plain {
     vec at(size_t row, size_t column) const { return load<vec>(from + row * width + column); }
 };
 
+// A size of a matrix as the kernels see it, filled up with zeros, and as it is in memory.
+struct Size {
+    size_t all, there;
+    Size(size_t size) : all(size), there(size) {}
+    Size(size_t all, size_t there) : all(all), there(there) {}
+};
+
+// LANES numbers, those from `there` on zeros.
+static inline vec load_some(const float* from, size_t at, size_t there) {
+    if (at + LANES <= there) return load<vec>(from + at);
+    float line[LANES] = {};
+    if (at < there) std::memcpy(line, from + at, (there - at) * sizeof(float));
+    return load<vec>(line);
+}
+
 // Weights for `block_product`: chunk after chunk, strip after strip. These are `columns` columns from `begin` on of `all`, of
 // weights as PyTorch stores a linear layer, (columns, depth).
-static void pack_transposed(const Team& team, const float* weights, size_t depth, size_t columns, float* packed,
-                            size_t begin, size_t all) {
-    const size_t chunk = chunk_of(depth);
-    const Share mine = team.share_of(columns / NR);
+static void pack_transposed(const Team& team, const float* weights, Size depth, Size columns, float* packed, size_t begin,
+                            size_t all) {
+    const size_t chunk = chunk_of(depth.all);
+    const Share mine = team.share_of(columns.all / NR);
     for (size_t strip = mine.begin; strip < mine.end; strip++)
-        for (size_t k = 0; k < depth; k += chunk) {
-            const size_t count = k + chunk < depth ? chunk : depth - k, column = strip * NR;
+        for (size_t k = 0; k < depth.all; k += chunk) {
+            const size_t count = k + chunk < depth.all ? chunk : depth.all - k, column = strip * NR;
             float* to = packed + k * all + (begin + column) * count;
             for (size_t half = 0; half < NR; half += LANES)
                 for (size_t i = 0; i < count; i += LANES) {
-                    vec square[LANES];
-                    for (size_t r = 0; r < size_t(LANES); r++)
-                        square[r] = load<vec>(weights + (column + half + r) * depth + k + i);
+                    vec square[LANES] = {};
+                    for (size_t r = 0; r < size_t(LANES) && column + half + r < columns.there; r++)
+                        square[r] = load_some(weights + (column + half + r) * depth.there, k + i, depth.there);
                     transpose(square);
                     for (size_t r = 0; r < size_t(LANES); r++) store(to + (i + r) * NR + half, square[r]);
                 }
         }
 }
 
-// The same of weights (depth, columns), of which the first `depth_of_first` rows are in one matrix, the others in another.
-static void pack_straight(const Team& team, const float* first, const float* second, size_t depth_of_first, size_t depth,
-                          size_t columns, float* packed) {
-    const size_t chunk = chunk_of(depth);
-    const Share mine = team.share_of(columns / NR);
+// The same of weights (depth, columns); with a `second` matrix its rows follow those of the first.
+static void pack_straight(const Team& team, const float* first, const float* second, Size depth, Size columns,
+                          float* packed) {
+    const size_t total = depth.all * (second ? 2 : 1), chunk = chunk_of(total);
+    const Share mine = team.share_of(columns.all / NR);
     for (size_t strip = mine.begin; strip < mine.end; strip++)
-        for (size_t k = 0; k < depth; k++) {
-            const size_t begin = k / chunk * chunk, count = begin + chunk < depth ? chunk : depth - begin;
-            const float* row = k < depth_of_first ? first + k * columns : second + (k - depth_of_first) * columns;
-            std::memcpy(packed + begin * columns + strip * NR * count + (k - begin) * NR, row + strip * NR, NR * 4);
+        for (size_t k = 0; k < total; k++) {
+            const size_t begin = k / chunk * chunk, count = begin + chunk < total ? chunk : total - begin;
+            const size_t line = k < depth.all ? k : k - depth.all;
+            const float* row = (k < depth.all ? first : second) + line * columns.there;
+            const size_t there = line < depth.there ? columns.there : 0;
+            float* to = packed + begin * columns.all + strip * NR * count + (k - begin) * NR;
+            store(to, load_some(row, strip * NR, there));
+            store(to + LANES, load_some(row, strip * NR + LANES, there));
         }
 }
 
@@ -148,9 +176,11 @@ static void block_product(const Source& source, size_t begin, size_t end, size_t
         const bool last = k + count == depth;
         pack_rows(source, begin, end, k, count, room);
         const float* strip = packed + k * columns;
+        const size_t groups = (end - begin + MR - 1) / MR;
         for (size_t column = 0; column < columns; column += NR, strip += NR * count)
             for (size_t row = begin; row < end; row += MR) {
                 vec sums[MR][2] = {};
+                if (column + NR < columns) fetch_part(strip + NR * count, count, columns, (row - begin) / MR, groups);
                 tile(room + (row - begin) * count, 1, MR, strip, NR, count, sums);
                 const size_t rows = end - row < MR ? end - row : MR;
                 for (size_t r = 0; r < rows; r++) {
@@ -189,23 +219,43 @@ static inline void pack_gradient(const float* from, size_t width, size_t column,
     for (size_t r = 0; r < MR && column + r < columns; r++) bias[r] += sum[r];
 }
 
-// Where the gradient of a matrix, or of two that were multiplied as one, goes.
+// Where the gradient of a matrix goes, or of two that were multiplied as one: the second's rows follow those of the first.
 struct MatrixGradient {
-    float *first, *second;            // (rows, n) and what follows them
+    float *first, *second;
     float *first_bias, *second_bias;  // null: there is none
-    size_t rows;                      // of `first`
-    float* row(size_t index, size_t n) const { return index < rows ? first + index * n : second + (index - rows) * n; }
+    Size rows, columns;               // of one
+    // Null for rows that are filled up.
+    float* row(size_t index) const {
+        const bool is_first = index < rows.all;
+        const size_t line = is_first ? index : index - rows.all;
+        return line < rows.there ? (is_first ? first : second) + line * columns.there : nullptr;
+    }
     float* bias(size_t index) const {
-        float* of = index < rows ? first_bias : second_bias;
-        return of ? of + (index < rows ? index : index - rows) : nullptr;
+        const bool is_first = index < rows.all;
+        float* of = is_first ? first_bias : second_bias;
+        return of ? of + (is_first ? index : index - rows.all) : nullptr;
+    }
+    void put(size_t index, size_t column, vec one, vec two, bool add) const {
+        float* to = row(index);
+        if (!to) return;
+        to += column;
+        if (column + NR <= columns.there) {
+            if (add) one += load<vec>(to), two += load<vec>(to + LANES);
+            store(to, one), store(to + LANES, two);
+            return;
+        }
+        float line[NR];
+        store(line, one), store(line + LANES, two);
+        for (size_t i = 0; column + i < columns.there; i++) to[i] = add ? to[i] + line[i] : line[i];
     }
 };
 
-// outputs^T (m, tokens) times inputs (tokens, n): the gradient of weights (m, n), and the sums of `outputs` over the tokens.
+// outputs^T (m, tokens) times inputs (tokens, n): the gradient of weights (m, n), n being the columns of `out`, and the sums of `outputs` over the tokens.
 // `shared` holds 2 * DEPTH * n floats; `room` is the thread's. Ends without a barrier.
 template <class Source>
 static void gradient_product(const Team& team, const float* outputs, size_t m, const Source& inputs, size_t tokens,
-                             size_t n, const MatrixGradient& out, float* shared, float* room) {
+                             const MatrixGradient& out, float* shared, float* room) {
+    const size_t n = out.columns.all;
     const size_t chunk = chunk_of(tokens), strips = (m + MR - 1) / MR;
     const Share mine = team.share_of(strips);
     for (size_t t = 0, turn = 0; t < tokens; t += chunk, turn ^= 1) {
@@ -230,14 +280,12 @@ static void gradient_product(const Team& team, const float* outputs, size_t m, c
             for (size_t column = 0; column < n; column += NR)
                 for (size_t strip = group; strip < stop; strip++) {
                     const size_t row = strip * MR, rows = m - row < MR ? m - row : MR;
-                    for (size_t r = 0; r < rows; r++) __builtin_prefetch(out.row(row + r, n) + column, 1);
+                    for (size_t r = 0; r < rows; r++)
+                        if (const float* to = out.row(row + r)) __builtin_prefetch(to + column, 1);
                     vec total[MR][2] = {};
+                    if (column + NR < n) fetch_part(packed + (column + NR) * count, count, n, strip - group, stop - group);
                     tile(room + (strip - group) * MR * count, 1, MR, packed + column * count, NR, count, total);
-                    for (size_t r = 0; r < rows; r++) {
-                        float* to = out.row(row + r, n) + column;
-                        if (t) total[r][0] += load<vec>(to), total[r][1] += load<vec>(to + LANES);
-                        store(to, total[r][0]), store(to + LANES, total[r][1]);
-                    }
+                    for (size_t r = 0; r < rows; r++) out.put(row + r, column, total[r][0], total[r][1], t > 0);
                 }
         }
     }

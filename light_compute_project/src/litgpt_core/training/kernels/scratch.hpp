@@ -5,10 +5,13 @@
 #include "product.hpp"
 
 struct Sizes {
-    size_t tokens, width, heads, across, inner;  // inner: hidden units, twice with a gate
+    size_t tokens, width, heads, across;
+    Size hidden;   // filled up to a multiple of NR
+    size_t inner;  // hidden units, twice with a gate
     explicit Sizes(const Block& b)
         : tokens(b.batch * b.length), width(b.width), heads(b.heads * b.head_size),
-          across((b.heads + 2 * b.groups) * b.head_size), inner(b.hidden * (b.gated ? 2 : 1)) {}
+          across((b.heads + 2 * b.groups) * b.head_size), hidden(round_up(b.hidden, NR), b.hidden),
+          inner(hidden.all * (b.gated ? 2 : 1)) {}
 };
 
 static inline size_t larger_of(size_t a, size_t b) { return a > b ? a : b; }
@@ -30,12 +33,12 @@ struct Scratch {
             return begin;
         };
         qkv = take(s.across * s.width), proj = take(s.heads * s.width);
-        fc = take(s.inner * s.width), mlp_proj = take(size_t(b.hidden) * s.width);
+        fc = take(s.inner * s.width), mlp_proj = take(s.hidden.all * s.width);
         inner = middle = mixed = across = shared = norm_sums = head_sums = 0;
         if (backward) {
             inner = take(s.tokens * s.inner), middle = take(s.tokens * s.width);
             mixed = take(s.tokens * s.heads), across = take(s.tokens * s.across);
-            shared = take(2 * DEPTH * larger_of(larger_of(b.hidden, s.width), s.heads));
+            shared = take(2 * DEPTH * larger_of(larger_of(s.hidden.all, s.width), s.heads));
             norm_sums = take(blocks.count * 4 * s.width), head_sums = take(size_t(b.batch * b.groups) * 4 * b.head_size);
         }
         const size_t before = at;
