@@ -14,7 +14,7 @@ PINS := $(UV) run --quiet --no-project python $(SRC)/tools/pins.py
 EXPORT := $(UV) export --quiet --format requirements.txt --no-header --no-annotate --no-emit-project --all-groups --all-extras \
 	--output-file requirements.txt
 # Environments of their own, whose packages and ours exclude each other
-ISOLATED := $(patsubst %.in,%,$(wildcard $(SRC)/src/litgpt_core/data/stream/datatrove.in $(SRC)/docs/site/requirements.in))
+ISOLATED := $(patsubst %.in,%,$(wildcard $(SRC)/src/litgpt_core/data/stream/datatrove*.in $(SRC)/docs/site/requirements.in))
 COMPILE = $(UV) pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	--exclude-newer $$(sed -n 's/^exclude-newer = "\(.*\)"/\1/p' pyproject.toml)
 FREE = free $(if $(BEFORE),--before $(BEFORE)) $(PACKAGES)

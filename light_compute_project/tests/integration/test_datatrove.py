@@ -5,61 +5,42 @@ Nightly: it installs datatrove's environment.
 
 from __future__ import annotations
 
-import json
+import gzip
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
+import psutil
 import pytest
+from tests.integration.trove_corpus import (
+    TOKENIZER,
+    contents,
+    datatrove_installed,
+    script,
+    settings,
+    text,
+    write_corpus,
+)
 
-from litgpt_core.core.errors import EnvironmentProblem
-from litgpt_core.data.prepare import PreparedData, prepare
-from litgpt_core.data.stream.datatrove_engine import VARIABLE, datatrove_python
-from litgpt_core.data.stream_settings import RowsSettings
+from litgpt_core.core.errors import DataError
+from litgpt_core.data.prepare import prepare
+from litgpt_core.data.stream.datatrove_engine import RAY_PINS, VARIABLE
 from litgpt_core.tokenizers.registry import load
-from litgpt_core.tokenizers.settings import SubwordSettings
+from litgpt_core.tokenizers.settings import ByteSettings
 
 pytestmark = [pytest.mark.nightly, pytest.mark.serial, pytest.mark.timeout(900)]
-TOKENIZER = SubwordSettings(kind="bpe", vocab_size=400)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def datatrove(tmp_path_factory: pytest.TempPathFactory) -> Any:
+def datatrove(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Its environment, made once."""
-    try:
-        python = datatrove_python(tmp_path_factory.mktemp("engine"))
-    except EnvironmentProblem as problem:
-        pytest.skip(str(problem))
-    os.environ[VARIABLE] = str(python)
-    yield
-    del os.environ[VARIABLE]
-
-
-def text(rng: random.Random, words: int) -> str:
-    return " ".join("".join(rng.choices("abcdefghijklmnop", k=rng.randrange(2, 9))) for _ in range(words))
-
-
-def write_corpus(folder: Path, texts: list[str], *, files: int = 4) -> Path:
-    folder.mkdir()
-    for number in range(files):
-        rows = [json.dumps({"text": each}) for each in texts[number::files]]
-        (folder / f"{number}.jsonl").write_text("\n".join(rows) + "\n")
-    return folder
-
-
-def settings(folder: Path, cache: str, **changes: Any) -> RowsSettings:
-    values = {"path": str(folder), "cache_dir": str(folder.parent / cache), "chunk_bytes": 30_000, "workers": 2}
-    return RowsSettings(**{"val_fraction": 0.05, **values, **changes})
-
-
-def contents(prepared: PreparedData) -> dict[str, bytes]:
-    names = ("*.ds", "*.index", "manifest.json", "tokenizer/*")
-    return {file.name: file.read_bytes() for name in names for file in prepared.directory.glob(name)}
+    with datatrove_installed(tmp_path_factory.mktemp("engine")) as python:
+        yield python
 
 
 def test_the_bytes_are_those_of_the_local_engine_also_after_a_kill(tmp_path: Path) -> None:
@@ -67,13 +48,10 @@ def test_the_bytes_are_those_of_the_local_engine_also_after_a_kill(tmp_path: Pat
     folder = write_corpus(tmp_path / "rows", [text(rng, rng.randrange(5, 200)) for _ in range(2000)])
     local = prepare(settings(folder, "local"), TOKENIZER)
     assert len(local.shards("train")) > 20
-    script = (
-        "from litgpt_core.data.prepare import prepare\nfrom litgpt_core.data.stream_settings import RowsSettings\n"
-        "from litgpt_core.tokenizers.settings import SubwordSettings\n"
-        f"prepare(RowsSettings(path={str(folder)!r}, cache_dir={str(tmp_path / 'trove')!r}, chunk_bytes=30_000, "
-        "workers=1, val_fraction=0.05, engine='datatrove'), SubwordSettings(kind='bpe', vocab_size=400))\n"
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-c", script(settings(folder, "trove", engine="datatrove", workers=1))],
+        start_new_session=True,
     )
-    process = subprocess.Popen([sys.executable, "-P", "-c", script], start_new_session=True)
     end = time.monotonic() + 120
     while not list((tmp_path / "trove").glob(".*.work/chunk-0000[3-9].json")):
         assert time.monotonic() < end and process.poll() is None
@@ -130,7 +108,7 @@ def test_the_ids_are_those_of_datatroves_own_tokenizer(tmp_path: Path) -> None:
     folder = write_corpus(tmp_path / "rows", [text(rng, 40) for _ in range(300)], files=1)
     local = prepare(settings(folder, "local", chunk_bytes=10**9), TOKENIZER)
     out = tmp_path / "own"
-    script = (
+    program = (
         "import json, sys\nfrom pathlib import Path\nfrom datatrove.data import Document\n"
         "from datatrove.executor import LocalPipelineExecutor\n"
         "from datatrove.pipeline.tokens import DocumentTokenizer\n"
@@ -142,7 +120,7 @@ def test_the_ids_are_those_of_datatroves_own_tokenizer(tmp_path: Path) -> None:
         "LocalPipelineExecutor([documents, step], tasks=1, logging_dir=out + '/logs').run()\n"
     )
     done = subprocess.run(
-        [os.environ[VARIABLE], "-c", script, str(folder), str(out), str(local.tokenizer_dir / "tokenizer.json")],
+        [os.environ[VARIABLE], "-c", program, str(folder), str(out), str(local.tokenizer_dir / "tokenizer.json")],
         capture_output=True,
         text=True,
         check=False,
@@ -159,3 +137,79 @@ def test_the_ids_are_those_of_datatroves_own_tokenizer(tmp_path: Path) -> None:
         return sorted(b"".join(ids[a + 1 : b + 1]) for a, b in zip([-1, *ends], ends, strict=False))
 
     assert documents(ours) == documents(theirs)
+
+
+# ---- Ray
+
+
+@pytest.fixture(scope="module")
+def ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The environment with Ray, made once."""
+    given = os.environ.pop(VARIABLE, None)
+    with datatrove_installed(tmp_path_factory.mktemp("ray"), RAY_PINS) as python:
+        yield python
+    if given is not None:
+        os.environ[VARIABLE] = given
+
+
+def ray_processes() -> list[int]:
+    """Processes of Ray on this computer, by the programs that it starts."""
+    found = []
+    for process in psutil.process_iter(["name", "status"]):
+        alive = process.info["status"] != psutil.STATUS_ZOMBIE
+        if alive and (process.info["name"] in ("raylet", "gcs_server") or process.info["name"].startswith("ray::")):
+            found.append(process.pid)
+    return found
+
+
+def test_ray_gives_the_bytes_of_the_local_engine_and_leaves_no_process(ray: Path, tmp_path: Path) -> None:
+    rng = random.Random(4)
+    texts = [text(rng, 120) for _ in range(120)]
+    folder = write_corpus(tmp_path / "rows", [*texts, *texts[:10]])
+    before = ray_processes()
+    for near in ("keep", "remove"):
+        mine = settings(folder, f"ray-{near}", engine="datatrove", executor="ray", near_duplicates=near)
+        found = prepare(mine, TOKENIZER)
+        executor = "local" if near == "remove" else None  # without near-duplicates also against the local engine
+        changes = {"engine": "datatrove", "executor": executor, "near_duplicates": near} if executor else {}
+        assert contents(found) == contents(prepare(settings(folder, f"here-{near}", **changes), TOKENIZER))
+    assert found.meta["near_duplicates_left_out"] == 10
+    deadline = time.monotonic() + 30
+    while left := set(ray_processes()) - set(before):
+        assert time.monotonic() < deadline, left
+        time.sleep(0.2)
+
+
+def test_a_task_of_ray_that_fails_is_told_in_its_own_words(ray: Path, tmp_path: Path) -> None:
+    folder = write_corpus(tmp_path / "rows", ["some words"] * 4000)
+    whole = gzip.compress((folder / "2.jsonl").read_bytes())
+    (folder / "2.jsonl.gz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match=r"2\.jsonl\.gz"):
+        prepare(settings(folder, "ray", engine="datatrove", executor="ray"), ByteSettings())
+    assert list((tmp_path / "ray").glob(".*.work/datatrove/errors/task-*.json")), "a task has said it"
+
+
+def test_ray_goes_on_after_everything_was_killed(ray: Path, tmp_path: Path) -> None:
+    rng = random.Random(5)
+    folder = write_corpus(tmp_path / "rows", [text(rng, 100) for _ in range(2000)])
+    local = prepare(settings(folder, "local"), TOKENIZER)
+    mine = settings(folder, "ray", engine="datatrove", executor="ray", ray={"workers": 1})
+    before = ray_processes()
+    process = subprocess.Popen([sys.executable, "-P", "-c", script(mine)], start_new_session=True)
+    end = time.monotonic() + 180
+    while not list((tmp_path / "ray").glob(".*.work/chunk-0000[3-9].json")):
+        assert time.monotonic() < end and process.poll() is None
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    end = time.monotonic() + 60
+    while left := set(ray_processes()) - set(before):
+        assert time.monotonic() < end, f"still there: {left}"
+        time.sleep(0.2)
+    (work,) = (tmp_path / "ray").glob(".*.work")
+    done = {file.name: file.stat().st_mtime_ns for file in work.glob("train-*.ds")}
+    assert 3 < len(done) < len(local.shards("train"))
+    found = prepare(mine, TOKENIZER)
+    assert contents(found) == contents(local)
+    kept = {file.name: file.stat().st_mtime_ns for file in found.directory.glob("train-*.ds")}
+    assert sum(kept[name] == stamp for name, stamp in done.items()) >= len(done) - 1, "done again"

@@ -17,6 +17,7 @@ LATER_SETTINGS = {
     "engine": "local",
     "executor": "local",
     "slurm": {},
+    "ray": {},
     "near_duplicates": "keep",
     "cache_bytes": 20_000_000_000,
     "fast_tokenizer": "never",
@@ -45,6 +46,7 @@ LOCATIONS = (
     "engine",
     "executor",
     "slurm",
+    "ray",
     "cache_bytes",
     "fast_tokenizer",
 )

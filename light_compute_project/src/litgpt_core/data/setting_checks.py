@@ -54,19 +54,32 @@ def engine_problems(data: Any) -> list[str]:
     problems = []
     for key, allowed in (
         ("engine", ("local", "datatrove")),
-        ("executor", ("local", "slurm")),
+        ("executor", ("local", "slurm", "ray")),
         ("near_duplicates", ("keep", "remove")),
     ):
         if getattr(data, key) not in allowed:
             problems.append(f"{key}={getattr(data, key)!r} must be {' or '.join(map(repr, allowed))}")
     if data.engine == "local" and data.near_duplicates == "remove":
         problems.append("near_duplicates=remove needs engine=datatrove, whose MinHash it is")
-    if data.engine == "local" and data.executor == "slurm":
-        problems.append("executor=slurm needs engine=datatrove")
+    if data.engine == "local" and data.executor in ("slurm", "ray"):
+        problems.append(f"executor={data.executor} needs engine=datatrove")
     if data.executor == "slurm" and not data.slurm.get("partition"):
         problems.append("executor=slurm needs slurm.partition=NAME")
     if data.executor != "slurm" and data.slurm:
         problems.append("slurm has no effect without executor=slurm")
+    return problems + _ray_problems(data)
+
+
+def _ray_problems(data: Any) -> list[str]:
+    """Of the options for executor=ray."""
+    if data.executor != "ray":
+        return ["ray has no effect without executor=ray"] if data.ray else []
+    unknown = sorted(set(data.ray) - {"address", "cpus_per_task", "mem_per_cpu_gb", "workers"})
+    problems = [f"ray.{key} must be address, cpus_per_task, mem_per_cpu_gb or workers" for key in unknown]
+    for key in ("cpus_per_task", "mem_per_cpu_gb", "workers"):
+        value = data.ray.get(key, 1)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e6:
+            problems.append(f"ray.{key}={value!r} must be a number above 0")
     return problems
 
 

@@ -20,7 +20,7 @@ OrderKind = Literal["full", "blocks"]
 PackingKind = Literal["windows", "best_fit"]
 RowsKind = Literal["jsonl", "parquet", "arrow"]
 EngineKind = Literal["local", "datatrove"]
-ExecutorKind = Literal["local", "slurm"]
+ExecutorKind = Literal["local", "slurm", "ray"]
 NearDuplicates = Literal["keep", "remove"]
 TokenFormat = Literal["auto", "prepared", "nanogpt", "llmc", "megatron", "olmo", "datatrove"]
 TOKEN_FORMATS: tuple[TokenFormat, ...] = ("auto", "prepared", "nanogpt", "llmc", "megatron", "olmo", "datatrove")
@@ -58,10 +58,13 @@ class RowsSettings:
     """What runs them: `local`, or `datatrove`, in an environment of its own; the bytes written are the same."""
 
     executor: ExecutorKind = "local"
-    """Where datatrove's tasks run: on this machine, or as job arrays of SLURM."""
+    """Where datatrove's tasks run: on this machine, as job arrays of SLURM, or on a Ray cluster."""
 
     slurm: dict[str, Any] = field(default_factory=dict)
     """Options of sbatch for executor=slurm: partition, time, account, cpus_per_task, mem_per_cpu_gb, ..."""
+
+    ray: dict[str, Any] = field(default_factory=dict)
+    """Options for executor=ray: address (none: a cluster of this machine), cpus_per_task, mem_per_cpu_gb, workers."""
 
     near_duplicates: NearDuplicates = "keep"
     """`remove`: of documents that are nearly equal (MinHash over five words) one is kept; needs engine=datatrove."""

@@ -137,6 +137,7 @@ def _record_path(data: DataSettings, tokenizer: TokenizerSettings) -> Path:
         "engine",
         "executor",
         "slurm",
+        "ray",
         "fast_tokenizer",
     ):
         settings.pop(key, None)

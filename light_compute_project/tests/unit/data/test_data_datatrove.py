@@ -44,6 +44,10 @@ def test_settings_that_would_be_ignored_are_refused(tmp_path: Path) -> None:
         ({"executor": "slurm"}, "executor=slurm needs engine=datatrove"),
         ({"engine": "datatrove", "executor": "slurm"}, "slurm.partition"),
         ({"engine": "datatrove", "slurm": {"partition": "x"}}, "no effect without executor=slurm"),
+        ({"executor": "ray"}, "executor=ray needs engine=datatrove"),
+        ({"engine": "datatrove", "ray": {"address": "auto"}}, "no effect without executor=ray"),
+        ({"engine": "datatrove", "executor": "ray", "ray": {"port": 1}}, r"ray\.port must be address"),
+        ({"engine": "datatrove", "executor": "ray", "ray": {"workers": 0}}, r"ray\.workers=0 must be a number above 0"),
         ({"engine": "spark"}, "'local' or 'datatrove'"),
         ({"engine": "datatrove", "near_duplicates": "some"}, "'keep' or 'remove'"),
     ):
@@ -62,6 +66,7 @@ def test_the_engine_is_no_part_of_the_fingerprint_and_near_duplicates_are(tmp_pa
     alone = fingerprint()
     assert fingerprint(engine="datatrove") == alone
     assert fingerprint(engine="datatrove", executor="slurm", slurm={"partition": "p"}) == alone
+    assert fingerprint(engine="datatrove", executor="ray", ray={"workers": 2}) == alone
     assert fingerprint(engine="datatrove", near_duplicates="remove") != alone
 
 

@@ -1,9 +1,9 @@
-"""`data.engine=datatrove`: datatrove's executors make the shards, on this machine or on SLURM, instead of `pool`.
+"""`data.engine=datatrove`: datatrove's executors make the shards, here, on SLURM or on Ray, instead of `pool`.
 
 datatrove's requirements and this project's exclude each other, so it has an environment of its own, in the folder of
 prepared data, where the nodes of a cluster find it as well: made by uv once, from exact versions with hashes
-(`datatrove.txt`). `LIGHT_COMPUTE_DATATROVE` names the Python of another. Here a process of it is started and watched;
-what it does is in `datatrove_tasks`.
+(`datatrove.txt`; `datatrove-ray.txt` with Ray). `LIGHT_COMPUTE_DATATROVE` names the Python of another. Here a process
+of it is started and watched; what it does is in `datatrove_tasks`.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ logger = logging.getLogger(__name__)
 
 VARIABLE = "LIGHT_COMPUTE_DATATROVE"
 PINS = Path(__file__).with_name("datatrove.txt")
+RAY_PINS = Path(__file__).with_name("datatrove-ray.txt")
+"""With Ray, which is larger than all the others together."""
 POLL_S = 0.3
 STOP_S = 90.0
 """Within which the process cancels its jobs."""
@@ -65,7 +67,8 @@ def tokenize_with_datatrove(
     for chunk in left:  # a marker whose files are gone
         (plan.folder / "shards" / "completions" / f"{chunk.number:05d}").unlink(missing_ok=True)
     shutil.rmtree(plan.folder / ERRORS, ignore_errors=True)
-    python, output = datatrove_python(cache_folder(data)), plan.folder / "output.log"
+    pins = RAY_PINS if data.executor == "ray" else PINS
+    python, output = datatrove_python(cache_folder(data), pins), plan.folder / "output.log"
     logger.info(
         "data %s: datatrove (%s), %s tasks; its logs are in %s", data.name, data.executor, len(left), plan.folder
     )
@@ -124,15 +127,19 @@ def _problem(plan: DatatrovePlan, output: Path, missing: int) -> LightComputeErr
     )
 
 
-def datatrove_python(folder: Path) -> Path:
+def datatrove_python(folder: Path, pins: Path = PINS) -> Path:
     """The Python of datatrove's environment in this folder, which is made if it is not there.
+
+    Args:
+        folder: Of prepared data.
+        pins: What is installed.
 
     Raises:
         EnvironmentProblem: There is no uv, or the packages cannot be installed.
     """
     if given := os.environ.get(VARIABLE):
         return Path(given)
-    key = hashlib.sha256(PINS.read_bytes() + sys.version.encode()).hexdigest()[:12]
+    key = hashlib.sha256(pins.read_bytes() + sys.version.encode()).hexdigest()[:12]
     place = folder.absolute() / f".datatrove-{key}"
     python, complete = place / "bin" / "python", place / "complete"
     if complete.is_file():
@@ -142,7 +149,7 @@ def datatrove_python(folder: Path) -> Path:
             uv = find_uv("datatrove", variable=VARIABLE, example="/path/to/environment/bin/python")
             logger.info("data: installing datatrove into %s", place)
             _uv(uv, "venv", "--quiet", "--allow-existing", "--python", sys.executable, str(place))
-            _uv(uv, "pip", "install", "--quiet", "--python", str(python), "--require-hashes", "-r", str(PINS))
+            _uv(uv, "pip", "install", "--quiet", "--python", str(python), "--require-hashes", "-r", str(pins))
             complete.touch()
     return python
 

@@ -176,11 +176,60 @@ def run_on_slurm(plan: DatatrovePlan) -> None:
         executor.launch_merge_stats = _nothing
         executors.append(executor)
     try:
-        executors[-1].launch_job()
+        try:
+            executors[-1].launch_job()
+        except subprocess.CalledProcessError as problem:  # it has said why
+            raise SystemExit(f"{problem.cmd[0]} did not take the job: it ended with {problem.returncode}") from None
         write_json(record, [str(each.job_id) for each in executors])
         _wait(executors)
     finally:
         _cancel([str(each.job_id) for each in executors if each.job_id not in (None, -1)])
+
+
+def run_on_ray(plan: DatatrovePlan) -> None:
+    """One stage after the other as tasks of a Ray cluster: the one at `ray.address`, else one of this machine that is
+    started for it and ends with this process.
+
+    Raises:
+        SystemExit: Tasks failed; the message says which, and where their logs are.
+    """
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # before ray is imported: nothing is reported to its authors
+    import ray
+    from datatrove.executor import RayPipelineExecutor
+
+    options = dict(plan.data.ray)
+    variables = {"PYTHONPATH": str(PACKAGE_DIR.parent), **ONE_THREAD}
+    address = options.get("address")
+    here: dict[str, Any] = {} if address else {"include_dashboard": False}
+    ray.init(address=address, runtime_env={"env_vars": variables}, log_to_driver=False, **here)
+    signal.signal(signal.SIGTERM, _end_at_once)
+    try:
+        for name, pipeline, tasks in stages(plan):
+            executor = RayPipelineExecutor(
+                pipeline=pipeline,
+                tasks=tasks,
+                workers=int(options.get("workers", -1)),
+                cpus_per_task=int(options.get("cpus_per_task", 1)),
+                mem_per_cpu_gb=float(options.get("mem_per_cpu_gb", 1)),
+                logging_dir=str(plan.folder / name),
+            )
+            executor.run()
+            if left := executor.get_incomplete_ranks(skip_completed=True):
+                raise SystemExit(
+                    f"{name}: {len(left)} task(s) failed, the first is {left[0]}; their logs are in "
+                    f"{plan.folder / name / 'logs'}"
+                )
+    finally:
+        ray.shutdown()
+
+
+def _end_at_once(number: int, frame: object) -> None:
+    """With every process of a Ray of this machine, some of which would look for their parent for a minute. The tasks of
+    a cluster end when it misses this process.
+    """
+    if os.getpgrp() == os.getpid():  # the engine has started it in a session of its own
+        os.killpg(0, signal.SIGKILL)
+    os._exit(143)
 
 
 def _nothing() -> None:
@@ -238,4 +287,4 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))
     os.environ.update(ONE_THREAD)
     plan = DatatrovePlan.read(Path(sys.argv[1]))
-    (run_on_slurm if plan.data.executor == "slurm" else run_here)(plan)
+    {"local": run_here, "slurm": run_on_slurm, "ray": run_on_ray}[plan.data.executor](plan)
