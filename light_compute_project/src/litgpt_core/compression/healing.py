@@ -19,6 +19,7 @@ from litgpt_core.compression.settings import Distill, Healing, Qat
 from litgpt_core.compression.state import WorkingModel
 from litgpt_core.compression.texts import Domain, window_length
 from litgpt_core.core.errors import DataError
+from litgpt_core.model import grid
 from litgpt_core.model.distillation import DIVERGENCES, check_teacher
 from litgpt_core.model.fake_quant import FakeQuantLinear
 from litgpt_core.model.gpt import GPT
@@ -28,6 +29,8 @@ logger = logging.getLogger(__name__)
 WARMUP = 0.1
 """Share of the steps in which the learning rate rises; it falls linearly to 0 afterwards."""
 CLIP = 1.0
+INSIDE = 0.4
+"""How far from the middle of its cell a weight may begin, in steps of the grid; the edge is at 0.5 (docs/log.md)."""
 
 
 def distill(work: WorkingModel, step: Distill, *, teacher: GPT, domains: Sequence[Domain]) -> None:
@@ -48,7 +51,10 @@ def train_quantized(work: WorkingModel, step: Qat, *, teacher: GPT, domains: Seq
     frozen = {id(work.model.get_submodule(path).weight) for path in work.matrices.keys() - stored.keys()}
     layers: dict[str, FakeQuantLinear] = {}
     for path, matrix in stored.items():
-        scales = matrix.unpacked()[1].float()
+        codes, scales = (each.float() for each in matrix.unpacked())
+        if work.unrounded is not None and path in work.unrounded:
+            with torch.no_grad():
+                work.linear(path).weight.copy_(within_cells(work.unrounded.pop(path), codes, scales))
         layers[path] = FakeQuantLinear(work.linear(path), bits=step.bits, scales=scales)
         _replace(work.model, path, layers[path])
     try:
@@ -59,6 +65,16 @@ def train_quantized(work: WorkingModel, step: Qat, *, teacher: GPT, domains: Seq
     for path, layer in layers.items():
         work.store(path, IntegerMatrix.of(layer.weight.detach(), layer.qat_scales, bits=step.bits))
     work.notes.append(f"qat: loss {first:.4f} -> {last:.4f} nats per token in {step.steps} steps")
+
+
+def within_cells(weight: Tensor, codes: Tensor, scales: Tensor) -> Tensor:
+    """(O, K) weights, codes and (O, G) scales -> the numbers next to `weight` that are rounded to these codes.
+
+    Training begins with the rounded model, and a weight that was near the edge of its code's cell is there still, so
+    that a small step takes it to the next code; from the middle of a cell no weight would get anywhere.
+    """
+    middle, half = grid.dequantize(codes, scales), grid.dequantize(torch.full_like(codes, INSIDE), scales.abs())
+    return torch.maximum(torch.minimum(weight, middle + half), middle - half)
 
 
 def _replace(model: GPT, path: str, module: nn.Module) -> None:

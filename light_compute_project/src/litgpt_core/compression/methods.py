@@ -78,6 +78,8 @@ def run_steps(
         domains: Text to train with, if a step trains.
     """
     teacher = copy.deepcopy(work.model) if any(isinstance(step, Healing) for step in steps) else work.model
+    if any(isinstance(step, Qat) for step in steps):
+        work.unrounded = {}
     for whole, group in itertools.groupby(steps, key=lambda step: type(step) not in BLOCK_STEPS):
         if whole:
             for step in group:
@@ -110,7 +112,7 @@ def _rounding(step: Round) -> Action:
 def _gptq(step: Gptq) -> Action:
     def quantize(weight: Tensor, inputs: Inputs | None) -> Any:
         assert inputs is not None
-        return gptq_matrix(weight, inputs.moment, bits=step.bits, clip=step.clip, damp=step.damp)
+        return gptq_matrix(weight, inputs.moment, bits=step.bits, clip=step.clip, damp=step.damp, refit=step.refit)
 
     return quantizing(step, quantize, calibrated=True)
 
@@ -126,8 +128,10 @@ def quantizing(step: Quantizing, quantize: Callable[[Tensor, Inputs | None], Any
             path = context.path(part.name)
             if part.role == "router" or any(text in path for text in step.skip):
                 continue
-            inputs = context.inputs.get(part.reads)
-            context.work.store(path, quantize(context.linear(part.name).weight.detach(), inputs))
+            inputs, weight = context.inputs.get(part.reads), context.linear(part.name).weight.detach()
+            if context.work.unrounded is not None:
+                context.work.unrounded[path] = weight.clone()
+            context.work.store(path, quantize(weight, inputs))
 
     return Action(block, calibrated, lambda work, _: quantize_ends(work, step))
 

@@ -144,8 +144,10 @@ def _step(entry: Any) -> tuple[Step | None, list[str]]:
 
 
 def _fits(value: Any, default: Any) -> bool:
-    if value is None or isinstance(value, bool):
-        return value is None and default == 8  # only `head` may be null
+    if isinstance(value, bool) or isinstance(default, bool):
+        return isinstance(value, bool) and isinstance(default, bool)
+    if value is None:
+        return bool(default == 8)  # only `head` may be null
     if isinstance(default, float):
         return isinstance(value, int | float)
     return isinstance(value, type(default))

@@ -97,6 +97,8 @@ class Gptq(Quantizing):
     """How scales are chosen; see `round`."""
     damp: float = 0.01
     """Added to the diagonal of X^T X, as a share of its mean."""
+    refit: bool = False
+    """In the end, choose the scales again: those with the least error of the outputs for the codes that were found."""
 
     def problems(self) -> list[str]:
         """See `Step`."""

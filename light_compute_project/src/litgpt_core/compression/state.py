@@ -22,11 +22,13 @@ class WorkingModel:
         model: float32, in evaluation mode; a stored matrix has its dequantized values in it.
         matrices: Module path -> its stored form.
         notes: What a step found out, for the record.
+        unrounded: Module path -> weights of an integer matrix before it was rounded; None unless a step trains them.
     """
 
     model: GPT
     matrices: dict[str, CompressedMatrix] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    unrounded: dict[str, Tensor] | None = None
 
     @property
     def parts(self) -> ModelStructure:

@@ -67,6 +67,8 @@ class Parity:
     ids_equal: int = 0
     tokens: int = 0
     greedy_equal: int = 0
+    greedy_identical: int | None = None
+    """Tokens that are the same without regard to the tolerance, where that was counted."""
     max_delta: float | None = None
     """Independent reader against the file's own weights: largest difference of log-probabilities, the top tokens'."""
     max_logit_delta: float
@@ -85,7 +87,9 @@ class Parity:
         if self.reader:
             checks = [f"{self.ids_equal} of {self.texts} texts the same ids"] if self.texts else []
             if self.tokens:
-                checks.append(f"{self.greedy_equal} of {self.tokens} tokens the same")
+                ties = 0 if self.greedy_identical is None else self.greedy_equal - self.greedy_identical
+                within = f" ({ties} of them as near to the best as rounding reaches)" if ties > 0 else ""
+                checks.append(f"{self.greedy_equal} of {self.tokens} tokens the same{within}")
             if self.max_delta is not None:
                 checks.append(f"largest difference of log-probabilities {self.max_delta:.2g}")
             said.append(f"checked with {self.reader}: {'; '.join(checks) or 'every number the same'}")

@@ -1,4 +1,8 @@
-"""What llama.cpp computes with 16-bit weights: it rounds activations to that type before it multiplies by them.
+"""What llama.cpp computes: it rounds activations before it multiplies by weights that are not float32.
+
+    F16, BF16 weights          activations of that type
+    Q4_0 to Q8_0               8 bits, with a float16 scale for every 32 activations; the CPU kernel of this project has
+                               the same codes, and float32 scales
 
 In a model of one layer the emulation agrees with llama.cpp to 3e-7, where float32 products are 1e-4 (F16) and 1e-3
 (BF16) away. A deeper model can amplify small differences: SmolLM2-135M makes 2e-4 of a log-probability out of
@@ -10,17 +14,31 @@ and standard deviation.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from litgpt_core.export.parity import logits_of
+from litgpt_core.model import grid
 from litgpt_core.model.gpt import GPT
 
-ROUNDED_TO = {"F16": torch.float16, "BF16": torch.bfloat16}
-"""Type of the weights -> to what activations are rounded."""
+Rounding = Callable[[Tensor], Tensor]
+
+
+def to_eight_bits(x: Tensor) -> Tensor:
+    """(..., K) -> the nearest multiples of the scale of each 32 activations, which is largest size / 127 in float16."""
+    codes, scales = grid.activation_codes(x)
+    return grid.dequantize(codes, scales.half())
+
+
+ROUNDED_TO: dict[str, Rounding] = {
+    "F16": lambda x: x.half().float(),
+    "BF16": lambda x: x.bfloat16().float(),
+    **dict.fromkeys(("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"), to_eight_bits),
+}
+"""Type of the weights -> how activations are rounded."""
 NOISE = 2.0**-22
 """Relative size of the random changes: float32 rounds to 2^-24, and long sums lose about two bits."""
 RESULTS = 6
@@ -29,12 +47,12 @@ DEVIATIONS = 3
 
 
 @contextmanager
-def rounding_activations(model: GPT, dtype: torch.dtype, *, seed: int | None = None) -> Iterator[None]:
-    """Within the block, linear layers round what they read to `dtype`, but for routers, whose weights stay F32.
+def rounding_activations(model: GPT, rounding: Rounding, *, seed: int | None = None) -> Iterator[None]:
+    """Within the block, linear layers round what they read, but for routers, whose weights stay F32.
 
     Args:
         model: In float32.
-        dtype: float16 or bfloat16.
+        rounding: See `ROUNDED_TO`.
         seed: Of the random changes before the rounding; None: no changes.
     """
     generator = None if seed is None else torch.Generator().manual_seed(seed)
@@ -43,7 +61,7 @@ def rounding_activations(model: GPT, dtype: torch.dtype, *, seed: int | None = N
         x = given[0]
         if generator is not None:
             x = x * (1 + NOISE * torch.randn(x.shape, generator=generator))
-        return (x.to(dtype).float(), *given[1:])
+        return (rounding(x), *given[1:])
 
     modules = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear)]
     layers = [module for name, module in modules if not name.endswith("mlp.gate")]

@@ -51,7 +51,8 @@ static void pack_groups(const float* from, Group* to, size_t size) {
 }
 
 // P strips, `apart` outputs from each other, of each H vectors of outputs from the `half`th on, times M rows of `groups`
-// groups.
+// groups. The processor's prefetcher follows the strips by itself; fetching ahead with instructions takes the few places
+// for missing lines that a core has, and was slower.
 template <Bits BITS, int P, int M, int H>
 static inline void integer_tile(const Linear& linear, size_t groups, const Group* rows, size_t column, size_t apart,
                                 size_t end, const Output& out, size_t line, size_t half) {
@@ -64,7 +65,6 @@ static inline void integer_tile(const Linear& linear, size_t groups, const Group
         scales[p] = linear.scales + first * STRIP + half * LANES;
     }
     const Group* x = rows + line * groups;
-    constexpr size_t AHEAD = 4096 / CODE_BYTES<BITS>;  // groups: fetched early, where the weights come from memory
     vec total[P][M][H] = {};
     for (size_t g = 0; g < groups; g++, x++) {
         typename Product::Sums sums[P][M][H];
@@ -74,14 +74,6 @@ static inline void integer_tile(const Linear& linear, size_t groups, const Group
             for (int m = 0; m < M; m++)
 #pragma GCC unroll 2
                 for (int h = 0; h < H; h++) sums[p][m][h] = Product::begin(x[m * groups]);
-        if (P > 1)
-#pragma GCC unroll 16
-            for (int p = 0; p < P; p++) {
-#pragma GCC unroll 8
-                for (size_t i = 0; i < CODE_BYTES<BITS>; i += CACHE_LINE)
-                    __builtin_prefetch(codes[p] + (g + AHEAD) * CODE_BYTES<BITS> + i);
-                __builtin_prefetch(scales[p] + (g + AHEAD) * STRIP);
-            }
 #pragma GCC unroll 8
         for (int c = 0; c < BITS; c++)
 #pragma GCC unroll 16
@@ -125,22 +117,36 @@ static inline void integer_lines(const Linear& linear, size_t groups, const Grou
     }
 }
 
-// Outputs [begin, end), multiples of STRIP except for the last end, of n rows. Few rows: four strips at once, far apart,
-// so that each is a separate stream for the prefetcher.
+// The strips of [column, end), at most P: all at once.
+template <Bits BITS, int P, int M>
+static inline void integer_rest(const Linear& linear, size_t groups, const Group* rows, size_t column, size_t end,
+                                const Output& out) {
+    if constexpr (P > 0) {
+        if (column + (P - 1) * STRIP < end)
+            integer_tile<BITS, P, M, HALVES>(linear, groups, rows, column, STRIP, end, out, 0, 0);
+        else
+            integer_rest<BITS, P - 1, M>(linear, groups, rows, column, end, out);
+    }
+}
+
+// One row, or two: four strips at once, far apart, so that each is a separate stream for the prefetcher; then the rest.
+template <Bits BITS, int M>
+static void integer_streams(const Linear& linear, size_t groups, size_t begin, size_t end, const Group* rows,
+                            const Output& out) {
+    const size_t apart = (end - begin) / (STREAMS * STRIP) * STRIP, stop = begin + apart;
+    for (; begin < stop; begin += STRIP)
+        integer_tile<BITS, STREAMS, M, HALVES>(linear, groups, rows, begin, apart, end, out, 0, 0);
+    integer_rest<BITS, STREAMS, M>(linear, groups, rows, begin + (STREAMS - 1) * apart, end, out);
+}
+
+// Outputs [begin, end), multiples of STRIP except for the last end, of n rows.
 template <Bits BITS>
 static void multiply_integers(const Linear& linear, size_t size, size_t begin, size_t end, const Group* rows, size_t n,
                               const Output& out) {
     const size_t groups = groups_of(size);
     if (n == 0) return;
-    if (n <= 2) {
-        const size_t apart = (end - begin) / (STREAMS * STRIP) * STRIP, stop = begin + apart;
-        for (; begin < stop; begin += STRIP)
-            if (n == 1)
-                integer_tile<BITS, STREAMS, 1, HALVES>(linear, groups, rows, begin, apart, end, out, 0, 0);
-            else
-                integer_tile<BITS, STREAMS, 2, HALVES>(linear, groups, rows, begin, apart, end, out, 0, 0);
-        begin += (STREAMS - 1) * apart;
-    }
+    if (n == 1) return integer_streams<BITS, 1>(linear, groups, begin, end, rows, out);
+    if (n == 2) return integer_streams<BITS, 2>(linear, groups, begin, end, rows, out);
     const size_t parts = (n + INTEGER_LINES<BITS> - 1) / INTEGER_LINES<BITS>;
     for (size_t column = begin; column < end; column += STRIP)
         for (size_t part = 0; part < parts; part++) {
