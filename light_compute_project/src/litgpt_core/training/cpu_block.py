@@ -23,7 +23,7 @@ from litgpt_core.model.mlp import GptNeoxMLP, LLaMAMLP
 from litgpt_core.model.norm import RMSNorm
 from litgpt_core.model.rope import RopeTable
 from litgpt_core.training import cpu_structs as structs
-from litgpt_core.training.cpu_memory import Memory
+from litgpt_core.training.cpu_memory import StepMemory
 
 ALIGNMENT = 64
 MULTIPLE = 32
@@ -40,7 +40,7 @@ class CpuBlock:
         memory: Shared by all blocks of the model.
     """
 
-    def __init__(self, block: Block, *, library: ctypes.CDLL, memory: Memory) -> None:
+    def __init__(self, block: Block, *, library: ctypes.CDLL, memory: StepMemory) -> None:
         self.library, self.memory = library, memory
         attention, mlp = block.attn, block.mlp
         assert isinstance(attention, CausalSelfAttention) and isinstance(mlp, (GptNeoxMLP, LLaMAMLP))
@@ -89,7 +89,7 @@ class CpuBlock:
         for name, norm in self._norms.items():
             if norm is not None:
                 offset = 1.0 if isinstance(norm, RMSNorm) and norm.add_unit_offset else 0.0
-                setattr(struct, name, structs.Norm(1, None, None, c.norm_eps, offset))
+                setattr(struct, name, structs.NormStruct(1, None, None, c.norm_eps, offset))
         for name, kind, parameter in self._parameters:
             setattr(getattr(struct, name), kind, parameter.data_ptr())
         if rope is not None:

@@ -28,7 +28,7 @@ from litgpt_core.model.norm import RMSNorm
 from litgpt_core.training import cpu_structs
 from litgpt_core.training.cpu_block import MULTIPLE, CpuBlock
 from litgpt_core.training.cpu_loss import CpuLoss
-from litgpt_core.training.cpu_memory import Memory
+from litgpt_core.training.cpu_memory import StepMemory
 
 logger = logging.getLogger(__name__)
 
@@ -122,7 +122,7 @@ def use_kernels(model: GPT) -> CpuLoss:
     """
     if reason := obstacle(model):
         raise EnvironmentProblem(reason, fix="trainer.cpu_kernels=false")
-    library, memory = load_training_kernels(), Memory()
+    library, memory = load_training_kernels(), StepMemory()
     for block in model.transformer.h:
         assert isinstance(block, Block)
         block.run = CpuBlock(block, library=library, memory=memory)

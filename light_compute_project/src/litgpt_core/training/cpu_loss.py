@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from litgpt_core.model.gpt import GPT
 from litgpt_core.model.loss import Head, cross_entropy
-from litgpt_core.training.cpu_memory import Memory
+from litgpt_core.training.cpu_memory import StepMemory
 
 IGNORED = -100
 
@@ -30,7 +30,7 @@ class CpuLoss:
         multiple: Of which the vocabulary must be a multiple.
     """
 
-    def __init__(self, model: GPT, *, library: ctypes.CDLL, memory: Memory, multiple: int) -> None:
+    def __init__(self, model: GPT, *, library: ctypes.CDLL, memory: StepMemory, multiple: int) -> None:
         self.model, self.library, self.memory, self.multiple = model, library, memory, multiple
 
     def __call__(

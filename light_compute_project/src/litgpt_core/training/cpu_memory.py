@@ -8,7 +8,7 @@ from torch import Tensor
 from litgpt_core.core.huge_pages import huge_page_memory
 
 
-class Memory:
+class StepMemory:
     """Buffers of float32, shared by the blocks of a model and its loss."""
 
     def __init__(self) -> None:

@@ -8,7 +8,7 @@ from ctypes import POINTER, Structure, c_double, c_int64, c_void_p
 ACTIVATIONS = {"gelu": 0, "gelu_tanh": 1, "silu": 2}
 
 
-class Norm(Structure):
+class NormStruct(Structure):
     """A norm; `present` = 0 is the identity."""
 
     _fields_ = (
@@ -17,7 +17,7 @@ class Norm(Structure):
     )
 
 
-class Pair(Structure):
+class WeightAndBias(Structure):
     """A weight and a bias, or their gradients."""
 
     _fields_ = (("weight", c_void_p), ("bias", c_void_p))
@@ -34,8 +34,8 @@ class BlockStruct(Structure):
     _fields_ = (
         *((name, c_int64) for name in (*SIZES, "gated", "activation", "rms")),
         ("score_scale", c_double),
-        *((name, Norm) for name in NORMS),
-        *((name, Pair) for name in MATRICES),
+        *((name, NormStruct) for name in NORMS),
+        *((name, WeightAndBias) for name in MATRICES),
         *((name, c_void_p) for name in ("cosine", "sine")),
     )
 
@@ -43,7 +43,7 @@ class BlockStruct(Structure):
 class BlockGradient(Structure):
     """Where the gradients of the weights go."""
 
-    _fields_ = tuple((name, Pair) for name in (*NORMS, *MATRICES))
+    _fields_ = tuple((name, WeightAndBias) for name in (*NORMS, *MATRICES))
 
 
 KEPT = ("statistics_1", "statistics_2", "qkv", "mixed", "partitions", "middle", "hidden")
