@@ -5,7 +5,6 @@ Nightly: it installs datatrove's environment.
 
 from __future__ import annotations
 
-import gzip
 import os
 import random
 import signal
@@ -27,11 +26,9 @@ from tests.integration.trove_corpus import (
     write_corpus,
 )
 
-from litgpt_core.core.errors import DataError
 from litgpt_core.data.prepare import prepare
 from litgpt_core.data.stream.datatrove_engine import RAY_PINS, VARIABLE
 from litgpt_core.tokenizers.registry import load
-from litgpt_core.tokenizers.settings import ByteSettings
 
 pytestmark = [pytest.mark.nightly, pytest.mark.serial, pytest.mark.timeout(900)]
 
@@ -178,15 +175,6 @@ def test_ray_gives_the_bytes_of_the_local_engine_and_leaves_no_process(ray: Path
     while left := set(ray_processes()) - set(before):
         assert time.monotonic() < deadline, left
         time.sleep(0.2)
-
-
-def test_a_task_of_ray_that_fails_is_told_in_its_own_words(ray: Path, tmp_path: Path) -> None:
-    folder = write_corpus(tmp_path / "rows", ["some words"] * 4000)
-    whole = gzip.compress((folder / "2.jsonl").read_bytes())
-    (folder / "2.jsonl.gz").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(DataError, match=r"2\.jsonl\.gz"):
-        prepare(settings(folder, "ray", engine="datatrove", executor="ray"), ByteSettings())
-    assert list((tmp_path / "ray").glob(".*.work/datatrove/errors/task-*.json")), "a task has said it"
 
 
 def test_ray_goes_on_after_everything_was_killed(ray: Path, tmp_path: Path) -> None:
