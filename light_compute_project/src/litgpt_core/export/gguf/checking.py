@@ -77,9 +77,9 @@ def _ask(
         return {"failures": [f"llama.cpp does not read it: {answers.error}"]}
     different = [text for text, theirs in zip(texts, answers.ids, strict=True) if theirs != tokenizer.encode(text)]
     rows = tokenizer.vocab_size
-    path = emulated(model, [*prompt, *answers.greedy][:-1], rows=rows, kind=kind)[:, len(prompt) - 1 :]
-    behind = _behind_the_best(path, answers.greedy, left_out=sorted(tokenizer.special_ids()))
-    equal = int((behind[0] <= 2 * tolerance).sum())
+    [path] = emulated(model, [*prompt, *answers.greedy][:-1], rows=rows, kind=kind, results=1)
+    behind = _behind_the_best(path[len(prompt) - 1 :], answers.greedy, left_out=sorted(tokenizer.special_ids()))
+    equal = int((behind <= 2 * tolerance).sum())
     delta, beyond = _differences(
         emulated(model, ids, rows=rows, kind=kind), dict(zip(lengths, answers.most_probable, strict=True))
     )
@@ -95,23 +95,23 @@ def _ask(
         "ids_equal": len(texts) - len(different),
         "tokens": len(answers.greedy),
         "greedy_equal": equal,
-        "greedy_identical": int((behind[0] == 0).sum()),
+        "greedy_identical": int((behind == 0).sum()),
         "max_delta": delta,
         "failures": failures,
     }
 
 
-def _behind_the_best(results: Tensor, chosen: list[int], *, left_out: list[int]) -> Tensor:
-    """(N, T, rows) log-probabilities -> (N, T): by how much the chosen tokens are less probable than the best ones.
+def _behind_the_best(result: Tensor, chosen: list[int], *, left_out: list[int]) -> Tensor:
+    """(T, rows) log-probabilities -> (T,): by how much the chosen tokens are less probable than the best ones.
 
     Args:
-        results: Of the positions before each chosen token.
+        result: Of the positions before each chosen token.
         chosen: T tokens.
         left_out: Tokens that could not be chosen: llama.cpp was instructed not to end the text.
     """
-    best = results.clone()
-    best[..., left_out] = float("-inf")
-    theirs = results.gather(-1, torch.tensor(chosen)[None, :, None].expand(len(results), -1, 1))[..., 0]
+    best = result.clone()
+    best[:, left_out] = float("-inf")
+    theirs = result.gather(-1, torch.tensor(chosen)[:, None])[:, 0]
     return (best.amax(-1) - theirs).clamp_min(0.0)
 
 

@@ -73,19 +73,20 @@ def rounding_activations(model: GPT, rounding: Rounding, *, seed: int | None = N
             hook.remove()
 
 
-def emulated(model: GPT, ids: Sequence[int], *, rows: int, kind: str) -> Tensor:
-    """Log-probabilities that llama.cpp may give: (N, T, rows); N is 1 for a type without rounding.
+def emulated(model: GPT, ids: Sequence[int], *, rows: int, kind: str, results: int = RESULTS) -> Tensor:
+    """Log-probabilities that llama.cpp may give: (N, T, rows); N is `results`, or 1 for a type without rounding.
 
     Args:
         model: The file's weights, float32.
         ids: T tokens.
         rows: Size of the vocabulary.
         kind: GGUF's name of the weights' type.
+        results: The first is without noise.
     """
     if kind not in ROUNDED_TO:
         return logits_of(model, ids, rows=rows).log_softmax(-1)[None]
     found = []
-    for seed in (None, *range(1, RESULTS)):
+    for seed in (None, *range(1, results)):
         with rounding_activations(model, ROUNDED_TO[kind], seed=seed):
             found.append(logits_of(model, ids, rows=rows).log_softmax(-1))
     return torch.stack(found)
