@@ -253,6 +253,10 @@ class FarCluster:
                         found.append(int(entry.name))
         return found
 
+    def tree(self) -> str:
+        """All processes inside, for a failure's report."""
+        return self.run("ps", "-eo", "pid,ppid,pgid,sid,stat,etimes,args", "--forest", "--columns", "250").stdout
+
     def kill(self, *words: str) -> int:
         """SIGKILL to every process inside whose command line has all the words; how many there were."""
         found = self.processes(*words)

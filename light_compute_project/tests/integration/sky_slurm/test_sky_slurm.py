@@ -93,8 +93,8 @@ def nothing_is_left(far: FarCluster) -> None:
     """No job, no folder of a machine, no cluster that SkyPilot knows, no process of a rental."""
     assert not far.jobs() and not far.node_folders()
     assert "lcp-" not in far.sky("status", "--refresh")
-    wait_for(lambda: not far.processes("deploy", "guard"), "a guard is left", seconds=60)
-    assert not far.processes("litgpt_core", "train") and not far.processes("node.sh")
+    for words in (("deploy", "guard"), ("litgpt_core", "train"), ("node.sh",)):
+        wait_for(lambda words=words: not far.processes(*words), f"a process is left: {words}", look=far.tree)
 
 
 def note(what: str, begin: float) -> None:
