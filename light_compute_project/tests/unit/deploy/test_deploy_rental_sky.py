@@ -212,6 +212,13 @@ def test_arming_comes_before_setup_and_training_in_the_script() -> None:
     assert all(not line.strip() or line[0] in "#Le" for line in text.partition("arm_it_first")[0].splitlines()[:6])
 
 
+def test_a_failed_set_up_is_still_there_at_the_next_look() -> None:
+    work = NodeWork(
+        setup=["false"], command=["train"], stop_at=2e9, now=2e9, linger_s=1, run_folder="runs/r", failed_linger_s=1800
+    )
+    assert node_script(work, arming_lines="").count("sleep 1800") == 2, "a folder that is missing, a set-up that fails"
+
+
 def test_the_deadline_is_never_later_than_planned_and_at_once_if_it_is_past() -> None:
     text = arming(deadline=time.time() + 3600.7, now=time.time())
     assert "-gt 3600 ]; then lcp_left=3600" in text or "-gt 3600 ]; then" in text

@@ -28,7 +28,7 @@ from litgpt_core.deploy.rental import parcel
 from litgpt_core.deploy.rental.guard import end_machines, guard_once
 from litgpt_core.deploy.rental.ledger import Ledger, RentalState, rentals_home
 from litgpt_core.deploy.rental.mirror import FarState, Mirror
-from litgpt_core.deploy.rental.node_script import NodeWork, arming, node_script
+from litgpt_core.deploy.rental.node_script import FAILED_LINGER_S, NodeWork, arming, node_script
 from litgpt_core.deploy.rental.progress import progress_line
 from litgpt_core.deploy.rental.provider import (
     Launch,
@@ -233,6 +233,7 @@ class RentalSession:
             now=now,
             linger_s=request.linger_s,
             run_folder=f"runs/{request.name}",
+            failed_linger_s=max(FAILED_LINGER_S, 3 * request.poll_s),
         )
         parcel.pack(contents, folder, texts={"node.sh": node_script(work, arming_lines=arming_lines)})
         return Launch(
