@@ -197,10 +197,9 @@ def test_the_cap_ends_a_training_and_a_machine_whose_laptop_is_dead_ends_itself(
     capped = state_of(far, "cap")
     assert capped.is_over and "budget" in str(capped.closed), log.read_text()
     over = capped.dollars(time.time()) - CAP
-    print(f"measured: cap: {over / 1.05 * 3600:.0f} s after the budget's end; {capped.closed}")
+    print(f"measured: cap: proven to be gone {over / 1.05 * 3600:.0f} s after the budget's end; {capped.closed}")
     assert over <= capped.request.poll_s / 3600 * 1.05
-    train_log = next((far.folder / "rentals").glob("cap-*/logs/train.log")).read_text()
-    assert "max_session_time" in train_log, train_log
+    assert checkpoints(far, "cap") and not far.jobs("cap")
 
     deadline = state.machines[0].asked_at + NODE_SHARE * CAP / 1.05 * 3600
     wait_for(lambda: not far.jobs("alone"), "the machine ends itself", seconds=deadline + 60 - time.time())

@@ -228,6 +228,10 @@ def test_the_guard_ends_before_the_next_poll_would_be_too_late(ledger: Ledger) -
     last = BUDGET / 2.0 * 3600
     assert not judge(ledger.find("r"), now=last - POLL_S - 1, poll_s=POLL_S).end
     assert "budget" in judge(ledger.find("r"), now=last - POLL_S, poll_s=POLL_S).why
+    for ending_s in (60.0, 0.5 * last):  # never before the machine would end itself
+        first = max(last - ending_s, NODE_SHARE * last) - POLL_S
+        assert not judge(ledger.find("r"), now=first - 1, poll_s=POLL_S, ending_s=ending_s).end
+        assert judge(ledger.find("r"), now=first + 1, poll_s=POLL_S, ending_s=ending_s).end
     ledger.closed(request, time=2.0, why="finished")
     assert judge(ledger.find("r"), now=3.0, poll_s=POLL_S).end, "closed, with a machine that is not proven to be gone"
 

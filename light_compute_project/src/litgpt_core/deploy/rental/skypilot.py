@@ -49,6 +49,7 @@ class SkyPilot(Provider):
     """
 
     name = "SkyPilot"
+    ending_s = 60.0  # 33 to 77 s were measured
 
     def __init__(self, program: Sequence[str] | None = None, *, extras: Sequence[str] = ()) -> None:
         self.program = list(program) if program is not None else sky_program(extras)
