@@ -291,7 +291,10 @@ def test_a_preempted_machine_is_ended_for_good_and_another_is_requested(ledger: 
     assert session.close("by hand") == [] and not provider.alive and session.close("again") == []
 
 
-def test_relaunching_stops_when_the_money_is_used_up_or_too_many_were_taken_away(ledger: Ledger) -> None:
+def test_relaunching_stops_when_the_money_is_used_up_or_too_many_were_taken_away(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("litgpt_core.deploy.rental.session.LOST_STARTS", 1000)  # nobody can see simulated training
     provider = Simulated()
     session = opened(ledger, provider)
     for _ in range(100_000):
