@@ -108,7 +108,7 @@ def generate_work(options: BenchmarkOptions, *, folder: Path) -> GenerateWork:
         CheckpointError: --model names none.
     """
     threads = options.threads or available_threads()
-    job = {"prompt_tokens": options.prompt_tokens, "new_tokens": options.new_tokens}
+    job: dict[str, Any] = {"prompt_tokens": options.prompt_tokens, "new_tokens": options.new_tokens}
     length = options.prompt_tokens + options.new_tokens
     if options.model is not None:
         checkpoint = locate(options.model)

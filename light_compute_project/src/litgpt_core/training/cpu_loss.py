@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from litgpt_core.model.gpt import GPT
 from litgpt_core.model.loss import Head, cross_entropy
+from litgpt_core.training.cpu_block import products_in_bfloat16
 from litgpt_core.training.cpu_memory import StepMemory
 
 IGNORED = -100
@@ -48,7 +49,7 @@ class CpuLoss:
         if chunk_size or z_loss or label_smoothing or not self._supported():
             settings = {"chunk_size": chunk_size, "z_loss": z_loss, "label_smoothing": label_smoothing}
             return cross_entropy(hidden, head, targets, count=count, **settings)  # type: ignore[arg-type]
-        rows, labels = hidden.reshape(-1, hidden.size(-1)), targets.reshape(-1)
+        rows, labels = hidden.float().reshape(-1, hidden.size(-1)), targets.reshape(-1)
         total: Tensor = _LossFunction.apply(self, rows, self.model.lm_head.weight, labels)
         return total / (labels != IGNORED).sum().clamp(min=1) if count is None else total / count
 
@@ -62,7 +63,7 @@ class CpuLoss:
             and config.padded_vocab_size % self.multiple == 0
         )
 
-    def forward(self, hidden: Tensor, head: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, hidden: Tensor, head: Tensor, targets: Tensor, *, bfloat16: bool) -> tuple[Tensor, Tensor]:
         """Losses (N,) and the gradient of the logits (N * V,)."""
         (n, width), vocabulary, threads = hidden.shape, head.size(0), torch.get_num_threads()
         if n and not 0 <= int(targets.clamp(min=0).max()) < vocabulary:
@@ -71,18 +72,20 @@ class CpuLoss:
         scratch = self.memory.scratch(self.library.lc_loss_scratch(n, width, vocabulary, threads, 0))
         self.library.lc_loss_forward(
             *(hidden.data_ptr(), head.data_ptr(), targets.data_ptr(), IGNORED, n, width, vocabulary),
-            *(slopes.data_ptr(), losses.data_ptr(), scratch.data_ptr(), threads),
+            *(slopes.data_ptr(), losses.data_ptr(), scratch.data_ptr(), threads, bfloat16),
         )
         return losses, slopes
 
-    def backward(self, hidden: Tensor, head: Tensor, slopes: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+    def backward(
+        self, hidden: Tensor, head: Tensor, slopes: Tensor, scale: float, *, bfloat16: bool
+    ) -> tuple[Tensor, Tensor]:
         """Gradients of hidden and head; gives `slopes` back."""
         (n, width), vocabulary, threads = hidden.shape, head.size(0), torch.get_num_threads()
         hidden_gradient, head_gradient = torch.empty_like(hidden), torch.empty_like(head)
         scratch = self.memory.scratch(self.library.lc_loss_scratch(n, width, vocabulary, threads, 1))
         self.library.lc_loss_backward(
             *(hidden.data_ptr(), head.data_ptr(), slopes.data_ptr(), scale, n, width, vocabulary),
-            *(hidden_gradient.data_ptr(), head_gradient.data_ptr(), scratch.data_ptr(), threads),
+            *(hidden_gradient.data_ptr(), head_gradient.data_ptr(), scratch.data_ptr(), threads, bfloat16),
         )
         self.memory.give(slopes)
         return hidden_gradient, head_gradient
@@ -92,7 +95,8 @@ class _LossFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, kernel: CpuLoss, hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
         hidden, targets = hidden.contiguous(), targets.contiguous()
-        losses, ctx.slopes = kernel.forward(hidden, head, targets)
+        ctx.bfloat16 = products_in_bfloat16()
+        losses, ctx.slopes = kernel.forward(hidden, head, targets, bfloat16=ctx.bfloat16)
         ctx.save_for_backward(hidden, head)
         ctx.kernel = kernel
         return losses.sum()
@@ -104,4 +108,4 @@ class _LossFunction(torch.autograd.Function):
             raise RuntimeError("the training kernels keep nothing for a second backward pass of the same forward pass")
         hidden, head = ctx.saved_tensors
         slopes, ctx.slopes = ctx.slopes, None
-        return (None, *ctx.kernel.backward(hidden, head, slopes, float(gradient)), None)
+        return (None, *ctx.kernel.backward(hidden, head, slopes, float(gradient), bfloat16=ctx.bfloat16), None)

@@ -229,7 +229,7 @@ def test_a_checkpoint_of_the_users_is_generated_from(tmp_path: Path) -> None:
 
 def test_a_shape_and_a_model_exclude_each_other(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
-        parse(["generate", "--shape", "10m", "--model", "smollm2"], description="")
+        parse(["generate", "--shape", "135m", "--model", "smollm2"], description="")
     assert "not allowed with argument --shape" in capsys.readouterr().err
 
 

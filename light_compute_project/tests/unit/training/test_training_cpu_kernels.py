@@ -1,6 +1,7 @@
 """The training kernels compute what `Block.forward` and autograd compute, at any number of threads."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
@@ -134,6 +135,81 @@ def test_loss_of_a_whole_model_follows_float64(tied):
         assert error < max(2 * least, 3e-7), f"{key}: {error} against {least} of torch"
 
 
+ROUNDED = 0.35
+"""Of what rounding to bfloat16 changes: the kernels and the emulation round a few numbers to different sides, because
+float32 and float64 differ before they are rounded. Products of unrounded operands would be at 1."""
+
+
+class RoundedProduct(torch.autograd.Function):
+    """A linear layer whose three products are of operands rounded to bfloat16, added up in float64."""
+
+    @staticmethod
+    def forward(ctx, x, weight):
+        ctx.save_for_backward(x, weight)
+        return bfloat16(x) @ bfloat16(weight).T
+
+    @staticmethod
+    def backward(ctx, gradient):
+        x, weight = ctx.saved_tensors
+        flat = bfloat16(gradient).flatten(0, -2)
+        return bfloat16(gradient) @ bfloat16(weight), flat.T @ bfloat16(x).flatten(0, -2)
+
+
+def bfloat16(x: torch.Tensor) -> torch.Tensor:
+    return x.float().bfloat16().to(x.dtype)
+
+
+def with_rounded_products(model: GPT) -> GPT:
+    """The model in float64, but for the operands of its linear layers."""
+    model = copy.deepcopy(model).double()
+    for module in model.modules():
+        if isinstance(module, torch.nn.Linear):
+            module.forward = partial(_rounded_linear, module)
+    return model
+
+
+def _rounded_linear(layer: torch.nn.Linear, x: torch.Tensor) -> torch.Tensor:
+    out = RoundedProduct.apply(x, layer.weight)
+    return out if layer.bias is None else out + layer.bias
+
+
+@pytest.fixture
+def autocast(kernels):
+    if not kernels.lc_train_has_bfloat16():
+        pytest.skip("this processor does not multiply bfloat16")
+    return torch.autocast("cpu", torch.bfloat16)
+
+
+@pytest.mark.parametrize("length", [LENGTH, 7, 1])
+@pytest.mark.parametrize("name", SHAPES)
+def test_products_under_autocast_are_of_operands_in_bfloat16(name, length, autocast):
+    model = build(**SHAPES[name])
+    generator = torch.Generator().manual_seed(5)
+    x, gradient = (torch.randn(3, length, model.config.n_embd, generator=generator) for _ in range(2))
+    emulated = block_results(with_rounded_products(model), x.double(), gradient.double())
+    exact = block_results(copy.deepcopy(model).double(), x.double(), gradient.double())
+    use_kernels(model)
+    with autocast:
+        results = block_results(model, x, gradient)
+    assert all(value.dtype == torch.float32 for value in results.values())
+    for key, value in results.items():
+        if exact[key].norm() >= 1e-12:
+            assert distance(value, emulated[key]) < max(1e-6, ROUNDED * distance(exact[key], emulated[key])), key
+
+
+def test_the_loss_under_autocast_has_products_in_bfloat16(autocast):
+    model = build(**LLAMA | {"n_layer": 2})
+    generator = torch.Generator().manual_seed(5)
+    idx, targets = (torch.randint(64, (4, 64), generator=generator) for _ in range(2))
+    emulated = loss_results(with_rounded_products(model), cross_entropy, idx, targets)
+    exact = loss_results(copy.deepcopy(model).double(), cross_entropy, idx, targets)
+    loss = use_kernels(model)
+    with autocast:
+        results = loss_results(model, loss, idx, targets)
+    for key, value in results.items():
+        assert distance(value, emulated[key]) < max(1e-6, ROUNDED * distance(exact[key], emulated[key])), key
+
+
 def test_loss_without_any_target_is_zero_and_so_are_its_gradients():
     model = build(**GPT2)
     idx, targets = torch.zeros(2, 8, dtype=torch.long), torch.full((2, 8), -100)
@@ -157,17 +233,24 @@ def test_settings_that_the_loss_kernel_lacks_are_computed_by_pytorch():
         assert torch.allclose(loss(model.hidden(idx), model.head, idx, **settings), expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("bfloat16_products", [False, True])
 @pytest.mark.parametrize("name", ["gpt2", "normalised queries"])
-def test_bits_do_not_depend_on_threads_or_on_what_memory_held_before(name, threads):
+def test_bits_do_not_depend_on_threads_or_on_what_memory_held_before(name, bfloat16_products, threads, kernels):
+    if bfloat16_products and not kernels.lc_train_has_bfloat16():
+        pytest.skip("this processor does not multiply bfloat16")
     model = build(**SHAPES[name] | {"n_layer": 2})
     generator = torch.Generator().manual_seed(5)
     idx, targets = (torch.randint(64, (5, LENGTH), generator=generator) for _ in range(2))
-    threads(1)
-    first = loss_results(model, use_kernels(model), idx, targets)
+
+    def results(loss, number: int) -> dict[str, torch.Tensor]:
+        threads(number)
+        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16_products):
+            return loss_results(model, loss, idx, targets)
+
+    first = results(use_kernels(model), 1)
     loss = use_kernels(model)
     for number in (2, 3, 1):
-        threads(number)
-        again = loss_results(model, loss, idx, targets)
+        again = results(loss, number)
         other = [key for key in first if not torch.equal(again[key], first[key]) and "ln_f" not in key]
         assert other == [], number  # PyTorch's own last norm adds up by threads
 

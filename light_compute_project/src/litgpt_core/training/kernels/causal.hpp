@@ -159,7 +159,7 @@ class Causal {
 
     // MR rows times the columns of NR tokens.
     void across_tile(const float* rows, const float* columns, size_t token, vec (&sums)[MR][2]) const {
-        tile(rows, wide, 1, columns + token * wide, NR, wide, sums);
+        tile<Single>(rows, wide, 1, columns + token * wide, NR, wide, sums);
     }
 
     // Scaled scores of MR queries and the keys up to the last of them, into the first rows of `weights`.
@@ -168,7 +168,7 @@ class Causal {
         for (size_t key = 0; key < first + MR; key += NR) {
             vec sums[MR][2] = {};
             across_tile(rows, room.keys_across, key, sums);
-#pragma GCC unroll 6
+#pragma GCC unroll 12
             for (size_t r = 0; r < MR; r++) {
                 store(room.weights + r * room.apart + key, sums[r][0] * scale);
                 store(room.weights + r * room.apart + key + LANES, sums[r][1] * scale);
@@ -199,7 +199,7 @@ class Causal {
     void mix(size_t first, size_t rows, const float* shares, float* mixed) const {
         for (size_t d = 0; d < wide; d += NR) {
             vec sums[MR][2] = {};
-            tile(room.weights, room.apart, 1, room.values + d * room.tokens, NR, first + MR, sums);
+            tile<Single>(room.weights, room.apart, 1, room.values + d * room.tokens, NR, first + MR, sums);
             for (size_t r = 0; r < rows; r++) {
                 float line[NR];
                 store(line, sums[r][0] * shares[r]);
@@ -266,7 +266,7 @@ class Causal {
         float* rows = room.lines;  // MR rows of `wide`
         for (size_t d = 0; d < wide; d += NR) {
             vec sums[MR][2] = {};
-            tile(room.slopes + i * room.apart, room.apart, 1, room.keys + d * room.tokens, NR, first + MR, sums);
+            tile<Single>(room.slopes + i * room.apart, room.apart, 1, room.keys + d * room.tokens, NR, first + MR, sums);
             for (size_t r = 0; r < MR; r++) {
                 store(line[r], sums[r][0]), store(line[r] + LANES, sums[r][1]);
                 std::memcpy(rows + r * wide + d, line[r], NR * sizeof(float));
@@ -283,13 +283,13 @@ class Causal {
         const size_t begin = key > first ? (key - first) / MR * MR : 0;
         for (size_t d = 0; d < wide; d += NR) {
             vec total[MR][2];
-#pragma GCC unroll 6
+#pragma GCC unroll 12
             for (size_t r = 0; r < MR; r++) {
                 total[r][0] = load<vec>(sums + (key + r) * wide + d);
                 total[r][1] = load<vec>(sums + (key + r) * wide + d + LANES);
             }
-            tile(factors + begin * room.apart + key, 1, room.apart, strips + d * QUERIES + begin * NR, NR, count - begin, total);
-#pragma GCC unroll 6
+            tile<Single>(factors + begin * room.apart + key, 1, room.apart, strips + d * QUERIES + begin * NR, NR, count - begin, total);
+#pragma GCC unroll 12
             for (size_t r = 0; r < MR; r++) {
                 store(sums + (key + r) * wide + d, total[r][0]);
                 store(sums + (key + r) * wide + d + LANES, total[r][1]);
