@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from litgpt_core.core.errors import EnvironmentProblem
+from litgpt_core.model.attention import CausalSelfAttention
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.gpt import GPT
 from litgpt_core.model.init import initialize
@@ -155,16 +156,49 @@ class RoundedProduct(torch.autograd.Function):
         return bfloat16(gradient) @ bfloat16(weight), flat.T @ bfloat16(x).flatten(0, -2)
 
 
+class RoundedAttention(torch.autograd.Function):
+    """Causal attention whose products are of rounded operands; softmax and its gradient are exact."""
+
+    @staticmethod
+    def forward(ctx, q, k, v, scale):
+        scores = bfloat16(q) @ bfloat16(k).mT * scale
+        scores = scores.masked_fill(torch.ones_like(scores, dtype=torch.bool).triu(1), -torch.inf)
+        shares = (scores - scores.amax(-1, keepdim=True)).exp()
+        out = bfloat16(shares) @ bfloat16(v) / shares.sum(-1, keepdim=True)
+        ctx.save_for_backward(q, k, v, shares / shares.sum(-1, keepdim=True), out)
+        ctx.scale = scale
+        return out
+
+    @staticmethod
+    def backward(ctx, gradient):
+        q, k, v, weights, out = ctx.saved_tensors
+        inner = (gradient * out).sum(-1, keepdim=True)
+        slopes = bfloat16(weights * (bfloat16(gradient) @ bfloat16(v).mT - inner) * ctx.scale)
+        return (
+            slopes @ bfloat16(k),
+            slopes.mT @ bfloat16(q),
+            bfloat16(weights).mT @ bfloat16(gradient),
+            None,
+        )
+
+
+def rounded_attention(q, k, v, *, mask, scale, **_) -> torch.Tensor:
+    k, v = (each.repeat_interleave(q.size(1) // k.size(1), dim=1) for each in (k, v))
+    return RoundedAttention.apply(q, k, v, scale)
+
+
 def bfloat16(x: torch.Tensor) -> torch.Tensor:
     return x.float().bfloat16().to(x.dtype)
 
 
 def with_rounded_products(model: GPT) -> GPT:
-    """The model in float64, but for the operands of its linear layers."""
+    """The model in float64, but for the operands of its products."""
     model = copy.deepcopy(model).double()
     for module in model.modules():
         if isinstance(module, torch.nn.Linear):
             module.forward = partial(_rounded_linear, module)
+        if isinstance(module, CausalSelfAttention):
+            module.attend = rounded_attention
     return model
 
 

@@ -13,7 +13,7 @@
 #include "rows.hpp"
 #include "scratch.hpp"
 
-// `N`: see product.hpp. Attention is computed in float32.
+// `N`: see product.hpp.
 template <class N> class BlockPass {
   public:
     BlockPass(const Block& block, const Kept& kept, const float* x, float* scratch, bool backward, const Team& team)
@@ -35,7 +35,7 @@ template <class N> class BlockPass {
             });
         });
         team.wait();
-        for_groups([&](Causal& causal, size_t sequence, size_t group) {
+        for_groups([&](Causal<N>& causal, size_t sequence, size_t group) {
             const size_t token = sequence * b.length;
             causal.forward(kept.qkv + token * s.across, group, kept.mixed + token * s.heads, kept.partitions + token * b.heads);
         });
@@ -80,7 +80,7 @@ template <class N> class BlockPass {
     }
 
     template <class Work> void for_groups(const Work& work) const {
-        Causal causal(b, mine + at.causal);
+        Causal<N> causal(b, mine + at.causal);
         const Share share = team.share_of(b.batch * b.groups);
         for (size_t item = share.begin; item < share.end; item++) work(causal, item / b.groups, item % b.groups);
     }
@@ -172,7 +172,7 @@ template <class N> class BlockPass {
 
     void attend_gradient(const BlockGradient&) {
         const size_t hs = b.head_size;
-        for_groups([&](Causal& causal, size_t sequence, size_t group) {
+        for_groups([&](Causal<N>& causal, size_t sequence, size_t group) {
             const size_t token = sequence * b.length;
             float* sums = scratch + at.head_sums + (sequence * b.groups + group) * 4 * hs;
             std::memset(sums, 0, 4 * hs * sizeof(float));
