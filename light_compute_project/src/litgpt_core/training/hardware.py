@@ -4,6 +4,7 @@ reason.
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 
 import torch
@@ -35,6 +36,8 @@ class Machine:
     """Why torch.compile cannot work here, None if it can."""
     kernel_bf16: bool = False
     """The training kernels multiply bfloat16 (AVX512-BF16), and nothing here is faster at it."""
+    builds_kernels: bool = True
+    """The training kernels can be built for this operating system."""
 
 
 def look_at_machine(accelerator: str) -> Machine:
@@ -46,7 +49,13 @@ def look_at_machine(accelerator: str) -> Machine:
     device = find_device(accelerator)
     obstacle = machine.compile_obstacle(device)
     kernel_bf16 = device == "cpu" and machine.cpu_has_avx512_bf16() and not machine.cpu_has_amx()
-    return Machine(device=device, fast_bf16=_fast_bf16(device), compile_obstacle=obstacle, kernel_bf16=kernel_bf16)
+    return Machine(
+        device=device,
+        fast_bf16=_fast_bf16(device),
+        compile_obstacle=obstacle,
+        kernel_bf16=kernel_bf16,
+        builds_kernels=sys.platform == "linux",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,7 +173,7 @@ def _cpu_kernels(
     possible = found.device == "cpu" and known and not sharded
     if settings.cpu_kernels == "auto":
         bf16_is_faster = precision == "32-true" and settings.precision == "auto" and found.fast_bf16
-        return possible and compiled and obstacle is None and not bf16_is_faster
+        return possible and found.builds_kernels and compiled and obstacle is None and not bf16_is_faster
     if settings.cpu_kernels and not possible:
         where = f"{precision} on {found.device}{' with shards' if sharded else ''}"
         also = " or bf16-mixed" if found.kernel_bf16 else ""

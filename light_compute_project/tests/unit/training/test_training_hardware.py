@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -154,6 +155,7 @@ def test_training_kernels_take_the_place_of_the_compiler() -> None:
     assert chosen(amx, precision="32-true") == (True, False, "32-true")
     assert chosen(avx512, precision="bf16-master") == (False, True, "bf16-master")
     assert chosen(plain, precision="bf16-mixed") == (False, True, "bf16-mixed")
+    assert chosen(replace(plain, builds_kernels=False))[:2] == (False, True)
     for found in (plain, avx512):
         assert not chosen(found, flops=SHORT)[0] and not chosen(found, compile=False)[0]
         assert chosen(found, flops=SHORT, compile=True)[:2] == (True, False)
