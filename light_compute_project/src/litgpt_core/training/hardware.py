@@ -4,6 +4,7 @@ reason.
 
 from __future__ import annotations
 
+import platform
 import sys
 from dataclasses import dataclass
 
@@ -37,7 +38,7 @@ class Machine:
     kernel_bf16: bool = False
     """The training kernels multiply bfloat16 (AVX512-BF16), and nothing here is faster at it."""
     builds_kernels: bool = True
-    """The training kernels can be built for this operating system."""
+    """The training kernels can be built here, and are tested on such processors: x86-64."""
 
 
 def look_at_machine(accelerator: str) -> Machine:
@@ -54,7 +55,7 @@ def look_at_machine(accelerator: str) -> Machine:
         fast_bf16=_fast_bf16(device),
         compile_obstacle=obstacle,
         kernel_bf16=kernel_bf16,
-        builds_kernels=sys.platform == "linux",
+        builds_kernels=sys.platform == "linux" and platform.machine() in ("x86_64", "AMD64"),
     )
 
 
