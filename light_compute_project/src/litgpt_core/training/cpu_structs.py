@@ -74,7 +74,7 @@ def declare(library: ctypes.CDLL) -> None:
     )
     library.lc_loss_backward.argtypes = (
         *(c_void_p, c_void_p, c_void_p, c_double, c_int64, c_int64, c_int64),
-        *(c_void_p, c_void_p, c_void_p, c_int64, c_int64),
+        *(c_void_p, c_void_p, c_void_p, c_int64, c_int64, c_int64),
     )
     library.lc_loss_forward.restype = library.lc_loss_backward.restype = None
     library.lc_block_forward.restype = library.lc_block_backward.restype = None

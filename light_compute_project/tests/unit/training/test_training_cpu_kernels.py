@@ -120,15 +120,15 @@ def loss_results(model: GPT, loss, idx, targets) -> dict[str, torch.Tensor]:
     return {"loss": value.detach()} | {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
 
 
-@pytest.mark.parametrize("tied", [True, False])
-def test_loss_of_a_whole_model_follows_float64(tied):
+@pytest.mark.parametrize(("tied", "chunk_size"), [(True, 0), (False, 0), (True, 64), (False, 128), (False, 400)])
+def test_loss_of_a_whole_model_follows_float64(tied, chunk_size):
     model = build(**LLAMA | {"n_layer": 2, "tie_embeddings": tied})
     generator = torch.Generator().manual_seed(5)
     idx, targets = (torch.randint(64, (4, LENGTH), generator=generator) for _ in range(2))
     targets[1, 20:50] = -100
     exact = loss_results(copy.deepcopy(model).double(), cross_entropy, idx, targets)
     torch_results = loss_results(model, cross_entropy, idx, targets)
-    results = loss_results(model, use_kernels(model), idx, targets)
+    results = loss_results(model, partial(use_kernels(model), chunk_size=chunk_size), idx, targets)
     assert results.keys() == exact.keys()
     for key, value in results.items():
         error, least = distance(value, exact[key]), distance(torch_results[key], exact[key])
@@ -249,6 +249,24 @@ def test_loss_without_any_target_is_zero_and_so_are_its_gradients():
     idx, targets = torch.zeros(2, 8, dtype=torch.long), torch.full((2, 8), -100)
     results = loss_results(model, use_kernels(model), idx, targets)
     assert all(not value.any() for value in results.values())
+
+
+def test_chunks_hold_the_logits_of_one_chunk_and_give_them_back():
+    model = build(**GPT2)
+    loss = use_kernels(model)
+    taken = []
+    take = loss.memory.take
+    loss.memory.take = lambda size: taken.append(size) or take(size)
+    hidden, idx = model.hidden(torch.arange(64).view(2, 32)), torch.arange(64).view(2, 32)
+    taken.clear()
+    with torch.no_grad():
+        without = loss(hidden, model.head, idx, chunk_size=16)
+    value = loss(hidden, model.head, idx, chunk_size=16)
+    assert torch.equal(value, without)
+    assert taken == 8 * [16 * 64] and len(loss.memory._free[16 * 64]) == 1
+    value.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="second backward"):
+        value.backward()
 
 
 def test_a_target_outside_the_vocabulary_is_refused():

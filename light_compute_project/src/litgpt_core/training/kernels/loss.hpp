@@ -83,7 +83,7 @@ struct Scaled {
 
 template <class N>
 static void loss_backward(const Team& team, const LossSizes& s, const float* hidden, const float* head, const float* slopes,
-                          float scale, float* hidden_gradient, float* head_gradient, float* scratch) {
+                          float scale, float* hidden_gradient, float* head_gradient, bool add, float* scratch) {
     float* mine = scratch + s.per_thread * team.thread;
     pack_straight<N>(team, head, nullptr, s.vocabulary, s.width, scratch + s.packed);
     team.wait();
@@ -98,5 +98,5 @@ static void loss_backward(const Team& team, const LossSizes& s, const float* hid
                       });
     gradient_product<N>(team, slopes, s.vocabulary, Scaled{hidden, s.width, scale}, s.n,
                      MatrixGradient{head_gradient, nullptr, nullptr, nullptr, s.vocabulary, s.width}, scratch + s.shared,
-                     mine + s.room);
+                     mine + s.room, add);
 }

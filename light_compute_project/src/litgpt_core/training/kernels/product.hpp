@@ -277,10 +277,11 @@ struct MatrixGradient {
 };
 
 // outputs^T (m, tokens) times inputs (tokens, n): the gradient of weights (m, n), n being the columns of `out`, and the sums of `outputs` over the tokens.
-// `shared` holds 2 * DEPTH * n floats; `room` is the thread's. Ends without a barrier.
+// `shared` holds 2 * DEPTH * n floats; `room` is the thread's. With `add` the gradients are added to what is there. Ends without
+// a barrier.
 template <class N, class Source>
 static void gradient_product(const Team& team, const float* outputs, size_t m, const Source& inputs, size_t tokens,
-                             const MatrixGradient& out, float* shared, float* room) {
+                             const MatrixGradient& out, float* shared, float* room, bool add = false) {
     const size_t n = out.columns.all;
     const size_t chunk = chunk_of<N>(tokens), strips = (m + MR - 1) / MR;
     const Share mine = team.share_of(strips);
@@ -302,7 +303,7 @@ static void gradient_product(const Team& team, const float* outputs, size_t m, c
             float sums[BLOCK_STRIPS * MR];
             pack_gradients<N>(outputs + t * m, m, first, end, count, room, out.bias(first) ? sums : nullptr);
             for (size_t row = first; row < end; row++)
-                if (float* bias = out.bias(row)) *bias = t ? *bias + sums[row - first] : sums[row - first];
+                if (float* bias = out.bias(row)) *bias = t || add ? *bias + sums[row - first] : sums[row - first];
             for (size_t column = 0; column < n; column += NR)
                 for (size_t strip = group; strip < stop; strip++) {
                     const size_t row = strip * MR, rows = m - row < MR ? m - row : MR;
@@ -311,7 +312,7 @@ static void gradient_product(const Team& team, const float* outputs, size_t m, c
                     vec total[MR][2] = {};
                     if (column + NR < n) fetch_part(packed + (column + NR) * words, words, n, strip - group, stop - group);
                     tile<N>(room + (strip - group) * MR * words, 1, MR, packed + column * words, NR, words, total);
-                    for (size_t r = 0; r < rows; r++) out.put(row + r, column, total[r][0], total[r][1], t > 0);
+                    for (size_t r = 0; r < rows; r++) out.put(row + r, column, total[r][0], total[r][1], t > 0 || add);
                 }
         }
     }

@@ -84,15 +84,15 @@ void lc_loss_forward(const float* hidden, const float* head, const int64_t* targ
     });
 }
 
-// `slopes` is what the forward pass left in `logits`.
+// `slopes` is what the forward pass left in `logits`. With `add` the head's gradient is added to what is there.
 void lc_loss_backward(const float* hidden, const float* head, const float* slopes, double scale, int64_t n, int64_t width,
                       int64_t vocabulary, float* hidden_gradient, float* head_gradient, float* scratch, int64_t threads,
-                      int64_t bfloat16) {
+                      int64_t bfloat16, int64_t add) {
     const LossSizes sizes(n, width, vocabulary, int(threads), true);
     with_numbers(bfloat16, [&](auto number) {
         in_team(int(threads), [&](const Team& team) {
             loss_backward<decltype(number)>(team, sizes, hidden, head, slopes, float(scale), hidden_gradient, head_gradient,
-                                            scratch);
+                                            add != 0, scratch);
         });
     });
 }
