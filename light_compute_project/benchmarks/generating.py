@@ -1,4 +1,4 @@
-"""`benchmark.py generate`: all programs decode greedily from a model with random weights and one prompt.
+"""`benchmark.py generate`: all programs decode greedily from one model and one prompt.
 
 The rate is new tokens over the seconds of the whole generation, the prompt's prefill included, as LitGPT prints it. The
 end-of-document token stops no program, except LitGPT's command, whose number of tokens is checked.
@@ -16,6 +16,7 @@ from benchmarks.options import BenchmarkOptions
 from benchmarks.peers import GENERATE_PEERS
 from benchmarks.processes import available_threads
 from benchmarks.programs import ours
+from litgpt_core.checkpoint import locate
 from litgpt_core.core.errors import ConfigError
 
 _LLAMA = "n_layer=30 n_head=9 n_query_groups=3 n_embd=576 intermediate_size=1536 block_size=2048 rope_base=100000"
@@ -39,8 +40,12 @@ class GenerateWork:
     name: str
     checkpoint: Path
     """A directory that ours and LitGPT's commands read."""
+    cache: Path
+    """Of ours, empty at first: compiled kernels."""
     made: dict[str, Any]
     """What `children.random_model` returned: prompt, ids, shape, costs."""
+    random: bool = True
+    """Whether the weights are: then a program may build its own model of the same shape."""
     new_tokens: int
     repeats: int
     """Whole generations of a trial, after one that warms up."""
@@ -94,32 +99,54 @@ def run_generation(options: BenchmarkOptions, *, folder: Path) -> dict[str, Any]
 
 
 def generate_work(options: BenchmarkOptions, *, folder: Path) -> GenerateWork:
-    """Make the model in a process of its own; its context grows with prompt and answer where needed.
+    """Make the model, or read the one that --model names, in a process of its own.
+
+    The context of a random model grows with prompt and answer where needed.
 
     Raises:
-        ConfigError: A peer does not know the shape.
+        ConfigError: A peer does not know the shape, or the model has too short a context.
+        CheckpointError: --model names none.
     """
-    overrides, vocab_size = SHAPES[options.shape]
-    if options.shape == "135m" and (wrong := [name for name in options.against if name.startswith(GPT2_ONLY)]):
-        raise ConfigError(f"--shape 135m --against {wrong[0]}", needed="llamacpp or litgpt: the shape is Llama's")
-    if (length := options.prompt_tokens + options.new_tokens) > CONTEXT[options.shape]:
-        overrides = (*overrides, f"model.block_size={length}")
-    place, threads = folder / "random-model", options.threads or available_threads()
-    job = {
-        "folder": str(place),
-        "overrides": overrides,
-        "vocab_size": vocab_size,
-        "prompt_tokens": options.prompt_tokens,
-        "new_tokens": options.new_tokens,
-    }
-    made = run_child("random_model:make_model", job, folder=place, threads=threads, name="making the model")
+    threads = options.threads or available_threads()
+    job: dict[str, Any] = {"prompt_tokens": options.prompt_tokens, "new_tokens": options.new_tokens}
+    length = options.prompt_tokens + options.new_tokens
+    if options.model is not None:
+        checkpoint = locate(options.model)
+        _check_peers(options, "--model", reason="they are of another architecture or build random models")
+        place = folder / "model"
+        made = run_child(
+            "random_model:read_model",
+            {**job, "checkpoint": str(checkpoint)},
+            folder=place,
+            threads=threads,
+            name=f"reading {checkpoint}",
+        )
+        if length > (context := made["model"]["block_size"]):
+            raise ConfigError(f"prompt and answer have {length} tokens", needed=f"at most {context}, the context")
+    else:
+        overrides, vocab_size = SHAPES[options.shape]
+        if options.shape == "135m":
+            _check_peers(options, "--shape 135m", reason="the shape is Llama's")
+        if length > CONTEXT[options.shape]:
+            overrides = (*overrides, f"model.block_size={length}")
+        place = folder / "random-model"
+        job = {**job, "folder": str(place), "overrides": overrides, "vocab_size": vocab_size}
+        made = run_child("random_model:make_model", job, folder=place, threads=threads, name="making the model")
+        checkpoint = place / "model"
     return GenerateWork(
-        name=options.shape,
-        checkpoint=place / "model",
+        name=options.shape if options.model is None else Path(options.model).name,
+        checkpoint=checkpoint,
+        cache=place / "cache",
         made=made,
+        random=options.model is None,
         new_tokens=options.new_tokens,
         repeats=options.repeats,
         threads=threads,
         device=options.device,
         nanogpt_dir=options.nanogpt_dir,
     )
+
+
+def _check_peers(options: BenchmarkOptions, given: str, *, reason: str) -> None:
+    if wrong := [name for name in options.against if name.startswith(GPT2_ONLY)]:
+        raise ConfigError(f"{given} --against {wrong[0]}", needed=f"llamacpp or litgpt: {reason}")

@@ -30,6 +30,7 @@ class BenchmarkOptions(argparse.Namespace):
     """The whole command line, for the record."""
     verb: str
     shape: str
+    model: str | None
     experiment: str
     names: str
     """--against as given."""
@@ -135,7 +136,10 @@ def _to_loss(parser: argparse.ArgumentParser) -> None:
 
 def _generate(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--shape", default="10m", choices=("10m", "124m", "135m"), help="the model; 135m is SmolLM2's shape (10m)")
+    which = parser.add_mutually_exclusive_group()
+    shapes = ("10m", "124m", "135m")
+    which.add_argument("--shape", default="10m", choices=shapes, help="random weights; 135m is SmolLM2's shape (10m)")
+    which.add_argument("--model", help="a run or checkpoint directory instead, such as smollm2")
     add("--against", dest="names", default="", help=_AGAINST + ", ".join(GENERATE_PEERS))
     add(
         "--precision",
@@ -162,7 +166,7 @@ def _serve(parser: argparse.ArgumentParser) -> None:
     add("--requests", type=at_least(1), default=2, help="requests that each stream sends, one after another (2)")
     add("--prompt_tokens", type=at_least(1), default=16, help="tokens of the prompt (16)")
     add("--new_tokens", type=at_least(1), default=200, help="tokens of an answer (200)")
-    parser.set_defaults(repeats=1)
+    parser.set_defaults(repeats=1, model=None)
 
 
 def _ladder(parser: argparse.ArgumentParser) -> None:
@@ -199,7 +203,7 @@ def _gpu(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--minutes", type=at_least(1), default=10, help="time limit; stages that do not fit are left out (10)")
     add("--dry_run", action="store_true", help="on the CPU with tiny shapes, without judging speed")
-    parser.set_defaults(against=(), threads=None)
+    parser.set_defaults(against=(), threads=None, model=None)
 
 
 _OPTIONS_OF: dict[str, Callable[[argparse.ArgumentParser], None]] = {

@@ -1,4 +1,4 @@
-"""llama.cpp, through xllamacpp: `generate` on a GPT-2 or Llama with random weights that is written first; its server.
+"""llama.cpp, through xllamacpp: `generate` on a file that is written first; its server.
 
 Its own `timings` of the prompt and of the tokens are read. xllamacpp's wheel is built for old processors too (AVX2 at
 most); `system_info` of the result says what it uses.
@@ -18,7 +18,10 @@ def generate(job: dict[str, Any]) -> dict[str, Any]:
     """Write, load, generate greedily, time."""
     xllamacpp = importlib.import_module("xllamacpp")
     path = Path("model.gguf")
-    write_gguf(path, shape=job["model"], kind=job["kind"], vocab_size=job["vocab_size"])
+    if job["random"]:
+        write_gguf(path, shape=job["model"], kind=job["kind"].upper(), vocab_size=job["vocab_size"])
+    else:
+        export({**job, "file": str(path)})
     written = time.time()
     params = xllamacpp.CommonParams()
     params.model.path = str(path)

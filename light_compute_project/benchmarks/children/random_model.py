@@ -1,7 +1,7 @@
-"""A checkpoint with random weights, for the generation and serving benchmarks.
+"""The checkpoint of the generation and serving benchmarks: with random weights, or one of the user's.
 
-Ours and LitGPT read this directory; nanoGPT, transformers and llama.cpp build models of the same shape themselves. The
-generated text is noise; speed does not depend on it.
+Ours and LitGPT read this directory. With random weights the generated text is noise, on which speed does not depend,
+and nanoGPT, transformers and llama.cpp build models of the same shape themselves.
 """
 
 from __future__ import annotations
@@ -9,9 +9,13 @@ from __future__ import annotations
 import json
 import string
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from litgpt_core.tokenizers.byte_alphabet import BYTE_TO_CHARACTER
+
+if TYPE_CHECKING:
+    from litgpt_core.model import GPTConfig
+    from litgpt_core.tokenizers.base import Tokenizer
 
 SHAPE = (
     *("n_layer", "n_head", "n_query_groups", "n_embd", "block_size", "padded_vocab_size", "intermediate_size", "bias"),
@@ -31,7 +35,6 @@ def make_model(job: dict[str, Any]) -> dict[str, Any]:
     from litgpt_core.checkpoint import save_directory
     from litgpt_core.config.compose import load
     from litgpt_core.model import GPT
-    from litgpt_core.model.cost import count_parameters, forward_flops_per_token, matmul_parameters
     from litgpt_core.model.init import initialize
     from litgpt_core.tokenizers.settings import CharSettings
 
@@ -53,8 +56,29 @@ def make_model(job: dict[str, Any]) -> dict[str, Any]:
         tokenizer_dir=tokenizer_dir,
         hyperparameters={},
     )
+    return _facts(job, config=config, tokenizer=tokenizer)
+
+
+def read_model(job: dict[str, Any]) -> dict[str, Any]:
+    """The same facts of a checkpoint directory that exists."""
+    from dataclasses import replace
+
+    from litgpt_core import tokenizers
+    from litgpt_core.checkpoint.parameters import has_tied_output
+    from litgpt_core.model import GPTConfig
+
+    folder = Path(job["checkpoint"])
+    config = GPTConfig.from_checkpoint(folder)
+    config = replace(config, tie_embeddings=has_tied_output(folder, config))
+    return _facts(job, config=config, tokenizer=tokenizers.load(folder))
+
+
+def _facts(job: dict[str, Any], *, config: GPTConfig, tokenizer: Tokenizer) -> dict[str, Any]:
+    """`make_model`'s result; the prompt is the beginning of `TEXT`, repeated, that has the tokens wanted."""
+    from litgpt_core.model.cost import count_parameters, forward_flops_per_token, matmul_parameters
+
     wanted = job["prompt_tokens"]
-    long = TEXT * (1 + 4 * wanted // len(TEXT))  # a token has at most two characters
+    long = TEXT * (1 + 8 * wanted // len(TEXT))  # two characters at most in random ones
     text = next(t for n in range(wanted, len(long)) if len(tokenizer.encode(t := long[:n])) == wanted)
     return {
         "prompt": text,

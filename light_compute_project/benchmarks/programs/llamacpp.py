@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 def generate(work: GenerateWork, *, label: str, kind: str) -> RunSpec:
-    """llama.cpp on a GGUF file of this kind, f16, q8_0 or q4_0."""
+    """llama.cpp on a GGUF file of this kind, f16, q8_0 or q4_0: random weights, or the checkpoint exported."""
     return child_spec(
         "llamacpp:generate",
-        {**work.job(), "kind": kind.upper()},
+        {**work.job(), "kind": kind, "random": work.random},
         label=label,
         describes=f"llama.cpp through xllamacpp's wheel, {kind}",
         read=partial(read_generations, precision=kind, name=label),

@@ -157,7 +157,7 @@ def generate(work: GenerateWork, *, label: str, dtype: str, batch: int = 1) -> R
         ours=True,
         describes=f"generation.Engine, --precision {dtype}, batch {batch}",
         read=partial(read_generations, precision=precision, name=label),
-        environment={"XDG_CACHE_HOME": str(work.checkpoint.parent / "cache")},
+        environment={"XDG_CACHE_HOME": str(work.cache)},
     )
 
 

@@ -49,6 +49,16 @@ def status_page() -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def _computed(record: dict[str, Any]) -> str:
+    """By what: records from before the training kernels do not name them."""
+    by_kernels = "by the training kernels" if record.get("cpu_kernels") else "not compiled"
+    return "compiled" if record["compiled"] else by_kernels
+
+
+def _compile_time(record: dict[str, Any]) -> str:
+    return f" (compiling {record['compile_s']:.0f} s)" if record["compiled"] else ""
+
+
 def summary_page() -> str:
     """The baseline in numbers."""
     one = find("baseline").measured[0]
@@ -62,11 +72,11 @@ def summary_page() -> str:
         ("parameters", f"{record['n_params']:,}"),
         ("optimizer", f"{config.optim.kind}, {config.optim.schedule.kind} schedule"),
         ("length", f"{record['final']['step']:,} steps, {record['final']['tokens']:,} tokens"),
-        ("precision", f"{record['precision']}, {'compiled' if record['compiled'] else 'not compiled'}"),
+        ("precision", f"{record['precision']}, {_computed(record)}"),
         ("device", record["device"]),
         (
             "time",
-            f"{seconds:.0f} s of training (compiling {record['compile_s']:.0f} s), in all {record['wall_s']:.0f} s",
+            f"{seconds:.0f} s of training{_compile_time(record)}, in all {record['wall_s']:.0f} s",
         ),
         ("speed", f"{two_digits(record['tokens_per_s'])} tokens/s, {record['mfu']:.0%} of {_peak(record)}"),
         ("memory", f"{record['peak_memory_mb']:,.0f} MB at most"),

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from litgpt_core import checkpoint
+from litgpt_core.core import machine
 
 EXACT = [
     "+experiment=smoke",
@@ -194,15 +195,20 @@ def test_killed_again_and_again_at_any_moment(shell: Any) -> None:
 
 @pytest.mark.serial
 @pytest.mark.nightly
-def test_resumed_with_the_training_kernels_equals_undisturbed(module_shell: Any) -> None:
-    exact = [*EXACT, "model.dropout=0.0", "trainer.precision=32-true", "trainer.max_steps=20"]
-    module_shell.train(*exact, "run.name=eager")
+@pytest.mark.parametrize(("precision", "tolerance"), [("32-true", 1e-4), ("bf16-mixed", 1e-2)])
+def test_resumed_with_the_training_kernels_equals_undisturbed(
+    module_shell: Any, precision: str, tolerance: float
+) -> None:
+    if precision == "bf16-mixed" and not (machine.cpu_has_avx512_bf16() and not machine.cpu_has_amx()):
+        pytest.skip("the kernels multiply bfloat16 with AVX512-BF16 alone")
+    exact = [*EXACT, "model.dropout=0.0", f"trainer.precision={precision}", "trainer.max_steps=20"]
+    module_shell.train(*exact, f"run.name=eager-{precision}")
     kernels = [*exact, "trainer.cpu_kernels=true"]
-    done = module_shell.train(*kernels, "run.name=kernels")
+    done = module_shell.train(*kernels, f"run.name=kernels-{precision}")
     assert "computed by the training kernels" in done.stderr
-    module_shell.train(*kernels, "run.name=parts", "trainer.stop_after=10")
-    module_shell.train(*kernels, "run.name=parts", "run.resume=true", "trainer.stop_after=null")
-    whole = trace(module_shell.rows("kernels"))
-    assert trace(module_shell.rows("parts")) == whole
-    for ours, eager in zip(whole, trace(module_shell.rows("eager")), strict=True):
-        assert ours[2] == pytest.approx(eager[2], rel=1e-4), f"loss of step {ours[0]}"
+    module_shell.train(*kernels, f"run.name=parts-{precision}", "trainer.stop_after=10")
+    module_shell.train(*kernels, f"run.name=parts-{precision}", "run.resume=true", "trainer.stop_after=null")
+    whole = trace(module_shell.rows(f"kernels-{precision}"))
+    assert trace(module_shell.rows(f"parts-{precision}")) == whole
+    for ours, eager in zip(whole, trace(module_shell.rows(f"eager-{precision}")), strict=True):
+        assert ours[2] == pytest.approx(eager[2], rel=tolerance), f"loss of step {ours[0]}"

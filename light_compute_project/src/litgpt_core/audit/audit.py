@@ -167,7 +167,10 @@ def _method(
     then = run.environment
     threads = look_up(then, "threads.torch") or then.get("torch_threads")
     decided = f"{then.get('device')}, {then.get('precision')}, {count(threads or 0, 'torch thread')}, "
-    decided += "compiled" if look_up(then, "decisions.compile") or run.summary.get("compiled") else "not compiled"
+    if look_up(then, "decisions.cpu_kernels"):
+        decided += "by the training kernels"
+    else:
+        decided += "compiled" if look_up(then, "decisions.compile") or run.summary.get("compiled") else "not compiled"
     overrides = f"Further settings: {' '.join(changes)}." if changes else "No setting that affects a step was changed."
     variables_text = f" Environment: {' '.join(f'{k}={v}' for k, v in variables.items())}." if variables else ""
     required = "equality to the last bit" if within == 0 else f"a relative difference of at most {share(within)}"

@@ -109,6 +109,7 @@ _DECISIONS = (
     ("device", "device", "another processor adds in another order"),
     ("precision", "precision", "other rounding"),
     ("decisions.compile", "torch.compile", "the compiler fuses operations, which rounds elsewhere"),
+    ("decisions.cpu_kernels", "training kernels", "they add in another order than PyTorch"),
     ("decisions.flat", "optimizer in one buffer", "sums over the buffer are taken in another order"),
     ("decisions.micro_batch", "micro-batch", "gradients are summed in another order"),
     ("decisions.accumulate", "gradient accumulation", "gradients are summed in another order"),

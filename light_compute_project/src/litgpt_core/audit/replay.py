@@ -37,10 +37,13 @@ def as_recorded(run: RecordedRun) -> Plain:
         "accelerator": then.get("device"),
         "precision": then.get("precision"),
         "compile": look_up(then, "decisions.compile") if "decisions" in then else run.summary.get("compiled"),
+        "cpu_kernels": look_up(then, "decisions.cpu_kernels"),
         "threads": look_up(then, "threads.torch") or then.get("torch_threads"),
         "micro_batch_size": look_up(then, "decisions.micro_batch"),
     }
     trainer |= {key: value for key, value in decided.items() if value is not None}
+    if decided["cpu_kernels"] is None and trainer.get("cpu_kernels") in (None, "auto"):
+        trainer["cpu_kernels"] = False  # a run from before there were any
     processes = look_up(then, "processes.world_size") or 1
     if processes > 1 or trainer.get("devices", 1) != 1:
         trainer["devices"] = processes

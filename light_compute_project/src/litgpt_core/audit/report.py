@@ -176,6 +176,7 @@ _ENVIRONMENT = (
     ("determinism.deterministic_algorithms", "deterministic algorithms"),
     ("precision", "precision"),
     ("decisions.compile", "torch.compile"),
+    ("decisions.cpu_kernels", "training kernels"),
     ("decisions.micro_batch", "micro-batch"),
     ("processes.world_size", "processes"),
     ("data.corpus_sha256", "corpus"),

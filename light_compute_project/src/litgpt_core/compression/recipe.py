@@ -7,6 +7,7 @@ steps:
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
@@ -135,6 +136,9 @@ def _step(entry: Any) -> tuple[Step | None, list[str]]:
         value, default = entry[key], fields[key].default
         if isinstance(default, tuple) and isinstance(value, list):
             value = tuple(map(str, value))
+        if isinstance(default, float) and isinstance(value, str):  # YAML takes 1e-4 for a text
+            with contextlib.suppress(ValueError):
+                value = float(value)
         if not _fits(value, default):
             wrong.append(f"{key}={value!r}: like {default!r}")
         else:

@@ -21,18 +21,29 @@ from litgpt_core.core.text import count
 
 def cpu_has_fast_bf16() -> bool:
     """True where the CPU multiplies bfloat16 in hardware (AVX512-BF16, AMX, or an Arm core with BF16)."""
-    import torch
-
     if platform.machine() in ("arm64", "aarch64"):
         try:
             return "bf16" in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="ignore")
         except OSError:
             return False
-    return any(
-        bool(probe())
-        for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-        if (probe := getattr(torch.cpu, name, None)) is not None
-    )
+    return cpu_has_avx512_bf16() or cpu_has_amx()
+
+
+def cpu_has_avx512_bf16() -> bool:
+    """True where the CPU has AVX512-BF16."""
+    return _torch_says("_is_avx512_bf16_supported")
+
+
+def cpu_has_amx() -> bool:
+    """True where the CPU multiplies bfloat16 by tiles, several times as fast as with AVX512-BF16."""
+    return _torch_says("_is_amx_tile_supported")
+
+
+def _torch_says(name: str) -> bool:
+    import torch
+
+    probe = getattr(torch.cpu, name, None)
+    return probe is not None and bool(probe())
 
 
 def has_tf32() -> bool:

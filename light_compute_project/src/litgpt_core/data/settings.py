@@ -285,6 +285,12 @@ CorpusSettings = PythonSourceSettings | TinyShakespeareSettings | TextSettings |
 StreamSettings = TextSettings | RowsSettings
 """Text that is read in constant memory; `text` above `stream_above`."""
 
+
+def makes_segments(settings: DataSettings) -> bool:
+    """Whether rows hold several documents that do not see each other, so that batches come with segments."""
+    return isinstance(settings, ChatDataSettings) or getattr(settings, "packing", "") == "best_fit"
+
+
 DataSettings = CorpusSettings | RowsSettings | TokensSettings | MixtureSettings | ChatDataSettings
 DATA_KINDS: dict[str, type] = {
     "python_source": PythonSourceSettings,

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from litgpt_core.interpret.losses import logits_loss, mean_and_error
+from litgpt_core.interpret.losses import hidden_losses, mean_and_error
 from litgpt_core.interpret.names import Component, components
 from litgpt_core.interpret.resume import hidden_from
 from litgpt_core.interpret.subject import Subject
@@ -88,9 +88,7 @@ class Ablation:
         return found
 
     def _losses(self, hidden: Tensor) -> Tensor:
-        logits = self.model.head(hidden)
-        losses = logits_loss(logits, self.windows[:, 1:], vocab_size=self.model.config.vocab_size)
-        return losses.mean(dim=1)
+        return hidden_losses(self.model, hidden, self.windows[:, 1:]).mean(dim=1)
 
 
 def view(subject: Subject) -> dict[str, Any]:

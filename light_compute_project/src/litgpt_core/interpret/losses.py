@@ -17,7 +17,11 @@ from litgpt_core.interpret.subject import Subject
 from litgpt_core.model.gpt import GPT
 
 BATCH_TOKENS = 2048
-"""Tokens whose logits are held at once."""
+"""Tokens of a forward pass."""
+HEAD_TOKENS = 128
+"""Tokens whose logits are held at once. Those of 2,048 are written to memory and read again: 41 instead of 24 ms with
+4,096 ids on 2 cores of an AMD EPYC.
+"""
 WINDOWS = 32
 EARLY = slice(4, 16)
 """Positions whose loss is compared with that of the second half of the window, in the same windows."""
@@ -36,12 +40,13 @@ def token_losses(model: GPT, windows: Tensor) -> Tensor:
     return torch.cat([hidden_losses(model, model.hidden(w[:, :-1]), w[:, 1:]) for w in torch.split(windows, rows)])
 
 
-@torch.no_grad()
 def hidden_losses(model: GPT, hidden: Tensor, targets: Tensor) -> Tensor:
     """The last norm's output (N, T, C) and (N, T) ids -> (N, T) nats of each target."""
-    rows = max(1, BATCH_TOKENS // targets.size(1))
-    parts = zip(torch.split(hidden, rows), torch.split(targets, rows), strict=True)
-    return torch.cat([logits_loss(model.head(x), y, vocab_size=model.config.vocab_size) for x, y in parts])
+    rows = torch.split(hidden.reshape(-1, hidden.size(-1)), HEAD_TOKENS)
+    labels = torch.split(targets.reshape(-1), HEAD_TOKENS)
+    parts = zip(rows, labels, strict=True)
+    losses = [logits_loss(model.head(x), y, vocab_size=model.config.vocab_size) for x, y in parts]
+    return torch.cat(losses).view_as(targets)
 
 
 def mean_and_error(values: Tensor) -> tuple[float, float]:

@@ -11,7 +11,7 @@ from typing import Literal
 from litgpt_core.config.compose import TrainConfig
 from litgpt_core.core.errors import ConfigError
 from litgpt_core.data.batch_rule import micro_batches
-from litgpt_core.data.settings import ChatDataSettings
+from litgpt_core.data.settings import makes_segments
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.planning.activations import WIDE, Checkpointing, Device, Setup
 
@@ -107,7 +107,7 @@ def recipe_of(config: TrainConfig, *, model: GPTConfig, precision: Precision, de
         z_loss=settings.z_loss,
         global_batch=settings.global_batch_size,
         device=device,
-        segments=isinstance(config.data, ChatDataSettings) or getattr(config.data, "packing", "") == "best_fit",
+        segments=makes_segments(config.data),
     )
 
 

@@ -45,7 +45,7 @@ def prepare_compiler(settings: HardwareSettings) -> None:
     """Begin before torch is imported. On a CPU triton is left out; all else is for runs that compile, on Linux.
 
     Args:
-        settings: With `compile=auto`, which is decided later, and with `cpu_kernels`, only the probes are saved.
+        settings: With `compile=auto`, which is decided later, and with training kernels only the probes are saved.
     """
     on_cpu = settings.accelerator == "cpu" or (settings.accelerator == "auto" and not any(map(os.path.exists, GPUS)))
     if on_cpu:
@@ -56,7 +56,7 @@ def prepare_compiler(settings: HardwareSettings) -> None:
     for name in FOR_PROFILERS:
         os.environ.setdefault(name, "0")
     trust_instruction_set()
-    if settings.compile is True and settings.cpu_kernels is not True:  # which take the place of the compiler
+    if settings.compile is True and settings.cpu_kernels is False:  # they mostly take the place of the compiler
         precompile_headers()
 
 

@@ -31,6 +31,11 @@ MULTIPLE = 32
 units are filled up."""
 
 
+def products_in_bfloat16() -> bool:
+    """Whether autocast asks for them; where the processor has none, the kernels compute in float32, more exactly."""
+    return torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
+
+
 class CpuBlock:
     """Computes a block; to be its `run`.
 
@@ -77,14 +82,15 @@ class CpuBlock:
         )
         return out
 
-    def describe(self, x: Tensor, rope: RopeTable | None) -> structs.BlockStruct:
+    def describe(self, x: Tensor, rope: RopeTable | None, *, bfloat16: bool) -> structs.BlockStruct:
         """Sizes and addresses for one call; training may have moved the weights since the last one."""
         c = self.config
         hidden = c.intermediate_size
         pairs = 0 if rope is None else rope[0].size(-1)
         struct = structs.BlockStruct(
             *(x.size(0), x.size(1), x.size(2), c.n_head, c.n_query_groups, c.head_size, pairs, hidden),
-            *(self._gated, self._activation, c.norm_class_name == "RMSNorm", self.scale),
+            *(self._gated, self._activation, c.norm_class_name == "RMSNorm", bfloat16),
+            self.scale,
         )
         for name, norm in self._norms.items():
             if norm is not None:
@@ -116,10 +122,12 @@ class CpuBlock:
         address = buffer.data_ptr()
         return buffer, structs.Kept(*(address + 4 * begins[name] for name in structs.KEPT))
 
-    def forward(self, x: Tensor, rope: RopeTable | None, *, backward_follows: bool) -> tuple[Tensor, Tensor | None]:
+    def forward(
+        self, x: Tensor, rope: RopeTable | None, *, backward_follows: bool, bfloat16: bool
+    ) -> tuple[Tensor, Tensor | None]:
         """The block's output, and what was kept if a backward pass follows."""
         threads = torch.get_num_threads()
-        struct = self.describe(x, rope)
+        struct = self.describe(x, rope, bfloat16=bfloat16)
         buffer, kept = self.keep(x.size(0) * x.size(1))
         out = torch.empty_like(x)
         scratch = self.memory.scratch(self.library.lc_train_scratch(byref(struct), threads, 0))
@@ -132,11 +140,11 @@ class CpuBlock:
         return out, None
 
     def backward(
-        self, x: Tensor, rope: RopeTable | None, buffer: Tensor, gradient: Tensor
+        self, x: Tensor, rope: RopeTable | None, buffer: Tensor, gradient: Tensor, *, bfloat16: bool
     ) -> tuple[Tensor, list[Tensor]]:
         """Gradients of x and of the parameters, in their order; gives the buffer back."""
         threads = torch.get_num_threads()
-        struct = self.describe(x, rope)
+        struct = self.describe(x, rope, bfloat16=bfloat16)
         _, kept = self.keep(x.size(0) * x.size(1), buffer)
         x_gradient = torch.empty_like(x)
         to = structs.BlockGradient()
@@ -158,8 +166,8 @@ class _BlockFunction(torch.autograd.Function):
     def forward(
         ctx: Any, kernel: CpuBlock, backward_follows: bool, x: Tensor, rope: RopeTable | None, *parameters: Tensor
     ) -> Tensor:
-        x = x.contiguous()
-        out, ctx.buffer = kernel.forward(x, rope, backward_follows=backward_follows)
+        x, ctx.bfloat16 = x.contiguous(), products_in_bfloat16()
+        out, ctx.buffer = kernel.forward(x, rope, backward_follows=backward_follows, bfloat16=ctx.bfloat16)
         if backward_follows:
             ctx.save_for_backward(x)
             ctx.kernel, ctx.rope = kernel, rope
@@ -172,5 +180,5 @@ class _BlockFunction(torch.autograd.Function):
             raise RuntimeError("the training kernels keep nothing for a second backward pass of the same forward pass")
         (x,) = ctx.saved_tensors
         buffer, ctx.buffer = ctx.buffer, None
-        x_gradient, gradients = ctx.kernel.backward(x, ctx.rope, buffer, gradient.contiguous())
+        x_gradient, gradients = ctx.kernel.backward(x, ctx.rope, buffer, gradient.contiguous(), bfloat16=ctx.bfloat16)
         return (None, None, x_gradient, None, *gradients)

@@ -3,7 +3,8 @@
     model --obstacle?--> ordinary PyTorch (one line in the log)
       '--none--> every Block.run = CpuBlock (cpu_block.py), which calls kernels/train.cpp
 
-The kernels are for float32 on a CPU, one process or several; with bfloat16 in hardware the compiled model is faster.
+The kernels are for float32 weights on a CPU, one process or several. Products are in float32, or in bfloat16 under
+autocast where the processor has AVX512-BF16.
 Built like the kernel of generation, with its compiler and its cache (`generation/kernel_build`).
 """
 
@@ -22,6 +23,7 @@ from litgpt_core.core.errors import EnvironmentProblem
 from litgpt_core.generation import kernel_build
 from litgpt_core.model.attention import CausalSelfAttention
 from litgpt_core.model.block import Block
+from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.gpt import GPT
 from litgpt_core.model.mlp import GemmaMLP, GptNeoxMLP, LLaMAMLP
 from litgpt_core.model.norm import RMSNorm
@@ -73,7 +75,11 @@ def load_training_kernels() -> ctypes.CDLL:
 
 def obstacle(model: GPT) -> str | None:
     """Why the kernels do not compute the blocks of this model, or None."""
-    c = model.config
+    return config_obstacle(model.config) or _unsupported_part(model)
+
+
+def config_obstacle(c: GPTConfig) -> str | None:
+    """Why the kernels do not compute the blocks of such a model, or None."""
     for item in fields(c):
         default = item.default_factory() if item.default_factory is not MISSING else item.default
         value = getattr(c, item.name)
@@ -95,7 +101,7 @@ def obstacle(model: GPT) -> str | None:
     for given, is_wrong in wrong.items():
         if is_wrong:
             return f"{given} is not supported"
-    return _unsupported_part(model)
+    return None
 
 
 def _unsupported_part(model: GPT) -> str | None:

@@ -1,8 +1,9 @@
 """The next-token loss by the C++ kernels (`kernels/loss.hpp`), as one operation of autograd.
 
-Logits are held once: their gradient takes their place in the forward pass. The slow implementation that the tests
-compare with is `model.loss.cross_entropy`, which also computes what the kernels do not: z-loss, label smoothing,
-chunks, heads with a bias or a soft-cap.
+Logits are held once: their gradient takes their place in the forward pass. With chunks those of one chunk are held:
+its gradients of the hidden states and the head are computed in the forward pass too, and nothing is computed twice. The
+slow implementation that the tests compare with is `model.loss.cross_entropy`, which also computes what the kernels do
+not: z-loss, label smoothing, heads with a bias or a soft-cap.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from litgpt_core.model.gpt import GPT
 from litgpt_core.model.loss import Head, cross_entropy
+from litgpt_core.training.cpu_block import products_in_bfloat16
 from litgpt_core.training.cpu_memory import StepMemory
 
 IGNORED = -100
@@ -45,11 +47,12 @@ class CpuLoss:
         count: Tensor | None = None,
     ) -> Tensor:
         """See `cross_entropy`; `head` is that of the model."""
-        if chunk_size or z_loss or label_smoothing or not self._supported():
+        if z_loss or label_smoothing or not self._supported():
             settings = {"chunk_size": chunk_size, "z_loss": z_loss, "label_smoothing": label_smoothing}
             return cross_entropy(hidden, head, targets, count=count, **settings)  # type: ignore[arg-type]
-        rows, labels = hidden.reshape(-1, hidden.size(-1)), targets.reshape(-1)
-        total: Tensor = _LossFunction.apply(self, rows, self.model.lm_head.weight, labels)
+        rows, labels = hidden.float().reshape(-1, hidden.size(-1)), targets.reshape(-1)
+        function = _ChunkedLoss if 0 < chunk_size < len(rows) else _LossFunction
+        total: Tensor = function.apply(self, rows, self.model.lm_head.weight, labels, chunk_size)
         return total / (labels != IGNORED).sum().clamp(min=1) if count is None else total / count
 
     def _supported(self) -> bool:
@@ -62,7 +65,7 @@ class CpuLoss:
             and config.padded_vocab_size % self.multiple == 0
         )
 
-    def forward(self, hidden: Tensor, head: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, hidden: Tensor, head: Tensor, targets: Tensor, *, bfloat16: bool) -> tuple[Tensor, Tensor]:
         """Losses (N,) and the gradient of the logits (N * V,)."""
         (n, width), vocabulary, threads = hidden.shape, head.size(0), torch.get_num_threads()
         if n and not 0 <= int(targets.clamp(min=0).max()) < vocabulary:
@@ -71,18 +74,38 @@ class CpuLoss:
         scratch = self.memory.scratch(self.library.lc_loss_scratch(n, width, vocabulary, threads, 0))
         self.library.lc_loss_forward(
             *(hidden.data_ptr(), head.data_ptr(), targets.data_ptr(), IGNORED, n, width, vocabulary),
-            *(slopes.data_ptr(), losses.data_ptr(), scratch.data_ptr(), threads),
+            *(slopes.data_ptr(), losses.data_ptr(), scratch.data_ptr(), threads, bfloat16),
         )
         return losses, slopes
 
-    def backward(self, hidden: Tensor, head: Tensor, slopes: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-        """Gradients of hidden and head; gives `slopes` back."""
+    def backward(
+        self,
+        hidden: Tensor,
+        head: Tensor,
+        slopes: Tensor,
+        scale: float,
+        *,
+        bfloat16: bool,
+        add_to: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Gradients of hidden and head; gives `slopes` back.
+
+        Args:
+            hidden: (n, C).
+            head: (V, C).
+            slopes: What `forward` returned.
+            scale: Gradient of the sum of losses.
+            bfloat16: As in the forward pass.
+            add_to: The head's gradient so far, to which is added in place.
+        """
         (n, width), vocabulary, threads = hidden.shape, head.size(0), torch.get_num_threads()
-        hidden_gradient, head_gradient = torch.empty_like(hidden), torch.empty_like(head)
+        hidden_gradient = torch.empty_like(hidden)
+        head_gradient = torch.empty_like(head) if add_to is None else add_to
         scratch = self.memory.scratch(self.library.lc_loss_scratch(n, width, vocabulary, threads, 1))
         self.library.lc_loss_backward(
             *(hidden.data_ptr(), head.data_ptr(), slopes.data_ptr(), scale, n, width, vocabulary),
-            *(hidden_gradient.data_ptr(), head_gradient.data_ptr(), scratch.data_ptr(), threads),
+            *(hidden_gradient.data_ptr(), head_gradient.data_ptr(), scratch.data_ptr(), threads, bfloat16),
+            add_to is not None,
         )
         self.memory.give(slopes)
         return hidden_gradient, head_gradient
@@ -90,9 +113,10 @@ class CpuLoss:
 
 class _LossFunction(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, kernel: CpuLoss, hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
+    def forward(ctx: Any, kernel: CpuLoss, hidden: Tensor, head: Tensor, targets: Tensor, chunk_size: int) -> Tensor:
         hidden, targets = hidden.contiguous(), targets.contiguous()
-        losses, ctx.slopes = kernel.forward(hidden, head, targets)
+        ctx.bfloat16 = products_in_bfloat16()
+        losses, ctx.slopes = kernel.forward(hidden, head, targets, bfloat16=ctx.bfloat16)
         ctx.save_for_backward(hidden, head)
         ctx.kernel = kernel
         return losses.sum()
@@ -104,4 +128,33 @@ class _LossFunction(torch.autograd.Function):
             raise RuntimeError("the training kernels keep nothing for a second backward pass of the same forward pass")
         hidden, head = ctx.saved_tensors
         slopes, ctx.slopes = ctx.slopes, None
-        return (None, *ctx.kernel.backward(hidden, head, slopes, float(gradient)), None)
+        return (None, *ctx.kernel.backward(hidden, head, slopes, float(gradient), bfloat16=ctx.bfloat16), None, None)
+
+
+class _ChunkedLoss(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, kernel: CpuLoss, hidden: Tensor, head: Tensor, targets: Tensor, chunk_size: int) -> Tensor:
+        hidden, targets, bfloat16 = hidden.contiguous(), targets.contiguous(), products_in_bfloat16()
+        gradients_follow = any(ctx.needs_input_grad)
+        sums, hidden_gradients, head_gradient = [], [], None
+        for rows, labels in zip(torch.split(hidden, chunk_size), torch.split(targets, chunk_size), strict=True):
+            losses, slopes = kernel.forward(rows, head, labels, bfloat16=bfloat16)
+            sums.append(losses.sum())
+            if gradients_follow:
+                of_rows, head_gradient = kernel.backward(
+                    rows, head, slopes, 1.0, bfloat16=bfloat16, add_to=head_gradient
+                )
+                hidden_gradients.append(of_rows)
+            else:
+                kernel.memory.give(slopes)
+        if gradients_follow:
+            ctx.gradients = torch.cat(hidden_gradients), head_gradient
+        return torch.stack(sums).sum()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        if ctx.gradients is None:
+            raise RuntimeError("the training kernels keep nothing for a second backward pass of the same forward pass")
+        (of_hidden, of_head), ctx.gradients = ctx.gradients, None
+        return None, of_hidden.mul_(gradient), of_head.mul_(gradient), None, None

@@ -32,7 +32,7 @@ class BlockStruct(Structure):
     """Sizes, options and weights of one block."""
 
     _fields_ = (
-        *((name, c_int64) for name in (*SIZES, "gated", "activation", "rms")),
+        *((name, c_int64) for name in (*SIZES, "gated", "activation", "rms", "bfloat16")),
         ("score_scale", c_double),
         *((name, NormStruct) for name in NORMS),
         *((name, WeightAndBias) for name in MATRICES),
@@ -60,6 +60,7 @@ def declare(library: ctypes.CDLL) -> None:
     block, kept = POINTER(BlockStruct), POINTER(Kept)
     library.lc_train_scratch.argtypes = (block, c_int64, c_int64)
     library.lc_train_scratch.restype = library.lc_train_multiple.restype = c_int64
+    library.lc_train_has_bfloat16.restype = c_int64
     library.lc_block_forward.argtypes = (block, kept, c_void_p, c_void_p, c_void_p, c_int64)
     library.lc_block_backward.argtypes = (
         *(block, kept, c_void_p, c_void_p, c_void_p),
@@ -69,11 +70,11 @@ def declare(library: ctypes.CDLL) -> None:
     library.lc_loss_scratch.restype = c_int64
     library.lc_loss_forward.argtypes = (
         *(c_void_p, c_void_p, c_void_p, c_int64, c_int64, c_int64, c_int64),
-        *(c_void_p, c_void_p, c_void_p, c_int64),
+        *(c_void_p, c_void_p, c_void_p, c_int64, c_int64),
     )
     library.lc_loss_backward.argtypes = (
         *(c_void_p, c_void_p, c_void_p, c_double, c_int64, c_int64, c_int64),
-        *(c_void_p, c_void_p, c_void_p, c_int64),
+        *(c_void_p, c_void_p, c_void_p, c_int64, c_int64, c_int64),
     )
     library.lc_loss_forward.restype = library.lc_loss_backward.restype = None
     library.lc_block_forward.restype = library.lc_block_backward.restype = None

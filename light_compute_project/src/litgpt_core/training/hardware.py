@@ -4,6 +4,8 @@ reason.
 
 from __future__ import annotations
 
+import platform
+import sys
 from dataclasses import dataclass
 
 import torch
@@ -33,6 +35,10 @@ class Machine:
     """The device multiplies bfloat16 in hardware."""
     compile_obstacle: str | None
     """Why torch.compile cannot work here, None if it can."""
+    kernel_bf16: bool = False
+    """The training kernels multiply bfloat16 (AVX512-BF16), and nothing here is faster at it."""
+    builds_kernels: bool = True
+    """The training kernels can be built here, and are tested on such processors: x86-64."""
 
 
 def look_at_machine(accelerator: str) -> Machine:
@@ -43,7 +49,14 @@ def look_at_machine(accelerator: str) -> Machine:
     """
     device = find_device(accelerator)
     obstacle = machine.compile_obstacle(device)
-    return Machine(device=device, fast_bf16=_fast_bf16(device), compile_obstacle=obstacle)
+    kernel_bf16 = device == "cpu" and machine.cpu_has_avx512_bf16() and not machine.cpu_has_amx()
+    return Machine(
+        device=device,
+        fast_bf16=_fast_bf16(device),
+        compile_obstacle=obstacle,
+        kernel_bf16=kernel_bf16,
+        builds_kernels=sys.platform == "linux" and platform.machine() in ("x86_64", "AMD64"),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +75,7 @@ class Hardware:
     """Weights, gradients and optimizer state in one buffer each (`optim/flat.py`)."""
 
     cpu_kernels: bool = False
-    """Blocks are computed by the kernels of `cpu_kernels.py`, where they support the model."""
+    """Blocks and loss are computed by the kernels of `cpu_kernels.py`, in place of the compiler."""
 
     sharded: bool = False
     """Weights are shared out over processes (FSDP2), which casts them itself."""
@@ -85,6 +98,7 @@ def choose_hardware(
     fake_quantized: bool = False,
     custom_optimizer: bool = False,
     processes: int = 1,
+    kernel_obstacle: str | None = None,
 ) -> Hardware:
     """Resolve the `auto` settings.
 
@@ -98,6 +112,7 @@ def choose_hardware(
         fake_quantized: Weights are rounded in the forward pass: those that are rounded are the float32 ones.
         custom_optimizer: Its class is another than those whose updates are written over one buffer.
         processes: That train together; several keep weights as separate tensors, whose gradients are sent early.
+        kernel_obstacle: Why the training kernels do not compute this run, None if they can.
 
     Raises:
         EnvironmentProblem: `compile=true` where nothing can compile, or a precision that this cannot be trained in.
@@ -114,19 +129,24 @@ def choose_hardware(
         f" in {processes} processes": several,
     }
     one_buffer = device == "cpu" and not any(obstacles.values())
+    sharded = several and settings.strategy in ("fsdp", "fsdp_hybrid")
     compiled, reason = _compile(settings, found, total_flops=total_flops)
-    casts_pay = device != "cpu" or compiled or width >= CPU_BF16_WIDTH
-    fastest = ("bf16-master" if one_buffer else "bf16-mixed") if found.fast_bf16 and casts_pay else "32-true"
+    kernels = _cpu_kernels(settings, found, compiled=compiled, sharded=sharded, obstacle=kernel_obstacle)
+    if kernels:
+        compiled, reason = False, "the training kernels take its place"
+        fastest = kernel_precision(settings, found)
+    else:
+        casts_pay = device != "cpu" or compiled or width >= CPU_BF16_WIDTH
+        fastest = ("bf16-master" if one_buffer else "bf16-mixed") if found.fast_bf16 and casts_pay else "32-true"
     precision = fastest if settings.precision == "auto" else settings.precision
     flat = one_buffer and precision in ("32-true", "bf16-master", "bf16-mixed")
     if precision == "bf16-master" and not flat:
         raise _no_single_buffer(device, [text for text, there in obstacles.items() if there])
-    sharded = several and settings.strategy in ("fsdp", "fsdp_hybrid")
     if precision == "16-mixed":
         _check_float16(settings, device=device, sharded=sharded)
     return Hardware(
         sharded=sharded,
-        cpu_kernels=_cpu_kernels(settings, found, precision=precision, sharded=sharded),
+        cpu_kernels=kernels,
         device=device,
         precision=precision,
         compile=compiled,
@@ -136,15 +156,31 @@ def choose_hardware(
     )
 
 
-def _cpu_kernels(settings: HardwareSettings, found: Machine, *, precision: str, sharded: bool) -> bool:
-    possible = found.device == "cpu" and precision == "32-true" and not sharded
+def kernel_precision(settings: HardwareSettings, found: Machine) -> str:
+    """The precision of a run that the training kernels compute: the requested one, or the fastest that they have."""
+    return ("bf16-mixed" if found.kernel_bf16 else "32-true") if settings.precision == "auto" else settings.precision
+
+
+def _cpu_kernels(
+    settings: HardwareSettings, found: Machine, *, compiled: bool, sharded: bool, obstacle: str | None
+) -> bool:
+    """Whether the training kernels take the place of the compiler.
+
+    Raises:
+        EnvironmentProblem: `cpu_kernels=true` where they cannot.
+    """
+    precision = kernel_precision(settings, found)
+    known = {"32-true": True, "bf16-mixed": found.kernel_bf16}.get(precision, False)
+    possible = found.device == "cpu" and known and not sharded
     if settings.cpu_kernels == "auto":
-        return possible and not found.fast_bf16
+        bf16_is_faster = precision == "32-true" and settings.precision == "auto" and found.fast_bf16
+        return possible and found.builds_kernels and compiled and obstacle is None and not bf16_is_faster
     if settings.cpu_kernels and not possible:
         where = f"{precision} on {found.device}{' with shards' if sharded else ''}"
+        also = " or bf16-mixed" if found.kernel_bf16 else ""
         raise EnvironmentProblem(
             f"trainer.cpu_kernels=true with {where}",
-            needed="trainer.precision=32-true on a CPU, without shards",
+            needed=f"trainer.precision=32-true{also} on a CPU, without shards",
             fix="trainer.precision=32-true, or trainer.cpu_kernels=auto",
         )
     return settings.cpu_kernels

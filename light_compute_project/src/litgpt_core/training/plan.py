@@ -73,6 +73,8 @@ def announce(plan: Plan, *, n_params: int) -> None:
     """Tell the user, in a few lines, what is about to happen."""
     hardware, config = plan.resolved.hardware, plan.resolved.config
     compiled = f"{'compiled' if hardware.compile else 'not compiled'} ({hardware.compile_reason})"
+    if hardware.cpu_kernels:
+        compiled = "by the training kernels"
     device = machine.device_name(hardware.device)
     many, how = plan.group.world.world_size, config.trainer.hardware.strategy
     divided = plan.resolved.tensor_parallel

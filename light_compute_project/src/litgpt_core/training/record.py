@@ -57,6 +57,7 @@ def run_facts(plan: Plan, trainer: Trainer) -> dict[str, Any]:
             "precision": hardware.precision,
             "compile": hardware.compile,
             "compile_reason": hardware.compile_reason,
+            "cpu_kernels": hardware.cpu_kernels,
             "flat": hardware.flat,
             "micro_batch": plan.resolved.micro_batch,
             "accumulate": plan.resolved.accumulate,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from litgpt_core.config.train_config import TrainConfig
 from litgpt_core.core.errors import ConfigError
 from litgpt_core.data.batch_rule import check_batch, micro_batches
+from litgpt_core.data.settings import makes_segments
 from litgpt_core.distributed.sharding import Sharding, choose_sharding
 from litgpt_core.distributed.world import World
 from litgpt_core.model.config import GPTConfig
@@ -17,6 +18,7 @@ from litgpt_core.model.cost import count_parameters, flops_per_token
 from litgpt_core.model.lora import check_adaptable
 from litgpt_core.model.tensor_slice import sliced
 from litgpt_core.optim.settings import CustomOptimSettings
+from litgpt_core.training.cpu_kernels import config_obstacle
 from litgpt_core.training.hardware import Hardware, Machine, choose_hardware
 
 ADAPTER_WORK = 2 / 3
@@ -96,6 +98,7 @@ def resolve(config: TrainConfig, facts: Facts) -> ResolvedConfig:
         fake_quantized=config.qat is not None,
         custom_optimizer=isinstance(config.optim, CustomOptimSettings),
         processes=world.world_size,
+        kernel_obstacle=_kernel_obstacle(config, model),
     )
     sharding = _sharding(config, model, hardware=hardware, world=world)
     processes = world.world_size // (1 if sharding is None else sharding.tensor)
@@ -119,6 +122,19 @@ def resolve(config: TrainConfig, facts: Facts) -> ResolvedConfig:
         flops_per_token=per_token,
         n_params=count_parameters(model),
     )
+
+
+def _kernel_obstacle(config: TrainConfig, model: GPTConfig) -> str | None:
+    """Why the training kernels do not compute this run, apart from device and precision."""
+    kept = config.trainer.batch.activation_checkpointing
+    obstacles = {
+        "adapters are trained": config.lora is not None,
+        "weights are rounded in the forward pass": config.qat is not None,
+        f"trainer.activation_checkpointing={kept}": kept != "none",
+        "rows hold several documents, which do not see each other": makes_segments(config.data),
+        "blocks are divided among processes": config.trainer.hardware.tensor_parallel_size != 1,
+    }
+    return next((text for text, there in obstacles.items() if there), config_obstacle(model))
 
 
 def _sharding(config: TrainConfig, model: GPTConfig, *, hardware: Hardware, world: World) -> Sharding | None:

@@ -77,6 +77,7 @@ def summarise(
         "compiled": plan.resolved.hardware.compile,
         "compile_reason": plan.resolved.hardware.compile_reason,
         "compile_s": recorder.compile_s,
+        "cpu_kernels": plan.resolved.hardware.cpu_kernels,
         "precision": plan.resolved.hardware.precision,
         "train_s": recorder.elapsed_s,
         "wall_s": time.perf_counter() - plan.started,
@@ -182,7 +183,8 @@ def closing_table(summary: dict[str, Any]) -> Table:
     facts = [f"{final.get('tokens', 0):,} tokens in {summary['train_s']:.0f} s, the command {summary['wall_s']:.0f} s"]
     facts += [f"{two_digits(rate)} tok/s"] if rate else []
     facts += [utilisation(summary)] if summary["mfu"] else []
-    facts += [f"compiled in {summary['compile_s']:.0f} s"] if summary["compiled"] else ["not compiled"]
+    by_kernels = "by the training kernels" if summary.get("cpu_kernels") else "not compiled"
+    facts += [f"compiled in {summary['compile_s']:.0f} s"] if summary["compiled"] else [by_kernels]
     facts += [f"peak memory {summary['peak_memory_mb']:,.0f} MB"]
     table.caption = ", ".join(facts)
     table.caption_justify = "left"

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmarks.generating import GenerateWork
+from benchmarks.children.random_model import make_model
+from benchmarks.generating import GenerateWork, generate_work
 from benchmarks.options import VERBS, parse
 from benchmarks.peers import GENERATE_PEERS, SERVE_PEERS, TRAIN_PEERS, choose_peers
 from benchmarks.programs import litgpt, llamacpp, nanogpt, ours
@@ -21,6 +22,7 @@ from benchmarks.provenance import provenance
 from benchmarks.training import TrainWork
 
 from litgpt_core.core.errors import ConfigError, EnvironmentProblem
+from litgpt_core.model import GPTConfig
 
 PROJECT = Path(__file__).resolve().parents[3]
 SCRIPT, PAGE = PROJECT / "scripts" / "benchmark.py", PROJECT / "docs" / "benchmark.md"
@@ -56,7 +58,14 @@ def test_every_server_is_given_the_same_model_and_slots(tmp_path: Path, monkeypa
     monkeypatch.setattr(llamacpp, "run_child", lambda function, job, **options: exported.append((function, job)))
     made = {"model": {"block_size": 256}}
     work = GenerateWork(
-        name="x", checkpoint=tmp_path / "model", made=made, new_tokens=5, repeats=1, threads=2, device="cpu"
+        name="x",
+        checkpoint=tmp_path / "model",
+        cache=tmp_path,
+        made=made,
+        new_tokens=5,
+        repeats=1,
+        threads=2,
+        device="cpu",
     )
     for name, make in SERVE_PEERS.items():
         folder = tmp_path / name
@@ -167,6 +176,7 @@ def test_generators_read_one_checkpoint_and_one_prompt(tmp_path: Path, nanogpt_d
     work = GenerateWork(
         name="10m",
         checkpoint=tmp_path / "model",
+        cache=tmp_path / "cache",
         made=made,
         new_tokens=20,
         repeats=2,
@@ -186,6 +196,41 @@ def test_generators_read_one_checkpoint_and_one_prompt(tmp_path: Path, nanogpt_d
         else:
             job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
             assert (job["prompt_ids"], job["new_tokens"], job["repeats"]) == ([1, 2, 3], 20, 2)
+            assert job.get("random", True)
+
+
+def test_a_checkpoint_of_the_users_is_generated_from(tmp_path: Path) -> None:
+    """The facts are those of the directory, and llama.cpp gets its weights and not random ones."""
+    job = {"overrides": ["model=tiny"], "vocab_size": 66, "prompt_tokens": 4, "new_tokens": 4}
+    facts_when_made = make_model({**job, "folder": str(tmp_path)})
+    checkpoint_dir = tmp_path / "model"
+    config = GPTConfig.from_checkpoint(checkpoint_dir)
+    n_tokens = config.block_size - 4
+    arguments = f"generate --model {checkpoint_dir} --prompt_tokens 4 --new_tokens {n_tokens}"
+    options = parse(arguments.split(), description="")
+    work = generate_work(options, folder=tmp_path)
+    assert (work.name, work.checkpoint, work.random) == (checkpoint_dir.name, checkpoint_dir, False)
+    costs = ("flops_per_token",)  # depend on the number of new tokens
+    assert {k: v for k, v in work.made.items() if k not in costs} == {
+        k: v for k, v in facts_when_made.items() if k not in costs
+    }
+    (tmp_path / "trial").mkdir()
+    GENERATE_PEERS["llamacpp-q4_0"](work, label="x").command(tmp_path / "trial")
+    job = json.loads((tmp_path / "trial" / "job.json").read_text(encoding="utf-8"))
+    assert (job["random"], job["checkpoint"], job["kind"]) == (False, str(checkpoint_dir), "q4_0")
+
+    options.new_tokens += 1
+    with pytest.raises(ConfigError, match=f"at most {config.block_size}, the context"):
+        generate_work(options, folder=tmp_path)
+    options.against = ("hf",)
+    with pytest.raises(ConfigError, match="--model --against hf"):
+        generate_work(options, folder=tmp_path)
+
+
+def test_a_shape_and_a_model_exclude_each_other(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        parse(["generate", "--shape", "135m", "--model", "smollm2"], description="")
+    assert "not allowed with argument --shape" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

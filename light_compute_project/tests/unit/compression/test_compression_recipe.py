@@ -1,5 +1,7 @@
 """Recipes: all problems are reported at once, before torch is imported."""
 
+from pathlib import Path
+
 import pytest
 
 from litgpt_core.compression.named_recipes import RECIPES
@@ -76,3 +78,10 @@ def test_a_file_without_steps_is_refused(tmp_path):
     (tmp_path / "mine.yaml").write_text("step: []\n")
     with pytest.raises(ConfigError, match="no list of steps"):
         load_recipe(str(tmp_path / "mine.yaml"))
+
+
+def test_a_rate_in_the_short_form_of_floats_is_a_number(tmp_path: Path) -> None:
+    """YAML reads 1e-4, without a point, as a text."""
+    file = tmp_path / "short.yaml"
+    file.write_text("steps:\n  - {method: depth, remove: 1}\n  - {method: distill, lr: 1e-4}\n", encoding="utf-8")
+    assert load_recipe(str(file)).steps[1].lr == 1e-4  # type: ignore[attr-defined]

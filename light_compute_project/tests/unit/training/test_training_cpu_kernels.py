@@ -1,11 +1,13 @@
 """The training kernels compute what `Block.forward` and autograd compute, at any number of threads."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
 
 from litgpt_core.core.errors import EnvironmentProblem
+from litgpt_core.model.attention import CausalSelfAttention
 from litgpt_core.model.config import GPTConfig
 from litgpt_core.model.gpt import GPT
 from litgpt_core.model.init import initialize
@@ -118,15 +120,15 @@ def loss_results(model: GPT, loss, idx, targets) -> dict[str, torch.Tensor]:
     return {"loss": value.detach()} | {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
 
 
-@pytest.mark.parametrize("tied", [True, False])
-def test_loss_of_a_whole_model_follows_float64(tied):
+@pytest.mark.parametrize(("tied", "chunk_size"), [(True, 0), (False, 0), (True, 64), (False, 128), (False, 400)])
+def test_loss_of_a_whole_model_follows_float64(tied, chunk_size):
     model = build(**LLAMA | {"n_layer": 2, "tie_embeddings": tied})
     generator = torch.Generator().manual_seed(5)
     idx, targets = (torch.randint(64, (4, LENGTH), generator=generator) for _ in range(2))
     targets[1, 20:50] = -100
     exact = loss_results(copy.deepcopy(model).double(), cross_entropy, idx, targets)
     torch_results = loss_results(model, cross_entropy, idx, targets)
-    results = loss_results(model, use_kernels(model), idx, targets)
+    results = loss_results(model, partial(use_kernels(model), chunk_size=chunk_size), idx, targets)
     assert results.keys() == exact.keys()
     for key, value in results.items():
         error, least = distance(value, exact[key]), distance(torch_results[key], exact[key])
@@ -134,11 +136,137 @@ def test_loss_of_a_whole_model_follows_float64(tied):
         assert error < max(2 * least, 3e-7), f"{key}: {error} against {least} of torch"
 
 
+ROUNDED = 0.35
+"""Of what rounding to bfloat16 changes: the kernels and the emulation round a few numbers to different sides, because
+float32 and float64 differ before they are rounded. Products of unrounded operands would be at 1."""
+
+
+class RoundedProduct(torch.autograd.Function):
+    """A linear layer whose three products are of operands rounded to bfloat16, added up in float64."""
+
+    @staticmethod
+    def forward(ctx, x, weight):
+        ctx.save_for_backward(x, weight)
+        return bfloat16(x) @ bfloat16(weight).T
+
+    @staticmethod
+    def backward(ctx, gradient):
+        x, weight = ctx.saved_tensors
+        flat = bfloat16(gradient).flatten(0, -2)
+        return bfloat16(gradient) @ bfloat16(weight), flat.T @ bfloat16(x).flatten(0, -2)
+
+
+class RoundedAttention(torch.autograd.Function):
+    """Causal attention whose products are of rounded operands; softmax and its gradient are exact."""
+
+    @staticmethod
+    def forward(ctx, q, k, v, scale):
+        scores = bfloat16(q) @ bfloat16(k).mT * scale
+        scores = scores.masked_fill(torch.ones_like(scores, dtype=torch.bool).triu(1), -torch.inf)
+        shares = (scores - scores.amax(-1, keepdim=True)).exp()
+        out = bfloat16(shares) @ bfloat16(v) / shares.sum(-1, keepdim=True)
+        ctx.save_for_backward(q, k, v, shares / shares.sum(-1, keepdim=True), out)
+        ctx.scale = scale
+        return out
+
+    @staticmethod
+    def backward(ctx, gradient):
+        q, k, v, weights, out = ctx.saved_tensors
+        inner = (gradient * out).sum(-1, keepdim=True)
+        slopes = bfloat16(weights * (bfloat16(gradient) @ bfloat16(v).mT - inner) * ctx.scale)
+        return (
+            slopes @ bfloat16(k),
+            slopes.mT @ bfloat16(q),
+            bfloat16(weights).mT @ bfloat16(gradient),
+            None,
+        )
+
+
+def rounded_attention(q, k, v, *, mask, scale, **_) -> torch.Tensor:
+    k, v = (each.repeat_interleave(q.size(1) // k.size(1), dim=1) for each in (k, v))
+    return RoundedAttention.apply(q, k, v, scale)
+
+
+def bfloat16(x: torch.Tensor) -> torch.Tensor:
+    return x.float().bfloat16().to(x.dtype)
+
+
+def with_rounded_products(model: GPT) -> GPT:
+    """The model in float64, but for the operands of its products."""
+    model = copy.deepcopy(model).double()
+    for module in model.modules():
+        if isinstance(module, torch.nn.Linear):
+            module.forward = partial(_rounded_linear, module)
+        if isinstance(module, CausalSelfAttention):
+            module.attend = rounded_attention
+    return model
+
+
+def _rounded_linear(layer: torch.nn.Linear, x: torch.Tensor) -> torch.Tensor:
+    out = RoundedProduct.apply(x, layer.weight)
+    return out if layer.bias is None else out + layer.bias
+
+
+@pytest.fixture
+def autocast(kernels):
+    if not kernels.lc_train_has_bfloat16():
+        pytest.skip("this processor does not multiply bfloat16")
+    return torch.autocast("cpu", torch.bfloat16)
+
+
+@pytest.mark.parametrize("length", [LENGTH, 7, 1])
+@pytest.mark.parametrize("name", SHAPES)
+def test_products_under_autocast_are_of_operands_in_bfloat16(name, length, autocast):
+    model = build(**SHAPES[name])
+    generator = torch.Generator().manual_seed(5)
+    x, gradient = (torch.randn(3, length, model.config.n_embd, generator=generator) for _ in range(2))
+    emulated = block_results(with_rounded_products(model), x.double(), gradient.double())
+    exact = block_results(copy.deepcopy(model).double(), x.double(), gradient.double())
+    use_kernels(model)
+    with autocast:
+        results = block_results(model, x, gradient)
+    assert all(value.dtype == torch.float32 for value in results.values())
+    for key, value in results.items():
+        if exact[key].norm() >= 1e-12:
+            assert distance(value, emulated[key]) < max(1e-6, ROUNDED * distance(exact[key], emulated[key])), key
+
+
+def test_the_loss_under_autocast_has_products_in_bfloat16(autocast):
+    model = build(**LLAMA | {"n_layer": 2})
+    generator = torch.Generator().manual_seed(5)
+    idx, targets = (torch.randint(64, (4, 64), generator=generator) for _ in range(2))
+    emulated = loss_results(with_rounded_products(model), cross_entropy, idx, targets)
+    exact = loss_results(copy.deepcopy(model).double(), cross_entropy, idx, targets)
+    loss = use_kernels(model)
+    with autocast:
+        results = loss_results(model, loss, idx, targets)
+    for key, value in results.items():
+        assert distance(value, emulated[key]) < max(1e-6, ROUNDED * distance(exact[key], emulated[key])), key
+
+
 def test_loss_without_any_target_is_zero_and_so_are_its_gradients():
     model = build(**GPT2)
     idx, targets = torch.zeros(2, 8, dtype=torch.long), torch.full((2, 8), -100)
     results = loss_results(model, use_kernels(model), idx, targets)
     assert all(not value.any() for value in results.values())
+
+
+def test_chunks_hold_the_logits_of_one_chunk_and_give_them_back():
+    model = build(**GPT2)
+    loss = use_kernels(model)
+    taken = []
+    take = loss.memory.take
+    loss.memory.take = lambda size: taken.append(size) or take(size)
+    hidden, idx = model.hidden(torch.arange(64).view(2, 32)), torch.arange(64).view(2, 32)
+    taken.clear()
+    with torch.no_grad():
+        without = loss(hidden, model.head, idx, chunk_size=16)
+    value = loss(hidden, model.head, idx, chunk_size=16)
+    assert torch.equal(value, without)
+    assert taken == 8 * [16 * 64] and len(loss.memory._free[16 * 64]) == 1
+    value.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="second backward"):
+        value.backward()
 
 
 def test_a_target_outside_the_vocabulary_is_refused():
@@ -157,17 +285,24 @@ def test_settings_that_the_loss_kernel_lacks_are_computed_by_pytorch():
         assert torch.allclose(loss(model.hidden(idx), model.head, idx, **settings), expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("bfloat16_products", [False, True])
 @pytest.mark.parametrize("name", ["gpt2", "normalised queries"])
-def test_bits_do_not_depend_on_threads_or_on_what_memory_held_before(name, threads):
+def test_bits_do_not_depend_on_threads_or_on_what_memory_held_before(name, bfloat16_products, threads, kernels):
+    if bfloat16_products and not kernels.lc_train_has_bfloat16():
+        pytest.skip("this processor does not multiply bfloat16")
     model = build(**SHAPES[name] | {"n_layer": 2})
     generator = torch.Generator().manual_seed(5)
     idx, targets = (torch.randint(64, (5, LENGTH), generator=generator) for _ in range(2))
-    threads(1)
-    first = loss_results(model, use_kernels(model), idx, targets)
+
+    def results(loss, number: int) -> dict[str, torch.Tensor]:
+        threads(number)
+        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16_products):
+            return loss_results(model, loss, idx, targets)
+
+    first = results(use_kernels(model), 1)
     loss = use_kernels(model)
     for number in (2, 3, 1):
-        threads(number)
-        again = loss_results(model, loss, idx, targets)
+        again = results(loss, number)
         other = [key for key in first if not torch.equal(again[key], first[key]) and "ln_f" not in key]
         assert other == [], number  # PyTorch's own last norm adds up by threads
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -31,7 +32,7 @@ def test_auto_finds_a_device_and_a_precision() -> None:
 
 def test_short_runs_are_not_compiled_and_long_ones_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "compile_obstacle", lambda device: None)
-    settings = HardwareSettings(accelerator="cpu")
+    settings = HardwareSettings(accelerator="cpu", cpu_kernels=False)
     assert not choose(settings, total_flops=SHORT, width=512).compile
     assert choose(settings, total_flops=LONG, width=512).compile
 
@@ -101,7 +102,7 @@ def test_a_cpu_s_peak_is_the_fastest_product_s(monkeypatch: pytest.MonkeyPatch) 
 def test_narrow_uncompiled_models_stay_in_float32_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "cpu_has_fast_bf16", lambda: True)
     monkeypatch.setattr(machine, "compile_obstacle", lambda device: None)
-    settings = HardwareSettings(accelerator="cpu")
+    settings = HardwareSettings(accelerator="cpu", cpu_kernels=False)
     precisions = [
         choose(settings, total_flops=flops, width=width).precision
         for flops, width in ((SHORT, 64), (SHORT, 512), (LONG, 64))
@@ -136,14 +137,42 @@ def test_the_choice_is_a_function_of_what_was_found_not_of_this_machine() -> Non
     assert chosen.compile_reason == "no compiler"
 
 
-def test_training_kernels_are_for_float32_on_a_cpu() -> None:
+def test_training_kernels_take_the_place_of_the_compiler() -> None:
+    """In the number type that they are fastest in, unless something else is faster."""
+    plain, avx512, amx = (
+        hardware.Machine(device="cpu", fast_bf16=bf16, compile_obstacle=None, kernel_bf16=kernel)
+        for bf16, kernel in ((False, False), (True, True), (True, False))
+    )
+
+    def chosen(found: hardware.Machine, *, flops: float = LONG, **settings: Any) -> tuple[bool, bool, str]:
+        more = {"kernel_obstacle": settings.pop("obstacle", None), "processes": settings.pop("processes", 1)}
+        one = hardware.choose_hardware(HardwareSettings(**settings), found, total_flops=flops, width=64, **more)
+        return one.cpu_kernels, one.compile, one.precision
+
+    assert chosen(plain) == (True, False, "32-true")
+    assert chosen(avx512) == (True, False, "bf16-mixed")
+    assert chosen(amx) == (False, True, "bf16-master")
+    assert chosen(amx, precision="32-true") == (True, False, "32-true")
+    assert chosen(avx512, precision="bf16-master") == (False, True, "bf16-master")
+    assert chosen(plain, precision="bf16-mixed") == (False, True, "bf16-mixed")
+    assert chosen(replace(plain, builds_kernels=False))[:2] == (False, True)
+    for found in (plain, avx512):
+        assert not chosen(found, flops=SHORT)[0] and not chosen(found, compile=False)[0]
+        assert chosen(found, flops=SHORT, compile=True)[:2] == (True, False)
+        assert chosen(found, obstacle="dropout")[:2] == (False, True)
+        assert chosen(found, cpu_kernels=False)[:2] == (False, True)
+        assert chosen(found, cpu_kernels=True, flops=SHORT)[0]
+        assert chosen(found, processes=2, strategy="ddp")[0] and not chosen(found, processes=2, strategy="fsdp")[0]
+
+
+def test_training_kernels_that_are_asked_for_need_a_cpu_and_their_number_types() -> None:
     slow, fast = (hardware.Machine(device="cpu", fast_bf16=fast, compile_obstacle=None) for fast in (False, True))
 
     def kernels(found: hardware.Machine, **settings: Any) -> bool:
         return hardware.choose_hardware(HardwareSettings(**settings), found, total_flops=SHORT, width=512).cpu_kernels
 
-    assert not kernels(slow)
-    assert kernels(slow, cpu_kernels="auto") and not kernels(fast, cpu_kernels="auto")
-    assert kernels(slow, cpu_kernels=True) and kernels(fast, cpu_kernels=True, precision="32-true")
+    assert kernels(slow, cpu_kernels=True) and kernels(fast, cpu_kernels=True)
     with pytest.raises(EnvironmentProblem, match=r"trainer\.cpu_kernels=true with bf16-master on cpu"):
-        kernels(fast, cpu_kernels=True)
+        kernels(fast, cpu_kernels=True, precision="bf16-master")
+    with pytest.raises(EnvironmentProblem, match=r"needed:|32-true"):
+        kernels(slow, cpu_kernels=True, precision="bf16-mixed")

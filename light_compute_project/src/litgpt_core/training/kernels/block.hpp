@@ -13,18 +13,19 @@
 #include "rows.hpp"
 #include "scratch.hpp"
 
-class BlockPass {
+// `N`: see product.hpp.
+template <class N> class BlockPass {
   public:
     BlockPass(const Block& block, const Kept& kept, const float* x, float* scratch, bool backward, const Team& team)
         : b(block), s(block), kept(kept), x(x), at(block, team.threads, backward), blocks(s.tokens), team(team),
           scratch(scratch), mine(scratch + at.per_thread * team.thread), my_blocks(team.share_of(blocks.count)) {}
 
     void forward(float* out) {
-        pack_transposed(team, b.qkv.weight, s.width, s.across, scratch + at.qkv, 0, s.across);
-        pack_transposed(team, b.proj.weight, s.heads, s.width, scratch + at.proj, 0, s.width);
-        pack_transposed(team, b.fc.weight, s.width, s.hidden, scratch + at.fc, 0, s.inner);
-        if (b.gated) pack_transposed(team, b.fc_value.weight, s.width, s.hidden, scratch + at.fc, s.hidden.all, s.inner);
-        pack_transposed(team, b.mlp_proj.weight, s.hidden, s.width, scratch + at.mlp_proj, 0, s.width);
+        pack_transposed<N>(team, b.qkv.weight, s.width, s.across, scratch + at.qkv, 0, s.across);
+        pack_transposed<N>(team, b.proj.weight, s.heads, s.width, scratch + at.proj, 0, s.width);
+        pack_transposed<N>(team, b.fc.weight, s.width, s.hidden, scratch + at.fc, 0, s.inner);
+        if (b.gated) pack_transposed<N>(team, b.fc_value.weight, s.width, s.hidden, scratch + at.fc, s.hidden.all, s.inner);
+        pack_transposed<N>(team, b.mlp_proj.weight, s.hidden, s.width, scratch + at.mlp_proj, 0, s.width);
         team.wait();
         const Normalised first{b.norm_1, x, s.width, b.rms != 0, true, kept.statistics_1};
         for_blocks([&](size_t begin, size_t end, size_t) {
@@ -34,7 +35,7 @@ class BlockPass {
             });
         });
         team.wait();
-        for_groups([&](Causal& causal, size_t sequence, size_t group) {
+        for_groups([&](Causal<N>& causal, size_t sequence, size_t group) {
             const size_t token = sequence * b.length;
             causal.forward(kept.qkv + token * s.across, group, kept.mixed + token * s.heads, kept.partitions + token * b.heads);
         });
@@ -45,10 +46,10 @@ class BlockPass {
     }
 
     void backward(const float* gradient, float* x_gradient, const BlockGradient& to) {
-        pack_straight(team, b.qkv.weight, nullptr, s.across, s.width, scratch + at.qkv);
-        pack_straight(team, b.proj.weight, nullptr, s.width, s.heads, scratch + at.proj);
-        pack_straight(team, b.fc.weight, b.gated ? b.fc_value.weight : nullptr, s.hidden, s.width, scratch + at.fc);
-        pack_straight(team, b.mlp_proj.weight, nullptr, s.width, s.hidden, scratch + at.mlp_proj);
+        pack_straight<N>(team, b.qkv.weight, nullptr, s.across, s.width, scratch + at.qkv);
+        pack_straight<N>(team, b.proj.weight, nullptr, s.width, s.heads, scratch + at.proj);
+        pack_straight<N>(team, b.fc.weight, b.gated ? b.fc_value.weight : nullptr, s.hidden, s.width, scratch + at.fc);
+        pack_straight<N>(team, b.mlp_proj.weight, nullptr, s.width, s.hidden, scratch + at.mlp_proj);
         team.wait();
         if (b.activation == GELU) feed_forward_gradient<GELU>(gradient);
         if (b.activation == GELU_TANH) feed_forward_gradient<GELU_TANH>(gradient);
@@ -79,7 +80,7 @@ class BlockPass {
     }
 
     template <class Work> void for_groups(const Work& work) const {
-        Causal causal(b, mine + at.causal);
+        Causal<N> causal(b, mine + at.causal);
         const Share share = team.share_of(b.batch * b.groups);
         for (size_t item = share.begin; item < share.end; item++) work(causal, item / b.groups, item % b.groups);
     }
@@ -87,7 +88,7 @@ class BlockPass {
     template <class Source, class Finish>
     void multiply(const Source& source, size_t begin, size_t end, size_t depth, size_t packed, size_t columns,
                   const Finish& finish) const {
-        block_product(source, begin, end, depth, scratch + packed, columns, mine + at.rows, mine + at.room, finish);
+        block_product<N>(source, begin, end, depth, scratch + packed, columns, mine + at.rows, mine + at.room, finish);
     }
 
     static void put(float* to, vec one, vec two) { store(to, one), store(to + LANES, two); }
@@ -171,7 +172,7 @@ class BlockPass {
 
     void attend_gradient(const BlockGradient&) {
         const size_t hs = b.head_size;
-        for_groups([&](Causal& causal, size_t sequence, size_t group) {
+        for_groups([&](Causal<N>& causal, size_t sequence, size_t group) {
             const size_t token = sequence * b.length;
             float* sums = scratch + at.head_sums + (sequence * b.groups + group) * 4 * hs;
             std::memset(sums, 0, 4 * hs * sizeof(float));
@@ -183,7 +184,7 @@ class BlockPass {
 
     template <class Source>
     void weights(const float* outputs, size_t m, const Source& inputs, const MatrixGradient& to) const {
-        gradient_product(team, outputs, m, inputs, s.tokens, to, scratch + at.shared, mine + at.room);
+        gradient_product<N>(team, outputs, m, inputs, s.tokens, to, scratch + at.shared, mine + at.room);
         team.wait();
     }
 

@@ -4,6 +4,7 @@
 //     keys, values, and in the backward pass queries and gradients, lie in strips: [NR dimensions][token][NR], and keys (for
 //     scores) and values (for the gradient of weights) transposed too: [NR tokens][dimension][NR]
 //
+// What is multiplied is packed in words of `N` (numbers.hpp): of two dimensions for scores, of two tokens for sums over tokens.
 // Dimensions are filled up with zeros to a multiple of NR, tokens to a multiple of NR and MR; what belongs to no token is
 // computed and ignored.
 #pragma once
@@ -17,12 +18,12 @@ constexpr size_t QUERIES = 16 * MR;
 struct CausalRoom {
     size_t wide, tokens, apart;  // padded head size, padded number of tokens, numbers between rows of scores
     float *keys_across, *keys, *values_across, *values, *queries, *gradients, *query_rows, *gradient_rows;
-    float *key_sums, *value_sums, *weights, *slopes, *lines;
+    float *key_sums, *value_sums, *weights, *slopes, *slope_words, *lines;
 
     static size_t padded_tokens(const Block& b) { return round_up(size_t(b.length), 3 * NR); }
     static size_t size(const Block& b) {
         const size_t wide = round_up(b.head_size, NR), tokens = padded_tokens(b), apart = tokens + NR;
-        return 6 * tokens * wide + 4 * QUERIES * wide + 2 * QUERIES * apart + (LANES + 4) * wide;
+        return 6 * tokens * wide + 4 * QUERIES * wide + 3 * QUERIES * apart + (LANES + 4) * wide;
     }
     CausalRoom(const Block& b, float* memory)
         : wide(round_up(b.head_size, NR)), tokens(padded_tokens(b)), apart(tokens + NR) {
@@ -36,12 +37,12 @@ struct CausalRoom {
         key_sums = take(tokens * wide), value_sums = take(tokens * wide);
         queries = take(QUERIES * wide), gradients = take(QUERIES * wide);
         query_rows = take(QUERIES * wide), gradient_rows = take(QUERIES * wide);
-        weights = take(QUERIES * apart), slopes = take(QUERIES * apart);
+        weights = take(QUERIES * apart), slopes = take(QUERIES * apart), slope_words = take(QUERIES * apart);
         lines = take((LANES + 4) * wide);
     }
 };
 
-class Causal {
+template <class N> class Causal {
   public:
     Causal(const Block& block, float* memory)
         : b(block), room(block, memory), hs(block.head_size), wide(room.wide), length(block.length),
@@ -56,11 +57,13 @@ class Causal {
                 const size_t rows = length - first < MR ? length - first : MR;
                 for (size_t r = 0; r < MR; r++)
                     place_query(qkv, head, first + r, room.query_rows + r * wide);
+                for (size_t r = 0; r < MR; r++) to_words(room.query_rows + r * wide, wide);
                 scores(room.query_rows, first);
                 float shares[MR];
                 for (size_t r = 0; r < MR; r++) {
-                    const float partition = softmax(room.weights + r * room.apart, first + r + 1, first + MR, &shares[r]);
+                    const float partition = softmax(room.weights + r * room.apart, first + r + 1, round_up(first + MR, NR), &shares[r]);
                     if (r < rows) partitions[(first + r) * b.heads + head] = partition;
+                    to_words(room.weights + r * room.apart, round_up(first + MR, NR));
                 }
                 mix(first, rows, shares, mixed + head * hs);
             }
@@ -78,14 +81,23 @@ class Causal {
             for (size_t first = 0; first < length; first += QUERIES) {
                 const size_t count = length - first < QUERIES ? length - first : QUERIES, padded = round_up(count, MR);
                 float inner[QUERIES];
-                for (size_t i = 0; i < padded; i++) place_pair(qkv, mixed, gradient, head, first, i, inner);
+                for (size_t i = 0; i < padded; i += N::PER_WORD) {
+                    for (size_t next = 0; next < N::PER_WORD; next++) place_pair(qkv, mixed, gradient, head, first, i + next, inner);
+                    to_strips(room.query_rows + i * wide, i, QUERIES, room.queries);
+                    to_strips(room.gradient_rows + i * wide, i, QUERIES, room.gradients);
+                }
+                for (size_t i = 0; i < padded; i++) {
+                    to_words(room.query_rows + i * wide, wide);
+                    to_words(room.gradient_rows + i * wide, wide);
+                }
                 for (size_t i = 0; i < padded; i += MR) {
                     slopes_of(i, first + i, partitions + head, inner);
+                    pack_slopes(i, round_up(first + i + MR, NR));
                     query_gradient(qkv, head, i, first + i, qkv_gradient, query_sums);
                 }
                 for (size_t key = 0; key < first + padded; key += MR) {
                     add_products(room.weights, room.gradients, key, first, padded, room.value_sums);
-                    add_products(room.slopes, room.queries, key, first, padded, room.key_sums);
+                    add_products(room.slope_words, room.queries, key, first, padded, room.key_sums);
                 }
             }
         for (size_t t = 0; t < length; t++) {
@@ -120,19 +132,46 @@ class Causal {
             std::memset(to, 0, wide * sizeof(float));
     }
 
-    // A row of `wide` numbers -> its place in strips of `tokens` rows.
-    void to_strips(const float* row, size_t token, size_t tokens, float* strips) const {
-        for (size_t d = 0; d < wide; d += NR) std::memcpy(strips + d * tokens + token * NR, row + d, NR * sizeof(float));
+    // A row of numbers, a multiple of NR -> of words, in its place.
+    static void to_words(float* row, size_t size) {
+        if constexpr (N::PER_WORD == 2)
+            for (size_t i = 0; i < size; i += 2 * LANES)
+                store(row + i / 2, N::along(load<vec>(row + i), load<vec>(row + i + LANES)));
+    }
+
+    // Rows of `wide` numbers, as many as a word holds -> their place in strips of `tokens` tokens.
+    void to_strips(const float* rows, size_t token, size_t tokens, float* strips) const {
+        for (size_t d = 0; d < wide; d += LANES) {
+            const vec first = load<vec>(rows + d), second = N::PER_WORD == 2 ? load<vec>(rows + wide + d) : vec{};
+            float* strip = strips + (d / NR * NR * tokens + token * NR) / N::PER_WORD;
+            store(strip + d % NR, N::beside(first, second));
+        }
+    }
+
+    // Rows [i, i + MR) of `weights` and `slopes`, `size` numbers of each: words of two queries for `add_products`, and of two keys
+    // for the gradient of queries.
+    void pack_slopes(size_t i, size_t size) const {
+        for (size_t r = i; r < i + MR; r += N::PER_WORD) {
+            float *weights = room.weights + r * room.apart, *slopes = room.slopes + r * room.apart;
+            const size_t next = N::PER_WORD == 2 ? room.apart : 0, place = r / N::PER_WORD * room.apart;
+            for (size_t k = 0; k < size; k += LANES) {
+                store(room.slope_words + place + k, N::beside(load<vec>(slopes + k), load<vec>(slopes + next + k)));
+                if (N::PER_WORD == 2)
+                    store(room.weights + place + k, N::beside(load<vec>(weights + k), load<vec>(weights + next + k)));
+            }
+        }
+        for (size_t r = i; r < i + MR; r++) to_words(room.slopes + r * room.apart, size);
     }
 
     // LANES rows -> their columns in transposed strips.
     void to_columns(const float* rows, size_t token, float* strips) const {
-        float* to = strips + token / NR * NR * wide + token % NR;
-        for (size_t d = 0; d < wide; d += LANES) {
+        float* to = strips + token / NR * NR * wide / N::PER_WORD + token % NR;
+        for (size_t d = 0; d < wide; d += LANES * N::PER_WORD) {
             vec square[LANES];
-            for (size_t r = 0; r < size_t(LANES); r++) square[r] = load<vec>(rows + r * wide + d);
+            for (size_t r = 0; r < size_t(LANES); r++)
+                square[r] = along<N>([&](size_t j) { return load<vec>(rows + r * wide + d + j); });
             transpose(square);
-            for (size_t r = 0; r < size_t(LANES); r++) store(to + (d + r) * NR, square[r]);
+            for (size_t r = 0; r < size_t(LANES); r++) store(to + (d / N::PER_WORD + r) * NR, square[r]);
         }
     }
 
@@ -151,15 +190,16 @@ class Causal {
                     } else {
                         place(b.norm_k, from, t + r, row);
                     }
-                    if (values || backward) to_strips(row, t + r, room.tokens, values ? room.values : room.keys);
                 }
+                for (size_t r = 0; (values || backward) && r < size_t(LANES); r += N::PER_WORD)
+                    to_strips(room.lines + r * wide, t + r, room.tokens, values ? room.values : room.keys);
                 if (!values || backward) to_columns(room.lines, t, values ? room.values_across : room.keys_across);
             }
     }
 
-    // MR rows times the columns of NR tokens.
+    // MR rows, of words, times the columns of NR tokens.
     void across_tile(const float* rows, const float* columns, size_t token, vec (&sums)[MR][2]) const {
-        tile(rows, wide, 1, columns + token * wide, NR, wide, sums);
+        tile<N>(rows, wide, 1, columns + token * wide / N::PER_WORD, NR, wide / N::PER_WORD, sums);
     }
 
     // Scaled scores of MR queries and the keys up to the last of them, into the first rows of `weights`.
@@ -168,7 +208,7 @@ class Causal {
         for (size_t key = 0; key < first + MR; key += NR) {
             vec sums[MR][2] = {};
             across_tile(rows, room.keys_across, key, sums);
-#pragma GCC unroll 6
+#pragma GCC unroll 12
             for (size_t r = 0; r < MR; r++) {
                 store(room.weights + r * room.apart + key, sums[r][0] * scale);
                 store(room.weights + r * room.apart + key + LANES, sums[r][1] * scale);
@@ -199,7 +239,7 @@ class Causal {
     void mix(size_t first, size_t rows, const float* shares, float* mixed) const {
         for (size_t d = 0; d < wide; d += NR) {
             vec sums[MR][2] = {};
-            tile(room.weights, room.apart, 1, room.values + d * room.tokens, NR, first + MR, sums);
+            tile<N>(room.weights, room.apart, 1, room.values + d * room.tokens / N::PER_WORD, NR, (first + MR) / N::PER_WORD, sums);
             for (size_t r = 0; r < rows; r++) {
                 float line[NR];
                 store(line, sums[r][0] * shares[r]);
@@ -209,7 +249,7 @@ class Causal {
         }
     }
 
-    // Query i of a block that begins at `first`, and the gradient of what it mixed, in rows and in strips; their inner product.
+    // Query i of a block that begins at `first`, and the gradient of what it mixed, in rows; the inner product of gradient and mixed.
     void place_pair(const float* qkv, const float* mixed, const float* gradient, size_t head, size_t first, size_t i,
                     float* inner) const {
         float *query = room.query_rows + i * wide, *line = room.gradient_rows + i * wide;
@@ -223,8 +263,6 @@ class Causal {
             for (size_t d = 0; d < hs; d += LANES) sum += load<vec>(line + d) * load<vec>(mixed + at + d);
             inner[i] = sum_of(sum);
         }
-        to_strips(query, i, QUERIES, room.queries);
-        to_strips(line, i, QUERIES, room.gradients);
     }
 
     // Rows [i, i + MR) of `weights` (softmax) and `slopes` (gradient of the unscaled scores), for the keys up to query
@@ -266,7 +304,8 @@ class Causal {
         float* rows = room.lines;  // MR rows of `wide`
         for (size_t d = 0; d < wide; d += NR) {
             vec sums[MR][2] = {};
-            tile(room.slopes + i * room.apart, room.apart, 1, room.keys + d * room.tokens, NR, first + MR, sums);
+            tile<N>(room.slopes + i * room.apart, room.apart, 1, room.keys + d * room.tokens / N::PER_WORD, NR,
+                    (first + MR) / N::PER_WORD, sums);
             for (size_t r = 0; r < MR; r++) {
                 store(line[r], sums[r][0]), store(line[r] + LANES, sums[r][1]);
                 std::memcpy(rows + r * wide + d, line[r], NR * sizeof(float));
@@ -283,13 +322,14 @@ class Causal {
         const size_t begin = key > first ? (key - first) / MR * MR : 0;
         for (size_t d = 0; d < wide; d += NR) {
             vec total[MR][2];
-#pragma GCC unroll 6
+#pragma GCC unroll 12
             for (size_t r = 0; r < MR; r++) {
                 total[r][0] = load<vec>(sums + (key + r) * wide + d);
                 total[r][1] = load<vec>(sums + (key + r) * wide + d + LANES);
             }
-            tile(factors + begin * room.apart + key, 1, room.apart, strips + d * QUERIES + begin * NR, NR, count - begin, total);
-#pragma GCC unroll 6
+            tile<N>(factors + begin / N::PER_WORD * room.apart + key, 1, room.apart,
+                    strips + (d * QUERIES + begin * NR) / N::PER_WORD, NR, (count - begin) / N::PER_WORD, total);
+#pragma GCC unroll 12
             for (size_t r = 0; r < MR; r++) {
                 store(sums + (key + r) * wide + d, total[r][0]);
                 store(sums + (key + r) * wide + d + LANES, total[r][1]);

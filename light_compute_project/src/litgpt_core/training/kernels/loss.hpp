@@ -46,16 +46,17 @@ static inline float softmax_loss(float* logits, size_t size, int64_t target) {
     return std::log(sum) - score;
 }
 
+template <class N>
 static void loss_forward(const Team& team, const LossSizes& s, const float* hidden, const float* head, const int64_t* targets,
                          int64_t ignored, float* logits, float* losses, float* scratch) {
     float* mine = scratch + s.per_thread * team.thread;
-    pack_transposed(team, head, s.width, s.vocabulary, scratch + s.packed, 0, s.vocabulary);
+    pack_transposed<N>(team, head, s.width, s.vocabulary, scratch + s.packed, 0, s.vocabulary);
     team.wait();
     const Blocks blocks(s.n);
     const Share share = team.share_of(blocks.count);
     for (size_t block = share.begin; block < share.end; block++) {
         const size_t begin = blocks.begin(block), end = blocks.begin(block + 1);
-        block_product(Plain{hidden, s.width}, begin, end, s.width, scratch + s.packed, s.vocabulary, mine + s.rows,
+        block_product<N>(Plain{hidden, s.width}, begin, end, s.width, scratch + s.packed, s.vocabulary, mine + s.rows,
                       mine + s.room, [&](size_t row, size_t column, vec one, vec two) {
                           store(logits + row * s.vocabulary + column, one);
                           store(logits + row * s.vocabulary + column + LANES, two);
@@ -80,21 +81,22 @@ struct Scaled {
     vec at(size_t row, size_t column) const { return load<vec>(from + row * width + column) * factor; }
 };
 
+template <class N>
 static void loss_backward(const Team& team, const LossSizes& s, const float* hidden, const float* head, const float* slopes,
-                          float scale, float* hidden_gradient, float* head_gradient, float* scratch) {
+                          float scale, float* hidden_gradient, float* head_gradient, bool add, float* scratch) {
     float* mine = scratch + s.per_thread * team.thread;
-    pack_straight(team, head, nullptr, s.vocabulary, s.width, scratch + s.packed);
+    pack_straight<N>(team, head, nullptr, s.vocabulary, s.width, scratch + s.packed);
     team.wait();
     const Blocks blocks(s.n);
     const Share share = team.share_of(blocks.count);
     for (size_t block = share.begin; block < share.end; block++)
-        block_product(Scaled{slopes, s.vocabulary, scale}, blocks.begin(block), blocks.begin(block + 1), s.vocabulary,
+        block_product<N>(Scaled{slopes, s.vocabulary, scale}, blocks.begin(block), blocks.begin(block + 1), s.vocabulary,
                       scratch + s.packed, s.width, mine + s.rows, mine + s.room,
                       [&](size_t row, size_t column, vec one, vec two) {
                           store(hidden_gradient + row * s.width + column, one);
                           store(hidden_gradient + row * s.width + column + LANES, two);
                       });
-    gradient_product(team, slopes, s.vocabulary, Scaled{hidden, s.width, scale}, s.n,
+    gradient_product<N>(team, slopes, s.vocabulary, Scaled{hidden, s.width, scale}, s.n,
                      MatrixGradient{head_gradient, nullptr, nullptr, nullptr, s.vocabulary, s.width}, scratch + s.shared,
-                     mine + s.room);
+                     mine + s.room, add);
 }

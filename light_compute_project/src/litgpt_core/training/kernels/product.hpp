@@ -1,4 +1,5 @@
-// Float32 matrix products from packed operands, 6 rows by two vectors of columns at a time.
+// Matrix products of float32 numbers from packed operands, 6 rows by two vectors of columns at a time. `N` is `Single`, or
+// `Pairs` for products in bfloat16 (numbers.hpp): sizes are in numbers, packed operands in words.
 //
 //     rows (m, depth), read through a source    6 rows side by side, in a block that fits the second-level cache
 //     columns (depth, n)                        two vectors of columns side by side: a strip that fits the first level
@@ -8,12 +9,13 @@
 // the same bits.
 #pragma once
 
+#include "numbers.hpp"
 #include "threads.hpp"
 #include "vector.hpp"
 
-constexpr size_t MR = 6, NR = 2 * LANES;
-constexpr size_t DEPTH = 384;         // most products that are summed up before the sums go to memory
-constexpr size_t BLOCK_STRIPS = 21;   // groups of MR rows in a block: 126 rows x 384 are 190 kB
+constexpr size_t MR = LANES == 16 ? 12 : 6, NR = 2 * LANES;  // sums of a tile fill most of the registers
+constexpr size_t DEPTH = 384;         // most words that are multiplied before the sums go to memory
+constexpr size_t BLOCK_STRIPS = 126 / MR;  // groups of MR rows in a block: 126 rows x 384 are 190 kB
 constexpr size_t ROOM = (BLOCK_STRIPS * MR + 1) * DEPTH + LANES;  // floats of a packed block
 
 struct Team {
@@ -25,10 +27,11 @@ struct Team {
 
 static inline size_t round_up(size_t value, size_t to) { return (value + to - 1) / to * to; }
 
-// `depth` in equal chunks of DEPTH at most, multiples of LANES.
-static inline size_t chunk_of(size_t depth) {
-    const size_t chunks = (depth + DEPTH - 1) / DEPTH;
-    return chunks ? round_up((depth + chunks - 1) / chunks, LANES) : LANES;
+// `depth` in equal chunks of DEPTH words at most, multiples of LANES words.
+template <class N> static inline size_t chunk_of(size_t depth) {
+    constexpr size_t MOST = DEPTH * N::PER_WORD, LEAST = LANES * N::PER_WORD;
+    const size_t chunks = (depth + MOST - 1) / MOST;
+    return chunks ? round_up((depth + chunks - 1) / chunks, LEAST) : LEAST;
 }
 
 // Rows in blocks of about equal size, whose number and boundaries depend on the number of rows alone.
@@ -61,28 +64,29 @@ static inline void transpose(vec (&rows)[LANES]) {
     }
 }
 
-// sums[i] += sum over k of a[i * a_row + k * a_step] * (NR numbers at b + k * b_step)
-static inline void tile(const float* a, size_t a_row, size_t a_step, const float* b, size_t b_step, size_t depth,
+// sums[i] += sum over k < words of a[i * a_row + k * a_step] * (NR words at b + k * b_step)
+template <class N>
+static inline void tile(const float* a, size_t a_row, size_t a_step, const float* b, size_t b_step, size_t words,
                         vec (&sums)[MR][2]) {
     vec total[MR][2];
-#pragma GCC unroll 6
+#pragma GCC unroll 12
     for (size_t i = 0; i < MR; i++) total[i][0] = sums[i][0], total[i][1] = sums[i][1];
 #pragma GCC unroll 2
-    for (size_t k = 0; k < depth; k++) {
+    for (size_t k = 0; k < words; k++) {
         const vec first = in_register(load<vec>(b)), second = in_register(load<vec>(b + LANES));
-#pragma GCC unroll 6
+#pragma GCC unroll 12
         for (size_t i = 0; i < MR; i++) {
-            const vec factor = in_register(fill(a[i * a_row]));
-            total[i][0] += factor * first;
-            total[i][1] += factor * second;
+            const vec factor = in_register(N::spread(a + i * a_row));
+            total[i][0] = N::add_product(total[i][0], factor, first);
+            total[i][1] = N::add_product(total[i][1], factor, second);
         }
         a += a_step, b += b_step;
     }
-#pragma GCC unroll 6
+#pragma GCC unroll 12
     for (size_t i = 0; i < MR; i++) sums[i][0] = total[i][0], sums[i][1] = total[i][1];
 }
 
-// Part `part` of `parts` of the next strip, `count` rows of NR numbers, is fetched into the second-level cache, which does not
+// Part `part` of `parts` of the next strip, `count` rows of NR words, is fetched into the second-level cache, which does not
 // hold all `columns`.
 static inline void fetch_part(const float* next, size_t count, size_t columns, size_t part, size_t parts) {
     constexpr size_t LINE = 16, HELD = 128 * 1024;
@@ -114,51 +118,69 @@ static inline vec load_some(const float* from, size_t at, size_t there) {
     return load<vec>(line);
 }
 
+// LANES words of consecutive numbers of a row; `at(j)` gives LANES numbers from the j-th on.
+template <class N, class At> static inline vec along(const At& at) {
+    if constexpr (N::PER_WORD == 1)
+        return at(0);
+    else
+        return N::along(at(0), at(LANES));
+}
+
 // Weights for `block_product`: chunk after chunk, strip after strip. These are `columns` columns from `begin` on of `all`, of
 // weights as PyTorch stores a linear layer, (columns, depth).
+template <class N>
 static void pack_transposed(const Team& team, const float* weights, Size depth, Size columns, float* packed, size_t begin,
                             size_t all) {
-    const size_t chunk = chunk_of(depth.all);
+    const size_t chunk = chunk_of<N>(depth.all);
     const Share mine = team.share_of(columns.all / NR);
     for (size_t strip = mine.begin; strip < mine.end; strip++)
         for (size_t k = 0; k < depth.all; k += chunk) {
             const size_t count = k + chunk < depth.all ? chunk : depth.all - k, column = strip * NR;
-            float* to = packed + k * all + (begin + column) * count;
+            float* to = packed + (k * all + (begin + column) * count) / N::PER_WORD;
             for (size_t half = 0; half < NR; half += LANES)
-                for (size_t i = 0; i < count; i += LANES) {
+                for (size_t i = 0; i < count; i += LANES * N::PER_WORD) {
                     vec square[LANES] = {};
-                    for (size_t r = 0; r < size_t(LANES) && column + half + r < columns.there; r++)
-                        square[r] = load_some(weights + (column + half + r) * depth.there, k + i, depth.there);
+                    for (size_t r = 0; r < size_t(LANES) && column + half + r < columns.there; r++) {
+                        const float* row = weights + (column + half + r) * depth.there;
+                        square[r] = along<N>([&](size_t j) { return load_some(row, k + i + j, depth.there); });
+                    }
                     transpose(square);
-                    for (size_t r = 0; r < size_t(LANES); r++) store(to + (i + r) * NR + half, square[r]);
+                    for (size_t r = 0; r < size_t(LANES); r++) store(to + (i / N::PER_WORD + r) * NR + half, square[r]);
                 }
         }
 }
 
 // The same of weights (depth, columns); with a `second` matrix its rows follow those of the first.
+template <class N>
 static void pack_straight(const Team& team, const float* first, const float* second, Size depth, Size columns,
                           float* packed) {
-    const size_t total = depth.all * (second ? 2 : 1), chunk = chunk_of(total);
+    const size_t total = depth.all * (second ? 2 : 1), chunk = chunk_of<N>(total);
     const Share mine = team.share_of(columns.all / NR);
-    for (size_t strip = mine.begin; strip < mine.end; strip++)
-        for (size_t k = 0; k < total; k++) {
-            const size_t begin = k / chunk * chunk, count = begin + chunk < total ? chunk : total - begin;
+    for (size_t strip = mine.begin; strip < mine.end; strip++) {
+        auto at = [&](size_t k, size_t column) {
             const size_t line = k < depth.all ? k : k - depth.all;
             const float* row = (k < depth.all ? first : second) + line * columns.there;
-            const size_t there = line < depth.there ? columns.there : 0;
-            float* to = packed + begin * columns.all + strip * NR * count + (k - begin) * NR;
-            store(to, load_some(row, strip * NR, there));
-            store(to + LANES, load_some(row, strip * NR + LANES, there));
+            return load_some(row, column, line < depth.there ? columns.there : 0);
+        };
+        for (size_t k = 0; k < total; k += N::PER_WORD) {
+            const size_t begin = k / chunk * chunk, count = begin + chunk < total ? chunk : total - begin;
+            const size_t column = strip * NR;
+            float* to = packed + (begin * columns.all + column * count + (k - begin) * NR) / N::PER_WORD;
+            for (size_t half = 0; half < NR; half += LANES)
+                store(to + half, N::beside(at(k, column + half), N::PER_WORD == 1 ? vec{} : at(k + 1, column + half)));
         }
+    }
 }
 
 // Rows [begin, end) of a source, numbers [k, k + count) of each -> MR rows side by side. Writes up to LANES floats more.
-template <class Source>
+template <class N, class Source>
 static void pack_rows(const Source& source, size_t begin, size_t end, size_t k, size_t count, float* to) {
-    for (size_t row = begin; row < end; row += MR, to += MR * count)
-        for (size_t i = 0; i < count; i += LANES) {
+    const size_t words = count / N::PER_WORD;
+    for (size_t row = begin; row < end; row += MR, to += MR * words)
+        for (size_t i = 0; i < words; i += LANES) {
             vec square[LANES] = {};
-            for (size_t r = 0; r < MR && row + r < end; r++) square[r] = source.at(row + r, k + i);
+            for (size_t r = 0; r < MR && row + r < end; r++)
+                square[r] = along<N>([&](size_t j) { return source.at(row + r, k + i * N::PER_WORD + j); });
             transpose(square);
             for (size_t r = 0; r < size_t(LANES); r++) store(to + (i + r) * MR, square[r]);
         }
@@ -166,22 +188,22 @@ static void pack_rows(const Source& source, size_t begin, size_t end, size_t k, 
 
 // Rows [begin, end) of a source times packed columns. `finish(row, column, first, second)` gets NR sums of a row. With more
 // than one chunk the sums so far are kept in `partial`, which has `columns` numbers a row from `begin` on.
-template <class Source, class Finish>
+template <class N, class Source, class Finish>
 static void block_product(const Source& source, size_t begin, size_t end, size_t depth, const float* packed,
                           size_t columns, float* partial, float* room, const Finish& finish) {
-    const size_t chunk = chunk_of(depth);
+    const size_t chunk = chunk_of<N>(depth);
     source.prepare(begin, end);
     for (size_t k = 0; k < depth; k += chunk) {
-        const size_t count = k + chunk < depth ? chunk : depth - k;
+        const size_t count = k + chunk < depth ? chunk : depth - k, words = count / N::PER_WORD;
         const bool last = k + count == depth;
-        pack_rows(source, begin, end, k, count, room);
-        const float* strip = packed + k * columns;
+        pack_rows<N>(source, begin, end, k, count, room);
+        const float* strip = packed + k * columns / N::PER_WORD;
         const size_t groups = (end - begin + MR - 1) / MR;
-        for (size_t column = 0; column < columns; column += NR, strip += NR * count)
+        for (size_t column = 0; column < columns; column += NR, strip += NR * words)
             for (size_t row = begin; row < end; row += MR) {
                 vec sums[MR][2] = {};
-                if (column + NR < columns) fetch_part(strip + NR * count, count, columns, (row - begin) / MR, groups);
-                tile(room + (row - begin) * count, 1, MR, strip, NR, count, sums);
+                if (column + NR < columns) fetch_part(strip + NR * words, words, columns, (row - begin) / MR, groups);
+                tile<N>(room + (row - begin) * words, 1, MR, strip, NR, words, sums);
                 const size_t rows = end - row < MR ? end - row : MR;
                 for (size_t r = 0; r < rows; r++) {
                     float* place = partial + (row - begin + r) * columns + column;
@@ -195,28 +217,32 @@ static void block_product(const Source& source, size_t begin, size_t end, size_t
     }
 }
 
-// MR columns of a (tokens, width) matrix, of `count` tokens -> side by side; their sums are added to `bias` if it is not null.
-static inline void pack_gradient(const float* from, size_t width, size_t column, size_t columns, size_t count, float* to,
-                                 float* bias) {
-    vec sums[4] = {};  // four, which is more exact than one long sum
-    if (column + LANES <= columns) {
-        for (size_t i = 0; i < count; i++) {
-            const vec value = load<vec>(from + i * width + column);
-            store(to + i * MR, value);
-            sums[i % 4] += value;
-        }
-    } else {
-        const size_t there = columns - column < MR ? columns - column : MR;
-        for (size_t i = 0; i < count; i++) {
-            float line[LANES] = {};
-            std::memcpy(line, from + i * width + column, there * sizeof(float));
-            store(to + i * MR, load<vec>(line));
-            sums[i % 4] += load<vec>(line);
+// Columns [begin, end) of a (tokens, width) matrix, of `count` tokens -> MR side by side. Their sums over the tokens go to `sums`
+// if it is not null. Rows are read from left to right: columns one after another would fetch every line of memory again.
+template <class N>
+static inline void pack_gradients(const float* from, size_t width, size_t begin, size_t end, size_t count, float* to,
+                                  float* sums) {
+    const size_t apart = MR * ((count + N::PER_WORD - 1) / N::PER_WORD);  // numbers between groups of columns
+    vec totals[BLOCK_STRIPS][4] = {};                                     // four, which is more exact than one long sum
+    for (size_t i = 0; i < count; i += N::PER_WORD) {
+        const float *row = from + i * width, *next = row + width;
+        const bool both = N::PER_WORD == 2 && i + 1 < count;
+        float* place = to + i / N::PER_WORD * MR;
+        for (size_t column = begin, group = 0; column < end; column += MR, group++, place += apart) {
+            const vec first = load_some(row, column, width), second = both ? load_some(next, column, width) : vec{};
+            const vec words = N::beside(first, second);
+            if (i + N::PER_WORD < count)
+                store(place, words);  // LANES numbers, of which the next store replaces those after MR
+            else
+                std::memcpy(place, &words, MR * sizeof(float));
+            if (sums) totals[group][i % 4] += first, totals[group][(i + 1) % 4] += second;
         }
     }
-    if (!bias) return;
-    const vec sum = (sums[0] + sums[1]) + (sums[2] + sums[3]);
-    for (size_t r = 0; r < MR && column + r < columns; r++) bias[r] += sum[r];
+    if (!sums) return;
+    for (size_t column = begin, group = 0; column < end; column += MR, group++) {
+        const vec total = (totals[group][0] + totals[group][1]) + (totals[group][2] + totals[group][3]);
+        for (size_t r = 0; r < MR && column + r < end; r++) sums[column - begin + r] = total[r];
+    }
 }
 
 // Where the gradient of a matrix goes, or of two that were multiplied as one: the second's rows follow those of the first.
@@ -251,41 +277,42 @@ struct MatrixGradient {
 };
 
 // outputs^T (m, tokens) times inputs (tokens, n): the gradient of weights (m, n), n being the columns of `out`, and the sums of `outputs` over the tokens.
-// `shared` holds 2 * DEPTH * n floats; `room` is the thread's. Ends without a barrier.
-template <class Source>
+// `shared` holds 2 * DEPTH * n floats; `room` is the thread's. With `add` the gradients are added to what is there. Ends without
+// a barrier.
+template <class N, class Source>
 static void gradient_product(const Team& team, const float* outputs, size_t m, const Source& inputs, size_t tokens,
-                             const MatrixGradient& out, float* shared, float* room) {
+                             const MatrixGradient& out, float* shared, float* room, bool add = false) {
     const size_t n = out.columns.all;
-    const size_t chunk = chunk_of(tokens), strips = (m + MR - 1) / MR;
+    const size_t chunk = chunk_of<N>(tokens), strips = (m + MR - 1) / MR;
     const Share mine = team.share_of(strips);
     for (size_t t = 0, turn = 0; t < tokens; t += chunk, turn ^= 1) {
-        const size_t count = t + chunk < tokens ? chunk : tokens - t;
+        const size_t count = t + chunk < tokens ? chunk : tokens - t, words = (count + N::PER_WORD - 1) / N::PER_WORD;
         float* packed = shared + turn * DEPTH * n;
-        const Share lines = team.share_of(count);
-        for (size_t i = lines.begin; i < lines.end; i++)
-            for (size_t column = 0; column < n; column += NR) {
-                store(packed + column * count + i * NR, inputs.at(t + i, column));
-                store(packed + column * count + i * NR + LANES, inputs.at(t + i, column + LANES));
-            }
+        const Share lines = team.share_of(words);
+        for (size_t i = lines.begin; i < lines.end; i++) {
+            const size_t line = i * N::PER_WORD;
+            const bool both = N::PER_WORD == 2 && line + 1 < count;
+            for (size_t column = 0; column < n; column += LANES)
+                store(packed + column / NR * NR * words + i * NR + column % NR,
+                      N::beside(inputs.at(t + line, column), both ? inputs.at(t + line + 1, column) : vec{}));
+        }
         team.wait();
         for (size_t group = mine.begin; group < mine.end; group += BLOCK_STRIPS) {
             const size_t stop = group + BLOCK_STRIPS < mine.end ? group + BLOCK_STRIPS : mine.end;
-            for (size_t strip = group; strip < stop; strip++) {
-                float sums[MR] = {};
-                const size_t row = strip * MR;
-                pack_gradient(outputs + t * m, m, row, m, count, room + (strip - group) * MR * count, sums);
-                for (size_t r = 0; r < MR && row + r < m; r++)
-                    if (float* bias = out.bias(row + r)) *bias = t ? *bias + sums[r] : sums[r];
-            }
+            const size_t first = group * MR, end = stop * MR < m ? stop * MR : m;
+            float sums[BLOCK_STRIPS * MR];
+            pack_gradients<N>(outputs + t * m, m, first, end, count, room, out.bias(first) ? sums : nullptr);
+            for (size_t row = first; row < end; row++)
+                if (float* bias = out.bias(row)) *bias = t || add ? *bias + sums[row - first] : sums[row - first];
             for (size_t column = 0; column < n; column += NR)
                 for (size_t strip = group; strip < stop; strip++) {
                     const size_t row = strip * MR, rows = m - row < MR ? m - row : MR;
                     for (size_t r = 0; r < rows; r++)
                         if (const float* to = out.row(row + r)) __builtin_prefetch(to + column, 1);
                     vec total[MR][2] = {};
-                    if (column + NR < n) fetch_part(packed + (column + NR) * count, count, n, strip - group, stop - group);
-                    tile(room + (strip - group) * MR * count, 1, MR, packed + column * count, NR, count, total);
-                    for (size_t r = 0; r < rows; r++) out.put(row + r, column, total[r][0], total[r][1], t > 0);
+                    if (column + NR < n) fetch_part(packed + (column + NR) * words, words, n, strip - group, stop - group);
+                    tile<N>(room + (strip - group) * MR * words, 1, MR, packed + column * words, NR, words, total);
+                    for (size_t r = 0; r < rows; r++) out.put(row + r, column, total[r][0], total[r][1], t > 0 || add);
                 }
         }
     }

@@ -21,6 +21,7 @@ struct Linear {
 struct Block {
     int64_t batch, length, width, heads, groups, head_size, rope_pairs, hidden;
     int64_t gated, activation, rms;
+    int64_t bfloat16;  // products of matrices in bfloat16
     double score_scale;
     Norm norm_1, norm_q, norm_k, norm_2;
     Linear qkv, proj, fc, fc_value, mlp_proj;  // fc_value: null unless gated
