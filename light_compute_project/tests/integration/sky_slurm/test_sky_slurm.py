@@ -1,11 +1,12 @@
 """Rentals with the real SkyPilot on a real SLURM, as a user types them: up, fetch, watch, down, ledger. No account.
 
-Nightly: it installs SkyPilot, and takes minutes.
+Nightly: it installs SkyPilot, and waits for the deadlines of machines, which are five minutes at least.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import time
 from pathlib import Path
@@ -18,6 +19,8 @@ from tests.integration.slurm.cluster import wait_for
 
 from litgpt_core.core.command_line import child_command
 from litgpt_core.deploy.rental.ledger import Ledger, RentalState
+from litgpt_core.deploy.rental.request import NODE_SHARE
+from litgpt_core.deploy.rental.skypilot import SkyPilot
 
 pytestmark = [pytest.mark.nightly, pytest.mark.serial, pytest.mark.timeout(1200)]
 
@@ -175,4 +178,48 @@ def test_a_set_up_that_fails_is_shown_and_ends_the_machine(far: FarCluster, log:
     assert "set-up failed with 7" in said and "there is no package frobnicate" in said
     state = state_of(far, "broken")
     assert state.is_over and len(state.machines) == 1
+    nothing_is_left(far)
+
+
+CAP, LASTS_S = 0.0945, 324.0
+"""Dollars, and their time at the ceiling of $1.05 an hour: training stops after 295 s, a machine after 314 s."""
+
+
+def job_end(far: FarCluster, number: str) -> float:
+    """When a job ended, seconds since the epoch, as SLURM says."""
+    shown = far.run("scontrol", "show", "job", number, "--oneliner").stdout
+    [text] = re.findall(r"EndTime=(\S+)", shown)
+    return time.mktime(time.strptime(text, "%Y-%m-%dT%H:%M:%S"))
+
+
+def test_the_cap_ends_a_training_and_a_machine_whose_laptop_is_dead_ends_itself(far: FarCluster, log: Path) -> None:
+    paid = ["--budget", str(CAP), "--poll", "10s", "--pull_every", "5s"]
+    up = far.start_command(*words_of(far, "cap", ENDLESS, *paid), log=log)
+    other_log = log.with_suffix(".alone")
+    alone = far.start_command(*words_of(far, "alone", ENDLESS, *paid), log=other_log)
+    wait_for_checkpoint(far, "alone", alone, other_log)
+    wait_for_checkpoint(far, "cap", up, log)
+    [capped_job], [alone_job] = far.jobs("cap"), far.jobs("alone")
+    state = state_of(far, "alone")
+    assert far.kill("deploy", "up", "run.name=alone") == 1 and far.kill("deploy", "guard", state.request.key) == 1
+    assert alone.wait(timeout=10) != 0
+
+    deadline = state.machines[0].asked_at + NODE_SHARE * LASTS_S
+    wait_for(lambda: not far.jobs("alone"), "the machine ends itself", seconds=deadline + 90 - time.time())
+    late = job_end(far, alone_job) - deadline
+    print(f"measured: the machine without a laptop ended {late:.0f} s after its deadline")
+    assert -2 <= late <= 60 and state_of(far, "alone").open_machines, "nobody was there to note it"
+
+    assert up.wait(timeout=300) == 1, log.read_text()
+    capped = state_of(far, "cap")
+    assert capped.is_over and "budget" in str(capped.closed), log.read_text()
+    end = capped.machines[0].asked_at + LASTS_S
+    proven = capped.machines[0].ended_at
+    assert proven is not None
+    print(f"measured: cap: the machine ended {job_end(far, capped_job) - end:.0f} s after the budget's end, proven")
+    print(f"measured: {proven - end:.0f} s after it; {capped.closed}")
+    assert job_end(far, capped_job) <= end + capped.request.poll_s
+    assert proven <= end + capped.request.poll_s + SkyPilot.ending_s, "the ledger counts until the proof"
+    down = deploy(far, "down", "alone")
+    assert down.returncode == 0, down.stdout + down.stderr
     nothing_is_left(far)
