@@ -162,12 +162,24 @@ def test_a_machine_that_is_taken_away_is_replaced_and_the_run_goes_on(tmp_path: 
 
 
 @pytest.mark.serial
-def test_a_failed_setup_ends_the_machine_and_its_log_is_here(tmp_path: Path, machines: LocalMachines) -> None:
-    mine = session(tmp_path, machines, setup=("echo about to fail", "exit 3", "echo never"))
+def test_a_failed_setup_ends_the_machine_and_its_log_is_here_and_shown(
+    tmp_path: Path, machines: LocalMachines, caplog: pytest.LogCaptureFixture
+) -> None:
+    mine = session(tmp_path, machines, setup=("echo 'about to \033[2Jfail'", "exit 3", "echo never"))
     ending = mine.run()
+    assert "the end of setup.log:\n    about to \u241b[2Jfail" in caplog.text
     assert ending.startswith("set-up failed with 3") and machines.machines("lcp-") == []
-    assert (mine.home / "logs" / "setup.log").read_text() == "about to fail\n"
+    assert (mine.home / "logs" / "setup.log").read_text() == "about to \033[2Jfail\n"
     assert not (tmp_path / "runs" / "r" / "metrics.jsonl").exists(), "nothing was trained"
+
+
+@pytest.mark.serial
+def test_machines_that_end_before_anybody_saw_their_training_are_not_replaced_for_ever(
+    tmp_path: Path, machines: LocalMachines
+) -> None:
+    mine = session(tmp_path, machines, deadline_s=0.0, setup=("sleep 30",))
+    assert mine.run().startswith("3 machines ended before their training was seen to begin")
+    assert [each.attempt for each in mine.state.machines] == [1, 2, 3] and machines.machines("lcp-") == []
 
 
 @pytest.mark.serial

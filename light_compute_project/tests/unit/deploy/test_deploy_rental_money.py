@@ -228,6 +228,10 @@ def test_the_guard_ends_before_the_next_poll_would_be_too_late(ledger: Ledger) -
     last = BUDGET / 2.0 * 3600
     assert not judge(ledger.find("r"), now=last - POLL_S - 1, poll_s=POLL_S).end
     assert "budget" in judge(ledger.find("r"), now=last - POLL_S, poll_s=POLL_S).why
+    for ending_s in (60.0, 0.5 * last):  # never before the machine would end itself
+        first = max(last - ending_s, NODE_SHARE * last) - POLL_S
+        assert not judge(ledger.find("r"), now=first - 1, poll_s=POLL_S, ending_s=ending_s).end
+        assert judge(ledger.find("r"), now=first + 1, poll_s=POLL_S, ending_s=ending_s).end
     ledger.closed(request, time=2.0, why="finished")
     assert judge(ledger.find("r"), now=3.0, poll_s=POLL_S).end, "closed, with a machine that is not proven to be gone"
 
@@ -287,7 +291,10 @@ def test_a_preempted_machine_is_ended_for_good_and_another_is_requested(ledger: 
     assert session.close("by hand") == [] and not provider.alive and session.close("again") == []
 
 
-def test_relaunching_stops_when_the_money_is_used_up_or_too_many_were_taken_away(ledger: Ledger) -> None:
+def test_relaunching_stops_when_the_money_is_used_up_or_too_many_were_taken_away(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("litgpt_core.deploy.rental.session.LOST_STARTS", 1000)  # nobody can see simulated training
     provider = Simulated()
     session = opened(ledger, provider)
     for _ in range(100_000):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -158,7 +159,7 @@ def test_a_machine_is_reached_through_the_entry_and_the_key_that_skypilot_made_f
     monkeypatch.setenv("HOME", str(tmp_path))
     machine = RentedMachine(number="lcp-x", name="lcp-x", runs=True)
     bare = SkyPilot().shell(machine, launch().request).command("true")
-    assert bare[-2:] == ["lcp-x", "mkdir -p ~/sky_workdir && cd ~/sky_workdir && true"] and "-F" not in bare
+    assert bare[-2] == "lcp-x" and "-F" not in bare
     made = tmp_path / ".sky" / "generated"
     for file in (made / "ssh" / "lcp-x", made / "ssh-keys" / "lcp-x.key"):
         file.parent.mkdir(parents=True)
@@ -166,6 +167,27 @@ def test_a_machine_is_reached_through_the_entry_and_the_key_that_skypilot_made_f
     words = SkyPilot().shell(machine, launch().request).command("true")
     assert words[words.index("-F") + 1] == str(made / "ssh" / "lcp-x")
     assert words[words.index("-i") + 1] == str(made / "ssh-keys" / "lcp-x.key")
+
+
+def test_the_folder_of_the_task_is_found_whether_or_not_the_node_has_changed_its_home(
+    sky: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "account"
+    own = home / ".sky_clusters" / "lcp-x-1234" / "sky_workdir"
+    own.mkdir(parents=True)
+    script = (
+        SkyPilot().shell(RentedMachine(number="lcp-x", name="lcp-x", runs=True), launch().request).command("pwd")[-1]
+    )
+
+    def folder(**environment: str) -> str:
+        done = subprocess.run(["sh", "-c", script], env=environment, capture_output=True, text=True, check=True)
+        assert not done.stderr
+        return done.stdout.strip()
+
+    named = {"SKY_CLUSTER_NAME": "lcp-x-1234"}
+    assert folder(HOME=str(home), **named) == str(own), "SLURM, and a start-up file that returns early"
+    assert folder(HOME=str(own.parent), **named) == str(own), "SLURM, with SkyPilot's line reached"
+    assert folder(HOME=str(home)) == str(home / "sky_workdir"), "a virtual machine; the folder is made"
 
 
 def test_sky_is_kept_in_an_environment_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -188,6 +210,13 @@ def test_arming_comes_before_setup_and_training_in_the_script() -> None:
     text = node_script(work, arming_lines="arm_it_first")
     assert text.index("arm_it_first") < text.index("make it") < text.index("train ")
     assert all(not line.strip() or line[0] in "#Le" for line in text.partition("arm_it_first")[0].splitlines()[:6])
+
+
+def test_a_failed_set_up_is_still_there_at_the_next_look() -> None:
+    work = NodeWork(
+        setup=["false"], command=["train"], stop_at=2e9, now=2e9, linger_s=1, run_folder="runs/r", failed_linger_s=1800
+    )
+    assert node_script(work, arming_lines="").count("sleep 1800") == 2, "a folder that is missing, a set-up that fails"
 
 
 def test_the_deadline_is_never_later_than_planned_and_at_once_if_it_is_past() -> None:

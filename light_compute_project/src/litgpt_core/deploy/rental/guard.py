@@ -1,7 +1,8 @@
 """The stop on the laptop: a pure rule when a rental has to end, and ending it until the provider has nothing of it.
 
 Independent of the other two stops: it needs neither the training nor the machine to do anything, only the provider.
-It looks one poll ahead, so that the budget is not exceeded by more than what one missed poll costs.
+It looks one poll and the time that ending takes ahead, so that the budget is not exceeded by more than what one missed
+poll costs.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 
 from litgpt_core.deploy.rental.ledger import Ledger, RentalState
 from litgpt_core.deploy.rental.provider import Provider, ProviderProblem, RentedMachine
+from litgpt_core.deploy.rental.request import NODE_SHARE
 
 logger = logging.getLogger(__name__)
 
@@ -30,13 +32,14 @@ class Verdict:
     why: str = ""
 
 
-def judge(state: RentalState, *, now: float, poll_s: float) -> Verdict:
+def judge(state: RentalState, *, now: float, poll_s: float, ending_s: float = 0.0) -> Verdict:
     """Whether a rental has to end now.
 
     Args:
         state: From the ledger.
         now: Seconds since the epoch.
         poll_s: Until this is asked again.
+        ending_s: That ending a machine takes. For its sake nothing is ended before the machine would end itself.
     """
     if not state.open_machines:
         idle = now - max([state.opened_at, *(machine.ended_at or 0.0 for machine in state.machines)])
@@ -44,8 +47,10 @@ def judge(state: RentalState, *, now: float, poll_s: float) -> Verdict:
         return Verdict(end=abandoned, why="nobody has gone on with it" if abandoned else "")
     if state.closed is not None:
         return Verdict(end=True, why=state.closed)  # whoever closed it may have been killed before it ended the machine
-    if state.dollars(now + poll_s) >= state.request.budget:
-        return Verdict(end=True, why=f"the budget of ${state.request.budget:.2f} is used up")
+    budget = state.request.budget
+    late = state.dollars(now + poll_s) >= NODE_SHARE * budget
+    if late and state.dollars(now + poll_s + ending_s) >= budget:
+        return Verdict(end=True, why=f"the budget of ${budget:.2f} is used up")
     dear = [m for m in state.open_machines if m.hourly > m.ceiling + 1e-9]
     if dear:
         return Verdict(end=True, why=f"{dear[0].name} costs ${dear[0].hourly:.2f} an hour, above its ceiling")
@@ -142,7 +147,7 @@ def guard_once(key: str, *, provider: Provider, ledger: Ledger, now: Callable[[]
         with contextlib.suppress(ProviderProblem):
             adopt(state, provider=provider, ledger=ledger, now=now)
             state = ledger.find(key)
-    verdict = judge(state, now=now(), poll_s=poll_s)
+    verdict = judge(state, now=now(), poll_s=poll_s, ending_s=provider.ending_s)
     if verdict.end:
         logger.warning("%s: ending it: %s", key, verdict.why)
         if state.closed is None:

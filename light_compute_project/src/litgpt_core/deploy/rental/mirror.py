@@ -23,6 +23,7 @@ from litgpt_core.core.directories import new_directory
 from litgpt_core.core.errors import LightComputeError
 from litgpt_core.core.files import write_atomically
 from litgpt_core.core.replaceable import CHECKSUMS
+from litgpt_core.core.text import visible
 from litgpt_core.deploy.rental.remote import RemoteProblem, RemoteShell
 
 MAX_SMALL_BYTES = 200_000_000
@@ -79,6 +80,14 @@ class Mirror:
         skipped = " ".join(f"--exclude=./{name}" for name in _SKIPPED)
         script = f"if [ -d {self._far} ]; then cd {self._far}; {_tar(f'{skipped} .')}; fi"
         return self._receive(shell, script, self._take_small, timeout_s=SMALL_TIMEOUT_S)
+
+    def last_lines(self, name: str, *, count: int = 15) -> list[str]:
+        """The end of `setup.log` or `train.log`, as far as it is here, with control characters made visible."""
+        try:
+            text = (self.logs / name).read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return []
+        return [visible(line)[:500] for line in text.rstrip().splitlines()[-count:]]
 
     def pull_checkpoints(self, shell: RemoteShell) -> list[str]:
         """Copy the newest checkpoint and the best one, where they are not here yet.

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 from litgpt_core.core.errors import ConfigError
 
-FAILED_LINGER_S = 120
-"""How long a machine whose set-up failed waits for its log to be fetched."""
+FAILED_LINGER_S = 120.0
+"""How long a machine whose set-up failed waits for its log to be fetched, at least."""
 
 _DESTROY_RENTED = """\
 lcp_destroy() {
@@ -83,6 +83,7 @@ class NodeWork:
         stop_at: Seconds since the epoch, when the training is to have saved and ended.
         now: The same clock, when the machine is requested.
         linger_s: How long to wait for the results to be fetched.
+        failed_linger_s: The same after a failed set-up: longer than the time between two looks, or nobody sees why.
         run_folder: Of the run, below the parcel.
     """
 
@@ -92,6 +93,7 @@ class NodeWork:
     now: float
     linger_s: float
     run_folder: str
+    failed_linger_s: float = FAILED_LINGER_S
 
 
 def node_script(work: NodeWork, *, arming_lines: str) -> str:
@@ -124,7 +126,7 @@ lcp_wait() {{
     lcp_child=
 }}
 
-cd "$LCP_HERE/code" || {{ lcp_say 'failed 1'; sleep {FAILED_LINGER_S}; lcp_destroy; }}
+cd "$LCP_HERE/code" || {{ lcp_say 'failed 1'; sleep {int(work.failed_linger_s)}; lcp_destroy; }}
 lcp_say setup
 (
     set -e
@@ -134,7 +136,7 @@ lcp_child=$!
 lcp_wait
 if [ "$lcp_code" -ne 0 ]; then
     lcp_say "failed $lcp_code"
-    sleep {FAILED_LINGER_S}    # its log is fetched; then this machine ends: a failed set-up must not cost money
+    sleep {int(work.failed_linger_s)}    # its log is fetched; then this machine ends: it must not cost money
     lcp_destroy
     exit 1
 fi

@@ -70,6 +70,8 @@ class Provider(ABC):
     """One place to rent at."""
 
     name: str
+    ending_s: float = 0.0
+    """How long it takes to end a machine and to prove it."""
     settle_s: float = 120.0
     """How long a machine that was requested may be missing from `machines`: an absence before that proves nothing."""
 

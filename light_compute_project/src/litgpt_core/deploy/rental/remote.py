@@ -77,6 +77,7 @@ class SshShell(RemoteShell):
         known_hosts: File for the host keys of rented machines, which are new each time.
         config: Configuration file; None: the user's.
         program: The SSH client.
+        preferred: Shell text of a folder that is entered instead, where it exists.
     """
 
     def __init__(
@@ -89,8 +90,13 @@ class SshShell(RemoteShell):
         key: str = "",
         config: Path | None = None,
         program: Sequence[str] = ("ssh",),
+        preferred: str = "",
     ) -> None:
-        self.target, self.folder = target, folder
+        self.target = target
+        quoted = folder if folder.startswith("~/") else shlex.quote(folder)
+        self._enter = f"mkdir -p {quoted} && cd {quoted}"
+        if preferred:
+            self._enter = f"{{ cd {preferred} 2>/dev/null || {{ {self._enter}; }}; }}"
         options = ["-o", "BatchMode=yes", "-o", "ConnectTimeout=20", "-o", "ServerAliveInterval=15"]
         if known_hosts is not None:
             options += ["-o", "StrictHostKeyChecking=accept-new", "-o", f"UserKnownHostsFile={known_hosts}"]
@@ -101,5 +107,4 @@ class SshShell(RemoteShell):
 
     def command(self, script: str) -> list[str]:
         """As `RemoteShell.command`."""
-        folder = self.folder if self.folder.startswith("~/") else shlex.quote(self.folder)
-        return [*self._start, "--", self.target, f"mkdir -p {folder} && cd {folder} && {script}"]
+        return [*self._start, "--", self.target, f"{self._enter} && {script}"]

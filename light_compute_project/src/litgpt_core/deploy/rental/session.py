@@ -28,7 +28,7 @@ from litgpt_core.deploy.rental import parcel
 from litgpt_core.deploy.rental.guard import end_machines, guard_once
 from litgpt_core.deploy.rental.ledger import Ledger, RentalState, rentals_home
 from litgpt_core.deploy.rental.mirror import FarState, Mirror
-from litgpt_core.deploy.rental.node_script import NodeWork, arming, node_script
+from litgpt_core.deploy.rental.node_script import FAILED_LINGER_S, NodeWork, arming, node_script
 from litgpt_core.deploy.rental.progress import progress_line
 from litgpt_core.deploy.rental.provider import (
     Launch,
@@ -49,6 +49,8 @@ CEILING = 1.05
 """Above the planned price of a kind of machine, what is still taken; never above `--max_hourly_cost`."""
 SILENT_S = 3600.0
 """A machine on which `node.sh` has not begun by then is ended: its start failed where nobody said so."""
+LOST_STARTS = 3
+"""Machines in a row that ended before their training was seen to begin: the next one would not fare better."""
 SHORTEST_S = 300.0
 """A machine is not requested for less training than this: the budget is as good as used up."""
 
@@ -88,6 +90,7 @@ class RentalSession:
         self.home = rentals_home() / request.key
         self.mirror = Mirror(Path(request.run_dir) / request.name, far=f"runs/{request.name}", logs=self.home / "logs")
         self._pulled_at = -1e18
+        self._lost_starts = 0
 
     @property
     def state(self) -> RentalState:
@@ -230,6 +233,7 @@ class RentalSession:
             now=now,
             linger_s=request.linger_s,
             run_folder=f"runs/{request.name}",
+            failed_linger_s=max(FAILED_LINGER_S, 3 * request.poll_s),
         )
         parcel.pack(contents, folder, texts={"node.sh": node_script(work, arming_lines=arming_lines)})
         return Launch(
@@ -248,6 +252,8 @@ class RentalSession:
         shell = self.provider.shell(machine, self.request)
         far = self.mirror.state(shell)
         self.mirror.pull_small(shell)
+        if far.word in ("training", "ended"):
+            self._lost_starts = 0
         if far.word in ("ended", "failed"):
             return self._finish(shell, far)
         record = next((each for each in self.state.open_machines if each.name == machine.name), None)
@@ -266,16 +272,23 @@ class RentalSession:
         """The machine has done its work, or could not: bring everything home, then end it."""
         if far.word == "failed":
             why = f"set-up failed with {far.code}: see {self.mirror.logs / 'setup.log'}"
+            self._show_end("setup.log")
         else:
             self.mirror.pull_checkpoints(shell)
             done = self.mirror.pull_final(shell)
             if far.code:
                 why = f"training failed with {far.code}: see {self.mirror.logs / 'train.log'}"
+                self._show_end("train.log")
             else:
                 why = "finished" if done else "the training stopped before its end: its share of the budget is used up"
         for problem in self.close(why):
             logger.warning("%s: %s", self.request.key, problem)
         return self.state.is_over
+
+    def _show_end(self, name: str) -> None:
+        """Log the last lines of what set-up or training wrote on the machine."""
+        lines = self.mirror.last_lines(name)
+        logger.warning("%s, the end of %s:%s", self.request.key, name, "".join(f"\n    {line}" for line in lines))
 
     def _relaunch(self, state: RentalState) -> bool:
         """No machine of ours runs: end what was stopped, and request the next one. Whether the rental is over."""
@@ -285,6 +298,10 @@ class RentalSession:
         if problems:
             logger.warning("%s: %s", self.request.key, "; ".join(problems))
             return False
+        self._lost_starts += bool(state.open_machines)
+        if self._lost_starts >= LOST_STARTS:
+            self.close(f"{LOST_STARTS} machines ended before their training was seen to begin: see {self.mirror.logs}")
+            return True
         if len(state.machines) > self.request.max_relaunches:
             self.close(f"{len(state.machines)} machines were used")
             return True

@@ -1,0 +1,178 @@
+"""Rentals with the real SkyPilot on a real SLURM, as a user types them: up, fetch, watch, down, ledger. No account.
+
+Nightly: it installs SkyPilot, and takes minutes.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.integration.conftest import USER_CACHE
+from tests.integration.sky_slurm.far_cluster import GPU, FarCluster
+from tests.integration.slurm.cluster import wait_for
+
+from litgpt_core.core.command_line import child_command
+from litgpt_core.deploy.rental.ledger import Ledger, RentalState
+
+pytestmark = [pytest.mark.nightly, pytest.mark.serial, pytest.mark.timeout(1200)]
+
+EXACT = [
+    "+experiment=smoke",
+    "trainer=deterministic",
+    "trainer.accelerator=cpu",
+    "trainer.max_steps=2000",
+    "trainer.log_interval=1",
+    "trainer.eval_interval=500",
+    "trainer.eval_tokens=2048",
+    "trainer.save_interval=1000000",
+    "trainer.save_every=2s",
+    "trainer.global_batch_size=8",
+    "trainer.micro_batch_size=8",
+    "trainer.sample_tokens=0",
+    "model.dropout=0.1",
+    "logger=none",
+]
+ENDLESS = [*EXACT, "trainer.max_steps=1000000", "trainer.log_interval=100", "trainer.eval_interval=1000000"]
+POLL = ["--poll", "5s", "--pull_every", "1s"]
+TRACE_KEYS = ("step", "tokens", "train_loss", "val_loss", "val_bpb", "lr", "grad_norm")
+
+
+def install(python: str) -> str:
+    """The shell line that "installs" on a node: a Python of this machine with the code that travelled."""
+    start = f'env PYTHONPATH="%s"/light_compute_project/src XDG_CACHE_HOME={USER_CACHE} OMP_NUM_THREADS=1 {python}'
+    text = f'#!/bin/sh\\nexec {start} "$@"\\n'
+    return f"mkdir -p .venv/bin && printf '{text}' \"$PWD\" > .venv/bin/python && chmod +x .venv/bin/python"
+
+
+def words_of(far: FarCluster, name: str, training: list[str], *options: str, setup: str = "") -> list[str]:
+    """`lcp deploy up` of a run on this far cluster."""
+    where = ["--prices", str(far.folder / "prices.yaml"), "--gpu", f"{GPU}:1", "--disk", "1", "--dirty", "--yes"]
+    setup = setup or install(child_command("")[0])
+    given = [f"run.name={name}", f"run.dir={far.folder}/runs", f"data.cache_dir={far.folder}/data"]
+    return child_command(
+        "deploy", "up", *training, *given, *where, "--setup", setup, "--setup_minutes", "1", *POLL, *options
+    )
+
+
+def deploy(far: FarCluster, *words: str) -> subprocess.CompletedProcess[str]:
+    return far.run(*child_command("deploy", *words))
+
+
+def rows(far: FarCluster, run: str) -> list[tuple[Any, ...]]:
+    lines = (far.folder / "runs" / run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return [tuple(json.loads(line)[key] for key in TRACE_KEYS) for line in lines]
+
+
+def state_of(far: FarCluster, run: str) -> RentalState:
+    """The rental of a run, as the ledger has it."""
+    return Ledger(far.folder / "rentals" / "ledger.jsonl").find(run)
+
+
+def checkpoints(far: FarCluster, run: str) -> list[int]:
+    """Steps of the checkpoints of a run that are on the laptop."""
+    return sorted(int(path.name[5:]) for path in (far.folder / "runs" / run / "checkpoints").glob("step-*"))
+
+
+def wait_for_checkpoint(far: FarCluster, run: str, up: subprocess.Popen[bytes], log: Path) -> None:
+    """Until a checkpoint of a run is on the laptop, while its `up` goes on."""
+
+    def here() -> bool:
+        assert up.poll() is None, f"{log.read_text()}\n{far.consoles()}"
+        return bool(checkpoints(far, run))
+
+    wait_for(here, f"a checkpoint of {run} is here", seconds=300, look=log.read_text)
+
+
+def nothing_is_left(far: FarCluster) -> None:
+    """No job, no folder of a machine, no cluster that SkyPilot knows, no process of a rental."""
+    assert not far.jobs()
+    wait_for(lambda: not far.node_folders(), "a folder is left on a node", look=far.tree)
+    assert "lcp-" not in far.sky("status", "--refresh")
+    for words in (("deploy", "guard"), ("litgpt_core", "train"), ("node.sh",)):
+        wait_for(lambda words=words: not far.processes(*words), f"a process is left: {words}", look=far.tree)
+
+
+def note(what: str, begin: float) -> None:
+    """A measured time, for `pytest -s` and the report of a failure."""
+    print(f"measured: {what}: {time.monotonic() - begin:.0f} s")
+
+
+@pytest.fixture
+def log(far: FarCluster, request: pytest.FixtureRequest) -> Path:
+    return far.folder / f"{request.node.name[:40]}.log"
+
+
+def test_a_training_is_fetched_and_ended_by_hand_and_nothing_is_left(far: FarCluster, log: Path) -> None:
+    begin = time.monotonic()
+    up = far.start_command(*words_of(far, "hand", ENDLESS), log=log)
+    wait_for_checkpoint(far, "hand", up, log)
+    note("up until the first checkpoint is here", begin)
+    before = checkpoints(far, "hand")[-1]
+    fetched = deploy(far, "fetch", "hand")
+    assert fetched.returncode == 0 and checkpoints(far, "hand")[-1] > before, fetched.stdout + fetched.stderr
+    begin = time.monotonic()
+    down = deploy(far, "down", "hand")
+    note("down", begin)
+    assert down.returncode == 0 and "SkyPilot has no machine of it" in down.stdout, down.stdout + down.stderr
+    assert up.wait(timeout=120) == 1 and "ended by hand" in log.read_text()
+    nothing_is_left(far)
+    assert deploy(far, "down", "hand").returncode == 0, "down twice is fine"
+    assert "no rental is open" in deploy(far, "down", "--all").stdout
+
+
+@pytest.fixture(scope="module")
+def whole(far: FarCluster) -> list[tuple[Any, ...]]:
+    """The trace of the run that nobody disturbs, on the laptop."""
+    folders = [f"run.dir={far.folder}/runs", f"data.cache_dir={far.folder}/data"]
+    done = far.run(*child_command("train", *EXACT, *folders, "run.name=whole"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    return rows(far, "whole")
+
+
+def test_a_machine_that_is_taken_away_is_replaced_and_the_run_is_bit_equal(
+    far: FarCluster, whole: list[tuple[Any, ...]], log: Path
+) -> None:
+    up = far.start_command(*words_of(far, "taken", EXACT), log=log)
+    wait_for_checkpoint(far, "taken", up, log)
+    [job] = far.jobs("taken")
+    far.run("scancel", job)
+    begin = time.monotonic()
+    wait_for(lambda: not state_of(far, "taken").open_machines, "the preemption is noticed", seconds=200)
+    note("preemption until it is in the ledger", begin)
+    kept = checkpoints(far, "taken")[-1]
+    assert 0 < kept < 2000 and not (far.folder / "runs" / "taken" / "final").exists()
+    wait_for(
+        lambda: len(state := state_of(far, "taken").machines) == 2 and state[1].number is not None,
+        "the next machine",
+        seconds=300,
+        look=log.read_text,
+    )
+    note("preemption until the next machine runs", begin)
+    assert up.wait(timeout=400) == 0, log.read_text()
+    note("preemption until the run is here and the machine ended", begin)
+    assert "finished; 2 machines" in log.read_text()
+    assert (far.folder / "runs" / "taken" / "final" / "lit_model.pth").is_file()
+    train_log = next((far.folder / "rentals").glob("taken-*/logs/train.log")).read_text()
+    assert f"step-{kept:08d}" in train_log, train_log
+    assert [row[0] for row in whole] == list(range(1, 2001)) and rows(far, "taken") == whole
+    listed = deploy(far, "ledger").stdout
+    assert "taken away" in listed and "ended: finished" in listed and "RUNNING" not in listed
+    nothing_is_left(far)
+
+
+def test_a_set_up_that_fails_is_shown_and_ends_the_machine(far: FarCluster, log: Path) -> None:
+    failing = "echo there is no package frobnicate >&2; exit 7"
+    begin = time.monotonic()
+    up = far.start_command(*words_of(far, "broken", EXACT, setup=failing), log=log)
+    assert up.wait(timeout=300) == 1, log.read_text()
+    note("up until a failing set-up has ended the rental", begin)
+    said = log.read_text()
+    assert "set-up failed with 7" in said and "there is no package frobnicate" in said
+    state = state_of(far, "broken")
+    assert state.is_over and len(state.machines) == 1
+    nothing_is_left(far)
