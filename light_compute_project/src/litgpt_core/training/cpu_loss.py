@@ -51,8 +51,11 @@ class CpuLoss:
             settings = {"chunk_size": chunk_size, "z_loss": z_loss, "label_smoothing": label_smoothing}
             return cross_entropy(hidden, head, targets, count=count, **settings)  # type: ignore[arg-type]
         rows, labels = hidden.float().reshape(-1, hidden.size(-1)), targets.reshape(-1)
-        function = _ChunkedLoss if 0 < chunk_size < len(rows) else _LossFunction
-        total: Tensor = function.apply(self, rows, self.model.lm_head.weight, labels, chunk_size)
+        weight = self.model.lm_head.weight
+        if 0 < chunk_size < len(rows):
+            total: Tensor = _ChunkedLoss.apply(self, rows, weight, labels, chunk_size, torch.is_grad_enabled())
+        else:
+            total = _LossFunction.apply(self, rows, weight, labels)
         return total / (labels != IGNORED).sum().clamp(min=1) if count is None else total / count
 
     def _supported(self) -> bool:
@@ -113,7 +116,7 @@ class CpuLoss:
 
 class _LossFunction(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, kernel: CpuLoss, hidden: Tensor, head: Tensor, targets: Tensor, chunk_size: int) -> Tensor:
+    def forward(ctx: Any, kernel: CpuLoss, hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
         hidden, targets = hidden.contiguous(), targets.contiguous()
         ctx.bfloat16 = products_in_bfloat16()
         losses, ctx.slopes = kernel.forward(hidden, head, targets, bfloat16=ctx.bfloat16)
@@ -128,26 +131,33 @@ class _LossFunction(torch.autograd.Function):
             raise RuntimeError("the training kernels keep nothing for a second backward pass of the same forward pass")
         hidden, head = ctx.saved_tensors
         slopes, ctx.slopes = ctx.slopes, None
-        return (None, *ctx.kernel.backward(hidden, head, slopes, float(gradient), bfloat16=ctx.bfloat16), None, None)
+        return (None, *ctx.kernel.backward(hidden, head, slopes, float(gradient), bfloat16=ctx.bfloat16), None)
 
 
 class _ChunkedLoss(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, kernel: CpuLoss, hidden: Tensor, head: Tensor, targets: Tensor, chunk_size: int) -> Tensor:
+    def forward(
+        ctx: Any,
+        kernel: CpuLoss,
+        hidden: Tensor,
+        head: Tensor,
+        targets: Tensor,
+        chunk_size: int,
+        backward_follows: bool,
+    ) -> Tensor:
         hidden, targets, bfloat16 = hidden.contiguous(), targets.contiguous(), products_in_bfloat16()
-        gradients_follow = any(ctx.needs_input_grad)
         sums, hidden_gradients, head_gradient = [], [], None
         for rows, labels in zip(torch.split(hidden, chunk_size), torch.split(targets, chunk_size), strict=True):
             losses, slopes = kernel.forward(rows, head, labels, bfloat16=bfloat16)
             sums.append(losses.sum())
-            if gradients_follow:
+            if backward_follows:
                 of_rows, head_gradient = kernel.backward(
                     rows, head, slopes, 1.0, bfloat16=bfloat16, add_to=head_gradient
                 )
                 hidden_gradients.append(of_rows)
             else:
                 kernel.memory.give(slopes)
-        if gradients_follow:
+        if backward_follows:
             ctx.gradients = torch.cat(hidden_gradients), head_gradient
         return torch.stack(sums).sum()
 
@@ -157,4 +167,4 @@ class _ChunkedLoss(torch.autograd.Function):
         if ctx.gradients is None:
             raise RuntimeError("the training kernels keep nothing for a second backward pass of the same forward pass")
         (of_hidden, of_head), ctx.gradients = ctx.gradients, None
-        return None, of_hidden.mul_(gradient), of_head.mul_(gradient), None, None
+        return None, of_hidden.mul_(gradient), of_head.mul_(gradient), None, None, None
