@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from litgpt_core.optim.settings import OptimSettings
     from litgpt_core.tokenizers.settings import TokenizerSettings
 
-SuiteName = Literal["python_pairs", "english_pairs", "induction", "cloze", "entities"]
+SuiteName = Literal["python_pairs", "english_pairs", "induction", "cloze"]
 
 
 @dataclass(frozen=True, kw_only=True)

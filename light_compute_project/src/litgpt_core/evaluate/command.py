@@ -37,7 +37,7 @@ def build_parser() -> CommandParser:
     add(
         "--suite",
         metavar="A,B",
-        help="all, bytes, python_pairs, english_pairs, induction, cloze, entities (bytes,python_pairs,english_pairs)",
+        help="all, bytes, python_pairs, english_pairs, induction, cloze (bytes,python_pairs,english_pairs)",
     )
     add(
         "--text",

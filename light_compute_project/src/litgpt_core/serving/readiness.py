@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 RECOUNT_READY_S = 60.0
 """Seconds for which a log that is ready is not counted again."""
 _REST = 20
-"""Counting takes at most one part in so many of a thread's time."""
+"""Counting takes at most one part in so many of a thread's time, unless that would be a minute."""
 
 
 class Readiness:
@@ -67,7 +67,7 @@ class Readiness:
             count = 0
         took = time.monotonic() - start
         rest = RECOUNT_READY_S if count >= MIN_CONVERSATIONS else 0.0
-        self._size, self._next_at = size, time.monotonic() + max(rest, _REST * took)
+        self._size, self._next_at = size, time.monotonic() + max(rest, min(_REST * took, RECOUNT_READY_S))
         return count
 
     def close(self) -> None:

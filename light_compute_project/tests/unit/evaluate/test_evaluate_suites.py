@@ -102,7 +102,6 @@ PINNED = {
     "english_pairs": "8a0753a23fa1",
     "induction": "6c7e886508b8",
     "cloze": "192a6163c684",
-    "entities": "5d48e8be23fb",
 }
 
 
@@ -222,22 +221,6 @@ def test_the_right_word_of_an_induction_followed_the_last_time(suites: dict[str,
         tokens = re.findall(r"[A-Za-z_]+|\d+|[^\sA-Za-z_\d]", item.context)
         last = max(place for place in range(2, len(tokens)) if tokens[place - 2 : place] == tokens[-2:])
         assert tokens[last] == item.choices[0].strip()
-
-
-def test_the_right_name_exists_in_the_function_and_the_wrong_one_elsewhere_in_the_file(
-    material: Material, suites: dict[str, list[Item]]
-) -> None:
-    """Whatever function holds the place: its text has the right name, and none of the wrong ones."""
-    for item in suites["entities"]:
-        text = next(document.text for document in material.documents if document.name == item.cluster)
-        place = text.index(item.context + item.choices[0]) + len(item.context)
-        line = text.count("\n", 0, place) + 1
-        functions = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef)]
-        inside = next(node for node in functions if node.lineno <= line <= (node.end_lineno or 0))
-        source = set(WORD.findall(ast.unparse(inside)))
-        assert item.choices[0].strip() in source
-        for wrong in (choice.strip() for choice in item.choices[1:]):
-            assert wrong not in source and wrong in set(WORD.findall(text))
 
 
 def test_wrong_words_are_about_as_frequent() -> None:

@@ -11,7 +11,6 @@ from litgpt_core.core.text import nearest
 from litgpt_core.evaluate.items import Item
 from litgpt_core.evaluate.suites.cloze import cloze
 from litgpt_core.evaluate.suites.english_pairs import english_pairs
-from litgpt_core.evaluate.suites.entities import entities
 from litgpt_core.evaluate.suites.induction import induction
 from litgpt_core.evaluate.suites.material import Material
 from litgpt_core.evaluate.suites.python_pairs import python_pairs
@@ -33,7 +32,6 @@ SUITES = {
     "english_pairs": Suite(build=english_pairs, line="held-out English against the same with one wrong word"),
     "induction": Suite(build=induction, line="what followed the same tokens before, in held-out text", standard=False),
     "cloze": Suite(build=cloze, line="the last word of a held-out passage", standard=False),
-    "entities": Suite(build=entities, line="which of a file's names exist in a function", standard=False),
 }
 """Only what rises over the baseline's own training beyond two standard errors stays here (`docs/evaluation.md`,
 `tests/integration/test_evaluate_learning.py`)."""
