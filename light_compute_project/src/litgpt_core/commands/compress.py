@@ -52,7 +52,14 @@ def _parser() -> CommandParser:
     add("model", help=MODEL_HELP.partition(";")[0])
     add("recipe", nargs="?", help="name of a recipe, or a YAML file with steps")
     add("--compare", metavar="A,B,C", help="several recipes, and one report")
-    add("--set", nargs="+", default=[], metavar="KEY=VALUE", help="settings of the recipe's steps to change")
+    add(
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        help="settings of the recipe's steps to change",
+    )
     add("--out", type=Path, help="directory to make; default: NAME-RECIPE in the folder of the run")
     add("--force", action="store_true", help="replace what is at --out")
     add("--calibration_tokens", type=int, default=16_384, help="tokens of text that calibrated methods read (16384)")

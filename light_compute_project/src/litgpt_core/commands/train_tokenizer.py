@@ -39,7 +39,11 @@ def _parser() -> CommandParser:
     parser.add_argument("--out", type=Path, required=True, help="folder to save into")
     parser.add_argument("--force", action="store_true", help="replace a tokenizer that this command made at --out")
     parser.add_argument(
-        "--glob", nargs="+", metavar="PATTERN", help="which files of a folder (default: *.txt *.md *.py)"
+        "--glob",
+        nargs="+",
+        action="extend",
+        metavar="PATTERN",
+        help="which files of a folder (default: *.txt *.md *.py)",
     )
     parser.add_argument(
         "--max_train_bytes", type=int, help="train on a sample of this size (default: 20000000, unigram 4000000)"

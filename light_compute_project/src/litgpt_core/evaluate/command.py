@@ -42,6 +42,7 @@ def build_parser() -> CommandParser:
     add(
         "--text",
         nargs="+",
+        action="extend",
         type=Path,
         default=[],
         metavar="FILE",

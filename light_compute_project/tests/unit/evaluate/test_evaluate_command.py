@@ -140,7 +140,7 @@ def test_a_model_beside_itself_is_indistinguishable(place: Path, capsys: pytest.
 
 def test_text_of_ones_own_needs_no_data(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = ["--results", str(tmp_path / "results")]
-    command.main([f"{place}/runs/a", "--text", f"{place}/extra.txt", f"{place}/corpus/1.py", *out])
+    command.main([f"{place}/runs/a", "--text", f"{place}/extra.txt", "--text", f"{place}/corpus/1.py", *out])
     stored = json.loads((tmp_path / "results" / "final-text.json").read_text())
     assert [text["name"] for text in stored["bytes"]["texts"]] == ["extra.txt", "1.py"] and not stored["suites"]
     shown = capsys.readouterr().out
