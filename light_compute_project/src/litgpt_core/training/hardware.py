@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import platform
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -117,10 +118,7 @@ def choose_hardware(
     Raises:
         EnvironmentProblem: `compile=true` where nothing can compile, or a precision that this cannot be trained in.
     """
-    device, several = found.device, processes > 1
-    if several and device == "mps":
-        given = f"{processes} processes on mps, which has one device"
-        raise EnvironmentProblem(given, needed="one process", fix="trainer.devices=1")
+    device, several = found.device, _several(processes, device=found.device)
     obstacles = {
         " for a mixture of experts": experts,
         " for adapters": adapters,
@@ -132,18 +130,14 @@ def choose_hardware(
     sharded = several and settings.strategy in ("fsdp", "fsdp_hybrid")
     compiled, reason = _compile(settings, found, total_flops=total_flops)
     kernels = _cpu_kernels(settings, found, compiled=compiled, sharded=sharded, obstacle=kernel_obstacle)
-    if kernels:
-        compiled, reason = False, "the training kernels take its place"
-        fastest = kernel_precision(settings, found)
-    else:
-        casts_pay = device != "cpu" or compiled or width >= CPU_BF16_WIDTH
-        fastest = ("bf16-master" if one_buffer else "bf16-mixed") if found.fast_bf16 and casts_pay else "32-true"
+    casts_pay = device != "cpu" or compiled or width >= CPU_BF16_WIDTH
+    fastest = _fastest_precision(fast_bf16=found.fast_bf16 and casts_pay, one_buffer=one_buffer)
     precision = fastest if settings.precision == "auto" else settings.precision
+    if kernels:
+        compiled, reason, precision = False, "the training kernels take its place", kernel_precision(settings, found)
     flat = one_buffer and precision in ("32-true", "bf16-master", "bf16-mixed")
-    if precision == "bf16-master" and not flat:
-        raise _no_single_buffer(device, [text for text, there in obstacles.items() if there])
-    if precision == "16-mixed":
-        _check_float16(settings, device=device, sharded=sharded)
+    _check_single_buffer(precision, flat=flat, device=device, obstacles=obstacles)
+    _check_float16(settings, device=device, sharded=sharded)
     return Hardware(
         sharded=sharded,
         cpu_kernels=kernels,
@@ -154,6 +148,18 @@ def choose_hardware(
         fast_bf16=found.fast_bf16,
         flat=flat,
     )
+
+
+def _several(processes: int, *, device: str) -> bool:
+    if processes > 1 and device == "mps":
+        given = f"{processes} processes on mps, which has one device"
+        raise EnvironmentProblem(given, needed="one process", fix="trainer.devices=1")
+    return processes > 1
+
+
+def _fastest_precision(*, fast_bf16: bool, one_buffer: bool) -> str:
+    """For PyTorch."""
+    return ("bf16-master" if one_buffer else "bf16-mixed") if fast_bf16 else "32-true"
 
 
 def kernel_precision(settings: HardwareSettings, found: Machine) -> str:
@@ -186,15 +192,19 @@ def _cpu_kernels(
     return settings.cpu_kernels
 
 
-def _no_single_buffer(device: str, obstacles: list[str]) -> EnvironmentProblem:
-    return EnvironmentProblem(
-        f"trainer.precision=bf16-master on {device}{''.join(obstacles)}",
+def _check_single_buffer(precision: str, *, flat: bool, device: str, obstacles: Mapping[str, bool]) -> None:
+    if precision != "bf16-master" or flat:
+        return
+    raise EnvironmentProblem(
+        f"trainer.precision=bf16-master on {device}{''.join(text for text, there in obstacles.items() if there)}",
         needed="one process on a CPU, optim=adamw or muon, and a gradient for every weight in every step",
         fix="trainer.precision=bf16-mixed",
     )
 
 
 def _check_float16(settings: HardwareSettings, *, device: str, sharded: bool) -> None:
+    if settings.precision != "16-mixed":
+        return
     if device == "cpu":
         raise EnvironmentProblem(
             "trainer.precision=16-mixed on a CPU", needed="a GPU for float16", fix="trainer.precision=auto"
