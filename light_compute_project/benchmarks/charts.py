@@ -146,6 +146,7 @@ def _growth(record: Record, figure: Any) -> None:
         axes.set_ylim(0)
         axes.set_xlabel(x)
         axes.set_ylabel(curves[0]["y"])
+        axes.locator_params(axis="x", nbins=5)
         if len(curves) > 1:
             axes.legend(frameon=False, fontsize=8)
         else:
