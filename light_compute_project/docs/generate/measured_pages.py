@@ -43,6 +43,7 @@ def status_page() -> str:
         "bf16-mixed.\n\n" + _models(),
         "## Speed\n\nMedian over rounds, in tokens per second; how it is measured: [benchmark.md](benchmark.md).\n\n"
         + _benchmarks(),
+        _growth(),
         "## Compression\n\nBits per byte against the source, mean over the texts, with half the width of its "
         "interval: [compression.md](compression.md).\n\n" + _compressions(),
     ]
@@ -185,6 +186,20 @@ def _benchmarks(folder: Path = METRICS) -> str:
                 what = f"{entry['label']}{' (ours)' if entry.get('ours') and 'ours' not in entry['label'] else ''}"
                 rows.append((name, what, two_digits(rate["median"]), environment["device_name"], record["date"][:10]))
     return _table(["benchmark", "program", "tokens/s", "device", "date"], rows)
+
+
+def _growth(folder: Path = METRICS) -> str:
+    """How cost grows, of every record of `lcp benchmark growth`."""
+    parts = []
+    for path in sorted(folder.glob("benchmark-growth*.json")):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        rows = [
+            (plot["y"], plot["x"], plot["shape"], f"x^{plot['straight']['exponent']:.2f}") for plot in record["plots"]
+        ]
+        device = f"{record['environment']['device_name']}, {record['date'][:10]}"
+        head = ["cost", "over", "of", "grows with"]
+        parts.append(f"Growth of cost ([{path.stem}](../metrics/{path.name}), {device}):\n\n{_table(head, rows)}")
+    return "\n\n".join(parts)
 
 
 def _compressions(folder: Path = METRICS) -> str:
