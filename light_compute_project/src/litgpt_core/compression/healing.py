@@ -95,7 +95,7 @@ def _train(
     """AdamW on random windows of the calibration text; mean loss of the first and the last tenth of the steps.
 
     Weights are float32. Where the processor multiplies bfloat16, products are computed in it, as `trainer.precision`
-    bf16-mixed does: three times as many steps in the same time.
+    bf16-mixed does.
     """
     device = next(model.parameters()).device.type
     fast = device != "cpu" or cpu_has_fast_bf16()

@@ -1,8 +1,8 @@
-// Matrix products of float32 numbers from packed operands, 6 rows by two vectors of columns at a time. `N` is `Single`, or
+// Matrix products of float32 numbers from packed operands, MR rows by two vectors of columns at a time. `N` is `Single`, or
 // `Pairs` for products in bfloat16 (numbers.hpp): sizes are in numbers, packed operands in words.
 //
-//     rows (m, depth), read through a source    6 rows side by side, in a block that fits the second-level cache
-//     columns (depth, n)                        two vectors of columns side by side: a strip that fits the first level
+//     rows (m, depth), read through a source    MR rows side by side, in a block that fits the second-level cache
+//     columns (depth, n)                        two vectors of columns side by side: a strip of the size of the first level
 //
 // Sources (`at` gives LANES numbers of a row) let a norm or an activation be computed while its result is packed, so that it
 // is never written out. What an element sums up, and in which order, depends on the sizes alone: any number of threads gives
@@ -14,8 +14,8 @@
 #include "vector.hpp"
 
 constexpr size_t MR = LANES == 16 ? 12 : 6, NR = 2 * LANES;  // sums of a tile fill most of the registers
-constexpr size_t DEPTH = 384;         // most words that are multiplied before the sums go to memory
-constexpr size_t BLOCK_STRIPS = 126 / MR;  // groups of MR rows in a block: 126 rows x 384 are 190 kB
+constexpr size_t DEPTH = 384;               // most words that are multiplied before the sums go to memory
+constexpr size_t BLOCK_STRIPS = 126 / MR;   // groups of MR rows in a block: 126 rows x 384 are 190 kB
 constexpr size_t ROOM = (BLOCK_STRIPS * MR + 1) * DEPTH + LANES;  // floats of a packed block
 
 struct Team {
