@@ -7,6 +7,7 @@ training. Matrices that are stored already and not trained, such as the head, st
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Collection, Sequence
 
@@ -19,6 +20,7 @@ from litgpt_core.compression.settings import Distill, Healing, Qat
 from litgpt_core.compression.state import WorkingModel
 from litgpt_core.compression.texts import Domain, window_length
 from litgpt_core.core.errors import DataError
+from litgpt_core.core.freed_memory import keep_freed_memory
 from litgpt_core.core.machine import cpu_has_fast_bf16
 from litgpt_core.model import grid
 from litgpt_core.model.distillation import DIVERGENCES, check_teacher
@@ -30,8 +32,25 @@ logger = logging.getLogger(__name__)
 WARMUP = 0.1
 """Share of the steps in which the learning rate rises; it falls linearly to 0 afterwards."""
 CLIP = 1.0
+AT_ONCE = 1 << 21
+"""Logits whose divergence is computed together: they stay in a processor's cache."""
 INSIDE = 0.4
 """How far from the middle of its cell a weight may begin, in steps of the grid; the edge is at 0.5 (docs/log.md)."""
+
+
+def teacher_of(model: GPT) -> GPT:
+    """A copy of `model` to train towards; matrices are bfloat16 already where autocast would round them every step."""
+    teacher = copy.deepcopy(model).requires_grad_(False)
+    if products_in_bfloat16(next(model.parameters()).device.type):
+        for module in teacher.modules():
+            if isinstance(module, nn.Linear):
+                module.weight = nn.Parameter(module.weight.bfloat16(), requires_grad=False)
+    return teacher
+
+
+def products_in_bfloat16(device: str) -> bool:
+    """Whether training multiplies in bfloat16: where the device does that in hardware."""
+    return device != "cpu" or cpu_has_fast_bf16()
 
 
 def distill(work: WorkingModel, step: Distill, *, teacher: GPT, domains: Sequence[Domain]) -> None:
@@ -97,12 +116,13 @@ def _train(
     Weights are float32. Where the processor multiplies bfloat16, products are computed in it, as `trainer.precision`
     bf16-mixed does.
     """
+    keep_freed_memory()
     device = next(model.parameters()).device.type
-    fast = device != "cpu" or cpu_has_fast_bf16()
+    fast = products_in_bfloat16(device)
     generator = torch.Generator().manual_seed(step.seed)
     length = window_length(model.config.block_size)
     parameters = [p.requires_grad_(True) for p in model.parameters() if id(p) not in frozen]
-    optimizer = torch.optim.AdamW(parameters, lr=step.lr, betas=(0.9, 0.95), weight_decay=0.0)
+    optimizer = torch.optim.AdamW(parameters, lr=step.lr, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
     losses = []
     for number in range(step.steps):
         rate = min(1.0, (number + 1) / max(1.0, WARMUP * step.steps)) * (1 - number / step.steps)
@@ -110,16 +130,13 @@ def _train(
             group["lr"] = step.lr * rate
         rows = _sample(domains, n=step.batch, length=length + 1, generator=generator)
         with torch.no_grad(), torch.autocast(device, torch.bfloat16, enabled=fast):
-            source = None if step.loss == "ce" else teacher(rows[:, :-1]).float().log_softmax(-1)
-        with torch.enable_grad():
-            with torch.autocast(device, torch.bfloat16, enabled=fast):
-                logits = model(rows[:, :-1])
-            loss = _loss(step.loss, logits.float().log_softmax(-1), source, rows[:, 1:])
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            source = None if step.loss == "ce" else teacher(rows[:, :-1])
+        with torch.enable_grad(), torch.autocast(device, torch.bfloat16, enabled=fast):
+            logits = model(rows[:, :-1])
+        optimizer.zero_grad(set_to_none=True)
+        losses.append(_backward(step.loss, logits, source, rows[:, 1:]))
         nn.utils.clip_grad_norm_(parameters, CLIP)
         optimizer.step()
-        losses.append(float(loss.detach()))
         if number % 20 == 0:
             logger.info("%s: step %d of %d, loss %.4f", step.method, number, step.steps, losses[-1])
     model.requires_grad_(False)
@@ -142,8 +159,28 @@ def _sample(domains: Sequence[Domain], *, n: int, length: int, generator: torch.
     return torch.stack(rows)
 
 
+def _backward(kind: str, logits: Tensor, source: Tensor | None, targets: Tensor) -> float:
+    """Mean loss of (B, T, V) logits against those of the source, None for "ce"; its gradients are in the parameters.
+
+    A few positions at a time: one tensor of all log probabilities after another would leave the cache.
+    """
+    flat, gradient = logits.detach().flatten(0, 1), torch.empty_like(logits).flatten(0, 1)
+    theirs = None if source is None else source.flatten(0, 1)
+    rows, total = max(1, AT_ONCE // flat.size(-1)), 0.0
+    for begin in range(0, len(flat), rows):
+        part = slice(begin, begin + rows)
+        with torch.enable_grad():
+            ours = flat[part].float().requires_grad_(True)
+            wanted = None if theirs is None else theirs[part].float().log_softmax(-1)
+            loss = _loss(kind, ours.log_softmax(-1), wanted, targets.flatten()[part]) / len(flat)
+            gradient[part] = torch.autograd.grad(loss, ours)[0]
+        total += float(loss.detach())
+    logits.backward(gradient.view_as(logits))  # type: ignore[no-untyped-call]
+    return total
+
+
 def _loss(kind: str, ours: Tensor, source: Tensor | None, targets: Tensor) -> Tensor:
-    """Mean loss of (B, T, V) log probabilities; `source` is None for "ce"."""
+    """Summed loss of (N, V) log probabilities; `source` is None for "ce"."""
     if source is None:
-        return functional.nll_loss(ours.flatten(0, 1), targets.flatten())
-    return DIVERGENCES[kind](ours, source).mean()
+        return functional.nll_loss(ours, targets, reduction="sum")
+    return DIVERGENCES[kind](ours, source).sum()

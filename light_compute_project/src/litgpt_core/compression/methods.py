@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,9 +12,10 @@ from torch import Tensor
 from litgpt_core.compression.equivalent import permute_model, rotate_model
 from litgpt_core.compression.experts import merge_experts
 from litgpt_core.compression.gptq import gptq_matrix
-from litgpt_core.compression.healing import distill, train_quantized
+from litgpt_core.compression.healing import distill, teacher_of, train_quantized
 from litgpt_core.compression.mixed import choose_bits
 from litgpt_core.compression.pruning import prune_block
+from litgpt_core.compression.reconstruct import reconstruct
 from litgpt_core.compression.rounding import round_matrix
 from litgpt_core.compression.scaling import awq_block, smooth_block
 from litgpt_core.compression.settings import (
@@ -31,6 +31,7 @@ from litgpt_core.compression.settings import (
     Prune,
     Qat,
     Quantizing,
+    Reconstruct,
     Rotate,
     Round,
     Smooth,
@@ -43,6 +44,7 @@ from litgpt_core.compression.structured import narrow_mlps, remove_blocks, remov
 from litgpt_core.compression.svd import svd_block
 from litgpt_core.compression.texts import Domain
 from litgpt_core.compression.walk import Action, BlockContext, Inputs, walk
+from litgpt_core.model.gpt import GPT
 
 BLOCK_STEPS: dict[type[Step], Callable[[Any], Action]] = {
     Round: lambda step: _rounding(step),
@@ -77,19 +79,25 @@ def run_steps(
         windows: (N, T) calibration ids, if a step needs them.
         domains: Text to train with, if a step trains.
     """
-    teacher = copy.deepcopy(work.model) if any(isinstance(step, Healing) for step in steps) else work.model
-    if any(isinstance(step, Qat) for step in steps):
+    teacher = teacher_of(work.model) if any(isinstance(step, Healing) for step in steps) else work.model
+    rebuilt = any(isinstance(step, Reconstruct) for step in steps)
+    if rebuilt or any(isinstance(step, Qat) for step in steps):
         work.unrounded = {}
+    before: GPT | None = None
     for whole, group in itertools.groupby(steps, key=lambda step: type(step) not in BLOCK_STEPS):
         if whole:
             for step in group:
                 if isinstance(step, Distill):
                     distill(work, step, teacher=teacher, domains=domains)
+                elif isinstance(step, Reconstruct):
+                    assert before is not None and windows is not None, "the recipe was checked"
+                    reconstruct(work, step, source=before, windows=windows)
                 elif isinstance(step, Qat):
                     train_quantized(work, step, teacher=teacher, domains=domains)
                 else:
                     MODEL_STEPS[type(step)](step, work, windows)
         else:
+            before = teacher_of(work.model) if rebuilt else None  # awq and smooth leave what is between blocks alone
             walk(work, [BLOCK_STEPS[type(step)](step) for step in group], windows=windows)
 
 

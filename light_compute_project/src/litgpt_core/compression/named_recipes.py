@@ -10,6 +10,7 @@ RECIPES: dict[str, tuple[dict[str, Any], ...]] = {
     "gptq_int4": ({"method": "gptq", "bits": 4},),
     "awq_int4": ({"method": "awq"}, {"method": "round", "bits": 4, "clip": "activations"}),
     "best_int4": ({"method": "awq"}, {"method": "gptq", "bits": 4}),
+    "reconstructed_int4": ({"method": "awq"}, {"method": "gptq", "bits": 4}, {"method": "reconstruct"}),
     "qat_int4": ({"method": "awq"}, {"method": "gptq", "bits": 4}, {"method": "qat"}),
     "mixed_4bit": ({"method": "mixed", "budget": 5.0},),
     "rotated_int4": ({"method": "rotate"}, {"method": "round", "bits": 4}),

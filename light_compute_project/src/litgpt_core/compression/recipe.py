@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from litgpt_core.compression.named_recipes import RECIPES
-from litgpt_core.compression.settings import METHODS, STAGES, Mixed, Qat, Quantizing, Step
+from litgpt_core.compression.settings import METHODS, STAGES, Mixed, Qat, Quantizing, Reconstruct, Step
 from litgpt_core.core.errors import ConfigError
 from litgpt_core.core.parsing import ParsingError, parse_yaml, read_yaml
 from litgpt_core.core.text import nearest
@@ -168,10 +168,14 @@ def _order_problems(steps: Sequence[Step]) -> list[str]:
             found.append(f"{after.method} after {before.method}: the matrices are stored in one form")
     integers = [step for step in steps if isinstance(step, Quantizing)]
     for step in steps:
-        if isinstance(step, Qat) and [one.bits for one in integers] != [step.bits]:
-            found.append(f"qat with bits={step.bits} needs one step before it that rounds to {step.bits} bits")
-        if isinstance(step, Qat) and any(isinstance(one, Mixed) for one in integers):
-            found.append("qat after mixed: all matrices must have the same number of bits")
+        if not isinstance(step, Qat | Reconstruct):
+            continue
+        if [one.bits for one in integers] != [step.bits]:
+            found.append(
+                f"{step.method} with bits={step.bits} needs one step before it that rounds to {step.bits} bits"
+            )
+        if any(isinstance(one, Mixed) for one in integers):
+            found.append(f"{step.method} after mixed: all matrices must have the same number of bits")
     if {"prune", "quantize"} <= {step.stage for step in steps}:
         found.append("integers after zeros or ranks: no layer has both forms; use one of them")
     return found

@@ -325,8 +325,53 @@ class Qat(Healing):
         return [*super().problems(), *_one_of("bits", self.bits, BITS)]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Reconstruct(Step):
+    """Trains the integers of one block after the other to the source's activations (BRECQ, arXiv 2102.05426)."""
+
+    method = "reconstruct"
+    stage = "finish"
+    bits: int = 4
+    """As the step before."""
+    steps: int = 48
+    """Optimizer steps per block."""
+    batch: int = 2
+    """Windows per step."""
+    lr: float = 0.01
+    """Largest learning rate of the weights, in steps of the grid."""
+    scale_lr: float = 3e-4
+    """Of the scales, as a share of them."""
+    norm_lr: float = 1e-4
+    """Of norms and biases."""
+    seed: int = 0
+    """Of the order of the windows."""
+
+    def problems(self) -> list[str]:
+        """See `Step`."""
+        names = ("steps", "batch", "lr", "scale_lr", "norm_lr")
+        numbers = [f"{name}={value!r}: above 0" for name in names if (value := getattr(self, name)) <= 0]
+        return [*numbers, *_one_of("bits", self.bits, BITS)]
+
+
 KINDS: tuple[type[Step], ...] = (
-    *(Depth, Width, Heads, Experts, Distill, Awq, Smooth, Rotate, Permute, Prune, Svd, Round, Gptq, Mixed, Qat),
+    *(
+        Depth,
+        Width,
+        Heads,
+        Experts,
+        Distill,
+        Awq,
+        Smooth,
+        Rotate,
+        Permute,
+        Prune,
+        Svd,
+        Round,
+        Gptq,
+        Mixed,
+        Reconstruct,
+        Qat,
+    ),
 )
 METHODS: dict[str, type[Step]] = {kind.method: kind for kind in KINDS}
 """Name in a recipe -> its step."""

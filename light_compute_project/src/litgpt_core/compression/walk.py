@@ -97,7 +97,7 @@ def walk(work: WorkingModel, actions: list[Action], *, windows: Tensor | None, b
         windows: (N, T) calibration ids; None where no action needs them.
         batch: Windows at a time.
     """
-    stream = None if windows is None else _Stream(work, windows, batch=batch)
+    stream = None if windows is None else Stream(work, windows, batch=batch)
     for index, layer in enumerate(work.parts.layers):
         known: dict[str, Inputs] = {}
         for action in actions:
@@ -112,7 +112,7 @@ def walk(work: WorkingModel, actions: list[Action], *, windows: Tensor | None, b
             action.head(work, None if stream is None else stream.head_inputs())
 
 
-class _Stream:
+class Stream:
     """Activations between two blocks, for all windows."""
 
     def __init__(self, work: WorkingModel, windows: Tensor, *, batch: int) -> None:

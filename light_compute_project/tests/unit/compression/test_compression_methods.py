@@ -1,11 +1,13 @@
 """What each method must satisfy, whatever the model: equivalence, exactness, and never worse than the naive one."""
 
+import copy
 import dataclasses
 
 import pytest
 import torch
 
 from litgpt_core.checkpoint.compressed_matrices import LowRankMatrix, SparseMatrix
+from litgpt_core.compression import healing
 from litgpt_core.compression.gptq import gptq_matrix, refit_scales
 from litgpt_core.compression.healing import within_cells
 from litgpt_core.compression.methods import BLOCK_STEPS, run_steps
@@ -14,6 +16,7 @@ from litgpt_core.compression.pruning import kept, kept_of_m, sparsegpt
 from litgpt_core.compression.recipe import check_recipe
 from litgpt_core.compression.rounding import round_matrix
 from litgpt_core.compression.settings import Prune
+from litgpt_core.compression.state import WorkingModel
 from litgpt_core.compression.svd import low_rank
 from litgpt_core.compression.walk import Action, Inputs, walk
 from litgpt_core.core.errors import ConfigError
@@ -295,6 +298,47 @@ def test_quantization_aware_training_improves_the_codes_on_the_same_grid(make, w
         assert torch.equal(work.linear("transformer.h.0.attn.qkv").weight, stored)
         assert torch.equal(work.model.lm_head.weight, work.matrices["lm_head"].dense()), "the head is not trained"
     assert torch.equal(scales["ptq"], scales["qat"]) and found["qat"] < 0.7 * found["ptq"]
+
+
+@pytest.mark.parametrize("loss", ["forward", "reverse", "jsd", "ce"])
+def test_the_loss_in_parts_has_the_gradients_of_the_loss_at_once(loss, monkeypatch):
+    torch.manual_seed(0)
+    weight, x = torch.randn(11, 6, requires_grad=True), torch.randn(2, 5, 6)
+    source, targets = torch.randn(2, 5, 11), torch.randint(11, (2, 5))
+    monkeypatch.setattr(healing, "AT_ONCE", 3 * 11)  # three positions: the last part is shorter
+    found = healing._backward(loss, x @ weight.T, None if loss == "ce" else source, targets)
+    ours, weight.grad = weight.grad, None
+    log_p = (x @ weight.T).log_softmax(-1)
+    kinds = {"forward": forward_kl, "reverse": reverse_kl, "jsd": jensen_shannon}
+    text = -log_p.gather(-1, targets.unsqueeze(-1))
+    whole = text.mean() if loss == "ce" else kinds[loss](log_p, source.log_softmax(-1)).mean()
+    whole.backward()
+    assert found == pytest.approx(float(whole.detach()), rel=1e-5)
+    assert torch.allclose(ours, weight.grad, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_block_reconstruction_brings_integers_nearer_to_the_source_and_stores_what_it_computes(
+    family, request, domains
+):
+    """On other text than it was trained on; the head stays, and a step of zero length would change nothing."""
+    found, given = {}, [{"method": "awq"}, {"method": "gptq", "bits": 4}]
+    source = copy.deepcopy(request.getfixturevalue(family).model)
+    windows = domains[0].calibration[: 60 * 32].view(-1, 32)
+    for name, more in (("ptq", []), ("trained", [{"method": "reconstruct", "steps": 60, "batch": 8}])):
+        work = WorkingModel(copy.deepcopy(source))
+        run_steps(work, steps(*given, *more), windows=windows, domains=domains)
+        with torch.no_grad():
+            rows = domains[0].measurement[:640].view(-1, 32)
+            found[name] = float(forward_kl(work.model(rows).log_softmax(-1), source(rows).log_softmax(-1)).mean())
+        for path, matrix in work.matrices.items():
+            assert torch.equal(work.model.get_submodule(path).weight, matrix.dense())
+        trained = [parameter.requires_grad for parameter in work.model.parameters()]
+        assert not any(trained) or name == "ptq"
+        if name == "ptq":
+            head = work.matrices["lm_head"].codes
+    assert torch.equal(head, work.matrices["lm_head"].codes)
+    assert found["trained"] < 0.85 * found["ptq"]
 
 
 def test_training_of_codes_begins_with_them_and_as_near_to_the_unrounded_weights_as_they_allow():
