@@ -49,6 +49,8 @@ def test_all_problems_are_told_at_once():
         ("round", "depth"),
         ("round", "distill"),
         ("qat",),
+        ("reconstruct",),
+        ("mixed", "reconstruct"),
         ("round", "gptq"),
         ("prune", "round"),
         ("svd", "awq"),
@@ -56,7 +58,7 @@ def test_all_problems_are_told_at_once():
     ],
 )
 def test_orders_without_sense_are_refused(methods):
-    with pytest.raises(ConfigError, match=r"would undo|one form|both forms|needs one step"):
+    with pytest.raises(ConfigError, match=r"would undo|one form|both forms|needs one step|same number"):
         check_recipe("mine", [{"method": name} for name in methods])
 
 
