@@ -87,13 +87,15 @@ def train_quantized(work: WorkingModel, step: Qat, *, teacher: GPT, domains: Seq
     work.notes.append(f"qat: loss {first:.4f} -> {last:.4f} nats per token in {step.steps} steps")
 
 
-def within_cells(weight: Tensor, codes: Tensor, scales: Tensor) -> Tensor:
+def within_cells(weight: Tensor, codes: Tensor, scales: Tensor, *, inside: float = INSIDE) -> Tensor:
     """(O, K) weights, codes and (O, G) scales -> the numbers next to `weight` that are rounded to these codes.
+
+    They are at most `inside` steps of the grid from the middle of their cells.
 
     Training begins with the rounded model, and a weight that was near the edge of its code's cell is there still, so
     that a small step takes it to the next code; from the middle of a cell no weight would get anywhere.
     """
-    middle, half = grid.dequantize(codes, scales), grid.dequantize(torch.full_like(codes, INSIDE), scales.abs())
+    middle, half = grid.dequantize(codes, scales), grid.dequantize(torch.full_like(codes, inside), scales.abs())
     return torch.maximum(torch.minimum(weight, middle + half), middle - half)
 
 

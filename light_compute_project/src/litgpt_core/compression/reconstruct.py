@@ -36,6 +36,8 @@ logger = logging.getLogger(__name__)
 
 WARMUP = 0.1
 """Share of the steps in which the learning rates rise; they fall linearly to 0 afterwards."""
+INSIDE = 0.45
+"""See `healing.INSIDE`: 48 small steps hardly ever reach the edge from 0.4 (docs/log.md)."""
 
 
 class _Rounded(torch.autograd.Function):
@@ -147,7 +149,7 @@ def _insert(work: WorkingModel, paths: list[str], *, bits: int) -> dict[str, Gri
             near = matrix.dense()
             if work.unrounded is not None and path in work.unrounded:
                 codes, scales = (each.float() for each in matrix.unpacked())
-                near = within_cells(work.unrounded[path], codes, scales)
+                near = within_cells(work.unrounded[path], codes, scales, inside=INSIDE)
             found[path] = GridLinear(work.linear(path), matrix, near=near, bits=bits)
             _put(work.model, path, found[path])
     return found
