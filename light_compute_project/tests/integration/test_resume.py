@@ -200,7 +200,7 @@ def test_resumed_with_the_training_kernels_equals_undisturbed(
     module_shell: Any, precision: str, tolerance: float
 ) -> None:
     if precision == "bf16-mixed" and not machine.cpu_has_avx512_bf16():
-        pytest.skip("the kernels multiply bfloat16 with AVX512-BF16 alone")
+        pytest.skip("this processor has no AVX512-BF16")
     exact = [*EXACT, "model.dropout=0.0", f"trainer.precision={precision}", "trainer.max_steps=20"]
     module_shell.train(*exact, f"run.name=eager-{precision}")
     kernels = [*exact, "trainer.cpu_kernels=true"]

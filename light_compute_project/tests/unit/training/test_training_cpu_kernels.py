@@ -284,6 +284,15 @@ def test_the_loss_under_autocast_has_products_in_bfloat16(autocast):
         assert distance(value, emulated[key]) < max(1e-6, ROUNDED * distance(exact[key], emulated[key])), key
 
 
+def test_denormal_numbers_count_as_zero_in_the_kernels_alone():
+    model = build(**GPT2 | {"tie_embeddings": False})
+    use_kernels(model)
+    tiny = torch.full((1, 8, 64), 1e-40)
+    block = model.transformer.h[0]
+    assert torch.equal(block(tiny, None, None), block(torch.zeros(1, 8, 64), None, None))
+    assert (tiny * 0.5).all()  # PyTorch's threads still have them
+
+
 def test_loss_without_any_target_is_zero_and_so_are_its_gradients():
     model = build(**GPT2)
     idx, targets = torch.zeros(2, 8, dtype=torch.long), torch.full((2, 8), -100)
