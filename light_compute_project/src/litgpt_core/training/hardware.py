@@ -26,8 +26,8 @@ CPU_BF16_WIDTH = 256
 """n_embd from which bfloat16 autocast pays on a CPU without the compiler, which otherwise fuses the casts away."""
 
 AMX_KERNEL_WIDTH = 256
-"""n_embd up to which the training kernels take the compiler's place on a CPU with AMX. They keep activations in float32,
-the compiler in bfloat16: with products this fast, memory decides (docs/log.md, 2026-11-30)."""
+"""n_embd up to which the training kernels take the compiler's place on a CPU with AMX. They keep activations in
+float32, the compiler in bfloat16: with products this fast, memory decides (docs/log.md, 2026-11-30)."""
 
 
 @dataclass(frozen=True, kw_only=True)
