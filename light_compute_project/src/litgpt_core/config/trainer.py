@@ -195,8 +195,8 @@ class HardwareSettings:
     compile: bool | Literal["auto"] = "auto"
     """torch.compile; auto: where a compiler is at hand and the run is long enough to earn the compile time back."""
     cpu_kernels: bool | Literal["auto"] = "auto"
-    """Compute blocks and loss with C++ kernels of this project on a CPU, in 32-true, or in bf16-mixed with AVX512-BF16;
-    auto: wherever the compiler would be used there and the kernels support the model.
+    """Compute blocks and loss with C++ kernels of this project on a CPU, in 32-true, or in bf16-mixed with AVX512-BF16
+    or AMX; auto: where the compiler would be used there and the kernels support the model, with AMX up to n_embd=256.
     """
     float32_matmul_precision: Literal["highest", "high"] = "highest"
     """torch's setting for float32 matrix products: `high` lets GPUs from Ampere on use TF32, which keeps 10 bits of the

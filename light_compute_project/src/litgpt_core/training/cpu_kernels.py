@@ -4,7 +4,7 @@
       '--none--> every Block.run = CpuBlock (cpu_block.py), which calls kernels/train.cpp
 
 The kernels are for float32 weights on a CPU, one process or several. Products are in float32, or in bfloat16 under
-autocast where the processor has AVX512-BF16.
+autocast where the processor has AVX512-BF16; with AMX they are multiplied by its tile registers.
 Built like the kernel of generation, with its compiler and its cache (`generation/kernel_build`).
 """
 

@@ -74,7 +74,7 @@ class CpuLoss:
         if n and not 0 <= int(targets.clamp(min=0).max()) < vocabulary:
             raise IndexError(f"a target is {int(targets.max())}, the vocabulary has {vocabulary} rows")
         slopes, losses = self.memory.take(n * vocabulary), torch.empty(n)
-        scratch = self.memory.scratch(self.library.lc_loss_scratch(n, width, vocabulary, threads, 0))
+        scratch = self.memory.scratch(self.library.lc_loss_scratch(n, width, vocabulary, threads, 0, bfloat16))
         self.library.lc_loss_forward(
             *(hidden.data_ptr(), head.data_ptr(), targets.data_ptr(), IGNORED, n, width, vocabulary),
             *(slopes.data_ptr(), losses.data_ptr(), scratch.data_ptr(), threads, bfloat16),
@@ -104,7 +104,7 @@ class CpuLoss:
         (n, width), vocabulary, threads = hidden.shape, head.size(0), torch.get_num_threads()
         hidden_gradient = torch.empty_like(hidden)
         head_gradient = torch.empty_like(head) if add_to is None else add_to
-        scratch = self.memory.scratch(self.library.lc_loss_scratch(n, width, vocabulary, threads, 1))
+        scratch = self.memory.scratch(self.library.lc_loss_scratch(n, width, vocabulary, threads, 1, bfloat16))
         self.library.lc_loss_backward(
             *(hidden.data_ptr(), head.data_ptr(), slopes.data_ptr(), scale, n, width, vocabulary),
             *(hidden_gradient.data_ptr(), head_gradient.data_ptr(), scratch.data_ptr(), threads, bfloat16),

@@ -66,7 +66,7 @@ def declare(library: ctypes.CDLL) -> None:
         *(block, kept, c_void_p, c_void_p, c_void_p),
         *(POINTER(BlockGradient), c_void_p, c_int64),
     )
-    library.lc_loss_scratch.argtypes = (c_int64,) * 5
+    library.lc_loss_scratch.argtypes = (c_int64,) * 6
     library.lc_loss_scratch.restype = c_int64
     library.lc_loss_forward.argtypes = (
         *(c_void_p, c_void_p, c_void_p, c_int64, c_int64, c_int64, c_int64),

@@ -25,6 +25,10 @@ tokens/s (docs/log.md). At that gain the baseline's 320 steps do not yet earn a 
 CPU_BF16_WIDTH = 256
 """n_embd from which bfloat16 autocast pays on a CPU without the compiler, which otherwise fuses the casts away."""
 
+AMX_KERNEL_WIDTH = 256
+"""n_embd up to which the training kernels take the compiler's place on a CPU with AMX. They keep activations in
+float32, the compiler in bfloat16: with products this fast, memory decides (docs/log.md, 2026-11-30)."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
@@ -37,7 +41,9 @@ class Machine:
     compile_obstacle: str | None
     """Why torch.compile cannot work here, None if it can."""
     kernel_bf16: bool = False
-    """The training kernels multiply bfloat16 (AVX512-BF16), and nothing here is faster at it."""
+    """The training kernels multiply bfloat16 (AVX512-BF16, AMX)."""
+    amx: bool = False
+    """The CPU has AMX."""
     builds_kernels: bool = True
     """The training kernels can be built here, and are tested on such processors: x86-64."""
 
@@ -50,12 +56,12 @@ def look_at_machine(accelerator: str) -> Machine:
     """
     device = find_device(accelerator)
     obstacle = machine.compile_obstacle(device)
-    kernel_bf16 = device == "cpu" and machine.cpu_has_avx512_bf16() and not machine.cpu_has_amx()
     return Machine(
         device=device,
         fast_bf16=_fast_bf16(device),
         compile_obstacle=obstacle,
-        kernel_bf16=kernel_bf16,
+        kernel_bf16=device == "cpu" and machine.cpu_has_avx512_bf16(),
+        amx=device == "cpu" and machine.cpu_has_amx(),
         builds_kernels=sys.platform == "linux" and platform.machine() in ("x86_64", "AMD64"),
     )
 
@@ -129,7 +135,7 @@ def choose_hardware(
     one_buffer = device == "cpu" and not any(obstacles.values())
     sharded = several and settings.strategy in ("fsdp", "fsdp_hybrid")
     compiled, reason = _compile(settings, found, total_flops=total_flops)
-    kernels = _cpu_kernels(settings, found, compiled=compiled, sharded=sharded, obstacle=kernel_obstacle)
+    kernels = _cpu_kernels(settings, found, compiled=compiled, sharded=sharded, width=width, obstacle=kernel_obstacle)
     casts_pay = device != "cpu" or compiled or width >= CPU_BF16_WIDTH
     fastest = _fastest_precision(fast_bf16=found.fast_bf16 and casts_pay, one_buffer=one_buffer)
     precision = fastest if settings.precision == "auto" else settings.precision
@@ -168,7 +174,7 @@ def kernel_precision(settings: HardwareSettings, found: Machine) -> str:
 
 
 def _cpu_kernels(
-    settings: HardwareSettings, found: Machine, *, compiled: bool, sharded: bool, obstacle: str | None
+    settings: HardwareSettings, found: Machine, *, compiled: bool, sharded: bool, width: int, obstacle: str | None
 ) -> bool:
     """Whether the training kernels take the place of the compiler.
 
@@ -180,7 +186,8 @@ def _cpu_kernels(
     possible = found.device == "cpu" and known and not sharded
     if settings.cpu_kernels == "auto":
         bf16_is_faster = precision == "32-true" and settings.precision == "auto" and found.fast_bf16
-        return possible and found.builds_kernels and compiled and obstacle is None and not bf16_is_faster
+        compiler_is_faster = bf16_is_faster or (found.amx and precision == "bf16-mixed" and width > AMX_KERNEL_WIDTH)
+        return possible and found.builds_kernels and compiled and obstacle is None and not compiler_is_faster
     if settings.cpu_kernels and not possible:
         where = f"{precision} on {found.device}{' with shards' if sharded else ''}"
         also = " or bf16-mixed" if found.kernel_bf16 else ""

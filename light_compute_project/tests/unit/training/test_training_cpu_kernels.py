@@ -1,6 +1,7 @@
 """The training kernels compute what `Block.forward` and autograd compute, at any number of threads."""
 
 import copy
+from collections import defaultdict
 from functools import partial
 
 import pytest
@@ -88,6 +89,42 @@ def block_results(model: GPT, x: torch.Tensor, gradient: torch.Tensor) -> dict[s
     return {"out": out.detach(), "x": x.grad} | gradients
 
 
+class SequentialProduct(torch.autograd.Function):
+    """A linear layer whose three products are float32 sums, added up one number after another as the kernels do. The
+    order of PyTorch's own products, and with it their error, depends on the processor."""
+
+    @staticmethod
+    def forward(ctx, x, weight):
+        ctx.save_for_backward(x, weight)
+        return one_by_one(x.flatten(0, -2), weight.T).unflatten(0, x.shape[:-1])
+
+    @staticmethod
+    def backward(ctx, gradient):
+        x, weight = ctx.saved_tensors
+        flat = gradient.flatten(0, -2)
+        return one_by_one(flat, weight).view_as(x), one_by_one(flat.T, x.flatten(0, -2))
+
+
+def one_by_one(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    total = a.new_zeros(a.size(0), b.size(1))
+    for k in range(a.size(1)):
+        total += a[:, k, None] * b[None, k]
+    return total
+
+
+def with_sequential_products(model: GPT) -> GPT:
+    model = copy.deepcopy(model)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Linear):
+            module.forward = partial(_linear, SequentialProduct, module)
+    return model
+
+
+def _linear(product, layer: torch.nn.Linear, x: torch.Tensor) -> torch.Tensor:
+    out = product.apply(x, layer.weight)
+    return out if layer.bias is None else out + layer.bias
+
+
 def distance(a: torch.Tensor, b: torch.Tensor) -> float:
     return float((a.double() - b).norm() / b.norm())
 
@@ -99,7 +136,7 @@ def test_output_and_gradients_follow_the_block_in_float64(name, length):
     generator = torch.Generator().manual_seed(5)
     x, gradient = (torch.randn(3, length, model.config.n_embd, generator=generator) for _ in range(2))
     exact = block_results(copy.deepcopy(model).double(), x.double(), gradient.double())
-    torch_results = block_results(model, x, gradient)
+    sequential = block_results(with_sequential_products(model), x, gradient)
     use_kernels(model)
     results = block_results(model, x, gradient)
     assert results.keys() == exact.keys()
@@ -107,9 +144,9 @@ def test_output_and_gradients_follow_the_block_in_float64(name, length):
         if exact[key].norm() < 1e-12:  # the same number for all keys changes no attention: rounding alone
             assert value.norm() < 1e-4, key
             continue
-        error, least = distance(value, exact[key]), distance(torch_results[key], exact[key])
+        error, least = distance(value, exact[key]), distance(sequential[key], exact[key])
         assert error < 1e-5, f"{key}: {error}"
-        assert error < max(2 * least, 3e-7), f"{key}: {error} against {least} of torch"
+        assert error < max(2 * least, 3e-7), f"{key}: {error} against {least} of sequential sums"
 
 
 def loss_results(model: GPT, loss, idx, targets) -> dict[str, torch.Tensor]:
@@ -192,19 +229,14 @@ def bfloat16(x: torch.Tensor) -> torch.Tensor:
 
 
 def with_rounded_products(model: GPT) -> GPT:
-    """The model in float64, but for the operands of its products."""
+    """The model in float64, but for the operands of its products (with AMX attention is not among them)."""
     model = copy.deepcopy(model).double()
     for module in model.modules():
         if isinstance(module, torch.nn.Linear):
-            module.forward = partial(_rounded_linear, module)
-        if isinstance(module, CausalSelfAttention):
+            module.forward = partial(_linear, RoundedProduct, module)
+        if isinstance(module, CausalSelfAttention) and load_training_kernels().lc_train_has_bfloat16() == 1:
             module.attend = rounded_attention
     return model
-
-
-def _rounded_linear(layer: torch.nn.Linear, x: torch.Tensor) -> torch.Tensor:
-    out = RoundedProduct.apply(x, layer.weight)
-    return out if layer.bias is None else out + layer.bias
 
 
 @pytest.fixture
@@ -217,18 +249,26 @@ def autocast(kernels):
 @pytest.mark.parametrize("length", [LENGTH, 7, 1])
 @pytest.mark.parametrize("name", SHAPES)
 def test_products_under_autocast_are_of_operands_in_bfloat16(name, length, autocast):
-    model = build(**SHAPES[name])
-    generator = torch.Generator().manual_seed(5)
-    x, gradient = (torch.randn(3, length, model.config.n_embd, generator=generator) for _ in range(2))
-    emulated = block_results(with_rounded_products(model), x.double(), gradient.double())
-    exact = block_results(copy.deepcopy(model).double(), x.double(), gradient.double())
-    use_kernels(model)
-    with autocast:
-        results = block_results(model, x, gradient)
-    assert all(value.dtype == torch.float32 for value in results.values())
-    for key, value in results.items():
-        if exact[key].norm() >= 1e-12:
-            assert distance(value, emulated[key]) < max(1e-6, ROUNDED * distance(exact[key], emulated[key])), key
+    wrong, rounding = (
+        defaultdict(float),
+        defaultdict(float),
+    )  # sums of squares: of few numbers it varies how many fall apart
+    for seed in (5, 6, 7):
+        model = build(**SHAPES[name])
+        generator = torch.Generator().manual_seed(seed)
+        x, gradient = (torch.randn(3, length, model.config.n_embd, generator=generator) for _ in range(2))
+        emulated = block_results(with_rounded_products(model), x.double(), gradient.double())
+        exact = block_results(copy.deepcopy(model).double(), x.double(), gradient.double())
+        use_kernels(model)
+        with autocast:
+            results = block_results(model, x, gradient)
+        assert all(value.dtype == torch.float32 for value in results.values())
+        for key, value in results.items():
+            if exact[key].norm() >= 1e-12:
+                wrong[key] += distance(value, emulated[key]) ** 2
+                rounding[key] += distance(exact[key], emulated[key]) ** 2
+    for key in wrong:
+        assert wrong[key] < max(3 * 1e-6**2, ROUNDED**2 * rounding[key]), key
 
 
 def test_the_loss_under_autocast_has_products_in_bfloat16(autocast):
@@ -242,6 +282,15 @@ def test_the_loss_under_autocast_has_products_in_bfloat16(autocast):
         results = loss_results(model, loss, idx, targets)
     for key, value in results.items():
         assert distance(value, emulated[key]) < max(1e-6, ROUNDED * distance(exact[key], emulated[key])), key
+
+
+def test_denormal_numbers_count_as_zero_in_the_kernels_alone():
+    model = build(**GPT2 | {"tie_embeddings": False})
+    use_kernels(model)
+    tiny = torch.full((1, 8, 64), 1e-40)
+    block = model.transformer.h[0]
+    assert torch.equal(block(tiny, None, None), block(torch.zeros(1, 8, 64), None, None))
+    assert (tiny * 0.5).all()  # PyTorch's threads still have them
 
 
 def test_loss_without_any_target_is_zero_and_so_are_its_gradients():

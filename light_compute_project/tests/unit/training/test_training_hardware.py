@@ -139,20 +139,27 @@ def test_the_choice_is_a_function_of_what_was_found_not_of_this_machine() -> Non
 
 def test_training_kernels_take_the_place_of_the_compiler() -> None:
     """In the number type that they are fastest in, unless something else is faster."""
-    plain, avx512, amx = (
+    plain, avx512, other = (
         hardware.Machine(device="cpu", fast_bf16=bf16, compile_obstacle=None, kernel_bf16=kernel)
         for bf16, kernel in ((False, False), (True, True), (True, False))
     )
+    amx = replace(avx512, amx=True)
 
-    def chosen(found: hardware.Machine, *, flops: float = LONG, **settings: Any) -> tuple[bool, bool, str]:
+    def chosen(
+        found: hardware.Machine, *, flops: float = LONG, width: int = 64, **settings: Any
+    ) -> tuple[bool, bool, str]:
         more = {"kernel_obstacle": settings.pop("obstacle", None), "processes": settings.pop("processes", 1)}
-        one = hardware.choose_hardware(HardwareSettings(**settings), found, total_flops=flops, width=64, **more)
+        one = hardware.choose_hardware(HardwareSettings(**settings), found, total_flops=flops, width=width, **more)
         return one.cpu_kernels, one.compile, one.precision
 
     assert chosen(plain) == (True, False, "32-true")
     assert chosen(avx512) == (True, False, "bf16-mixed")
-    assert chosen(amx) == (False, True, "bf16-master")
-    assert chosen(amx, precision="32-true") == (True, False, "32-true")
+    assert chosen(avx512, width=512) == (True, False, "bf16-mixed")
+    assert chosen(amx) == (True, False, "bf16-mixed")
+    assert chosen(amx, width=512) == (False, True, "bf16-master")
+    assert chosen(amx, width=512, cpu_kernels=True) == (True, False, "bf16-mixed")
+    assert chosen(other) == (False, True, "bf16-master")
+    assert chosen(other, precision="32-true") == (True, False, "32-true")
     assert chosen(avx512, precision="bf16-master") == (False, True, "bf16-master")
     assert chosen(plain, precision="bf16-mixed") == (False, True, "bf16-mixed")
     assert chosen(replace(plain, builds_kernels=False))[:2] == (False, True)

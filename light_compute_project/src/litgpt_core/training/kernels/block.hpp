@@ -35,7 +35,7 @@ template <class N> class BlockPass {
             });
         });
         team.wait();
-        for_groups([&](Causal<N>& causal, size_t sequence, size_t group) {
+        for_groups([&](Heads& causal, size_t sequence, size_t group) {
             const size_t token = sequence * b.length;
             causal.forward(kept.qkv + token * s.across, group, kept.mixed + token * s.heads, kept.partitions + token * b.heads);
         });
@@ -65,12 +65,14 @@ template <class N> class BlockPass {
     }
 
   private:
+    using Heads = Causal<typename N::InRegisters>;
+
     const Block& b;
     const Sizes s;
     const Kept& kept;
     const float* x;
-    const Scratch at;
-    const Blocks blocks;
+    const Scratch<N> at;
+    const Blocks<N> blocks;
     const Team& team;
     float *scratch, *mine;
     const Share my_blocks;
@@ -80,7 +82,7 @@ template <class N> class BlockPass {
     }
 
     template <class Work> void for_groups(const Work& work) const {
-        Causal<N> causal(b, mine + at.causal);
+        Heads causal(b, mine + at.causal);
         const Share share = team.share_of(b.batch * b.groups);
         for (size_t item = share.begin; item < share.end; item++) work(causal, item / b.groups, item % b.groups);
     }
@@ -172,7 +174,7 @@ template <class N> class BlockPass {
 
     void attend_gradient(const BlockGradient&) {
         const size_t hs = b.head_size;
-        for_groups([&](Causal<N>& causal, size_t sequence, size_t group) {
+        for_groups([&](Heads& causal, size_t sequence, size_t group) {
             const size_t token = sequence * b.length;
             float* sums = scratch + at.head_sums + (sequence * b.groups + group) * 4 * hs;
             std::memset(sums, 0, 4 * hs * sizeof(float));

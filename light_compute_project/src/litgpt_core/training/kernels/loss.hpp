@@ -10,7 +10,7 @@
 
 #include "product.hpp"
 
-struct LossSizes {
+template <class N> struct LossSizes {
     size_t n, width, vocabulary;
     size_t packed, shared, room, rows, per_thread, total;  // offsets into scratch memory
 
@@ -23,7 +23,7 @@ struct LossSizes {
         };
         packed = take(width * vocabulary), shared = take(backward ? 2 * DEPTH * width : 0);
         const size_t before = at;
-        room = take(ROOM), rows = take(BLOCK_STRIPS * MR * (width > vocabulary ? width : vocabulary));
+        room = take(ROOM<N>), rows = take(BLOCK_ROWS<N> * (width > vocabulary ? width : vocabulary));
         per_thread = at - before;
         total = before + per_thread * threads;
     }
@@ -47,12 +47,12 @@ static inline float softmax_loss(float* logits, size_t size, int64_t target) {
 }
 
 template <class N>
-static void loss_forward(const Team& team, const LossSizes& s, const float* hidden, const float* head, const int64_t* targets,
+static void loss_forward(const Team& team, const LossSizes<N>& s, const float* hidden, const float* head, const int64_t* targets,
                          int64_t ignored, float* logits, float* losses, float* scratch) {
     float* mine = scratch + s.per_thread * team.thread;
     pack_transposed<N>(team, head, s.width, s.vocabulary, scratch + s.packed, 0, s.vocabulary);
     team.wait();
-    const Blocks blocks(s.n);
+    const Blocks<N> blocks(s.n);
     const Share share = team.share_of(blocks.count);
     for (size_t block = share.begin; block < share.end; block++) {
         const size_t begin = blocks.begin(block), end = blocks.begin(block + 1);
@@ -82,12 +82,12 @@ struct Scaled {
 };
 
 template <class N>
-static void loss_backward(const Team& team, const LossSizes& s, const float* hidden, const float* head, const float* slopes,
+static void loss_backward(const Team& team, const LossSizes<N>& s, const float* hidden, const float* head, const float* slopes,
                           float scale, float* hidden_gradient, float* head_gradient, bool add, float* scratch) {
     float* mine = scratch + s.per_thread * team.thread;
     pack_straight<N>(team, head, nullptr, s.vocabulary, s.width, scratch + s.packed);
     team.wait();
-    const Blocks blocks(s.n);
+    const Blocks<N> blocks(s.n);
     const Share share = team.share_of(blocks.count);
     for (size_t block = share.begin; block < share.end; block++)
         block_product<N>(Scaled{slopes, s.vocabulary, scale}, blocks.begin(block), blocks.begin(block + 1), s.vocabulary,

@@ -1,7 +1,8 @@
-// Matrix products of float32 numbers from packed operands, MR rows by two vectors of columns at a time. `N` is `Single`, or
-// `Pairs` for products in bfloat16 (numbers.hpp): sizes are in numbers, packed operands in words.
+// Matrix products of float32 numbers from packed operands, N::ROWS rows by two vectors of columns at a time. `N` is `Single`, or
+// `Pairs` or `Tiles` for products in bfloat16 (numbers.hpp): sizes are in numbers, packed operands in words.
 //
-//     rows (m, depth), read through a source    MR rows side by side, in a block that fits the second-level cache
+//     rows (m, depth), read through a source    N::ROWS rows side by side (with tile registers squares of LANES words, one row
+//                                               after another), in a block that fits the second-level cache
 //     columns (depth, n)                        two vectors of columns side by side: a strip of the size of the first level
 //
 // Sources (`at` gives LANES numbers of a row) let a norm or an activation be computed while its result is packed, so that it
@@ -13,10 +14,10 @@
 #include "threads.hpp"
 #include "vector.hpp"
 
-constexpr size_t MR = LANES == 16 ? 12 : 6, NR = 2 * LANES;  // sums of a tile fill most of the registers
-constexpr size_t DEPTH = 384;               // most words that are multiplied before the sums go to memory
-constexpr size_t BLOCK_STRIPS = 126 / MR;   // groups of MR rows in a block: 126 rows x 384 are 190 kB
-constexpr size_t ROOM = (BLOCK_STRIPS * MR + 1) * DEPTH + LANES;  // floats of a packed block
+constexpr size_t DEPTH = 384;                                     // most words that are multiplied before the sums go to memory
+template <class N> constexpr size_t BLOCK_STRIPS = 128 / N::ROWS;  // groups of rows in a block: 128 rows x 384 are 190 kB
+template <class N> constexpr size_t BLOCK_ROWS = BLOCK_STRIPS<N> * N::ROWS;
+template <class N> constexpr size_t ROOM = (BLOCK_ROWS<N> + 1) * DEPTH + LANES;  // floats of a packed block
 
 struct Team {
     int thread, threads;
@@ -27,6 +28,12 @@ struct Team {
 
 static inline size_t round_up(size_t value, size_t to) { return (value + to - 1) / to * to; }
 
+// Words of `count` numbers; a multiple of LANES for tile registers.
+template <class N> static inline size_t words_of(size_t count) {
+    const size_t words = (count + N::PER_WORD - 1) / N::PER_WORD;
+    return IN_SQUARES<N> ? round_up(words, LANES) : words;
+}
+
 // `depth` in equal chunks of DEPTH words at most, multiples of LANES words.
 template <class N> static inline size_t chunk_of(size_t depth) {
     constexpr size_t MOST = DEPTH * N::PER_WORD, LEAST = LANES * N::PER_WORD;
@@ -35,16 +42,16 @@ template <class N> static inline size_t chunk_of(size_t depth) {
 }
 
 // Rows in blocks of about equal size, whose number and boundaries depend on the number of rows alone.
-struct Blocks {
+template <class N> struct Blocks {
     size_t rows, strips, count;
 
-    explicit Blocks(size_t rows) : rows(rows), strips((rows + MR - 1) / MR) {
-        const size_t fewest = (strips + BLOCK_STRIPS - 1) / BLOCK_STRIPS;
+    explicit Blocks(size_t rows) : rows(rows), strips((rows + N::ROWS - 1) / N::ROWS) {
+        const size_t fewest = (strips + BLOCK_STRIPS<N> - 1) / BLOCK_STRIPS<N>;
         const size_t even = round_up(fewest, 8);
         count = even < strips ? even : strips;
     }
     size_t begin(size_t block) const {
-        const size_t row = strips * block / count * MR;
+        const size_t row = strips * block / count * N::ROWS;
         return row < rows ? row : rows;
     }
 };
@@ -84,6 +91,18 @@ static inline void tile(const float* a, size_t a_row, size_t a_step, const float
     }
 #pragma GCC unroll 12
     for (size_t i = 0; i < MR; i++) sums[i][0] = total[i][0], sums[i][1] = total[i][1];
+}
+
+// sums = N::ROWS packed rows times `words` rows of NR words.
+template <class N>
+static inline void multiply(const float* rows, const float* columns, size_t words, vec (&sums)[N::ROWS][2]) {
+    if constexpr (IN_SQUARES<N>) {
+        N::multiply(rows, columns, words, sums);
+    } else {
+#pragma GCC unroll 12
+        for (size_t i = 0; i < MR; i++) sums[i][0] = sums[i][1] = vec{};
+        tile<N>(rows, 1, MR, columns, NR, words, sums);
+    }
 }
 
 // Part `part` of `parts` of the next strip, `count` rows of NR words, is fetched into the second-level cache, which does not
@@ -172,10 +191,18 @@ static void pack_straight(const Team& team, const float* first, const float* sec
     }
 }
 
-// Rows [begin, end) of a source, numbers [k, k + count) of each -> MR rows side by side. Writes up to LANES floats more.
+// Rows [begin, end) of a source, numbers [k, k + count) of each -> packed rows. Writes up to LANES floats more.
 template <class N, class Source>
 static void pack_rows(const Source& source, size_t begin, size_t end, size_t k, size_t count, float* to) {
     const size_t words = count / N::PER_WORD;
+    if constexpr (IN_SQUARES<N>) {
+        for (size_t row = begin; row < round_up(end - begin, N::ROWS) + begin; row++) {
+            float* line = to + (row - begin) / N::ROWS * N::ROWS * words + (row - begin) % N::ROWS * LANES;
+            for (size_t i = 0; i < words; i += LANES, line += N::ROWS * LANES)
+                store(line, row < end ? along<N>([&](size_t j) { return source.at(row, k + i * N::PER_WORD + j); }) : vec{});
+        }
+        return;
+    }
     for (size_t row = begin; row < end; row += MR, to += MR * words)
         for (size_t i = 0; i < words; i += LANES) {
             vec square[LANES] = {};
@@ -198,13 +225,13 @@ static void block_product(const Source& source, size_t begin, size_t end, size_t
         const bool last = k + count == depth;
         pack_rows<N>(source, begin, end, k, count, room);
         const float* strip = packed + k * columns / N::PER_WORD;
-        const size_t groups = (end - begin + MR - 1) / MR;
+        const size_t groups = (end - begin + N::ROWS - 1) / N::ROWS;
         for (size_t column = 0; column < columns; column += NR, strip += NR * words)
-            for (size_t row = begin; row < end; row += MR) {
-                vec sums[MR][2] = {};
-                if (column + NR < columns) fetch_part(strip + NR * words, words, columns, (row - begin) / MR, groups);
-                tile<N>(room + (row - begin) * words, 1, MR, strip, NR, words, sums);
-                const size_t rows = end - row < MR ? end - row : MR;
+            for (size_t row = begin; row < end; row += N::ROWS) {
+                vec sums[N::ROWS][2];
+                if (column + NR < columns) fetch_part(strip + NR * words, words, columns, (row - begin) / N::ROWS, groups);
+                multiply<N>(room + (row - begin) * words, strip, words, sums);
+                const size_t rows = end - row < N::ROWS ? end - row : N::ROWS;
                 for (size_t r = 0; r < rows; r++) {
                     float* place = partial + (row - begin + r) * columns + column;
                     if (k) sums[r][0] += load<vec>(place), sums[r][1] += load<vec>(place + LANES);
@@ -217,13 +244,13 @@ static void block_product(const Source& source, size_t begin, size_t end, size_t
     }
 }
 
-// Columns [begin, end) of a (tokens, width) matrix, of `count` tokens -> MR side by side. Their sums over the tokens go to `sums`
+// Columns [begin, end) of a (tokens, width) matrix, of `count` tokens -> packed rows. Their sums over the tokens go to `sums`
 // if it is not null. Rows are read from left to right: columns one after another would fetch every line of memory again.
 template <class N>
 static inline void pack_gradients(const float* from, size_t width, size_t begin, size_t end, size_t count, float* to,
                                   float* sums) {
     const size_t apart = MR * ((count + N::PER_WORD - 1) / N::PER_WORD);  // numbers between groups of columns
-    vec totals[BLOCK_STRIPS][4] = {};                                     // four, which is more exact than one long sum
+    vec totals[BLOCK_STRIPS<N>][4] = {};                                  // four, which is more exact than one long sum
     for (size_t i = 0; i < count; i += N::PER_WORD) {
         const float *row = from + i * width, *next = row + width;
         const bool both = N::PER_WORD == 2 && i + 1 < count;
@@ -242,6 +269,33 @@ static inline void pack_gradients(const float* from, size_t width, size_t begin,
     for (size_t column = begin, group = 0; column < end; column += MR, group++) {
         const vec total = (totals[group][0] + totals[group][1]) + (totals[group][2] + totals[group][3]);
         for (size_t r = 0; r < MR && column + r < end; r++) sums[column - begin + r] = total[r];
+    }
+}
+
+// The same for tile registers: every square is transposed.
+template <class N>
+static inline void pack_gradient_squares(const float* from, size_t width, size_t begin, size_t end, size_t count, float* to,
+                                         float* sums) {
+    constexpr size_t GROUPS = BLOCK_ROWS<N> / LANES;
+    const size_t words = words_of<N>(count), columns = round_up(end - begin, N::ROWS);
+    vec totals[GROUPS][4] = {};
+    for (size_t word = 0; word < words; word += LANES)
+        for (size_t group = 0; group < columns / LANES; group++) {
+            vec square[LANES];
+            for (size_t r = 0; r < size_t(LANES); r++) {
+                const size_t i = (word + r) * N::PER_WORD, column = begin + group * LANES;
+                const vec first = i < count ? load_some(from + i * width, column, width) : vec{};
+                const vec second = i + 1 < count ? load_some(from + (i + 1) * width, column, width) : vec{};
+                square[r] = N::beside(first, second);
+                if (sums) totals[group][i % 4] += first, totals[group][(i + 1) % 4] += second;
+            }
+            transpose(square);
+            float* place = to + group * LANES / N::ROWS * N::ROWS * words + word * N::ROWS + group * LANES % N::ROWS * LANES;
+            for (size_t r = 0; r < size_t(LANES); r++) store(place + r * LANES, square[r]);
+        }
+    for (size_t i = 0; sums && i < end - begin; i++) {
+        const vec* of = totals[i / LANES];
+        sums[i] = ((of[0] + of[1]) + (of[2] + of[3]))[i % LANES];
     }
 }
 
@@ -283,35 +337,39 @@ template <class N, class Source>
 static void gradient_product(const Team& team, const float* outputs, size_t m, const Source& inputs, size_t tokens,
                              const MatrixGradient& out, float* shared, float* room, bool add = false) {
     const size_t n = out.columns.all;
-    const size_t chunk = chunk_of<N>(tokens), strips = (m + MR - 1) / MR;
+    const size_t chunk = chunk_of<N>(tokens), strips = (m + N::ROWS - 1) / N::ROWS;
     const Share mine = team.share_of(strips);
     for (size_t t = 0, turn = 0; t < tokens; t += chunk, turn ^= 1) {
-        const size_t count = t + chunk < tokens ? chunk : tokens - t, words = (count + N::PER_WORD - 1) / N::PER_WORD;
+        const size_t count = t + chunk < tokens ? chunk : tokens - t, words = words_of<N>(count);
         float* packed = shared + turn * DEPTH * n;
         const Share lines = team.share_of(words);
         for (size_t i = lines.begin; i < lines.end; i++) {
             const size_t line = i * N::PER_WORD;
-            const bool both = N::PER_WORD == 2 && line + 1 < count;
+            const bool one = !IN_SQUARES<N> || line < count, both = N::PER_WORD == 2 && line + 1 < count;
             for (size_t column = 0; column < n; column += LANES)
                 store(packed + column / NR * NR * words + i * NR + column % NR,
-                      N::beside(inputs.at(t + line, column), both ? inputs.at(t + line + 1, column) : vec{}));
+                      N::beside(one ? inputs.at(t + line, column) : vec{}, both ? inputs.at(t + line + 1, column) : vec{}));
         }
         team.wait();
-        for (size_t group = mine.begin; group < mine.end; group += BLOCK_STRIPS) {
-            const size_t stop = group + BLOCK_STRIPS < mine.end ? group + BLOCK_STRIPS : mine.end;
-            const size_t first = group * MR, end = stop * MR < m ? stop * MR : m;
-            float sums[BLOCK_STRIPS * MR];
-            pack_gradients<N>(outputs + t * m, m, first, end, count, room, out.bias(first) ? sums : nullptr);
+        for (size_t group = mine.begin; group < mine.end; group += BLOCK_STRIPS<N>) {
+            const size_t stop = group + BLOCK_STRIPS<N> < mine.end ? group + BLOCK_STRIPS<N> : mine.end;
+            const size_t first = group * N::ROWS, end = stop * N::ROWS < m ? stop * N::ROWS : m;
+            float sums[BLOCK_ROWS<N>];
+            float* wanted = out.bias(first) ? sums : nullptr;
+            if constexpr (IN_SQUARES<N>)
+                pack_gradient_squares<N>(outputs + t * m, m, first, end, count, room, wanted);
+            else
+                pack_gradients<N>(outputs + t * m, m, first, end, count, room, wanted);
             for (size_t row = first; row < end; row++)
                 if (float* bias = out.bias(row)) *bias = t || add ? *bias + sums[row - first] : sums[row - first];
             for (size_t column = 0; column < n; column += NR)
                 for (size_t strip = group; strip < stop; strip++) {
-                    const size_t row = strip * MR, rows = m - row < MR ? m - row : MR;
+                    const size_t row = strip * N::ROWS, rows = m - row < N::ROWS ? m - row : N::ROWS;
                     for (size_t r = 0; r < rows; r++)
                         if (const float* to = out.row(row + r)) __builtin_prefetch(to + column, 1);
-                    vec total[MR][2] = {};
+                    vec total[N::ROWS][2];
                     if (column + NR < n) fetch_part(packed + (column + NR) * words, words, n, strip - group, stop - group);
-                    tile<N>(room + (strip - group) * MR * words, 1, MR, packed + column * words, NR, words, total);
+                    multiply<N>(room + (strip - group) * N::ROWS * words, packed + column * words, words, total);
                     for (size_t r = 0; r < rows; r++) out.put(row + r, column, total[r][0], total[r][1], t > 0 || add);
                 }
         }

@@ -17,7 +17,7 @@ struct Sizes {
 static inline size_t larger_of(size_t a, size_t b) { return a > b ? a : b; }
 static inline size_t padded(size_t floats) { return round_up(floats, 64); }
 
-struct Scratch {
+template <class N> struct Scratch {
     size_t qkv, proj, fc, mlp_proj;                         // packed weights
     size_t inner, middle, mixed, across, shared;            // backward only: gradients, and packed inputs
     size_t norm_sums, head_sums;                            // backward only: sums of norms, per block and per group
@@ -25,7 +25,7 @@ struct Scratch {
 
     Scratch(const Block& b, int threads, bool backward) {
         const Sizes s(b);
-        const Blocks blocks(s.tokens);
+        const Blocks<N> blocks(s.tokens);
         size_t at = 0;
         auto take = [&at](size_t floats) {
             const size_t begin = at;
@@ -42,9 +42,9 @@ struct Scratch {
             norm_sums = take(blocks.count * 4 * s.width), head_sums = take(size_t(b.batch * b.groups) * 4 * b.head_size);
         }
         const size_t before = at;
-        room = take(ROOM);
+        room = take(ROOM<N>);
         const size_t widest = larger_of(larger_of(s.inner, s.across), larger_of(s.width, s.heads));
-        rows = take(BLOCK_STRIPS * MR * widest);
+        rows = take(BLOCK_ROWS<N> * widest);
         causal = take(CausalRoom::size(b));
         per_thread = at - before;
         total = before + per_thread * threads;
