@@ -14,10 +14,10 @@ import torch
 from litgpt_core import checkpoint, tokenizers
 from litgpt_core.compression.healing import distill
 from litgpt_core.compression.quality import SourceModel
-from litgpt_core.compression.settings import Distill
 from litgpt_core.compression.state import WorkingModel
 from litgpt_core.compression.structured import remove_blocks
 from litgpt_core.compression.texts import Domain, calibration_windows, measurement_windows
+from litgpt_core.compression.training_settings import Distill
 from litgpt_core.generation import Engine, SamplingSettings
 
 directory = course.real_model()

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from litgpt_core.checkpoint.compressed_matrices import IntegerMatrix
-from litgpt_core.compression.settings import Distill, Healing, Qat
 from litgpt_core.compression.state import WorkingModel
 from litgpt_core.compression.texts import Domain, window_length
+from litgpt_core.compression.training_settings import Distill, Healing, Qat
 from litgpt_core.core.errors import DataError
 from litgpt_core.core.freed_memory import keep_freed_memory
 from litgpt_core.core.machine import cpu_has_fast_bf16

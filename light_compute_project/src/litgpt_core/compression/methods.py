@@ -21,28 +21,25 @@ from litgpt_core.compression.scaling import awq_block, smooth_block
 from litgpt_core.compression.settings import (
     Awq,
     Depth,
-    Distill,
     Experts,
     Gptq,
     Heads,
-    Healing,
     Mixed,
     Permute,
     Prune,
-    Qat,
     Quantizing,
-    Reconstruct,
     Rotate,
     Round,
     Smooth,
-    Step,
     Svd,
     Width,
 )
 from litgpt_core.compression.state import WorkingModel
+from litgpt_core.compression.step import Step
 from litgpt_core.compression.structured import narrow_mlps, remove_blocks, remove_heads
 from litgpt_core.compression.svd import svd_block
 from litgpt_core.compression.texts import Domain
+from litgpt_core.compression.training_settings import Distill, Healing, Qat, Reconstruct
 from litgpt_core.compression.walk import Action, BlockContext, Inputs, walk
 from litgpt_core.model.gpt import GPT
 

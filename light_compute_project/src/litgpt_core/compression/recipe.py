@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from litgpt_core.compression.named_recipes import RECIPES
-from litgpt_core.compression.settings import METHODS, STAGES, Mixed, Qat, Quantizing, Reconstruct, Step
+from litgpt_core.compression.settings import METHODS, Mixed, Quantizing
+from litgpt_core.compression.step import STAGES, Step
+from litgpt_core.compression.training_settings import Qat, Reconstruct
 from litgpt_core.core.errors import ConfigError
 from litgpt_core.core.parsing import ParsingError, parse_yaml, read_yaml
 from litgpt_core.core.text import nearest

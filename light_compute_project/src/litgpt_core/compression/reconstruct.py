@@ -24,8 +24,8 @@ from torch.nn import functional
 
 from litgpt_core.checkpoint.compressed_matrices import IntegerMatrix
 from litgpt_core.compression.healing import products_in_bfloat16, within_cells
-from litgpt_core.compression.settings import Reconstruct
 from litgpt_core.compression.state import WorkingModel
+from litgpt_core.compression.training_settings import Reconstruct
 from litgpt_core.compression.walk import Stream
 from litgpt_core.core.freed_memory import keep_freed_memory
 from litgpt_core.model import grid
@@ -165,7 +165,7 @@ def _train(
     order: Iterator[int],
     fast: bool,
 ) -> list[float]:
-    kinds: dict[str, list[nn.Parameter]] = {"steps": [], "ratios": [], "others": []}
+    kinds: dict[str, list[Tensor]] = {"steps": [], "ratios": [], "others": []}
     for name, parameter in block.named_parameters():
         kind = name.rpartition(".")[2]
         if kind in kinds or parameter.dim() == 1:  # not the matrices that are no integers
@@ -185,7 +185,7 @@ def _train(
             target = wanted.x[part].float()
             loss = ((y.float() - target).square().sum(-1) / target.square().sum(-1)).mean()
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
         optimizer.step()
         losses.append(float(loss.detach()))
     block.requires_grad_(False)

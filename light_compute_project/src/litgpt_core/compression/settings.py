@@ -1,43 +1,13 @@
-"""The steps of a recipe: one frozen dataclass per method. Plain values, so that a recipe is checked without torch."""
+"""The steps of a recipe: one frozen dataclass per method; those that train are in `training_settings`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
 
-Stage = Literal["structure", "heal", "transform", "prune", "quantize", "finish"]
-"""When a method may run: a plain smaller model first, then its training, then equivalent weights, then zeros or ranks,
-then integers, and at last the training of integers."""
+from litgpt_core.compression.step import BITS, Step, one_of, share
+from litgpt_core.compression.training_settings import Distill, Qat, Reconstruct
 
-STAGES: tuple[Stage, ...] = ("structure", "heal", "transform", "prune", "quantize", "finish")
-BITS = (2, 3, 4, 8)
 CLIPS = ("absmax", "mse", "activations")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Step:
-    """One step of a recipe."""
-
-    method: ClassVar[str]
-    stage: ClassVar[Stage]
-    calibrated: ClassVar[bool] = True
-
-    @property
-    def needs_text(self) -> bool:
-        """Whether it reads calibration text."""
-        return self.calibrated
-
-    def problems(self) -> list[str]:
-        """What is wrong with the values, as `key=value: what is needed`."""
-        return []
-
-
-def _one_of(name: str, value: object, allowed: tuple[object, ...]) -> list[str]:
-    return [] if value in allowed else [f"{name}={value!r}: one of {', '.join(map(str, allowed))}"]
-
-
-def _share(name: str, value: float) -> list[str]:
-    return [] if 0 < value < 1 else [f"{name}={value!r}: a number between 0 and 1"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,9 +27,9 @@ class Quantizing(Step):
     def problems(self) -> list[str]:
         """See `Step`."""
         return [
-            *_one_of("bits", self.bits, BITS),
-            *_one_of("head", self.head, (8, 4, None)),
-            *_one_of("group", self.group, (32,)),
+            *one_of("bits", self.bits, BITS),
+            *one_of("head", self.head, (8, 4, None)),
+            *one_of("group", self.group, (32,)),
         ]
 
 
@@ -83,8 +53,8 @@ class Round(Quantizing):
         """See `Step`."""
         return [
             *super().problems(),
-            *_one_of("clip", self.clip, CLIPS),
-            *_one_of("per", self.per, ("group", "channel", "tensor")),
+            *one_of("clip", self.clip, CLIPS),
+            *one_of("per", self.per, ("group", "channel", "tensor")),
         ]
 
 
@@ -102,7 +72,7 @@ class Gptq(Quantizing):
 
     def problems(self) -> list[str]:
         """See `Step`."""
-        return [*super().problems(), *_one_of("clip", self.clip, CLIPS), *_share("damp", self.damp)]
+        return [*super().problems(), *one_of("clip", self.clip, CLIPS), *share("damp", self.damp)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +88,7 @@ class Mixed(Quantizing):
     def problems(self) -> list[str]:
         """See `Step`."""
         wrong = [] if 4.5 <= self.budget <= 8.5 else [f"budget={self.budget!r}: bits per weight from 4.5 to 8.5"]
-        return [*super().problems(), *_one_of("clip", self.clip, CLIPS), *wrong]
+        return [*super().problems(), *one_of("clip", self.clip, CLIPS), *wrong]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +104,7 @@ class Awq(Step):
 
     def problems(self) -> list[str]:
         """See `Step`."""
-        return [*_one_of("bits", self.bits, BITS), *([] if self.steps > 0 else [f"steps={self.steps!r}: at least 1"])]
+        return [*one_of("bits", self.bits, BITS), *([] if self.steps > 0 else [f"steps={self.steps!r}: at least 1"])]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,10 +166,10 @@ class Prune(Step):
 
     def problems(self) -> list[str]:
         """See `Step`."""
-        wrong = [*_one_of("score", self.score, ("magnitude", "wanda", "sparsegpt")), *_share("damp", self.damp)]
+        wrong = [*one_of("score", self.score, ("magnitude", "wanda", "sparsegpt")), *share("damp", self.damp)]
         if self.pattern and self.pattern not in ("2:4", "4:8", "2:8", "6:8"):
             wrong.append(f"pattern={self.pattern!r}: 2:4, 4:8, 2:8 or 6:8")
-        return [*wrong, *_share("sparsity", self.sparsity)]
+        return [*wrong, *share("sparsity", self.sparsity)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,7 +191,7 @@ class Svd(Step):
 
     def problems(self) -> list[str]:
         """See `Step`."""
-        return [*_share("share", self.share), *_one_of("kind", self.kind, ("plain", "scaled", "whitened"))]
+        return [*share("share", self.share), *one_of("kind", self.kind, ("plain", "scaled", "whitened"))]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -249,7 +219,7 @@ class Width(Step):
 
     def problems(self) -> list[str]:
         """See `Step`."""
-        return _share("keep", self.keep)
+        return share("keep", self.keep)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -278,79 +248,6 @@ class Experts(Step):
     def problems(self) -> list[str]:
         """See `Step`."""
         return [] if self.keep > 0 else [f"keep={self.keep!r}: at least 1"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Healing(Step):
-    """What both kinds of training have in common: AdamW on random windows of the calibration text."""
-
-    steps: int = 100
-    """Optimizer steps."""
-    batch: int = 4
-    """Windows per step."""
-    lr: float = 1e-4
-    """Largest learning rate."""
-    loss: str = "forward"
-    """forward, reverse or jsd: a divergence from the source's distribution; ce: the text alone."""
-    seed: int = 0
-    """Of the windows."""
-
-    def problems(self) -> list[str]:
-        """See `Step`."""
-        numbers = [
-            f"{name}={value!r}: above 0" for name in ("steps", "batch", "lr") if (value := getattr(self, name)) <= 0
-        ]
-        return [*numbers, *_one_of("loss", self.loss, ("forward", "reverse", "jsd", "ce"))]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Distill(Healing):
-    """Trains the model towards its source: heals what fewer blocks, units or heads have cost."""
-
-    method = "distill"
-    stage = "heal"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Qat(Healing):
-    """Quantization-aware training of integers that a step before has made."""
-
-    method = "qat"
-    stage = "finish"
-    bits: int = 4
-    """As the step before."""
-
-    def problems(self) -> list[str]:
-        """See `Step`."""
-        return [*super().problems(), *_one_of("bits", self.bits, BITS)]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reconstruct(Step):
-    """Trains the integers of one block after the other to the source's activations (BRECQ, arXiv 2102.05426)."""
-
-    method = "reconstruct"
-    stage = "finish"
-    bits: int = 4
-    """As the step before."""
-    steps: int = 48
-    """Optimizer steps per block."""
-    batch: int = 2
-    """Windows per step."""
-    lr: float = 0.01
-    """Largest learning rate of the weights, in steps of the grid."""
-    scale_lr: float = 3e-4
-    """Of the scales, as a share of them."""
-    norm_lr: float = 1e-4
-    """Of norms and biases."""
-    seed: int = 0
-    """Of the order of the windows."""
-
-    def problems(self) -> list[str]:
-        """See `Step`."""
-        names = ("steps", "batch", "lr", "scale_lr", "norm_lr")
-        numbers = [f"{name}={value!r}: above 0" for name in names if (value := getattr(self, name)) <= 0]
-        return [*numbers, *_one_of("bits", self.bits, BITS)]
 
 
 KINDS: tuple[type[Step], ...] = (
