@@ -42,12 +42,13 @@ print("weights with a gradient:", f"{float((layer.weight.grad != 0).float().mean
 
 # %%
 steps = 30 if course.QUICK else 60
-train = {"method": "qat", "steps": steps, "batch": 4, "lr": 1e-3 if course.QUICK else 5e-5}
-gptq: dict[str, object] = {"method": "gptq", "bits": 4, "head": 8}
+bits = 2 if course.QUICK else 4  # the small model of the quick mode loses nothing with 4
+train = {"method": "qat", "steps": steps, "batch": 4, "lr": 3e-4 if course.QUICK else 5e-5, "bits": bits}
+gptq: dict[str, object] = {"method": "gptq", "bits": bits, "head": 8}
 recipes: dict[str, list[dict[str, object]] | str] = {"gptq": [gptq]}
 for loss in ("ce", "forward"):
     recipes[f"gptq, then qat on {loss}"] = [gptq, {**train, "loss": loss}]
-recipes["gptq, then reconstruct"] = [gptq, {"method": "reconstruct", "steps": 24 if course.QUICK else 48}]
+recipes["gptq, then reconstruct"] = [gptq, {"method": "reconstruct", "steps": 24 if course.QUICK else 48, "bits": bits}]
 report = course.compare(directory, recipes, tokens=course.REAL_TOKENS)
 print(report.table())
 
