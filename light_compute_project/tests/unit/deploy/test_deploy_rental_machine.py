@@ -295,6 +295,35 @@ def test_the_newest_and_the_best_checkpoint_are_copied_once_and_linked(
     assert Mirror(tmp_path / "h", far="runs/none", logs=tmp_path).pull_checkpoints(LocalShell(tmp_path / "empty")) == []
 
 
+def test_rows_here_reach_to_the_checkpoints_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that are written between two commands are here before a checkpoint that follows them."""
+    monkeypatch.setattr(mirror_module, "verify", lambda path: None)
+    monkeypatch.setattr(mirror_module, "link", lambda path, name: None)
+    run = tmp_path / "far" / "runs" / "r"
+    here = Mirror(tmp_path / "here", far="runs/r", logs=tmp_path / "logs")
+
+    class Busy(LocalShell):
+        """A machine whose run takes a step and saves it before every command."""
+
+        steps = 0
+
+        def run(self, *args: Any, **settings: Any) -> bytes:
+            self.steps += 1
+            step = run / "checkpoints" / f"step-{self.steps:08d}"
+            step.mkdir(parents=True)
+            (step / "checksums.json").write_text("{}")
+            with (run / "metrics.jsonl").open("a") as rows:
+                rows.write(f'{{"step": {self.steps}}}\n')
+            return super().run(*args, **settings)
+
+    shell = Busy(tmp_path / "far")
+    here.pull_small(shell)
+    for _ in range(3):
+        (newest,) = here.pull_checkpoints(shell)
+        rows = (here.folder / "metrics.jsonl").read_text().splitlines()
+        assert len(rows) >= int(newest.removeprefix("step-"))
+
+
 def test_odd_words_about_the_state_are_no_state(tmp_path: Path) -> None:
     here = Mirror(tmp_path / "here", far="runs/r", logs=tmp_path / "logs")
     for text, word, code in (

@@ -92,7 +92,9 @@ class Mirror:
     def pull_checkpoints(self, shell: RemoteShell) -> list[str]:
         """Copy the newest checkpoint and the best one, where they are not here yet.
 
-        One command chooses and copies: between two, a run that saves often would have deleted what was chosen.
+        One command chooses and copies: between two, a run that saves often would have deleted what was chosen. Rows and
+        records are copied again before checkpoints are put in place: a run that went on from one would otherwise lack
+        the rows that were written before it, but after they had been copied.
 
         Returns:
             Names of those that are new here.
@@ -106,6 +108,8 @@ class Mirror:
 
         def take(archive: IO[bytes]) -> int:
             names, best = _checkpoints_in(archive)
+            if names:
+                self.pull_small(shell)
             count = 0
             for name in names:
                 archive.seek(0)
