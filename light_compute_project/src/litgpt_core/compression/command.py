@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from litgpt_core import tokenizers
 from litgpt_core.checkpoint.choice import locate
 from litgpt_core.checkpoint.verification import weights_file
@@ -14,7 +16,14 @@ from litgpt_core.compression.apply import compress, default_target
 from litgpt_core.compression.recipe import CompressionRecipe
 from litgpt_core.compression.report import CompressionReport, check_required, make_report
 from litgpt_core.compression.report_chart import draw
-from litgpt_core.compression.texts import Domain, calibration_windows, find_domains, window_length
+from litgpt_core.compression.texts import (
+    Domain,
+    calibration_windows,
+    check_disjoint,
+    find_domains,
+    measurement_windows,
+    window_length,
+)
 from litgpt_core.core.environment import machine_facts
 from litgpt_core.core.files import write_json
 from litgpt_core.model.config import GPTConfig
@@ -34,6 +43,7 @@ def run(a: argparse.Namespace, recipes: Sequence[CompressionRecipe], *, command:
     targets = {recipe.name: a.out or default_target(source, recipe.name) for recipe in recipes}
     needs_text = a.report or any(recipe.needs_text for recipe in recipes)
     domains = find_domains(source, tokenizers.load(source), given=a.domain) if needs_text else []
+    calibration = _checked_calibration(a, source, recipes, domains) if a.report else None
     for recipe in recipes:
         made = compress(
             source,
@@ -49,21 +59,30 @@ def run(a: argparse.Namespace, recipes: Sequence[CompressionRecipe], *, command:
         yield f"{made.directory}: {recipe.name}, {sizes}, {made.seconds:.0f} s"
         yield from made.record["notes"]
     if a.report:
-        yield from _report(a, source, targets, recipes, domains, command)
+        yield from _report(a, source, targets, calibration, domains, command)
+
+
+def _checked_calibration(
+    a: argparse.Namespace, source: Path, recipes: Sequence[CompressionRecipe], domains: Sequence[Domain]
+) -> Tensor | None:
+    """What will be calibrated with, None for nothing. A report that its text forbids is refused before the work."""
+    length = window_length(GPTConfig.from_checkpoint(source).block_size)
+    measured = [measurement_windows(domain, tokens=a.tokens, length=length) for domain in domains]
+    if not any(recipe.needs_text for recipe in recipes):
+        return None
+    calibration = calibration_windows(domains, tokens=a.calibration_tokens, length=length)
+    check_disjoint(calibration, measured)
+    return calibration
 
 
 def _report(
     a: argparse.Namespace,
     source: Path,
     targets: dict[str, Path],
-    recipes: Sequence[CompressionRecipe],
+    calibration: Tensor | None,
     domains: Sequence[Domain],
     command: str,
 ) -> Iterator[str]:
-    calibration = None
-    if any(recipe.needs_text for recipe in recipes):
-        length = window_length(GPTConfig.from_checkpoint(source).block_size)
-        calibration = calibration_windows(domains, tokens=a.calibration_tokens, length=length)
     report = make_report(
         source,
         targets,

@@ -251,24 +251,8 @@ class Experts(Step):
 
 
 KINDS: tuple[type[Step], ...] = (
-    *(
-        Depth,
-        Width,
-        Heads,
-        Experts,
-        Distill,
-        Awq,
-        Smooth,
-        Rotate,
-        Permute,
-        Prune,
-        Svd,
-        Round,
-        Gptq,
-        Mixed,
-        Reconstruct,
-        Qat,
-    ),
+    *(Depth, Width, Heads, Experts, Distill, Awq, Smooth, Rotate, Permute, Prune, Svd, Round, Gptq, Mixed),
+    *(Reconstruct, Qat),
 )
 METHODS: dict[str, type[Step]] = {kind.method: kind for kind in KINDS}
 """Name in a recipe -> its step."""

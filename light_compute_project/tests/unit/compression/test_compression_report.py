@@ -166,6 +166,19 @@ def test_the_command_end_to_end(directory, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
+    ("content", "message"),
+    [("the same words again. " * 400, "in the calibration text too"), ("too little", "tokens to (measure|calibrate)")],
+)
+def test_text_that_cannot_be_measured_with_is_refused_before_the_work(content, message, directory, tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text(content)
+    options = ["--rounds", "0", "--tokens", "256", "--domain", f"mine={text}", "--calibration_tokens", "512"]
+    with pytest.raises(DataError, match=message):
+        command.main([str(directory), "best_int4", *options])
+    assert not (tmp_path / "runs" / "small-best_int4").exists()
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["x"], "Give a recipe"),
