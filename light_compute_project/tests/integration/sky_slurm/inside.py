@@ -95,7 +95,8 @@ def main(settings: dict[str, Any]) -> None:
     folder = Path(settings["folder"])
     private_folders(folder, kept=list(map(Path, settings["kept"])), uv_cache=Path(settings["uv_cache"]))
     other_accounts(folder)
-    cluster = Cluster(folder / "slurm", gpu=settings["gpu"])
+    # SkyPilot's job removes its folders after SIGTERM: with 20 s they were left when the machine was busy.
+    cluster = Cluster(folder / "slurm", gpu=settings["gpu"], kill_wait=60)
     try:
         cluster.start()
     except AssertionError as problem:

@@ -48,7 +48,7 @@ MpiDefault=none
 SwitchType=switch/none
 ReturnToService=2
 MessageTimeout=60
-KillWait=20
+KillWait={kill_wait}
 MinJobAge=3600
 {nodes}
 PreemptType=preempt/partition_prio
@@ -85,10 +85,11 @@ class Cluster:
     Args:
         folder: Its own; sockets inside need a short path.
         gpu: Type of the one GPU that each node claims to have; empty: none.
+        kill_wait: Seconds from SIGTERM to SIGKILL when a job is cancelled.
     """
 
-    def __init__(self, folder: Path, *, gpu: str = "") -> None:
-        self.folder, self.gpu = folder, gpu
+    def __init__(self, folder: Path, *, gpu: str = "", kill_wait: int = 20) -> None:
+        self.folder, self.gpu, self.kill_wait = folder, gpu, kill_wait
         self.environment = os.environ | {"SLURM_CONF": str(folder / "slurm.conf"), "PATH": PATH}
         self._daemons: list[subprocess.Popen[bytes]] = []
         self._undertaker: subprocess.Popen[bytes] | None = None
@@ -111,6 +112,7 @@ class Cluster:
             port=ports[0],
             user=getpass.getuser(),
             folder=self.folder,
+            kill_wait=self.kill_wait,
             nodes="\n".join(nodes),
             names=",".join(NODES),
         )
