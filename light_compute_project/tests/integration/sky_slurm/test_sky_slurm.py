@@ -22,7 +22,7 @@ from litgpt_core.deploy.rental.ledger import Ledger, RentalState
 from litgpt_core.deploy.rental.request import NODE_SHARE
 from litgpt_core.deploy.rental.skypilot import SkyPilot
 
-pytestmark = [pytest.mark.nightly, pytest.mark.serial, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.nightly, pytest.mark.serial, pytest.mark.timeout(1800)]
 
 EXACT = [
     "+experiment=smoke",
@@ -88,7 +88,7 @@ def wait_for_checkpoint(far: FarCluster, run: str, up: subprocess.Popen[bytes], 
         assert up.poll() is None, f"{log.read_text()}\n{far.consoles()}"
         return bool(checkpoints(far, run))
 
-    wait_for(here, f"a checkpoint of {run} is here", seconds=300, look=log.read_text)
+    wait_for(here, f"a checkpoint of {run} is here", seconds=500, look=log.read_text)
 
 
 def nothing_is_left(far: FarCluster) -> None:
@@ -181,8 +181,8 @@ def test_a_set_up_that_fails_is_shown_and_ends_the_machine(far: FarCluster, log:
     nothing_is_left(far)
 
 
-CAP, LASTS_S = 0.0945, 324.0
-"""Dollars, and their time at the ceiling of $1.05 an hour: training stops after 295 s, a machine after 314 s."""
+CAP, LASTS_S = 0.21, 720.0
+"""Dollars, and their time at the ceiling of $1.05 an hour: training stops after 655 s, a machine after 698 s."""
 
 
 def job_end(far: FarCluster, number: str) -> float:
@@ -212,7 +212,7 @@ def test_the_cap_ends_a_training_and_a_machine_whose_laptop_is_dead_ends_itself(
 
     assert up.wait(timeout=300) == 1, log.read_text()
     capped = state_of(far, "cap")
-    assert capped.is_over and "budget" in str(capped.closed), log.read_text()
+    assert capped.is_over and "its share of the budget is used up" in str(capped.closed), log.read_text()
     end = capped.machines[0].asked_at + LASTS_S
     proven = capped.machines[0].ended_at
     assert proven is not None

@@ -9,6 +9,7 @@ import contextlib
 import io
 import os
 import signal
+import subprocess
 import tarfile
 import time
 from collections.abc import Iterator
@@ -192,6 +193,96 @@ def test_a_machine_ends_itself_at_its_deadline_with_nobody_looking(tmp_path: Pat
     with contextlib.suppress(ProcessLookupError, ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
     assert mine.close("by hand") == [] and mine.state.is_over
+
+
+SCONTROL = """\
+#!/bin/bash
+# SLURM's command, for one job: its limit of time is what was asked for, unless that is refused.
+case "$*" in
+    "show job 7 --oneliner") echo "JobId=7 StartTime={begin} EndTime={end} Deadline=N/A" ;;
+    *) echo "$*" >> "{folder}/asked"; exit {refused} ;;
+esac
+"""
+
+
+def ignored_signals(process: int) -> set[int]:
+    [mask] = [line for line in Path(f"/proc/{process}/status").read_text().splitlines() if line.startswith("SigIgn")]
+    bits = int(mask.split()[1], 16)
+    return {number for number in range(1, 65) if bits >> (number - 1) & 1}
+
+
+@pytest.mark.serial
+@pytest.mark.parametrize(
+    ("end", "refused", "asked", "survives"),
+    [
+        (3600, 0, ["update JobId=7 TimeLimit=2"], False),
+        (3600, 1, ["update JobId=7 TimeLimit=2"], True),
+        (60, 1, [], False),
+        (None, 0, ["update JobId=7 TimeLimit=2"], False),
+    ],
+    ids=["shortened", "refused", "ends earlier", "without a limit"],
+)
+def test_where_slurm_ends_the_job_the_self_destruct_does_not_outlive_sigterm(
+    tmp_path: Path, end: int | None, refused: int, asked: list[str], survives: bool
+) -> None:
+    """The deadline is in 80 s, of a job that began 20 s ago."""
+    now = time.time()
+    begin = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(now - 20))
+    until_then = "Unknown" if end is None else time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(now + end))
+    program = tmp_path / "scontrol"
+    program.write_text(SCONTROL.format(begin=begin, end=until_then, folder=tmp_path, refused=refused))
+    program.chmod(0o755)
+    lines = arming(deadline=now + 80, now=now)
+    done = subprocess.run(
+        ["bash", "-c", f'{lines}\necho "$!"'],
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "7"},
+        capture_output=True,
+        text=True,
+        check=True,
+        process_group=0,
+    )
+    process = int(done.stdout)
+    try:
+        until(lambda: signal.SIGHUP in ignored_signals(process), what="it is not armed")
+        assert (signal.SIGTERM in ignored_signals(process)) is survives
+        assert (tmp_path / "asked").exists() is bool(asked)
+        if asked:
+            assert (tmp_path / "asked").read_text().splitlines() == asked
+    finally:
+        os.killpg(os.getpgid(process), signal.SIGKILL)
+
+
+def command_line(process: int) -> bytes:
+    """Of a process; empty once it has ended."""
+    try:
+        return Path(f"/proc/{process}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
+
+
+@pytest.mark.serial
+@pytest.mark.parametrize("whom", ["all processes", "the script", "what it waits for"])
+def test_a_machine_that_waits_leaves_at_sigterm_and_does_not_end_itself_again(tmp_path: Path, whom: str) -> None:
+    (tmp_path / "code").mkdir()
+    work = NodeWork(setup=[], command=["true"], stop_at=0.0, now=0.0, linger_s=97, run_folder="runs/r")
+    (tmp_path / "node.sh").write_text(
+        node_script(work, arming_lines=f'lcp_destroy() {{ : > "{tmp_path}/destroyed"; }}')
+    )
+    machine = subprocess.Popen(["bash", str(tmp_path / "node.sh")], start_new_session=True)
+
+    def waits() -> list[int]:
+        text = Path(f"/proc/{machine.pid}/task/{machine.pid}/children").read_text()
+        return [number for number in map(int, text.split()) if command_line(number) == b"sleep\x0097\0"]
+
+    until(waits, what="it does not wait")
+    [sleeper] = waits()
+    if whom == "all processes":
+        os.killpg(machine.pid, signal.SIGTERM)
+    else:
+        os.kill(machine.pid if whom == "the script" else sleeper, signal.SIGTERM)
+    assert machine.wait(timeout=30) == 143
+    assert (tmp_path / "state").read_text() == "ended 0\n" and not (tmp_path / "destroyed").exists()
+    until(lambda: not command_line(sleeper), what="what it waited for goes on")
 
 
 @pytest.mark.serial

@@ -216,7 +216,9 @@ def test_a_failed_set_up_is_still_there_at_the_next_look() -> None:
     work = NodeWork(
         setup=["false"], command=["train"], stop_at=2e9, now=2e9, linger_s=1, run_folder="runs/r", failed_linger_s=1800
     )
-    assert node_script(work, arming_lines="").count("sleep 1800") == 2, "a folder that is missing, a set-up that fails"
+    assert node_script(work, arming_lines="").count("lcp_linger 1800") == 2, (
+        "a folder that is missing, a set-up that fails"
+    )
 
 
 def test_the_deadline_is_never_later_than_planned_and_at_once_if_it_is_past() -> None:

@@ -51,11 +51,32 @@ lcp_destroy() {
 """
 """The process group of the rehearsal, whose number whoever started it has written down; never anything else."""
 
+_SLURM_LIMIT = """\
+lcp_limit() {    # whether SLURM ends this machine at the deadline by itself
+    [ -n "${SLURM_JOB_ID:-}" ] || return 1
+    lcp_job=$(scontrol show job "$SLURM_JOB_ID" --oneliner) || return 1
+    lcp_begin=$(date -d "$(sed -n 's/.* StartTime=\\([^ ]*\\).*/\\1/p' <<< "$lcp_job")" +%s) || return 1
+    lcp_end=$(date -d "$(sed -n 's/.* EndTime=\\([^ ]*\\).*/\\1/p' <<< "$lcp_job")" +%s) || lcp_end=
+    lcp_wanted=$(($(date +%s) + lcp_left))
+    if [ -n "$lcp_end" ] && [ "$lcp_end" -le "$lcp_wanted" ]; then return 0; fi
+    scontrol update "JobId=$SLURM_JOB_ID" "TimeLimit=$(((lcp_wanted - lcp_begin + 59) / 60))"
+}
+"""
+"""The owner of a job may shorten its limit of time, in minutes since it began, and never lengthen it."""
+
+_LOCAL_LIMIT = """\
+lcp_limit() { return 1; }
+"""
+
 _ARMING = """\
 lcp_left=$(({deadline} - $(date +%s)))
 if [ "$lcp_left" -gt {longest} ]; then lcp_left={longest}; fi
 if [ "$lcp_left" -lt 1 ]; then lcp_left=1; fi
-( trap '' HUP TERM; sleep "$lcp_left"; lcp_destroy ) </dev/null >/dev/null 2>&1 &
+if lcp_limit >/dev/null 2>&1; then lcp_ignored=HUP; else lcp_ignored='HUP TERM'; fi
+( trap '' $lcp_ignored; sleep "$lcp_left" && lcp_destroy ) </dev/null >/dev/null 2>&1 &
+"""
+"""SIGTERM alone must not switch the self-destruct off, unless SLURM knows the deadline, too. There it has to end with
+the job: SLURM waits for every process after SIGTERM, and ends with SIGKILL what SkyPilot has not removed by then.
 """
 
 
@@ -69,8 +90,8 @@ def arming(*, deadline: float, now: float, local: bool = False) -> str:
         local: For a rehearsal on this machine, which must not be switched off.
     """
     longest = max(1, int(deadline - now))
-    destroy = _DESTROY_LOCAL if local else _DESTROY_RENTED
-    return destroy + _ARMING.format(deadline=int(deadline), longest=longest)
+    functions = _DESTROY_LOCAL + _LOCAL_LIMIT if local else _DESTROY_RENTED + _SLURM_LIMIT
+    return functions + _ARMING.format(deadline=int(deadline), longest=longest)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,8 +146,14 @@ lcp_wait() {{
     while kill -0 "$lcp_child" 2>/dev/null; do wait "$lcp_child"; lcp_code=$?; done
     lcp_child=
 }}
+lcp_linger() {{    # seconds; if SIGTERM comes first, whoever sent it ends this machine
+    trap 'kill "$lcp_sleep" 2>/dev/null; exit 143' TERM INT
+    sleep "$1" &
+    lcp_sleep=$!
+    wait "$lcp_sleep" || exit 143
+}}
 
-cd "$LCP_HERE/code" || {{ lcp_say 'failed 1'; sleep {int(work.failed_linger_s)}; lcp_destroy; }}
+cd "$LCP_HERE/code" || {{ lcp_say 'failed 1'; lcp_linger {int(work.failed_linger_s)}; lcp_destroy; }}
 lcp_say setup
 (
     set -e
@@ -136,7 +163,7 @@ lcp_child=$!
 lcp_wait
 if [ "$lcp_code" -ne 0 ]; then
     lcp_say "failed $lcp_code"
-    sleep {int(work.failed_linger_s)}    # its log is fetched; then this machine ends: it must not cost money
+    lcp_linger {int(work.failed_linger_s)}    # its log is fetched; then this machine ends: it must not cost money
     lcp_destroy
     exit 1
 fi
@@ -152,7 +179,7 @@ else
     lcp_code=0
 fi
 lcp_say "ended $lcp_code"
-sleep {int(work.linger_s)}    # the results are fetched and this machine is ended; if nobody comes, it ends itself
+lcp_linger {int(work.linger_s)}    # the results are fetched and this machine is ended; if nobody comes, it ends itself
 lcp_destroy
 """
 
