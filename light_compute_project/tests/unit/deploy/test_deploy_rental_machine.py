@@ -197,7 +197,7 @@ def test_a_machine_ends_itself_at_its_deadline_with_nobody_looking(tmp_path: Pat
 
 SCONTROL = """\
 #!/bin/bash
-# SLURM's command, for one job: its limit of time is what was asked for, unless that is refused.
+# SLURM's command, for one job: it notes the requested limit of time, and may refuse it.
 case "$*" in
     "show job 7 --oneliner") echo "JobId=7 StartTime={begin} EndTime={end} Deadline=N/A" ;;
     *) echo "$*" >> "{folder}/asked"; exit {refused} ;;
