@@ -70,6 +70,7 @@ class FlatParameters:
             for slot in self.slots:
                 slot.parameter.data = self.master[slot.start : slot.stop].view(slot.shape)
         self.gradient = torch.zeros_like(self.master)
+        self._places = {slot.parameter: self.gradient[slot.start : slot.stop].view(slot.shape) for slot in self.slots}
         self.dtype = dtype
         if dtype == torch.float32:
             self.working, self._copy = model, self.master
@@ -101,6 +102,19 @@ class FlatParameters:
         for leaf in self._leaves:
             leaf.grad = None
 
+    def place(self, parameter: nn.Parameter) -> Tensor:
+        """The part of `gradient` that is this parameter's, shaped like it."""
+        return self._places[parameter]
+
+    def place_of_gradient(self, parameter: nn.Parameter) -> Tensor | None:
+        """`place` for a backward pass to write to, so that nothing is copied when gradients are collected; a new view.
+
+        None where the gradient must go elsewhere: it is to be added to what is there, or to be converted.
+        """
+        if self._added or parameter.grad is not None or self._copy is not self.master:
+            return None
+        return self._places[parameter].detach()  # of a view that is in use elsewhere, autograd would make a copy
+
     @torch.no_grad()
     def collect_gradients(self) -> None:
         """Add what the backward pass left in the working copy to `gradient`, in float32."""
@@ -108,8 +122,17 @@ class FlatParameters:
         if missing:
             raise RuntimeError(f"{len(missing)} parameters got no gradient, the first of shape {tuple(missing[0])}")
         new = [leaf.grad.reshape(-1) for leaf in self._leaves if leaf.grad is not None]
+        begin, size = self.gradient.data_ptr(), self.gradient.element_size()
+        elsewhere = [
+            (slot, grad)
+            for slot, grad in zip(self.slots, new, strict=True)
+            if grad.data_ptr() != begin + size * slot.start
+        ]
         if self._added:
             self.gradient.add_(torch.cat(new))
+        elif len(elsewhere) < len(new):
+            for slot, grad in elsewhere:
+                self.gradient[slot.start : slot.stop].copy_(grad)
         elif new[0].dtype == self.gradient.dtype:
             torch.cat(new, out=self.gradient)
         else:

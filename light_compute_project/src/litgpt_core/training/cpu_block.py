@@ -11,7 +11,9 @@ The slow implementation that the tests compare with is `Block.forward`.
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from ctypes import byref
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -29,11 +31,26 @@ ALIGNMENT = 64
 MULTIPLE = 32
 """Sizes of matrices must be multiples of two vectors, which are 16 or 32 numbers; 32 suits every processor. Hidden
 units are filled up."""
+KEPT_CALLS = 16
+"""Sizes of batches whose structs are kept."""
 
 
 def products_in_bfloat16() -> bool:
     """Whether autocast asks for them; where the processor has none, the kernels compute in float32, more exactly."""
     return torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
+
+
+PlaceOfGradient = Callable[[nn.Parameter], Tensor | None]
+"""Where a parameter's gradient is wanted: a new view, shaped like the parameter; None for memory of its own."""
+
+
+@dataclass(frozen=True)
+class _Call:
+    """What calls of the kernels have in common as long as sizes and addresses stay."""
+
+    struct: structs.BlockStruct
+    scratch_forward: int
+    scratch_backward: int
 
 
 class CpuBlock:
@@ -43,10 +60,15 @@ class CpuBlock:
         block: Of a kind that `cpu_kernels.obstacle` does not refuse.
         library: The kernels.
         memory: Shared by all blocks of the model.
+        place: Where gradients go.
     """
 
-    def __init__(self, block: Block, *, library: ctypes.CDLL, memory: StepMemory) -> None:
+    def __init__(
+        self, block: Block, *, library: ctypes.CDLL, memory: StepMemory, place: PlaceOfGradient | None = None
+    ) -> None:
         self.library, self.memory = library, memory
+        self._place = place
+        self._calls: dict[tuple[int | bool, ...], _Call] = {}
         attention, mlp = block.attn, block.mlp
         assert isinstance(attention, CausalSelfAttention) and isinstance(mlp, (GptNeoxMLP, LLaMAMLP))
         self.config, self.scale = attention.config, attention.scale
@@ -82,8 +104,20 @@ class CpuBlock:
         )
         return out
 
-    def describe(self, x: Tensor, rope: RopeTable | None, *, bfloat16: bool) -> structs.BlockStruct:
+    def _call(self, x: Tensor, rope: RopeTable | None, *, threads: int, bfloat16: bool) -> _Call:
         """Sizes and addresses for one call; training may have moved the weights since the last one."""
+        addresses = [parameter.data_ptr() for *_, parameter in self._parameters]
+        tables = () if rope is None else (rope[0].data_ptr(), rope[1].data_ptr())
+        key = (x.size(0), x.size(1), threads, bfloat16, *tables, *addresses)
+        if key not in self._calls:
+            if len(self._calls) == KEPT_CALLS:
+                self._calls.clear()
+            struct = self._describe(x, rope, bfloat16=bfloat16)
+            sizes = [self.library.lc_train_scratch(byref(struct), threads, backward) for backward in (0, 1)]
+            self._calls[key] = _Call(struct, *sizes)
+        return self._calls[key]
+
+    def _describe(self, x: Tensor, rope: RopeTable | None, *, bfloat16: bool) -> structs.BlockStruct:
         c = self.config
         hidden = c.intermediate_size
         pairs = 0 if rope is None else rope[0].size(-1)
@@ -127,12 +161,12 @@ class CpuBlock:
     ) -> tuple[Tensor, Tensor | None]:
         """The block's output, and what was kept if a backward pass follows."""
         threads = torch.get_num_threads()
-        struct = self.describe(x, rope, bfloat16=bfloat16)
+        call = self._call(x, rope, threads=threads, bfloat16=bfloat16)
         buffer, kept = self.keep(x.size(0) * x.size(1))
         out = torch.empty_like(x)
-        scratch = self.memory.scratch(self.library.lc_train_scratch(byref(struct), threads, 0))
+        scratch = self.memory.scratch(call.scratch_forward)
         self.library.lc_block_forward(
-            byref(struct), byref(kept), x.data_ptr(), out.data_ptr(), scratch.data_ptr(), threads
+            byref(call.struct), byref(kept), x.data_ptr(), out.data_ptr(), scratch.data_ptr(), threads
         )
         if backward_follows:
             return out, buffer
@@ -144,17 +178,18 @@ class CpuBlock:
     ) -> tuple[Tensor, list[Tensor]]:
         """Gradients of x and of the parameters, in their order; gives the buffer back."""
         threads = torch.get_num_threads()
-        struct = self.describe(x, rope, bfloat16=bfloat16)
+        call = self._call(x, rope, threads=threads, bfloat16=bfloat16)
         _, kept = self.keep(x.size(0) * x.size(1), buffer)
         x_gradient = torch.empty_like(x)
         to = structs.BlockGradient()
         gradients = []
         for name, kind, parameter in self._parameters:
-            gradients.append(torch.empty_like(parameter))
+            place = None if self._place is None else self._place(parameter)
+            gradients.append(torch.empty_like(parameter) if place is None else place)
             setattr(getattr(to, name), kind, gradients[-1].data_ptr())
-        scratch = self.memory.scratch(self.library.lc_train_scratch(byref(struct), threads, 1))
+        scratch = self.memory.scratch(call.scratch_backward)
         self.library.lc_block_backward(
-            *(byref(struct), byref(kept), x.data_ptr(), gradient.data_ptr(), x_gradient.data_ptr()),
+            *(byref(call.struct), byref(kept), x.data_ptr(), gradient.data_ptr(), x_gradient.data_ptr()),
             *(byref(to), scratch.data_ptr(), threads),
         )
         self.memory.give(buffer)

@@ -28,7 +28,7 @@ from litgpt_core.model.gpt import GPT
 from litgpt_core.model.mlp import GemmaMLP, GptNeoxMLP, LLaMAMLP
 from litgpt_core.model.norm import RMSNorm
 from litgpt_core.training import cpu_structs
-from litgpt_core.training.cpu_block import MULTIPLE, CpuBlock
+from litgpt_core.training.cpu_block import MULTIPLE, CpuBlock, PlaceOfGradient
 from litgpt_core.training.cpu_loss import CpuLoss
 from litgpt_core.training.cpu_memory import StepMemory
 
@@ -117,8 +117,12 @@ def _unsupported_part(model: GPT) -> str | None:
     return None
 
 
-def use_kernels(model: GPT) -> CpuLoss:
+def use_kernels(model: GPT, *, place: PlaceOfGradient | None = None) -> CpuLoss:
     """Let the kernels compute every block of `model`, until `leave_kernels`.
+
+    Args:
+        model: To be trained.
+        place: Where gradients of blocks go, if not into memory of their own.
 
     Returns:
         The loss, to be used in place of `model.loss.cross_entropy`.
@@ -131,21 +135,22 @@ def use_kernels(model: GPT) -> CpuLoss:
     library, memory = load_training_kernels(), StepMemory()
     for block in model.transformer.h:
         assert isinstance(block, Block)
-        block.run = CpuBlock(block, library=library, memory=memory)
+        block.run = CpuBlock(block, library=library, memory=memory, place=place)
     return CpuLoss(model, library=library, memory=memory, multiple=MULTIPLE)
 
 
-def kernels_if_possible(model: GPT, *, checkpointing: str) -> CpuLoss | None:
+def kernels_if_possible(model: GPT, *, checkpointing: str, place: PlaceOfGradient | None = None) -> CpuLoss | None:
     """`use_kernels`, or None and a line in the log that says why not.
 
     Args:
         model: To be trained.
         checkpointing: `trainer.activation_checkpointing`; the kernels keep all that they need.
+        place: As in `use_kernels`.
     """
     try:
         if checkpointing != "none":
             raise EnvironmentProblem(f"trainer.activation_checkpointing={checkpointing} is not supported")
-        loss = use_kernels(model)
+        loss = use_kernels(model, place=place)
     except EnvironmentProblem as problem:
         logger.info("blocks are computed by PyTorch; not by the training kernels: %s", problem.given)
         return None

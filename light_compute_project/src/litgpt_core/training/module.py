@@ -178,7 +178,9 @@ class TrainingModule(LightningModule):
         self._prepared = True
         kept = self.batch_settings.activation_checkpointing
         checkpoint_blocks(self.network, kept)
-        kernels = kernels_if_possible(self.model, checkpointing=kept) if self.hardware.cpu_kernels else None
+        place = None if self._flat is None else self._flat.place_of_gradient
+        wanted = self.hardware.cpu_kernels
+        kernels = kernels_if_possible(self.model, checkpointing=kept, place=place) if wanted else None
         if kernels is not None:
             self._head_loss = kernels
         elif self.hardware.compile and not self._whole_graph:

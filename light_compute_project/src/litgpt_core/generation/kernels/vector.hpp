@@ -1,10 +1,14 @@
-// Vectors of floats in the compiler's own vector types, so that one source serves AVX-512, AVX2 and NEON without
-// intrinsics. Not here: threads, shapes, anything about a model.
+// Vectors of floats in the compiler's own vector types, so that one source serves AVX-512, AVX2 and NEON; intrinsics only where
+// compilers miss an instruction. Not here: threads, shapes, anything about a model.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
 
 #if defined(__AVX512F__)
 constexpr int LANES = 16;
@@ -34,6 +38,22 @@ static inline vec in_register(vec value) {
 }
 
 static inline vec fill(float value) { return value - vec{}; }
+
+// The first `count` lanes of `value`, the others of `rest`.
+static inline vec first_lanes(vec value, size_t count, vec rest) {
+#if defined(__AVX512F__)
+    const ivec lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+#else
+    const ivec lane = {0, 1, 2, 3, 4, 5, 6, 7};
+#endif
+    return lane < int32_t(count) ? value : rest;
+}
+
+// `count` numbers, and zeros up to `end`; both are multiples of LANES.
+static inline void copy_row(const float* from, size_t count, float* to, size_t end) {
+    for (size_t i = 0; i < count; i += LANES) store(to + i, load<vec>(from + i));
+    for (size_t i = count; i < end; i += LANES) store(to + i, vec{});
+}
 
 // Below: the sum of all lanes of each of LANES accumulators, in their order (`sums_of`). A tree: each level adds halves
 // of neighbours, which costs 3 * (LANES - 1) instructions instead of LANES horizontal sums.
@@ -118,9 +138,20 @@ static inline float sum_of(vec a) {
     return a[0] + a[1];
 }
 
-// A NaN in `a` stays, so that a broken model answers NaN instead of something.
+// A NaN in `a` stays, so that a broken model answers NaN instead of something. GCC compares and blends instead of using the one
+// instruction that does this.
+#if defined(__AVX512F__)
+static inline vec smaller(vec a, vec b) { return (vec)_mm512_min_ps((__m512)b, (__m512)a); }
+static inline vec larger(vec a, vec b) { return (vec)_mm512_max_ps((__m512)b, (__m512)a); }
+#elif defined(__AVX2__)
+static inline vec smaller(vec a, vec b) { return (vec)_mm256_min_ps((__m256)b, (__m256)a); }
+static inline vec larger(vec a, vec b) { return (vec)_mm256_max_ps((__m256)b, (__m256)a); }
+#else
 static inline vec smaller(vec a, vec b) { return b < a ? b : a; }
 static inline vec larger(vec a, vec b) { return b > a ? b : a; }
+#endif
+
+static inline vec absolute(vec a) { return (vec)((ivec)a & 0x7FFFFFFF); }
 
 static inline float largest_of(vec a) {
     a = larger(a, halves_swapped(a));
@@ -129,9 +160,9 @@ static inline float largest_of(vec a) {
     return larger(a, neighbours_swapped(a))[0];
 }
 
-// e^x to about 1e-7 of its value: 2^n times the Taylor series of e^r, |r| <= ln(2) / 2, up to r^7.
-static inline vec exponential(vec x) {
-    x = larger(smaller(x, fill(88.0f)), fill(-87.0f));
+// e^x to about 1e-7 of its value, for x <= 88: 2^n times the Taylor series of e^r, |r| <= ln(2) / 2, up to r^7.
+static inline vec bounded_exponential(vec x) {
+    x = larger(x, fill(-87.0f));
     const vec magic = fill(12582912.0f);  // 1.5 * 2^23: adding it rounds to a whole number, which its low bits then hold
     const vec shifted = x * 1.44269504f + magic;
     const vec whole = shifted - magic;
@@ -148,17 +179,19 @@ static inline vec exponential(vec x) {
     return sum * (vec)power;
 }
 
+static inline vec exponential(vec x) { return bounded_exponential(smaller(x, fill(88.0f))); }
+
 static inline vec hyperbolic_tangent(vec x) { return 1.0f - 2.0f / (exponential(2.0f * x) + 1.0f); }
 
 // Abramowitz & Stegun 7.1.26: wrong by at most 1.5e-7.
 static inline vec error_function(vec x) {
-    const vec size = x < 0 ? -x : x;
+    const vec size = absolute(x);
     const vec t = 1.0f / (1.0f + 0.3275911f * size);
     vec sum = fill(1.061405429f);
     sum = sum * t - 1.453152027f;
     sum = sum * t + 1.421413741f;
     sum = sum * t - 0.284496736f;
     sum = sum * t + 0.254829592f;
-    const vec value = 1.0f - sum * t * exponential(-size * size);
+    const vec value = 1.0f - sum * t * bounded_exponential(-size * size);
     return x < 0 ? -value : value;
 }

@@ -18,7 +18,7 @@ template <class N> class BlockPass {
   public:
     BlockPass(const Block& block, const Kept& kept, const float* x, float* scratch, bool backward, const Team& team)
         : b(block), s(block), kept(kept), x(x), at(block, team.threads, backward), blocks(s.tokens), team(team),
-          scratch(scratch), mine(scratch + at.per_thread * team.thread), my_blocks(team.share_of(blocks.count)) {}
+          scratch(scratch), mine(scratch + at.per_thread * team.thread) {}
 
     void forward(float* out) {
         pack_transposed<N>(team, b.qkv.weight, s.width, s.across, scratch + at.qkv, 0, s.across);
@@ -75,16 +75,14 @@ template <class N> class BlockPass {
     const Blocks<N> blocks;
     const Team& team;
     float *scratch, *mine;
-    const Share my_blocks;
 
     template <class Work> void for_blocks(const Work& work) const {
-        for (size_t i = my_blocks.begin; i < my_blocks.end; i++) work(blocks.begin(i), blocks.begin(i + 1), i);
+        team.for_each(blocks.count, [&](size_t i) { work(blocks.begin(i), blocks.begin(i + 1), i); });
     }
 
     template <class Work> void for_groups(const Work& work) const {
         Heads causal(b, mine + at.causal);
-        const Share share = team.share_of(b.batch * b.groups);
-        for (size_t item = share.begin; item < share.end; item++) work(causal, item / b.groups, item % b.groups);
+        team.for_each(b.batch * b.groups, [&](size_t item) { work(causal, item / b.groups, item % b.groups); });
     }
 
     template <class Source, class Finish>

@@ -13,6 +13,7 @@
 #include "rows.hpp"
 
 constexpr size_t QUERIES = 16 * MR;
+constexpr size_t LINE = 16, AHEAD = 8;  // numbers in a cache line; rows that are fetched ahead
 
 // Sizes and the thread's scratch memory.
 struct CausalRoom {
@@ -103,7 +104,7 @@ template <class N> class Causal {
         for (size_t t = 0; t < length; t++) {
             float* to = qkv_gradient + t * across + size_t(b.heads + group) * hs;
             write_gradient(b.norm_k, qkv + t * across + size_t(b.heads + group) * hs, t, room.key_sums + t * wide, to, key_sums);
-            std::memcpy(to + size_t(b.groups) * hs, room.value_sums + t * wide, hs * sizeof(float));
+            copy_row(room.value_sums + t * wide, hs, to + size_t(b.groups) * hs, hs);
         }
     }
 
@@ -112,12 +113,16 @@ template <class N> class Causal {
     const CausalRoom room;
     const size_t hs, wide, length, across, mixed_width;
 
+    // Rows of a head lie far apart, which no processor foresees.
+    void fetch_row(const float* row) const {
+        for (size_t i = 0; i < hs; i += LINE) __builtin_prefetch(row + i);
+    }
+
     // One query or key: norm, rotation, zeros up to `wide`; zeros after the last token.
     void place(const Norm& norm, const float* from, size_t token, float* to) const {
-        std::memset(to + hs, 0, (wide - hs) * sizeof(float));
-        if (!norm.present) {
-            std::memcpy(to, from, hs * sizeof(float));
-        } else {
+        fetch_row(from + AHEAD * across);
+        copy_row(from, hs, to, wide);
+        if (norm.present) {
             float mean, scale;
             statistics(from, hs, b.rms, norm.eps, &mean, &scale);
             for (size_t i = 0; i < hs; i += LANES) store(to + i, normalised(norm, load<vec>(from + i), mean, scale, i));
@@ -129,7 +134,7 @@ template <class N> class Causal {
         if (token < length)
             place(b.norm_q, qkv + token * across + head * hs, token, to);
         else
-            std::memset(to, 0, wide * sizeof(float));
+            copy_row(nullptr, 0, to, wide);
     }
 
     // A row of numbers, a multiple of NR -> of words, in its place.
@@ -183,10 +188,10 @@ template <class N> class Causal {
                     float* row = room.lines + r * wide;
                     const float* from = qkv + (t + r) * across + head * hs;
                     if (t + r >= length) {
-                        std::memset(row, 0, wide * sizeof(float));
+                        copy_row(nullptr, 0, row, wide);
                     } else if (values) {
-                        std::memcpy(row, from, hs * sizeof(float));
-                        std::memset(row + hs, 0, (wide - hs) * sizeof(float));
+                        fetch_row(from + AHEAD * across);
+                        copy_row(from, hs, row, wide);
                     } else {
                         place(b.norm_k, from, t + r, row);
                     }
@@ -220,13 +225,14 @@ template <class N> class Causal {
     // exponentials; `share` is what the numbers are to be multiplied with.
     static float softmax(float* row, size_t seen, size_t end, float* share) {
         const size_t whole = round_up(seen, LANES), all = round_up(end, LANES);
-        for (size_t i = seen; i < whole; i++) row[i] = -INFINITY;
+        const size_t last = whole - LANES;
+        store(row + last, first_lanes(load<vec>(row + last), seen - last, fill(-INFINITY)));
         vec tops = fill(-INFINITY);
         for (size_t i = 0; i < whole; i += LANES) tops = larger(tops, load<vec>(row + i));
         const float top = largest_of(tops);
         vec total{};
         for (size_t i = 0; i < whole; i += LANES) {
-            const vec score = load<vec>(row + i), value = score == -INFINITY ? vec{} : exponential(score - top);
+            const vec score = load<vec>(row + i), value = score == -INFINITY ? vec{} : bounded_exponential(score - top);
             store(row + i, value);
             total += value;
         }
@@ -241,10 +247,9 @@ template <class N> class Causal {
             vec sums[MR][2] = {};
             tile<N>(room.weights, room.apart, 1, room.values + d * room.tokens / N::PER_WORD, NR, (first + MR) / N::PER_WORD, sums);
             for (size_t r = 0; r < rows; r++) {
-                float line[NR];
-                store(line, sums[r][0] * shares[r]);
-                store(line + LANES, sums[r][1] * shares[r]);
-                std::memcpy(mixed + (first + r) * mixed_width + d, line, (hs - d < NR ? hs - d : NR) * sizeof(float));
+                float* to = mixed + (first + r) * mixed_width + d;
+                store(to, sums[r][0] * shares[r]);
+                if (d + LANES < hs) store(to + LANES, sums[r][1] * shares[r]);
             }
         }
     }
@@ -254,11 +259,14 @@ template <class N> class Causal {
                     float* inner) const {
         float *query = room.query_rows + i * wide, *line = room.gradient_rows + i * wide;
         place_query(qkv, head, first + i, query);
-        std::memset(line, 0, wide * sizeof(float));
         inner[i] = 0;
-        if (first + i < length) {
+        if (first + i >= length) {
+            copy_row(nullptr, 0, line, wide);
+        } else {
             const size_t at = (first + i) * mixed_width + head * hs;
-            std::memcpy(line, gradient + at, hs * sizeof(float));
+            fetch_row(gradient + at + AHEAD * mixed_width);
+            fetch_row(mixed + at + AHEAD * mixed_width);
+            copy_row(gradient + at, hs, line, wide);
             vec sum{};
             for (size_t d = 0; d < hs; d += LANES) sum += load<vec>(line + d) * load<vec>(mixed + at + d);
             inner[i] = sum_of(sum);
@@ -280,7 +288,7 @@ template <class N> class Causal {
             for (size_t r = 0; r < MR; r++)
                 for (size_t half = 0; half < 2; half++) {
                     const size_t at = (i + r) * room.apart + key + half * LANES;
-                    vec weight = exponential(score[r][half] * scale - partition[r]);
+                    vec weight = bounded_exponential(score[r][half] * scale - partition[r]);
                     if (edge) weight = hidden_keys(key + half * LANES, first + r) ? vec{} : visible(weight, key + half * LANES, first + r);
                     store(room.weights + at, weight);
                     store(room.slopes + at, weight * (gradient[r][half] - inner[i + r]) * scale);
@@ -292,23 +300,18 @@ template <class N> class Causal {
 
     // `weight` of keys from `key` on where they are not after `query`, else 0.
     static vec visible(vec weight, size_t key, size_t query) {
-        if (key + LANES - 1 <= query) return weight;
-        float line[LANES];
-        store(line, weight);
-        for (size_t k = query - key + 1; k < size_t(LANES); k++) line[k] = 0;
-        return load<vec>(line);
+        return first_lanes(weight, query - key + 1, vec{});
     }
 
     void query_gradient(const float* qkv, size_t head, size_t i, size_t first, float* to, const NormGradient& sums_to) const {
-        float line[MR][2 * LANES];
         float* rows = room.lines;  // MR rows of `wide`
         for (size_t d = 0; d < wide; d += NR) {
             vec sums[MR][2] = {};
             tile<N>(room.slopes + i * room.apart, room.apart, 1, room.keys + d * room.tokens / N::PER_WORD, NR,
                     (first + MR) / N::PER_WORD, sums);
             for (size_t r = 0; r < MR; r++) {
-                store(line[r], sums[r][0]), store(line[r] + LANES, sums[r][1]);
-                std::memcpy(rows + r * wide + d, line[r], NR * sizeof(float));
+                store(rows + r * wide + d, sums[r][0]);
+                store(rows + r * wide + d + LANES, sums[r][1]);
             }
         }
         for (size_t r = 0; r < MR && first + r < length; r++) {
@@ -343,7 +346,7 @@ template <class N> class Causal {
         if (b.rope_pairs)
             rotate(gradient, b.cosine + token * b.rope_pairs, b.sine + token * b.rope_pairs, b.rope_pairs, -1.0f);
         if (!norm.present) {
-            std::memcpy(to, gradient, hs * sizeof(float));
+            copy_row(gradient, hs, to, hs);
             return;
         }
         float mean, scale;

@@ -36,7 +36,7 @@ static inline float softmax_loss(float* logits, size_t size, int64_t target) {
     const float top = largest_of(tops), score = logits[target] - top;
     vec total{};
     for (size_t i = 0; i < size; i += LANES) {
-        const vec value = exponential(load<vec>(logits + i) - top);
+        const vec value = bounded_exponential(load<vec>(logits + i) - top);
         store(logits + i, value);
         total += value;
     }
@@ -53,8 +53,7 @@ static void loss_forward(const Team& team, const LossSizes<N>& s, const float* h
     pack_transposed<N>(team, head, s.width, s.vocabulary, scratch + s.packed, 0, s.vocabulary);
     team.wait();
     const Blocks<N> blocks(s.n);
-    const Share share = team.share_of(blocks.count);
-    for (size_t block = share.begin; block < share.end; block++) {
+    team.for_each(blocks.count, [&](size_t block) {
         const size_t begin = blocks.begin(block), end = blocks.begin(block + 1);
         block_product<N>(Plain{hidden, s.width}, begin, end, s.width, scratch + s.packed, s.vocabulary, mine + s.rows,
                       mine + s.room, [&](size_t row, size_t column, vec one, vec two) {
@@ -70,7 +69,7 @@ static void loss_forward(const Team& team, const LossSizes<N>& s, const float* h
                 std::memset(line, 0, s.vocabulary * sizeof(float));
             }
         }
-    }
+    });
 }
 
 struct Scaled {
@@ -88,14 +87,14 @@ static void loss_backward(const Team& team, const LossSizes<N>& s, const float* 
     pack_straight<N>(team, head, nullptr, s.vocabulary, s.width, scratch + s.packed);
     team.wait();
     const Blocks<N> blocks(s.n);
-    const Share share = team.share_of(blocks.count);
-    for (size_t block = share.begin; block < share.end; block++)
+    team.for_each(blocks.count, [&](size_t block) {
         block_product<N>(Scaled{slopes, s.vocabulary, scale}, blocks.begin(block), blocks.begin(block + 1), s.vocabulary,
                       scratch + s.packed, s.width, mine + s.rows, mine + s.room,
                       [&](size_t row, size_t column, vec one, vec two) {
                           store(hidden_gradient + row * s.width + column, one);
                           store(hidden_gradient + row * s.width + column + LANES, two);
                       });
+    });
     gradient_product<N>(team, slopes, s.vocabulary, Scaled{hidden, s.width, scale}, s.n,
                      MatrixGradient{head_gradient, nullptr, nullptr, nullptr, s.vocabulary, s.width}, scratch + s.shared,
                      mine + s.room, add);

@@ -17,13 +17,26 @@
 constexpr size_t DEPTH = 384;                                     // most words that are multiplied before the sums go to memory
 template <class N> constexpr size_t BLOCK_STRIPS = 128 / N::ROWS;  // groups of rows in a block: 128 rows x 384 are 190 kB
 template <class N> constexpr size_t BLOCK_ROWS = BLOCK_STRIPS<N> * N::ROWS;
+constexpr size_t GROUPS_OF_THREAD = 2, LEAST_STRIPS = 3;  // of a weight's gradient: pieces of work, each of so many groups of rows
 template <class N> constexpr size_t ROOM = (BLOCK_ROWS<N> + 1) * DEPTH + LANES;  // floats of a packed block
 
-struct Team {
-    int thread, threads;
-    Barrier& barrier;
-    void wait() const { barrier.wait(threads); }
+// A thread among the others of a parallel region; each has its own object.
+class Team {
+  public:
+    const int thread, threads;
+
+    Team(int thread, int threads, Barrier& barrier, WorkQueues& queues)
+        : thread(thread), threads(threads), barrier_(barrier), queues_(queues) {}
+
+    void wait() const { barrier_.wait(threads); }
     Share share_of(size_t total, size_t grain = 1) const { return share(total, thread, threads, grain); }
+    // Calls `work(i)` for some of [0, count), the other threads for the rest. At most three times between barriers.
+    template <class Work> void for_each(size_t count, const Work& work) const { queues_.for_each(count, thread, loop_++, work); }
+
+  private:
+    Barrier& barrier_;
+    WorkQueues& queues_;
+    mutable size_t loop_ = 0;
 };
 
 static inline size_t round_up(size_t value, size_t to) { return (value + to - 1) / to * to; }
@@ -255,6 +268,7 @@ static inline void pack_gradients(const float* from, size_t width, size_t begin,
         const float *row = from + i * width, *next = row + width;
         const bool both = N::PER_WORD == 2 && i + 1 < count;
         float* place = to + i / N::PER_WORD * MR;
+        for (size_t column = begin; column < end; column += 16) __builtin_prefetch(row + 8 * width + column);
         for (size_t column = begin, group = 0; column < end; column += MR, group++, place += apart) {
             const vec first = load_some(row, column, width), second = both ? load_some(next, column, width) : vec{};
             const vec words = N::beside(first, second);
@@ -338,7 +352,8 @@ static void gradient_product(const Team& team, const float* outputs, size_t m, c
                              const MatrixGradient& out, float* shared, float* room, bool add = false) {
     const size_t n = out.columns.all;
     const size_t chunk = chunk_of<N>(tokens), strips = (m + N::ROWS - 1) / N::ROWS;
-    const Share mine = team.share_of(strips);
+    const size_t fewest = (strips + BLOCK_STRIPS<N> - 1) / BLOCK_STRIPS<N>, even = round_up(fewest, GROUPS_OF_THREAD * team.threads);
+    const size_t groups = even * LEAST_STRIPS < strips ? even : fewest;
     for (size_t t = 0, turn = 0; t < tokens; t += chunk, turn ^= 1) {
         const size_t count = t + chunk < tokens ? chunk : tokens - t, words = words_of<N>(count);
         float* packed = shared + turn * DEPTH * n;
@@ -351,8 +366,8 @@ static void gradient_product(const Team& team, const float* outputs, size_t m, c
                       N::beside(one ? inputs.at(t + line, column) : vec{}, both ? inputs.at(t + line + 1, column) : vec{}));
         }
         team.wait();
-        for (size_t group = mine.begin; group < mine.end; group += BLOCK_STRIPS<N>) {
-            const size_t stop = group + BLOCK_STRIPS<N> < mine.end ? group + BLOCK_STRIPS<N> : mine.end;
+        team.for_each(groups, [&](size_t index) {
+            const size_t group = strips * index / groups, stop = strips * (index + 1) / groups;
             const size_t first = group * N::ROWS, end = stop * N::ROWS < m ? stop * N::ROWS : m;
             float sums[BLOCK_ROWS<N>];
             float* wanted = out.bias(first) ? sums : nullptr;
@@ -372,6 +387,6 @@ static void gradient_product(const Team& team, const float* outputs, size_t m, c
                     multiply<N>(room + (strip - group) * N::ROWS * words, packed + column * words, words, total);
                     for (size_t r = 0; r < rows; r++) out.put(row + r, column, total[r][0], total[r][1], t > 0 || add);
                 }
-        }
+        });
     }
 }

@@ -85,7 +85,7 @@ struct ValueAndSlope {
 // The normal distribution's share below x: erfc after Abramowitz & Stegun 7.1.26, wrong by at most 1e-7.
 template <Activation KIND> static inline ValueAndSlope activated(vec x) {
     if constexpr (KIND == GELU) {
-        const vec size = x < 0 ? -x : x, bell = exponential(-0.5f * x * x);
+        const vec size = absolute(x), bell = bounded_exponential(-0.5f * x * x);
         const vec t = 1.0f / (1.0f + 0.231641888f * size);  // 0.3275911 / sqrt(2)
         vec sum = fill(1.061405429f);
         sum = sum * t - 1.453152027f;

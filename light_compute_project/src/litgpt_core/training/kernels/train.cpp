@@ -28,11 +28,12 @@ class NoDenormals {
 
 template <class N, class Work> void in_team(int threads, const Work& work) {
     Barrier barrier;
+    WorkQueues queues(threads);
 #pragma omp parallel num_threads(threads)
     {
         [[maybe_unused]] const NoDenormals no_denormals;
         [[maybe_unused]] const typename N::Registers registers{};
-        work(Team{omp_get_thread_num(), omp_get_num_threads(), barrier});
+        work(Team{omp_get_thread_num(), omp_get_num_threads(), barrier, queues});
     }
 }
 
