@@ -2,8 +2,8 @@
 // and a group of heads (attention), and rows of weights (their gradients) are divided among threads, with a barrier between.
 //
 //   forward    pack weights | norm_1 qkv | attend | proj + x, norm_2 fc, act mlp_proj + middle
-//   backward   pack weights | mlp_proj, act', fc, norm_2', proj | gradients of mlp_proj, fc, proj | attend | qkv, norm_1'
-//              | gradient of qkv | sums of norms
+//   backward   pack weights | mlp_proj, act', fc, norm_2', proj | attend | qkv, norm_1', then for each chunk of tokens
+//              pack inputs | gradients of all weights, and last the sums of norms
 //
 // The slow implementation that tests compare with is Block (litgpt_core/model/block.py).
 #pragma once
@@ -56,11 +56,9 @@ template <class N> class BlockPass {
         if (b.activation == SILU) feed_forward_gradient<SILU>(gradient);
         team.wait();
         attend_gradient(to);
-        weight_gradients(gradient, to);
-        input_gradient(x_gradient);
-        const Normalised first{b.norm_1, x, s.width, b.rms != 0, false, kept.statistics_1};
         team.wait();
-        weights(scratch + at.across, s.across, first, one_matrix(to.qkv, s.across, s.width));
+        input_gradient(x_gradient);
+        weight_gradients(gradient, to);
         norm_gradients(to);
     }
 
@@ -182,22 +180,20 @@ template <class N> class BlockPass {
         });
     }
 
-    template <class Source>
-    void weights(const float* outputs, size_t m, const Source& inputs, const MatrixGradient& to) const {
-        gradient_product<N>(team, outputs, m, inputs, s.tokens, to, scratch + at.shared, mine + at.room);
-        team.wait();
-    }
-
     static MatrixGradient one_matrix(const LinearGradient& to, Size rows, Size columns) {
         return {to.weight, nullptr, to.bias, nullptr, rows, columns};
     }
 
     void weight_gradients(const float* gradient, const BlockGradient& to) const {
+        const Normalised first{b.norm_1, x, s.width, b.rms != 0, false, kept.statistics_1};
         const Normalised second{b.norm_2, kept.middle, s.width, b.rms != 0, false, kept.statistics_2};
-        weights(gradient, s.width, Plain{kept.hidden, s.inner}, one_matrix(to.mlp_proj, s.width, s.hidden));
         const MatrixGradient both{to.fc.weight, to.fc_value.weight, to.fc.bias, to.fc_value.bias, s.hidden, s.width};
-        weights(scratch + at.inner, s.inner, second, both);
-        weights(scratch + at.middle, s.width, Plain{kept.mixed, s.heads}, one_matrix(to.proj, s.width, s.heads));
+        const Plain active{kept.hidden, s.inner}, mixed{kept.mixed, s.heads};
+        const GradientProduct<Plain> mlp_proj{gradient, s.width, active, one_matrix(to.mlp_proj, s.width, s.hidden)};
+        const GradientProduct<Normalised> fc{scratch + at.inner, s.inner, second, both};
+        const GradientProduct<Normalised> qkv{scratch + at.across, s.across, first, one_matrix(to.qkv, s.across, s.width)};
+        const GradientProduct<Plain> proj{scratch + at.middle, s.width, mixed, one_matrix(to.proj, s.width, s.heads)};
+        gradient_products<N>(team, s.tokens, scratch + at.shared, mine + at.room, mlp_proj, fc, qkv, proj);
     }
 
     void input_gradient(float* x_gradient) {

@@ -95,7 +95,7 @@ static void loss_backward(const Team& team, const LossSizes<N>& s, const float* 
                           store(hidden_gradient + row * s.width + column + LANES, two);
                       });
     });
-    gradient_product<N>(team, slopes, s.vocabulary, Scaled{hidden, s.width, scale}, s.n,
-                     MatrixGradient{head_gradient, nullptr, nullptr, nullptr, s.vocabulary, s.width}, scratch + s.shared,
-                     mine + s.room, add);
+    const MatrixGradient to{head_gradient, nullptr, nullptr, nullptr, s.vocabulary, s.width};
+    const GradientProduct<Scaled> product{slopes, s.vocabulary, Scaled{hidden, s.width, scale}, to, add};
+    gradient_products<N>(team, s.n, scratch + s.shared, mine + s.room, product);
 }

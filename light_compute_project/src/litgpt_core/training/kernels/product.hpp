@@ -344,49 +344,89 @@ struct MatrixGradient {
     }
 };
 
-// outputs^T (m, tokens) times inputs (tokens, n): the gradient of weights (m, n), n being the columns of `out`, and the sums of `outputs` over the tokens.
-// `shared` holds 2 * DEPTH * n floats; `room` is the thread's. With `add` the gradients are added to what is there. Ends without
-// a barrier.
+// A product whose result is the gradient of weights: outputs^T (m, tokens) times inputs (tokens, n), n being the columns of `out`;
+// and the sums of `outputs` over the tokens. With `add` both are added to what is there.
+template <class Source> struct GradientProduct {
+    const float* outputs;
+    size_t m;
+    Source inputs;
+    MatrixGradient out;
+    bool add = false;
+};
+
+// Tokens [t, t + count): the columns of `packed`, in strips. A part of them for each thread; ends without a barrier.
 template <class N, class Source>
-static void gradient_product(const Team& team, const float* outputs, size_t m, const Source& inputs, size_t tokens,
-                             const MatrixGradient& out, float* shared, float* room, bool add = false) {
-    const size_t n = out.columns.all;
-    const size_t chunk = chunk_of<N>(tokens), strips = (m + N::ROWS - 1) / N::ROWS;
-    const size_t fewest = (strips + BLOCK_STRIPS<N> - 1) / BLOCK_STRIPS<N>, even = round_up(fewest, GROUPS_OF_THREAD * team.threads);
-    const size_t groups = even * LEAST_STRIPS < strips ? even : fewest;
-    for (size_t t = 0, turn = 0; t < tokens; t += chunk, turn ^= 1) {
-        const size_t count = t + chunk < tokens ? chunk : tokens - t, words = words_of<N>(count);
-        float* packed = shared + turn * DEPTH * n;
-        const Share lines = team.share_of(words);
-        for (size_t i = lines.begin; i < lines.end; i++) {
-            const size_t line = i * N::PER_WORD;
-            const bool one = !IN_SQUARES<N> || line < count, both = N::PER_WORD == 2 && line + 1 < count;
-            for (size_t column = 0; column < n; column += LANES)
-                store(packed + column / NR * NR * words + i * NR + column % NR,
-                      N::beside(one ? inputs.at(t + line, column) : vec{}, both ? inputs.at(t + line + 1, column) : vec{}));
+static void pack_inputs(const Team& team, const GradientProduct<Source>& of, size_t t, size_t count, float* packed) {
+    const size_t words = words_of<N>(count);
+    const Share lines = team.share_of(words);
+    for (size_t i = lines.begin; i < lines.end; i++) {
+        const size_t line = i * N::PER_WORD;
+        const bool one = !IN_SQUARES<N> || line < count, both = N::PER_WORD == 2 && line + 1 < count;
+        for (size_t column = 0; column < of.out.columns.all; column += LANES)
+            store(packed + column / NR * NR * words + i * NR + column % NR,
+                  N::beside(one ? of.inputs.at(t + line, column) : vec{}, both ? of.inputs.at(t + line + 1, column) : vec{}));
+    }
+}
+
+// Tokens [t, t + count), strips [begin, end) of N::ROWS rows, BLOCK_STRIPS at most. `room` is the thread's.
+template <class N, class Source>
+static void gradient_rows(const GradientProduct<Source>& of, size_t t, size_t count, const float* packed, size_t begin,
+                          size_t end, float* room) {
+    const size_t n = of.out.columns.all, m = of.m, words = words_of<N>(count);
+    const size_t first = begin * N::ROWS, stop = end * N::ROWS < m ? end * N::ROWS : m;
+    const bool add = t > 0 || of.add;
+    float sums[BLOCK_ROWS<N>];
+    float* wanted = of.out.bias(first) ? sums : nullptr;
+    if constexpr (IN_SQUARES<N>)
+        pack_gradient_squares<N>(of.outputs + t * m, m, first, stop, count, room, wanted);
+    else
+        pack_gradients<N>(of.outputs + t * m, m, first, stop, count, room, wanted);
+    for (size_t row = first; row < stop; row++)
+        if (float* bias = of.out.bias(row)) *bias = add ? *bias + sums[row - first] : sums[row - first];
+    for (size_t column = 0; column < n; column += NR)
+        for (size_t strip = begin; strip < end; strip++) {
+            const size_t row = strip * N::ROWS, rows = m - row < N::ROWS ? m - row : N::ROWS;
+            for (size_t r = 0; r < rows; r++)
+                if (const float* to = of.out.row(row + r)) __builtin_prefetch(to + column, 1);
+            vec total[N::ROWS][2];
+            if (column + NR < n) fetch_part(packed + (column + NR) * words, words, n, strip - begin, end - begin);
+            multiply<N>(room + (strip - begin) * N::ROWS * words, packed + column * words, words, total);
+            for (size_t r = 0; r < rows; r++) of.out.put(row + r, column, total[r][0], total[r][1], add);
         }
+}
+
+// Pieces of work of a product: groups of strips, of about equal size.
+template <class N> static size_t gradient_pieces(size_t m, int threads) {
+    const size_t strips = (m + N::ROWS - 1) / N::ROWS, fewest = (strips + BLOCK_STRIPS<N> - 1) / BLOCK_STRIPS<N>;
+    const size_t even = round_up(fewest, GROUPS_OF_THREAD * threads);
+    return even * LEAST_STRIPS < strips ? even : fewest;
+}
+
+// Products over the same tokens, the one with the largest pieces first. `shared` holds 2 * DEPTH floats for each of their columns.
+// Ends without a barrier.
+template <class N, class... Sources>
+static void gradient_products(const Team& team, size_t tokens, float* shared, float* room,
+                              const GradientProduct<Sources>&... products) {
+    const size_t chunk = chunk_of<N>(tokens), columns = (products.out.columns.all + ...);
+    for (size_t t = 0, turn = 0; t < tokens; t += chunk, turn ^= 1) {
+        const size_t count = t + chunk < tokens ? chunk : tokens - t;
+        float* const chunk_of_inputs = shared + turn * DEPTH * columns;
+        float* packed = chunk_of_inputs;
+        ((pack_inputs<N>(team, products, t, count, packed), packed += products.out.columns.all * words_of<N>(count)), ...);
         team.wait();
-        team.for_each(groups, [&](size_t index) {
-            const size_t group = strips * index / groups, stop = strips * (index + 1) / groups;
-            const size_t first = group * N::ROWS, end = stop * N::ROWS < m ? stop * N::ROWS : m;
-            float sums[BLOCK_ROWS<N>];
-            float* wanted = out.bias(first) ? sums : nullptr;
-            if constexpr (IN_SQUARES<N>)
-                pack_gradient_squares<N>(outputs + t * m, m, first, end, count, room, wanted);
-            else
-                pack_gradients<N>(outputs + t * m, m, first, end, count, room, wanted);
-            for (size_t row = first; row < end; row++)
-                if (float* bias = out.bias(row)) *bias = t || add ? *bias + sums[row - first] : sums[row - first];
-            for (size_t column = 0; column < n; column += NR)
-                for (size_t strip = group; strip < stop; strip++) {
-                    const size_t row = strip * N::ROWS, rows = m - row < N::ROWS ? m - row : N::ROWS;
-                    for (size_t r = 0; r < rows; r++)
-                        if (const float* to = out.row(row + r)) __builtin_prefetch(to + column, 1);
-                    vec total[N::ROWS][2];
-                    if (column + NR < n) fetch_part(packed + (column + NR) * words, words, n, strip - group, stop - group);
-                    multiply<N>(room + (strip - group) * N::ROWS * words, packed + column * words, words, total);
-                    for (size_t r = 0; r < rows; r++) out.put(row + r, column, total[r][0], total[r][1], t > 0 || add);
+        team.for_each((gradient_pieces<N>(products.m, team.threads) + ...), [&](size_t piece) {
+            const float* inputs = chunk_of_inputs;
+            auto try_one = [&](const auto& product) {
+                const size_t pieces = gradient_pieces<N>(product.m, team.threads);
+                const size_t strips = (product.m + N::ROWS - 1) / N::ROWS;
+                if (piece < pieces) {
+                    gradient_rows<N>(product, t, count, inputs, strips * piece / pieces, strips * (piece + 1) / pieces, room);
+                    return true;
                 }
+                piece -= pieces, inputs += product.out.columns.all * words_of<N>(count);
+                return false;
+            };
+            (try_one(products) || ...);
         });
     }
 }

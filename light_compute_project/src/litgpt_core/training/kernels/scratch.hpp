@@ -38,7 +38,7 @@ template <class N> struct Scratch {
         if (backward) {
             inner = take(s.tokens * s.inner), middle = take(s.tokens * s.width);
             mixed = take(s.tokens * s.heads), across = take(s.tokens * s.across);
-            shared = take(2 * DEPTH * larger_of(larger_of(s.hidden.all, s.width), s.heads));
+            shared = take(2 * DEPTH * (s.hidden.all + 2 * s.width + s.heads));
             norm_sums = take(blocks.count * 4 * s.width), head_sums = take(size_t(b.batch * b.groups) * 4 * b.head_size);
         }
         const size_t before = at;
