@@ -1,8 +1,8 @@
 // Matrix products of float32 numbers from packed operands, N::ROWS rows by two vectors of columns at a time. `N` is `Single`, or
 // `Pairs` or `Tiles` for products in bfloat16 (numbers.hpp): sizes are in numbers, packed operands in words.
 //
-//     rows (m, depth), read through a source    N::ROWS rows side by side (with tile registers squares of LANES words, one row
-//                                               after another), in a block that fits the second-level cache
+//     rows (m, depth), read through a source    row after row (with tile registers squares of LANES words), in a block that
+//                                               fits the second-level cache
 //     columns (depth, n)                        two vectors of columns side by side: a strip of the size of the first level
 //
 // Sources (`at` gives LANES numbers of a row) let a norm or an activation be computed while its result is packed, so that it
@@ -106,15 +106,17 @@ static inline void tile(const float* a, size_t a_row, size_t a_step, const float
     for (size_t i = 0; i < MR; i++) sums[i][0] = total[i][0], sums[i][1] = total[i][1];
 }
 
-// sums = N::ROWS packed rows times `words` rows of NR words.
+// sums = N::ROWS packed rows times `words` rows of NR words. With tile registers rows lie in squares; otherwise the words of a row are
+// `step` apart, rows `apart`.
 template <class N>
-static inline void multiply(const float* rows, const float* columns, size_t words, vec (&sums)[N::ROWS][2]) {
+static inline void multiply(const float* rows, size_t apart, size_t step, const float* columns, size_t words,
+                            vec (&sums)[N::ROWS][2]) {
     if constexpr (IN_SQUARES<N>) {
         N::multiply(rows, columns, words, sums);
     } else {
 #pragma GCC unroll 12
         for (size_t i = 0; i < MR; i++) sums[i][0] = sums[i][1] = vec{};
-        tile<N>(rows, 1, MR, columns, NR, words, sums);
+        tile<N>(rows, apart, step, columns, NR, words, sums);
     }
 }
 
@@ -204,26 +206,20 @@ static void pack_straight(const Team& team, const float* first, const float* sec
     }
 }
 
-// Rows [begin, end) of a source, numbers [k, k + count) of each -> packed rows. Writes up to LANES floats more.
+// Rows [begin, end) of a source, numbers [k, k + count) of each -> rows of words, one after another; with tile registers squares of
+// LANES words, those of N::ROWS rows one after another. Filled up with zeros to a multiple of N::ROWS rows.
 template <class N, class Source>
 static void pack_rows(const Source& source, size_t begin, size_t end, size_t k, size_t count, float* to) {
-    const size_t words = count / N::PER_WORD;
-    if constexpr (IN_SQUARES<N>) {
-        for (size_t row = begin; row < round_up(end - begin, N::ROWS) + begin; row++) {
-            float* line = to + (row - begin) / N::ROWS * N::ROWS * words + (row - begin) % N::ROWS * LANES;
-            for (size_t i = 0; i < words; i += LANES, line += N::ROWS * LANES)
-                store(line, row < end ? along<N>([&](size_t j) { return source.at(row, k + i * N::PER_WORD + j); }) : vec{});
-        }
-        return;
+    constexpr size_t APART = IN_SQUARES<N> ? N::ROWS * LANES : LANES;
+    const size_t words = count / N::PER_WORD, all = round_up(end - begin, N::ROWS);
+    for (size_t i = 0; i < all; i++) {
+        const size_t group = i / N::ROWS * N::ROWS;
+        float* line = to + (IN_SQUARES<N> ? group * words + (i - group) * LANES : i * words);
+        for (size_t word = 0; word < words; word += LANES, line += APART)
+            store(line, begin + i < end
+                            ? along<N>([&](size_t j) { return source.at(begin + i, k + word * N::PER_WORD + j); })
+                            : vec{});
     }
-    for (size_t row = begin; row < end; row += MR, to += MR * words)
-        for (size_t i = 0; i < words; i += LANES) {
-            vec square[LANES] = {};
-            for (size_t r = 0; r < MR && row + r < end; r++)
-                square[r] = along<N>([&](size_t j) { return source.at(row + r, k + i * N::PER_WORD + j); });
-            transpose(square);
-            for (size_t r = 0; r < size_t(LANES); r++) store(to + (i + r) * MR, square[r]);
-        }
 }
 
 // Rows [begin, end) of a source times packed columns. `finish(row, column, first, second)` gets NR sums of a row. With more
@@ -243,7 +239,7 @@ static void block_product(const Source& source, size_t begin, size_t end, size_t
             for (size_t row = begin; row < end; row += N::ROWS) {
                 vec sums[N::ROWS][2];
                 if (column + NR < columns) fetch_part(strip + NR * words, words, columns, (row - begin) / N::ROWS, groups);
-                multiply<N>(room + (row - begin) * words, strip, words, sums);
+                multiply<N>(room + (row - begin) * words, words, 1, strip, words, sums);
                 const size_t rows = end - row < N::ROWS ? end - row : N::ROWS;
                 for (size_t r = 0; r < rows; r++) {
                     float* place = partial + (row - begin + r) * columns + column;
@@ -390,7 +386,7 @@ static void gradient_rows(const GradientProduct<Source>& of, size_t t, size_t co
                 if (const float* to = of.out.row(row + r)) __builtin_prefetch(to + column, 1);
             vec total[N::ROWS][2];
             if (column + NR < n) fetch_part(packed + (column + NR) * words, words, n, strip - begin, end - begin);
-            multiply<N>(room + (strip - begin) * N::ROWS * words, packed + column * words, words, total);
+            multiply<N>(room + (strip - begin) * N::ROWS * words, 1, MR, packed + column * words, words, total);
             for (size_t r = 0; r < rows; r++) of.out.put(row + r, column, total[r][0], total[r][1], add);
         }
 }
