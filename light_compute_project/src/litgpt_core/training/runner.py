@@ -18,6 +18,7 @@ Lightning's loop inside `Trainer.fit`, as it happens here:
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -148,7 +149,11 @@ def _carry_out(plan: Plan, *, stop: StopRequest, texts: TextOutputs) -> RunResul
     plan.group.rank_zero_only(lambda: record_environment(plan, trainer, wandb_run_id=wandb_id(dashboard)))
 
     resume_from = plan.folder.resume_from
-    trainer.fit(module, datamodule=data, ckpt_path=str(resume_from) if resume_from else None)
+    gc.freeze()  # garbage collection during the steps does not look through what was there before them
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=str(resume_from) if resume_from else None)
+    finally:
+        gc.unfreeze()
 
     stop.end_at_once("after the last step, whose checkpoint is saved")
     closing = close_run(

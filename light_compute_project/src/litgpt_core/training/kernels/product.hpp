@@ -10,6 +10,8 @@
 // the same bits.
 #pragma once
 
+#include <algorithm>
+
 #include "numbers.hpp"
 #include "threads.hpp"
 #include "vector.hpp"
@@ -17,7 +19,7 @@
 constexpr size_t DEPTH = 384;                                     // most words that are multiplied before the sums go to memory
 template <class N> constexpr size_t BLOCK_STRIPS = 128 / N::ROWS;  // groups of rows in a block: 128 rows x 384 are 190 kB
 template <class N> constexpr size_t BLOCK_ROWS = BLOCK_STRIPS<N> * N::ROWS;
-constexpr size_t GROUPS_OF_THREAD = 2, LEAST_STRIPS = 3;  // of a weight's gradient: pieces of work, each of so many groups of rows
+constexpr size_t GROUPS_OF_THREAD = 2, LEAST_STRIPS = 3;          // of a weight's gradient: pieces of work, and their size
 template <class N> constexpr size_t ROOM = (BLOCK_ROWS<N> + 1) * DEPTH + LANES;  // floats of a packed block
 
 // A thread among the others of a parallel region; each has its own object.
@@ -391,11 +393,12 @@ static void gradient_rows(const GradientProduct<Source>& of, size_t t, size_t co
         }
 }
 
-// Pieces of work of a product: groups of strips, of about equal size.
-template <class N> static size_t gradient_pieces(size_t m, int threads) {
+// Pieces of work of a product: groups of strips, of about equal size. Each reads all packed inputs, so they should not be small; but
+// no thread should have none.
+template <class N> static size_t gradient_pieces(size_t m, size_t threads) {
     const size_t strips = (m + N::ROWS - 1) / N::ROWS, fewest = (strips + BLOCK_STRIPS<N> - 1) / BLOCK_STRIPS<N>;
-    const size_t even = round_up(fewest, GROUPS_OF_THREAD * threads);
-    return even * LEAST_STRIPS < strips ? even : fewest;
+    const size_t wanted = std::max(std::min(GROUPS_OF_THREAD * threads, strips / LEAST_STRIPS), std::min(threads, strips));
+    return std::max(fewest, wanted);
 }
 
 // Products over the same tokens, the one with the largest pieces first. `shared` holds 2 * DEPTH floats for each of their columns.
@@ -410,10 +413,10 @@ static void gradient_products(const Team& team, size_t tokens, float* shared, fl
         float* packed = chunk_of_inputs;
         ((pack_inputs<N>(team, products, t, count, packed), packed += products.out.columns.all * words_of<N>(count)), ...);
         team.wait();
-        team.for_each((gradient_pieces<N>(products.m, team.threads) + ...), [&](size_t piece) {
+        team.for_each((gradient_pieces<N>(products.m, size_t(team.threads)) + ...), [&](size_t piece) {
             const float* inputs = chunk_of_inputs;
             auto try_one = [&](const auto& product) {
-                const size_t pieces = gradient_pieces<N>(product.m, team.threads);
+                const size_t pieces = gradient_pieces<N>(product.m, size_t(team.threads));
                 const size_t strips = (product.m + N::ROWS - 1) / N::ROWS;
                 if (piece < pieces) {
                     gradient_rows<N>(product, t, count, inputs, strips * piece / pieces, strips * (piece + 1) / pieces, room);
