@@ -79,6 +79,24 @@ if lcp_limit >/dev/null 2>&1; then lcp_ignored=HUP; else lcp_ignored='HUP TERM';
 the job: SLURM waits for every process after SIGTERM, and ends with SIGKILL what SkyPilot has not removed by then.
 """
 
+_HELPERS = """\
+lcp_say() { printf '%s\\n' "$*" > "$LCP_HERE/.state" && mv "$LCP_HERE/.state" "$LCP_HERE/state"; }
+lcp_child=
+trap 'if [ -n "$lcp_child" ]; then kill -TERM "$lcp_child"; fi' TERM INT
+lcp_wait() {
+    wait "$lcp_child"; lcp_code=$?
+    while kill -0 "$lcp_child" 2>/dev/null; do wait "$lcp_child"; lcp_code=$?; done
+    lcp_child=
+}
+lcp_linger() {    # seconds; if SIGTERM comes first, whoever sent it ends this machine
+    trap 'kill "$lcp_sleep" 2>/dev/null; exit 143' TERM INT
+    sleep "$1" &
+    lcp_sleep=$!
+    wait "$lcp_sleep" || exit 143
+}
+"""
+"""What is said of itself, a child that is waited for although SIGTERM is passed on to it, and waiting to be fetched."""
+
 
 def arming(*, deadline: float, now: float, local: bool = False) -> str:
     """Lines that make the machine end itself.
@@ -138,21 +156,7 @@ def node_script(work: NodeWork, *, arming_lines: str) -> str:
 LCP_HERE=$(cd "$(dirname "$0")" && pwd)
 export LCP_HERE
 {arming_lines}
-lcp_say() {{ printf '%s\\n' "$*" > "$LCP_HERE/.state" && mv "$LCP_HERE/.state" "$LCP_HERE/state"; }}
-lcp_child=
-trap 'if [ -n "$lcp_child" ]; then kill -TERM "$lcp_child"; fi' TERM INT
-lcp_wait() {{
-    wait "$lcp_child"; lcp_code=$?
-    while kill -0 "$lcp_child" 2>/dev/null; do wait "$lcp_child"; lcp_code=$?; done
-    lcp_child=
-}}
-lcp_linger() {{    # seconds; if SIGTERM comes first, whoever sent it ends this machine
-    trap 'kill "$lcp_sleep" 2>/dev/null; exit 143' TERM INT
-    sleep "$1" &
-    lcp_sleep=$!
-    wait "$lcp_sleep" || exit 143
-}}
-
+{_HELPERS}
 cd "$LCP_HERE/code" || {{ lcp_say 'failed 1'; lcp_linger {int(work.failed_linger_s)}; lcp_destroy; }}
 lcp_say setup
 (
