@@ -31,6 +31,12 @@ lcp_destroy() {
                 curl -fsS -X DELETE -H "Authorization: Bearer ${RUNPOD_API_KEY:-}" \\
                     "https://rest.runpod.io/v1/pods/$RUNPOD_POD_ID"
         elif [ -n "${SLURM_JOB_ID:-}" ]; then
+            trap '' TERM    # of the signal that this script gets, too
+            scancel --signal=TERM --full "$SLURM_JOB_ID"
+            for lcp_second in {1..30}; do
+                sleep 1
+                [ -d "${LCP_HERE:-/}" ] || exit 0
+            done
             scancel "$SLURM_JOB_ID"
         else
             sudo -n shutdown -h now || shutdown -h now
@@ -41,6 +47,9 @@ lcp_destroy() {
 """
 """A pod of RunPod removes itself, a job of SLURM cancels itself, a virtual machine switches itself off. SkyPilot's
 autodown, on the machine too, then ends what was switched off.
+
+SLURM: first SIGTERM for all processes of a job that goes on, so that SkyPilot's can start the steps that remove its
+folders, this script's last. After a plain `scancel` it cannot, and sometimes it was ended before it had removed any.
 """
 
 _DESTROY_LOCAL = """\
