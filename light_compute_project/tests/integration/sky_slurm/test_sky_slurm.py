@@ -212,7 +212,8 @@ def test_the_cap_ends_a_training_and_a_machine_whose_laptop_is_dead_ends_itself(
 
     assert up.wait(timeout=300) == 1, log.read_text()
     capped = state_of(far, "cap")
-    assert capped.is_over and "its share of the budget is used up" in str(capped.closed), log.read_text()
+    # the training's own stop, or this computer's, when a look at a busy machine takes longer than the time between them
+    assert capped.is_over and "budget" in str(capped.closed), log.read_text()
     end = capped.machines[0].asked_at + LASTS_S
     proven = capped.machines[0].ended_at
     assert proven is not None
