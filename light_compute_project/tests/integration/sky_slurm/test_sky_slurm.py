@@ -24,7 +24,7 @@ from litgpt_core.deploy.rental.skypilot import SkyPilot
 
 pytestmark = [pytest.mark.nightly, pytest.mark.serial, pytest.mark.timeout(1800)]
 
-EXACT = [
+EXACT = [  # longer than `sky launch` goes on after the training has begun: 3 minutes on 2 fast cores
     "+experiment=smoke",
     "trainer=deterministic",
     "trainer.accelerator=cpu",
@@ -34,8 +34,8 @@ EXACT = [
     "trainer.eval_tokens=2048",
     "trainer.save_interval=1000000",
     "trainer.save_every=2s",
-    "trainer.global_batch_size=8",
-    "trainer.micro_batch_size=8",
+    "trainer.global_batch_size=32",
+    "trainer.micro_batch_size=32",
     "trainer.sample_tokens=0",
     "model.dropout=0.1",
     "logger=none",
@@ -132,7 +132,7 @@ def test_a_training_is_fetched_and_ended_by_hand_and_nothing_is_left(far: FarClu
 def whole(far: FarCluster) -> list[tuple[Any, ...]]:
     """The trace of the run that nobody disturbs, on the laptop."""
     folders = [f"run.dir={far.folder}/runs", f"data.cache_dir={far.folder}/data"]
-    done = far.run(*child_command("train", *EXACT, *folders, "run.name=whole"))
+    done = far.run(*child_command("train", *EXACT, *folders, "run.name=whole"), seconds=1200)
     assert done.returncode == 0, done.stdout + done.stderr
     return rows(far, "whole")
 
@@ -156,7 +156,7 @@ def test_a_machine_that_is_taken_away_is_replaced_and_the_run_is_bit_equal(
         look=log.read_text,
     )
     note("preemption until the next machine runs", begin)
-    assert up.wait(timeout=400) == 0, log.read_text()
+    assert up.wait(timeout=1200) == 0, log.read_text()
     note("preemption until the run is here and the machine ended", begin)
     assert "finished; 2 machines" in log.read_text()
     assert (far.folder / "runs" / "taken" / "final" / "lit_model.pth").is_file()
@@ -212,7 +212,8 @@ def test_the_cap_ends_a_training_and_a_machine_whose_laptop_is_dead_ends_itself(
 
     assert up.wait(timeout=300) == 1, log.read_text()
     capped = state_of(far, "cap")
-    assert capped.is_over and "its share of the budget is used up" in str(capped.closed), log.read_text()
+    # the training's own stop, or this computer's, when a look at a busy machine takes longer than the time between them
+    assert capped.is_over and "budget" in str(capped.closed), log.read_text()
     end = capped.machines[0].asked_at + LASTS_S
     proven = capped.machines[0].ended_at
     assert proven is not None

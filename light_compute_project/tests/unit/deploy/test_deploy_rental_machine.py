@@ -252,6 +252,52 @@ def test_where_slurm_ends_the_job_the_self_destruct_does_not_outlive_sigterm(
         os.killpg(os.getpgid(process), signal.SIGKILL)
 
 
+SCANCEL = """\
+#!/bin/bash
+echo "$*" >> "{folder}/asked"
+if [ "$1" = --signal=TERM ] && [ -n "{removes}" ]; then
+    kill -TERM "$(cat "{folder}/script")"
+    rm -r "{folder}/parcel"
+fi
+"""
+
+
+@pytest.mark.serial
+@pytest.mark.parametrize("removes", [True, False], ids=["the job removes its folders", "the job hangs"])
+def test_a_job_of_slurm_is_given_time_to_remove_its_folders(tmp_path: Path, removes: bool) -> None:
+    """What ends the machine survives its own signal, and cancels the job when the folder is still there later."""
+    (tmp_path / "parcel").mkdir()
+    programs = {
+        "scancel": SCANCEL.format(folder=tmp_path, removes="1" if removes else ""),
+        "scontrol": "#!/bin/sh\nexit 1\n",
+        "sleep": '#!/bin/sh\n[ "$1" = 1 ] || exec /bin/sleep "$@"\n',
+    }
+    for name, text in programs.items():
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    now = time.time()
+    lines = arming(deadline=now + 1000, now=now)
+    script = subprocess.Popen(
+        ["bash", "-c", f'{lines}\necho "$$" > "{tmp_path}/script"\nlcp_destroy'],
+        env={
+            "PATH": f"{tmp_path}:{os.environ['PATH']}",
+            "SLURM_JOB_ID": "7",
+            "LCP_HERE": str(tmp_path / "parcel"),
+        },
+        start_new_session=True,
+    )
+    asked = tmp_path / "asked"
+    gently, at_once = "--signal=TERM --full 7\n", "7\n"
+    try:
+        if removes:
+            assert script.wait(timeout=30) == 0 and asked.read_text() == gently
+        else:
+            until(lambda: asked.exists() and asked.read_text() == gently + at_once, what="the job is not cancelled")
+    finally:
+        os.killpg(script.pid, signal.SIGKILL)
+        script.wait()
+
+
 def command_line(process: int) -> bytes:
     """Of a process; empty once it has ended."""
     try:

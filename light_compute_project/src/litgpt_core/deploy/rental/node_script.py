@@ -31,6 +31,12 @@ lcp_destroy() {
                 curl -fsS -X DELETE -H "Authorization: Bearer ${RUNPOD_API_KEY:-}" \\
                     "https://rest.runpod.io/v1/pods/$RUNPOD_POD_ID"
         elif [ -n "${SLURM_JOB_ID:-}" ]; then
+            trap '' TERM    # of the signal that this script gets, too
+            scancel --signal=TERM --full "$SLURM_JOB_ID"
+            for lcp_second in {1..30}; do
+                sleep 1
+                [ -d "${LCP_HERE:-/}" ] || exit 0
+            done
             scancel "$SLURM_JOB_ID"
         else
             sudo -n shutdown -h now || shutdown -h now
@@ -41,6 +47,9 @@ lcp_destroy() {
 """
 """A pod of RunPod removes itself, a job of SLURM cancels itself, a virtual machine switches itself off. SkyPilot's
 autodown, on the machine too, then ends what was switched off.
+
+SLURM: first SIGTERM for all processes of a job that goes on, so that SkyPilot's can start the steps that remove its
+folders, this script's last. After a plain `scancel` it cannot, and sometimes it was ended before it had removed any.
 """
 
 _DESTROY_LOCAL = """\
@@ -78,6 +87,24 @@ if lcp_limit >/dev/null 2>&1; then lcp_ignored=HUP; else lcp_ignored='HUP TERM';
 """SIGTERM alone must not switch the self-destruct off, unless SLURM knows the deadline, too. There it has to end with
 the job: SLURM waits for every process after SIGTERM, and ends with SIGKILL what SkyPilot has not removed by then.
 """
+
+_HELPERS = """\
+lcp_say() { printf '%s\\n' "$*" > "$LCP_HERE/.state" && mv "$LCP_HERE/.state" "$LCP_HERE/state"; }
+lcp_child=
+trap 'if [ -n "$lcp_child" ]; then kill -TERM "$lcp_child"; fi' TERM INT
+lcp_wait() {
+    wait "$lcp_child"; lcp_code=$?
+    while kill -0 "$lcp_child" 2>/dev/null; do wait "$lcp_child"; lcp_code=$?; done
+    lcp_child=
+}
+lcp_linger() {    # seconds; if SIGTERM comes first, whoever sent it ends this machine
+    trap 'kill "$lcp_sleep" 2>/dev/null; exit 143' TERM INT
+    sleep "$1" &
+    lcp_sleep=$!
+    wait "$lcp_sleep" || exit 143
+}
+"""
+"""What is said of itself, a child that is waited for although SIGTERM is passed on to it, and waiting to be fetched."""
 
 
 def arming(*, deadline: float, now: float, local: bool = False) -> str:
@@ -138,21 +165,7 @@ def node_script(work: NodeWork, *, arming_lines: str) -> str:
 LCP_HERE=$(cd "$(dirname "$0")" && pwd)
 export LCP_HERE
 {arming_lines}
-lcp_say() {{ printf '%s\\n' "$*" > "$LCP_HERE/.state" && mv "$LCP_HERE/.state" "$LCP_HERE/state"; }}
-lcp_child=
-trap 'if [ -n "$lcp_child" ]; then kill -TERM "$lcp_child"; fi' TERM INT
-lcp_wait() {{
-    wait "$lcp_child"; lcp_code=$?
-    while kill -0 "$lcp_child" 2>/dev/null; do wait "$lcp_child"; lcp_code=$?; done
-    lcp_child=
-}}
-lcp_linger() {{    # seconds; if SIGTERM comes first, whoever sent it ends this machine
-    trap 'kill "$lcp_sleep" 2>/dev/null; exit 143' TERM INT
-    sleep "$1" &
-    lcp_sleep=$!
-    wait "$lcp_sleep" || exit 143
-}}
-
+{_HELPERS}
 cd "$LCP_HERE/code" || {{ lcp_say 'failed 1'; lcp_linger {int(work.failed_linger_s)}; lcp_destroy; }}
 lcp_say setup
 (
