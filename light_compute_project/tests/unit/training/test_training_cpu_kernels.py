@@ -358,7 +358,7 @@ def test_bits_do_not_depend_on_threads_or_on_what_memory_held_before(name, bfloa
 
     first = results(use_kernels(model), 1)
     loss = use_kernels(model)
-    for number in (2, 3, 8, 1):  # more than there are cores: pieces are taken over
+    for number in (2, 3, 8, 1):  # more than there are cores: tasks are taken over
         again = results(loss, number)
         other = [key for key in first if not torch.equal(again[key], first[key]) and "ln_f" not in key]
         assert other == [], number  # PyTorch's own last norm adds up by threads

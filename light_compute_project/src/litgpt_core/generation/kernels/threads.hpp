@@ -38,7 +38,7 @@ static inline Share share(size_t total, int thread, int threads, size_t grain) {
     return {begin < total ? begin : total, end < total ? end : total};
 }
 
-// Pieces of work that threads take one by one: each its own share first, which is still in its caches, then what the others have
+// Tasks that threads take one by one: each its own share first, which is still in its caches, then what the others have
 // not begun. A core that is slower, or busy with something else, so computes less instead of being waited for.
 //
 // A loop has a counter for each thread. Counters are used again ROUND loops later; every thread clears those of a loop that no
@@ -49,7 +49,7 @@ class WorkQueues {
 
     explicit WorkQueues(int threads) : threads_(threads), counters_(ROUND * size_t(threads)) {}
 
-    // Calls `work(i)` for the pieces of [0, count) that this thread gets in its `loop`-th loop.
+    // Calls `work(i)` for the tasks of [0, count) that this thread gets in its `loop`-th loop.
     template <class Work> void for_each(size_t count, int thread, size_t loop, const Work& work) {
         counter(loop + ROUND / 2, thread).store(0, std::memory_order_relaxed);
         for (int other = 0; other < threads_; other++) {

@@ -12,6 +12,7 @@
 #include "product.hpp"
 #include "rows.hpp"
 #include "scratch.hpp"
+#include "weight_gradient.hpp"
 
 // `N`: see product.hpp.
 template <class N> class BlockPass {

@@ -9,6 +9,7 @@
 #include <cmath>
 
 #include "product.hpp"
+#include "weight_gradient.hpp"
 
 template <class N> struct LossSizes {
     size_t n, width, vocabulary;
