@@ -178,7 +178,7 @@ class TrainingModule(LightningModule):
         self._prepared = True
         kept = self.batch_settings.activation_checkpointing
         checkpoint_blocks(self.network, kept)
-        place = self._flat and self._flat.place_of_gradient
+        place = None if self._flat is None else self._flat.place_of_gradient
         kernels = self.hardware.cpu_kernels and kernels_if_possible(self.model, checkpointing=kept, place=place)
         self._head_loss = kernels or self._head_loss
         if self.hardware.compile and not kernels and not self._whole_graph:
