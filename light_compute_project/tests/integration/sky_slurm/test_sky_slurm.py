@@ -94,7 +94,11 @@ def wait_for_checkpoint(far: FarCluster, run: str, up: subprocess.Popen[bytes], 
 def nothing_is_left(far: FarCluster) -> None:
     """No job, no folder of a machine, no cluster that SkyPilot knows, no process of a rental."""
     assert not far.jobs()
-    wait_for(lambda: not far.node_folders(), "a folder is left on a node", look=far.tree)
+    wait_for(
+        lambda: not far.node_folders(),
+        "a folder is left on a node",
+        look=lambda: f"{far.node_folders()}\n{far.consoles()}\n{far.tree()}",
+    )
     assert "lcp-" not in far.sky("status", "--refresh")
     for words in (("deploy", "guard"), ("litgpt_core", "train"), ("node.sh",)):
         wait_for(lambda words=words: not far.processes(*words), f"a process is left: {words}", look=far.tree)

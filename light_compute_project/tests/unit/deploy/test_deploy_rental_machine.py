@@ -215,10 +215,10 @@ def ignored_signals(process: int) -> set[int]:
 @pytest.mark.parametrize(
     ("end", "refused", "asked", "survives"),
     [
-        (3600, 0, ["update JobId=7 TimeLimit=2"], False),
-        (3600, 1, ["update JobId=7 TimeLimit=2"], True),
+        (3600, 0, ["update JobId=7 TimeLimit=3"], False),
+        (3600, 1, ["update JobId=7 TimeLimit=3"], True),
         (60, 1, [], False),
-        (None, 0, ["update JobId=7 TimeLimit=2"], False),
+        (None, 0, ["update JobId=7 TimeLimit=3"], False),
     ],
     ids=["shortened", "refused", "ends earlier", "without a limit"],
 )

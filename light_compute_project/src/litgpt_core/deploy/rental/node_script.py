@@ -68,10 +68,12 @@ lcp_limit() {    # whether SLURM ends this machine at the deadline by itself
     lcp_end=$(date -d "$(sed -n 's/.* EndTime=\\([^ ]*\\).*/\\1/p' <<< "$lcp_job")" +%s) || lcp_end=
     lcp_wanted=$(($(date +%s) + lcp_left))
     if [ -n "$lcp_end" ] && [ "$lcp_end" -le "$lcp_wanted" ]; then return 0; fi
-    scontrol update "JobId=$SLURM_JOB_ID" "TimeLimit=$(((lcp_wanted - lcp_begin + 59) / 60))"
+    scontrol update "JobId=$SLURM_JOB_ID" "TimeLimit=$(((lcp_wanted - lcp_begin + 119) / 60))"
 }
 """
-"""The owner of a job may shorten its limit of time, in minutes since it began, and never lengthen it."""
+"""The owner of a job may shorten its limit of time, in minutes since it began, and never lengthen it. The limit is a
+minute or two after the deadline: SLURM's own end would interrupt what removes the job's folders then.
+"""
 
 _LOCAL_LIMIT = """\
 lcp_limit() { return 1; }
