@@ -113,7 +113,7 @@ template <class N> class Causal {
     const CausalRoom room;
     const size_t hs, wide, length, across, mixed_width;
 
-    // Rows of a head lie far apart, which no processor foresees.
+    // Rows of a head lie too far apart for the hardware to prefetch them.
     void fetch_row(const float* row) const {
         for (size_t i = 0; i < hs; i += LINE) __builtin_prefetch(row + i);
     }
